@@ -1,0 +1,57 @@
+# v2a: sound for silent footage. `make` alone prints what there is.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+ARCHIVE ?=
+OUT    ?= out/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench mini lock clean
+
+help: ## Print this list
+	@echo "v2a: sound for silent footage, at the scale of archives"; echo
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@echo; echo "  make demo ARCHIVE=folder [OUT=folder]   dubs your own footage"
+
+setup: $(STAMP) ## Create .venv and install the pinned packages (uv is fetched with pip)
+
+# uv lives in a small environment of its own, so the system's Python stays untouched.
+$(VENV)/uv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "v2a needs Python 3.11 or newer; try make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)/uv
+	$(VENV)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+$(STAMP): requirements.lock pyproject.toml | $(VENV)/uv/bin/uv
+	@test -x $(BIN)/python || $(VENV)/uv/bin/uv venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	$(VENV)/uv/bin/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	$(VENV)/uv/bin/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+demo: $(STAMP) ## Dub a small archive (or ARCHIVE=folder) with the bundled model
+	$(BIN)/v2a demo $(if $(ARCHIVE),"$(ARCHIVE)") --out "$(OUT)"
+
+test: $(STAMP) ## Run the test suite
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## Check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## Apply the formatter and the safe fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## Measure every figure the README quotes
+	$(BIN)/python -m benchmarks
+
+mini: $(STAMP) ## Train the bundled model again (resumable; about two hours on two cores)
+	$(BIN)/python -m jobs.mini
+
+lock: | $(VENV)/uv/bin/uv ## Resolve requirements.lock again
+	$(VENV)/uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --quiet \
+		--no-header --upgrade --output-file requirements.lock
+
+clean: ## Remove what was built (not .venv)
+	rm -rf build out dist .pytest_cache .ruff_cache .mypy_cache

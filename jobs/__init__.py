@@ -1,0 +1,1 @@
+"""One module per verb of the `v2a` command line."""

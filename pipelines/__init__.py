@@ -1,0 +1,1 @@
+"""Ray Data pipelines: archive, decoding, generation, muxing and reports."""

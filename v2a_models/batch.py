@@ -1,0 +1,42 @@
+"""The typed batch every generator takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Features and targets of B windows of one recipe. What a model does not use may be None.
+
+    B windows, T1 semantic moments, T2 sync moments, K codebooks, L codec frames.
+    """
+
+    semantic: Tensor | None = None
+    """float (B, T1, D1): CLIP features."""
+    sync: Tensor | None = None
+    """float (B, T2, D2): S3D features."""
+    codes: Tensor | None = None
+    """int64 (B, K, L): codec tokens of the true sound (training only)."""
+    text: Sequence[str] | None = None
+    """B captions or prompts."""
+
+    def __post_init__(self) -> None:
+        sizes = {f.name: len(v) for f in fields(self) if (v := getattr(self, f.name)) is not None}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"rows differ between the parts of a batch: {sizes}")
+        for name in ("semantic", "sync", "codes"):
+            tensor = getattr(self, name)
+            if tensor is not None and tensor.ndim != 3:
+                raise ValueError(f"{name} must have 3 dimensions, got {tuple(tensor.shape)}")
+
+    def __len__(self) -> int:
+        return next((len(v) for f in fields(self) if (v := getattr(self, f.name)) is not None), 0)
+
+    def to(self, device: torch.device | str) -> Batch:
+        moved = {n: getattr(self, n) for n in ("semantic", "sync", "codes")}
+        return replace(self, **{n: None if t is None else t.to(device) for n, t in moved.items()})

@@ -1,0 +1,182 @@
+"""The Descript Audio Codec behind one small surface: waveform <-> codes, exact lengths.
+
+The network is descript-audio-codec's `DAC` (Kumar et al. 2023, "High-Fidelity Audio Compression with Improved
+RVQGAN"); this module adds what its users stumble over: lengths (a codegram of L frames decodes to exactly
+L * hop samples, trimmed to what was asked for), codebooks that stay alive, and loading without unpickling.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from dac.model.dac import DAC
+from torch import Tensor, nn
+from torchaudio.functional import melscale_fbanks
+
+from v2a_models import grid
+
+MINI: dict[str, Any] = dict(
+    encoder_dim=8,
+    encoder_rates=[2, 4, 8, 8],
+    latent_dim=96,
+    decoder_dim=160,
+    decoder_rates=[8, 8, 4, 2],
+    n_codebooks=4,
+    codebook_size=512,
+    codebook_dim=8,
+    quantizer_dropout=False,
+    sample_rate=grid.SAMPLE_RATE,
+)
+"""About 1/70 of the published size: same strides, hence the same 86.13 Hz codec frames."""
+
+FULL: dict[str, Any] = dict(
+    encoder_dim=64,
+    encoder_rates=[2, 4, 8, 8],
+    latent_dim=1024,
+    decoder_dim=1536,
+    decoder_rates=[8, 8, 4, 2],
+    n_codebooks=9,
+    codebook_size=1024,
+    codebook_dim=8,
+    quantizer_dropout=True,
+    sample_rate=grid.SAMPLE_RATE,
+)
+"""The published 44.1 kHz model: 9 codebooks of 1024, 8 kbit/s."""
+
+
+class Codec(nn.Module):
+    """Waveform (B, 1, N) in [-1, 1] <-> codes (B, K, L) int64, L = ceil(N / 512)."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.config = dict(config)
+        self.dac = DAC(**config)
+        self.n_codebooks: int = config["n_codebooks"]
+        self.codebook_size: int = config["codebook_size"]
+
+    @torch.no_grad()
+    def encode(self, waveform: Tensor) -> Tensor:
+        """Codes (B, K, L) of a waveform (B, 1, N); zeros are appended to fill the last codec frame."""
+        _check_waveform(waveform)
+        pad = -waveform.shape[-1] % grid.HOP
+        latent = self.dac.encoder(F.pad(waveform, (0, pad)))
+        # Eval mode keeps every codebook: quantizer dropout is for training only.
+        return self.dac.quantizer.eval()(latent)[1]
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor, n_samples: int | None = None) -> Tensor:
+        """Waveform (B, 1, n_samples) of codes (B, K, L); all of L * 512 samples when n_samples is None.
+
+        Raises ValueError for codes out of range or too short for `n_samples`.
+        """
+        if codes.ndim != 3 or codes.shape[1] != self.n_codebooks:
+            raise ValueError(f"expected codes (B, {self.n_codebooks}, L), got {tuple(codes.shape)}")
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
+            raise ValueError(f"codes must lie in [0, {self.codebook_size})")
+        length = codes.shape[-1] * grid.HOP
+        if n_samples is not None and n_samples > length:
+            raise ValueError(f"{codes.shape[-1]} codec frames hold {length} samples, {n_samples} were asked for")
+        waveform = self.dac.decoder(self.dac.quantizer.from_codes(codes)[0])
+        return waveform[..., : length if n_samples is None else n_samples]
+
+    def forward(self, waveform: Tensor) -> dict[str, Tensor]:
+        """Training pass over (B, 1, N), N a multiple of 512: waveform, codes, latents and the two VQ losses."""
+        latent = self.dac.encoder(waveform)
+        quantized, codes, latents, commitment, codebook = self.dac.quantizer(latent)
+        return dict(
+            waveform=self.dac.decoder(quantized),
+            codes=codes,
+            latents=latents,
+            commitment_loss=commitment,
+            codebook_loss=codebook,
+        )
+
+
+class CodebookKeeper:
+    """Keeps every code in use: starts codebooks from encoder outputs and revives dead codes.
+
+    Without it the codebooks of a small DAC collapse (150, 52, 28 and 96 of 512 codes in use in a trial), and
+    the codec, not the generator, limits what is heard.
+    """
+
+    def __init__(self, codec: Codec, start_step: int = 40, patience: int = 200) -> None:
+        self.codec, self.start_step, self.patience = codec, start_step, patience
+        self.last_used = torch.zeros(codec.n_codebooks, codec.codebook_size, dtype=torch.long)
+
+    @torch.no_grad()
+    def update(self, step: int, codes: Tensor, latents: Tensor, generator: torch.Generator) -> int:
+        """Call after each optimiser step with codes (B, K, L) and latents (B, K*D, L); codes replaced."""
+        replaced = 0
+        per_level = latents.detach().float().cpu().unflatten(1, (self.codec.n_codebooks, -1))
+        for level, quantizer in enumerate(self.codec.dac.quantizer.quantizers):
+            used = torch.unique(codes[:, level].cpu())
+            self.last_used[level, used] = step
+            if step == self.start_step:
+                dead = torch.arange(self.codec.codebook_size)
+                self.last_used[level] = step
+            elif step > self.start_step:
+                dead = torch.nonzero(step - self.last_used[level] > self.patience)[:, 0]
+            else:
+                continue
+            if len(dead):
+                vectors = per_level[:, level].transpose(1, 2).flatten(0, 1)
+                picks = torch.randint(len(vectors), (len(dead),), generator=generator)
+                weight = quantizer.codebook.weight
+                weight[dead.to(weight.device)] = vectors[picks].to(weight)
+                self.last_used[level, dead] = step
+                replaced += len(dead)
+        return replaced
+
+
+class SpectralLoss(nn.Module):
+    """Multi-scale log-mel L1 (RVQGAN, section 3.4) on waveforms (B, 1, N).
+
+    Small windows hold attacks in place, large ones hold pitch.
+    """
+
+    def __init__(self, windows: tuple[int, ...] = (128, 256, 512, 1024, 2048)) -> None:
+        super().__init__()
+        self.windows = windows
+        for n_fft in windows:
+            n_mels = max(8, min(100, n_fft // 12))
+            self.register_buffer(
+                f"mel_{n_fft}",
+                melscale_fbanks(n_fft // 2 + 1, 20.0, grid.SAMPLE_RATE / 2, n_mels, grid.SAMPLE_RATE),
+                persistent=False,
+            )
+            self.register_buffer(f"window_{n_fft}", torch.hann_window(n_fft), persistent=False)
+
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        loss = estimate.new_zeros(())
+        both = torch.cat([estimate, target]).squeeze(1).float()
+        for n_fft in self.windows:
+            spectrum = torch.stft(
+                both, n_fft, n_fft // 4, window=getattr(self, f"window_{n_fft}"), return_complex=True
+            )
+            # The floor keeps digital silence from dominating; -80 dB is below what the corpus plays.
+            power = spectrum.real.square() + spectrum.imag.square() + 1e-10
+            mel = torch.matmul(power.sqrt().transpose(1, 2), getattr(self, f"mel_{n_fft}"))
+            log = torch.log10(mel.clamp_min(1e-4))
+            a, b = log.chunk(2)
+            loss = loss + F.l1_loss(a, b)
+        return loss / len(self.windows)
+
+
+@torch.no_grad()
+def perplexity(codes: Tensor, codebook_size: int) -> list[float]:
+    """exp(entropy) of the codes of each level of (B, K, L): codebook_size when all are used alike."""
+    figures = []
+    for level in codes.unbind(1):
+        p = torch.bincount(level.flatten(), minlength=codebook_size).float()
+        p = p / p.sum()
+        figures.append(float(torch.exp(-(p * torch.log(p.clamp_min(1e-12))).sum())))
+    return figures
+
+
+def _check_waveform(waveform: Tensor) -> None:
+    if waveform.ndim != 3 or waveform.shape[1] != 1:
+        raise ValueError(f"expected a mono waveform (B, 1, N), got {tuple(waveform.shape)}")
+    if not torch.isfinite(waveform).all():
+        raise ValueError("the waveform holds NaN or infinity")

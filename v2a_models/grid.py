@@ -1,0 +1,101 @@
+"""Every length and rate of the project: seconds <-> video frames <-> codec frames <-> samples.
+
+All the worst bugs of video-to-audio tools are time bugs, so no other module multiplies a rate by a length.
+Pure functions; windows are laid in samples because samples are the finest grid and integers do not drift.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+SAMPLE_RATE = 44_100
+"""Samples per second of everything generated (Descript Audio Codec 44.1 kHz)."""
+
+HOP = 512
+"""Samples per codec frame: 2 * 4 * 8 * 8 (DAC 44.1 kHz), i.e. 86.13 codec frames per second."""
+
+_EPSILON = 1e-6
+"""Guards ceil/floor against the last bit of products like 0.1 * 30."""
+
+
+def samples(duration_s: float, rate: int = SAMPLE_RATE) -> int:
+    """Number of samples of a track that lasts `duration_s` seconds: `round(duration_s * rate)`."""
+    if duration_s < 0:
+        raise ValueError(f"a duration cannot be negative: {duration_s}")
+    return round(duration_s * rate)
+
+
+def seconds(n_samples: int, rate: int = SAMPLE_RATE) -> float:
+    """Seconds that `n_samples` samples last."""
+    return n_samples / rate
+
+
+def codec_frames(n_samples: int, hop: int = HOP) -> int:
+    """Codec frames that cover `n_samples` samples (the last one may reach past the end)."""
+    return -(-n_samples // hop)
+
+
+def frame_count(duration_s: float, fps: float) -> int:
+    """Number of target times k / fps that lie before `duration_s`."""
+    return max(0, math.ceil(duration_s * fps - _EPSILON))
+
+
+def frame_times(start_s: float, duration_s: float, fps: float) -> np.ndarray:
+    """Target times of a sampling at `fps`: float64 [frame_count], `start_s + k / fps`, in seconds."""
+    return start_s + np.arange(frame_count(duration_s, fps)) / fps
+
+
+def frame_index(time_s: float, fps: float) -> int:
+    """Index of the newest frame of a constant-rate sampling whose time is <= `time_s`."""
+    return math.floor(time_s * fps + _EPSILON)
+
+
+@dataclass(frozen=True)
+class Window:
+    """One stretch of sound generated in one go. Starts and lengths are in samples."""
+
+    index: int
+    start: int
+    length: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.length
+
+    @property
+    def start_s(self) -> float:
+        return self.start / SAMPLE_RATE
+
+
+def windows(n_samples: int, length: int, overlap: int) -> Iterator[Window]:
+    """The global window grid of a track: windows of `length` samples, neighbours sharing `overlap`.
+
+    Every sample is covered; the last window may reach past the end (its input is padded by holding the
+    last frame and its output is trimmed). A track of no samples has no window.
+
+    Raises ValueError unless 0 <= overlap < length.
+    """
+    for index in range(window_count(n_samples, length, overlap)):
+        yield Window(index, index * (length - overlap), length)
+
+
+def window_count(n_samples: int, length: int, overlap: int) -> int:
+    """How many windows `windows` lays."""
+    if not 0 <= overlap < length:
+        raise ValueError(f"overlap must be in [0, {length}), not {overlap}")
+    if n_samples <= 0:
+        return 0
+    return 1 + max(0, -(-(n_samples - length) // (length - overlap)))
+
+
+def resample_index(n_target: int, n_source: int) -> np.ndarray:
+    """Fractional source positions, float64 [n_target], that stretch a sequence of cells over another.
+
+    Cell centres are matched (as `align_corners=False`), so features and codec frames of the same window
+    stay aligned in time whatever their rates.
+    """
+    return np.clip((np.arange(n_target) + 0.5) * n_source / n_target - 0.5, 0, max(n_source - 1, 0))

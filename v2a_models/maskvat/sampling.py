@@ -1,0 +1,82 @@
+"""Iterative decoding: all codes hidden, the most confident ones revealed step by step (MaskGIT; 2407.10387 §3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from v2a_models.maskvat.masking import hidden_after, lowest
+from v2a_models.maskvat.model import MaskVAT
+from v2a_models.seeds import RowNoise
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How codes are drawn. MaskVAT publishes none of these; they are tuned on held-out SynthFoley."""
+
+    steps: int = 12
+    """Passes through the transformer."""
+    guidance: float = 2.0
+    """Classifier-free guidance: 1 follows the condition plainly, more exaggerates it."""
+    temperature: float = 1.0
+    """Of the codes' distribution."""
+    choice_temperature: float = 4.0
+    """Gumbel noise on the confidence, annealed to 0 over the steps: variety in which codes come first."""
+    top_k: int = 0
+    """Draw from the k most likely codes only; 0 for all."""
+
+
+@torch.inference_mode()
+def sample(
+    model: MaskVAT,
+    semantic: Tensor,
+    sync: Tensor,
+    length: int,
+    seeds: Sequence[int],
+    config: SamplingConfig = SamplingConfig(),
+    known_codes: Tensor | None = None,
+    known_mask: Tensor | None = None,
+) -> Tensor:
+    """Codes int64 (B, K, length) for the features of B windows.
+
+    Where `known_mask` (bool, B x K x length) is True the result equals `known_codes`, whatever else is drawn.
+    A row depends on its own features and seed only, not on the rows beside it.
+    """
+    batch, levels, size = len(semantic), model.config.n_codebooks, model.config.codebook_size
+    device = semantic.device
+    if len(seeds) != batch:
+        raise ValueError(f"{batch} rows need {batch} seeds, got {len(seeds)}")
+    noise = RowNoise(seeds)
+    codes = torch.full((batch, levels, length), model.mask_id, device=device)
+    if known_mask is not None:
+        if known_codes is None or known_codes.shape != codes.shape or known_mask.shape != codes.shape:
+            raise ValueError(f"known_codes and known_mask must both be {tuple(codes.shape)}")
+        codes = torch.where(known_mask, known_codes, codes)
+    hidden = codes == model.mask_id
+    total = hidden.flatten(1).sum(1)
+
+    conditions = [model.condition(semantic, sync, length)]
+    if config.guidance != 1:
+        conditions.append(model.null_condition(batch, length).to(conditions[0].dtype))
+    modulations = model.modulations(torch.cat(conditions))
+    for step in range(1, config.steps + 1):
+        logits = model(codes.repeat(len(conditions), 1, 1), modulations).float()
+        if config.guidance != 1:
+            conditional, null = logits.chunk(2)
+            logits = null + config.guidance * (conditional - null)
+        logits = logits / max(config.temperature, 1e-6)
+        if 0 < config.top_k < size:
+            floor = logits.topk(config.top_k, -1).values[..., -1:]
+            logits = logits.masked_fill(logits < floor, -torch.inf)
+        drawn = (logits + noise.gumbel(levels, length, size, device=device)).argmax(-1)
+        codes = torch.where(hidden, drawn, codes)
+        annealed = config.choice_temperature * (1 - step / config.steps)
+        confidence = logits.log_softmax(-1).gather(-1, drawn[..., None])[..., 0]
+        confidence = confidence + annealed * noise.gumbel(levels, length, device=device)
+        still = torch.tensor([hidden_after(step, config.steps, int(n)) for n in total], device=device)
+        hidden = lowest(confidence, hidden, still)
+        codes = codes.masked_fill(hidden, model.mask_id)
+    return codes

@@ -1,0 +1,68 @@
+"""Teaches the synchrony encoder when things happen: audio-visual offset detection on unlabelled footage.
+
+Moments of picture and of sound are embedded; a moment of picture must find its own moment of sound among all
+moments of all clips of the batch (InfoNCE form of the offset task of SparseSync, 2210.07055). A linear probe also
+rebuilds the coarse spectrogram from the picture: the same supervision, but dense, which a small model on a small
+corpus needs (ours).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from v2a_models.audio import AudioEncoder
+from v2a_models.visual import SyncEncoder
+
+BANDS = 16
+
+
+class SyncTask(nn.Module):
+    """Frames uint8 (B, T, H, W, 3) and sound (B, N) of the same stretch -> losses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.video = SyncEncoder.mini()
+        self.audio = AudioEncoder(self.video.dim)
+        self.probe = nn.Linear(self.video.dim, 2 * BANDS)
+        self.log_scale = nn.Parameter(torch.tensor(2.3))
+
+    def forward(self, frames: Tensor, sound: Tensor) -> dict[str, Tensor]:
+        seen = self.video(frames)
+        steps = seen.shape[1]
+        heard = self.audio(sound, steps)
+        a, b = F.normalize(seen.flatten(0, 1), dim=-1), F.normalize(heard.flatten(0, 1), dim=-1)
+        logits = (self.log_scale.exp().clamp_max(50) * a @ b.T).float()
+        target = torch.arange(len(logits), device=logits.device)
+        offset = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        spectrum = F.l1_loss(self.probe(seen).float(), self.coarse_spectrum(sound, steps))
+        return dict(loss=offset + 10 * spectrum, offset=offset.detach(), spectrum=spectrum.detach())
+
+    @torch.no_grad()
+    def coarse_spectrum(self, sound: Tensor, steps: int) -> Tensor:
+        """Level of each band and its rise since the moment before: (B, steps, 2 * BANDS)."""
+        mel = self.audio.mel(sound)
+        level = F.adaptive_avg_pool2d(mel.unsqueeze(1), (BANDS, steps))[:, 0].transpose(1, 2)
+        rise = F.relu(level - F.pad(level, (0, 0, 1, 0), mode="replicate")[:, :-1])
+        return torch.cat([level, 2 * rise], -1)
+
+    @torch.no_grad()
+    def offset(self, frames: Tensor, sound: Tensor, reach: int = 8) -> int:
+        """Frames by which the sound of one clip seems late, in [-reach, reach]: 0 for a clip in sync."""
+        seen = F.normalize(self.video(frames)[0], dim=-1)
+        heard = F.normalize(self.audio(sound, len(seen))[0], dim=-1)
+        likeness = seen @ heard.T
+        return max(range(-reach, reach + 1), key=lambda shift: float(likeness.diagonal(shift).mean()))
+
+
+def augment(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Light, colour, noise and mirror changes, one per clip: uint8 (B, T, H, W, 3) -> the same shape."""
+    out = np.empty_like(frames)
+    for row, clip in enumerate(frames):
+        gain, shift = rng.uniform(0.7, 1.3, 3).astype(np.float32), np.float32(rng.uniform(-25, 25))
+        noise = rng.standard_normal(clip.shape, np.float32) * np.float32(rng.uniform(0, 6))
+        changed = np.clip(clip * gain + shift + noise, 0, 255).astype(np.uint8)
+        out[row] = changed[:, :, ::-1] if rng.random() < 0.5 else changed
+    return out

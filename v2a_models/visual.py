@@ -1,0 +1,101 @@
+"""Visual encoders: what is seen (CLIP, per frame) and when it happens (S3D, per moment).
+
+`SemanticEncoder` is the image tower of an open_clip model; `SyncEncoder` is a small S3D (Xie et al. 2018,
+"Rethinking Spatiotemporal Feature Learning") of torchvision's separable blocks. Both take uint8 frames as they
+are decoded, so that pixels are scaled in one place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.video.s3d import TemporalSeparableConv
+
+CLIP_MINI: dict[str, Any] = dict(
+    embed_dim=128,
+    vision_cfg=dict(image_size=64, layers=4, width=128, head_width=32, patch_size=8),
+    text_cfg=dict(context_length=24, vocab_size=49408, width=96, heads=4, layers=2),
+)
+"""A CLIP for 64-pixel frames, 0.9 M parameters in its image tower."""
+
+S3D_MINI: dict[str, Any] = dict(widths=[24, 48, 96, 128], dim=128)
+
+_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class SemanticEncoder(nn.Module):
+    """Frames uint8 (B, T, H, W, 3) -> unit vectors (B, T, D), each frame by itself."""
+
+    def __init__(self, visual: nn.Module, dim: int) -> None:
+        super().__init__()
+        self.visual, self.dim = visual, dim
+        self.register_buffer("mean", torch.tensor(_CLIP_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_CLIP_STD).view(3, 1, 1), persistent=False)
+
+    @classmethod
+    def mini(cls) -> SemanticEncoder:
+        return cls(open_clip.CLIP(**CLIP_MINI).visual, CLIP_MINI["embed_dim"])
+
+    def normalize(self, frames: Tensor) -> Tensor:
+        """uint8 (..., H, W, 3) -> float (..., 3, H, W) as CLIP wants it."""
+        return (_channels_first(frames) / 255 - self.mean) / self.std
+
+    def forward(self, frames: Tensor) -> Tensor:
+        batch, time = frames.shape[:2]
+        features = self.visual(self.normalize(frames.flatten(0, 1)))
+        return F.normalize(features.float(), dim=-1).unflatten(0, (batch, time))
+
+
+class SyncEncoder(nn.Module):
+    """Frames uint8 (B, T, H, W, 3) -> features (B, T, D), one per frame: time is never strided.
+
+    The published S3D strides time by 8 (3.1 vectors a second at 25 fps); the small model keeps all 25 because
+    onsets are to be placed to a few tens of milliseconds. Pixels are scaled to [-1, 1] (SparseSync's scaling).
+    """
+
+    def __init__(self, widths: list[int], dim: int) -> None:
+        super().__init__()
+        a, b, c, d = widths
+        self.dim = dim
+        self.trunk = nn.Sequential(
+            _separable(3, a, 7, 2),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+            _separable(a, b, 3, 1),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+            _separable(b, c, 3, 1),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+            _separable(c, d, 3, 1),
+        )
+        self.head = nn.Linear(d, dim)
+
+    @classmethod
+    def mini(cls) -> SyncEncoder:
+        return cls(**S3D_MINI)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        pixels = _channels_first(frames) / 127.5 - 1
+        features = self.trunk(pixels.transpose(1, 2))
+        # Mean over the picture keeps where-ness out and what-moves in (pooling is ours; the paper is silent).
+        return self.head(features.mean((-2, -1)).transpose(1, 2))
+
+
+def _channels_first(frames: Tensor) -> Tensor:
+    if frames.dtype != torch.uint8 or frames.shape[-1] != 3:
+        raise ValueError(f"expected uint8 frames (..., H, W, 3), got {frames.dtype} {tuple(frames.shape)}")
+    return frames.movedim(-1, -3).float()
+
+
+def _norm(channels: int) -> nn.Module:
+    return nn.BatchNorm3d(channels, eps=1e-3, momentum=0.05)
+
+
+def _separable(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
+    """One S3D unit: spatial then temporal convolution; only space is strided."""
+    block = TemporalSeparableConv(inputs, outputs, kernel, 1, kernel // 2, _norm)
+    block[0][0].stride = (1, stride, stride)
+    return block
