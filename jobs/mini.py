@@ -1,0 +1,79 @@
+"""`make mini`: trains the bundled model from nothing, stage by stage. Resumable; uses a CUDA GPU when there is one.
+
+    corpus -> codec -> visual encoders -> tokens and features -> MaskVAT -> classifier -> v2a_models/weights/mini
+
+Imports neither Ray nor PyAV, so it also runs on a bare GPU machine with torch.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+
+from jobs import mini_stages as stages
+from pipelines import minicorpus
+from pipelines.minicorpus import CorpusConfig
+from v2a_models.training import FitConfig
+
+
+@dataclass(frozen=True)
+class MiniConfig:
+    """Train the bundled `mini` model on SynthFoley."""
+
+    work: Path = Path("build/mini")
+    """Corpus, training states and logs; a run that was stopped goes on from here."""
+    out: Path = Path("v2a_models/weights/mini")
+    """Where the finished checkpoint goes."""
+    stages: tuple[str, ...] = ("corpus", "codec", "visual", "tokens", "maskvat", "classifier", "export")
+    """Which stages to run, in this order; finished ones are skipped."""
+    threads: int = 0
+    """CPU threads of torch and processes of the renderer; 0 for all cores."""
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    codec: FitConfig = FitConfig(steps=2200, learning_rate=1e-3, clip_norm=10.0, betas=(0.8, 0.99))
+    clip: FitConfig = FitConfig(steps=800, learning_rate=1e-3)
+    sync: FitConfig = FitConfig(steps=1500, learning_rate=1e-3)
+    maskvat: FitConfig = FitConfig(steps=4000, learning_rate=1e-3, warmup=100, ema=0.998)
+    classifier: FitConfig = FitConfig(steps=500, learning_rate=2e-3)
+
+
+def run(config: MiniConfig) -> int:
+    """Runs the stages; returns the exit code."""
+    threads = config.threads or torch.get_num_threads()
+    torch.set_num_threads(threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    unknown = sorted(set(config.stages) - set(stages.STAGES))
+    if unknown:
+        print(f"unknown stages {unknown}; choose from {list(stages.STAGES)}", file=sys.stderr)
+        return 2
+    torch.manual_seed(0)
+    np.random.seed(0)
+    for name in config.stages:
+        started = time.monotonic()
+        log(f"== {name} on {device}, {threads} threads")
+        if name == "corpus":
+            for kind in ("sounds", "frames"):
+                minicorpus.render(config.work / "corpus", config.corpus, kind, threads, log)
+        else:
+            torch.manual_seed(0)
+            stages.STAGES[name](config, device, log)
+        log(f"== {name} took {(time.monotonic() - started) / 60:.1f} min")
+    return 0
+
+
+def log(text: str) -> None:
+    """One plain line with the time of day."""
+    print(time.strftime("%H:%M:%S"), text, flush=True)
+
+
+def main() -> None:
+    sys.exit(run(tyro.cli(MiniConfig, description=__doc__)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""The stages of `make mini`: each trains or computes one part and leaves it in the work folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipelines import minicorpus, synthfoley
+from v2a_models import grid
+from v2a_models.audio import EventClassifier
+from v2a_models.checkpoint import save_generator
+from v2a_models.codec import MINI, CodebookKeeper, Codec, SpectralLoss, perplexity
+from v2a_models.maskvat.generator import MaskVATGenerator
+from v2a_models.maskvat.losses import training_loss
+from v2a_models.maskvat.model import MaskVAT, MaskVATConfig
+from v2a_models.recipe import Recipe
+from v2a_models.sync_task import SyncTask, augment
+from v2a_models.training import fit
+from v2a_models.visual import CLIP_MINI, SemanticEncoder, SyncEncoder
+
+if TYPE_CHECKING:
+    from jobs.mini import MiniConfig
+
+Log = Callable[[str], None]
+
+SYNC_FRAMES = 60
+"""Frames (at 25 fps) of one training crop of the synchrony encoder."""
+
+
+def codec(config: MiniConfig, device: str, log: Log) -> None:
+    """Mini DAC: spectral loss weighted ten times, codebooks started from data and kept alive."""
+    corpus = minicorpus.load(config.work / "corpus", config.corpus, "train", with_frames=False)
+    model, spectral = Codec(MINI).to(device), SpectralLoss().to(device)
+    keeper = CodebookKeeper(model)
+    latest: dict[str, Tensor] = {}
+    length, rows = 32 * grid.HOP, 10
+
+    def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        waves = torch.from_numpy(np.stack([_stretch_of_sound(corpus, rng, length) for _ in range(rows)]))
+        target = waves[:, None].to(device)
+        out = model(target)
+        latest.update(codes=out["codes"], latents=out["latents"])
+        spectrum = spectral(out["waveform"], target)
+        wave = (out["waveform"] - target).abs().mean()
+        loss = 10 * spectrum + 2 * wave + out["codebook_loss"] + 0.25 * out["commitment_loss"]
+        return dict(loss=loss, spectrum=spectrum.detach(), wave=wave.detach())
+
+    def after_step(step: int, losses: dict[str, Tensor]) -> None:
+        generator = torch.Generator().manual_seed(step)
+        keeper.update(step, latest["codes"], latest["latents"], generator)
+
+    fit("codec", model, step_loss, config.codec, config.work, after_step=after_step,
+        extra_state=dict(last_used=keeper.last_used), log=log)  # fmt: skip
+    held_out = minicorpus.load(config.work / "corpus", config.corpus, "val", with_frames=False)
+    waves = torch.from_numpy(np.stack(held_out.sounds[:32])).float()[:, None] / 32768
+    with torch.no_grad():
+        codes = torch.cat([model.encode(w.to(device)) for w in waves.split(8)])
+        again = torch.cat([model.decode(c, waves.shape[-1]) for c in codes.split(8)])
+        log(f"codec: held-out spectral loss {float(spectral(again, waves.to(device))):.4f}")
+    log(f"codec: held-out perplexity of each codebook {[round(p) for p in perplexity(codes, model.codebook_size)]}")
+    torch.save(model.state_dict(), config.work / "codec.pt")
+
+
+def _stretch_of_sound(corpus: minicorpus.Corpus, rng: np.random.Generator, length: int) -> np.ndarray:
+    """A random stretch, float32 [length], its level varied by up to 6 dB; loud ones are preferred.
+
+    Most of a clip of sparse impacts is near-silence, which teaches the codec nothing.
+    """
+    best = np.zeros(length, np.float32)
+    sound = corpus.sounds[rng.integers(len(corpus))]
+    for _ in range(2):
+        start = rng.integers(len(sound) - length)
+        piece = sound[start : start + length].astype(np.float32) / 32768
+        if np.abs(piece).max() >= np.abs(best).max():
+            best = piece
+    return np.clip(best * 10 ** rng.uniform(-0.3, 0.3), -1, 1).astype(np.float32)
+
+
+def visual(config: MiniConfig, device: str, log: Log) -> None:
+    """CLIP-mini on captions, then S3D-mini on audio-visual offset."""
+    corpus = minicorpus.load(config.work / "corpus", config.corpus, "train")
+    _clip(config, corpus, device, log)
+    _sync(config, corpus, device, log)
+
+
+def _clip(config: MiniConfig, corpus: minicorpus.Corpus, device: str, log: Log) -> None:
+    model = open_clip.CLIP(**CLIP_MINI).to(device)
+    tokenize = open_clip.SimpleTokenizer(context_length=CLIP_MINI["text_cfg"]["context_length"])
+    tokens = tokenize(corpus.captions)
+    normalize = SemanticEncoder(model.visual, CLIP_MINI["embed_dim"]).to(device).normalize
+    contrast = open_clip.ClipLoss()
+
+    def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        rows = rng.choice(len(corpus), 96, replace=False)
+        frames = torch.from_numpy(np.stack([corpus.frames[r][rng.integers(len(corpus.frames[r]))] for r in rows]))
+        with _autocast(device):
+            image, text, scale = model(normalize(frames.to(device)), tokens[rows].to(device))
+        return dict(loss=contrast(image.float(), text.float(), scale))
+
+    fit("clip", model, step_loss, config.clip, config.work, log=log)
+    # Zero-shot check on held-out scenes: is the caption nearest to the middle frame one of its own class?
+    held_out = minicorpus.load(config.work / "corpus", config.corpus, "val")
+    with torch.no_grad():
+        frames = torch.from_numpy(np.stack([f[len(f) // 2] for f in held_out.frames])).to(device)
+        image = model.encode_image(normalize(frames), normalize=True)
+        text = model.encode_text(tokenize(held_out.captions).to(device), normalize=True)
+        nearest = held_out.labels[(image @ text.T).argmax(1).cpu().numpy()]
+    log(f"clip: nearest held-out caption has the right class in {np.mean(nearest == held_out.labels):.2f}")
+    torch.save(model.visual.state_dict(), config.work / "clip.pt")
+
+
+def _sync(config: MiniConfig, corpus: minicorpus.Corpus, device: str, log: Log) -> None:
+    model = SyncTask().to(device)
+
+    def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        rows = rng.choice(len(corpus), 12, replace=False)
+        frames, sound = zip(*(_aligned_crop(corpus, int(r), rng, SYNC_FRAMES) for r in rows), strict=True)
+        picture = torch.from_numpy(augment(np.stack(frames), rng)).to(device)
+        with _autocast(device):
+            return model(picture, torch.from_numpy(np.stack(sound)).to(device))
+
+    fit("sync", model, step_loss, config.sync, config.work, log=log)
+    held_out = minicorpus.load(config.work / "corpus", config.corpus, "val")
+    rng = np.random.default_rng(0)
+    with torch.no_grad():
+        offsets = []
+        for row in range(min(64, len(held_out))):
+            frames, sound = _aligned_crop(held_out, row, rng, SYNC_FRAMES)
+            offsets.append(model.offset(torch.from_numpy(frames[None]).to(device), torch.from_numpy(sound[None]).to(device)))
+    log(f"sync: held-out clips whose offset is found within one frame: {np.mean(np.abs(offsets) <= 1):.2f}")
+    torch.save(model.video.state_dict(), config.work / "sync.pt")
+
+
+def _aligned_crop(
+    corpus: minicorpus.Corpus, row: int, rng: np.random.Generator, n_frames: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same stretch of picture uint8 [n_frames, H, W, 3] and sound float32 [samples] of one scene."""
+    start = int(rng.integers(len(corpus.frames[row]) - n_frames + 1))
+    first, last = grid.samples(start / 25), grid.samples((start + n_frames) / 25)
+    sound = corpus.sounds[row][first:last].astype(np.float32) / 32768
+    return corpus.frames[row][start : start + n_frames], sound
+
+
+def tokens(config: MiniConfig, device: str, log: Log) -> None:
+    """Codec tokens and visual features of every scene, whole."""
+    codec_model, semantic, sync = (load_part(config, part, device) for part in ("codec", "clip", "sync"))
+    for split in ("train", "val"):
+        target = config.work / f"features_{split}.pt"
+        if target.exists():
+            continue
+        corpus = minicorpus.load(config.work / "corpus", config.corpus, split)
+        parts: dict[str, list[Tensor]] = dict(codes=[], semantic=[], sync=[])
+        with torch.no_grad():
+            for at in range(0, len(corpus), 8):
+                sounds = torch.from_numpy(np.stack(corpus.sounds[at : at + 8])).float()[:, None] / 32768
+                frames = torch.from_numpy(np.stack(corpus.frames[at : at + 8])).to(device)
+                parts["codes"].append(codec_model.encode(sounds.to(device)).to(torch.int16).cpu())
+                picks = [grid.frame_index(t, 25) for t in grid.frame_times(0, config.corpus.seconds, 8)]
+                parts["semantic"].append(semantic(frames[:, picks]).half().cpu())
+                parts["sync"].append(sync(frames).half().cpu())
+                if at % 160 == 0:
+                    log(f"tokens: {split} {at}/{len(corpus)}")
+        torch.save({k: torch.cat(v) for k, v in parts.items()} | dict(labels=torch.from_numpy(corpus.labels)), target)
+
+
+def maskvat(config: MiniConfig, device: str, log: Log) -> None:
+    """MaskVAT-AdaLN on the features: random 4-second crops of 8-second scenes."""
+    data = torch.load(config.work / "features_train.pt", weights_only=True)
+    model = MaskVAT(MaskVATConfig()).to(device)
+    recipe = Recipe(name="mini")
+    rows, n_sync = 16, grid.frame_count(recipe.window_s, recipe.sync.fps)
+    n_semantic = grid.frame_count(recipe.window_s, recipe.semantic.fps)
+
+    def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        crops = []
+        for row in rng.choice(len(data["codes"]), rows, replace=False):
+            start = int(rng.integers(data["sync"].shape[1] - n_sync + 1))
+            first = round(grid.samples(start / recipe.sync.fps) / grid.HOP)
+            first = min(first, data["codes"].shape[-1] - recipe.codec_frames)
+            seen = min(round(start * recipe.semantic.fps / recipe.sync.fps), data["semantic"].shape[1] - n_semantic)
+            crops.append((
+                data["semantic"][row, seen : seen + n_semantic],
+                data["sync"][row, start : start + n_sync],
+                data["codes"][row, :, first : first + recipe.codec_frames],
+            ))  # fmt: skip
+        semantic, sync, codes = (torch.stack(part).to(device) for part in zip(*crops, strict=True))
+        generator = torch.Generator().manual_seed(step)
+        with _autocast(device):
+            return training_loss(model, semantic.float(), sync.float(), codes.long(), generator)
+
+    fit("maskvat", model, step_loss, config.maskvat, config.work, log=log)
+    torch.save(model.state_dict(), config.work / "maskvat.pt")
+
+
+def classifier(config: MiniConfig, device: str, log: Log) -> None:
+    """The judge of what is heard: trained on real SynthFoley sound."""
+    splits = {s: minicorpus.load(config.work / "corpus", config.corpus, s, with_frames=False) for s in ("train", "val")}
+    model = EventClassifier(len(synthfoley.CLASSES)).to(device)
+    length = 4 * grid.SAMPLE_RATE
+
+    def crops(corpus: minicorpus.Corpus, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+        starts = [int(rng.integers(len(corpus.sounds[r]) - length)) for r in rows]
+        gain = 10 ** rng.uniform(-0.5, 0.3, (len(rows), 1))
+        sounds = np.stack([corpus.sounds[r][a : a + length] for r, a in zip(rows, starts, strict=True)])
+        return torch.from_numpy((sounds / 32768 * gain).astype(np.float32)).to(device)
+
+    def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        rows = rng.integers(len(splits["train"]), size=16)
+        logits = model(crops(splits["train"], rows, rng))
+        return dict(loss=F.cross_entropy(logits, torch.from_numpy(splits["train"].labels[rows]).to(device)))
+
+    fit("classifier", model, step_loss, config.classifier, config.work, log=log)
+    rows = np.arange(len(splits["val"]))
+    with torch.no_grad():
+        heard = torch.cat([model(part) for part in crops(splits["val"], rows, np.random.default_rng(0)).split(16)])
+    log(f"classifier: held-out accuracy {np.mean(heard.argmax(1).cpu().numpy() == splits['val'].labels):.2f}")
+    torch.save(model.state_dict(), config.work / "classifier.pt")
+
+
+def load_part(config: MiniConfig, part: str, device: str) -> nn.Module:
+    """A trained part from the work folder, ready to use."""
+    model: nn.Module = PARTS[part]()
+    inner = model.visual if part == "clip" else model
+    inner.load_state_dict(torch.load(config.work / f"{part}.pt", map_location="cpu", weights_only=True))
+    return model.to(device).eval()
+
+
+def export(config: MiniConfig, device: str, log: Log) -> None:
+    """Joins the parts into the checkpoint folder that `v2a dub --model mini` loads."""
+    generator = MaskVATGenerator(
+        Recipe(name="mini"),
+        *(load_part(config, part, "cpu") for part in ("codec", "clip", "sync", "maskvat")),
+    )
+    judge = load_part(config, "classifier", "cpu")
+    save_generator(generator, config.out, extra=dict(classifier=judge), classes=synthfoley.CLASSES)
+    size = sum(f.stat().st_size for f in config.out.iterdir())
+    log(f"export: {config.out}, {size / 1e6:.1f} MB; sha256 {generator.sha256[:16]}")
+
+
+def _autocast(device: str) -> torch.autocast:
+    return torch.autocast(device, torch.bfloat16)
+
+
+PARTS: dict[str, Callable[[], nn.Module]] = dict(
+    codec=lambda: Codec(MINI),
+    clip=SemanticEncoder.mini,
+    sync=SyncEncoder.mini,
+    maskvat=lambda: MaskVAT(MaskVATConfig()),
+    classifier=lambda: EventClassifier(len(synthfoley.CLASSES)),
+)
+
+STAGES: dict[str, Callable[[MiniConfig, str, Log], None] | None] = dict(
+    corpus=None, codec=codec, visual=visual, tokens=tokens, maskvat=maskvat, classifier=classifier, export=export
+)

@@ -1,0 +1,120 @@
+"""SynthFoley as arrays on disk: what the `mini` models are trained on. Needs neither Ray nor PyAV.
+
+Scenes are rendered at the models' own size by a pool of processes and kept as plain `.npy` files, which training
+maps into memory. A file that exists is complete (written beside, then renamed), so rendering resumes.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from pipelines import synthfoley
+from v2a_models import grid
+
+SHARD = 50
+"""Scenes per file."""
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """Which scenes, and how they are rendered."""
+
+    scenes: int = 1200
+    seed: int = 1
+    seconds: float = 8.0
+    fps: float = 25.0
+    size: int = 64
+
+
+@dataclass
+class Corpus:
+    """Memory-mapped arrays of one split. N scenes, T frames, S samples."""
+
+    sounds: list[np.ndarray]
+    """Each int16 [S]."""
+    frames: list[np.ndarray]
+    """Each uint8 [T, size, size, 3]; empty when only sounds were asked for."""
+    labels: np.ndarray
+    """int64 [N], index into synthfoley.CLASSES."""
+    captions: list[str]
+
+    def __len__(self) -> int:
+        return len(self.sounds)
+
+
+def render(root: Path, config: CorpusConfig, kind: str, workers: int, log: Callable[[str], None] = print) -> None:
+    """Renders all shards of `kind` ("sounds" or "frames") that are missing below `root`."""
+    folder = root / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = folder / "config.json"
+    wanted = json.dumps(asdict(config), sort_keys=True)
+    if stamp.exists() and stamp.read_text() != wanted:
+        raise ValueError(f"{folder} holds another corpus: {stamp.read_text()}, wanted {wanted}; remove it first")
+    stamp.write_text(wanted)
+    missing = [s for s in range(-(-config.scenes // SHARD)) if not (folder / f"{s:04d}.npy").exists()]
+    if not missing:
+        return
+    log(f"corpus: rendering {len(missing)} shards of {kind} with {workers} processes")
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(workers) as pool:
+        for done, _ in enumerate(pool.imap_unordered(partial(_render_shard, folder, config, kind), missing), 1):
+            log(f"corpus: {kind} {done}/{len(missing)}")
+
+
+def load(root: Path, config: CorpusConfig, split: str, *, with_frames: bool = True) -> Corpus:
+    """The scenes of one split ("train", "val" or "test")."""
+    corpus = Corpus([], [], np.zeros(0, np.int64), [])
+    labels = []
+    for shard in range(-(-config.scenes // SHARD)):
+        sounds = np.load(root / "sounds" / f"{shard:04d}.npy", mmap_mode="r")
+        frames = np.load(root / "frames" / f"{shard:04d}.npy", mmap_mode="r") if with_frames else None
+        for row in range(len(sounds)):
+            scene = synthfoley.make_scene(config.seed, shard * SHARD + row, config.seconds)
+            if scene.split != split:
+                continue
+            corpus.sounds.append(sounds[row])
+            if frames is not None:
+                corpus.frames.append(frames[row])
+            labels.append(synthfoley.CLASSES.index(scene.label))
+            corpus.captions.append(scene.caption)
+    corpus.labels = np.array(labels, np.int64)
+    return corpus
+
+
+def picked_times(scene: synthfoley.Scene, fps: float) -> np.ndarray:
+    """Native frame times that a sampling at `fps` picks: for each target the newest frame at or before it.
+
+    Trained on these, a model meets the same stale frames as when it reads a 24 or 29.97 fps file.
+    """
+    targets = grid.frame_times(0.0, scene.duration_s, fps)
+    return np.array([grid.frame_index(t, scene.fps) for t in targets]) / scene.fps
+
+
+def _render_shard(folder: Path, config: CorpusConfig, kind: str, shard: int) -> None:
+    rows = []
+    for index in range(shard * SHARD, min((shard + 1) * SHARD, config.scenes)):
+        scene = synthfoley.make_scene(config.seed, index, config.seconds)
+        if kind == "sounds":
+            rows.append(np.round(synthfoley.render_sound(scene) * 32767).astype(np.int16))
+        else:
+            # Drawn at twice the size and averaged: closer to what scaling a decoded file down gives.
+            times = picked_times(scene, config.fps)
+            large = synthfoley.render_frames(scene, times, 2 * config.size, 2 * config.size)
+            rows.append(halve(large))
+    beside = folder / f"{shard:04d}.tmp.npy"
+    np.save(beside, np.stack(rows))
+    os.replace(beside, folder / f"{shard:04d}.npy")
+
+
+def halve(frames: np.ndarray) -> np.ndarray:
+    """Mean of 2 x 2 pixels: uint8 [T, 2h, 2w, 3] -> uint8 [T, h, w, 3]."""
+    t, h, w, c = frames.shape
+    return frames.reshape(t, h // 2, 2, w // 2, 2, c).mean((2, 4)).round().astype(np.uint8)
