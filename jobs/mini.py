@@ -30,14 +30,14 @@ class MiniConfig:
     """Corpus, training states and logs; a run that was stopped goes on from here."""
     out: Path = Path("v2a_models/weights/mini")
     """Where the finished checkpoint goes."""
-    stages: tuple[str, ...] = ("corpus", "codec", "visual", "tokens", "maskvat", "classifier", "export")
+    stages: tuple[str, ...] = ("corpus", "codec", "visual", "tokens", "maskvat", "classifier", "export", "evaluate")
     """Which stages to run, in this order; finished ones are skipped."""
     threads: int = 0
     """CPU threads of torch and processes of the renderer; 0 for all cores."""
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    codec: FitConfig = FitConfig(steps=2200, learning_rate=1e-3, clip_norm=10.0, betas=(0.8, 0.99))
-    clip: FitConfig = FitConfig(steps=800, learning_rate=1e-3)
-    sync: FitConfig = FitConfig(steps=1500, learning_rate=1e-3)
+    codec: FitConfig = FitConfig(steps=1700, learning_rate=1e-3, clip_norm=10.0, betas=(0.8, 0.99))
+    clip: FitConfig = FitConfig(steps=350, learning_rate=1e-3)
+    sync: FitConfig = FitConfig(steps=900, learning_rate=1e-3)
     maskvat: FitConfig = FitConfig(steps=4000, learning_rate=1e-3, warmup=100, ema=0.998)
     classifier: FitConfig = FitConfig(steps=500, learning_rate=2e-3)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,12 +15,15 @@ from torch import Tensor, nn
 from pipelines import minicorpus, synthfoley
 from v2a_models import grid
 from v2a_models.audio import EventClassifier
-from v2a_models.checkpoint import save_generator
+from v2a_models.checkpoint import load_classifier, load_generator, save_generator
 from v2a_models.codec import MINI, CodebookKeeper, Codec, SpectralLoss, perplexity
+from v2a_models.generator import Generator
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.maskvat.losses import training_loss
 from v2a_models.maskvat.model import MaskVAT, MaskVATConfig
+from v2a_models.metrics.foley import FoleyScore, foley_score
 from v2a_models.recipe import Recipe
+from v2a_models.seeds import window_seed
 from v2a_models.sync_task import SyncTask, augment
 from v2a_models.training import fit
 from v2a_models.visual import CLIP_MINI, SemanticEncoder, SyncEncoder
@@ -97,7 +101,7 @@ def _clip(config: MiniConfig, corpus: minicorpus.Corpus, device: str, log: Log) 
     contrast = open_clip.ClipLoss()
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        rows = rng.choice(len(corpus), 96, replace=False)
+        rows = rng.choice(len(corpus), 64, replace=False)
         frames = torch.from_numpy(np.stack([corpus.frames[r][rng.integers(len(corpus.frames[r]))] for r in rows]))
         with _autocast(device):
             image, text, scale = model(normalize(frames.to(device)), tokens[rows].to(device))
@@ -243,6 +247,67 @@ def export(config: MiniConfig, device: str, log: Log) -> None:
     log(f"export: {config.out}, {size / 1e6:.1f} MB; sha256 {generator.sha256[:16]}")
 
 
+def evaluate(config: MiniConfig, device: str, log: Log) -> None:
+    """Quality on held-out scenes at the models' own frame size: a quick look; the card's figures come from the
+    whole pipeline (benchmarks/mini_quality.py)."""
+    generator = load_generator(str(config.out), device)
+    classifier, _ = load_classifier(str(config.out))
+    for name, sounds, held_out in held_out_sounds(config, generator, device):
+        log(f"evaluate: {name:>13}: " + _figures(foley_score(sounds, held_out.events, held_out.labels, classifier)))
+
+
+def _figures(score: FoleyScore) -> str:
+    return ", ".join(f"{k} {v:.3g}" for k, v in vars(score).items())
+
+
+@dataclass
+class HeldOut:
+    """Crops of the validation scenes: N windows."""
+
+    frames: list[np.ndarray]
+    sounds: list[np.ndarray]
+    events: list[list[float] | None]
+    labels: np.ndarray
+
+
+def held_out_windows(config: MiniConfig, recipe: Recipe) -> HeldOut:
+    """One window from the middle of each validation scene."""
+    corpus = minicorpus.load(config.work / "corpus", config.corpus, "val")
+    n_frames, start = grid.frame_count(recipe.window_s, recipe.sync.fps), 40
+    first = grid.samples(start / recipe.sync.fps)
+    events: list[list[float] | None] = []
+    for label, scene_events in zip(corpus.labels, corpus.events, strict=True):
+        onsets = [t - grid.seconds(first) for t in scene_events]
+        inside = [t for t in onsets if 0 <= t < recipe.window_s]
+        events.append(inside if synthfoley.CLASSES[label] in synthfoley.IMPACTS else None)
+    return HeldOut(
+        [f[start : start + n_frames] for f in corpus.frames],
+        [s[first : first + recipe.window].astype(np.float32) / 32768 for s in corpus.sounds],
+        events,
+        corpus.labels,
+    )
+
+
+def held_out_sounds(
+    config: MiniConfig, generator: Generator, device: str, **sampling: float
+) -> Iterator[tuple[str, list[np.ndarray], HeldOut]]:
+    """Rows of the quality table: the truth, the codec's resynthesis of it (its ceiling), the model."""
+    assert isinstance(generator, MaskVATGenerator)
+    held_out = held_out_windows(config, generator.recipe)
+    yield "ground truth", held_out.sounds, held_out
+    picks = [grid.frame_index(t, 25) for t in grid.frame_times(0, generator.recipe.window_s, 8)]
+    again: list[np.ndarray] = []
+    made: list[np.ndarray] = []
+    for at in range(0, len(held_out.frames), 8):
+        sounds = torch.from_numpy(np.stack(held_out.sounds[at : at + 8]))[:, None].to(device)
+        again += list(generator.codec.decode(generator.codec.encode(sounds), sounds.shape[-1])[:, 0].cpu().numpy())
+        frames = torch.from_numpy(np.stack(held_out.frames[at : at + 8])).to(device)
+        seeds = [window_seed(0, "val", at + i) for i in range(len(frames))]
+        made += list(generator.generate_from_frames(frames[:, picks], frames, seeds, **sampling)[:, 0].cpu().numpy())
+    yield "resynthesis", again, held_out
+    yield "model", made, held_out
+
+
 def _autocast(device: str) -> torch.autocast:
     return torch.autocast(device, torch.bfloat16)
 
@@ -256,5 +321,6 @@ PARTS: dict[str, Callable[[], nn.Module]] = dict(
 )
 
 STAGES: dict[str, Callable[[MiniConfig, str, Log], None] | None] = dict(
-    corpus=None, codec=codec, visual=visual, tokens=tokens, maskvat=maskvat, classifier=classifier, export=export
+    corpus=None, codec=codec, visual=visual, tokens=tokens, maskvat=maskvat, classifier=classifier, export=export,
+    evaluate=evaluate,
 )

@@ -45,6 +45,8 @@ class Corpus:
     labels: np.ndarray
     """int64 [N], index into synthfoley.CLASSES."""
     captions: list[str]
+    events: list[list[float]]
+    """Onset times in seconds of each scene."""
 
     def __len__(self) -> int:
         return len(self.sounds)
@@ -71,7 +73,7 @@ def render(root: Path, config: CorpusConfig, kind: str, workers: int, log: Calla
 
 def load(root: Path, config: CorpusConfig, split: str, *, with_frames: bool = True) -> Corpus:
     """The scenes of one split ("train", "val" or "test")."""
-    corpus = Corpus([], [], np.zeros(0, np.int64), [])
+    corpus = Corpus([], [], np.zeros(0, np.int64), [], [])
     labels = []
     for shard in range(-(-config.scenes // SHARD)):
         sounds = np.load(root / "sounds" / f"{shard:04d}.npy", mmap_mode="r")
@@ -85,6 +87,7 @@ def load(root: Path, config: CorpusConfig, split: str, *, with_frames: bool = Tr
                 corpus.frames.append(frames[row])
             labels.append(synthfoley.CLASSES.index(scene.label))
             corpus.captions.append(scene.caption)
+            corpus.events.append([event.onset_s for event in scene.events])
     corpus.labels = np.array(labels, np.int64)
     return corpus
 

@@ -41,6 +41,6 @@ def lowest(confidence: Tensor, candidates: Tensor, count: Tensor) -> Tensor:
     confidence: float (B, K, L), candidates: bool (B, K, L).
     """
     flat = confidence.masked_fill(~candidates, math.inf).flatten(1)
-    rank = flat.argsort(1, stable=True).argsort(1)
+    rank = flat.argsort(dim=1, stable=True).argsort(dim=1)
     count = torch.minimum(count, candidates.flatten(1).sum(1))
     return (rank < count[:, None]).view_as(confidence) & candidates

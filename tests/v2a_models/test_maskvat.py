@@ -1,0 +1,171 @@
+"""MaskVAT: masks, sampling and the generator, at toy size with random weights."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from v2a_models.batch import Batch
+from v2a_models.codec import Codec
+from v2a_models.maskvat import masking
+from v2a_models.maskvat.generator import MaskVATGenerator
+from v2a_models.maskvat.losses import training_loss
+from v2a_models.maskvat.model import MaskVAT, MaskVATConfig
+from v2a_models.maskvat.sampling import SamplingConfig, sample
+from v2a_models.recipe import Recipe, View
+from v2a_models.visual import SemanticEncoder, SyncEncoder
+
+TOY = MaskVATConfig(n_codebooks=2, codebook_size=16, semantic_dim=128, sync_dim=128, dim=32, depth=2, heads=2)
+
+
+@pytest.fixture(scope="module")
+def model() -> MaskVAT:
+    torch.manual_seed(0)
+    model = MaskVAT(TOY).eval()
+    for block in model.blocks:  # AdaLN-Zero starts as the identity; make the condition matter
+        torch.nn.init.normal_(block.modulation.weight, std=0.2)
+    torch.nn.init.normal_(model.final_modulation.weight, std=0.2)
+    return model
+
+
+def features(rows: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, 4, 128, generator=generator), torch.randn(rows, 12, 128, generator=generator)
+
+
+shapes = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 30))
+
+
+@given(shapes, st.lists(st.floats(0, 1), min_size=4, max_size=4), st.integers(0, 99))
+def test_training_mask_hides_exactly_its_share(shape: tuple[int, int, int], shares: list[float], seed: int) -> None:
+    share = torch.tensor(shares[: shape[0]])
+    noise = torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+    mask = masking.random_mask(share, noise)
+    assert mask.shape == shape
+    for row, wanted in zip(mask, share, strict=True):
+        assert row.sum() == max(1, round(float(wanted * shape[1] * shape[2])))
+
+
+def test_masked_share_has_the_papers_mean() -> None:
+    u = (torch.arange(100_000) + 0.5) / 100_000
+    assert masking.masked_share(u).mean() == pytest.approx(2 / math.pi, abs=1e-3)
+
+
+@given(st.integers(1, 40), st.integers(0, 3000))
+def test_decoding_reveals_more_at_every_step_and_all_in_the_end(steps: int, total: int) -> None:
+    hidden = [masking.hidden_after(step, steps, total) for step in range(1, steps + 1)]
+    assert hidden == sorted(hidden, reverse=True)
+    assert hidden[-1] == 0
+    assert all(0 <= n <= total for n in hidden)
+
+
+@given(shapes, st.integers(0, 99), st.integers(0, 60))
+def test_lowest_picks_the_least_confident_candidates_only(shape: tuple[int, int, int], seed: int, count: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    confidence = torch.rand(shape, generator=generator)
+    candidates = torch.rand(shape, generator=generator) < 0.5
+    picked = masking.lowest(confidence, candidates, torch.full((shape[0],), count))
+    assert not (picked & ~candidates).any()
+    for row in range(shape[0]):
+        assert picked[row].sum() == min(count, int(candidates[row].sum()))
+        left = candidates[row] & ~picked[row]
+        if picked[row].any() and left.any():
+            assert confidence[row][picked[row]].max() <= confidence[row][left].min()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0, 1), st.integers(1, 6), st.sampled_from([1.0, 3.0]))
+def test_known_codes_never_change(model: MaskVAT, seed: int, share: float, steps: int, guidance: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    known = torch.randint(0, TOY.codebook_size, (2, 2, 20), generator=generator)
+    mask = torch.rand(known.shape, generator=generator) < share
+    config = SamplingConfig(steps=steps, guidance=guidance)
+    codes = sample(model, *features(2), 20, [seed, seed + 1], config, known, mask)
+    assert torch.equal(codes[mask], known[mask])
+    assert codes.min() >= 0 and codes.max() < TOY.codebook_size  # nothing is left hidden
+
+
+def test_a_row_does_not_depend_on_the_rows_beside_it(model: MaskVAT) -> None:
+    semantic, sync = features(4)
+    together = sample(model, semantic, sync, 24, [1, 2, 3, 4], SamplingConfig(steps=4))
+    order = [2, 0, 3, 1]
+    shuffled = sample(model, semantic[order], sync[order], 24, [3, 1, 4, 2], SamplingConfig(steps=4))
+    assert torch.equal(together[order], shuffled)
+    padded = sample(model, semantic[[1, 1, 1, 1]], sync[[1, 1, 1, 1]], 24, [2, 9, 9, 9], SamplingConfig(steps=4))
+    assert torch.equal(together[1], padded[0])
+
+
+def test_the_seed_and_the_picture_matter(model: MaskVAT) -> None:
+    semantic, sync = features(1)
+    one = sample(model, semantic, sync, 24, [1])
+    assert torch.equal(one, sample(model, semantic, sync, 24, [1]))
+    assert not torch.equal(one, sample(model, semantic, sync, 24, [2]))
+    assert not torch.equal(one, sample(model, semantic * -3, sync * -3, 24, [1]))
+
+
+def test_top_1_is_greedy(model: MaskVAT) -> None:
+    semantic, sync = features(1)
+    config = SamplingConfig(steps=1, top_k=1, guidance=1)
+    assert torch.equal(sample(model, semantic, sync, 24, [1], config), sample(model, semantic, sync, 24, [2], config))
+
+
+def test_wrong_shapes_are_refused(model: MaskVAT) -> None:
+    semantic, sync = features(2)
+    with pytest.raises(ValueError, match="2 seeds"):
+        sample(model, semantic, sync, 10, [1])
+    with pytest.raises(ValueError, match="known_codes"):
+        sample(model, semantic, sync, 10, [1, 2], known_mask=torch.zeros(2, 2, 9, dtype=torch.bool))
+
+
+def test_training_lowers_the_loss() -> None:
+    torch.manual_seed(0)
+    model = MaskVAT(TOY)
+    semantic, sync = features(8)
+    codes = torch.randint(0, 16, (8, 2, 1)).expand(8, 2, 20).contiguous()  # one code per row and level
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    losses = []
+    for step in range(60):
+        out = training_loss(model, semantic, sync, codes, torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        out["loss"].backward()
+        optimizer.step()
+        losses.append(float(out["loss"]))
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+
+
+@pytest.fixture(scope="module")
+def generator() -> MaskVATGenerator:
+    torch.manual_seed(0)
+    codec = dict(
+        encoder_dim=2, encoder_rates=[2, 4, 8, 8], latent_dim=8, decoder_dim=16, decoder_rates=[8, 8, 4, 2],
+        n_codebooks=2, codebook_size=16, codebook_dim=4, quantizer_dropout=False, sample_rate=44_100,
+    )  # fmt: skip
+    recipe = Recipe(name="toy", window_s=0.5, overlap_s=0.1, semantic=View(8, 64, 64), sync=View(25, 64, 64))
+    parts = (Codec(codec), SemanticEncoder.mini(), SyncEncoder.mini(), MaskVAT(TOY))
+    return MaskVATGenerator(recipe, *parts, SamplingConfig(steps=2)).eval()
+
+
+def test_frames_to_sound_has_exact_length_and_repeats(generator: MaskVATGenerator) -> None:
+    frames = torch.randint(0, 256, (2, 13, 64, 64, 3), dtype=torch.uint8)
+    sound = generator.generate_from_frames(frames[:, ::3], frames, [1, 2])
+    assert sound.shape == (2, 1, 22_050) and sound.dtype == torch.float32
+    assert sound.abs().max() <= 1
+    again = generator.generate_from_frames(frames[[1, 0]][:, ::3], frames[[1, 0]], [2, 1])
+    assert torch.equal(sound, again[[1, 0]])
+
+
+def test_unknown_sampling_option_is_refused(generator: MaskVATGenerator) -> None:
+    with pytest.raises(TypeError, match="stepz"):
+        generator.generate(Batch(*features(1)), seeds=[1], stepz=3)
+
+
+def test_a_batch_with_unequal_rows_is_refused() -> None:
+    with pytest.raises(ValueError, match="rows differ"):
+        Batch(semantic=torch.zeros(2, 3, 4), sync=torch.zeros(3, 3, 4))
+
+
+def test_frames_of_another_kind_are_refused(generator: MaskVATGenerator) -> None:
+    with pytest.raises(ValueError, match="uint8 frames"):
+        generator.features(torch.zeros(1, 2, 64, 64, 3), torch.zeros(1, 5, 64, 64, 3))

@@ -1,0 +1,42 @@
+"""The visual encoders' shapes, and that time stays where it is."""
+
+import torch
+
+from v2a_models.sync_task import SyncTask
+from v2a_models.visual import SemanticEncoder, SyncEncoder
+
+
+def clip(n_frames: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 256, (1, n_frames, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def test_semantic_features_are_unit_vectors_frame_by_frame() -> None:
+    encoder, frames = SemanticEncoder.mini().eval(), clip(3)
+    with torch.no_grad():
+        features = encoder(frames)
+        assert features.shape == (1, 3, encoder.dim)
+        assert torch.allclose(features.norm(dim=-1), torch.ones(1, 3), atol=1e-5)
+        alone = encoder(frames[:, 1:2])
+    assert torch.allclose(features[:, 1:2], alone, atol=1e-5)
+
+
+def test_sync_features_keep_every_frame_and_look_at_most_half_a_second_away() -> None:
+    encoder, frames = SyncEncoder.mini().eval(), clip(40)
+    changed = frames.clone()
+    changed[:, 20] = 255 - changed[:, 20]
+    with torch.no_grad():
+        features, after = encoder(frames), encoder(changed)
+    assert features.shape == (1, 40, encoder.dim)
+    touched = (features - after).abs().amax(-1)[0] > 1e-6
+    reach = torch.nonzero(touched)[:, 0]
+    assert touched[20] and (reach - 20).abs().max() <= 12
+
+
+def test_sync_task_trains_towards_the_right_offset() -> None:
+    torch.manual_seed(0)
+    task = SyncTask()
+    out = task(clip(10), torch.randn(1, 10 * 1764) * 0.1)
+    assert set(out) == {"loss", "offset", "spectrum"}
+    out["loss"].backward()
+    assert all(torch.isfinite(p.grad).all() for p in task.video.parameters() if p.grad is not None)
+    assert -8 <= task.eval().offset(clip(10), torch.randn(1, 10 * 1764) * 0.1) <= 8
