@@ -1,0 +1,335 @@
+"""Opening untrusted media and walking through it: containers, packets, pictures and their geometry.
+
+FFmpeg is given an open file and never a name, may read self-contained formats only and may open nothing
+else. Times here are container times in seconds; `pipelines.decode` puts them on the picture timeline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition
+
+MAX_PIXELS = 1 << 26
+"""Largest picture that is decoded (8192 x 8192)."""
+
+DAMAGED_SHARE = 0.5
+"""A stretch is given up when more than this share of its packets cannot be decoded. Below it the last
+good picture is held, as players do."""
+
+# Demuxers that read one self-contained file. Playlists and manifests (hls, dash, concat, imf, sdp,
+# image sequences, ...) name other files or URLs and are left out.
+DEMUXERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,m4v,h264,hevc,ogg,"
+    "asf,asf_o,mxf,nut,rm,ivf,dv,wtv,vob,dhav,mjpeg,wav,w64,mp3,flac,aac,ac3,eac3,aiff,caf,au,amr"
+)
+
+_PLAYLISTS = (
+    b"#extm3u",
+    b"ffconcat",
+    b"[playlist]",
+    b"[reference]",
+    b"<asx",
+    b"<mpd",
+    b"<smil",
+    b"<assetmap",
+    b"<compositionplaylist",
+    b"v=0\no=",
+    b"v=0\r\no=",
+    b"rtsptext",
+    b"smilitext",
+)
+
+_BUFFER = 1 << 20
+
+SKIPPED = (av.InvalidDataError, av.PatchWelcomeError, av.EOFError, av.UnknownError)
+"""What a decoder answers to a damaged packet; the next packet may be good again."""
+
+Pictures = Generator[tuple[float, Any], None, None]
+Tick = Callable[[], None]
+"""Called now and then while work advances."""
+
+
+class DecodeFailed(Exception):
+    """The file cannot be read as asked, and the file is the reason.
+
+    `error_class` is a short name (`EmptyFile`, `NotAVideo`, `ForbiddenFormat`, `Encrypted`,
+    `NoVideoStream`, `NoFrames`, `ZeroDuration`, `BadSize`, `BadTimestamps`, `InvalidData`, and from the
+    sandbox `DecoderCrashed`, `DecoderTimeout`, `DecoderOutOfMemory`); `stage` is `open`, `probe`,
+    `decode` or `sound`.
+    """
+
+    def __init__(self, error_class: str, message: str, stage: str) -> None:
+        super().__init__(f"{error_class}: {message}")
+        self.error_class = error_class
+        self.message = message
+        self.stage = stage
+
+    def __reduce__(self) -> tuple[type[DecodeFailed], tuple[str, str, str]]:
+        return type(self), (self.error_class, self.message, self.stage)
+
+
+def orientation(matrix: Sequence[int] | None) -> tuple[int, bool]:
+    """(clockwise quarter turns, mirrored left-right first) of a 3 x 3 display matrix (nine 16.16 fixed
+    point numbers). No matrix or a degenerate one means upright; odd angles go to the nearest quarter."""
+    if matrix is None or len(matrix) < 5:
+        return 0, False
+    a, b, c, d = (value / 65536 for value in (matrix[0], matrix[1], matrix[3], matrix[4]))
+    if not (math.hypot(a, b) > 1e-3 and math.hypot(c, d) > 1e-3) or abs(a * d - b * c) < 1e-6:
+        return 0, False
+    mirrored = a * d - b * c < 0
+    if mirrored:
+        a, b = -a, -b
+    return round(math.degrees(math.atan2(b, a)) / 90) % 4, mirrored
+
+
+def display_size(width: int, height: int, aspect: float, quarter_turns: int) -> tuple[int, int]:
+    """(width, height) on the screen of a coded picture with pixels `aspect` times as wide as high."""
+    if not 0.02 < aspect < 50:
+        aspect = 1.0
+    # Stretch, never shrink: no picture detail is thrown away by the choice of the axis.
+    if aspect >= 1:
+        width = round(width * aspect)
+    else:
+        height = round(height / aspect)
+    return (height, width) if quarter_turns % 2 else (width, height)
+
+
+def turn(pictures: np.ndarray, quarter_turns: int, mirrored: bool) -> np.ndarray:
+    """Coded pictures [..., H, W, 3] as a player shows them."""
+    if mirrored:
+        pictures = pictures[..., :, ::-1, :]
+    return np.rot90(pictures, -quarter_turns, axes=(-3, -2)) if quarter_turns else pictures
+
+
+@contextlib.contextmanager
+def opened(file: BinaryIO) -> Iterator[InputContainer]:
+    head = file.read(4096)
+    if not head:
+        raise DecodeFailed("EmptyFile", "the file has no bytes", "open")
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(_PLAYLISTS) or (text.startswith(b"<?xml") and any(p in text for p in _PLAYLISTS)):
+        raise DecodeFailed("ForbiddenFormat", "a playlist, which only names other files", "open")
+    if not any(head) and not _has_data(file):
+        raise DecodeFailed("NotAVideo", "the file holds nothing but zeros", "open")
+    file.seek(0)
+    try:
+        container = av.open(
+            file,
+            mode="r",
+            options={
+                "format_whitelist": DEMUXERS,
+                "protocol_whitelist": "none",
+                "max_pixels": str(MAX_PIXELS),
+                "enable_drefs": "0",
+            },
+            metadata_errors="replace",
+            buffer_size=_BUFFER,
+            io_open=_refuse_to_open,
+        )
+    except (av.ArgumentError, av.PyAVCallbackError) as error:
+        raise DecodeFailed("ForbiddenFormat", "a format that is not read here", "open") from error
+    except av.FFmpegError as error:
+        raise DecodeFailed("NotAVideo", words(error), "open") from error
+    try:
+        yield container
+    except av.FFmpegError as error:
+        raise DecodeFailed("InvalidData", words(error), "decode") from error
+    finally:
+        container.close()
+
+
+def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> io.RawIOBase:
+    raise PermissionError(f"the file asks for another one: {url}")
+
+
+def _has_data(file: BinaryIO) -> bool:
+    # Preallocated but never written recordings are zeros throughout: 1 MiB tells.
+    return any(file.read(1 << 20))
+
+
+def video_stream(container: InputContainer, stage: str) -> Any:
+    moving = [stream for stream in container.streams.video if not is_attached(stream)]
+    if not moving:
+        if container.streams.audio:
+            raise DecodeFailed("NoVideoStream", "sound only", stage)
+        raise DecodeFailed("NotAVideo", f"no pictures and no sound ({container.format.name})", stage)
+    video = default_stream(moving)
+    if video.codec_context is None:
+        raise DecodeFailed("UnknownCodec", "there is no decoder for the pictures", stage)
+    video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    return video
+
+
+def is_attached(stream: Any) -> bool:
+    return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
+
+
+def default_stream(streams: Sequence[Any]) -> Any:
+    return next((s for s in streams if s.disposition & Disposition.default), streams[0])
+
+
+def words(error: Exception) -> str:
+    return str(getattr(error, "strerror", "") or error)
+
+
+def codec_name(video: Any) -> str:
+    # The coding format ("av1"), not the decoder that happens to be used ("libdav1d").
+    return str(video.codec_context.codec.canonical_name)
+
+
+def picture_start(file: BinaryIO) -> float:
+    """Container time of the first picture; 0 for a file of sound only."""
+    file.seek(0)
+    with opened(file) as container:
+        if all(is_attached(stream) for stream in container.streams.video):
+            return 0.0
+        first = next(pictures(container, video_stream(container, "sound")), None)
+        return 0.0 if first is None else first[0]
+
+
+def packets(container: InputContainer, streams: Sequence[Any]) -> Iterator[Any]:
+    """Packets of `streams` until the end of what can be read, then None once per stream to empty its
+    decoder. A file that is cut off simply ends."""
+    demuxed = container.demux(*streams)
+    while True:
+        try:
+            packet = next(demuxed)
+        except (StopIteration, av.InvalidDataError, av.EOFError):
+            return
+        # Empty packets are PyAV's own signal to flush at the end, or pictures left out (AVI). To a
+        # decoder both mean "no more comes", so none is passed on.
+        if packet.size:
+            yield packet
+
+
+def is_encrypted(packet: Any) -> bool:
+    """Whether the container says that this packet is encrypted."""
+    return bool(packet.has_sidedata("encryption_info"))
+
+
+def time_of(frame: Any, stream: Any) -> float | None:
+    """Container time of a decoded frame in seconds. (A frame flushed out of a decoder at the end has a
+    time but no time base of its own.)"""
+    return None if frame.pts is None else float(frame.pts * stream.time_base)
+
+
+def pictures(
+    container: InputContainer, video: Any, tick: Tick | None = None
+) -> Pictures:
+    """(container time in seconds, frame) in presentation order.
+
+    Packets that cannot be decoded are skipped and counted. Raises DecodeFailed (`InvalidData`,
+    `Encrypted`) at the end, or after ten seconds or so, if more than DAMAGED_SHARE of them were bad.
+    """
+    n_packets = n_bad = n_frames = 0
+    previous: float | None = None
+    reason: Exception | None = None
+
+    def decoded() -> Iterator[Any]:
+        nonlocal n_packets, n_bad, reason
+        for packet in packets(container, [video]):
+            n_packets += 1
+            if tick is not None and n_packets % 64 == 0:
+                tick()
+            if is_encrypted(packet):
+                raise DecodeFailed("Encrypted", "the pictures are encrypted", "decode")
+            try:
+                yield from packet.decode()
+            except SKIPPED as error:
+                n_bad, reason = n_bad + 1, error
+        with contextlib.suppress(*SKIPPED):
+            yield from video.codec_context.decode(None)
+
+    for frame in decoded():
+        time = time_of(frame, video)
+        if time is None:
+            time = 0.0 if previous is None else previous + frame_step(video)
+        n_frames += 1
+        previous = time
+        yield time, frame
+        if n_packets > 250 and n_bad > DAMAGED_SHARE * n_packets:
+            break
+    if reason is not None and (n_frames == 0 or n_bad > DAMAGED_SHARE * n_packets):
+        raise undecodable(n_bad, n_packets, reason, "decode")
+
+
+class FirstPicture:
+    """Decodes the packets it is offered until one picture is out."""
+
+    def __init__(self, video: Any) -> None:
+        self.video = video
+        self.found: Any = None
+        self.n_packets = 0
+        self.reason: Exception | None = None
+
+    def offer(self, packet: Any) -> None:
+        if self.found is None:
+            self.n_packets += 1
+            self._take(packet)
+
+    def frame(self) -> Any:
+        """The first picture. Raises DecodeFailed if there is none or it is absurd."""
+        if self.found is None:
+            self._take(None)  # short files leave their only picture in the decoder
+        frame = self.found
+        if frame is None:
+            raise undecodable(self.n_packets, self.n_packets, self.reason, "probe")
+        if frame.width <= 0 or frame.height <= 0 or frame.width * frame.height > MAX_PIXELS:
+            raise DecodeFailed("BadSize", f"pictures of {frame.width} x {frame.height}", "probe")
+        return frame
+
+    def _take(self, packet: Any) -> None:
+        try:
+            self.found = next(iter(self.video.codec_context.decode(packet)), None)
+        except av.FFmpegError as error:
+            self.reason = error
+
+
+def undecodable(n_bad: int, n_packets: int, reason: Exception | None, stage: str) -> DecodeFailed:
+    """The error for pictures of which too few, or none, can be decoded."""
+    if n_packets == 0:
+        return DecodeFailed("NoFrames", "the file announces pictures but holds none", stage)
+    why = words(reason) if reason is not None else "no picture comes out"
+    return DecodeFailed("InvalidData", f"{n_bad} of {n_packets} packets cannot be decoded: {why}", stage)
+
+
+def display_matrix(frame: Any) -> list[int] | None:
+    for data in frame.side_data:
+        if data.type == SideDataType.DISPLAYMATRIX:
+            return [int(value) for value in np.frombuffer(data, np.int32)]
+    return None
+
+
+def pixel_aspect(video: Any) -> float:
+    ratio = video.sample_aspect_ratio or video.codec_context.sample_aspect_ratio
+    return float(ratio) if ratio else 1.0
+
+
+def frame_step(video: Any) -> float:
+    """Seconds that one picture lasts by the stream's own account."""
+    for rate in (video.average_rate, video.guessed_rate):
+        if rate and 0.001 < float(rate) < 1000:
+            return 1 / float(rate)
+    return 1 / 25
+
+
+def tolerance_s(video: Any) -> float:
+    # Containers round times to their own clock (1 ms in Matroska), so a picture may be stamped a hair
+    # after the instant it belongs to. Half a tick, at most half a millisecond, forgives that.
+    tick = float(video.time_base) if video.time_base else 0.0
+    return min(tick / 2, 0.0005) + 1e-6
+
+
+def seek(container: InputContainer, stream: Any, time_s: float) -> None:
+    with contextlib.suppress(av.FFmpegError):
+        container.seek(int(time_s / float(stream.time_base)), stream=stream, backward=True)
+    stream.codec_context.flush_buffers()
