@@ -1,0 +1,238 @@
+"""`v2a synth OUT`: render SynthFoley, a corpus with exact sound events."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Annotated, Any
+
+import tyro
+
+from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE
+
+STAMP = ("_v2a", "synth.json")
+"""In OUT: which corpus lies there."""
+
+
+@dataclass
+class SynthConfig:
+    """Render SynthFoley: short clips of 14 kinds of events, and a table of what is heard exactly when.
+
+    OUT gets <split>/<class>/<class>_<index>.mp4 (train, val and test, 80/10/10) and events.parquet with one
+    row per event. The same seed gives the same files on any number of workers. Run the same command again
+    to resume; more clips with the same seed continue the corpus.
+    """
+
+    out: Annotated[str, tyro.conf.Positional]
+    """Where the corpus goes: a folder or s3:// prefix."""
+    clips: int = 200
+    """How many clips; each 14 in a row hold every class once."""
+    seconds: float = 8.0
+    """Length of a clip, at least 1."""
+    seed: int = 0
+    """Another seed gives other scenes."""
+    strip_sound: bool = False
+    """Leave the sound track out: silent footage whose events are known."""
+    num_workers: int | None = None
+    """Cores to use; all of them by default."""
+    address: str | None = None
+    """Ray cluster to run on, for instance auto; by default this machine."""
+
+
+class WrongUsage(Exception):
+    """The command cannot be run as given; the message says what to change."""
+
+
+class Stopped(Exception):
+    """The job cannot go on; the message says why."""
+
+
+def run(config: SynthConfig) -> int:
+    """Render the corpus; the exit code: 0 all done, 1 stopped on the way, 2 wrong usage, 130 interrupted."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        _run(config, console)
+        return DONE
+    except WrongUsage as problem:
+        errors.print(f"v2a synth: {problem}", markup=False)
+        return WRONG_USAGE
+    except Stopped as problem:
+        errors.print(f"v2a synth: {problem}\nTo go on where it stopped:\n  {command(config)}", markup=False)
+        return SOME_FAILED
+    except KeyboardInterrupt:
+        errors.print(f"\nInterrupted. To go on where it stopped:\n  {command(config)}", markup=False)
+        return INTERRUPTED
+
+
+def command(config: SynthConfig) -> str:
+    """The command line that means this configuration."""
+    out = f"./{config.out}" if config.out.startswith("-") else config.out
+    words = ["v2a", "synth", out]
+    for name, value in asdict(config).items():
+        if name != "out" and value != getattr(SynthConfig, name):
+            flag = "--" + name.replace("_", "-")
+            words += [flag] if isinstance(value, bool) else [flag, str(value)]
+    return shlex.join(words)
+
+
+def _run(config: SynthConfig, console: Any) -> None:
+    from jobs import ray_session
+    from pipelines import storage, synthfoley, synthwrite
+
+    preflight(config)
+    claim(config)
+    started = time.perf_counter()
+    try:
+        with ray_session.session(config.num_workers, config.address) as resources:
+            with _shown(console, config.clips) as advance:
+                for _ in _written(config, resources.cpus):
+                    advance()
+    except ConnectionError as error:
+        raise WrongUsage(str(error)) from error
+    scenes = [synthfoley.make_scene(config.seed, i, config.seconds) for i in range(config.clips)]
+    table = synthwrite.events_table(scenes)
+    try:
+        where = synthwrite.write_events(config.out, table)
+    except storage.StorageError as error:
+        raise Stopped(f"the table of events cannot be written: {error}") from error
+    splits = ", ".join(f"{sum(s.split == name for s in scenes)} {name}" for name in ("train", "val", "test"))
+    console.print(
+        f"{config.clips} clips ({splits}), {table.num_rows} events, "
+        f"{config.clips * config.seconds / 60:.1f} min in {time.perf_counter() - started:.0f} s.",
+        markup=False,
+    )
+    console.print(f"Events: {where}", markup=False)
+
+
+def preflight(config: SynthConfig) -> None:
+    """Raises WrongUsage, with the fix, for options that make no sense or an OUT that cannot be written."""
+    from pipelines import storage
+
+    for name, value, least in (
+        ("clips", config.clips, 1),
+        ("seconds", config.seconds, 1),
+        ("seed", config.seed, 0),
+        ("num-workers", 1 if config.num_workers is None else config.num_workers, 1),
+    ):
+        if not least <= value < float("inf"):
+            raise WrongUsage(f"--{name} must be at least {least}, not {value}")
+    try:
+        storage.check_writable(config.out)
+    except storage.StorageError as error:
+        raise WrongUsage(str(error)) from error
+
+
+def claim(config: SynthConfig) -> None:
+    """Writes down in OUT which corpus it holds. Raises WrongUsage if it holds another one, or other files."""
+    from pipelines import storage
+
+    identity = {"seed": config.seed, "seconds": float(config.seconds), "strip_sound": config.strip_sound}
+    stamp = storage.join(config.out, *STAMP)
+    most = config.clips
+    try:
+        if storage.exists(stamp):
+            before = json.loads(storage.read_bytes(stamp))
+            if {name: before.get(name) for name in identity} != identity:
+                known = ", ".join(f"{name} {before.get(name)}" for name in identity)
+                raise WrongUsage(f"OUT ({config.out}) holds another corpus ({known}); choose another folder")
+            most = max(most, int(before["clips"]))
+            if most > config.clips:
+                raise WrongUsage(
+                    f"OUT ({config.out}) already has a corpus of {most} clips; "
+                    f"ask for at least --clips {most}, or choose another folder"
+                )
+        else:
+            storage.sweep_temporaries(config.out)
+            for info in storage.list_tree(config.out):
+                raise WrongUsage(
+                    f"OUT ({config.out}) is not empty: it holds {info.path}; choose an empty folder"
+                )
+        storage.sweep_temporaries(config.out)
+        storage.makedirs(storage.join(config.out, STAMP[0]))
+        storage.write_atomic(stamp, json.dumps({**identity, "clips": most}).encode())
+    except storage.StorageError as error:
+        raise WrongUsage(str(error)) from error
+    except (ValueError, KeyError) as error:
+        raise WrongUsage(f"{stamp} cannot be read ({error}); choose another folder") from error
+
+
+def render_clip(
+    row: dict[str, Any], *, seed: int, seconds: float, out: str, strip_sound: bool
+) -> dict[str, Any]:
+    """Ray Data task: one clip, rendered and written. A storage error is returned, not raised."""
+    from pipelines import storage, synthfoley, synthwrite
+
+    scene = synthfoley.make_scene(seed, int(row["id"]), seconds)
+    try:
+        return {"path": synthwrite.write_clip(scene, out, strip_sound=strip_sound), "error": ""}
+    except storage.StorageError as error:
+        return {"path": synthwrite.clip_path(scene), "error": str(error)}
+
+
+def _written(config: SynthConfig, cpus: int) -> Iterator[str]:
+    """Paths of the clips as they are finished. Raises Stopped."""
+    import ray.data
+    import ray.exceptions
+
+    # small blocks: the work is spread evenly and progress is seen clip by clip
+    numbers = ray.data.range(config.clips, override_num_blocks=min(config.clips, max(256, 8 * cpus)))
+    fixed: dict[str, Any] = {
+        "seed": config.seed,
+        "seconds": config.seconds,
+        "out": config.out,
+        "strip_sound": config.strip_sound,
+    }
+    try:
+        for row in numbers.map(partial(render_clip, **fixed)).iter_rows():
+            if row["error"]:
+                raise Stopped(f"{row['path']} cannot be written: {row['error']}")
+            yield row["path"]
+    except ray.exceptions.RayError as error:
+        raise Stopped(f"a worker was lost: {str(error).strip().splitlines()[-1]}") from error
+
+
+class _shown:
+    """Counts clips: a bar on a terminal, elsewhere a plain line every tenth part and every ten seconds."""
+
+    def __init__(self, console: Any, total: int) -> None:
+        self.console, self.total, self.done = console, total, 0
+        self.last_time, self.last_done = time.perf_counter(), 0
+        self.bar: Any = None
+
+    def __enter__(self) -> Any:
+        if self.console.is_terminal:
+            from rich.progress import Progress
+
+            self.bar = Progress(console=self.console, transient=True)
+            self.task = self.bar.add_task("rendering", total=self.total)
+            self.bar.start()
+        return self.advance
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def advance(self) -> None:
+        """One clip more."""
+        self.done += 1
+        if self.bar:
+            self.bar.advance(self.task)
+            return
+        now = time.perf_counter()
+        if now - self.last_time >= 10 or (self.done - self.last_done) * 10 >= self.total:
+            self.console.print(f"{self.done}/{self.total} clips", markup=False)
+            self.last_time, self.last_done = now, self.done
+
+
+if __name__ == "__main__":
+    from jobs import cli
+
+    sys.exit(cli.main(["synth", *sys.argv[1:]]))
