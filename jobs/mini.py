@@ -17,7 +17,6 @@ import torch
 import tyro
 
 from jobs import mini_stages as stages
-from pipelines import minicorpus
 from pipelines.minicorpus import CorpusConfig
 from v2a_models.training import FitConfig
 
@@ -30,7 +29,9 @@ class MiniConfig:
     """Corpus, training states and logs; a run that was stopped goes on from here."""
     out: Path = Path("v2a_models/weights/mini")
     """Where the finished checkpoint goes."""
-    stages: tuple[str, ...] = ("corpus", "codec", "visual", "tokens", "maskvat", "classifier", "export", "evaluate")
+    stages: tuple[str, ...] = (
+        "corpus", "codec", "visual", "tokens", "features", "maskvat", "classifier", "export", "evaluate",
+    )  # fmt: skip
     """Which stages to run, in this order; finished ones are skipped."""
     threads: int = 0
     """CPU threads of torch and processes of the renderer; 0 for all cores."""
@@ -38,7 +39,7 @@ class MiniConfig:
     codec: FitConfig = FitConfig(steps=1700, learning_rate=1e-3, clip_norm=10.0, betas=(0.8, 0.99))
     clip: FitConfig = FitConfig(steps=350, learning_rate=1e-3)
     sync: FitConfig = FitConfig(steps=900, learning_rate=1e-3)
-    maskvat: FitConfig = FitConfig(steps=4000, learning_rate=1e-3, warmup=100, ema=0.998)
+    maskvat: FitConfig = FitConfig(steps=2600, learning_rate=8e-4, warmup=100, ema=0.998)
     classifier: FitConfig = FitConfig(steps=500, learning_rate=2e-3)
 
 
@@ -51,17 +52,12 @@ def run(config: MiniConfig) -> int:
     if unknown:
         print(f"unknown stages {unknown}; choose from {list(stages.STAGES)}", file=sys.stderr)
         return 2
-    torch.manual_seed(0)
     np.random.seed(0)
     for name in config.stages:
         started = time.monotonic()
         log(f"== {name} on {device}, {threads} threads")
-        if name == "corpus":
-            for kind in ("sounds", "frames"):
-                minicorpus.render(config.work / "corpus", config.corpus, kind, threads, log)
-        else:
-            torch.manual_seed(0)
-            stages.STAGES[name](config, device, log)
+        torch.manual_seed(0)
+        stages.STAGES[name](config, device, log)
         log(f"== {name} took {(time.monotonic() - started) / 60:.1f} min")
     return 0
 

@@ -52,14 +52,18 @@ class Corpus:
         return len(self.sounds)
 
 
-def render(root: Path, config: CorpusConfig, kind: str, workers: int, log: Callable[[str], None] = print) -> None:
+def render(
+    root: Path, config: CorpusConfig, kind: str, workers: int, log: Callable[[str], None] = print
+) -> None:
     """Renders all shards of `kind` ("sounds" or "frames") that are missing below `root`."""
     folder = root / kind
     folder.mkdir(parents=True, exist_ok=True)
     stamp = folder / "config.json"
     wanted = json.dumps(asdict(config), sort_keys=True)
     if stamp.exists() and stamp.read_text() != wanted:
-        raise ValueError(f"{folder} holds another corpus: {stamp.read_text()}, wanted {wanted}; remove it first")
+        raise ValueError(
+            f"{folder} holds another corpus: {stamp.read_text()}, wanted {wanted}; remove it first"
+        )
     stamp.write_text(wanted)
     missing = [s for s in range(-(-config.scenes // SHARD)) if not (folder / f"{s:04d}.npy").exists()]
     if not missing:
@@ -67,7 +71,9 @@ def render(root: Path, config: CorpusConfig, kind: str, workers: int, log: Calla
     log(f"corpus: rendering {len(missing)} shards of {kind} with {workers} processes")
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers) as pool:
-        for done, _ in enumerate(pool.imap_unordered(partial(_render_shard, folder, config, kind), missing), 1):
+        for done, _ in enumerate(
+            pool.imap_unordered(partial(_render_shard, folder, config, kind), missing), 1
+        ):
             log(f"corpus: {kind} {done}/{len(missing)}")
 
 

@@ -16,6 +16,9 @@ class LogMel(nn.Module):
     Columns are centred on their codec frame, so column i describes samples around i * 512 + 256.
     """
 
+    bank: Tensor
+    window: Tensor
+
     def __init__(self, n_mels: int = 64, n_fft: int = 1024) -> None:
         super().__init__()
         self.n_mels, self.n_fft = n_mels, n_fft

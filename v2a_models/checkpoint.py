@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from v2a_models.audio import EventClassifier
-from v2a_models.generator import Generator
+from v2a_models.generator import Generator, best_precision
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.recipe import Recipe
 
@@ -24,6 +24,9 @@ SYSTEMS: dict[str, type[MaskVATGenerator]] = {"maskvat-adaln": MaskVATGenerator}
 
 BUNDLED = Path(__file__).parent / "weights"
 """Folders here can be named without a path: `mini`."""
+
+
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 class CheckpointError(ValueError):
@@ -77,11 +80,17 @@ def save_generator(
     os.replace(beside, folder / "config.json")
 
 
-def load_generator(name_or_path: str, device: torch.device | str = "cpu") -> Generator:
-    """The generator of a checkpoint, in evaluation mode and float32.
+def load_generator(
+    name_or_path: str, device: torch.device | str = "cpu", precision: str = "float32"
+) -> Generator:
+    """The generator of a checkpoint, in evaluation mode, with float32 weights.
+
+    precision: arithmetic of its transformers, "float32", "bfloat16", or "auto" (`best_precision`).
 
     Raises CheckpointError: unknown name, unknown system, damaged or foreign weights.
     """
+    if precision not in PRECISIONS:
+        raise CheckpointError(f"unknown precision {precision!r}: choose one of {list(PRECISIONS)}")
     folder = find_checkpoint(name_or_path)
     config = _config(folder)
     if config.get("system") not in SYSTEMS:
@@ -89,14 +98,20 @@ def load_generator(name_or_path: str, device: torch.device | str = "cpu") -> Gen
     try:
         generator = SYSTEMS[config["system"]].from_config(Recipe.from_dict(config["recipe"]), config["model"])
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder}/config.json does not describe a {config['system']}: {error}") from error
-    generator.name, generator.sha256 = str(config.get("name", folder.name)), _sha256(folder / "model.safetensors")
+        raise CheckpointError(
+            f"{folder}/config.json does not describe a {config['system']}: {error}"
+        ) from error
+    generator.name, generator.sha256 = (
+        str(config.get("name", folder.name)),
+        _sha256(folder / "model.safetensors"),
+    )
     if generator.sha256 != config.get("sha256"):
         raise CheckpointError(
             f"{folder}/model.safetensors has sha256 {generator.sha256[:16]}…, config.json says "
             f"{str(config.get('sha256'))[:16]}…: the file is truncated or belongs to another model; copy it again"
         )
     _fill(generator, folder / "model.safetensors")
+    generator.precision = best_precision(device) if precision == "auto" else precision
     return generator.to(device).eval()
 
 

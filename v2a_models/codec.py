@@ -77,7 +77,9 @@ class Codec(nn.Module):
             raise ValueError(f"codes must lie in [0, {self.codebook_size})")
         length = codes.shape[-1] * grid.HOP
         if n_samples is not None and n_samples > length:
-            raise ValueError(f"{codes.shape[-1]} codec frames hold {length} samples, {n_samples} were asked for")
+            raise ValueError(
+                f"{codes.shape[-1]} codec frames hold {length} samples, {n_samples} were asked for"
+            )
         waveform = self.dac.decoder(self.dac.quantizer.from_codes(codes)[0])
         return waveform[..., : length if n_samples is None else n_samples]
 

@@ -62,7 +62,7 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
         """Inverse of `to_dict`. Raises ValueError naming unknown fields."""
-        unknown = sorted(set(values) - {f for f in cls.__dataclass_fields__})
+        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
         if unknown:
             raise ValueError(f"unknown recipe fields {unknown}; known: {sorted(cls.__dataclass_fields__)}")
         values = dict(values)

@@ -136,7 +136,9 @@ def fit(
             group["lr"] = rate
         losses = step_loss(step, np.random.default_rng([config.seed, step]))
         if not torch.isfinite(losses["loss"]):
-            raise Diverged(f"{name}: the loss is {float(losses['loss'])} at step {step}; last good: {state_file}")
+            raise Diverged(
+                f"{name}: the loss is {float(losses['loss'])} at step {step}; last good: {state_file}"
+            )
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(params, config.clip_norm)

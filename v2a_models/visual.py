@@ -31,6 +31,9 @@ _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 class SemanticEncoder(nn.Module):
     """Frames uint8 (B, T, H, W, 3) -> unit vectors (B, T, D), each frame by itself."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, visual: nn.Module, dim: int) -> None:
         super().__init__()
         self.visual, self.dim = visual, dim

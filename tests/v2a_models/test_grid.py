@@ -1,5 +1,7 @@
 """Lengths and rates: properties that every other module leans on."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -37,7 +39,7 @@ def test_windows_cover_the_track_without_a_hole(n_samples: int, length: int, dat
     overlap = data.draw(st.integers(0, length // 2))
     laid = [w for w, _ in zip(grid.windows(n_samples, length, overlap), range(2000), strict=False)]
     assert laid[0].start == 0
-    for a, b in zip(laid, laid[1:], strict=False):
+    for a, b in pairwise(laid):
         assert b.start == a.stop - overlap and b.index == a.index + 1
     if len(laid) < 2000:
         assert laid[-1].stop >= n_samples

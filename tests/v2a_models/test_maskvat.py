@@ -39,7 +39,9 @@ shapes = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 30))
 
 
 @given(shapes, st.lists(st.floats(0, 1), min_size=4, max_size=4), st.integers(0, 99))
-def test_training_mask_hides_exactly_its_share(shape: tuple[int, int, int], shares: list[float], seed: int) -> None:
+def test_training_mask_hides_exactly_its_share(
+    shape: tuple[int, int, int], shares: list[float], seed: int
+) -> None:
     share = torch.tensor(shares[: shape[0]])
     noise = torch.rand(shape, generator=torch.Generator().manual_seed(seed))
     mask = masking.random_mask(share, noise)
@@ -62,7 +64,9 @@ def test_decoding_reveals_more_at_every_step_and_all_in_the_end(steps: int, tota
 
 
 @given(shapes, st.integers(0, 99), st.integers(0, 60))
-def test_lowest_picks_the_least_confident_candidates_only(shape: tuple[int, int, int], seed: int, count: int) -> None:
+def test_lowest_picks_the_least_confident_candidates_only(
+    shape: tuple[int, int, int], seed: int, count: int
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     confidence = torch.rand(shape, generator=generator)
     candidates = torch.rand(shape, generator=generator) < 0.5
@@ -77,7 +81,9 @@ def test_lowest_picks_the_least_confident_candidates_only(shape: tuple[int, int,
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0, 1), st.integers(1, 6), st.sampled_from([1.0, 3.0]))
-def test_known_codes_never_change(model: MaskVAT, seed: int, share: float, steps: int, guidance: float) -> None:
+def test_known_codes_never_change(
+    model: MaskVAT, seed: int, share: float, steps: int, guidance: float
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     known = torch.randint(0, TOY.codebook_size, (2, 2, 20), generator=generator)
     mask = torch.rand(known.shape, generator=generator) < share
@@ -93,7 +99,9 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(model: MaskVAT) -> None:
     order = [2, 0, 3, 1]
     shuffled = sample(model, semantic[order], sync[order], 24, [3, 1, 4, 2], SamplingConfig(steps=4))
     assert torch.equal(together[order], shuffled)
-    padded = sample(model, semantic[[1, 1, 1, 1]], sync[[1, 1, 1, 1]], 24, [2, 9, 9, 9], SamplingConfig(steps=4))
+    padded = sample(
+        model, semantic[[1, 1, 1, 1]], sync[[1, 1, 1, 1]], 24, [2, 9, 9, 9], SamplingConfig(steps=4)
+    )
     assert torch.equal(together[1], padded[0])
 
 
@@ -108,7 +116,9 @@ def test_the_seed_and_the_picture_matter(model: MaskVAT) -> None:
 def test_top_1_is_greedy(model: MaskVAT) -> None:
     semantic, sync = features(1)
     config = SamplingConfig(steps=1, top_k=1, guidance=1)
-    assert torch.equal(sample(model, semantic, sync, 24, [1], config), sample(model, semantic, sync, 24, [2], config))
+    assert torch.equal(
+        sample(model, semantic, sync, 24, [1], config), sample(model, semantic, sync, 24, [2], config)
+    )
 
 
 def test_wrong_shapes_are_refused(model: MaskVAT) -> None:

@@ -15,10 +15,8 @@ times = st.lists(st.integers(0, 40), max_size=6).map(lambda xs: [x / 10 for x in
 def best_by_brute_force(a: list[float], b: list[float], tolerance: float) -> int:
     if len(a) > len(b):
         a, b = b, a
-    return max(
-        (sum(abs(x - y) <= tolerance for x, y in zip(a, order, strict=True)) for order in itertools.permutations(b, len(a))),
-        default=0,
-    )  # fmt: skip
+    orders = itertools.permutations(b, len(a))
+    return max(sum(abs(x - y) <= tolerance for x, y in zip(a, order, strict=True)) for order in orders)
 
 
 @given(times, times)

@@ -7,7 +7,9 @@ from v2a_models.visual import SemanticEncoder, SyncEncoder
 
 
 def clip(n_frames: int, seed: int = 0) -> torch.Tensor:
-    return torch.randint(0, 256, (1, n_frames, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        0, 256, (1, n_frames, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def test_semantic_features_are_unit_vectors_frame_by_frame() -> None:

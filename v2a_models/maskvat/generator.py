@@ -35,6 +35,11 @@ class MaskVATGenerator(Generator):
         self.recipe, self.sampling = recipe, sampling
         self.codec, self.semantic, self.sync, self.maskvat = codec, semantic, sync, maskvat
 
+    def _arithmetic(self) -> torch.autocast:
+        """bfloat16 for the transformers where asked for; the codec always decodes in float32."""
+        device = next(self.parameters()).device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16")
+
     def config(self) -> dict[str, Any]:
         return dict(
             codec=self.codec.config,
@@ -62,7 +67,9 @@ class MaskVATGenerator(Generator):
 
     @torch.inference_mode()
     def features(self, semantic_frames: Tensor, sync_frames: Tensor) -> Batch:
-        return Batch(semantic=self.semantic(semantic_frames), sync=self.sync(sync_frames))
+        with self._arithmetic():
+            semantic, sync = self.semantic(semantic_frames), self.sync(sync_frames)
+        return Batch(semantic=semantic.float(), sync=sync.float())
 
     @torch.inference_mode()
     def generate(
@@ -81,8 +88,9 @@ class MaskVATGenerator(Generator):
         if batch.semantic is None or batch.sync is None:
             raise ValueError("MaskVAT needs semantic and sync features")
         config = dataclasses.replace(self.sampling, **sampling)
-        codes = sample(
-            self.maskvat, batch.semantic, batch.sync, self.recipe.codec_frames, seeds, config,
-            known_codes, known_mask,
-        )  # fmt: skip
+        with self._arithmetic():
+            codes = sample(
+                self.maskvat, batch.semantic, batch.sync, self.recipe.codec_frames, seeds, config,
+                known_codes, known_mask,
+            )  # fmt: skip
         return self.codec.decode(codes, self.recipe.window).float().clamp_(-1, 1)

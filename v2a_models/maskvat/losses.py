@@ -22,7 +22,12 @@ def masked_cross_entropy(logits: Tensor, codes: Tensor, hidden: Tensor) -> tuple
 
 
 def training_loss(
-    model: MaskVAT, semantic: Tensor, sync: Tensor, codes: Tensor, generator: torch.Generator, drop: float = 0.1
+    model: MaskVAT,
+    semantic: Tensor,
+    sync: Tensor,
+    codes: Tensor,
+    generator: torch.Generator,
+    drop: float = 0.1,
 ) -> dict[str, Tensor]:
     """One training pass: a random share of the codes is hidden, 10 % of the rows lose their condition."""
     share = masked_share(torch.rand(len(codes), generator=generator))

@@ -65,7 +65,9 @@ class AdaLNBlock(nn.Module):
         self.norm1 = nn.LayerNorm(dim, elementwise_affine=False)
         self.norm2 = nn.LayerNorm(dim, elementwise_affine=False)
         self.attention = Attention(dim, heads)
-        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim))
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim)
+        )
         self.modulation = nn.Linear(dim, 6 * dim)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
@@ -94,8 +96,8 @@ class MaskVAT(nn.Module):
         nn.init.zeros_(self.final_modulation.weight)
         nn.init.zeros_(self.final_modulation.bias)
         self.heads = nn.Linear(dim, levels * size)
-        for table in self.embed:
-            nn.init.normal_(table.weight, std=0.5 / levels)
+        for weight in self.embed.parameters():
+            nn.init.normal_(weight, std=0.5 / levels)
 
     @property
     def mask_id(self) -> int:
@@ -119,7 +121,8 @@ class MaskVAT(nn.Module):
     def modulations(self, condition: Tensor) -> list[Tensor]:
         """What the condition does to each block, and to the output. Does not depend on the codes: computed once
         per window, reused by every sampling step."""
-        return [block.modulation(condition) for block in self.blocks] + [self.final_modulation(condition)]
+        layers = [block.get_submodule("modulation") for block in self.blocks] + [self.final_modulation]
+        return [layer(condition) for layer in layers]
 
     def forward(self, codes: Tensor, modulations: list[Tensor]) -> Tensor:
         x = torch.stack([table(codes[:, level]) for level, table in enumerate(self.embed)]).sum(0)
@@ -133,7 +136,9 @@ class MaskVAT(nn.Module):
 
 
 def _mlp(inputs: int, outputs: int) -> nn.Module:
-    return nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, outputs), nn.GELU(), nn.Linear(outputs, outputs))
+    return nn.Sequential(
+        nn.LayerNorm(inputs), nn.Linear(inputs, outputs), nn.GELU(), nn.Linear(outputs, outputs)
+    )
 
 
 def _stretch(sequence: Tensor, length: int) -> Tensor:

@@ -71,12 +71,23 @@ def sample(
         if 0 < config.top_k < size:
             floor = logits.topk(config.top_k, -1).values[..., -1:]
             logits = logits.masked_fill(logits < floor, -torch.inf)
-        drawn = (logits + noise.gumbel(levels, length, size, device=device)).argmax(-1)
+        probabilities = logits.softmax(-1)
+        drawn = draw(probabilities, noise.uniform(levels, length, device=device))
         codes = torch.where(hidden, drawn, codes)
         annealed = config.choice_temperature * (1 - step / config.steps)
-        confidence = logits.log_softmax(-1).gather(-1, drawn[..., None])[..., 0]
+        confidence = probabilities.gather(-1, drawn[..., None])[..., 0].log()
         confidence = confidence + annealed * noise.gumbel(levels, length, device=device)
         still = torch.tensor([hidden_after(step, config.steps, int(n)) for n in total], device=device)
         hidden = lowest(confidence, hidden, still)
         codes = codes.masked_fill(hidden, model.mask_id)
     return codes
+
+
+def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """Draws from each distribution (..., V) with one uniform number (...): int64 (...), by inverting the sum.
+
+    One number a draw instead of V (Gumbel): a fifth of the sampling time on a CPU went into noise.
+    """
+    summed = probabilities.cumsum(-1)
+    passed = summed < uniform[..., None] * summed[..., -1:]
+    return passed.sum(-1).clamp_max(probabilities.shape[-1] - 1)

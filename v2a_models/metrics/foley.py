@@ -32,7 +32,7 @@ class FoleyScore:
 def foley_score(
     sounds: Sequence[np.ndarray],
     events: Sequence[Sequence[float] | None],
-    labels: Sequence[int],
+    labels: Sequence[int] | np.ndarray,
     classifier: EventClassifier,
     tolerance_s: float = 0.1,
 ) -> FoleyScore:
@@ -41,7 +41,7 @@ def foley_score(
     events[i] is None where onsets say nothing (continuous classes). Raises ValueError for fewer than two
     impact clips, which could not be shuffled.
     """
-    heard = [onsets(sound) for sound in sounds]
+    heard = [onsets(sound).tolist() for sound in sounds]
     impact = [i for i, times in enumerate(events) if times is not None]
     if len(impact) < 2:
         raise ValueError("scoring needs at least two clips with events")
@@ -56,7 +56,9 @@ def foley_score(
         precision=right.precision,
         recall=right.recall,
         class_match=float(np.mean(classes == truth)),
-        class_match_shuffled=float(np.mean([np.mean(np.roll(classes, s) == truth) for s in range(1, len(truth))])),
+        class_match_shuffled=float(
+            np.mean([np.mean(np.roll(classes, s) == truth) for s in range(1, len(truth))])
+        ),
         clips=len(sounds),
         impact_clips=len(impact),
     )
@@ -70,7 +72,7 @@ def classify(sounds: Sequence[np.ndarray], classifier: EventClassifier) -> np.nd
 
 
 def _total(
-    heard: Sequence[np.ndarray],
+    heard: Sequence[Sequence[float]],
     events: Sequence[Sequence[float] | None],
     impact: Sequence[int],
     shift: int,

@@ -23,7 +23,12 @@ def onset_envelope(sound: np.ndarray, rate: int = grid.SAMPLE_RATE) -> tuple[np.
     """Times in seconds and spectral flux of a mono sound [n]: mean rise of the log spectrum, in dB."""
     pad = np.zeros(_WINDOW, sound.dtype)
     _, times, spectrum = stft(
-        np.concatenate([pad, sound]), rate, nperseg=_WINDOW, noverlap=_WINDOW - _HOP, boundary=None, padded=False
+        np.concatenate([pad, sound]),
+        rate,
+        nperseg=_WINDOW,
+        noverlap=_WINDOW - _HOP,
+        boundary=None,
+        padded=False,
     )
     # Third-octave-like bands keep a noisy bin from counting as much as a whole partial.
     edges = np.unique(np.geomspace(2, _WINDOW // 2, 33).astype(int))
@@ -37,7 +42,9 @@ def onset_envelope(sound: np.ndarray, rate: int = grid.SAMPLE_RATE) -> tuple[np.
 def onsets(sound: np.ndarray, rate: int = grid.SAMPLE_RATE, rise_db: float = 6.0) -> np.ndarray:
     """Onset times in seconds of a mono sound [n]; an onset lifts the bands by `rise_db` on average."""
     times, rise = onset_envelope(sound, rate)
-    peaks, _ = find_peaks(rise, height=rise_db, prominence=rise_db * 0.7, distance=max(1, int(0.08 * rate / _HOP)))
+    peaks, _ = find_peaks(
+        rise, height=rise_db, prominence=rise_db * 0.7, distance=max(1, int(0.08 * rate / _HOP))
+    )
     # The window sees an attack as soon as it enters; the rise peaks about half a window later.
     return np.maximum(0.0, times[peaks] + _WINDOW / 2 / rate - (_LAG + 2) * _HOP / rate / 2)
 

@@ -1,0 +1,1 @@
+"""One script per figure quoted anywhere. `python -m benchmarks` runs them all."""

@@ -1,0 +1,151 @@
+"""How fast pictures are decoded and scaled, against the ffmpeg command line.
+
+    python -m benchmarks.decode [--file FILM] [--threads 2] [--rounds 5]
+
+Ours: 25 and 8 pictures per second of 224 x 224 RGB in memory, from one pass, in stretches of a minute, as
+a dub job does. Theirs: `ffmpeg -vf fps=25,scale=224:224 -f null -`, which makes one of the two and throws
+it away. The two take turns in one run with the same number of threads; without `--file` on a minute of
+360p H.264 that is made first. Exit code 1 if ours reaches less than 0.8 of theirs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from pipelines import decode
+from pipelines.sandbox import Sandbox, View
+
+VIEWS = (View(25, 224, 224), View(8, 224, 224))
+STRETCH_S = 60.0
+TARGET = 0.8
+
+
+def make_film(path: Path, loops: int = 6, seconds: int = 10) -> Path:
+    """A minute of 640 x 360 H.264 at 25 fps: a textured scene under a moving camera, with some noise."""
+    rng = np.random.default_rng(0)
+    width, height, fps = 640, 360, 25
+    scene = np.zeros((height + 200, width + 400, 3), np.float32)
+    for cell in (4, 16, 64):
+        coarse = rng.uniform(0, 1, (scene.shape[0] // cell + 1, scene.shape[1] // cell + 1, 3))
+        scene += np.kron(coarse, np.ones((cell, cell, 1)))[: scene.shape[0], : scene.shape[1]]
+    scene *= 255 / scene.max()
+    grain = rng.normal(0, 3, (8, height, width, 1)).astype(np.float32)
+    encoded: list[tuple[bytes, int, int, bool]] = []
+    with av.open(str(path), "w") as out:
+        video: Any = out.add_stream("libx264", rate=fps)
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        video.options = {"preset": "veryfast", "crf": "23", "g": "50"}
+        packets = []
+        for k in range(seconds * fps):
+            x, y = int(200 + 190 * np.sin(k / 40)), int(100 + 90 * np.cos(k / 31))
+            picture = scene[y : y + height, x : x + width] + grain[k % len(grain)]
+            frame = av.VideoFrame.from_ndarray(np.clip(picture, 0, 255).astype(np.uint8), format="rgb24")
+            frame.pts, frame.time_base = k, Fraction(1, fps)
+            packets += video.encode(frame)
+        packets += video.encode(None)
+        encoded = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in packets]
+        step = round(seconds / packets[0].time_base)
+        for loop in range(loops):  # the same packets again: as good to decode, quicker to make
+            for data, pts, dts, key in encoded:
+                packet = av.Packet(data)
+                packet.stream, packet.time_base = video, packets[0].time_base
+                packet.pts, packet.dts, packet.is_keyframe = pts + loop * step, dts + loop * step, key
+                out.mux(packet)
+    return path
+
+
+def stretches(duration_s: float) -> Iterator[tuple[float, float]]:
+    start_s = 0.0
+    while start_s < duration_s:
+        yield start_s, min(start_s + STRETCH_S, duration_s)
+        start_s += STRETCH_S
+
+
+def timed(work: Callable[[], None], who: int) -> tuple[float, float]:
+    """(wall, CPU) seconds of `work`; `who` as for getrusage."""
+    before, started = resource.getrusage(who), time.perf_counter()
+    work()
+    wall, after = time.perf_counter() - started, resource.getrusage(who)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--file", help="film to decode (default: one that is made)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of either decoder")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each, after one that does not count")
+    options = parser.parse_args()
+    if shutil.which("ffmpeg") is None:
+        print("benchmarks/decode.py needs the ffmpeg command line to compare with", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder, Sandbox(threads=options.threads) as sandbox:
+        film = options.file or str(make_film(Path(folder) / "film.mp4"))
+        facts = sandbox.probe(film)
+        threads = str(options.threads)
+        command = ["ffmpeg", "-v", "error", "-nostdin", "-threads", threads, "-filter_threads", threads]
+        command += ["-i", film, "-an", "-vf", "fps=25,scale=224:224", "-f", "null", "-"]
+        pool = decode.Pool()
+
+        def theirs() -> None:
+            subprocess.run(command, check=True)
+
+        def ours() -> None:
+            for start_s, end_s in stretches(facts.duration_s):
+                with open(film, "rb") as file:
+                    decode.decode_views(file, VIEWS, start_s, end_s, options.threads, allocate=pool)
+
+        def sandboxed() -> None:
+            for start_s, end_s in stretches(facts.duration_s):
+                sandbox.decode_views(film, VIEWS, start_s, end_s)
+
+        print(
+            f"{facts.width}x{facts.height} {facts.video_codec}, {facts.duration_s:.1f} s at "
+            f"{facts.fps:.4g} fps, {options.threads} threads, median of {options.rounds} rounds"
+        )
+        contestants = {
+            "ffmpeg": (theirs, resource.RUSAGE_CHILDREN),
+            "decode_views": (ours, resource.RUSAGE_SELF),
+            "through the sandbox": (sandboxed, resource.RUSAGE_SELF),
+        }
+        walls: dict[str, list[float]] = {name: [] for name in contestants}
+        cpus: dict[str, list[float]] = {name: [] for name in contestants}
+        for turn in range(options.rounds + 1):
+            for name, (work, who) in contestants.items():
+                wall, cpu = timed(work, who)
+                if turn:
+                    walls[name].append(wall)
+                    cpus[name].append(cpu)
+        best = statistics.median(walls["ffmpeg"])
+        for name, values in walls.items():
+            wall = statistics.median(values)
+            cpu = "" if who_is_elsewhere(name) else f"  CPU {statistics.median(cpus[name]):6.2f} s"
+            print(
+                f"{name:<20} {wall:6.2f} s  {facts.duration_s / wall:6.0f} x real time  "
+                f"{best / wall:5.2f} of ffmpeg{cpu}"
+            )
+        ratio = best / statistics.median(walls["decode_views"])
+        print(f"ratio {ratio:.2f} (target {TARGET})")
+        return 0 if ratio >= TARGET else 1
+
+
+def who_is_elsewhere(name: str) -> bool:
+    """Whether the work happens in a process whose CPU time is not counted here."""
+    return name == "through the sandbox"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
