@@ -39,8 +39,8 @@ class MiniConfig:
     codec: FitConfig = FitConfig(steps=1700, learning_rate=1e-3, clip_norm=10.0, betas=(0.8, 0.99))
     clip: FitConfig = FitConfig(steps=350, learning_rate=1e-3)
     sync: FitConfig = FitConfig(steps=900, learning_rate=1e-3)
-    maskvat: FitConfig = FitConfig(steps=2600, learning_rate=8e-4, warmup=100, ema=0.998)
-    classifier: FitConfig = FitConfig(steps=500, learning_rate=2e-3)
+    maskvat: FitConfig = FitConfig(steps=1400, learning_rate=8e-4, warmup=100, ema=0.998)
+    classifier: FitConfig = FitConfig(steps=400, learning_rate=2e-3)
 
 
 def run(config: MiniConfig) -> int:

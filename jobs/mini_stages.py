@@ -252,7 +252,9 @@ def classifier(config: MiniConfig, device: str, log: Log) -> None:
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         rows = rng.integers(len(splits["train"]), size=16)
-        logits = model(crops(splits["train"], rows, rng))
+        # Blurred and hissing copies of real sound: the judge is to listen to the event, not to the faint
+        # background that only real sound has and every codec changes.
+        logits = model(disturb(crops(splits["train"], rows, rng), rng))
         return dict(loss=F.cross_entropy(logits, torch.from_numpy(splits["train"].labels[rows]).to(device)))
 
     fit("classifier", model, step_loss, config.classifier, config.work, log=log)
@@ -263,6 +265,19 @@ def classifier(config: MiniConfig, device: str, log: Log) -> None:
         )
     log(f"classifier: held-out accuracy {np.mean(heard.argmax(1).cpu().numpy() == splits['val'].labels):.2f}")
     torch.save(model.state_dict(), config.work / "classifier.pt")
+
+
+def disturb(sounds: Tensor, rng: np.random.Generator) -> Tensor:
+    """Random tone control and hiss: float (B, N) -> the same shape."""
+    spectrum = torch.fft.rfft(sounds)
+    curves = torch.from_numpy(rng.uniform(-9, 9, (len(sounds), 1, 9)).astype(np.float32))
+    # Nine gains over nine octaves below half the sampling rate.
+    place = (torch.log2(torch.arange(1, spectrum.shape[-1] + 1) / spectrum.shape[-1]) / 9 + 1).clamp(0, 1)
+    gains = F.interpolate(curves, 512, mode="linear", align_corners=True)[:, 0, (place * 511).long()]
+    level = torch.from_numpy(10 ** rng.uniform(-4.0, -2.3, (len(sounds), 1)).astype(np.float32))
+    noise = torch.from_numpy(rng.standard_normal(sounds.shape, np.float32))
+    toned = torch.fft.irfft(spectrum * (10 ** (gains / 20)).to(sounds.device), n=sounds.shape[-1])
+    return toned + (level * noise).to(sounds.device)
 
 
 def load_part(config: MiniConfig, part: str, device: str) -> nn.Module:

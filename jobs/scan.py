@@ -67,6 +67,8 @@ def run(config: ScanConfig) -> ScanResult:
     """Scan an archive, print the table and its totals, write it if `out` is given."""
     from rich.console import Console
 
+    from pipelines import storage
+
     console, errors = _console(), Console(stderr=True, highlight=False, soft_wrap=True)
     problem = _wrong_usage(config)
     if problem:
@@ -77,7 +79,7 @@ def run(config: ScanConfig) -> ScanResult:
     except KeyboardInterrupt:
         errors.print("v2a scan: interrupted; nothing was written", markup=False)
         return ScanResult(INTERRUPTED)
-    except ConnectionError as error:
+    except (ConnectionError, storage.StorageError) as error:
         errors.print(f"v2a scan: {error}", markup=False)
         return ScanResult(WRONG_USAGE)
     result = ScanResult(SOME_FAILED if any(r["status"] == "failed" for r in rows) else DONE, rows)
@@ -85,7 +87,11 @@ def run(config: ScanConfig) -> ScanResult:
     for line in totals(rows):
         console.print(line, markup=False)
     if config.out:
-        _write(result.table, config.out)
+        try:
+            _write(result.table, config.out)
+        except storage.StorageError as error:
+            errors.print(f"v2a scan: the table is not written: {error}", markup=False)
+            return ScanResult(SOME_FAILED, rows)
         console.print(f"written: {config.out}", markup=False)
     return result
 

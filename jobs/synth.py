@@ -91,10 +91,12 @@ def _run(config: SynthConfig, console: Any) -> None:
     claim(config)
     started = time.perf_counter()
     try:
-        with ray_session.session(config.num_workers, config.address) as resources:
-            with _shown(console, config.clips) as advance:
-                for _ in _written(config, resources.cpus):
-                    advance()
+        with (
+            ray_session.session(config.num_workers, config.address) as resources,
+            _Shown(console, config.clips) as advance,
+        ):
+            for _ in _written(config, resources.cpus):
+                advance()
     except ConnectionError as error:
         raise WrongUsage(str(error)) from error
     scenes = [synthfoley.make_scene(config.seed, i, config.seconds) for i in range(config.clips)]
@@ -199,7 +201,7 @@ def _written(config: SynthConfig, cpus: int) -> Iterator[str]:
         raise Stopped(f"a worker was lost: {str(error).strip().splitlines()[-1]}") from error
 
 
-class _shown:
+class _Shown:
     """Counts clips: a bar on a terminal, elsewhere a plain line every tenth part and every ten seconds."""
 
     def __init__(self, console: Any, total: int) -> None:

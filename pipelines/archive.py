@@ -147,8 +147,13 @@ def suffix(path: str) -> str:
     return f".{ending.lower()}" if dot and stem else ""
 
 
+def named_media(path: str) -> bool:
+    """Whether the name says that a file holds footage or sound."""
+    return suffix(path) in VIDEO_SUFFIXES | AUDIO_SUFFIXES
+
+
 def looks_like_media(head: bytes) -> bool:
-    """Whether the first bytes (32 or more) are those of a container that can hold footage or sound."""
+    """Whether the first bytes (200 or more) are those of a container that can hold footage or sound."""
     return (
         head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"styp")
         or head.startswith(
@@ -168,6 +173,7 @@ def looks_like_media(head: bytes) -> bool:
                 b"DHAV",
             )
         )
+        or (len(head) > 188 and head[0] == head[188] == 0x47)  # MPEG transport stream
         or (head[:4] in (b"RIFF", b"RF64") and head[8:12] in (b"AVI ", b"WAVE"))
     )
 
@@ -175,7 +181,7 @@ def looks_like_media(head: bytes) -> bool:
 def scan_file(info: FileInfo, sandbox: Sandbox) -> dict[str, Any]:
     """One row (the columns of SCAN_SCHEMA) about one file. Never raises for anything a file or its
     storage does; storage is asked three times before the row says that it could not be read."""
-    row: dict[str, Any] = {name: None for name in SCAN_SCHEMA.names}
+    row: dict[str, Any] = dict.fromkeys(SCAN_SCHEMA.names)
     row.update(
         video_id=video_id(info.path, info.size, info.version),
         path=info.path,
@@ -198,14 +204,14 @@ def scan_file(info: FileInfo, sandbox: Sandbox) -> dict[str, Any]:
                 break
             if attempt + 1 < _STORAGE_TRIES:
                 time.sleep(_STORAGE_PAUSE_S * 2**attempt)
-    return row | {"status": "failed", "error_class": type(last).__name__, "error": str(last)}
+    status = "failed" if named_media(info.path) else "not_video"
+    return row | {"status": status, "error_class": type(last).__name__, "error": str(last)}
 
 
 def _examine(info: FileInfo, sandbox: Sandbox, named_video: bool) -> dict[str, Any]:
-    named_media = named_video or suffix(info.path) in AUDIO_SUFFIXES
-    if not named_media:
+    if not named_media(info.path):
         with storage.open_read(info.uri) as file:
-            head = file.read(32)
+            head = file.read(512)
         if not looks_like_media(head):
             return {"status": "not_video"}
     try:

@@ -22,13 +22,19 @@ from pipelines.loudness import Level, audio_state, resampled
 from pipelines.media import DecodeFailed, Tick
 from v2a_models import grid
 
-__all__ = ["DecodeFailed", "Probe", "View", "decode_sound", "decode_views", "pick_frames", "probe"]
+__all__ = ["DecodeFailed", "Pool", "Probe", "View", "decode_sound", "decode_views", "pick_frames", "probe"]
 
 MAX_DURATION_S = 14 * 86_400.0
 """Longest footage in one file that is believed; beyond it the timestamps are broken or hostile."""
 
 _READ_AHEAD_S = (0.0, 5.0, 30.0, math.inf)
 """How far before the wanted time decoding starts, tried in this order."""
+
+_NEAR_START_S = 1.0
+"""Stretches that start earlier are decoded from the first picture, without seeking."""
+
+_STAMPED_NOW_AND_THEN = ("mpeg", "mpegts")
+"""Not every picture has a time of its own in these: after a seek the first ones are guesses."""
 
 _SCALING = Interpolation.AREA
 """Averages what falls into a small pixel, so that fine texture does not flicker."""
@@ -113,7 +119,7 @@ def probe(file: BinaryIO, tick: Tick | None = None) -> Probe:
         levels = {stream.index: Level() for stream in audio}
         first = media.FirstPicture(video)
         nominal_s = media.frame_step(video)
-        n_frames, begin_s, end_s = 0, math.inf, -math.inf
+        n_frames, begin_s, end_s, stamped = 0, math.inf, -math.inf, False
         for number, packet in enumerate(media.packets(container, [video, *audio])):
             if tick is not None and number % 512 == 0:
                 tick()
@@ -125,6 +131,7 @@ def probe(file: BinaryIO, tick: Tick | None = None) -> Probe:
             first.offer(packet)
             if not packet.is_discard:
                 n_frames += 1
+                stamped = stamped or packet.pts is not None
                 stamp = packet.pts if packet.pts is not None else packet.dts
                 time_s = float(stamp * packet.time_base) if stamp is not None else max(end_s, 0.0)
                 lasts_s = float(packet.duration * packet.time_base) if packet.duration else nominal_s
@@ -137,9 +144,8 @@ def probe(file: BinaryIO, tick: Tick | None = None) -> Probe:
         )
         for level in levels.values():
             level.flush()
-        # Containers with decode times only (AVI) start them up to a few pictures before the first one is
-        # shown; packets a decoder could make nothing of may come long before it.
-        duration_s = end_s - (begin_s if start_s - begin_s < 1 else start_s)
+        # Containers with decode times only (AVI) begin and end some pictures before what is shown.
+        duration_s = end_s - (start_s if stamped else begin_s)
         if not math.isfinite(duration_s) or duration_s > MAX_DURATION_S:
             raise DecodeFailed("BadTimestamps", f"pictures span {duration_s:.0f} s", "probe")
         if duration_s <= 0:
@@ -186,16 +192,12 @@ def decode_views(
     """
     if not 0 <= start_s < end_s:
         raise ValueError(f"not a stretch of time: {start_s} to {end_s}")
-    times = (start_s, end_s)
     for read_ahead_s in _READ_AHEAD_S:
-        from_start = start_s <= read_ahead_s + 1.0
         try:
-            arrays = _attempt(
-                file, views, times, None if from_start else read_ahead_s, threads, tick, allocate or _fresh
-            )
+            arrays = _attempt(file, views, start_s, end_s, read_ahead_s, threads, tick, allocate or _fresh)
         except DecodeFailed as error:
             # Nothing but damage from here on, perhaps; what came before may still be held.
-            if error.error_class != "InvalidData" or from_start:
+            if error.error_class != "InvalidData" or start_s <= read_ahead_s + _NEAR_START_S:
                 raise
             continue
         if arrays is not None:
@@ -206,15 +208,15 @@ def decode_views(
 def _attempt(
     file: BinaryIO,
     views: Sequence[View],
-    times: tuple[float, float],
-    read_ahead_s: float | None,
+    start_s: float,
+    end_s: float,
+    read_ahead_s: float,
     threads: int,
     tick: Tick | None,
     allocate: Allocate,
 ) -> list[np.ndarray] | None:
-    """`decode_views`, decoding from `read_ahead_s` before the stretch (None: from the first picture).
-    None if that turned out to be too late: no index, open groups of pictures, damage."""
-    start_s, end_s = times
+    """`decode_views`, decoding from `read_ahead_s` before the stretch, or from the first picture if that
+    is near. None if it turned out to be too late: no index, open groups of pictures, damage."""
     file.seek(0)
     with media.opened(file) as container:
         video = media.video_stream(container, "decode")
@@ -226,16 +228,19 @@ def _attempt(
             raise DecodeFailed("NoFrames", "the file announces pictures but holds none", "decode")
         origin_s, first = early
         turns = media.orientation(media.display_matrix(first))
-        if read_ahead_s is not None:
+        tolerance_s = media.tolerance_s(video)
+        if container.format.name in _STAMPED_NOW_AND_THEN:
+            read_ahead_s += 2.0
+        if start_s > read_ahead_s + _NEAR_START_S:
             frames.close()
             media.seek(container, video, origin_s + start_s - read_ahead_s)
             frames = media.pictures(container, video, tick)
             early = next(frames, None)
-            if early is None or early[0] > origin_s + start_s:
+            if early is None or early[0] > origin_s + start_s + tolerance_s:
                 return None
         painter = _Painter(views, start_s, end_s, turns, allocate)
         timed = ((time - origin_s, frame) for time, frame in itertools.chain([early], frames))
-        for frame, slices in pick_frames(timed, painter.targets, media.tolerance_s(video)):
+        for frame, slices in pick_frames(timed, painter.targets, tolerance_s):
             painter.paint(frame, slices)
         return painter.arrays
 
@@ -280,6 +285,25 @@ def decode_sound(
             if at >= n_samples:
                 break
         return np.zeros((1, n_samples), np.float32) if sound is None else sound
+
+
+class Pool:
+    """Hands out arrays in memory that it keeps: touching fresh pages costs more than scaling into them.
+    The arrays of one call hold until the next."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.uint8)
+
+    def __call__(self, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+        sizes = [math.prod(shape) for shape in shapes]
+        if sum(sizes) > self._memory.size:
+            self._memory = np.empty(0, np.uint8)  # give the old memory back before asking for more
+            self._memory = np.empty(sum(sizes), np.uint8)
+        ends = itertools.accumulate(sizes)
+        return [
+            self._memory[end - size : end].reshape(shape)
+            for end, size, shape in zip(ends, sizes, shapes, strict=True)
+        ]
 
 
 def _fresh(shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:

@@ -29,7 +29,7 @@ good picture is held, as players do."""
 # image sequences, ...) name other files or URLs and are left out.
 DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,m4v,h264,hevc,ogg,"
-    "asf,asf_o,mxf,nut,rm,ivf,dv,wtv,vob,dhav,mjpeg,wav,w64,mp3,flac,aac,ac3,eac3,aiff,caf,au,amr"
+    "asf,asf_o,mxf,nut,rm,ivf,dv,wtv,dhav,mjpeg,yuv4mpegpipe,wav,w64,mp3,flac,aac,ac3,eac3,aiff,caf,au,amr"
 )
 
 _PLAYLISTS = (
@@ -112,6 +112,8 @@ def turn(pictures: np.ndarray, quarter_turns: int, mirrored: bool) -> np.ndarray
 
 @contextlib.contextmanager
 def opened(file: BinaryIO) -> Iterator[InputContainer]:
+    """The container in `file`, which must be at its start. Raises DecodeFailed for what may not or cannot
+    be opened, and for any error of FFmpeg's that leaves the block."""
     head = file.read(4096)
     if not head:
         raise DecodeFailed("EmptyFile", "the file has no bytes", "open")
@@ -157,6 +159,7 @@ def _has_data(file: BinaryIO) -> bool:
 
 
 def video_stream(container: InputContainer, stage: str) -> Any:
+    """The pictures to look at: the default track, cover art left out. Raises DecodeFailed."""
     moving = [stream for stream in container.streams.video if not is_attached(stream)]
     if not moving:
         if container.streams.audio:
@@ -170,19 +173,22 @@ def video_stream(container: InputContainer, stage: str) -> Any:
 
 
 def is_attached(stream: Any) -> bool:
+    """Whether a video stream is cover art or thumbnails."""
     return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
 
 
 def default_stream(streams: Sequence[Any]) -> Any:
+    """The stream that players choose."""
     return next((s for s in streams if s.disposition & Disposition.default), streams[0])
 
 
 def words(error: Exception) -> str:
+    """What FFmpeg says about an error, without names and numbers."""
     return str(getattr(error, "strerror", "") or error)
 
 
 def codec_name(video: Any) -> str:
-    # The coding format ("av1"), not the decoder that happens to be used ("libdav1d").
+    """The coding format ("av1"), not the decoder that happens to be used ("libdav1d")."""
     return str(video.codec_context.codec.canonical_name)
 
 
@@ -197,14 +203,17 @@ def picture_start(file: BinaryIO) -> float:
 
 
 def packets(container: InputContainer, streams: Sequence[Any]) -> Iterator[Any]:
-    """Packets of `streams` until the end of what can be read, then None once per stream to empty its
-    decoder. A file that is cut off simply ends."""
+    """Packets of `streams` until the end of what can be read. A file that is cut off simply ends."""
     demuxed = container.demux(*streams)
     while True:
         try:
             packet = next(demuxed)
         except (StopIteration, av.InvalidDataError, av.EOFError):
             return
+        except IndexError:
+            # A packet of a track that was not there when the file was opened (FLV, MPEG-TS): go on after it.
+            demuxed = container.demux(*streams)
+            continue
         # Empty packets are PyAV's own signal to flush at the end, or pictures left out (AVI). To a
         # decoder both mean "no more comes", so none is passed on.
         if packet.size:
@@ -222,9 +231,7 @@ def time_of(frame: Any, stream: Any) -> float | None:
     return None if frame.pts is None else float(frame.pts * stream.time_base)
 
 
-def pictures(
-    container: InputContainer, video: Any, tick: Tick | None = None
-) -> Pictures:
+def pictures(container: InputContainer, video: Any, tick: Tick | None = None) -> Pictures:
     """(container time in seconds, frame) in presentation order.
 
     Packets that cannot be decoded are skipped and counted. Raises DecodeFailed (`InvalidData`,
@@ -290,7 +297,7 @@ class FirstPicture:
     def _take(self, packet: Any) -> None:
         try:
             self.found = next(iter(self.video.codec_context.decode(packet)), None)
-        except av.FFmpegError as error:
+        except SKIPPED as error:
             self.reason = error
 
 
@@ -303,6 +310,7 @@ def undecodable(n_bad: int, n_packets: int, reason: Exception | None, stage: str
 
 
 def display_matrix(frame: Any) -> list[int] | None:
+    """Nine numbers for `orientation`, if the picture carries them."""
     for data in frame.side_data:
         if data.type == SideDataType.DISPLAYMATRIX:
             return [int(value) for value in np.frombuffer(data, np.int32)]
@@ -310,6 +318,7 @@ def display_matrix(frame: Any) -> list[int] | None:
 
 
 def pixel_aspect(video: Any) -> float:
+    """Width of a pixel over its height."""
     ratio = video.sample_aspect_ratio or video.codec_context.sample_aspect_ratio
     return float(ratio) if ratio else 1.0
 
@@ -323,6 +332,7 @@ def frame_step(video: Any) -> float:
 
 
 def tolerance_s(video: Any) -> float:
+    """How much after a target time a picture may be stamped and still be the one of that time."""
     # Containers round times to their own clock (1 ms in Matroska), so a picture may be stamped a hair
     # after the instant it belongs to. Half a tick, at most half a millisecond, forgives that.
     tick = float(video.time_base) if video.time_base else 0.0
@@ -330,6 +340,7 @@ def tolerance_s(video: Any) -> float:
 
 
 def seek(container: InputContainer, stream: Any, time_s: float) -> None:
+    """To the last place at or before `time_s` where decoding can start, as far as the container knows."""
     with contextlib.suppress(av.FFmpegError):
         container.seek(int(time_s / float(stream.time_base)), stream=stream, backward=True)
     stream.codec_context.flush_buffers()

@@ -38,6 +38,9 @@ _LONGEST_LINE = 1 << 20
 _PATIENCE = 30
 """How many times `timeout_s` a request that keeps reporting progress may take in all."""
 
+_START_S = 180.0
+"""Time for a child to start, on a machine under load."""
+
 _MAX_CHANNELS = 64
 _STORAGE_ERRORS: dict[str, type[storage.StorageError]] = {
     kind.__name__: kind for kind in (storage.StorageError, storage.StorageNotFound, storage.StorageDenied)
@@ -60,6 +63,7 @@ class Sandbox:
         self.memory_mb, self.timeout_s = memory_mb, timeout_s
         self.threads, self.retries = threads, retries
         self._child: subprocess.Popen[bytes] | None = None
+        self._closed = False
         self._lock = threading.RLock()
 
     def __enter__(self) -> Sandbox:
@@ -83,7 +87,11 @@ class Sandbox:
         return self._child.pid if self._child is not None and self._child.poll() is None else None
 
     def close(self) -> None:
-        """Ends the child. The next call starts another one."""
+        """Ends the child, at once even if it is at work for another thread, and for good."""
+        self._closed = True
+        self._end()
+
+    def _end(self) -> None:
         child, self._child = self._child, None
         if child is not None:
             child.kill()
@@ -139,9 +147,11 @@ class Sandbox:
                 except DecodeFailed as error:
                     if error.error_class != "DecoderCrashed" or attempts_left == 0:
                         raise
+                except storage.StorageError:
+                    raise
                 except BaseException:
                     # Interrupted between request and answer: this child's next answer would be stale.
-                    self.close()
+                    self._end()
                     raise
         raise AssertionError("every attempt returns or raises")
 
@@ -159,7 +169,7 @@ class Sandbox:
             if "failed" in answer:
                 error_class, message, stage = (str(part) for part in answer["failed"])
                 if error_class == "DecoderOutOfMemory":
-                    self.close()  # its heap is in pieces: start afresh
+                    self._end()  # its heap is in pieces: start afresh
                 raise DecodeFailed(error_class, message, stage)
             if "storage" in answer:
                 kind, message = (str(part) for part in answer["storage"])
@@ -168,19 +178,30 @@ class Sandbox:
             arrays = [reader.array(shape, dtype) for shape, (dtype, _) in zip(shapes, expected, strict=True)]
             return dict(answer["result"]), arrays
         except TimeoutError:
-            self.close()
+            self._end()
             message = f"no progress for {self.timeout_s:g} s" if reader.stalled else "takes far too long"
             raise DecodeFailed("DecoderTimeout", message, verb) from None
         except (OSError, EOFError):
             raise self._autopsy(verb) from None
         except (ValueError, KeyError, TypeError) as error:
-            self.close()
+            self._end()
             raise DecodeFailed("DecoderCrashed", f"the decoder answered nonsense: {error}", verb) from None
 
     def _running(self) -> subprocess.Popen[bytes]:
+        if self._closed:
+            raise RuntimeError("this sandbox is closed")
         if self._child is None or self._child.poll() is not None:
-            self.close()
-            self._child = _start(self.memory_mb)
+            self._end()
+            child = self._child = _start(self.memory_mb)
+            assert child.stdout is not None
+            try:  # starting is not the file's affair: neither its time nor its fault
+                _Reader(child.stdout.fileno(), _START_S, _START_S).line()
+            except (OSError, EOFError, ValueError) as error:
+                reason = (
+                    "no sign of life" if isinstance(error, TimeoutError) else self._autopsy("open").message
+                )
+                self._end()
+                raise RuntimeError(f"the decoding process does not start: {reason}") from error
         return self._child
 
     def _autopsy(self, verb: str) -> DecodeFailed:
@@ -192,7 +213,7 @@ class Sandbox:
             os.set_blocking(child.stderr.fileno(), False)
             words = (child.stderr.read() or b"").decode(errors="replace").strip()
         code = child.poll() if child is not None else None
-        self.close()
+        self._end()
         if "MemoryError" in words or "Cannot allocate memory" in words:
             return DecodeFailed("DecoderOutOfMemory", f"needs more than {self.memory_mb} MB", verb)
         if code is not None and code < 0:
@@ -333,12 +354,17 @@ class _Watched:
     def read(self, n: int = -1) -> bytes:
         try:
             return self.file.read(n)
+        except MemoryError:
+            raise
         except Exception as error:
             self.error = storage.StorageError(f"{self.uri}: {error}")
             raise
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self.file.seek(offset, whence)
+        try:
+            return self.file.seek(offset, whence)
+        except (OSError, ValueError):
+            return -1  # a place before the start, which only a broken index asks for
 
     def tell(self) -> int:
         return self.file.tell()
@@ -350,20 +376,7 @@ class _Watched:
         return True
 
 
-_pool = np.empty(0, np.uint8)
-
-
-def _reused(shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
-    """Arrays in memory that the last answer used: touching fresh pages costs more than scaling."""
-    global _pool
-    sizes = [math.prod(shape) for shape in shapes]
-    if sum(sizes) > _pool.size:
-        _pool = np.empty(0, np.uint8)  # give the old memory back first
-        _pool = np.empty(sum(sizes), np.uint8)
-    ends = np.cumsum(sizes)
-    return [
-        _pool[end - size : end].reshape(shape) for end, size, shape in zip(ends, sizes, shapes, strict=True)
-    ]
+_pool = decode.Pool()
 
 
 def _serve(
@@ -375,7 +388,7 @@ def _serve(
     if verb == "decode":
         views = [View(*view) for view in request["views"]]
         return {}, decode.decode_views(
-            file, views, start_s, end_s, request["threads"], tick=tick, allocate=_reused
+            file, views, start_s, end_s, request["threads"], tick=tick, allocate=_pool
         )
     return {}, [decode.decode_sound(file, start_s, end_s, request["sample_rate"], tick=tick)]
 
@@ -396,6 +409,8 @@ def _answer(request: dict[str, Any], out: BinaryIO) -> bool:
         with storage.open_read(uri) as file:
             watched = _Watched(file, uri)
             result, arrays = _serve(verb, request, watched, tick)
+        if watched.error is not None:  # FFmpeg took it for the end of the file
+            raise watched.error
     except MemoryError as error:
         _send(out, {"failed": ["DecoderOutOfMemory", str(error) or "more memory than allowed", verb]})
         return False
@@ -429,6 +444,7 @@ def main() -> None:
     # Keep the channel to ourselves: what a library prints must not end up between the answers.
     with os.fdopen(os.dup(1), "wb", buffering=1 << 16) as out:
         os.dup2(2, 1)
+        _send(out, {"ready": 1})
         while line := sys.stdin.buffer.readline():
             if not _answer(json.loads(line), out):
                 break

@@ -14,11 +14,23 @@ from typing import Any, Literal
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 Sound = Literal["empty", "silent", "quiet", "audible"]
 BITS = 6
 LEVELS = {"silent": 0.0, "quiet": 0.0005, "audible": 0.5}
 """Peak of the 440 Hz tone of each kind of track; `quiet` is -66 dBFS."""
+
+USUAL = {
+    ".mkv": "flac",
+    ".webm": "libopus",
+    ".avi": "pcm_s16le",
+    ".wav": "pcm_s16le",
+    ".mp3": "libmp3lame",
+    ".mpg": "mp2",
+    ".wmv": "wmav2",
+}
+"""Sound codec by suffix; AAC elsewhere."""
 
 
 def numbered(number: int, width: int, height: int) -> np.ndarray:
@@ -122,24 +134,30 @@ def write_video(
     return path
 
 
-def write_sound(path: Path, seconds: float = 1.0, kind: Sound = "audible", rate: int = 44_100) -> Path:
-    """A file with sound only."""
+def write_sound(
+    path: Path, seconds: float = 1.0, kind: Sound = "audible", rate: int = 44_100, cover: bool = False
+) -> Path:
+    """A file with sound only; `cover` adds a picture of the kind that music players show."""
     with av.open(str(path), "w") as out:
+        if cover:
+            picture: Any = out.add_stream("mjpeg", rate=1)
+            picture.width, picture.height, picture.pix_fmt = 64, 64, "yuvj420p"
+            picture.disposition = Disposition.attached_pic
         stream = _add_track(out, path, None, rate, 1)
+        if cover:
+            frame = av.VideoFrame.from_ndarray(quadrants(0, 64, 64), format="rgb24")
+            frame = frame.reformat(format="yuvj420p")
+            frame.pts = 0
+            out.mux([*picture.encode(frame), *picture.encode(None)])
         for packet in _tone(stream, seconds, LEVELS[kind], rate, 1, 0.0):
             out.mux(packet)
     return path
 
 
 def _add_track(out: Any, path: Path, codec: str | None, rate: int, channels: int) -> Any:
-    usual = {
-        ".mkv": "flac",
-        ".webm": "libopus",
-        ".avi": "pcm_s16le",
-        ".wav": "pcm_s16le",
-        ".mp3": "libmp3lame",
-    }
-    stream = out.add_stream(codec or usual.get(path.suffix.lower(), "aac"), rate=rate)
+    codec = codec or USUAL.get(path.suffix.lower(), "aac")
+    stream = out.add_stream(codec, rate=48_000 if codec == "libopus" else rate)
+    stream.bit_rate = 128_000
     stream.codec_context.layout = "mono" if channels == 1 else {2: "stereo", 6: "5.1"}[channels]
     return stream
 

@@ -42,7 +42,9 @@ def write_video(
             time_s = np.arange(round(seconds * 44100)) / 44100
             tone = ((sound or 0) * np.sin(2 * np.pi * 440 * time_s)).astype(np.float32)
             for start in range(0, len(tone), 1024):
-                block = av.AudioFrame.from_ndarray(tone[None, start : start + 1024], format="fltp", layout="mono")
+                block = av.AudioFrame.from_ndarray(
+                    tone[None, start : start + 1024], format="fltp", layout="mono"
+                )
                 block.sample_rate, block.pts, block.time_base = 44100, start, Fraction(1, 44100)
                 container.mux(audio.encode(block))
             container.mux(audio.encode(None))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-Colour = tuple[float, float, float]
+Colour = Sequence[float] | np.ndarray
+"""Red, green, blue in 0..255."""
 
 
 class Canvas:

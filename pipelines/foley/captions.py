@@ -55,6 +55,7 @@ _NAMES = {
 
 
 def caption(label, events, params, rng: np.random.Generator, duration_s: float) -> str:
+    """One sentence that names the class; adjectives follow size, mean strength and rate of the events."""
     mean = float(np.mean([e.strength for e in events])) if events else 0.5
     rate = len(events) / duration_s
     words = {

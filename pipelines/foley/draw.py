@@ -46,7 +46,7 @@ def render_frames(
         _distractors(canvas, look, float(t), width / unit_x, height / unit_y)
         moving(canvas, scene, look.colours, float(t))
         image *= _light(look, float(t))
-        shift = int(round(float(t) * 1e4)) * 7919
+        shift = round(float(t) * 1e4) * 7919
         row, column = shift % GRAIN_SPAN, (shift // 97) % GRAIN_SPAN
         image += grain[row : row + height, column : column + width, None]
         np.clip(image, 0, 255, out=image)
@@ -79,7 +79,8 @@ class Look:
 
 
 def _rgb(h: float, s: float, v: float) -> tuple[float, float, float]:
-    return tuple(255 * c for c in colorsys.hsv_to_rgb(h % 1, min(max(s, 0), 1), min(max(v, 0), 1)))
+    r, g, b = colorsys.hsv_to_rgb(h % 1, min(max(s, 0), 1), min(max(v, 0), 1))
+    return 255 * r, 255 * g, 255 * b
 
 
 @lru_cache(maxsize=64)

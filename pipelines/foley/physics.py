@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ class Scene:
     index: int
     split: str
     events: tuple[Event, ...]
-    params: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
+    params: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 def generator(*key: int) -> np.random.Generator:
@@ -112,7 +113,7 @@ def make_scene(
     rng = generator(seed, index)
     size = SIZES[int(rng.choice(len(SIZES), p=np.array(SIZE_WEIGHTS) / sum(SIZE_WEIGHTS)))]
     rate = RATES[int(rng.integers(len(RATES)))]
-    params: dict[str, object] = {"size": float(rng.uniform(0, 1)), "pitch": float(rng.uniform(0, 1))}
+    params: dict[str, Any] = {"size": float(rng.uniform(0, 1)), "pitch": float(rng.uniform(0, 1))}
     params["variant"] = [float(x) for x in rng.uniform(0, 1, 8)]
     if label == "bouncing_ball":
         times, strengths, params["flights"] = _ball(rng, duration_s)
@@ -211,7 +212,7 @@ def _levels(rng: np.random.Generator, duration_s: float):
     return times, levels, curve
 
 
-def _speed(label: str, level: np.ndarray, params: dict[str, object]) -> np.ndarray:
+def _speed(label: str, level: np.ndarray, params: dict[str, Any]) -> np.ndarray:
     """Visible rate of the motion (turns or strokes per second) at each point of the level curve."""
     top = {"engine": 1.9, "saw": 1.9, "rain": 0.0, "waves": 0.0, "fan": 2.6}[label]
     if label == "waves":

@@ -192,7 +192,7 @@ def _engine(scene: Scene, n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _saw(scene: Scene, n: int, rng: np.random.Generator) -> np.ndarray:
-    level, speed, phase = _curves(scene, n)
+    _, speed, phase = _curves(scene, n)
     velocity = np.cos(2 * np.pi * phase)
     push = np.where(velocity > 0, 1.0, 0.7)
     drive = np.abs(velocity) ** 1.2 * push * np.clip(speed / 1.9, 0, 1) ** 0.7

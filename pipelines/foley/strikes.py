@@ -170,7 +170,7 @@ def _bell(c: Canvas, scene: Scene, k: Colours, t: float) -> None:
     )
     ca, sa = np.cos(swing), np.sin(swing)
 
-    def turn(x, y):
+    def turn(x: float, y: float) -> tuple[float, float]:
         return x * ca - (y + 0.38) * sa - 0.06, -0.38 + x * sa + (y + 0.38) * ca
 
     gold, edge = np.asarray(k["gold"]), (70.0, 45.0, 10.0)

@@ -22,7 +22,9 @@ def test_rendering_fills_the_splits_and_resumes(tmp_path: Path) -> None:
     parts = [minicorpus.load(root, SMALL, split) for split in ("train", "val", "test")]
     assert sum(len(part) for part in parts) == 4
     for part in parts:
-        for sound, frames, label, events in zip(part.sounds, part.frames, part.labels, part.events, strict=True):
+        for sound, frames, label, events in zip(
+            part.sounds, part.frames, part.labels, part.events, strict=True
+        ):
             assert sound.shape == (44_100,) and sound.dtype == np.int16
             assert frames.shape == (25, 16, 16, 3) and frames.dtype == np.uint8
             assert 0 <= label < len(synthfoley.CLASSES)

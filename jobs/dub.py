@@ -1,0 +1,313 @@
+"""`v2a dub ARCHIVE OUT`: give the silent videos of an archive a sound track."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE
+from jobs.preflight import WrongUsage, check_identity, full_address, make_job, preflight
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jobs.ray_session import Resources
+    from pipelines.dub import Job
+    from pipelines.planning import Plan
+
+FILES_SHOWN = 30
+"""Files that a dry run lists one by one."""
+
+X_REALTIME_PER_CORE = 1.5
+"""Guess for the estimated time of a dry run, before anything was measured in this output."""
+
+CLIPS_TRACKED = 3
+"""Dubbed clips kept with the MLflow run."""
+
+
+@dataclass
+class DubConfig:
+    """Give the silent videos of an archive a sound track, in a copy of the archive.
+
+    OUT gets the same tree: the picture is copied bit for bit, a generated track is added and named, and
+    OUT/_v2a/report.html tells what became of every file. The archive is only read. Run the same command
+    again to resume, or to take in new files.
+    """
+
+    archive: Annotated[str, tyro.conf.Positional]
+    """Folder with videos, or s3://bucket/prefix."""
+    out: Annotated[str, tyro.conf.Positional]
+    """Where the dubbed copies go: a folder or s3:// prefix outside the archive."""
+    model: str = "mini"
+    """Generator: the name of a bundled one, or the path of a checkpoint folder."""
+    only: Literal["silent", "all"] = "silent"
+    """Which videos: those without sound (no track, an empty one or a silent one), or all of them."""
+    seed: int = 0
+    """Another seed gives another sound. The same seed gives the same one on any number of workers."""
+    num_workers: int | None = None
+    """Cores to use; all of them by default."""
+    dry_run: bool = False
+    """Only say what would be done, and for how long. Writes nothing."""
+    restart: bool = False
+    """Forget what earlier runs did in OUT and do everything again."""
+    address: str | None = None
+    """Ray cluster to run on, for instance auto or ray://head:10001; by default this machine."""
+    tracking_uri: str | None = None
+    """MLflow server or database; by default a file beside the output. `off` records nothing."""
+    segment_s: float = 60.0
+    """Seconds of film that one task handles. Changes memory, not the sound."""
+    batch_size: int = 8
+    """Windows generated at a time."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the transformers. `auto` takes bfloat16 where this machine's hardware has it. Name one for
+    a cluster of unlike machines, so that all of them compute alike."""
+
+
+class Stopped(Exception):
+    """The job cannot go on; the message says why."""
+
+
+def run(config: DubConfig, *, load: Callable[[str], Any] | None = None) -> int:
+    """Dub an archive; the exit code: 0 all done, 1 some files failed, 2 wrong usage, 130 interrupted.
+
+    `load` makes the generator from its name (default: `v2a_models.checkpoint.load_generator`).
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        return _run(config, load, console)
+    except WrongUsage as problem:
+        errors.print(f"v2a dub: {problem}", markup=False)
+        return WRONG_USAGE
+    except Stopped as problem:
+        errors.print(f"v2a dub: {problem}\nTo go on where it stopped:\n  {command(config)}", markup=False)
+        return SOME_FAILED
+    except KeyboardInterrupt:
+        errors.print(f"\nInterrupted. To go on where it stopped:\n  {command(config)}", markup=False)
+        return INTERRUPTED
+
+
+def command(config: DubConfig) -> str:
+    """The command line that means this configuration, without `--restart`: run again, it resumes."""
+    words = ["v2a", "dub"]
+    positional = []
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if item.name in ("archive", "out"):
+            positional.append(f"./{value}" if value.startswith("-") else value)
+        elif item.name != "restart" and value != item.default:
+            flag = "--" + item.name.replace("_", "-")
+            words += [flag] if isinstance(value, bool) else [flag, str(value)]
+    return shlex.join([*words[:2], *positional, *words[2:]])
+
+
+def _run(config: DubConfig, load: Callable[[str], Any] | None, console: Console) -> int:
+    from jobs import ray_session
+    from pipelines import storage
+
+    preflight(config)
+    if load is None:
+        from v2a_models.checkpoint import load_generator as load
+    job = make_job(config, load)
+    check_identity(config, job)
+    with contextlib.ExitStack() as stack:
+        try:
+            resources = stack.enter_context(ray_session.session(config.num_workers, config.address))
+        except ConnectionError as error:
+            raise WrongUsage(str(error)) from error
+        try:
+            return _run_on_ray(config, load, console, job, resources)
+        except storage.StorageError as error:
+            raise Stopped(str(error)) from error
+
+
+def _run_on_ray(
+    config: DubConfig, load: Callable[[str], Any], console: Console, job: Job, resources: Resources
+) -> int:
+    from jobs.scan import scan_rows
+    from jobs.tracking import Tracker, resolve_uri
+    from pipelines import storage
+    from pipelines.parts import State
+    from pipelines.planning import make_plan
+
+    started, started_at = time.perf_counter(), time.time()
+    rows = scan_rows(config.archive, resources.cpus)
+    plan = make_plan(job, rows, config.only, restart=config.restart, dry_run=config.dry_run)
+    if config.dry_run:
+        show_plan(console, plan, resources.cpus)
+        return DONE
+    State(config.out).write_config(
+        job.identity()
+        | {"archive": full_address(config.archive), "windows_per_segment": job.windows_per_segment}
+    )
+    describe(console, plan, job)
+    uri = resolve_uri(config.out, config.tracking_uri)
+    tracker = Tracker(uri, "v2a/dub", out=config.out, say=lambda text: console.print(text, markup=False))
+    tracker.start(
+        f"dub {job.run_id}", dataclasses.asdict(config), {"v2a.version": job.version, "v2a.out": config.out}
+    )
+    status = "KILLED"
+    try:
+        elapsed_s = execute(plan, job, load, console, resources)
+        status = "FAILED"
+        table = [plan.rows[video_id] for video_id in plan.order]
+        figures = summary(table, plan, elapsed_s)
+        facts = {"archive": config.archive, "out": config.out, "command": command(config), **figures}
+        facts |= {"started": started_at, "version": job.version}
+        if plan.to_dub:
+            facts["wall_s"] = time.perf_counter() - started
+        facts |= {"model": job.model_name, "model_sha256": job.model_sha256, "seed": job.seed}
+        write_report(config.out, table, facts)
+        tracker.metrics({name: value for name, value in figures.items() if isinstance(value, (int, float))})
+        reports = [storage.join(config.out, "_v2a", name) for name in ("report.parquet", "report.html")]
+        tracker.artifacts(reports)
+        dubbed = [row["output"] for row in table if row["status"] == "dubbed"]
+        tracker.artifacts([storage.join(config.out, path) for path in dubbed[:CLIPS_TRACKED]], "clips")
+        status = "FINISHED"
+    finally:
+        tracker.finish(status, wait_s=60.0 if status == "FINISHED" else 3.0)
+    tell(console, config, figures, time.perf_counter() - started)
+    return SOME_FAILED if figures["files_failed"] else DONE
+
+
+# during
+
+
+def execute(
+    plan: Plan, job: Job, load: Callable[[str], Any], console: Console, resources: Resources
+) -> float:
+    """Run the pipeline over the plan's tasks and fill in its rows; seconds that took. Raises Stopped."""
+    import ray.exceptions
+
+    from jobs.progress import Progress
+    from pipelines import dub
+    from pipelines.parts import Failure, State
+
+    with Progress(console, len(plan.to_dub), plan.footage_s) as progress:
+        if plan.tasks:
+            pipeline = dub.dataset(plan.tasks, job, load, cpus=resources.cpus, gpus=resources.gpus)
+            try:
+                for result in dub.results(pipeline):
+                    if result["fatal"]:
+                        raise Stopped(f"OUT can no longer be written: {result['fatal']}")
+                    row = json.loads(result["row"]) if result["row"] else None
+                    fresh = row is not None and row["video_id"] not in plan.rows
+                    if row is not None:
+                        plan.rows[row["video_id"]] = row
+                    failed = fresh and row is not None and row["status"] == "failed"
+                    progress.advance(result["seconds"], finished=fresh, failed=failed)
+            except ray.exceptions.RayError as error:
+                raise Stopped(f"a worker was lost: {reason_of(error)}") from error
+    for video_id, video in plan.to_dub.items():
+        if video_id not in plan.rows:
+            row = State(job.out).read_row(video_id)
+            lost = Failure("generate", "Unfinished", "the job ended before this file; run it again")
+            plan.rows[video_id] = row or dub.failed_row(video, lost)
+    return progress.elapsed_s
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what a worker raised, without Ray's own stack."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line for line in str(cause).strip().splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__
+
+
+# after
+
+
+def summary(table: list[dict[str, Any]], plan: Plan, elapsed_s: float) -> dict[str, Any]:
+    """Figures of a run."""
+    states = [row["status"] for row in table]
+    footage_s = sum(row["duration_s"] or 0 for row in table if row["status"] == "dubbed")
+    made_s = sum(
+        row["duration_s"] for row in table if row["status"] == "dubbed" and row["video_id"] in plan.to_dub
+    )
+    return {
+        "files": len(table),
+        "files_dubbed": states.count("dubbed"),
+        "files_skipped": states.count("skipped"),
+        "files_failed": states.count("failed"),
+        "files_kept": plan.kept,
+        "footage_hours": footage_s / 3600,
+        "made_hours": made_s / 3600,
+        "elapsed_s": elapsed_s,
+        "x_realtime": made_s / elapsed_s if elapsed_s and made_s else None,
+        "core_seconds": sum(row["core_seconds"] or 0 for row in table),
+    }
+
+
+def write_report(out: str, table: list[dict[str, Any]], facts: dict[str, Any]) -> None:
+    """OUT/_v2a/report.parquet and report.html."""
+    from pipelines import report
+
+    names = report.REPORT_SCHEMA.names
+    report.write(out, [{name: row.get(name) for name in names} for row in table], facts)
+
+
+def describe(console: Console, plan: Plan, job: Job) -> None:
+    """One line before the work starts."""
+    kept = f", {plan.kept} already dubbed" if plan.kept else ""
+    rest = len(plan.order) - len(plan.to_dub) - plan.kept
+    console.print(
+        f"{len(plan.order)} files: {len(plan.to_dub)} to dub ({plan.footage_s / 60:.1f} min){kept}, "
+        f"{rest} not to be dubbed. Model {job.model_name}, seed {job.seed}.",
+        markup=False,
+    )
+
+
+def show_plan(console: Console, plan: Plan, cpus: int) -> None:
+    """What a dry run prints."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from jobs.progress import clock
+    from pipelines.dub import decide
+
+    listed = Table("file", "length", "what", "why")
+    paths = [
+        (video["path"], video["duration_s"], "dub", decide(video, "all")[1]) for video in plan.to_dub.values()
+    ]
+    for row in plan.rows.values():
+        what = "keep" if row["status"] == "dubbed" else {"skipped": "skip", "failed": "cannot"}[row["status"]]
+        paths.append((row["path"], row["duration_s"] or 0.0, what, row["reason"]))
+    for path, duration_s, what, why in sorted(paths)[:FILES_SHOWN]:
+        listed.add_row(escape(path), clock(duration_s), what, escape(why))
+    console.print(listed)
+    if len(paths) > FILES_SHOWN:
+        console.print(f"... and {len(paths) - FILES_SHOWN} more files")
+    estimate = plan.footage_s / (X_REALTIME_PER_CORE * cpus)
+    console.print(
+        f"{len(plan.to_dub)} files to dub, {clock(plan.footage_s)} of footage: about {clock(estimate)} on "
+        f"{cpus} cores. Nothing was written."
+    )
+
+
+def tell(console: Console, config: DubConfig, figures: dict[str, Any], elapsed_s: float) -> None:
+    """The last lines: what came out, and where to look."""
+    from jobs.progress import clock
+    from pipelines import storage
+
+    counts = ", ".join(f"{figures[f'files_{status}']} {status}" for status in ("dubbed", "skipped", "failed"))
+    speed = f" at {figures['x_realtime']:.1f}x real time" if figures["x_realtime"] else ""
+    console.print(
+        f"{figures['files']} files: {counts}, in {clock(elapsed_s)}{speed}.", markup=False, soft_wrap=True
+    )
+    console.print(f"Report: {storage.join(config.out, '_v2a', 'report.html')}", markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    from jobs import cli
+
+    sys.exit(cli.main(["dub", *sys.argv[1:]]))

@@ -1,0 +1,128 @@
+"""What can be wrong with a dub job before it starts, and what decides its sound."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from jobs.cli import version
+
+if TYPE_CHECKING:
+    from jobs.dub import DubConfig
+    from pipelines.dub import Job
+
+
+class WrongUsage(Exception):
+    """The command cannot be run as given; the message says what to change."""
+
+
+def preflight(config: DubConfig) -> None:
+    """Everything that can be wrong before anything starts. Raises WrongUsage with the fix."""
+    from pipelines import storage
+
+    if config.num_workers is not None and config.num_workers < 1:
+        raise WrongUsage(f"--num-workers must be at least 1, not {config.num_workers}")
+    if config.batch_size < 1:
+        raise WrongUsage(f"--batch-size must be at least 1, not {config.batch_size}")
+    if not config.segment_s > 0:
+        raise WrongUsage(f"--segment-s must be more than 0 seconds, not {config.segment_s}")
+    try:
+        storage.check_readable(config.archive)
+        if storage.is_within(config.archive, config.out):
+            raise WrongUsage(
+                f"OUT lies inside ARCHIVE ({config.out} in {config.archive}); choose a folder outside"
+            )
+        if storage.is_within(config.out, config.archive):
+            raise WrongUsage(
+                f"ARCHIVE lies inside OUT ({config.archive} in {config.out}); choose another OUT"
+            )
+        if not config.dry_run:
+            storage.check_writable(config.out)
+        check_not_foreign(config.out)
+    except storage.StorageError as error:
+        raise WrongUsage(str(error)) from error
+
+
+def check_not_foreign(out: str) -> None:
+    """Raises WrongUsage if OUT holds files that are not ours: they might be overwritten."""
+    from pipelines import storage
+    from pipelines.parts import State
+
+    if not storage.exists(out) or State(out).read_config() is not None:
+        return
+    for info in storage.list_tree(out):
+        if not info.problem and not info.path.rpartition("/")[2].startswith("."):
+            raise WrongUsage(
+                f"OUT ({out}) holds files that v2a did not make, such as {info.path}; choose an empty folder"
+            )
+
+
+def make_job(config: DubConfig, load: Callable[[str], Any]) -> Job:
+    """Settings of the stages. Raises WrongUsage if the model cannot be loaded."""
+    from pipelines import segments
+    from pipelines.dub import Job
+
+    try:
+        generator = load(config.model)
+    except (OSError, ValueError, KeyError) as error:
+        raise WrongUsage(f"cannot load the model {config.model!r}: {error}") from error
+    recipe = generator.recipe
+    return Job(
+        out=full_address(config.out),
+        model=config.model,
+        model_name=generator.name,
+        model_sha256=generator.sha256,
+        recipe=recipe.digest,
+        seed=config.seed,
+        window=recipe.window,
+        overlap=recipe.overlap,
+        semantic=recipe.semantic,
+        sync=recipe.sync,
+        batch_size=config.batch_size,
+        precision=resolve_precision(config.precision),
+        windows_per_segment=segments.windows_per_segment(config.segment_s, recipe.window, recipe.overlap),
+        version=version(),
+        run_id=uuid.uuid4().hex[:12],
+    )
+
+
+def resolve_precision(wanted: str) -> str:
+    """float32 or bfloat16, what this machine's hardware is good at where `wanted` is "auto"."""
+    import torch
+
+    from v2a_models.generator import best_precision
+
+    return best_precision("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+
+
+def full_address(place: str) -> str:
+    """The full address of an archive or an output folder."""
+    from pipelines import storage
+
+    return place if storage.is_remote(place) else storage.local_path(place)
+
+
+def check_identity(config: DubConfig, job: Job) -> None:
+    """Raises WrongUsage if OUT was made with other settings, unless all is to be done again."""
+    from pipelines import storage
+    from pipelines.parts import State
+
+    state = State(config.out)
+    if config.restart and not config.dry_run:
+        state.clear()
+    before = state.read_config()
+    if not config.dry_run:
+        storage.sweep_temporaries(config.out)
+    if before is None or config.restart:
+        return
+    now = job.identity() | {"archive": full_address(config.archive)}
+    differing = [name for name in now if before.get(name) != now[name]]
+    if differing:
+        listed = "\n".join(f"  {name}: {before.get(name)} there, {now[name]} now" for name in differing)
+        raise WrongUsage(
+            f"OUT ({config.out}) was made with other settings:\n{listed}\n"
+            "Use those, or choose another OUT, or add --restart to do everything again."
+        )
+    if before.get("windows_per_segment") != job.windows_per_segment and not config.dry_run:
+        state.clear_parts()  # the film is cut elsewhere now: what was begun does not fit

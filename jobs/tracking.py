@@ -1,0 +1,163 @@
+"""Recording runs in MLflow without ever depending on it.
+
+All calls are queued and made by a thread of their own. The first that fails is reported once, the rest are
+dropped, and the job goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipelines import storage
+
+OFF = "off"
+"""Tracking URI that switches tracking off."""
+
+REQUEST_TIMEOUT_S = 10
+LARGEST_ARTIFACT = 64 << 20
+PARAM_LENGTH = 500
+
+
+def default_uri(out: str) -> str | None:
+    """A sqlite file beside the output; None on S3, where a database file cannot live."""
+    if storage.is_remote(out):
+        return None
+    return f"sqlite:///{storage.join(out, '_v2a', 'mlflow.db')}"
+
+
+def resolve_uri(out: str, tracking_uri: str | None) -> str | None:
+    """Where to record: the option, else MLFLOW_TRACKING_URI, else beside the output; None for nowhere."""
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(out)
+    return None if uri == OFF else uri
+
+
+class Tracker:
+    """One MLflow run. Every method returns at once and raises nothing.
+
+    `say` is told, once, if the run cannot be recorded.
+    """
+
+    def __init__(self, uri: str | None, experiment: str, *, out: str, say: Callable[[str], None]) -> None:
+        self.uri, self.experiment, self.out, self.say = uri, experiment, out, say
+        self.run_id: str | None = None
+        self.problem = ""
+        self._client: Any = None
+        self._calls: queue.Queue[tuple[Callable[..., None], tuple[Any, ...]] | None] = queue.Queue()
+        # A daemon: a server that hangs must not keep the command from ending.
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        if uri is not None:
+            self._thread.start()
+
+    def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        """Open the run; `params` is the command's configuration."""
+        self._calls.put((self._start, (name, dict(params), dict(tags))))
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Figures of the run."""
+        self._calls.put((self._metrics, (dict(values), step)))
+
+    def artifacts(self, uris: Sequence[str], folder: str = "") -> None:
+        """Files to keep with the run (larger than `LARGEST_ARTIFACT` are left out)."""
+        self._calls.put((self._artifacts, (list(uris), folder)))
+
+    def finish(self, status: str = "FINISHED", wait_s: float = 60.0) -> None:
+        """Close the run (FINISHED, FAILED or KILLED) and wait until all is recorded, at most `wait_s`."""
+        if self.uri is None:
+            return
+        self._calls.put((self._finish, (status,)))
+        self._calls.put(None)
+        self._thread.join(wait_s)
+        if self._thread.is_alive():
+            self._give_up(f"no answer within {wait_s:.0f} s")
+
+    # the thread's side
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            method, arguments = call
+            if not self.problem:
+                try:
+                    method(*arguments)
+                except Exception as error:  # whatever tracking trips over, the job is not concerned
+                    self._give_up(str(error).strip().splitlines()[0] if str(error).strip() else repr(error))
+
+    def _give_up(self, reason: str) -> None:
+        if not self.problem:
+            self.problem = reason
+            self.say(
+                f"MLflow at {_public(self.uri)} is not recording this run ({reason[:200]}); the job goes on."
+            )
+
+    def _start(self, name: str, params: dict[str, Any], tags: dict[str, str]) -> None:
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_TIMEOUT_S))
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        import logging
+        import warnings
+
+        warnings.filterwarnings("ignore", module=r"mlflow|alembic|sqlalchemy")
+        from mlflow.entities import Param
+        from mlflow.tracking import MlflowClient
+
+        for logger in ("mlflow", "mlflow.store.db.utils", "alembic"):
+            logging.getLogger(logger).setLevel(logging.ERROR)
+
+        assert self.uri is not None
+        if self.uri.startswith("sqlite:///"):
+            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        client = MlflowClient(tracking_uri=self.uri)
+        run = client.create_run(self._experiment_id(client), run_name=name, tags=tags)
+        self._client, self.run_id = client, run.info.run_id
+        texts = {key: "" if value is None else str(value)[:PARAM_LENGTH] for key, value in params.items()}
+        client.log_batch(self.run_id, params=[Param(key, text) for key, text in texts.items()])
+
+    def _experiment_id(self, client: Any) -> str:
+        from mlflow.exceptions import MlflowException
+
+        known = client.get_experiment_by_name(self.experiment)
+        if known is not None:
+            return str(known.experiment_id)
+        place = None
+        if self.uri == default_uri(self.out):
+            place = Path(storage.local_path(storage.join(self.out, "_v2a", "mlartifacts"))).as_uri()
+        try:
+            return str(client.create_experiment(self.experiment, artifact_location=place))
+        except MlflowException:  # another run created it a moment ago
+            known = client.get_experiment_by_name(self.experiment)
+            if known is None:
+                raise
+            return str(known.experiment_id)
+
+    def _metrics(self, values: dict[str, float], step: int) -> None:
+        for key, value in values.items():
+            self._client.log_metric(self.run_id, key, float(value), step=step)
+
+    def _artifacts(self, uris: list[str], folder: str) -> None:
+        for uri in uris:
+            if not storage.exists(uri) or storage.size(uri) > LARGEST_ARTIFACT:
+                continue
+            if not storage.is_remote(uri):
+                self._client.log_artifact(self.run_id, storage.local_path(uri), folder or None)
+                continue
+            with tempfile.TemporaryDirectory() as scratch:
+                local = Path(scratch, uri.rsplit("/", 1)[-1])
+                local.write_bytes(storage.read_bytes(uri))
+                self._client.log_artifact(self.run_id, str(local), folder or None)
+
+    def _finish(self, status: str) -> None:
+        self._client.set_terminated(self.run_id, status)
+
+
+def _public(uri: str | None) -> str:
+    """The URI without user name and password."""
+    parts = urlsplit(uri or "")
+    if parts.username is None and parts.password is None:
+        return uri or ""
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -1,0 +1,191 @@
+"""The last step of a dubbed file: its parts become one track, the track goes into a copy of the file."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines import mux, provenance, segments, storage
+from pipelines.dub import CARD_S, SILENT_STATES, THUMBS, Job, Task, failed_row, report_row
+from pipelines.parts import Failure, State
+from v2a_models import grid
+
+
+class Meter:
+    """Level of a stream of int16 blocks, measured as it passes."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self.square_sum = 0.0
+        self.n = 0
+
+    def watch(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Pass the blocks on, int16 [channels, n]."""
+        for block in blocks:
+            if block.size:
+                self.peak = max(self.peak, int(np.abs(block.astype(np.int32)).max()))
+                self.square_sum += float(np.square(block, dtype=np.float64).sum())
+                self.n += block.size
+            yield block
+
+    @property
+    def peak_dbfs(self) -> float:
+        return dbfs(self.peak / segments.FULL_SCALE)
+
+    @property
+    def rms_dbfs(self) -> float:
+        return dbfs(math.sqrt(self.square_sum / max(1, self.n)) / segments.FULL_SCALE)
+
+
+def dbfs(level: float) -> float:
+    """Level relative to full scale in dB, never below -120."""
+    return max(-120.0, 20 * math.log10(level)) if level > 0 else -120.0
+
+
+class Reader:
+    """Reads the parts of a film in order, once, and keeps what the report needs of them."""
+
+    def __init__(self, state: State, task: Task) -> None:
+        self.state, self.task = state, task
+        self.cost_s = 0.0
+        self.thumbs: list[tuple[float, np.ndarray]] = []
+        self.opening: list[np.ndarray] = []
+        """Mono sound of the first `CARD_S` seconds, in blocks."""
+        self.channels = 1
+
+    def sounds(self) -> Iterator[np.ndarray]:
+        """int16 [channels, n] of each part."""
+        for index in range(self.task.n_segments):
+            part = self.state.read_part(self.task.video_id, index)
+            self.cost_s += part.cost_s
+            self.thumbs += zip(part.thumb_times.tolist(), part.thumbs, strict=True)
+            yield part.sound
+
+    def keep_opening(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Pass the blocks on and keep the first of them for the picture in the report."""
+        room = grid.samples(CARD_S)
+        for block in blocks:
+            if room > 0:
+                self.opening.append(block[0, :room])
+                room -= self.opening[-1].size
+            yield block
+
+    def strip(self, duration_s: float) -> np.ndarray:
+        """The frames nearest to equally spaced times: uint8 [frames, h, w, 3]."""
+        times = np.array([time_s for time_s, _ in self.thumbs])
+        wanted = (np.arange(THUMBS) + 0.5) * duration_s / THUMBS
+        nearest = np.abs(times[None] - wanted[:, None]).argmin(axis=1)
+        return np.stack([self.thumbs[k][1] for k in nearest])
+
+
+def finish(task: Task, job: Job) -> dict[str, Any]:
+    """Mux a file of which every segment is there; its report row. Safe to do twice, even at once.
+
+    Raises storage.StorageError if OUT cannot be written, storage.StorageNotFound if a part has gone.
+    """
+    started = time.perf_counter()
+    state = State(job.out)
+    failed = [index for index, is_failure in state.segments_done(task.video_id).items() if is_failure]
+    if failed:
+        return _signed(failed_row(task.video, state.read_failure(task.video_id, min(failed))), job)
+    made: mux.MuxResult | None = None
+    for output in (task.output, task.fallback):
+        reader, meter = Reader(state, task), Meter()
+        try:
+            made = _write_video(task, job, reader, meter, output)
+            break
+        except mux.MuxFailed as error:
+            if error.error_class == "ContainerCannotHold" and output != task.fallback:
+                continue
+            return _signed(failed_row(task.video, Failure("mux", error.error_class, error.message)), job)
+    assert made is not None
+    _write_provenance(task, job, output)
+    card = _write_card(task, job, reader)
+    cost = reader.cost_s + time.perf_counter() - started
+    duration_s = float(task.video["duration_s"])
+    known = {
+        "output": output,
+        "output_size": made.size,
+        "card": card,
+        "n_windows": task.n_windows,
+        "model": job.model_name,
+        "seed": job.seed,
+        "sound_peak_dbfs": meter.peak_dbfs,
+        "sound_rms_dbfs": meter.rms_dbfs,
+        "core_seconds": cost,
+        "x_realtime": duration_s / cost,
+    }
+    return _signed(report_row(task.video, "dubbed", **known), job)
+
+
+def _signed(row: dict[str, Any], job: Job) -> dict[str, Any]:
+    return row | {"run_id": job.run_id}
+
+
+def _write_video(task: Task, job: Job, reader: Reader, meter: Meter, output: str) -> mux.MuxResult:
+    destination = storage.join(job.out, output)
+    tags = provenance.tags(**_origin(job))
+    with tempfile.TemporaryDirectory() as scratch:
+        remote = storage.is_remote(destination)
+        storage.makedirs(storage.parent(destination))
+        local = str(Path(scratch, "dubbed" + Path(output).suffix)) if remote else destination
+        made = mux.mux_in_child(
+            task.video["uri"],
+            meter.watch(reader.keep_opening(segments.join(reader.sounds(), job.overlap))),
+            local,
+            n_samples=grid.samples(float(task.video["duration_s"])),
+            video_start_s=float(task.video["video_start_s"]),
+            channels=reader.channels,
+            tags=tags,
+            default=task.video["audio_state"] in SILENT_STATES,
+        )
+        if remote:
+            storage.put_atomic(local, destination)
+    return made
+
+
+def _origin(job: Job) -> dict[str, Any]:
+    return {
+        "model": job.model_name,
+        "model_sha256": job.model_sha256,
+        "recipe": job.recipe,
+        "seed": job.seed,
+        "version": job.version,
+    }
+
+
+def _write_provenance(task: Task, job: Job, output: str) -> None:
+    facts = provenance.sidecar(
+        **_origin(job),
+        source=task.video["path"],
+        output=output,
+        track=mux.TITLE,
+        duration_s=float(task.video["duration_s"]),
+        windows=task.n_windows,
+    )
+    State(job.out).write_provenance(task.video_id, facts)
+
+
+def _write_card(task: Task, job: Job, reader: Reader) -> str:
+    """Draw the report's picture of the file; its path relative to OUT, or nothing if it cannot be drawn."""
+    relative = f"_v2a/cards/{task.video_id}.png"
+    duration_s = min(float(task.video["duration_s"]), CARD_S)
+    try:
+        from pipelines import report  # loads matplotlib: only where a file is finished
+
+        with tempfile.TemporaryDirectory() as scratch:
+            local = str(Path(scratch, "card.png"))
+            sound = np.concatenate(reader.opening)
+            report.card(reader.strip(duration_s), sound, grid.SAMPLE_RATE, duration_s, local)
+            storage.put_atomic(local, storage.join(job.out, relative))
+    except (storage.StorageError, MemoryError):
+        raise
+    except Exception:  # a dubbed file without its picture is still a dubbed file
+        return ""
+    return relative

@@ -1,0 +1,175 @@
+"""The state of a dub job in OUT/_v2a: generated parts, and one row per finished file.
+
+    OUT/_v2a/config.json                        what decides the sound of this output
+    OUT/_v2a/parts/<video_id>/<segment>.npz     sound of a segment
+    OUT/_v2a/parts/<video_id>/<segment>.json    why a segment has no sound
+    OUT/_v2a/provenance/<video_id>.json         what made the sound of a dubbed file
+    OUT/_v2a/rows/<video_id>.json               a finished file's report row, written last of all
+
+Every write is atomic and every name is a function of the input, so that doing anything twice is harmless
+and a kill at any moment leaves nothing half-written.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from pipelines import storage
+
+STATE = "_v2a"
+"""Folder of OUT that holds everything which is not a dubbed file."""
+
+
+@dataclass
+class Part:
+    """What one segment left: its sound, and a few frames for the report."""
+
+    sound: np.ndarray
+    """int16 [channels, n]."""
+    thumbs: np.ndarray
+    """uint8 [frames, height, width, 3]."""
+    thumb_times: np.ndarray
+    """float64 [frames], seconds from the film's start."""
+    cost_s: float = 0.0
+    """Core-seconds spent on it."""
+
+    def to_bytes(self) -> bytes:
+        """An uncompressed npz."""
+        stream = io.BytesIO()
+        np.savez(
+            stream,
+            sound=self.sound,
+            thumbs=self.thumbs,
+            thumb_times=self.thumb_times,
+            cost_s=np.float64(self.cost_s),
+        )
+        return stream.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Part:
+        """Inverse of `to_bytes`. Raises ValueError if `data` is not a part."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as held:
+                return cls(held["sound"], held["thumbs"], held["thumb_times"], float(held["cost_s"]))
+        except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"not a part: {error}") from error
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a file has no sound."""
+
+    stage: str
+    """scan, decode, generate, mux or storage."""
+    error_class: str
+    message: str
+
+
+class State:
+    """Reads and writes the state of one output folder. Small and picklable: it holds only the address."""
+
+    def __init__(self, out: str) -> None:
+        self.out = out
+
+    def uri(self, *parts: str) -> str:
+        """Address of something in the state folder."""
+        return storage.join(self.out, STATE, *parts)
+
+    # parts
+
+    def part_uri(self, video_id: str, segment: int, suffix: str = "npz") -> str:
+        return self.uri("parts", video_id, f"{segment:05d}.{suffix}")
+
+    def segments_done(self, video_id: str) -> dict[int, bool]:
+        """Segments that left something: index -> whether it is a failure. One listing per film."""
+        folder = self.uri("parts", video_id)
+        done: dict[int, bool] = {}
+        if storage.exists(folder):
+            for info in storage.list_tree(folder):
+                stem, _, suffix = info.path.partition(".")
+                if stem.isdigit() and suffix in ("npz", "json"):
+                    done[int(stem)] = done.get(int(stem), False) or suffix == "json"
+        return done
+
+    def write_part(self, video_id: str, segment: int, part: Part) -> None:
+        storage.write_atomic(self.part_uri(video_id, segment), part.to_bytes())
+
+    def read_part(self, video_id: str, segment: int) -> Part:
+        """Raises storage.StorageNotFound if it is gone, ValueError if it is damaged."""
+        return Part.from_bytes(storage.read_bytes(self.part_uri(video_id, segment)))
+
+    def write_failure(self, video_id: str, segment: int, failure: Failure) -> None:
+        storage.write_atomic(self.part_uri(video_id, segment, "json"), _json(asdict(failure)))
+
+    def read_failure(self, video_id: str, segment: int) -> Failure:
+        """Raises storage.StorageNotFound if it is gone."""
+        return Failure(**json.loads(storage.read_bytes(self.part_uri(video_id, segment, "json"))))
+
+    def drop_parts(self, video_id: str, *, failures_only: bool = False) -> None:
+        """Remove what the segments of a file left. No error if there is nothing."""
+        for segment, failed in self.segments_done(video_id).items():
+            if failed:
+                storage.delete(self.part_uri(video_id, segment, "json"), missing_ok=True)
+            if not failures_only:
+                storage.delete(self.part_uri(video_id, segment), missing_ok=True)
+
+    # rows
+
+    def row_uri(self, video_id: str) -> str:
+        return self.uri("rows", f"{video_id}.json")
+
+    def write_provenance(self, video_id: str, facts: dict[str, Any]) -> None:
+        storage.write_atomic(self.uri("provenance", f"{video_id}.json"), _json(facts))
+
+    def read_row(self, video_id: str) -> dict[str, Any] | None:
+        """The report row of a finished file, or None."""
+        try:
+            row = json.loads(storage.read_bytes(self.row_uri(video_id)))
+        except (storage.StorageNotFound, ValueError):
+            return None
+        return row if isinstance(row, dict) else None
+
+    def write_row(self, row: dict[str, Any]) -> None:
+        storage.write_atomic(self.row_uri(row["video_id"]), _json(row))
+
+    def drop_row(self, video_id: str) -> None:
+        storage.delete(self.row_uri(video_id), missing_ok=True)
+
+    # the whole
+
+    def read_config(self) -> dict[str, Any] | None:
+        """What the sound in this folder was made with, or None if nothing was made here yet."""
+        try:
+            config: dict[str, Any] = json.loads(storage.read_bytes(self.uri("config.json")))
+            return config
+        except (storage.StorageNotFound, ValueError):
+            return None
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        storage.write_atomic(self.uri("config.json"), _json(config))
+
+    def clear(self) -> None:
+        """Forget rows and parts. Dubbed files stay until they are written again."""
+        self._empty("rows")
+        self.clear_parts()
+        storage.delete(self.uri("config.json"), missing_ok=True)
+
+    def clear_parts(self) -> None:
+        """Forget all that was begun."""
+        self._empty("parts")
+
+    def _empty(self, name: str) -> None:
+        folder = self.uri(name)
+        if storage.exists(folder):
+            for info in list(storage.list_tree(folder)):
+                storage.delete(info.uri, missing_ok=True)
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    return json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False).encode()

@@ -1,0 +1,295 @@
+"""The three stages of a dub job, as Ray Data calls them: decode, Dubber, close.
+
+Whatever a file does, a stage answers with a row. Only a full disk, or an output folder that can no longer
+be written, ends the job (`fatal`): nothing that follows could be kept either.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines import closing, segments, storage
+from pipelines import decode as decoding
+from pipelines.dub import CARD_S, THUMB_HEIGHT, THUMBS, Job, Task
+from pipelines.parts import Failure, Part, State
+from pipelines.sandbox import DecodeFailed, Sandbox
+from v2a_models import grid
+
+STORAGE_TRIES = 3
+STORAGE_WAIT_S = 2.0
+"""Before the second try; twice as long before each further one."""
+
+_ARRAYS = ("semantic", "sync", "thumbs", "sound")
+
+
+@dataclass
+class Item:
+    """What travels between the stages: the task, the arrays it has so far, or the failure that ended it."""
+
+    task: Task
+    failure: Failure | None = None
+    cost_s: float = 0.0
+    """Core-seconds spent so far."""
+    decoded_from_s: float = 0.0
+    thumb_times: list[float] = field(default_factory=list)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    """semantic and sync: uint8 [frames, h, w, 3]; thumbs: the same; sound: int16 [channels, n]."""
+
+    def to_table(self) -> pa.Table:
+        """One row: a JSON column and one binary column per array (whatever its shape, no copies later)."""
+        notes = {
+            "task": self.task.to_json(),
+            "failure": asdict(self.failure) if self.failure else None,
+            "cost_s": self.cost_s,
+            "decoded_from_s": self.decoded_from_s,
+            "thumb_times": self.thumb_times,
+            "shapes": {name: array.shape for name, array in self.arrays.items()},
+        }
+        columns = {"notes": pa.array([json.dumps(notes)])}
+        for name in _ARRAYS:
+            columns[name] = _binary(self.arrays.get(name))
+        return pa.table(columns)
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> list[Item]:
+        """Inverse of `to_table`, for any number of rows. The arrays are views into the table."""
+        return [cls._from_row(table, k) for k in range(table.num_rows)]
+
+    @classmethod
+    def _from_row(cls, table: pa.Table, k: int) -> Item:
+        notes = json.loads(table["notes"][k].as_py())
+        arrays = {}
+        for name, shape in notes["shapes"].items():
+            kind = np.int16 if name == "sound" else np.uint8
+            arrays[name] = np.frombuffer(table[name][k].as_buffer(), kind).reshape(shape)
+        failure = Failure(**notes["failure"]) if notes["failure"] else None
+        task = Task.from_json(notes["task"])
+        return cls(task, failure, notes["cost_s"], notes["decoded_from_s"], notes["thumb_times"], arrays)
+
+
+def _binary(array: np.ndarray | None) -> pa.Array:
+    """The bytes of an array as a column of one row, without copying them."""
+    if array is None:
+        return pa.array([None], pa.large_binary())
+    data = pa.py_buffer(np.ascontiguousarray(array))
+    offsets = pa.py_buffer(np.array([0, data.size], np.int64))
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, data])
+
+
+# decode
+
+_sandbox: Sandbox | None = None
+
+
+def _shared_sandbox() -> Sandbox:
+    """One decoding child per worker process, kept from task to task."""
+    global _sandbox
+    if _sandbox is None:
+        sandbox = Sandbox()
+        sandbox.__enter__()
+        atexit.register(sandbox.__exit__, None, None, None)
+        _sandbox = sandbox
+    return _sandbox
+
+
+def decode(batch: pa.Table, job: Job) -> Iterator[pa.Table]:
+    """Tasks (JSON) to items with pictures."""
+    for text in batch["task"].to_pylist():
+        yield decode_task(Task.from_json(text), job, _shared_sandbox()).to_table()
+
+
+def decode_task(task: Task, job: Job, sandbox: Sandbox) -> Item:
+    """Decode the frames of one segment, for the model and for the report's film strip."""
+    item = Item(task)
+    if task.have_part:
+        return item
+    if task.n_segments > 1:
+        # A long film that has failed already need not be decoded to its end.
+        done = State(job.out).segments_done(task.video_id)
+        failed = [index for index, is_failure in done.items() if is_failure]
+        if failed:
+            item.failure = State(job.out).read_failure(task.video_id, failed[0])
+            return item
+    started = time.perf_counter()
+    try:
+        _decode_into(item, job, sandbox)
+    except DecodeFailed as error:
+        item.failure = Failure("decode", error.error_class, error.message)
+    except storage.StorageError as error:
+        item.failure = Failure("storage", type(error).__name__, str(error))
+    except Exception as error:  # one file never stops a run, whatever it trips over
+        item.failure = Failure("decode", type(error).__name__, str(error))
+    item.cost_s += time.perf_counter() - started
+    return item
+
+
+def _decode_into(item: Item, job: Job, sandbox: Sandbox) -> None:
+    segment, video = item.task.segment, item.task.video
+    hop = job.window - job.overlap
+    start_s = segments.decode_start(grid.seconds(segment.start), (job.semantic.fps, job.sync.fps))
+    end_s = grid.seconds(segment.start + (segment.n_windows - 1) * hop + job.window)
+    film_s = grid.seconds(segment.stop) - start_s
+    shown_s = min(float(video["duration_s"]), CARD_S)
+    n_thumbs = math.ceil(THUMBS * film_s / shown_s) if start_s < shown_s else 1
+    width = round(THUMB_HEIGHT * video["width"] / max(1, video["height"]))
+    strip = decoding.View(n_thumbs / film_s, min(max(16, width), 4 * THUMB_HEIGHT), THUMB_HEIGHT)
+    views = [decoding.View(v.fps, v.width, v.height) for v in (job.semantic, job.sync)] + [strip]
+    wait_s = STORAGE_WAIT_S
+    for attempt in range(STORAGE_TRIES):
+        try:
+            semantic, sync, thumbs = sandbox.decode_views(video["uri"], views, start_s, end_s)
+            break
+        except storage.StorageError:
+            if attempt == STORAGE_TRIES - 1:
+                raise
+            time.sleep(wait_s)
+            wait_s *= 2
+    thumbs = thumbs[:n_thumbs]
+    item.decoded_from_s = start_s
+    item.thumb_times = [start_s + k / strip.fps for k in range(len(thumbs))]
+    item.arrays = {"semantic": semantic, "sync": sync, "thumbs": thumbs}
+
+
+# generate
+
+
+class Dubber:
+    """Holds the generator; turns pictures into sound. Writes nothing.
+
+    Windows of all items of a call are generated in batches of exactly `job.batch_size`; the last batch is
+    filled with repeats. So a window's sound depends on its own frames and seed only.
+    """
+
+    def __init__(self, job: Job, load: Callable[[str], Any], threads: int, device: str = "cpu") -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.job, self.threads, self.device = job, threads, device
+        self.generator = load(job.model).to(device)
+        self.generator.precision = job.precision
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        for item in self.generate(Item.from_table(batch)):
+            yield item.to_table()
+
+    def generate(self, items: list[Item]) -> list[Item]:
+        """Give every item its sound, or a failure."""
+        todo = [
+            (item, k) for item in items if "sync" in item.arrays for k in range(item.task.segment.n_windows)
+        ]
+        sounds: dict[int, list[np.ndarray]] = {id(item): [] for item in items}
+        size = self.job.batch_size
+        for first in range(0, len(todo), size):
+            chunk = todo[first : first + size]
+            started = time.perf_counter()
+            try:
+                made = self._batch(chunk)
+            except Exception as error:  # a failed row, retried by the next run; the others go on
+                for item, _ in chunk:
+                    item.failure = Failure("generate", type(error).__name__, str(error))
+                continue
+            cost = (time.perf_counter() - started) * self.threads / len(chunk)
+            for (item, _), sound in zip(chunk, made, strict=True):
+                sounds[id(item)].append(sound)
+                item.cost_s += cost
+        return [self._assembled(item, sounds[id(item)]) for item in items]
+
+    def _batch(self, chunk: list[tuple[Item, int]]) -> np.ndarray:
+        """float32 [windows, channels, samples]."""
+        import torch
+
+        from v2a_models.seeds import window_seed  # loads torch: not in workers that only decode or mux
+
+        filled = chunk + [chunk[-1]] * (self.job.batch_size - len(chunk))
+        semantic = np.stack([self._frames(item, k, "semantic") for item, k in filled])
+        sync = np.stack([self._frames(item, k, "sync") for item, k in filled])
+        seeds = [
+            window_seed(self.job.seed, item.task.video_id, item.task.segment.first_window + k)
+            for item, k in filled
+        ]
+        with torch.inference_mode():
+            sound = self.generator.generate_from_frames(
+                torch.from_numpy(semantic).to(self.device), torch.from_numpy(sync).to(self.device), seeds
+            )
+        return sound[: len(chunk)].float().cpu().numpy()
+
+    def _frames(self, item: Item, k: int, name: str) -> np.ndarray:
+        job = self.job
+        fps = job.semantic.fps if name == "semantic" else job.sync.fps
+        start = item.task.segment.start + k * (job.window - job.overlap)
+        wanted = segments.window_frames(start, job.window, item.decoded_from_s, fps)
+        frames = item.arrays[name][wanted]
+        missing = wanted.stop - wanted.start - len(frames)
+        if missing:
+            raise ValueError(f"the decoder gave {missing} frames too few for window {k}")
+        return frames
+
+    def _assembled(self, item: Item, sounds: list[np.ndarray]) -> Item:
+        kept = {"thumbs": item.arrays["thumbs"]} if "thumbs" in item.arrays else {}
+        if item.failure is None and not item.task.have_part:
+            try:
+                track = segments.overlap_add(sounds, item.task.segment, self.job.window, self.job.overlap)
+                kept["sound"] = track
+            except ValueError as error:
+                item.failure = Failure("generate", type(error).__name__, str(error))
+        item.arrays = kept
+        return item
+
+
+# close
+
+
+def close(batch: pa.Table, job: Job) -> Iterator[pa.Table]:
+    """Items with sound to finished files: video_id, seconds, row (JSON or empty), fatal."""
+    for item in Item.from_table(batch):
+        row: dict[str, Any] | None = None
+        fatal = ""
+        try:
+            row = close_item(item, job)
+        except storage.StorageError as error:
+            fatal = str(error)
+        yield pa.table(
+            {
+                "video_id": [item.task.video_id],
+                "segment": [item.task.segment.index],
+                "seconds": [item.task.seconds],
+                "row": [json.dumps(row) if row else ""],
+                "fatal": [fatal],
+            }
+        )
+
+
+def close_item(item: Item, job: Job) -> dict[str, Any] | None:
+    """Keep what a segment gave; if it was the film's last, finish the file and return its report row."""
+    state, task = State(job.out), item.task
+    row = state.read_row(task.video_id)
+    if row is not None and row.get("run_id") == job.run_id:
+        return row  # a retried task, or one that came second: all is done
+    if item.failure is not None:
+        state.write_failure(task.video_id, task.segment.index, item.failure)
+    elif not task.have_part:
+        thumbs = item.arrays["thumbs"]
+        part = Part(item.arrays["sound"], thumbs, np.array(item.thumb_times), item.cost_s)
+        state.write_part(task.video_id, task.segment.index, part)
+    if len(state.segments_done(task.video_id)) < task.n_segments:
+        return None
+    try:
+        row = closing.finish(task, job)
+    except storage.StorageNotFound:
+        # Another task finished the same file between our listing and our reading.
+        row = state.read_row(task.video_id)
+        if row is None:
+            raise
+        return row
+    state.write_row(row)
+    state.drop_parts(task.video_id)
+    return row

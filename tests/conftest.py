@@ -1,0 +1,29 @@
+"""Fixtures for all tests: one Ray for the whole session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# Before anything imports Ray, MLflow or a maths library. Tests share few cores.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+os.environ.pop("RAY_ADDRESS", None)
+
+# Nothing here measures time: a machine under load must not fail a test.
+settings.register_profile("v2a", deadline=None, max_examples=60)
+settings.load_profile("v2a")
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[Any]:
+    """A running Ray with two cores; gives `jobs.ray_session.Resources`."""
+    from jobs import ray_session as sessions
+
+    with sessions.session(num_workers=2) as resources:
+        yield resources

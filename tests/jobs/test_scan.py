@@ -1,0 +1,221 @@
+"""`v2a scan` as people call it: exit code, table on the screen, Parquet file; local, on Ray and on S3."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import media
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import scan
+from pipelines import archive
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The real command line."""
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.scan", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "COLUMNS": "160", **environment},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four videos, two of them silent, and three other files, one of them broken."""
+    root = tmp_path_factory.mktemp("small")
+    (root / "sub [x]").mkdir()
+    media.write_video(root / "mute.mp4", duration_s=2)
+    media.write_video(root / "sub [x]" / "quiet.mkv", duration_s=1, sound="silent")
+    media.write_video(root / "sub [x]" / "loud 'é'.mkv", duration_s=1, sound="audible")
+    media.write_video(root / "empty track.mkv", duration_s=1, sound="empty")
+    media.write_sound(root / "song.wav", 0.5)
+    (root / "notes.txt").write_text("notes")
+    (root / "broken.mp4").write_bytes(b"broken")
+    return root
+
+
+EXPECTED = {
+    "broken.mp4": ("failed", None),
+    "empty track.mkv": ("ok", "empty"),
+    "mute.mp4": ("ok", "none"),
+    "notes.txt": ("not_video", None),
+    "song.wav": ("audio_only", None),
+    "sub [x]/loud 'é'.mkv": ("ok", "audible"),
+    "sub [x]/quiet.mkv": ("ok", "silent"),
+}
+
+
+def states(rows: list[dict[str, Any]]) -> dict[str, tuple[str, str | None]]:
+    return {row["path"]: (row["status"], row["audio_state"]) for row in rows}
+
+
+def test_the_command_prints_every_file_and_the_silent_hours_and_writes_parquet(
+    small: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "table.parquet"
+    done = command(str(small), "--out", str(out))
+    assert done.returncode == 1, done.stderr  # one file failed
+    for name in EXPECTED:
+        assert name in done.stdout
+    assert "7 files: 4 videos, 1 sound only, 1 no footage, 1 failed" in done.stdout
+    assert "0 min 5 s" in done.stdout and "0 min 4 s" in done.stdout  # all footage; the silent part
+    table = pq.read_table(out)
+    assert table.schema.equals(archive.SCAN_SCHEMA)
+    assert states(table.to_pylist()) == EXPECTED
+    assert not any(small.rglob(".v2a*"))
+
+
+def test_exit_code_0_if_every_file_could_be_read(tmp_path: Path) -> None:
+    media.write_video(tmp_path / "a.mp4", duration_s=0.2)
+    (tmp_path / "notes.txt").write_text("notes")
+    assert scan.run(scan.ScanConfig(str(tmp_path))).exit_code == 0
+
+
+def test_an_empty_archive_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = scan.run(scan.ScanConfig(str(tmp_path)))
+    assert (result.exit_code, result.table.num_rows) == (0, 0)
+    assert "0 files" in capsys.readouterr().out
+
+
+def test_control_characters_in_names_do_not_reach_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "evil \x1b[2J \n.mp4").write_bytes(b"")
+    scan.run(scan.ScanConfig(str(tmp_path)))
+    text = capsys.readouterr().out
+    assert "\x1b[2J" not in text
+    assert "\\x1b[2J" in text
+
+
+def test_long_lists_are_cut_on_the_screen_only(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = scan.run(scan.ScanConfig(str(small), show=2))
+    text = capsys.readouterr().out
+    assert "and 5 more files" in text and "song.wav" not in text
+    assert len(result.rows) == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["/no/such/folder"], "no such folder"),
+        ([__file__], "not a folder"),
+        ([".", "--out", "table.csv"], ".parquet"),
+        ([".", "--out", "/proc/nothing/t.parquet"], "cannot write"),
+        ([".", "--num-workers", "0"], "at least 1"),
+        (["https://example.org/films"], "s3://"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_with_the_fix(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jobs import cli
+
+    assert cli.main(["scan", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_unknown_flags_are_wrong_usage() -> None:
+    done = command(".", "--ouput", "x")
+    assert done.returncode == 2
+    assert "--out" in done.stdout + done.stderr
+
+
+def test_on_ray_the_rows_are_the_same(small: Path, ray_session: Any) -> None:
+    seen: list[dict[str, Any]] = []
+    rows = scan.scan_rows(str(small), ray_session.cpus, on_row=seen.append)
+    assert states(rows) == EXPECTED
+    assert list(states(rows)) == sorted(EXPECTED)
+    assert len(seen) == 7
+    from pipelines.sandbox import Sandbox
+
+    with Sandbox(threads=1) as sandbox:
+        assert archive.to_table(archive.scan(str(small), sandbox)).equals(archive.to_table(rows))
+
+
+# ---- S3
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[dict[str, str]]:
+    """Environment of an S3 server on this machine with an empty bucket `films`."""
+    boto3 = pytest.importorskip("boto3")
+    pytest.importorskip("moto.server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+    try:
+        until = time.monotonic() + 90
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < until, "the S3 server did not start"
+                time.sleep(0.2)
+        client = boto3.client(
+            "s3",
+            endpoint_url=environment["AWS_ENDPOINT_URL"],
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            region_name="us-east-1",
+        )
+        client.create_bucket(Bucket="films")
+        yield environment
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def test_an_archive_on_s3(small: Path, s3: dict[str, str], tmp_path: Path) -> None:
+    # One process of its own for everything: S3 clients keep the settings they were made with.
+    script = tmp_path / "upload.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nfrom pipelines import storage\n"
+        "root = Path(sys.argv[1])\n"
+        "for path in root.rglob('*'):\n"
+        "    if path.is_file():\n"
+        "        name = path.relative_to(root).as_posix()\n"
+        "        storage.put_atomic(str(path), storage.join('s3://films/reel 1', name))\n"
+        "storage.write_atomic('s3://films/reel 1/_v2a/report.html', b'ours')\n"
+        "assert storage.exists('s3://films/reel 1/mute.mp4')\n"
+        "assert storage.size('s3://films/reel 1/broken.mp4') == 6\n"
+        "storage.check_writable('s3://films/out')\n"
+        "assert not storage.exists('s3://films/out')\n"
+    )
+    environment = {**os.environ, **s3, "PYTHONPATH": str(REPOSITORY)}
+    subprocess.run([sys.executable, str(script), str(small)], env=environment, check=True, timeout=100)
+    done = command("s3://films/reel 1", "--out", str(tmp_path / "table.parquet"), **s3)
+    assert done.returncode == 1, done.stdout + done.stderr
+    rows = pq.read_table(tmp_path / "table.parquet").to_pylist()
+    assert states(rows) == EXPECTED
+    assert all(row["uri"] == f"s3://films/reel 1/{row['path']}" and row["version"] for row in rows)
+    missing = command("s3://no-such-bucket/x", **s3)
+    assert missing.returncode == 2
+    assert "no such bucket" in missing.stderr

@@ -1,0 +1,430 @@
+"""Planning a dub job, and its stages one by one (without Ray) and together (on it)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from samples import NoiseGenerator, load_noise, write_video
+
+from pipelines import archive, closing, dub, segments, stages, storage
+from pipelines.dub import Job, Task
+from pipelines.parts import Failure, Part, State
+from pipelines.sandbox import DecodeFailed, Sandbox
+from v2a_models import grid
+
+
+def make_job(out: Path | str, **changes: Any) -> Job:
+    recipe = NoiseGenerator.recipe
+    job = Job(
+        out=str(out),
+        model="noise",
+        model_name="noise",
+        model_sha256="0" * 64,
+        recipe=recipe.digest,
+        seed=0,
+        window=recipe.window,
+        overlap=recipe.overlap,
+        semantic=recipe.semantic,
+        sync=recipe.sync,
+        batch_size=4,
+        windows_per_segment=2,
+        version="0",
+        run_id="run1",
+    )
+    return dataclasses.replace(job, **changes)
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> dict[str, dict[str, Any]]:
+    """Scan rows of a small archive, by path."""
+    root = tmp_path_factory.mktemp("archive")
+    write_video(root / "silent.mp4", 3.3)
+    write_video(root / "short.mp4", 0.5)
+    write_video(root / "loud.mp4", 1.0, sound=0.5)
+    write_video(root / "quiet.mkv", 1.0, sound=0.0)
+    (root / "notes.txt").write_text("no video")
+    (root / "broken.mp4").write_bytes(b"nothing that a decoder knows" * 40)
+    return {row["path"]: row for row in archive.scan(str(root), sandbox)}
+
+
+def plan(job: Job, video: dict[str, Any], **known: Any) -> list[Task]:
+    return dub.plan_file(job, video, video["path"], video["path"] + ".mkv", **known)
+
+
+def run_stages(tasks: list[Task], job: Job, sandbox: Sandbox, call_size: int = 3) -> list[dict[str, Any]]:
+    """The pipeline in this process; the rows of finished files."""
+    dubber = stages.Dubber(job, load_noise, threads=1)
+    rows = []
+    items = [stages.decode_task(task, job, sandbox) for task in tasks]
+    for first in range(0, len(items), call_size):
+        for item in dubber.generate(items[first : first + call_size]):
+            row = stages.close_item(item, job)
+            if row is not None:
+                rows.append(row)
+    return rows
+
+
+def dubbed_sound(job: Job, video: dict[str, Any]) -> np.ndarray:
+    """The track that a set of parts makes: int16 [1, n]."""
+    state = State(job.out)
+    n = len(dub.file_segments(job, video["duration_s"]))
+    parts = (state.read_part(video["video_id"], k).sound for k in range(n))
+    return np.concatenate(list(segments.join(parts, job.overlap)), axis=1)
+
+
+# planning
+
+
+def test_what_becomes_of_each_file(videos: dict[str, dict[str, Any]]) -> None:
+    silent = {path: dub.decide(row, "silent") for path, row in videos.items()}
+    assert {path: action for path, (action, _) in silent.items()} == {
+        "silent.mp4": "dub",
+        "short.mp4": "dub",
+        "quiet.mkv": "dub",
+        "loud.mp4": "skipped",
+        "notes.txt": "skipped",
+        "broken.mp4": "failed",
+    }
+    assert silent["notes.txt"][1] == "not a video"
+    assert "has sound" in silent["loud.mp4"][1]
+    assert dub.decide(videos["loud.mp4"], "all")[0] == "dub"
+
+
+@given(st.floats(min_value=0.01, max_value=600), st.sets(st.integers(min_value=0, max_value=400)))
+def test_tasks_cover_what_is_left_of_a_film(duration_s: float, done: set[int]) -> None:
+    job = make_job("out")
+    video = {"video_id": "v", "path": "a.mp4", "duration_s": duration_s}
+    everything = plan(job, video)
+    assert sum(task.seconds for task in everything) == pytest.approx(duration_s, abs=1e-4)
+    rest = plan(job, video, done=frozenset(done))
+    left = {task.segment.index for task in everything} - done
+    if left:
+        assert {task.segment.index for task in rest} == left
+        assert not any(task.have_part for task in rest)
+    else:
+        assert [task.have_part for task in rest] == [True]
+    for task in everything:
+        assert Task.from_json(task.to_json()) == task
+
+
+def test_a_film_without_a_sample_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no room"):
+        plan(make_job("out"), {"video_id": "v", "path": "a.mp4", "duration_s": 0.0})
+
+
+def test_outputs_never_collide() -> None:
+    taken: set[str] = set()
+    names = [dub.unique_output("a.mp4.mkv", video_id, taken) for video_id in ("one", "two")]
+    names.append(dub.unique_output("A.mp4.MKV", "three", taken))
+    names.append(dub.unique_output("sub/a", "four", taken))
+    names.append(dub.unique_output("sub/a", "five", taken))
+    assert names[0] == "a.mp4.mkv"
+    assert len({name.casefold() for name in names}) == len(names)
+    assert names[1].endswith(".mkv") and names[2].endswith(".MKV")
+
+
+def test_short_films_share_a_batch() -> None:
+    job = make_job("out")
+    short = [plan(job, {"video_id": str(k), "path": "a", "duration_s": 0.5})[0] for k in range(9)]
+    assert dub.rows_per_call(short, 8) == 16
+    long = plan(make_job("out", windows_per_segment=60), {"video_id": "v", "path": "a", "duration_s": 3000.0})
+    assert dub.rows_per_call(long, 8) == 1
+    assert dub.rows_per_call([], 8) == 1
+
+
+# stages
+
+
+def test_a_file_from_start_to_end(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    video = videos["silent.mp4"]
+    job = make_job(tmp_path)
+    tasks = plan(job, video)
+    assert len(tasks) == 2
+    rows = run_stages(tasks, job, sandbox)
+    assert len(rows) == 1
+    row = rows[0]
+    assert (row["status"], row["output"], row["n_windows"]) == ("dubbed", "silent.mp4", 4)
+    assert row["output_size"] == (tmp_path / "silent.mp4").stat().st_size
+    assert -60 < row["sound_rms_dbfs"] < row["sound_peak_dbfs"] <= 0
+    assert (tmp_path / row["card"]).exists()
+    facts = sandbox.probe(str(tmp_path / "silent.mp4"))
+    assert (facts.n_audio_tracks, facts.audio_state) == (1, "audible")
+    assert State(str(tmp_path)).read_row(video["video_id"]) == row
+    assert State(str(tmp_path)).segments_done(video["video_id"]) == {}
+    assert not list(tmp_path.rglob(".v2a-tmp-*"))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"windows_per_segment": 1}, {"windows_per_segment": 50}, {"run_id": "other"}]
+)
+def test_sound_does_not_depend_on_segments(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    video = videos["silent.mp4"]
+    tracks = []
+    for folder, job in (("a", make_job(tmp_path / "a")), ("b", make_job(tmp_path / "b", **changes))):
+        dubber = stages.Dubber(job, load_noise, threads=1)
+        for task in plan(job, video):
+            [item] = dubber.generate([stages.decode_task(task, job, sandbox)])
+            part = Part(item.arrays["sound"], item.arrays["thumbs"], np.array(item.thumb_times))
+            State(str(tmp_path / folder)).write_part(task.video_id, task.segment.index, part)
+        tracks.append(dubbed_sound(job, video))
+    assert tracks[0].shape == (1, grid.samples(video["duration_s"]))
+    np.testing.assert_array_equal(tracks[0], tracks[1])
+
+
+def test_sound_does_not_depend_on_company_or_order(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    job = make_job(tmp_path)
+    tasks = plan(job, videos["silent.mp4"]) + plan(job, videos["short.mp4"])
+    dubber = stages.Dubber(job, load_noise, threads=1)
+
+    def sounds(groups: list[list[Task]]) -> dict[tuple[str, int], bytes]:
+        made = {}
+        for group in groups:
+            for item in dubber.generate([stages.decode_task(task, job, sandbox) for task in group]):
+                made[item.task.video_id, item.task.segment.index] = item.arrays["sound"].tobytes()
+        return made
+
+    together = sounds([tasks])
+    assert len(together) == 3
+    assert sounds([[task] for task in tasks]) == together
+    assert sounds([tasks[::-1]]) == together
+
+
+def test_seed_and_picture_decide_the_sound(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sounds = []
+    for job in (make_job(tmp_path), make_job(tmp_path, seed=1)):
+        [task] = plan(job, videos["short.mp4"])
+        [item] = stages.Dubber(job, load_noise, threads=1).generate([stages.decode_task(task, job, sandbox)])
+        sounds.append(item.arrays["sound"])
+    assert sounds[0].shape == sounds[1].shape == (1, grid.samples(videos["short.mp4"]["duration_s"]))
+    assert not np.array_equal(sounds[0], sounds[1])
+
+
+def test_items_travel_as_tables(videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    job = make_job(tmp_path)
+    tasks = plan(job, videos["silent.mp4"])
+    items = [stages.decode_task(task, job, sandbox) for task in tasks]
+    failed = stages.Item(tasks[0], Failure("decode", "InvalidData", "no"))
+    table = pa.concat_tables([item.to_table() for item in (*items, failed)])
+    back = stages.Item.from_table(table)
+    assert [item.task for item in back] == [item.task for item in (*items, failed)]
+    assert back[2].failure == failed.failure
+    for left, right in zip(items, back, strict=False):
+        assert left.arrays.keys() == right.arrays.keys()
+        for name, array in left.arrays.items():
+            np.testing.assert_array_equal(array, right.arrays[name])
+
+
+class Unreadable:
+    """A sandbox whose every file is bad in the same way."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.calls = 0
+
+    def decode_views(self, *_: Any) -> Any:
+        self.calls += 1
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "stage", "calls"),
+    [
+        (DecodeFailed("DecoderTimeout", "hung", "decode"), "decode", 1),
+        (RuntimeError("a bug"), "decode", 1),
+        (storage.StorageError("the network is down"), "storage", 3),
+    ],
+)
+def test_what_a_file_does_becomes_its_row(
+    videos: dict[str, dict[str, Any]],
+    sandbox: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    stage: str,
+    calls: int,
+) -> None:
+    monkeypatch.setattr(stages, "STORAGE_WAIT_S", 0.0)
+    job = make_job(tmp_path)
+    bad = Unreadable(error)
+    first, second = plan(job, videos["silent.mp4"])
+    dubber = stages.Dubber(job, load_noise, threads=1)
+    good = stages.decode_task(plan(job, videos["short.mp4"])[0], job, sandbox)
+    items = dubber.generate([stages.decode_task(first, job, bad), good])  # type: ignore[arg-type]
+    assert stages.close_item(items[0], job) is None
+    assert bad.calls == calls
+    neighbour = stages.close_item(items[1], job)
+    assert neighbour is not None and neighbour["status"] == "dubbed"
+    # The rest of the film is not decoded any more.
+    last = stages.decode_task(second, job, bad)  # type: ignore[arg-type]
+    assert bad.calls == calls
+    row = stages.close_item(dubber.generate([last])[0], job)
+    assert row is not None
+    assert (row["status"], row["stage"], row["output"]) == ("failed", stage, "")
+    assert row["message"]
+    assert not (tmp_path / "silent.mp4").exists()
+
+
+class Failing(NoiseGenerator):
+    def to(self, device: str) -> Failing:
+        return self
+
+    def generate_from_frames(self, semantic: Any, sync: Any, seeds: Any) -> Any:
+        if self.how == "raise":
+            raise RuntimeError("CUDA error: out of memory")
+        return super().generate_from_frames(semantic, sync, seeds) * float("nan")
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+
+@pytest.mark.parametrize("how", ["raise", "nan"])
+def test_what_the_generator_does_becomes_a_row(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path, how: str
+) -> None:
+    job = make_job(tmp_path)
+    [task] = plan(job, videos["short.mp4"])
+    dubber = stages.Dubber(job, lambda name: Failing(how), threads=1)
+    [item] = dubber.generate([stages.decode_task(task, job, sandbox)])
+    row = stages.close_item(item, job)
+    assert row is not None
+    assert (row["status"], row["stage"]) == ("failed", "generate")
+
+
+def test_closing_twice_is_harmless(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    job = make_job(tmp_path)
+    [task] = plan(job, videos["short.mp4"])
+    [item] = stages.Dubber(job, load_noise, threads=1).generate([stages.decode_task(task, job, sandbox)])
+    first = stages.close_item(item, job)
+    digest = (tmp_path / "short.mp4").read_bytes()
+    assert stages.close_item(item, job) == first
+    # A later run that finds the part but no row only has to finish the file.
+    part = Part(item.arrays["sound"], item.arrays["thumbs"], np.array(item.thumb_times))
+    State(job.out).write_part(task.video_id, 0, part)
+    State(job.out).drop_row(task.video_id)
+    (tmp_path / "short.mp4").unlink()
+    [resumed] = plan(job, videos["short.mp4"], done=frozenset({0}))
+    row = stages.close_item(stages.decode_task(resumed, job, Unreadable(ValueError())), job)  # type: ignore[arg-type]
+    assert row is not None and row["status"] == "dubbed"
+    assert (tmp_path / "short.mp4").read_bytes() == digest
+
+
+def test_a_full_disk_ends_the_job_with_the_reason(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(tmp_path)
+    [task] = plan(job, videos["short.mp4"])
+    [item] = stages.Dubber(job, load_noise, threads=1).generate([stages.decode_task(task, job, sandbox)])
+
+    def full(uri: str, data: bytes) -> None:
+        raise storage.StorageError(f"{uri}: No space left on device")
+
+    monkeypatch.setattr(storage, "write_atomic", full)
+    [answer] = [table.to_pylist()[0] for table in stages.close(item.to_table(), job)]
+    assert "No space left" in answer["fatal"]
+    assert answer["row"] == ""
+
+
+# parts
+
+
+def test_parts_and_rows_are_kept(tmp_path: Path) -> None:
+    state = State(str(tmp_path))
+    part = Part(
+        np.arange(6, dtype=np.int16)[None], np.zeros((2, 3, 4, 3), np.uint8), np.array([0.0, 1.5]), 2.5
+    )
+    assert state.segments_done("v") == {}
+    state.write_part("v", 3, part)
+    state.write_failure("v", 4, Failure("decode", "InvalidData", "bad"))
+    assert state.segments_done("v") == {3: False, 4: True}
+    back = state.read_part("v", 3)
+    np.testing.assert_array_equal(back.sound, part.sound)
+    np.testing.assert_array_equal(back.thumb_times, part.thumb_times)
+    assert back.cost_s == 2.5
+    assert state.read_failure("v", 4).error_class == "InvalidData"
+    state.drop_parts("v", failures_only=True)
+    assert state.segments_done("v") == {3: False}
+    state.drop_parts("v")
+    assert state.segments_done("v") == {}
+    state.write_row({"video_id": "v", "path": "ä.mp4"})
+    assert state.read_row("v") == {"video_id": "v", "path": "ä.mp4"}
+    state.write_config({"seed": 1})
+    state.clear()
+    assert state.read_row("v") is None
+    assert state.read_config() is None
+
+
+def test_a_damaged_part_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not a part"):
+        Part.from_bytes(b"half a file")
+
+
+def test_levels() -> None:
+    meter = closing.Meter()
+    blocks = [
+        np.full((1, 100), 16384, np.int16),
+        np.full((1, 100), -16384, np.int16),
+        np.zeros((1, 0), np.int16),
+    ]
+    assert sum(block.size for block in meter.watch(blocks)) == 200
+    assert meter.peak_dbfs == pytest.approx(-6.02, abs=0.01)
+    assert meter.rms_dbfs == pytest.approx(-6.02, abs=0.01)
+    assert closing.dbfs(0) == -120
+
+
+# on Ray
+
+
+def test_the_pipeline_on_ray(ray_session: Any, videos: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    import ray.cloudpickle
+    import samples
+
+    ray.cloudpickle.register_pickle_by_value(samples)
+    job = make_job(tmp_path)
+    wanted = [videos[path] for path in ("silent.mp4", "short.mp4", "quiet.mkv")]
+    tasks = [task for video in wanted for task in plan(job, video)]
+    gone = {**videos["short.mp4"], "video_id": "gone", "path": "gone.mp4", "uri": str(tmp_path / "gone.mp4")}
+    tasks += plan(job, gone)
+    pipeline = dub.dataset(tasks, job, load_noise, cpus=ray_session.cpus)
+    answers = list(dub.results(pipeline))
+    assert len(answers) == len(tasks)
+    assert {answer["fatal"] for answer in answers} == {""}
+    rows = {row["path"]: row for row in (json.loads(answer["row"]) for answer in answers if answer["row"])}
+    assert {path: row["status"] for path, row in rows.items()} == {
+        "silent.mp4": "dubbed",
+        "short.mp4": "dubbed",
+        "quiet.mkv": "dubbed",
+        "gone.mp4": "failed",
+    }
+    assert rows["gone.mp4"]["stage"] == "storage"
+    # The same as without Ray.
+    alone = make_job(tmp_path / "alone")
+    with Sandbox() as sandbox:
+        run_stages([task for video in wanted for task in plan(alone, video)], alone, sandbox)
+    for path in ("silent.mp4", "short.mp4", "quiet.mkv"):
+        assert (tmp_path / path).read_bytes() == (tmp_path / "alone" / path).read_bytes()
