@@ -17,8 +17,8 @@ from v2a_models.seeds import RowNoise
 class SamplingConfig:
     """How codes are drawn. MaskVAT publishes none of these; they are tuned on held-out SynthFoley."""
 
-    steps: int = 12
-    """Passes through the transformer."""
+    steps: int = 8
+    """Passes through the transformer. On held-out SynthFoley 12 are no better than 8."""
     guidance: float = 2.0
     """Classifier-free guidance: 1 follows the condition plainly, more exaggerates it."""
     temperature: float = 1.0
