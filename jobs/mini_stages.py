@@ -109,7 +109,7 @@ def _clip(config: MiniConfig, corpus: minicorpus.Corpus, device: str, log: Log) 
     contrast = open_clip.ClipLoss()
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        rows = rng.choice(len(corpus), 64, replace=False)
+        rows = rng.choice(len(corpus), min(64, len(corpus)), replace=False)
         frames = torch.from_numpy(
             np.stack([corpus.frames[r][rng.integers(len(corpus.frames[r]))] for r in rows])
         )
@@ -133,7 +133,7 @@ def _sync(config: MiniConfig, corpus: minicorpus.Corpus, device: str, log: Log) 
     model = SyncTask().to(device)
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        rows = rng.choice(len(corpus), 12, replace=False)
+        rows = rng.choice(len(corpus), min(12, len(corpus)), replace=False)
         frames, sound = zip(*(_aligned_crop(corpus, int(r), rng, SYNC_FRAMES) for r in rows), strict=True)
         picture = torch.from_numpy(augment(np.stack(frames), rng)).to(device)
         with _autocast(device):
@@ -214,7 +214,7 @@ def maskvat(config: MiniConfig, device: str, log: Log) -> None:
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         crops = []
-        for row in rng.choice(len(data["codes"]), rows, replace=False):
+        for row in rng.choice(len(data["codes"]), min(rows, len(data["codes"])), replace=False):
             start = int(rng.integers(data["sync"].shape[1] - n_sync + 1))
             first = round(grid.samples(start / recipe.sync.fps) / grid.HOP)
             first = min(first, data["codes"].shape[-1] - recipe.codec_frames)

@@ -73,8 +73,9 @@ class Progress:
         done = f"{self.files}/{self.total_files} files"
         if self.failed:
             done += f" ({self.failed} failed)"
-        hours = f"{self.footage_s / 3600:.2f}/{self.total_s / 3600:.2f} h"
-        return f"{done} · {hours} · {self.x_realtime:.1f}x real time"
+        unit, name = (3600, "h") if self.total_s >= 3600 else (60, "min")
+        footage = f"{self.footage_s / unit:.1f}/{self.total_s / unit:.1f} {name}"
+        return f"{done} · {footage} · {self.x_realtime:.1f}x real time"
 
     def advance(self, seconds: float, *, finished: bool = False, failed: bool = False) -> None:
         """`seconds` of footage more are done; `finished` if that ended a file."""

@@ -7,6 +7,8 @@ import os
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+
 WIDTH = 1200
 """Pixels from the start to the end of the time axis: the picture has no margin at the sides, so that a
 position in time is a position in the picture."""
@@ -17,6 +19,7 @@ HEIGHT = STRIP + WAVE + SPECTRUM + AXIS + 2 * GAP
 _BACK = (15, 17, 22)
 _PANEL = (22, 25, 32)
 _INK = (150, 158, 172)
+_LABEL = (226, 230, 237)
 _WAVE = (94, 214, 190)
 _RMS = (190, 250, 236)
 _RAMP = (
@@ -49,10 +52,10 @@ def draw(frames: np.ndarray, sound: np.ndarray, sample_rate: int, duration_s: fl
     pen = ImageDraw.Draw(image)
     small = ImageFont.load_default(size=13)
     level = f"peak {20 * np.log10(peak):.1f} dBFS" if peak > 0 else "silence"
-    _label(pen, (WIDTH - 8, wave_top + 6), level, small, "ra")
+    _label(pen, (WIDTH - 11, wave_top + 7), level, small, "ra")
     for frequency in (10_000, 1_000):
         y = spectrum_top + SPECTRUM * (1 - _mel(frequency) / _mel(sample_rate / 2))
-        _label(pen, (8, y - 7), f"{frequency // 1000} kHz", small, "la")
+        _label(pen, (11, y - 6), f"{frequency // 1000} kHz", small, "la")
     _draw_axis(pen, duration_s, small)
     return image
 
@@ -175,9 +178,7 @@ def _mel(frequency: np.ndarray | float) -> np.ndarray:
     return 2595 * np.log10(1 + np.asarray(frequency) / 700)
 
 
-def _draw_axis(
-    pen: ImageDraw.ImageDraw, duration_s: float, font: ImageFont.ImageFont | ImageFont.FreeTypeFont
-) -> None:
+def _draw_axis(pen: ImageDraw.ImageDraw, duration_s: float, font: Font) -> None:
     ticks = time_ticks(duration_s)
     step = ticks[1] - ticks[0] if len(ticks) > 1 else duration_s
     top = HEIGHT - AXIS
@@ -190,11 +191,8 @@ def _draw_axis(
             pen.text((max(x, half + 2), top + 7), text, font=font, fill=_INK, anchor="ma")
 
 
-def _label(
-    pen: ImageDraw.ImageDraw,
-    at: tuple[float, float],
-    text: str,
-    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
-    anchor: str,
-) -> None:
-    pen.text(at, text, font=font, fill=(214, 219, 228), anchor=anchor, stroke_width=1, stroke_fill=(0, 0, 0))
+def _label(pen: ImageDraw.ImageDraw, at: tuple[float, float], text: str, font: Font, anchor: str) -> None:
+    """Text on a plate of its own, since anything may be behind it."""
+    left, top, right, bottom = pen.textbbox(at, text, font=font, anchor=anchor)
+    pen.rounded_rectangle((left - 5, top - 3, right + 5, bottom + 3), radius=4, fill=_BACK)
+    pen.text(at, text, font=font, fill=_LABEL, anchor=anchor)

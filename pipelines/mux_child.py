@@ -191,7 +191,7 @@ def main() -> None:
     limit_this_process(order["memory_mb"], order["parent"], may_write=True)
     try:
         answer = dataclasses.asdict(_obey(order, sys.stdin.buffer, _beater()))
-    except mux.DecodeFailed as error:
+    except mux.MuxFailed as error:
         answer = _error("mux", error.error_class, error.message, error.stage)
     except storage.StorageError as error:
         answer = _error("storage", type(error).__name__, str(error))

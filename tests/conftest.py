@@ -11,6 +11,8 @@ from hypothesis import settings
 
 # Before anything imports Ray, MLflow or a maths library. Tests share few cores.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Ray gives its workers niceness 15; on a busy machine they would wait for the tests that wait for them.
+os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("RAY_ADDRESS", None)

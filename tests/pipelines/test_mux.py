@@ -374,6 +374,30 @@ def test_subtitles_chapters_attachments_and_metadata_stay(tmp_path: Path, name: 
     assert tags["v2a"] == "mini"
 
 
+def test_a_cover_picture_stays(tmp_path: Path) -> None:
+    source = tmp_path / "a.mp4"
+    film = makers.write_video(tmp_path / "film.mp4")
+    cover = makers.write_video(tmp_path / "cover.mkv", codec="mjpeg", pix_fmt="yuvj420p", duration_s=0.04)
+    with av.open(str(film)) as one, av.open(str(cover)) as two, av.open(str(source), "w") as out:
+        copies = {one: out.add_stream_from_template(one.streams.video[0], opaque=True)}
+        copies[two] = out.add_stream_from_template(two.streams.video[0], opaque=True)
+        copies[two].disposition = Disposition.attached_pic
+        for part, copy in copies.items():
+            for packet in part.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = copy
+                    out.mux(packet)
+    copy, _ = dub(source, tmp_path / "out", tags={"comment": "Synthetic sound"})
+    assert read(copy).metadata["comment"] == "Synthetic sound"
+
+    def pictures(path: Path) -> list[bytes]:
+        with av.open(str(path)) as film:
+            stream = next(s for s in film.streams.video if media.is_attached(s))
+            return [bytes(packet) for packet in film.demux(stream) if packet.size]
+
+    assert pictures(source) == pictures(copy) != []
+
+
 def test_a_cut_off_film_is_copied_as_far_as_it_goes(tmp_path: Path) -> None:
     whole = makers.write_video(tmp_path / "whole.mkv", duration_s=2)
     source = makers.truncated(whole, tmp_path / "cut.mkv", 0.7)

@@ -1,0 +1,267 @@
+"""Packets from one container to another, and a new sound track beside them.
+
+The parts of `pipelines.mux`: the output container with a copy of every stream it can hold, the repair of
+times, and the encoder of the new track.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from av.stream import Disposition
+
+from pipelines import media
+from pipelines.containers import Container
+from pipelines.media import DecodeFailed
+from pipelines.mux_io import Sink
+
+TITLE = "v2a (generated)"
+LANGUAGE = "zxx"
+"""ISO 639-2: no linguistic content."""
+
+BLOCK = 8192
+"""Samples that go to the encoder at a time; the track is never more than this ahead of the picture."""
+
+_BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT
+
+
+@dataclass(frozen=True)
+class Track:
+    """The sound track to add."""
+
+    n_samples: int
+    video_start_s: float
+    """Container time of the first picture, as the probe reports it: the first sample belongs there."""
+    channels: int = 1
+    sample_rate: int = 44_100
+    title: str = TITLE
+    default: bool = True
+    """The track that players choose. It then comes before the other sound tracks, since some players and
+    containers know no other way. Say False where another track is audible: it then comes last."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Metadata for the container (`provenance.tags`); a comment of the source stays in front of ours."""
+
+
+class MuxFailed(DecodeFailed):
+    """The file could not be copied, and the file is the reason."""
+
+    def __init__(self, error_class: str, message: str, stage: str = "mux") -> None:
+        super().__init__(error_class, message, stage)
+
+
+def packets(film: Any, streams: Iterable[Any]) -> Iterator[Any]:
+    """Packets until the end of what can be read: a cut-off file simply ends, as it does for `decode`."""
+    found = film.demux(*streams)
+    while True:
+        try:
+            packet = next(found)
+        except (StopIteration, av.InvalidDataError, av.EOFError):
+            return
+        if packet.size or packet.dts is not None:  # PyAV marks the end of each stream by an empty packet
+            yield packet
+
+
+def shift_of(film: Any, kind: Container) -> Fraction:
+    """Seconds to add to every time. A copy in the same container keeps its times; a copy into another one
+    starts at zero, since broadcast streams begin anywhere up to a day in."""
+    if kind.reads(film.format.name) or film.start_time is None:
+        return Fraction(0)
+    return -Fraction(film.start_time, av.time_base)
+
+
+def repair_times(packet: Any, last_dts: dict[int, int], shift: int) -> None:
+    """Move a packet by `shift` ticks and give it the times that muxers insist on: a dts that rises within
+    the stream and does not come after pts."""
+    last = last_dts.get(packet.stream_index)
+    if packet.dts is not None:
+        dts = packet.dts + shift
+    elif last is not None:
+        dts = last + max(1, packet.duration or 1)
+    else:
+        dts = (packet.pts or 0) + shift
+    pts = dts if packet.pts is None else packet.pts + shift
+    if last is not None and dts <= last:
+        dts = last + 1
+    if pts < dts:
+        # One of the two is wrong. Bringing dts forward keeps the picture at its time.
+        if last is None or pts > last:
+            dts = pts
+        else:
+            pts = dts
+    packet.pts, packet.dts = pts, dts
+    last_dts[packet.stream_index] = dts
+
+
+class Output:
+    """The output container: a copy of every stream it can hold, the new track, and its header written."""
+
+    container: Any
+    copies: dict[Any, Any]
+    track: Any
+    dropped: list[str]
+
+    def __init__(self, film: Any, sink: Sink, kind: Container, track: Track) -> None:
+        self.kind, self._film, self._sink, self._spec = kind, film, sink, track
+        # Players tell hvc1 from hev1 and XVID from FMP4 by the codec tag: it stays where the container does.
+        # A muxer that refuses one is asked again without.
+        same = kind.reads(film.format.name)
+        for keep_codec_tags in (True, False) if same else (False,):
+            sink.restart()
+            try:
+                self._open(keep_codec_tags)
+                return
+            except (av.FFmpegError, ValueError) as error:
+                if sink.error is not None:
+                    raise
+                refusal: Exception = error
+        words = media.words(refusal) if isinstance(refusal, av.FFmpegError) else str(refusal)
+        raise MuxFailed("ContainerCannotHold", f"{kind.muxer} cannot hold this film: {words}") from refusal
+
+    def _open(self, keep_codec_tags: bool) -> None:
+        self.container = av.open(
+            self._sink,
+            "w",
+            format=self.kind.muxer,
+            container_options=self._options(),
+            metadata_errors="surrogateescape",
+            buffer_size=1 << 18,
+        )
+        self.container.flags |= _BITEXACT
+        self.copies, self.dropped = {}, []
+        has_track = False
+        for stream in self._film.streams:
+            if stream.type == "audio" and self._spec.default and not has_track:
+                self._add_track()
+                has_track = True
+            if why := self._add_copy(stream, keep_codec_tags):
+                self.dropped.append(f"{stream.type} stream {stream.index}: {why}")
+        if not has_track:
+            self._add_track()
+        alone = not any(stream.type == "audio" for stream in self.copies)
+        self.track.disposition = Disposition.default if self._spec.default or alone else 0
+        self.container.metadata.update(metadata(self._film.metadata, self._spec.tags))
+        if chapters := self._film.chapters():
+            self.container.set_chapters(chapters)
+        self.container.start_encoding()
+
+    def _options(self) -> dict[str, str]:
+        options = dict(self.kind.options)
+        if any(stream.disposition & Disposition.attached_pic for stream in self._film.streams.video):
+            # An mp4 file has either tags of any name or the usual ones with a cover picture.
+            options.pop("movflags", None)
+        return options
+
+    def _add_copy(self, stream: Any, keep_codec_tag: bool) -> str:
+        """Add a copy of a stream, or say why not."""
+        context = stream.codec_context
+        if stream.type == "attachment":
+            if self.kind.muxer != "matroska":
+                return f"{self.kind.muxer} holds no attachments"
+            # Its content is part of the header: no packets to copy.
+            self.container.add_stream_from_template(stream)
+            return ""
+        if stream.type not in ("video", "audio", "subtitle"):
+            return (
+                "time code, chapter or camera data"  # of these the muxer writes the first two from metadata
+            )
+        if context is None:
+            return "a codec that FFmpeg does not know"
+        if stream.type == "audio" and self.kind.muxer == "flv":
+            raise ValueError("flv holds one sound track that every player knows")
+        try:
+            # With `opaque` the parameters are copied as they are and no encoder of that name has to exist.
+            copy = self.container.add_stream_from_template(stream, opaque=True)
+        except ValueError:
+            if stream.type == "subtitle":
+                return f"{self.kind.muxer} does not hold {context.name} subtitles"
+            raise
+        copy.metadata.update(stream.metadata)
+        disposition = int(stream.disposition)
+        if stream.type == "audio" and self._spec.default:
+            disposition &= ~int(Disposition.default)
+        copy.disposition = disposition
+        if stream.type == "video" and (aspect := stream.sample_aspect_ratio):
+            copy.codec_context.sample_aspect_ratio = aspect
+            # PyAV cannot pass it to the Matroska muxer: it survives in the codec's own headers or not at all.
+            if aspect != 1 and self.kind.muxer in ("matroska", "webm") and context.name in ("vp8", "vp9"):
+                self.dropped.append(f"video stream {stream.index}: its pixel aspect of {aspect}")
+        if keep_codec_tag:
+            copy.codec_context.codec_tag = context.codec_tag
+        self.copies[stream] = copy
+        return ""
+
+    def _add_track(self) -> None:
+        kind, spec = self.kind, self._spec
+        self.track = self.container.add_stream(kind.codec, rate=kind.rate or spec.sample_rate)
+        self.track.codec_context.layout = layout(spec.channels)
+        if kind.bit_rate:
+            self.track.codec_context.bit_rate = kind.bit_rate
+        self.track.metadata.update({"title": spec.title, "language": LANGUAGE})
+        if kind.muxer in ("mp4", "mov"):
+            self.track.metadata["handler_name"] = spec.title
+
+
+def metadata(source: dict[str, str], tags: dict[str, str]) -> dict[str, str]:
+    """Container metadata of the copy: what the source says, then what `tags` add."""
+    brands = {
+        "major_brand",
+        "minor_version",
+        "compatible_brands",
+    }  # the muxer's own, not facts about the film
+    kept = {key: value for key, value in source.items() if key.lower() not in brands}
+    for key in list(kept):
+        if (match := re.fullmatch(r"(.+)-[a-z]{3}", key)) and kept.get(match[1]) == kept[key]:
+            del kept[key]  # FFmpeg lists a tag that has a language twice
+    names = {key.lower(): key for key in kept}
+    for key, value in tags.items():
+        name = names.get(key.lower(), key)
+        kept[name] = f"{kept[name]}\n{value}" if key == "comment" and kept.get(name) else value
+    return kept
+
+
+class Encoder:
+    """Feeds sound to the new track and its packets to the muxer."""
+
+    def __init__(self, out: Output, track: Track, shift_s: float) -> None:
+        self._out, self._track = out.container, out.track
+        self._rate, self._layout = track.sample_rate, layout(track.channels)
+        self._next = round((track.video_start_s + shift_s) * track.sample_rate)
+        self._channels, self._tail = track.channels, out.kind.tail
+        if not out.kind.holds_start:
+            lead, self._next = max(0, self._next), min(0, self._next)
+            self._rest(lead)
+
+    @property
+    def position(self) -> Fraction:
+        """Container time, in seconds, of the next sample."""
+        return Fraction(self._next, self._rate)
+
+    def feed(self, block: np.ndarray) -> None:
+        """int16 [channels, n]"""
+        interleaved = np.ascontiguousarray(block.T).reshape(1, -1)
+        frame: Any = av.AudioFrame.from_ndarray(interleaved, format="s16", layout=self._layout)
+        frame.sample_rate = self._rate
+        frame.time_base = Fraction(1, self._rate)
+        frame.pts = self._next
+        self._next += block.shape[1]
+        self._out.mux(self._track.encode(frame))
+
+    def finish(self) -> None:
+        self._rest(self._tail)
+        self._out.mux(self._track.encode(None))
+
+    def _rest(self, n_samples: int) -> None:
+        for at in range(0, n_samples, BLOCK):
+            self.feed(np.zeros((self._channels, min(BLOCK, n_samples - at)), np.int16))
+
+
+def layout(channels: int) -> str:
+    if channels not in (1, 2):
+        raise ValueError(f"a generated track has 1 or 2 channels, not {channels}")
+    return "mono" if channels == 1 else "stereo"

@@ -1,0 +1,31 @@
+"""The demo's archive holds everything that a report can show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs import demo
+from pipelines import archive
+
+
+def test_the_archive_shows_every_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "CLIPS", 1)
+    monkeypatch.setattr(demo, "CLIP_S", 1.0)
+    demo.build(tmp_path)
+    rows = {row["path"]: row for row in archive.scan(str(tmp_path))}
+    status = {path: row["status"] for path, row in rows.items()}
+    assert status["notes.txt"] == "not_video"
+    assert status["damaged.mp4"] == "failed"
+    rendered = [row for path, row in rows.items() if path.startswith("rendered/")]
+    assert [(row["status"], row["audio_state"]) for row in rendered] == [("ok", "none")]
+    real = [clip.name for clip in demo.real_footage()]
+    if real:
+        assert sorted(real) == sorted(demo.REAL)
+        assert rows["real/bikes.mp4"]["audio_state"] == "none"
+        assert rows["real/bigbuckbunny.mp4"]["audio_state"] == "audible"
+    # Built once: what is there stays.
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("r*/*")}
+    demo.build(tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("r*/*")} == before

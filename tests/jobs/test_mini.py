@@ -1,0 +1,59 @@
+"""`make mini` from nothing to a checkpoint that generates sound, at toy size."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from jobs.mini import MiniConfig, run
+from pipelines.minicorpus import CorpusConfig
+from v2a_models.checkpoint import load_classifier, load_generator
+from v2a_models.training import FitConfig
+
+
+def toy(tmp_path: Path, stages: tuple[str, ...] | None = None) -> MiniConfig:
+    short = FitConfig(steps=2)
+    config = MiniConfig(
+        work=tmp_path / "work", out=tmp_path / "toy", corpus=CorpusConfig(scenes=28), codec=short, clip=short,
+        sync=short, maskvat=short, classifier=short, threads=2,
+    )  # fmt: skip
+    return config if stages is None else MiniConfig(**{**vars(config), "stages": stages})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("mini")
+    stages = tuple(stage for stage in MiniConfig().stages if stage != "evaluate")
+    assert run(toy(root, stages)) == 0
+    return root
+
+
+def test_every_stage_runs_and_the_result_generates(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generator = load_generator(str(trained / "toy"))
+    frames = torch.zeros(1, 100, 64, 64, 3, dtype=torch.uint8)
+    sound = generator.generate_from_frames(frames[:, :32], frames, [1], steps=2)
+    assert sound.shape == (1, 1, 4 * 44_100) and torch.isfinite(sound).all()
+    assert len(load_classifier(str(trained / "toy"))[1]) == 14
+
+
+def test_a_finished_training_does_nothing_twice(trained: Path) -> None:
+    before = (trained / "toy" / "model.safetensors").read_bytes()
+    files = [
+        trained / "work" / name for name in ("codes_train.pt", "features_train.pt", "corpus/frames/0000.npy")
+    ]
+    times = [file.stat().st_mtime_ns for file in files]
+    assert run(toy(trained, ("corpus", "codec", "tokens", "features", "maskvat", "export"))) == 0
+    assert (trained / "toy" / "model.safetensors").read_bytes() == before
+    assert [file.stat().st_mtime_ns for file in files] == times
+
+
+def test_unknown_stage_lists_the_choices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(toy(tmp_path, ("codex",))) == 2
+    assert "codec" in capsys.readouterr().err
+
+
+def test_trains_without_ray_and_pyav() -> None:
+    code = "import jobs.mini, sys; assert not {'ray', 'av', 'mlflow'} & set(sys.modules), 'heavy imports'"
+    subprocess.run([sys.executable, "-c", code], check=True)
