@@ -118,7 +118,9 @@ def _run(config: DubConfig, load: Callable[[str], Any] | None, console: Console)
 
     preflight(config)
     if load is None:
-        from v2a_models.checkpoint import load_generator as load
+        from v2a_models.checkpoint import load_generator
+
+        load = load_generator
     job = make_job(config, load)
     check_identity(config, job)
     with contextlib.ExitStack() as stack:
@@ -249,11 +251,12 @@ def summary(table: list[dict[str, Any]], plan: Plan, elapsed_s: float) -> dict[s
 
 
 def write_report(out: str, table: list[dict[str, Any]], facts: dict[str, Any]) -> None:
-    """OUT/_v2a/report.parquet and report.html."""
-    from pipelines import report
+    """OUT/_v2a/report.parquet, report.html and the run's figures in summary.json."""
+    from pipelines import report, storage
 
     names = report.REPORT_SCHEMA.names
     report.write(out, [{name: row.get(name) for name in names} for row in table], facts)
+    storage.write_atomic(storage.join(out, "_v2a", "summary.json"), json.dumps(facts, indent=2).encode())
 
 
 def describe(console: Console, plan: Plan, job: Job) -> None:

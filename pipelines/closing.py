@@ -109,7 +109,7 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
     card = _write_card(task, job, reader)
     cost = reader.cost_s + time.perf_counter() - started
     duration_s = float(task.video["duration_s"])
-    known = {
+    known: dict[str, Any] = {
         "output": output,
         "output_size": made.size,
         "card": card,
@@ -174,13 +174,13 @@ def _write_provenance(task: Task, job: Job, output: str) -> None:
 
 def _write_card(task: Task, job: Job, reader: Reader) -> str:
     """Draw the report's picture of the file; its path relative to OUT, or nothing if it cannot be drawn."""
-    relative = f"_v2a/cards/{task.video_id}.png"
+    relative = f"_v2a/cards/{task.video_id}.webp"
     duration_s = min(float(task.video["duration_s"]), CARD_S)
     try:
         from pipelines import report  # loads matplotlib: only where a file is finished
 
         with tempfile.TemporaryDirectory() as scratch:
-            local = str(Path(scratch, "card.png"))
+            local = str(Path(scratch, "card.webp"))
             sound = np.concatenate(reader.opening)
             report.card(reader.strip(duration_s), sound, grid.SAMPLE_RATE, duration_s, local)
             storage.put_atomic(local, storage.join(job.out, relative))

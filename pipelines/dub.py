@@ -204,8 +204,11 @@ def dataset(
     dubbers = max(1, gpus or cpus // 4)
     threads = max(1, cpus // dubbers)
     # The fractions let one core run all three stages; how many run at once is set by `concurrency`.
+    # Ray's stubs know no Arrow batches.
+    decode: Any = stages.decode
+    close: Any = stages.close
     decoded = source.map_batches(
-        stages.decode,
+        decode,
         fn_kwargs={"job": job},
         batch_size=1,
         batch_format="pyarrow",
@@ -227,7 +230,7 @@ def dataset(
         compute=ray.data.ActorPoolStrategy(size=dubbers, max_tasks_in_flight_per_actor=2),
     )
     return dubbed.map_batches(
-        stages.close,
+        close,
         fn_kwargs={"job": job},
         batch_size=1,
         batch_format="pyarrow",
@@ -238,5 +241,6 @@ def dataset(
 
 def results(pipeline: ray.data.Dataset) -> Iterator[dict[str, Any]]:
     """Run the pipeline and yield its rows as they come."""
-    for batch in pipeline.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+    batches: Any = pipeline.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    for batch in batches:
         yield from batch.to_pylist()

@@ -7,6 +7,7 @@ L * hop samples, trimmed to what was asked for), codebooks that stay alive, and 
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -52,7 +53,10 @@ class Codec(nn.Module):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         self.config = dict(config)
-        self.dac = DAC(**config)
+        with warnings.catch_warnings():
+            # The package still uses torch's older weight_norm; its users can do nothing about it.
+            warnings.simplefilter("ignore", FutureWarning)
+            self.dac = DAC(**config)
         self.n_codebooks: int = config["n_codebooks"]
         self.codebook_size: int = config["codebook_size"]
 
