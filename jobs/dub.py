@@ -65,8 +65,8 @@ class DubConfig:
     """MLflow server or database; by default a file beside the output. `off` records nothing."""
     segment_s: float = 60.0
     """Seconds of film that one task handles. Changes memory, not the sound."""
-    batch_size: int = 8
-    """Windows generated at a time."""
+    batch_size: int = 1
+    """Windows generated at a time: one is fastest on processor cores, 16 or more on a GPU."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the transformers. `auto` takes bfloat16 where this machine's hardware has it. Name one for
     a cluster of unlike machines, so that all of them compute alike."""
@@ -117,10 +117,6 @@ def _run(config: DubConfig, load: Callable[[str], Any] | None, console: Console)
     from pipelines import storage
 
     preflight(config)
-    if load is None:
-        from v2a_models.checkpoint import load_generator
-
-        load = load_generator
     job = make_job(config, load)
     check_identity(config, job)
     with contextlib.ExitStack() as stack:
@@ -129,9 +125,15 @@ def _run(config: DubConfig, load: Callable[[str], Any] | None, console: Console)
         except ConnectionError as error:
             raise WrongUsage(str(error)) from error
         try:
-            return _run_on_ray(config, load, console, job, resources)
+            return _run_on_ray(config, load or _load_generator, console, job, resources)
         except storage.StorageError as error:
             raise Stopped(str(error)) from error
+
+
+def _load_generator(model: str) -> Any:
+    from v2a_models.checkpoint import load_generator
+
+    return load_generator(model)
 
 
 def _run_on_ray(
@@ -198,7 +200,14 @@ def execute(
 
     with Progress(console, len(plan.to_dub), plan.footage_s) as progress:
         if plan.tasks:
-            pipeline = dub.dataset(plan.tasks, job, load, cpus=resources.cpus, gpus=resources.gpus)
+            pipeline = dub.dataset(
+                plan.tasks,
+                job,
+                load,
+                cpus=resources.cpus,
+                gpus=resources.gpus,
+                memory=resources.memory,
+            )
             try:
                 for result in dub.results(pipeline):
                     if result["fatal"]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli import version
@@ -11,6 +14,7 @@ from jobs.cli import version
 if TYPE_CHECKING:
     from jobs.dub import DubConfig
     from pipelines.dub import Job
+    from v2a_models.recipe import Recipe
 
 
 class WrongUsage(Exception):
@@ -58,21 +62,53 @@ def check_not_foreign(out: str) -> None:
             )
 
 
-def make_job(config: DubConfig, load: Callable[[str], Any]) -> Job:
-    """Settings of the stages. Raises WrongUsage if the model cannot be loaded."""
+def described(generator: Any) -> tuple[Recipe, str, str]:
+    """Recipe, name and sha256 of a generator."""
+    return generator.recipe, generator.name, generator.sha256
+
+
+def describe_checkpoint(model: str) -> tuple[Recipe, str, str]:
+    """The same of a checkpoint on disk, without loading torch: the weights are for the workers.
+
+    Raises ValueError with the choices if there is none, OSError if it cannot be read.
+    """
+    import v2a_models
+    from v2a_models.recipe import Recipe
+
+    bundled = Path(v2a_models.__file__).parent / "weights"
+    folder = next((f for f in (bundled / model, Path(model)) if (f / "config.json").is_file()), None)
+    if folder is None:
+        names = ", ".join(sorted(path.parent.name for path in bundled.glob("*/config.json")))
+        raise ValueError(f"no such model: choose one of {names} or give the path of a checkpoint folder")
+    config = json.loads((folder / "config.json").read_text())
+    with (folder / "model.safetensors").open("rb") as weights:
+        sha256 = hashlib.file_digest(weights, "sha256").hexdigest()
+    if sha256 != config["sha256"]:
+        raise ValueError(
+            f"{folder / 'model.safetensors'} is damaged or belongs to another config.json; copy it again"
+        )
+    return Recipe.from_dict(config["recipe"]), str(config["name"]), sha256
+
+
+def make_job(config: DubConfig, load: Callable[[str], Any] | None) -> Job:
+    """Settings of the stages. Raises WrongUsage if there is no such model.
+
+    `load` makes the generator, if it is not to be found on disk by `config.model`.
+    """
     from pipelines import segments
     from pipelines.dub import Job
 
     try:
-        generator = load(config.model)
+        recipe, name, sha256 = (
+            describe_checkpoint(config.model) if load is None else described(load(config.model))
+        )
     except (OSError, ValueError, KeyError) as error:
-        raise WrongUsage(f"cannot load the model {config.model!r}: {error}") from error
-    recipe = generator.recipe
+        raise WrongUsage(f"cannot use the model {config.model!r}: {error}") from error
     return Job(
         out=full_address(config.out),
         model=config.model,
-        model_name=generator.name,
-        model_sha256=generator.sha256,
+        model_name=name,
+        model_sha256=sha256,
         recipe=recipe.digest,
         seed=config.seed,
         window=recipe.window,

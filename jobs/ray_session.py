@@ -23,6 +23,8 @@ class Resources:
 
     cpus: int
     gpus: int
+    memory: int
+    """Bytes that workers may use together."""
 
 
 @contextlib.contextmanager
@@ -53,7 +55,8 @@ def session(num_workers: int | None = None, address: str | None = None) -> Itera
     try:
         total = ray.cluster_resources()
         cpus = max(1, int(total.get("CPU", 1)))
-        yield Resources(min(cpus, num_workers) if num_workers else cpus, int(total.get("GPU", 0)))
+        cpus = min(cpus, num_workers) if num_workers else cpus
+        yield Resources(cpus, int(total.get("GPU", 0)), int(total.get("memory", 0)))
     finally:
         if started_here:
             ray.shutdown()

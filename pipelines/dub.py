@@ -26,6 +26,9 @@ ONLY = ("silent", "all")
 
 SILENT_STATES = ("none", "empty", "silent")
 
+DUBBER_MEMORY = 3 << 29
+"""Bytes that a generator and what it works on may need."""
+
 THUMBS = 12
 """Frames of the film strip in the report."""
 
@@ -185,8 +188,19 @@ def rows_per_call(tasks: Sequence[Task], batch_size: int, limit: int = 16) -> in
     return int(min(max(1, round(2 * batch_size / mean)), limit))
 
 
+def dubbers_for(cpus: int, memory: int) -> int:
+    """How many generators run at once on processor cores, one core each.
+
+    One thread per generator: sums over several threads round otherwise, and a sampled token may flip, so
+    that the sound would depend on the machine. It is also the faster use of the cores. About a fifth of
+    them is left to decoding and muxing. `memory` in bytes bounds the number; 0 if it is not known.
+    """
+    by_cores = max(1, round(0.8 * cpus))
+    return min(by_cores, max(1, memory // DUBBER_MEMORY)) if memory else by_cores
+
+
 def dataset(
-    tasks: Sequence[Task], job: Job, load: Callable[[str], Any], *, cpus: int, gpus: int = 0
+    tasks: Sequence[Task], job: Job, load: Callable[[str], Any], *, cpus: int, gpus: int = 0, memory: int = 0
 ) -> ray.data.Dataset:
     """The pipeline over `tasks`, not started yet.
 
@@ -201,8 +215,7 @@ def dataset(
     # blocks burden the scheduler instead.
     blocks = min(len(tasks), 2000)
     source = ray.data.from_items([{"task": task.to_json()} for task in tasks], override_num_blocks=blocks)
-    dubbers = max(1, gpus or cpus // 4)
-    threads = max(1, cpus // dubbers)
+    dubbers = gpus or dubbers_for(cpus, memory)
     # The fractions let one core run all three stages; how many run at once is set by `concurrency`.
     # Ray's stubs know no Arrow batches.
     decode: Any = stages.decode
@@ -220,7 +233,6 @@ def dataset(
         fn_constructor_kwargs={
             "job": job,
             "load": load,
-            "threads": threads,
             "device": "cuda" if gpus else "cpu",
         },
         batch_size=rows_per_call(tasks, job.batch_size),

@@ -169,11 +169,11 @@ class Dubber:
     filled with repeats. So a window's sound depends on its own frames and seed only.
     """
 
-    def __init__(self, job: Job, load: Callable[[str], Any], threads: int, device: str = "cpu") -> None:
+    def __init__(self, job: Job, load: Callable[[str], Any], device: str = "cpu") -> None:
         import torch
 
-        torch.set_num_threads(threads)
-        self.job, self.threads, self.device = job, threads, device
+        torch.set_num_threads(1)  # see `dubbers_for`
+        self.job, self.device = job, device
         self.generator = load(job.model).to(device)
         self.generator.precision = job.precision
 
@@ -197,7 +197,7 @@ class Dubber:
                 for item, _ in chunk:
                     item.failure = Failure("generate", type(error).__name__, str(error))
                 continue
-            cost = (time.perf_counter() - started) * self.threads / len(chunk)
+            cost = (time.perf_counter() - started) / len(chunk)
             for (item, _), sound in zip(chunk, made, strict=True):
                 sounds[id(item)].append(sound)
                 item.cost_s += cost

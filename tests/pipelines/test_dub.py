@@ -67,7 +67,7 @@ def plan(job: Job, video: dict[str, Any], **known: Any) -> list[Task]:
 
 def run_stages(tasks: list[Task], job: Job, sandbox: Sandbox, call_size: int = 3) -> list[dict[str, Any]]:
     """The pipeline in this process; the rows of finished files."""
-    dubber = stages.Dubber(job, load_noise, threads=1)
+    dubber = stages.Dubber(job, load_noise)
     rows = []
     items = [stages.decode_task(task, job, sandbox) for task in tasks]
     for first in range(0, len(items), call_size):
@@ -146,6 +146,12 @@ def test_short_films_share_a_batch() -> None:
     assert dub.rows_per_call([], 8) == 1
 
 
+def test_generators_fit_the_machine() -> None:
+    assert [dub.dubbers_for(cpus, 0) for cpus in (1, 2, 4, 16)] == [1, 2, 3, 13]
+    assert dub.dubbers_for(16, 4 * dub.DUBBER_MEMORY) == 4
+    assert dub.dubbers_for(2, 1) == 1
+
+
 # stages
 
 
@@ -179,7 +185,7 @@ def test_sound_does_not_depend_on_segments(
     video = videos["silent.mp4"]
     tracks = []
     for folder, job in (("a", make_job(tmp_path / "a")), ("b", make_job(tmp_path / "b", **changes))):
-        dubber = stages.Dubber(job, load_noise, threads=1)
+        dubber = stages.Dubber(job, load_noise)
         for task in plan(job, video):
             [item] = dubber.generate([stages.decode_task(task, job, sandbox)])
             part = Part(item.arrays["sound"], item.arrays["thumbs"], np.array(item.thumb_times))
@@ -194,7 +200,7 @@ def test_sound_does_not_depend_on_company_or_order(
 ) -> None:
     job = make_job(tmp_path)
     tasks = plan(job, videos["silent.mp4"]) + plan(job, videos["short.mp4"])
-    dubber = stages.Dubber(job, load_noise, threads=1)
+    dubber = stages.Dubber(job, load_noise)
 
     def sounds(groups: list[list[Task]]) -> dict[tuple[str, int], bytes]:
         made = {}
@@ -215,7 +221,7 @@ def test_seed_and_picture_decide_the_sound(
     sounds = []
     for job in (make_job(tmp_path), make_job(tmp_path, seed=1)):
         [task] = plan(job, videos["short.mp4"])
-        [item] = stages.Dubber(job, load_noise, threads=1).generate([stages.decode_task(task, job, sandbox)])
+        [item] = stages.Dubber(job, load_noise).generate([stages.decode_task(task, job, sandbox)])
         sounds.append(item.arrays["sound"])
     assert sounds[0].shape == sounds[1].shape == (1, grid.samples(videos["short.mp4"]["duration_s"]))
     assert not np.array_equal(sounds[0], sounds[1])
@@ -271,7 +277,7 @@ def test_what_a_file_does_becomes_its_row(
     job = make_job(tmp_path)
     bad = Unreadable(error)
     first, second = plan(job, videos["silent.mp4"])
-    dubber = stages.Dubber(job, load_noise, threads=1)
+    dubber = stages.Dubber(job, load_noise)
     good = stages.decode_task(plan(job, videos["short.mp4"])[0], job, sandbox)
     items = dubber.generate([stages.decode_task(first, job, bad), good])  # type: ignore[arg-type]
     assert stages.close_item(items[0], job) is None
@@ -307,7 +313,7 @@ def test_what_the_generator_does_becomes_a_row(
 ) -> None:
     job = make_job(tmp_path)
     [task] = plan(job, videos["short.mp4"])
-    dubber = stages.Dubber(job, lambda name: Failing(how), threads=1)
+    dubber = stages.Dubber(job, lambda name: Failing(how))
     [item] = dubber.generate([stages.decode_task(task, job, sandbox)])
     row = stages.close_item(item, job)
     assert row is not None
@@ -319,7 +325,7 @@ def test_closing_twice_is_harmless(
 ) -> None:
     job = make_job(tmp_path)
     [task] = plan(job, videos["short.mp4"])
-    [item] = stages.Dubber(job, load_noise, threads=1).generate([stages.decode_task(task, job, sandbox)])
+    [item] = stages.Dubber(job, load_noise).generate([stages.decode_task(task, job, sandbox)])
     first = stages.close_item(item, job)
     digest = (tmp_path / "short.mp4").read_bytes()
     assert stages.close_item(item, job) == first
@@ -339,7 +345,7 @@ def test_a_full_disk_ends_the_job_with_the_reason(
 ) -> None:
     job = make_job(tmp_path)
     [task] = plan(job, videos["short.mp4"])
-    [item] = stages.Dubber(job, load_noise, threads=1).generate([stages.decode_task(task, job, sandbox)])
+    [item] = stages.Dubber(job, load_noise).generate([stages.decode_task(task, job, sandbox)])
 
     def full(uri: str, data: bytes) -> None:
         raise storage.StorageError(f"{uri}: No space left on device")
