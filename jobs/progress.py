@@ -63,8 +63,8 @@ class Progress:
 
     @property
     def left_s(self) -> float | None:
-        """Estimated time left; None before anything is done."""
-        if not self.footage_s:
+        """Estimated time left; None before enough is done to tell."""
+        if self.footage_s < 0.03 * self.total_s or not self.footage_s:
             return None
         return (self.total_s - self.footage_s) / self.x_realtime
 
