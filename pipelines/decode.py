@@ -21,6 +21,7 @@ from pipelines import media
 from pipelines.loudness import Level, audio_state, resampled
 from pipelines.media import DecodeFailed, Tick
 from v2a_models import grid
+from v2a_models.recipe import View
 
 __all__ = ["DecodeFailed", "Pool", "Probe", "View", "decode_sound", "decode_views", "pick_frames", "probe"]
 
@@ -41,15 +42,6 @@ _SCALING = Interpolation.AREA
 
 Frame = TypeVar("Frame")
 Allocate = Callable[[Sequence[tuple[int, ...]]], list[np.ndarray]]
-
-
-@dataclass(frozen=True)
-class View:
-    """One sampling of the pictures: `fps` pictures per second of `width` x `height` pixels."""
-
-    fps: float
-    width: int
-    height: int
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def _decode_into(item: Item, job: Job, sandbox: Sandbox) -> None:
     n_thumbs = math.ceil(THUMBS * film_s / shown_s) if start_s < shown_s else 1
     width = round(THUMB_HEIGHT * video["width"] / max(1, video["height"]))
     strip = decoding.View(n_thumbs / film_s, min(max(16, width), 4 * THUMB_HEIGHT), THUMB_HEIGHT)
-    views = [decoding.View(v.fps, v.width, v.height) for v in (job.semantic, job.sync)] + [strip]
+    views = [job.semantic, job.sync, strip]
     wait_s = STORAGE_WAIT_S
     for attempt in range(STORAGE_TRIES):
         try:
