@@ -209,17 +209,18 @@ def maskvat(config: MiniConfig, device: str, log: Log) -> None:
     data["codes"] = torch.load(config.work / "codes_train.pt", weights_only=True)
     model = MaskVAT(MaskVATConfig()).to(device)
     recipe = Recipe(name="mini")
-    rows, n_sync = 8, grid.frame_count(recipe.window_s, recipe.sync.fps)
-    n_semantic = grid.frame_count(recipe.window_s, recipe.semantic.fps)
+    rows, n_sync = 8, grid.frame_count(recipe.window_s, recipe.view("sync").fps)
+    n_semantic = grid.frame_count(recipe.window_s, recipe.view("semantic").fps)
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         crops = []
         for row in rng.choice(len(data["codes"]), min(rows, len(data["codes"])), replace=False):
             start = int(rng.integers(data["sync"].shape[1] - n_sync + 1))
-            first = round(grid.samples(start / recipe.sync.fps) / grid.HOP)
+            first = round(grid.samples(start / recipe.view("sync").fps) / grid.HOP)
             first = min(first, data["codes"].shape[-1] - recipe.codec_frames)
             seen = min(
-                round(start * recipe.semantic.fps / recipe.sync.fps), data["semantic"].shape[1] - n_semantic
+                round(start * recipe.view("semantic").fps / recipe.view("sync").fps),
+                data["semantic"].shape[1] - n_semantic,
             )
             crops.append((
                 data["semantic"][row, seen : seen + n_semantic],
@@ -327,8 +328,8 @@ class HeldOut:
 def held_out_windows(config: MiniConfig, recipe: Recipe) -> HeldOut:
     """One window from the middle of each validation scene."""
     corpus = minicorpus.load(config.work / "corpus", config.corpus, "val")
-    n_frames, start = grid.frame_count(recipe.window_s, recipe.sync.fps), 40
-    first = grid.samples(start / recipe.sync.fps)
+    n_frames, start = grid.frame_count(recipe.window_s, recipe.view("sync").fps), 40
+    first = grid.samples(start / recipe.view("sync").fps)
     events: list[list[float] | None] = []
     for label, scene_events in zip(corpus.labels, corpus.events, strict=True):
         onsets = [t - grid.seconds(first) for t in scene_events]

@@ -64,7 +64,7 @@ class NoiseGenerator:
     def generate_from_frames(self, semantic: Any, sync: Any, seeds: Sequence[int]) -> Any:
         import torch
 
-        view = self.recipe.sync
+        view = self.recipe.view("sync")
         assert sync.shape[1:] == (round(view.fps * self.recipe.window_s), view.height, view.width, 3)
         rows = []
         for frames, others, seed in zip(semantic, sync, seeds, strict=True):
