@@ -7,13 +7,17 @@ are decoded, so that pixels are scaled in one place.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 from torchvision.models.video.s3d import TemporalSeparableConv
+
+from v2a_models.layouts import fill
 
 CLIP_MINI: dict[str, Any] = dict(
     embed_dim=128,
@@ -34,19 +38,47 @@ class SemanticEncoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, visual: nn.Module, dim: int) -> None:
+    def __init__(
+        self,
+        visual: nn.Module,
+        dim: int,
+        mean: Sequence[float] = _CLIP_MEAN,
+        std: Sequence[float] = _CLIP_STD,
+    ) -> None:
         super().__init__()
         self.visual, self.dim = visual, dim
-        self.register_buffer("mean", torch.tensor(_CLIP_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_CLIP_STD).view(3, 1, 1), persistent=False)
+        size: Any = visual.image_size  # (height, width), or one figure for ResNets
+        self.image_size: int = size if isinstance(size, int) else size[0]
+        """Pixels on each side of the square picture that the tower looks at."""
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     @classmethod
     def mini(cls) -> SemanticEncoder:
         return cls(open_clip.CLIP(**CLIP_MINI).visual, CLIP_MINI["embed_dim"])
 
+    @classmethod
+    def from_open_clip(
+        cls,
+        model_name: str,
+        state: dict[str, Tensor],
+        quick_gelu: bool = False,
+        mean: Sequence[float] = _CLIP_MEAN,
+        std: Sequence[float] = _CLIP_STD,
+    ) -> SemanticEncoder:
+        """The image tower of open_clip's `model_name` with the weights `state` (keys without `visual.`).
+
+        quick_gelu, mean, std: as the weights were trained (`open_clip.get_pretrained_cfg`).
+
+        Raises ValueError for an unknown model, WeightsError for weights of another one.
+        """
+        visual, dim = image_tower(model_name, quick_gelu)
+        fill(visual, state)
+        return cls(visual, dim, mean, std)
+
     def normalize(self, frames: Tensor) -> Tensor:
         """uint8 (..., H, W, 3) -> float (..., 3, H, W) as CLIP wants it."""
-        return (_channels_first(frames) / 255 - self.mean) / self.std
+        return (channels_first(frames) / 255 - self.mean) / self.std
 
     def forward(self, frames: Tensor) -> Tensor:
         batch, time = frames.shape[:2]
@@ -58,7 +90,7 @@ class SyncEncoder(nn.Module):
     """Frames uint8 (B, T, H, W, 3) -> features (B, T, D), one per frame: time is never strided.
 
     The published S3D strides time by 8 (3.1 vectors a second at 25 fps); the small model keeps all 25 because
-    onsets are to be placed to a few tens of milliseconds. Pixels are scaled to [-1, 1] (SparseSync's scaling).
+    onsets are to be placed to a few tens of milliseconds. Pixels are scaled to [-1, 1].
     """
 
     def __init__(self, widths: list[int], dim: int) -> None:
@@ -81,13 +113,28 @@ class SyncEncoder(nn.Module):
         return cls(**S3D_MINI)
 
     def forward(self, frames: Tensor) -> Tensor:
-        pixels = _channels_first(frames) / 127.5 - 1
+        pixels = channels_first(frames) / 127.5 - 1
         features = self.trunk(pixels.transpose(1, 2))
         # Mean over the picture keeps where-ness out and what-moves in (pooling is ours; the paper is silent).
         return self.head(features.mean((-2, -1)).transpose(1, 2))
 
 
-def _channels_first(frames: Tensor) -> Tensor:
+def image_tower(model_name: str, quick_gelu: bool = False) -> tuple[nn.Module, int]:
+    """The image half of an open_clip model, untrained, and the size of its vectors. ValueError if unknown."""
+    config = open_clip.get_model_config(model_name)
+    if config is None:
+        raise ValueError(f"open_clip knows no model {model_name!r}")
+    # CoCa's towers give their patches beside the vector; only the vector is wanted.
+    vision = dict(config["vision_cfg"], output_tokens=False)
+    if "timm_model_name" in vision:
+        vision["timm_model_pretrained"] = False  # or timm would download
+    quick_gelu = quick_gelu or config.get("quick_gelu", False)
+    # `open_clip.create_model` would make the text half too, and some of those download their parts.
+    return _build_vision_tower(config["embed_dim"], vision, quick_gelu), config["embed_dim"]
+
+
+def channels_first(frames: Tensor) -> Tensor:
+    """uint8 (..., H, W, 3) -> float (..., 3, H, W), still 0 to 255. Raises ValueError for anything else."""
     if frames.dtype != torch.uint8 or frames.shape[-1] != 3:
         raise ValueError(f"expected uint8 frames (..., H, W, 3), got {frames.dtype} {tuple(frames.shape)}")
     return frames.movedim(-1, -3).float()

@@ -1,0 +1,223 @@
+"""Weights files of others: read without running anything in them, and renamed to the modules built here.
+
+A checkpoint made by `torch.save` is a pickle, which can run any code when read. All reading here is torch's
+restricted one (tensors and plain values); the few harmless classes that training scripts leave beside the weights
+are replaced by empty stand-ins, everything else is refused.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from v2a_models.published import WeightsError
+
+State = dict[str, Tensor]
+
+_NESTS = ("state_dict", "model")
+_SHOWN = 4
+"""Keys named in a message."""
+
+# SparseSync saves its omegaconf configuration and its scores beside the weights.
+_IGNORED = re.compile(
+    r"(omegaconf|typing|numpy)\..+|builtins\.(bool|bytes|float|int|list|object|str|tuple)", re.ASCII
+)
+_DICTS = ("builtins.dict", "collections.defaultdict")
+
+_SEPARABLE = {"conv_s": "0.0", "bn_s": "0.1", "conv_t": "1.0", "bn_t": "1.1", "conv": "0", "bn": "1"}
+
+
+def read_state(
+    path: str | Path, instead: str = "the safetensors file of the same weights"
+) -> tuple[State, dict]:
+    """Weights of a file by key, on the CPU, and what the file says about them.
+
+    safetensors or `torch.save`, told apart by content. Unwraps `state_dict` and `model` and drops a `module.` that
+    all keys begin with. instead: what to take where the file is refused.
+
+    Raises WeightsError: no file, damaged, TorchScript, or a pickle of more than tensors and plain values.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(9)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error}") from error
+    if path.suffix == ".safetensors" or head[8:9] == b"{":
+        state, metadata = _read_safetensors(path)
+    else:
+        state, metadata = _unwrapped(_read_torch(path, instead, zipped=head[:2] == b"PK"))
+    if not state:
+        raise WeightsError(f"{path} holds no weights")
+    if all(key.startswith("module.") for key in state):
+        state = {key.removeprefix("module."): value for key, value in state.items()}
+    return state, metadata
+
+
+def fill(module: nn.Module, state: State) -> None:
+    """Puts weights into a module, in the module's precision.
+
+    Raises WeightsError naming the first few keys that are missing, unexpected or of another shape.
+    """
+    own = module.state_dict()
+    # Absent from weights older than this counter, which only training reads.
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in own]
+    shapes = [
+        f"{key} {tuple(value.shape)} for {tuple(own[key].shape)}"
+        for key, value in state.items()
+        if key in own and value.shape != own[key].shape
+    ]
+    faults = dict(missing=missing, unexpected=unexpected, misshapen=shapes)
+    if any(faults.values()):
+        raise WeightsError("; ".join(f"{what}: {_few(keys)}" for what, keys in faults.items() if keys))
+    module.load_state_dict(state, strict=False)
+
+
+def clip_visual(state: State) -> State:
+    """The image tower of an open_clip model. Raises WeightsError if there is none."""
+    return _part(state, ("visual.",), "an open_clip model's")
+
+
+def s3d_torchvision(state: State) -> State:
+    """The trunk of torchvision's S3D, without its classifier. Raises WeightsError if there is none."""
+    return {
+        f"features.{key}": value for key, value in _part(state, ("features.",), "torchvision's S3D").items()
+    }
+
+
+def s3d_sparsesync(state: State) -> State:
+    """The S3D inside a SparseSync checkpoint, or by itself in kylemin/S3D's layout, with torchvision's names.
+
+    Raises WeightsError if there is none.
+    """
+    inside = tuple(
+        f"{wrapper}vfeat_extractor.base." for wrapper in ("", "module.", "model.", "module.model.")
+    )
+    trunk = _part(state, (*inside, "base.", "module.base."), "SparseSync's S3D")
+    return {f"features.{_torchvision_name(key)}": value for key, value in trunk.items()}
+
+
+def dac(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Config of a DAC from its file's own words (`metadata["kwargs"]`), the published one where it says nothing.
+
+    What DAC does not take is dropped, as its own loader does.
+    """
+    from v2a_models.codec import FULL  # here: the picture's encoders need no codec package
+
+    own = metadata.get("kwargs")
+    if not isinstance(own, dict) or not own:
+        return dict(FULL)
+    known = {name: value for name, value in own.items() if name in FULL}
+    # None has DAC work the width out from its encoder, where the file leaves it to that.
+    return {**FULL, "latent_dim": None, **known}
+
+
+def rate_and_hop(config: dict[str, Any]) -> tuple[Any, Any]:
+    """Samples per second and samples per code of a DAC's config, as the file has them."""
+    try:
+        return config["sample_rate"], prod(config["encoder_rates"])
+    except TypeError as error:
+        raise WeightsError(f"encoder_rates are {config['encoder_rates']!r}, not a list of numbers") from error
+
+
+class _Ignored:
+    """Stands in for every class in `_IGNORED`: takes anything, keeps and does nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> _Ignored:
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _empty_dict(*args: Any) -> dict:
+    return {}
+
+
+def _read_safetensors(path: Path) -> tuple[State, dict]:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = dict(file.metadata() or {})
+        return load_file(path), metadata
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read as safetensors (truncated?): {error}") from error
+
+
+def _read_torch(path: Path, instead: str, zipped: bool) -> Any:
+    try:
+        if zipped and _is_torchscript(path):
+            raise WeightsError(f"{path} is a TorchScript program, not plain weights: take {instead}")
+        unknown = get_unsafe_globals_in_checkpoint(path) if zipped else []
+        refused = [name for name in unknown if name not in _DICTS and not _IGNORED.fullmatch(name)]
+        if refused:
+            raise WeightsError(
+                f"{path} is not read: it holds {_few(sorted(refused))}, and code would have to run to read that; "
+                f"take {instead}"
+            )
+        stand_ins: list[Any] = [(_empty_dict if name in _DICTS else _Ignored, name) for name in unknown]
+        with safe_globals(stand_ins):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except WeightsError:
+        raise
+    except Exception as error:  # a damaged pickle can fail in any way at all
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise WeightsError(
+            f"{path} cannot be read as weights (damaged, truncated, or more than tensors): {reason[0][:200]}; "
+            f"take {instead}"
+        ) from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _unwrapped(content: Any) -> tuple[State, dict]:
+    metadata: dict = {}
+    while isinstance(content, dict):
+        if isinstance(content.get("metadata"), dict):
+            metadata = content["metadata"]
+        nested = next((content[nest] for nest in _NESTS if isinstance(content.get(nest), dict)), None)
+        if nested is None:
+            break
+        content = nested
+    if not isinstance(content, dict):
+        return {}, metadata
+    return {
+        key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)
+    }, metadata
+
+
+def _part(state: State, prefixes: tuple[str, ...], whose: str) -> State:
+    """Keys below the first of the prefixes that occurs, without it."""
+    for prefix in prefixes:
+        part = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if part:
+            return part
+    wanted = " or ".join(f"{prefix}*" for prefix in prefixes)
+    raise WeightsError(f"{whose} keys are {wanted}; this file's are {_few(list(state))}")
+
+
+def _torchvision_name(key: str) -> str:
+    """`0.conv_s.weight` -> `0.0.0.weight`; `5.branch0.0.bn.bias` -> `5.branch0.1.bias`."""
+    # kylemin wraps the one convolution of branch0 in a sequence of its own, torchvision does not.
+    parts = key.replace(".branch0.0.", ".branch0.").split(".")
+    return ".".join(_SEPARABLE.get(part, part) for part in parts)
+
+
+def _few(keys: list[str]) -> str:
+    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+    return ", ".join(keys[:_SHOWN]) + more
