@@ -18,12 +18,22 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from pipelines import media
-from pipelines.loudness import Level, audio_state, resampled
+from pipelines.loudness import Level, audio_state, decode_sound
 from pipelines.media import DecodeFailed, Tick
 from v2a_models import grid
 from v2a_models.recipe import View
 
-__all__ = ["DecodeFailed", "Pool", "Probe", "View", "decode_sound", "decode_views", "pick_frames", "probe"]
+__all__ = [
+    "DecodeFailed",
+    "Pool",
+    "Probe",
+    "View",
+    "decode_sound",
+    "decode_views",
+    "iter_views",
+    "pick_frames",
+    "probe",
+]
 
 MAX_DURATION_S = 14 * 86_400.0
 """Longest footage in one file that is believed; beyond it the timestamps are broken or hostile."""
@@ -36,6 +46,9 @@ _NEAR_START_S = 1.0
 
 _STAMPED_NOW_AND_THEN = ("mpeg", "mpegts")
 """Not every picture has a time of its own in these: after a seek the first ones are guesses."""
+
+_LONGEST = 16
+"""How many times as long as a view its cropped picture may be scaled: bounds the memory for a strip."""
 
 _SCALING = Interpolation.AREA
 """Averages what falls into a small pixel, so that fine texture does not flicker."""
@@ -160,11 +173,6 @@ def probe(file: BinaryIO, tick: Tick | None = None) -> Probe:
         )
 
 
-def view_shapes(views: Sequence[View], start_s: float, end_s: float) -> list[tuple[int, ...]]:
-    """Shapes [T, height, width, 3] that `decode_views` fills."""
-    return [(grid.frame_count(end_s - start_s, v.fps), v.height, v.width, 3) for v in views]
-
-
 def decode_views(
     file: BinaryIO,
     views: Sequence[View],
@@ -174,109 +182,139 @@ def decode_views(
     tick: Tick | None = None,
     allocate: Allocate | None = None,
 ) -> list[np.ndarray]:
-    """Pictures of one stretch for several views from one decoding pass.
-
-    For each view uint8 [T, height, width, 3] RGB with T = len(grid.frame_times(start_s, end_s - start_s,
-    fps)): for each target time the newest picture at or before it, the first picture before the film
-    starts and the last one held after it ends. Pictures are shown upright and squeezed to the view's
-    size. `threads` is the number of decoding threads. `allocate` gives the arrays to fill for
-    a list of shapes, where memory is to be used again. Raises DecodeFailed, ValueError for an empty span.
-    """
-    if not 0 <= start_s < end_s:
-        raise ValueError(f"not a stretch of time: {start_s} to {end_s}")
-    for read_ahead_s in _READ_AHEAD_S:
-        try:
-            arrays = _attempt(file, views, start_s, end_s, read_ahead_s, threads, tick, allocate or _fresh)
-        except DecodeFailed as error:
-            # Nothing but damage from here on, perhaps; what came before may still be held.
-            if error.error_class != "InvalidData" or start_s <= read_ahead_s + _NEAR_START_S:
-                raise
-            continue
-        if arrays is not None:
-            return arrays
-    raise AssertionError("the last attempt starts at the first picture")
+    """Pictures of one stretch for several views from one decoding pass: `iter_views` with one stretch."""
+    return next(iter_views(file, views, start_s, [end_s], threads, tick, allocate))
 
 
-def _attempt(
+def iter_views(
     file: BinaryIO,
     views: Sequence[View],
     start_s: float,
-    end_s: float,
-    read_ahead_s: float,
-    threads: int,
-    tick: Tick | None,
-    allocate: Allocate,
-) -> list[np.ndarray] | None:
-    """`decode_views`, decoding from `read_ahead_s` before the stretch, or from the first picture if that
-    is near. None if it turned out to be too late: no index, open groups of pictures, damage."""
+    ends_s: Sequence[float],
+    threads: int = 2,
+    tick: Tick | None = None,
+    allocate: Allocate | None = None,
+    skip: int = 0,
+) -> Iterator[list[np.ndarray]]:
+    """Pictures of consecutive stretches, up to each of `ends_s`, for several views from one decoding pass.
+
+    Yields for each stretch, as soon as it is complete, one uint8 [T, height, width, 3] RGB per view. All
+    stretches lie on the one grid `grid.frame_times(start_s, ends_s[-1] - start_s, fps)`: for each target
+    time the newest picture at or before it, the first picture before the film starts and the last one held
+    after it ends. Pictures are upright and fitted to the view.
+
+    `threads` is the number of decoding threads. `allocate` gives the arrays to fill for a list of shapes; it
+    is asked once the stretch before has been used, so it may give the same memory again. `skip` leaves out
+    that many stretches at the start without decoding them. Raises DecodeFailed, possibly after some
+    stretches; ValueError unless `start_s` and `ends_s` ascend.
+    """
+    shapes = stretch_shapes(views, start_s, ends_s)[skip:]
+    return _attempts(
+        _Plan(list(views), start_s, [start_s, *ends_s][skip:], shapes, threads, tick, allocate), file
+    )
+
+
+def stretch_shapes(
+    views: Sequence[View], start_s: float, ends_s: Sequence[float]
+) -> list[list[tuple[int, ...]]]:
+    """Shapes [T, height, width, 3] that `iter_views` fills, by stretch and view. Raises ValueError."""
+    times_s = [start_s, *ends_s]
+    ascending = all(a < b for a, b in itertools.pairwise(times_s))
+    if not (ends_s and start_s >= 0 and ascending and math.isfinite(times_s[-1])):
+        raise ValueError(f"not a stretch of time: {start_s} to {', '.join(map(str, ends_s))}")
+    counts = [[grid.frame_count(time_s - start_s, view.fps) for time_s in times_s] for view in views]
+    return [
+        [(n[k + 1] - n[k], view.height, view.width, 3) for view, n in zip(views, counts, strict=True)]
+        for k in range(len(ends_s))
+    ]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What `iter_views` was asked for, without the stretches left out."""
+
+    views: list[View]
+    grid_start_s: float
+    times_s: list[float]
+    """Start of the first stretch and end of each."""
+    shapes: list[list[tuple[int, ...]]]
+    threads: int
+    tick: Tick | None
+    allocate: Allocate | None
+
+    def targets(self) -> list[np.ndarray]:
+        """Times of all pictures, by view."""
+        lasts_s = self.times_s[-1] - self.grid_start_s
+        targets = []
+        for view, shapes in zip(self.views, zip(*self.shapes, strict=True), strict=True):
+            times_s = grid.frame_times(self.grid_start_s, lasts_s, view.fps)
+            targets.append(times_s[len(times_s) - sum(shape[0] for shape in shapes) :])
+        return targets
+
+
+class _TooLate(Exception):
+    """Decoding began after the first picture that is wanted."""
+
+
+def _attempts(plan: _Plan, file: BinaryIO) -> Iterator[list[np.ndarray]]:
+    for read_ahead_s in _READ_AHEAD_S:
+        begun = False
+        try:
+            for arrays in _attempt(plan, file, read_ahead_s):
+                begun = True
+                yield arrays
+            return
+        except _TooLate:
+            continue
+        except DecodeFailed as error:
+            # Nothing but damage from here on, perhaps; what came before may still be held.
+            near = plan.times_s[0] <= read_ahead_s + _NEAR_START_S
+            if begun or near or error.error_class != "InvalidData":
+                raise
+    raise AssertionError("the last attempt starts at the first picture")
+
+
+def _attempt(plan: _Plan, file: BinaryIO, read_ahead_s: float) -> Iterator[list[np.ndarray]]:
+    """`iter_views`, decoding from `read_ahead_s` before the first stretch, or from the first picture if that
+    is near. Raises _TooLate, before the first stretch, for no index, open groups of pictures, damage."""
     file.seek(0)
+    start_s = plan.times_s[0]
     with media.opened(file) as container:
         video = media.video_stream(container, "decode")
         video.thread_type = "AUTO"
-        video.thread_count = threads
-        frames = media.pictures(container, video, tick)
+        video.thread_count = plan.threads
+        frames = media.pictures(container, video, plan.tick)
         early = next(frames, None)
         if early is None:
             raise DecodeFailed("NoFrames", "the file announces pictures but holds none", "decode")
         origin_s, first = early
-        turns = media.orientation(media.display_matrix(first))
+        scaler = _Scaler(media.orientation(media.display_matrix(first)), media.pixel_aspect(video))
         tolerance_s = media.tolerance_s(video)
         if container.format.name in _STAMPED_NOW_AND_THEN:
             read_ahead_s += 2.0
         if start_s > read_ahead_s + _NEAR_START_S:
             frames.close()
             media.seek(container, video, origin_s + start_s - read_ahead_s)
-            frames = media.pictures(container, video, tick)
+            frames = media.pictures(container, video, plan.tick)
             early = next(frames, None)
             if early is None or early[0] > origin_s + start_s + tolerance_s:
-                return None
-        painter = _Painter(views, start_s, end_s, turns, allocate)
+                raise _TooLate
+        painter = _Painter(plan, scaler)
         timed = ((time - origin_s, frame) for time, frame in itertools.chain([early], frames))
-        for frame, slices in pick_frames(timed, painter.targets, tolerance_s):
-            painter.paint(frame, slices)
-        return painter.arrays
+        targets = plan.targets()
+        wanted = timed if any(map(len, targets)) else ()  # a moment may lie between two pictures
+        for frame, slices in pick_frames(wanted, targets, tolerance_s):
+            yield from painter.add(frame, slices)
+        yield from painter.complete()
 
 
-def decode_sound(
-    file: BinaryIO,
-    start_s: float,
-    end_s: float,
-    sample_rate: int = grid.SAMPLE_RATE,
-    tick: Tick | None = None,
-) -> np.ndarray:
-    """Sound of one stretch of the default track, on the picture timeline: float32 [channels, n] with
-    n = round((end_s - start_s) * sample_rate), zeros where the track has nothing.
-
-    Raises DecodeFailed (`NoAudioStream` if there is no track).
-    """
-    if not 0 <= start_s < end_s:
-        raise ValueError(f"not a stretch of time: {start_s} to {end_s}")
-    origin_s = media.picture_start(file)
-    file.seek(0)
-    with media.opened(file) as container:
-        if not container.streams.audio:
-            raise DecodeFailed("NoAudioStream", "the file has no sound track", "sound")
-        audio = media.default_stream(container.streams.audio)
-        # A second ahead lets codecs with memory (AAC, MP3, Opus) settle before the first sample is kept.
-        if origin_s + start_s > 2:
-            media.seek(container, audio, origin_s + start_s - 1)
-        n_samples = grid.samples(end_s - start_s, sample_rate)
-        sound: np.ndarray | None = None
-        expected: int | None = None
-        for time_s, chunk in resampled(container, audio, sample_rate, tick):
-            if sound is None:
-                sound = np.zeros((chunk.shape[0], n_samples), np.float32)
-            at = round((time_s - origin_s - start_s) * sample_rate)
-            # Timestamps jitter by their own rounding; only a real gap moves the sound.
-            if expected is not None and abs(at - expected) < 0.02 * sample_rate:
-                at = expected
-            expected = at + chunk.shape[1]
-            first, last = max(at, 0), min(expected, n_samples)
-            if first < last and chunk.shape[0] == sound.shape[0]:
-                sound[:, first:last] = chunk[:, first - at : last - at]
-            if at >= n_samples:
-                break
-        return np.zeros((1, n_samples), np.float32) if sound is None else sound
+def carve(memory: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    """Arrays of `shapes` one after another in `memory`, uint8 [n]."""
+    sizes = [math.prod(shape) for shape in shapes]
+    ends = itertools.accumulate(sizes)
+    return [
+        memory[end - size : end].reshape(shape) for end, size, shape in zip(ends, sizes, shapes, strict=True)
+    ]
 
 
 class Pool:
@@ -287,15 +325,11 @@ class Pool:
         self._memory = np.empty(0, np.uint8)
 
     def __call__(self, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
-        sizes = [math.prod(shape) for shape in shapes]
-        if sum(sizes) > self._memory.size:
+        size = sum(math.prod(shape) for shape in shapes)
+        if size > self._memory.size:
             self._memory = np.empty(0, np.uint8)  # give the old memory back before asking for more
-            self._memory = np.empty(sum(sizes), np.uint8)
-        ends = itertools.accumulate(sizes)
-        return [
-            self._memory[end - size : end].reshape(shape)
-            for end, size, shape in zip(ends, sizes, shapes, strict=True)
-        ]
+            self._memory = np.empty(size, np.uint8)
+        return carve(self._memory, shapes)
 
 
 def _fresh(shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
@@ -303,37 +337,79 @@ def _fresh(shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
 
 
 class _Painter:
-    """Holds the arrays of all views and fills them; scales a picture once per size."""
+    """Fills the arrays of one stretch after another; scales a picture once per size."""
 
-    def __init__(
-        self,
-        views: Sequence[View],
-        start_s: float,
-        end_s: float,
-        turns: tuple[int, bool],
-        allocate: Allocate,
-    ) -> None:
-        self.views = list(views)
-        self.targets = [grid.frame_times(start_s, end_s - start_s, view.fps) for view in views]
-        self.arrays = allocate(view_shapes(views, start_s, end_s))
+    def __init__(self, plan: _Plan, scaler: _Scaler) -> None:
+        self.plan, self.scaler = plan, scaler
+        self.allocate = plan.allocate or _fresh
+        self.index = 0
+        self.begins = [0] * len(plan.views)
+        """Where the current stretch begins in the targets of each view."""
+        self.filled = [0] * len(plan.views)
+        self.arrays: list[np.ndarray] | None = None
+        self.held: list[tuple[Any, Sequence[slice]]] = []
+        """Pictures that reach beyond the current stretch."""
+
+    def add(self, frame: Any, slices: Sequence[slice]) -> Iterator[list[np.ndarray]]:
+        """Takes one of `pick_frames`' answers, yields the stretches that it completes."""
+        self.held.append((frame, slices))
+        self.filled = [span.stop for span in slices]
+        return self.complete()
+
+    def complete(self) -> Iterator[list[np.ndarray]]:
+        while self.index < len(self.plan.shapes):
+            shapes = self.plan.shapes[self.index]
+            if self.arrays is None:
+                self.arrays = self.allocate(shapes)
+            ends = [begin + shape[0] for begin, shape in zip(self.begins, shapes, strict=True)]
+            for frame, slices in self.held:
+                self._paint(frame, slices)
+            self.held = [
+                (frame, slices)
+                for frame, slices in self.held
+                if any(span.stop > end for span, end in zip(slices, ends, strict=True))
+            ]
+            if any(filled < end for filled, end in zip(self.filled, ends, strict=True)):
+                return
+            arrays, self.arrays = self.arrays, None
+            self.index, self.begins = self.index + 1, ends
+            yield arrays
+
+    def _paint(self, frame: Any, slices: Sequence[slice]) -> None:
+        assert self.arrays is not None
+        scaled: dict[tuple[int, int, str], np.ndarray] = {}
+        for view, array, begin, span in zip(self.plan.views, self.arrays, self.begins, slices, strict=True):
+            rows = array[max(span.start - begin, 0) : max(span.stop - begin, 0)]
+            if len(rows):
+                look = (view.width, view.height, view.fit)
+                if look not in scaled:
+                    scaled[look] = self.scaler.picture(frame, *look)
+                rows[:] = scaled[look]
+
+
+class _Scaler:
+    """Makes decoded pictures RGB, upright and of a view's size."""
+
+    def __init__(self, turns: tuple[int, bool], aspect: float) -> None:
         self.quarter_turns, self.mirrored = turns
-        self.scalers: dict[tuple[int, int], tuple[VideoReformatter, VideoReformatter]] = {}
+        self.aspect = aspect
+        self.scalers: dict[tuple[int, int, str], tuple[VideoReformatter, VideoReformatter]] = {}
 
-    def paint(self, frame: Any, slices: Sequence[slice]) -> None:
-        scaled: dict[tuple[int, int], np.ndarray] = {}
-        for view, array, span in zip(self.views, self.arrays, slices, strict=True):
-            if span.stop > span.start:
-                size = (view.width, view.height)
-                if size not in scaled:
-                    scaled[size] = self._scale(frame, *size)
-                array[span] = scaled[size]
+    def picture(self, frame: Any, width: int, height: int, fit: str) -> np.ndarray:
+        """uint8 [height, width, 3], which holds until the frame and this object are gone."""
+        scalers = self.scalers.setdefault((width, height, fit), (VideoReformatter(), VideoReformatter()))
+        if fit == "squeeze":
+            return self._scale(frame, width, height, *scalers)
+        shown = media.display_size(frame.width, frame.height, self.aspect, self.quarter_turns)
+        wide, high = cover_size(shown, (width, height))
+        x, y = (wide - width) // 2, (high - height) // 2
+        return self._scale(frame, wide, high, *scalers)[y : y + height, x : x + width]
 
-    def _scale(self, frame: Any, width: int, height: int) -> np.ndarray:
+    def _scale(
+        self, frame: Any, width: int, height: int, resize: VideoReformatter, convert: VideoReformatter
+    ) -> np.ndarray:
         if self.quarter_turns % 2:  # scale the coded picture, turn the small result
             width, height = height, width
-        if (width, height) not in self.scalers:
-            self.scalers[width, height] = VideoReformatter(), VideoReformatter()
-        resize, convert = self.scalers[width, height]
         # Common footage is scaled in its own pixel format and only the small picture is made RGB: twice
         # as fast as both in one step. Other formats (alpha, 10 bit, full chroma) go in one step.
         # One thread: the pictures are small, and the decoder's threads are at work on the next ones.
@@ -346,6 +422,14 @@ class _Painter:
         )
         picture = rows[:, : width * 3].reshape(height, width, 3)
         return media.turn(picture, self.quarter_turns, self.mirrored)
+
+
+def cover_size(shown: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+    """Smallest (width, height) with the aspect of `shown` that covers `wanted`; a picture that is absurdly
+    long and thin is squeezed to _LONGEST times the wanted size."""
+    scale = max(w / s for w, s in zip(wanted, shown, strict=True))
+    width, height = (min(max(w, round(s * scale)), _LONGEST * w) for w, s in zip(wanted, shown, strict=True))
+    return width, height
 
 
 def _note(video: Any, duration_s: float, levels: Sequence[Level]) -> str:

@@ -27,7 +27,7 @@ import numpy as np
 from pipelines import mux, storage
 from pipelines.containers import container_of
 from pipelines.mux_io import disk_error
-from pipelines.sandbox import limit_this_process
+from pipelines.sandbox_child import limit_this_process
 
 _BEAT_S = 0.5
 _READ = 1 << 16

@@ -1,38 +1,45 @@
 """Decoding in a child process, because the files are untrusted and decoders are large C programs.
 
-`Sandbox` owns one child (`python -m pipelines.sandbox`) and starts it again when it dies. The child opens
-files itself and has a memory limit, no right to write files, few descriptors and no core dumps; the
-parent measures the time. Whatever a file does to the child, the parent sees one exception.
+`Sandbox` owns one child (`pipelines.sandbox_child`) and starts it again when it dies. The child opens files
+itself and is kept within limits; the parent measures the time. Whatever a file does to the child, the
+parent sees one exception.
 
-The two talk in lines of JSON: a request per line, an answer per line, arrays as raw bytes after it. Nothing
-is unpickled and nothing in an answer is believed before it was checked against what was asked for.
+The two talk in lines of JSON: a request per line, an answer per line. Sound follows its line as raw bytes;
+pictures lie in memory that both see, made by the parent, and their line only says that they are there.
+Nothing is unpickled and nothing in an answer is believed before it was checked against what was asked
+for. A child gone mad can change pixels, in the memory that it was given, and no more.
+
+Stretches of pictures use the halves of that memory in turn. The child fills the second while the caller
+uses the first, then waits until the parent says NEXT: the caller has asked for another stretch.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 import os
 import select
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, TypeVar
 
 import numpy as np
 
 from pipelines import decode, storage
 from pipelines.decode import DecodeFailed, Probe, View
+from pipelines.loudness import LAYOUTS
+from pipelines.sandbox_child import NEXT, SharedMemory, halves, start
 from v2a_models import grid
 
-__all__ = ["DecodeFailed", "Probe", "Sandbox", "View", "limit_this_process"]
+__all__ = ["DecodeFailed", "Probe", "Sandbox", "View"]
+
+T = TypeVar("T")
+Shapes = Sequence[Sequence[int]]
 
 _LONGEST_LINE = 1 << 20
 _PATIENCE = 30
@@ -63,8 +70,11 @@ class Sandbox:
         self.memory_mb, self.timeout_s = memory_mb, timeout_s
         self.threads, self.retries = threads, retries
         self._child: subprocess.Popen[bytes] | None = None
+        self._shared: SharedMemory | None = None
         self._closed = False
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._user: int | None = None
+        """The thread that has the lock."""
 
     def __enter__(self) -> Sandbox:
         return self
@@ -100,6 +110,9 @@ class Sandbox:
                     with contextlib.suppress(OSError):
                         pipe.close()
             child.wait()
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            shared.close()
 
     def probe(self, uri: str) -> Probe:
         """`decode.probe` of the file at `uri`."""
@@ -114,69 +127,143 @@ class Sandbox:
         return facts
 
     def decode_views(self, uri: str, views: Sequence[View], start_s: float, end_s: float) -> list[np.ndarray]:
-        """`decode.decode_views` of the file at `uri`: one uint8 [T, H, W, 3] per view."""
-        _check_span(start_s, end_s)
-        request = {
-            "views": [[view.fps, view.width, view.height] for view in views],
-            "start_s": start_s,
-            "end_s": end_s,
-            "threads": self.threads,
-        }
-        shapes = decode.view_shapes(views, start_s, end_s)
-        return self._ask("decode", uri, request, [(np.dtype(np.uint8), shape) for shape in shapes])[1]
+        """`decode.decode_views` of the file at `uri`: one uint8 [T, H, W, 3] per view, the caller's own."""
+        [arrays] = self._iterate(uri, views, start_s, [end_s], copy=True)
+        return arrays
+
+    def iter_views(
+        self, uri: str, views: Sequence[View], start_s: float, ends_s: Sequence[float]
+    ) -> Iterator[list[np.ndarray]]:
+        """`decode.iter_views` of the file at `uri`: per stretch one uint8 [T, H, W, 3] per view.
+
+        The arrays look into memory that is used again: they hold until the next stretch, or anything else,
+        is asked of this sandbox. The child decodes one stretch ahead meanwhile. Until the iteration ends or
+        is closed, other threads wait, and another request by the same thread is a RuntimeError.
+        """
+        return self._iterate(uri, views, start_s, ends_s)
 
     def decode_sound(
-        self, uri: str, start_s: float, end_s: float, sample_rate: int = grid.SAMPLE_RATE
+        self,
+        uri: str,
+        start_s: float,
+        end_s: float,
+        sample_rate: int = grid.SAMPLE_RATE,
+        origin_s: float | None = None,
+        channels: int | None = None,
     ) -> np.ndarray:
         """`decode.decode_sound` of the file at `uri`: float32 [channels, n]."""
-        _check_span(start_s, end_s)
-        n_samples = grid.samples(end_s - start_s, sample_rate)
-        request = {"start_s": start_s, "end_s": end_s, "sample_rate": sample_rate}
-        return self._ask("sound", uri, request, [(np.dtype(np.float32), (-1, n_samples))])[1][0]
+        if not 0 <= start_s < end_s:
+            raise ValueError(f"not a stretch of time: {start_s} to {end_s}")
+        if channels is not None and channels not in LAYOUTS:
+            raise ValueError(f"sound has 1 or 2 channels, or those of the file, not {channels}")
+        request: dict[str, Any] = {"start_s": start_s, "end_s": end_s, "sample_rate": sample_rate}
+        request |= {"origin_s": origin_s, "channels": channels}
+        shape = (-1 if channels is None else channels, grid.samples(end_s - start_s, sample_rate))
+        return self._ask("sound", uri, request, [shape])[1][0]
 
     def _ask(
-        self, verb: str, uri: str, request: dict[str, Any], expected: list[tuple[np.dtype, tuple[int, ...]]]
+        self, verb: str, uri: str, request: dict[str, Any], shapes: Shapes
     ) -> tuple[dict[str, Any], list[np.ndarray]]:
-        if not storage.is_remote(uri):
-            uri = storage.local_path(uri)  # the child has another working folder
-        line = json.dumps({"verb": verb, "uri": uri, **request}).encode() + b"\n"
-        with self._lock:
-            for attempts_left in range(self.retries, -1, -1):
+        """One request with one answer, whose arrays (float32) come through the pipe."""
+
+        uri = _absolute(uri)
+
+        def converse(done: int) -> Iterator[tuple[dict[str, Any], list[np.ndarray]]]:
+            child, _ = self._running()
+            with self._listening(child, verb) as reader:
+                _say(child, {"verb": verb, "uri": uri, **request})
+                answer = reader.answer()
+                arrays = [reader.array(shape, np.float32) for shape in _agree(answer["shapes"], shapes)]
+                yield dict(answer["result"]), arrays
+
+        [result] = self._persist(converse, 1)
+        return result
+
+    def _iterate(
+        self, uri: str, views: Sequence[View], start_s: float, ends_s: Sequence[float], copy: bool = False
+    ) -> Iterator[list[np.ndarray]]:
+        """`iter_views`; with `copy` the arrays are the caller's own."""
+        shapes = decode.stretch_shapes(views, start_s, ends_s)
+        sizes = [sum(math.prod(shape) for shape in stretch) for stretch in shapes]
+        half, size = halves(max(sizes))
+        size = size if len(shapes) > 1 else half
+        request: dict[str, Any] = {
+            "verb": "decode",
+            "uri": _absolute(uri),
+            "views": [[view.fps, view.width, view.height, view.fit] for view in views],
+            "start_s": start_s,
+            "ends_s": [float(end_s) for end_s in ends_s],
+            "threads": self.threads,
+            "memory": [half, size],
+        }
+
+        def converse(skip: int) -> Iterator[list[np.ndarray]]:
+            if size > self.memory_mb << 20:
+                raise DecodeFailed("DecoderOutOfMemory", f"needs more than {self.memory_mb} MB", "decode")
+            child, shared = self._running()
+            memory = shared.prepare(size)
+            with self._listening(child, "decode") as reader:
+                _say(child, {**request, "skip": skip})
+                for k, wanted in enumerate(shapes[skip:], start=1):
+                    _agree(reader.answer()["shapes"], wanted)
+                    arrays = decode.carve(memory[(k - 1) % 2 * half :], wanted)
+                    if copy:
+                        arrays = [array.copy() for array in arrays]
+                        shared.trim()
+                    with reader.paused():
+                        yield arrays
+                    if k + 1 < len(shapes) - skip:
+                        _say(child, NEXT)
+
+        return self._persist(converse, len(shapes))
+
+    def _persist(self, converse: Callable[[int], Iterator[T]], n: int) -> Iterator[T]:
+        """The `n` answers of one request: `converse(k)` asks for those after the first k. It is called again
+        when the child crashes, up to `retries` times."""
+        with self._held():
+            done, tries_left = 0, 1 + self.retries
+            while True:
                 try:
-                    return self._ask_once(verb, line, expected)
+                    for answer in converse(done):
+                        done += 1
+                        yield answer
+                        self._user = threading.get_ident()
+                    return
                 except DecodeFailed as error:
-                    if error.error_class != "DecoderCrashed" or attempts_left == 0:
+                    tries_left -= 1
+                    if error.error_class != "DecoderCrashed" or tries_left <= 0:
                         raise
                 except storage.StorageError:
                     raise
                 except BaseException:
-                    # Interrupted between request and answer: this child's next answer would be stale.
-                    self._end()
+                    if done < n:  # broken off: this child's next answer would be stale
+                        self._end()
                     raise
-        raise AssertionError("every attempt returns or raises")
 
-    def _ask_once(
-        self, verb: str, line: bytes, expected: list[tuple[np.dtype, tuple[int, ...]]]
-    ) -> tuple[dict[str, Any], list[np.ndarray]]:
-        child = self._running()
-        assert child.stdin is not None and child.stdout is not None
-        reader = _Reader(child.stdout.fileno(), self.timeout_s, self.timeout_s * _PATIENCE)
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        if self._user == threading.get_ident():
+            raise RuntimeError(
+                "this sandbox is still at work for iter_views in this thread: close that first"
+            )
+        with self._lock:
+            self._user = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._user = None
+
+    @contextlib.contextmanager
+    def _listening(self, child: subprocess.Popen[bytes], verb: str) -> Iterator[Reader]:
+        """For one conversation. Whatever it stumbles over becomes DecodeFailed."""
+        assert child.stdout is not None
+        reader = Reader(child.stdout.fileno(), self.timeout_s, self.timeout_s * _PATIENCE)
         try:
-            child.stdin.write(line)
-            child.stdin.flush()
-            while "tick" in (answer := json.loads(reader.line())):
-                reader.progress()
-            if "failed" in answer:
-                error_class, message, stage = (str(part) for part in answer["failed"])
-                if error_class == "DecoderOutOfMemory":
-                    self._end()  # its heap is in pieces: start afresh
-                raise DecodeFailed(error_class, message, stage)
-            if "storage" in answer:
-                kind, message = (str(part) for part in answer["storage"])
-                raise _STORAGE_ERRORS.get(kind, storage.StorageError)(message)
-            shapes = _agree(answer["shapes"], expected)
-            arrays = [reader.array(shape, dtype) for shape, (dtype, _) in zip(shapes, expected, strict=True)]
-            return dict(answer["result"]), arrays
+            yield reader
+        except DecodeFailed as error:
+            if error.error_class == "DecoderOutOfMemory":
+                self._end()  # its heap is in pieces: start afresh
+            raise
         except TimeoutError:
             self._end()
             message = f"no progress for {self.timeout_s:g} s" if reader.stalled else "takes far too long"
@@ -187,22 +274,23 @@ class Sandbox:
             self._end()
             raise DecodeFailed("DecoderCrashed", f"the decoder answered nonsense: {error}", verb) from None
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _running(self) -> tuple[subprocess.Popen[bytes], SharedMemory]:
         if self._closed:
             raise RuntimeError("this sandbox is closed")
-        if self._child is None or self._child.poll() is not None:
+        if self._child is None or self._shared is None or self._child.poll() is not None:
             self._end()
-            child = self._child = _start(self.memory_mb)
+            shared = self._shared = SharedMemory()
+            child = self._child = start(self.memory_mb, shared.fd)
             assert child.stdout is not None
             try:  # starting is not the file's affair: neither its time nor its fault
-                _Reader(child.stdout.fileno(), _START_S, _START_S).line()
+                Reader(child.stdout.fileno(), _START_S, _START_S).line()
             except (OSError, EOFError, ValueError) as error:
                 reason = (
                     "no sign of life" if isinstance(error, TimeoutError) else self._autopsy("open").message
                 )
                 self._end()
                 raise RuntimeError(f"the decoding process does not start: {reason}") from error
-        return self._child
+        return self._child, self._shared
 
     def _autopsy(self, verb: str) -> DecodeFailed:
         """Why the child is gone."""
@@ -223,7 +311,7 @@ class Sandbox:
         return DecodeFailed("DecoderCrashed", last, verb)
 
 
-class _Reader:
+class Reader:
     """Reads lines and arrays from a pipe against two clocks: one per silence, one for everything."""
 
     def __init__(self, fd: int, stall_s: float, total_s: float) -> None:
@@ -237,6 +325,27 @@ class _Reader:
     def progress(self) -> None:
         self.stall = time.monotonic() + self.stall_s
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time that is not the child's."""
+        since = time.monotonic()
+        yield
+        self.end += time.monotonic() - since
+        self.progress()
+
+    def answer(self) -> dict[str, Any]:
+        """The next answer that is more than a sign of life. Raises the errors that the child tells of."""
+        while "tick" in (answer := json.loads(self.line())):
+            self.progress()
+        self.progress()
+        if "failed" in answer:
+            error_class, message, stage = (str(part) for part in answer["failed"])
+            raise DecodeFailed(error_class, message, stage)
+        if "storage" in answer:
+            kind, message = (str(part) for part in answer["storage"])
+            raise _STORAGE_ERRORS.get(kind, storage.StorageError)(message)
+        return dict(answer)
+
     def line(self) -> bytes:
         while (end := self.buffer.find(b"\n")) < 0:
             if len(self.buffer) > _LONGEST_LINE:
@@ -249,7 +358,7 @@ class _Reader:
         del self.buffer[: end + 1]
         return line
 
-    def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    def array(self, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
         array = np.empty(shape, dtype)
         view = array.reshape(-1).view(np.uint8).data
         at = min(len(self.buffer), len(view))
@@ -273,13 +382,11 @@ class _Reader:
                 return
 
 
-def _agree(
-    shapes: Sequence[Sequence[int]], expected: list[tuple[np.dtype, tuple[int, ...]]]
-) -> list[tuple[int, ...]]:
+def _agree(shapes: Shapes, expected: Shapes) -> list[tuple[int, ...]]:
     """The announced shapes, if they are what was asked for (-1: any small number)."""
     if len(shapes) != len(expected):
         raise ValueError("another number of arrays than asked for")
-    for got, (_, wanted) in zip(shapes, expected, strict=True):
+    for got, wanted in zip(shapes, expected, strict=True):
         fits = len(got) == len(wanted) and all(
             g == w or (w == -1 and 0 < g <= _MAX_CHANNELS) for g, w in zip(got, wanted, strict=True)
         )
@@ -288,167 +395,13 @@ def _agree(
     return [tuple(int(n) for n in shape) for shape in shapes]
 
 
-def _check_span(start_s: float, end_s: float) -> None:
-    if not 0 <= start_s < end_s:
-        raise ValueError(f"not a stretch of time: {start_s} to {end_s}")
+def _absolute(uri: str) -> str:
+    """The same file for the child, which has another working folder."""
+    return uri if storage.is_remote(uri) else storage.local_path(uri)
 
 
-def _start(memory_mb: int) -> subprocess.Popen[bytes]:
-    few = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
-    read_end, write_end = os.pipe()
-    # What goes to stderr is read only after a crash: a full pipe must drop words, not block the child.
-    os.set_blocking(write_end, False)
-    child = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.sandbox", str(memory_mb), str(os.getpid())],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=write_end,
-        cwd=Path(__file__).resolve().parent.parent,
-        env={**os.environ, **few, "PYTHONDONTWRITEBYTECODE": "1"},
-        start_new_session=True,  # Ctrl-C reaches the parent only, which then ends the child
-    )
-    os.close(write_end)
-    child.stderr = open(read_end, "rb", buffering=0)  # noqa: SIM115 (closed with the child)
-    with contextlib.suppress(AttributeError, OSError):
-        assert child.stdout is not None
-        fcntl.fcntl(child.stdout.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)
-    return child
-
-
-# ---- in the child
-
-
-def limit_this_process(memory_mb: int, parent_pid: int, may_write: bool = False) -> None:
-    """Bounds what this process may use from now on, and ends it when its parent is gone.
-
-    `memory_mb` of address space, no core dump, 64 open files, and no byte written to any file unless
-    `may_write`. Limits that the system does not know (macOS) are left out.
-    """
-    import resource
-
-    limits = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 64)]
-    if not may_write:
-        limits.append((resource.RLIMIT_FSIZE, 0))
-    if sys.platform == "linux":
-        limits.append((resource.RLIMIT_AS, memory_mb << 20))
-    for what, bound in limits:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(what, (bound, bound))
-
-    def watch() -> None:
-        while os.getppid() == parent_pid:
-            time.sleep(1)
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-class _Watched:
-    """A file that remembers what went wrong in storage while FFmpeg was reading. It has no name, so
-    that formats are told by content alone."""
-
-    def __init__(self, file: BinaryIO, uri: str) -> None:
-        self.file, self.uri = file, uri
-        self.error: storage.StorageError | None = None
-
-    def read(self, n: int = -1) -> bytes:
-        try:
-            return self.file.read(n)
-        except MemoryError:
-            raise
-        except Exception as error:
-            self.error = storage.StorageError(f"{self.uri}: {error}")
-            raise
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        try:
-            return self.file.seek(offset, whence)
-        except (OSError, ValueError):
-            return -1  # a place before the start, which only a broken index asks for
-
-    def tell(self) -> int:
-        return self.file.tell()
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-
-_pool = decode.Pool()
-
-
-def _serve(
-    verb: str, request: dict[str, Any], file: Any, tick: Any
-) -> tuple[dict[str, Any], list[np.ndarray]]:
-    if verb == "probe":
-        return decode.probe(file, tick=tick).to_json(), []
-    start_s, end_s = request["start_s"], request["end_s"]
-    if verb == "decode":
-        views = [View(*view) for view in request["views"]]
-        return {}, decode.decode_views(
-            file, views, start_s, end_s, request["threads"], tick=tick, allocate=_pool
-        )
-    return {}, [decode.decode_sound(file, start_s, end_s, request["sample_rate"], tick=tick)]
-
-
-def _answer(request: dict[str, Any], out: BinaryIO) -> bool:
-    """Serves one request; returns whether this process can go on."""
-    verb, uri = request["verb"], request["uri"]
-    last = time.monotonic()
-
-    def tick() -> None:
-        nonlocal last
-        if time.monotonic() - last > 1:
-            last = time.monotonic()
-            _send(out, {"tick": 1})
-
-    watched: _Watched | None = None
-    try:
-        with storage.open_read(uri) as file:
-            watched = _Watched(file, uri)
-            result, arrays = _serve(verb, request, watched, tick)
-        if watched.error is not None:  # FFmpeg took it for the end of the file
-            raise watched.error
-    except MemoryError as error:
-        _send(out, {"failed": ["DecoderOutOfMemory", str(error) or "more memory than allowed", verb]})
-        return False
-    except Exception as raised:
-        cause = watched.error if watched is not None and watched.error is not None else raised
-        if isinstance(cause, DecodeFailed) and isinstance(cause.__cause__, MemoryError):
-            _send(out, {"failed": ["DecoderOutOfMemory", "more memory than allowed", cause.stage]})
-            return False
-        if isinstance(cause, storage.StorageError):
-            _send(out, {"storage": [type(cause).__name__, str(cause)]})
-        elif isinstance(cause, DecodeFailed):
-            _send(out, {"failed": [cause.error_class, cause.message, cause.stage]})
-        else:
-            _send(out, {"failed": [type(cause).__name__, str(cause), verb]})
-        return True
-    _send(out, {"result": result, "shapes": [list(array.shape) for array in arrays]})
-    for array in arrays:
-        out.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    out.flush()
-    return True
-
-
-def _send(out: BinaryIO, message: dict[str, Any]) -> None:
-    out.write(json.dumps(message).encode() + b"\n")
-    out.flush()
-
-
-def main() -> None:
-    """The child: reads requests until the parent closes the pipe."""
-    limit_this_process(memory_mb=int(sys.argv[1]), parent_pid=int(sys.argv[2]))
-    # Keep the channel to ourselves: what a library prints must not end up between the answers.
-    with os.fdopen(os.dup(1), "wb", buffering=1 << 16) as out:
-        os.dup2(2, 1)
-        _send(out, {"ready": 1})
-        while line := sys.stdin.buffer.readline():
-            if not _answer(json.loads(line), out):
-                break
-
-
-if __name__ == "__main__":
-    main()
+def _say(child: subprocess.Popen[bytes], message: dict[str, Any] | bytes) -> None:
+    assert child.stdin is not None
+    line = message if isinstance(message, bytes) else json.dumps(message).encode() + b"\n"
+    child.stdin.write(line)
+    child.stdin.flush()
