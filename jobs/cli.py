@@ -5,8 +5,10 @@ Nothing heavy is imported here or by the verbs' modules, so that help and wrong 
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +29,10 @@ VERBS = {
     "demo": Verb("jobs.demo", "DemoConfig", "build a small archive, dub it, and say where to look"),
     "scan": Verb("jobs.scan", "ScanConfig", "list an archive: what is there, and what is silent"),
     "dub": Verb("jobs.dub", "DubConfig", "give the silent videos of an archive a sound track"),
+    "extract": Verb(
+        "jobs.extract", "ExtractConfig", "turn footage with sound into a feature store for training"
+    ),
+    "store": Verb("jobs.store", "StoreConfig", "show what a feature store holds"),
     "synth": Verb("jobs.synth", "SynthConfig", "render SynthFoley, a corpus with exact sound events"),
 }
 
@@ -36,6 +42,7 @@ EXAMPLES = (
     ("v2a dub ~/films ~/films-dubbed --dry-run", "what would be done, and for how long"),
     ("v2a dub ~/films ~/films-dubbed", "do it; run it again to resume"),
     ("v2a dub s3://bucket/films s3://bucket/dubbed --address auto", "the same on a Ray cluster"),
+    ("v2a extract ~/clips ~/store --recipe mini", "features and codec tokens for training"),
 )
 
 DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -82,6 +89,31 @@ def parse(config: Any, arguments: Sequence[str], prog: str) -> Any:
     import tyro
 
     return tyro.cli(config, args=list(arguments), prog=prog, config=(tyro.conf.OmitArgPrefixes,))
+
+
+def command_line(verb: str, config: Any, positional: Sequence[str], without: Sequence[str] = ()) -> str:
+    """The command that means this configuration, its options in the order of the dataclass.
+
+    `positional` names the fields given without a flag, `without` those that are left out.
+    """
+    words, options = ["v2a", verb], []
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        default = item.default_factory() if callable(item.default_factory) else item.default
+        flag = "--" + item.name.replace("_", "-")
+        if item.name in positional:
+            words.append(f"./{value}" if value.startswith("-") else value)
+        elif item.name in without or value == default:
+            continue
+        elif isinstance(value, bool):
+            options.append(flag)
+        elif isinstance(value, dict):
+            options += [flag, *(str(part) for pair in value.items() for part in pair)]
+        elif isinstance(value, (tuple, list)):
+            options += [flag, *map(str, value)]
+        else:
+            options += [flag, str(value)]
+    return shlex.join([*words, *options])
 
 
 def version() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE
+from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE, command_line
 from jobs.preflight import WrongUsage, check_identity, full_address, make_job, preflight
 
 if TYPE_CHECKING:
@@ -100,16 +99,7 @@ def run(config: DubConfig, *, load: Callable[[str], Any] | None = None) -> int:
 
 def command(config: DubConfig) -> str:
     """The command line that means this configuration, without `--restart`: run again, it resumes."""
-    words = ["v2a", "dub"]
-    positional = []
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if item.name in ("archive", "out"):
-            positional.append(f"./{value}" if value.startswith("-") else value)
-        elif item.name != "restart" and value != item.default:
-            flag = "--" + item.name.replace("_", "-")
-            words += [flag] if isinstance(value, bool) else [flag, str(value)]
-    return shlex.join([*words[:2], *positional, *words[2:]])
+    return command_line("dub", config, positional=("archive", "out"), without=("restart",))
 
 
 def _run(config: DubConfig, load: Callable[[str], Any] | None, console: Console) -> int:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli import version
@@ -24,6 +21,7 @@ class WrongUsage(Exception):
 def preflight(config: DubConfig) -> None:
     """Everything that can be wrong before anything starts. Raises WrongUsage with the fix."""
     from pipelines import storage
+    from pipelines.parts import State
 
     if config.num_workers is not None and config.num_workers < 1:
         raise WrongUsage(f"--num-workers must be at least 1, not {config.num_workers}")
@@ -32,33 +30,37 @@ def preflight(config: DubConfig) -> None:
     if not config.segment_s > 0:
         raise WrongUsage(f"--segment-s must be more than 0 seconds, not {config.segment_s}")
     try:
-        storage.check_readable(config.archive)
-        if storage.is_within(config.archive, config.out):
-            raise WrongUsage(
-                f"OUT lies inside ARCHIVE ({config.out} in {config.archive}); choose a folder outside"
-            )
-        if storage.is_within(config.out, config.archive):
-            raise WrongUsage(
-                f"ARCHIVE lies inside OUT ({config.archive} in {config.out}); choose another OUT"
-            )
-        if not config.dry_run:
-            storage.check_writable(config.out)
-        check_not_foreign(config.out)
+        check_places(config.archive, config.out, "OUT", writes=not config.dry_run)
+        if State(config.out).read_config() is None:
+            check_not_foreign(config.out, "OUT")
     except storage.StorageError as error:
         raise WrongUsage(str(error)) from error
 
 
-def check_not_foreign(out: str) -> None:
-    """Raises WrongUsage if OUT holds files that are not ours: they might be overwritten."""
+def check_places(archive: str, out: str, name: str, writes: bool) -> None:
+    """Raises WrongUsage or StorageError unless `archive` can be read, and `out` (called `name`) lies apart from
+    it and can be written."""
     from pipelines import storage
-    from pipelines.parts import State
 
-    if not storage.exists(out) or State(out).read_config() is not None:
+    storage.check_readable(archive)
+    if storage.is_within(archive, out):
+        raise WrongUsage(f"{name} lies inside ARCHIVE ({out} in {archive}); choose a folder outside")
+    if storage.is_within(out, archive):
+        raise WrongUsage(f"ARCHIVE lies inside {name} ({archive} in {out}); choose another {name}")
+    if writes:
+        storage.check_writable(out)
+
+
+def check_not_foreign(out: str, name: str) -> None:
+    """Raises WrongUsage if `out` holds files, which are not ours: they might be overwritten."""
+    from pipelines import storage
+
+    if not storage.exists(out):
         return
     for info in storage.list_tree(out):
         if not info.problem and not info.path.rpartition("/")[2].startswith("."):
             raise WrongUsage(
-                f"OUT ({out}) holds files that v2a did not make, such as {info.path}; choose an empty folder"
+                f"{name} ({out}) holds files that v2a did not make, such as {info.path}; choose an empty folder"
             )
 
 
@@ -70,24 +72,14 @@ def described(generator: Any) -> tuple[Recipe, str, str]:
 def describe_checkpoint(model: str) -> tuple[Recipe, str, str]:
     """The same of a checkpoint on disk, without loading torch: the weights are for the workers.
 
-    Raises ValueError with the choices if there is none, OSError if it cannot be read.
+    Raises CheckpointError, with the choices if there is none.
     """
-    import v2a_models
+    from v2a_models.checkpoint_files import checked_sha256, find_checkpoint, read_config
     from v2a_models.recipe import Recipe
 
-    bundled = Path(v2a_models.__file__).parent / "weights"
-    folder = next((f for f in (bundled / model, Path(model)) if (f / "config.json").is_file()), None)
-    if folder is None:
-        names = ", ".join(sorted(path.parent.name for path in bundled.glob("*/config.json")))
-        raise ValueError(f"no such model: choose one of {names} or give the path of a checkpoint folder")
-    config = json.loads((folder / "config.json").read_text())
-    with (folder / "model.safetensors").open("rb") as weights:
-        sha256 = hashlib.file_digest(weights, "sha256").hexdigest()
-    if sha256 != config["sha256"]:
-        raise ValueError(
-            f"{folder / 'model.safetensors'} is damaged or belongs to another config.json; copy it again"
-        )
-    return Recipe.from_dict(config["recipe"]), str(config["name"]), sha256
+    folder = find_checkpoint(model)
+    config = read_config(folder)
+    return Recipe.from_dict(config["recipe"]), str(config["name"]), checked_sha256(folder, config)
 
 
 def make_job(config: DubConfig, load: Callable[[str], Any] | None) -> Job:

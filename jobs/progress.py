@@ -22,24 +22,32 @@ def clock(seconds: float) -> str:
 
 
 class Progress:
-    """Counts files and seconds of footage against what there is to do."""
+    """Counts files (or other units) and seconds of footage against what there is to do."""
 
-    def __init__(self, console: Console, total_files: int, total_s: float) -> None:
-        self.console, self.total_files, self.total_s = console, total_files, total_s
+    def __init__(
+        self,
+        console: Console,
+        total_files: int,
+        total_s: float,
+        *,
+        doing: str = "dubbing",
+        unit: str = "files",
+    ) -> None:
+        self.console, self.total_files, self.total_s, self.unit = console, total_files, total_s, unit
         self.files, self.footage_s, self.failed = 0, 0.0, 0
         self.started = time.perf_counter()
         self._last_line = (self.started, 0.0)
         self._bar: Bar | None = None
         if console.is_terminal:
             self._bar = Bar(
-                TextColumn("dubbing"),
+                TextColumn(doing),
                 BarColumn(),
                 TextColumn("{task.fields[note]}"),
                 TimeRemainingColumn(),
                 console=console,
                 transient=True,
             )
-            self._line = self._bar.add_task("dub", total=max(total_s, 1e-9), note=self.note())
+            self._line = self._bar.add_task(doing, total=max(total_s, 1e-9), note=self.note())
 
     def __enter__(self) -> Progress:
         if self._bar:
@@ -70,12 +78,19 @@ class Progress:
 
     def note(self) -> str:
         """Files, footage and speed in words."""
-        done = f"{self.files}/{self.total_files} files"
+        done = f"{self.files}/{self.total_files} {self.unit}"
         if self.failed:
             done += f" ({self.failed} failed)"
         unit, name = (3600, "h") if self.total_s >= 3600 else (60, "min")
         footage = f"{self.footage_s / unit:.1f}/{self.total_s / unit:.1f} {name}"
         return f"{done} · {footage} · {self.x_realtime:.1f}x real time"
+
+    def reach(self, footage_s: float, units: int, failed: int) -> None:
+        """So much is done in all."""
+        grown = (footage_s, units, failed) != (self.footage_s, self.files, self.failed)
+        self.files, self.failed = units, failed
+        if grown:
+            self.advance(footage_s - self.footage_s)
 
     def advance(self, seconds: float, *, finished: bool = False, failed: bool = False) -> None:
         """`seconds` of footage more are done; `finished` if that ended a file."""

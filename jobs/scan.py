@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -105,7 +104,7 @@ def scan_rows(
     """
     from pipelines import storage
 
-    return _in_ray(list(storage.list_tree(archive_root)), cpus, on_row)
+    return scan_infos(list(storage.list_tree(archive_root)), cpus, on_row)
 
 
 def totals(rows: Iterable[dict[str, Any]]) -> list[str]:
@@ -174,7 +173,7 @@ def _scan(config: ScanConfig, console: Any) -> list[dict[str, Any]]:
         if len(infos) <= FEW_FILES and config.address is None and not _ray_is_running():
             return _in_threads(infos, config.num_workers, on_row)
         with ray_session.session(config.num_workers, config.address) as resources:
-            return _in_ray(infos, resources.cpus, on_row)
+            return scan_infos(infos, resources.cpus, on_row)
 
 
 def _ray_is_running() -> bool:
@@ -223,9 +222,10 @@ def _in_threads(
     return _by_path(rows)
 
 
-def _in_ray(
+def scan_infos(
     infos: list[FileInfo], cpus: int, on_row: Callable[[dict[str, Any]], None] | None
 ) -> list[dict[str, Any]]:
+    """Rows of these files, by path, read in parallel tasks of the Ray that is running."""
     import dataclasses
 
     import ray
@@ -248,23 +248,10 @@ def _scan_block(block: pa.Table) -> Iterator[pa.Table]:
     """Rows about the files of one block: a Ray Data task."""
     from pipelines import archive
     from pipelines.storage import FileInfo
+    from pipelines.worker import shared_sandbox
 
     for item in block.to_pylist():
-        yield archive.to_table([archive.scan_file(FileInfo(**item), _shared_sandbox())])
-
-
-_sandbox: Sandbox | None = None
-
-
-def _shared_sandbox() -> Sandbox:
-    """The decoding child of this worker process, kept between tasks."""
-    from pipelines.sandbox import Sandbox
-
-    global _sandbox
-    if _sandbox is None:
-        _sandbox = Sandbox(threads=1)
-        atexit.register(_sandbox.close)
-    return _sandbox
+        yield archive.to_table([archive.scan_file(FileInfo(**item), shared_sandbox(threads=1))])
 
 
 def _by_path(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

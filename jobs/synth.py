@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
 import tyro
 
-from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE
+from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE, command_line
 
 STAMP = ("_v2a", "synth.json")
 """In OUT: which corpus lies there."""
@@ -74,13 +73,7 @@ def run(config: SynthConfig) -> int:
 
 def command(config: SynthConfig) -> str:
     """The command line that means this configuration."""
-    out = f"./{config.out}" if config.out.startswith("-") else config.out
-    words = ["v2a", "synth", out]
-    for name, value in asdict(config).items():
-        if name != "out" and value != getattr(SynthConfig, name):
-            flag = "--" + name.replace("_", "-")
-            words += [flag] if isinstance(value, bool) else [flag, str(value)]
-    return shlex.join(words)
+    return command_line("synth", config, positional=("out",))
 
 
 def _run(config: SynthConfig, console: Any) -> None:

@@ -6,7 +6,6 @@ be written, ends the job (`fatal`): nothing that follows could be kept either.
 
 from __future__ import annotations
 
-import atexit
 import json
 import math
 import time
@@ -17,18 +16,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines import closing, segments, storage
+from pipelines import closing, rows, segments, storage
 from pipelines import decode as decoding
 from pipelines.dub import CARD_S, THUMB_HEIGHT, THUMBS, Job, Task
 from pipelines.parts import Failure, Part, State
 from pipelines.sandbox import DecodeFailed, Sandbox
+from pipelines.worker import shared_sandbox
 from v2a_models import grid
 
 STORAGE_TRIES = 3
 STORAGE_WAIT_S = 2.0
 """Before the second try; twice as long before each further one."""
 
-_ARRAYS = ("semantic", "sync", "thumbs", "sound")
+_ARRAYS = {"semantic": np.uint8, "sync": np.uint8, "thumbs": np.uint8, "sound": np.int16}
 
 
 @dataclass
@@ -45,66 +45,35 @@ class Item:
     """semantic and sync: uint8 [frames, h, w, 3]; thumbs: the same; sound: int16 [channels, n]."""
 
     def to_table(self) -> pa.Table:
-        """One row: a JSON column and one binary column per array (whatever its shape, no copies later)."""
+        """One row (`rows.pack`)."""
         notes = {
             "task": self.task.to_json(),
             "failure": asdict(self.failure) if self.failure else None,
             "cost_s": self.cost_s,
             "decoded_from_s": self.decoded_from_s,
             "thumb_times": self.thumb_times,
-            "shapes": {name: array.shape for name, array in self.arrays.items()},
         }
-        columns = {"notes": pa.array([json.dumps(notes)])}
-        for name in _ARRAYS:
-            columns[name] = _binary(self.arrays.get(name))
-        return pa.table(columns)
+        return rows.pack(notes, self.arrays, _ARRAYS)
 
     @classmethod
     def from_table(cls, table: pa.Table) -> list[Item]:
         """Inverse of `to_table`, for any number of rows. The arrays are views into the table."""
-        return [cls._from_row(table, k) for k in range(table.num_rows)]
+        return [cls._from_row(notes, arrays) for notes, arrays in rows.unpack(table, _ARRAYS)]
 
     @classmethod
-    def _from_row(cls, table: pa.Table, k: int) -> Item:
-        notes = json.loads(table["notes"][k].as_py())
-        arrays = {}
-        for name, shape in notes["shapes"].items():
-            kind = np.int16 if name == "sound" else np.uint8
-            arrays[name] = np.frombuffer(table[name][k].as_buffer(), kind).reshape(shape)
+    def _from_row(cls, notes: dict[str, Any], arrays: dict[str, np.ndarray]) -> Item:
         failure = Failure(**notes["failure"]) if notes["failure"] else None
         task = Task.from_json(notes["task"])
         return cls(task, failure, notes["cost_s"], notes["decoded_from_s"], notes["thumb_times"], arrays)
 
 
-def _binary(array: np.ndarray | None) -> pa.Array:
-    """The bytes of an array as a column of one row, without copying them."""
-    if array is None:
-        return pa.array([None], pa.large_binary())
-    data = pa.py_buffer(np.ascontiguousarray(array))
-    offsets = pa.py_buffer(np.array([0, data.size], np.int64))
-    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, data])
-
-
 # decode
-
-_sandbox: Sandbox | None = None
-
-
-def _shared_sandbox() -> Sandbox:
-    """One decoding child per worker process, kept from task to task."""
-    global _sandbox
-    if _sandbox is None:
-        sandbox = Sandbox()
-        sandbox.__enter__()
-        atexit.register(sandbox.__exit__, None, None, None)
-        _sandbox = sandbox
-    return _sandbox
 
 
 def decode(batch: pa.Table, job: Job) -> Iterator[pa.Table]:
     """Tasks (JSON) to items with pictures."""
     for text in batch["task"].to_pylist():
-        yield decode_task(Task.from_json(text), job, _shared_sandbox()).to_table()
+        yield decode_task(Task.from_json(text), job, shared_sandbox()).to_table()
 
 
 def decode_task(task: Task, job: Job, sandbox: Sandbox) -> Item:

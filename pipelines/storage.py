@@ -96,7 +96,7 @@ def exists(uri: str) -> bool:
     if not is_remote(uri):
         return os.path.exists(local_path(uri))
     with _translated(uri):
-        return bool(_s3().exists(_key(uri)))
+        return bool(s3_filesystem().exists(_key(uri)))
 
 
 def is_dir(uri: str) -> bool:
@@ -104,14 +104,14 @@ def is_dir(uri: str) -> bool:
     if not is_remote(uri):
         return os.path.isdir(local_path(uri))
     with _translated(uri):
-        return bool(_s3().isdir(_key(uri)))
+        return bool(s3_filesystem().isdir(_key(uri)))
 
 
 def size(uri: str) -> int:
     """Bytes in the file. Raises StorageNotFound if it is not there."""
     with _translated(uri):
         if is_remote(uri):
-            return int(_s3().info(_key(uri), refresh=True)["size"])
+            return int(s3_filesystem().info(_key(uri), refresh=True)["size"])
         return os.stat(local_path(uri)).st_size
 
 
@@ -120,7 +120,7 @@ def stat_file(uri: str, path: str = "") -> FileInfo:
     with _translated(uri):
         name = path or posixpath.basename(uri)
         if is_remote(uri):
-            return _s3_info(_s3().info(_key(uri), refresh=True), name)
+            return _s3_info(s3_filesystem().info(_key(uri), refresh=True), name)
         facts = os.stat(local_path(uri))
         return FileInfo(name, uri, facts.st_size, str(facts.st_mtime_ns))
 
@@ -141,7 +141,7 @@ def open_read(uri: str) -> BinaryIO:
         # index, the picture and the sound, and a plain read-ahead would fetch everything again.
         return cast(
             BinaryIO,
-            _s3().open(
+            s3_filesystem().open(
                 _key(uri),
                 "rb",
                 block_size=_S3_BLOCK,
@@ -151,9 +151,16 @@ def open_read(uri: str) -> BinaryIO:
         )
 
 
+@contextlib.contextmanager
+def reading(uri: str) -> Iterator[BinaryIO]:
+    """The file, open for the block; what reading trips over is one of the three errors too."""
+    with _translated(uri), open_read(uri) as file:
+        yield file
+
+
 def read_bytes(uri: str) -> bytes:
     """Whole content of a (small) file."""
-    with _translated(uri), open_read(uri) as file:
+    with reading(uri) as file:
         return file.read()
 
 
@@ -169,9 +176,9 @@ def delete(uri: str, missing_ok: bool = True) -> None:
     try:
         with _translated(uri):
             if is_remote(uri):
-                if not missing_ok and not _s3().exists(_key(uri)):
+                if not missing_ok and not s3_filesystem().exists(_key(uri)):
                     raise StorageNotFound(f"nothing at {uri}")
-                _s3().rm_file(_key(uri))
+                s3_filesystem().rm_file(_key(uri))
             else:
                 os.unlink(local_path(uri))
     except StorageNotFound:
@@ -183,7 +190,7 @@ def write_atomic(uri: str, data: bytes) -> None:
     """Writes a file so that a reader sees the old content or the new one, never a part of it."""
     with _translated(uri):
         if is_remote(uri):
-            _s3().pipe_file(_key(uri), data)
+            s3_filesystem().pipe_file(_key(uri), data)
             return
         with _beside(local_path(uri)) as temporary, open(temporary, "wb") as file:
             file.write(data)
@@ -194,7 +201,7 @@ def put_atomic(local_file: str, uri: str) -> None:
     """Brings a finished local file to `uri` as `write_atomic` does; the local file stays."""
     with _translated(uri):
         if is_remote(uri):
-            _s3().put_file(local_file, _key(uri))
+            s3_filesystem().put_file(local_file, _key(uri))
             return
         with (
             _beside(local_path(uri)) as temporary,
@@ -346,7 +353,7 @@ def _printable(path: str) -> str:
 
 def _list_s3(bucket_prefix: str, prefix: str) -> Iterator[FileInfo]:
     with _translated("s3://" + bucket_prefix):
-        listed = _s3().ls(bucket_prefix, detail=True, refresh=True)
+        listed = s3_filesystem().ls(bucket_prefix, detail=True, refresh=True)
     # Markers of empty folders come back under the folder's own name.
     listed = [entry for entry in listed if entry["name"].rstrip("/") != bucket_prefix]
     for entry in sorted(listed, key=lambda entry: str(entry["name"])):
@@ -367,7 +374,8 @@ def _key(uri: str) -> str:
     return uri.split("://", 1)[1]
 
 
-def _s3() -> Any:
+def s3_filesystem() -> Any:
+    """The S3 client of this process."""
     import s3fs  # loads botocore: only where S3 is used
 
     # One instance per process (fsspec caches it). Listings are not cached: archives change.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,41 +13,32 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from v2a_models.audio import EventClassifier
+from v2a_models.checkpoint_files import (
+    BUNDLED,
+    CheckpointError,
+    bundled_names,
+    checked_sha256,
+    find_checkpoint,
+    read_config,
+    sha256,
+)
 from v2a_models.generator import Generator, best_precision
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.recipe import Recipe
 
+__all__ = [
+    "BUNDLED",
+    "CheckpointError",
+    "bundled_names",
+    "find_checkpoint",
+    "load_classifier",
+    "load_generator",
+]
+
 SYSTEMS: dict[str, type[MaskVATGenerator]] = {"maskvat-adaln": MaskVATGenerator}
 """Every system by the name its config.json carries."""
 
-BUNDLED = Path(__file__).parent / "weights"
-"""Folders here can be named without a path: `mini`."""
-
-
 PRECISIONS = ("auto", "float32", "bfloat16")
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is missing, damaged or of another kind; the message says what to do."""
-
-
-def bundled_names() -> list[str]:
-    """Names of the checkpoints that came with the package."""
-    return sorted(p.parent.name for p in BUNDLED.glob("*/config.json"))
-
-
-def find_checkpoint(name_or_path: str) -> Path:
-    """Folder of a checkpoint given by bundled name or by path.
-
-    Raises CheckpointError listing the valid choices.
-    """
-    for folder in (BUNDLED / name_or_path, Path(name_or_path)):
-        if (folder / "config.json").is_file():
-            return folder
-    raise CheckpointError(
-        f"no model {name_or_path!r}: choose one of {bundled_names()} or give a folder that holds "
-        "config.json and model.safetensors"
-    )
 
 
 def save_generator(
@@ -66,7 +55,7 @@ def save_generator(
         beside = folder / f".{name}.tmp"
         save_file(state, beside)
         os.replace(beside, folder / f"{name}.safetensors")
-    generator.sha256 = _sha256(folder / "model.safetensors")
+    generator.sha256 = sha256(folder / "model.safetensors")
     config = dict(
         system=system,
         name=folder.name,
@@ -92,7 +81,7 @@ def load_generator(
     if precision not in PRECISIONS:
         raise CheckpointError(f"unknown precision {precision!r}: choose one of {list(PRECISIONS)}")
     folder = find_checkpoint(name_or_path)
-    config = _config(folder)
+    config = read_config(folder)
     if config.get("system") not in SYSTEMS:
         raise CheckpointError(f"{folder}: unknown system {config.get('system')!r}; known: {sorted(SYSTEMS)}")
     try:
@@ -101,15 +90,8 @@ def load_generator(
         raise CheckpointError(
             f"{folder}/config.json does not describe a {config['system']}: {error}"
         ) from error
-    generator.name, generator.sha256 = (
-        str(config.get("name", folder.name)),
-        _sha256(folder / "model.safetensors"),
-    )
-    if generator.sha256 != config.get("sha256"):
-        raise CheckpointError(
-            f"{folder}/model.safetensors has sha256 {generator.sha256[:16]}…, config.json says "
-            f"{str(config.get('sha256'))[:16]}…: the file is truncated or belongs to another model; copy it again"
-        )
+    generator.name = str(config.get("name", folder.name))
+    generator.sha256 = checked_sha256(folder, config)
     _fill(generator, folder / "model.safetensors")
     generator.precision = best_precision(device) if precision == "auto" else precision
     return generator.to(device).eval()
@@ -118,17 +100,10 @@ def load_generator(
 def load_classifier(name_or_path: str) -> tuple[EventClassifier, list[str]]:
     """The event classifier kept beside a checkpoint, and its class names."""
     folder = find_checkpoint(name_or_path)
-    classes = _config(folder)["classes"]
+    classes = read_config(folder)["classes"]
     classifier = EventClassifier(len(classes))
     _fill(classifier, folder / "classifier.safetensors")
     return classifier.eval(), classes
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}/config.json cannot be read: {error}") from error
 
 
 def _fill(module: nn.Module, file: Path) -> None:
@@ -142,10 +117,3 @@ def _fill(module: nn.Module, file: Path) -> None:
 def _halved(tensor: torch.Tensor) -> torch.Tensor:
     tensor = tensor.detach().cpu().contiguous()
     return tensor.half() if tensor.is_floating_point() else tensor
-
-
-def _sha256(file: Path) -> str:
-    if not file.is_file():
-        raise CheckpointError(f"{file} is missing")
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

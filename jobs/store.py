@@ -1,0 +1,1 @@
+"""`v2a store STORE`: what a feature store holds."""

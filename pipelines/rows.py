@@ -1,0 +1,57 @@
+"""Rows that carry arrays between Ray Data operators: notes as JSON, each array as the bytes of a binary column.
+
+Arrays of any shape share a column, and neither packing nor unpacking copies them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+
+def pack(
+    notes: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    kinds: Mapping[str, Any],
+    **columns: str,
+) -> pa.Table:
+    """One row: `notes`, one column per name in `kinds` (null where `arrays` lacks it), and text `columns`.
+
+    `kinds` gives the dtype of each array. Raises ValueError for an array of another dtype.
+    """
+    for name, array in arrays.items():
+        if array.dtype != kinds[name]:
+            raise ValueError(f"{name} is {array.dtype}, not {np.dtype(kinds[name])}")
+    shapes = {name: array.shape for name, array in arrays.items()}
+    table = {name: pa.array([text]) for name, text in columns.items()}
+    table["notes"] = pa.array([json.dumps({**notes, "shapes": shapes})])
+    for name in kinds:
+        table[name] = _binary(arrays.get(name))
+    return pa.table(table)
+
+
+def unpack(
+    table: pa.Table, kinds: Mapping[str, Any]
+) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
+    """(notes, arrays) of each row. The arrays are views into the table, and read-only."""
+    for k in range(table.num_rows):
+        notes = json.loads(table["notes"][k].as_py())
+        shapes = notes.pop("shapes")
+        arrays = {
+            name: np.frombuffer(table[name][k].as_buffer(), kinds[name]).reshape(shape)
+            for name, shape in shapes.items()
+        }
+        yield notes, arrays
+
+
+def _binary(array: np.ndarray | None) -> pa.Array:
+    """The bytes of an array as a column of one row, without copying them."""
+    if array is None:
+        return pa.array([None], pa.large_binary())
+    data = pa.py_buffer(np.ascontiguousarray(array))
+    offsets = pa.py_buffer(np.array([0, data.size], np.int64))
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, data])

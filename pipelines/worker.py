@@ -1,0 +1,17 @@
+"""What a Ray worker process keeps between tasks."""
+
+from __future__ import annotations
+
+import atexit
+
+from pipelines.sandbox import Sandbox
+
+_sandboxes: dict[int, Sandbox] = {}
+
+
+def shared_sandbox(threads: int = 2) -> Sandbox:
+    """The decoding child of this process, for decoders of so many threads; ended with the process."""
+    if threads not in _sandboxes:
+        _sandboxes[threads] = Sandbox(threads=threads)
+        atexit.register(_sandboxes[threads].close)
+    return _sandboxes[threads]
