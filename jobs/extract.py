@@ -1,0 +1,318 @@
+"""`v2a extract ARCHIVE STORE --recipe NAME`: footage with sound becomes a feature store for training."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE, command_line, version
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jobs.extract_plan import Work
+    from jobs.ray_session import Resources
+    from pipelines.ledger import Counts
+
+TRACK_EVERY_S = 30.0
+"""How often a running extraction puts its figures into MLflow."""
+
+
+@dataclass
+class ExtractConfig:
+    """Turn footage with sound into a feature store: Parquet files of features and codec tokens, for training.
+
+    ARCHIVE is only read. STORE gets split=train/part-*.parquet (and val, test), _failures.parquet with what
+    could not be read and why, and _recipe.json. Run the same command again to resume, to take in new files
+    and to try failed ones again. Files without a sound track, or with a silent one, are passed over.
+    """
+
+    archive: Annotated[str, tyro.conf.Positional]
+    """Folder with videos that have sound, or s3://bucket/prefix."""
+    store: Annotated[str, tyro.conf.Positional]
+    """Where the store goes: a folder or s3:// prefix outside the archive."""
+    recipe: str = "mini"
+    """What to extract: mini (bundled weights), base (CLIP, S3D, DAC), vatt (EVA-02 CLIP, DAC), raw (pixels
+    and samples), or the path of a .yaml file of your own."""
+    weights: dict[str, str] = field(default_factory=dict)
+    """Local weights files by role, for instance --weights codec /models/weights_44khz.pth. On a cluster the
+    path must be there on every machine."""
+    labels: str | None = None
+    """Table of labels, texts and splits: .csv or .parquet (VGGSound's own csv, or columns path, label, text,
+    split). By default ARCHIVE/events.parquet if there is one; `none` for none."""
+    splits: tuple[float, float, float] = (80, 10, 10)
+    """Shares of train, val and test among files to which the labels give no split."""
+    overlap_s: float | None = None
+    """Seconds that neighbouring windows share; by default as the recipe says (the bundled ones: none)."""
+    drop_silent: float | None = None
+    """Leave out windows whose loudest sample is below so many dBFS, for instance -50."""
+    drop_static: float | None = None
+    """Leave out windows whose pictures change less than this from one to the next (mean, 0 to 255), such as 0.5."""
+    max_failed: str | None = None
+    """Stop when more windows fail than this share, for instance 5%. What is done stays."""
+    num_workers: int | None = None
+    """Cores to use; all of them by default."""
+    gpu_share: float = 1.0
+    """Part of a GPU that one set of encoders takes: 0.5 puts two on each GPU."""
+    batch_size: int | None = None
+    """Windows encoded at a time: by default one on processor cores, 16 on a GPU. Belongs to the result."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the visual encoders; `auto` takes bfloat16 where the hardware has it."""
+    rows_per_file: int = 128
+    """Windows per Parquet file. A kill costs at most the windows of the file being gathered."""
+    describe: bool = False
+    """Only say what would be done: stages, schema, resources and an estimate. Writes nothing."""
+    address: str | None = None
+    """Ray cluster to run on, for instance auto or ray://head:10001; by default this machine."""
+    tracking_uri: str | None = None
+    """MLflow server or database; by default a file in the store. `off` records nothing."""
+
+
+class Stopped(Exception):
+    """The job cannot go on; the message says why."""
+
+
+def command(config: ExtractConfig) -> str:
+    """The command line that means this configuration: run again, it resumes."""
+    return command_line("extract", config, positional=("archive", "store"))
+
+
+def run(config: ExtractConfig) -> int:
+    """Extract an archive; the exit code: 0 all done, 1 some failed or were put off, 2 wrong usage, 130
+    interrupted."""
+    from rich.console import Console
+
+    from jobs.preflight import WrongUsage
+
+    console = Console(highlight=False, soft_wrap=True)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        return _run(config, console)
+    except WrongUsage as problem:
+        errors.print(f"v2a extract: {problem}", markup=False)
+        return WRONG_USAGE
+    except Stopped as problem:
+        errors.print(f"v2a extract: {problem}\nTo go on where it stopped:\n  {command(config)}", markup=False)
+        return SOME_FAILED
+    except KeyboardInterrupt:
+        errors.print(f"\nInterrupted. To go on where it stopped:\n  {command(config)}", markup=False)
+        return INTERRUPTED
+
+
+def _run(config: ExtractConfig, console: Console) -> int:
+    from jobs import extract_plan, ray_session
+    from jobs.preflight import WrongUsage
+    from pipelines import storage
+
+    started = time.perf_counter()
+    prepared = extract_plan.prepare(config)
+    if config.describe:
+        extract_plan.describe(prepared, config, console)
+        return DONE
+    with contextlib.ExitStack() as stack:
+        session: list[Resources] = []
+
+        def resources() -> Resources:
+            """Ray is started when there is work for it: a finished store is told at once."""
+            if not session:
+                try:
+                    session.append(
+                        stack.enter_context(ray_session.session(config.num_workers, config.address))
+                    )
+                except ConnectionError as error:
+                    raise WrongUsage(str(error)) from error
+            return session[0]
+
+        try:
+            work = extract_plan.find_work(prepared, config, resources, console)
+            if not work.todo:
+                return _nothing_to_do(work, config, console)
+            return _extract(work, config, console, resources(), started)
+        except storage.StorageError as error:
+            raise Stopped(str(error)) from error
+
+
+def _nothing_to_do(work: Work, config: ExtractConfig, console: Console) -> int:
+    work.store.write_failures(work.scan_failures)
+    failed = f", {len(work.scan_failures)} files cannot be read" if work.scan_failures else ""
+    console.print(
+        f"Nothing to do: all {len(work.clips)} windows of {work.n_videos} files are in {config.store}{failed}.",
+        markup=False,
+    )
+    return SOME_FAILED if work.scan_failures else DONE
+
+
+def _extract(
+    work: Work, config: ExtractConfig, console: Console, resources: Resources, started: float
+) -> int:
+    from jobs.extract_plan import make_job
+    from jobs.tracking import Tracker, resolve_uri
+
+    job = make_job(work.prepared, config, resources.gpus)
+    work.store.write_identity(work.prepared.identity_with(job))
+    _say_what(work, console)
+    uri = resolve_uri(config.store, config.tracking_uri)
+    tracker = Tracker(
+        uri, "v2a/extract", out=config.store, say=lambda text: console.print(text, markup=False)
+    )
+    tags = {"v2a.version": version(), "v2a.store": config.store, "v2a.recipe": job.recipe.digest}
+    tracker.start(f"extract {job.recipe.name}", dataclasses.asdict(config), tags)
+    status = "KILLED"
+    try:
+        try:
+            counts, elapsed_s = _watch(work, job, config, console, resources, tracker)
+        except Stopped:
+            status = "FAILED"
+            raise
+        figures = _finish(work, counts, elapsed_s)
+        tracker.metrics(figures)
+        tracker.artifacts([work.store.uri("_recipe.json"), work.store.uri("_failures.parquet")])
+        status = "FINISHED"
+    finally:
+        tracker.finish(status, wait_s=60.0 if status == "FINISHED" else 3.0)
+    return _tell(config, console, figures, counts, time.perf_counter() - started)
+
+
+def _say_what(work: Work, console: Console) -> None:
+    kept = (
+        f", {len(work.clips) - len(work.todo)} windows done already"
+        if len(work.todo) < len(work.clips)
+        else ""
+    )
+    console.print(
+        f"{work.n_videos} files with sound: {len(work.todo)} windows to extract "
+        f"({sum(clip.duration_s for clip in work.todo) / 60:.1f} min){kept}; "
+        f"{work.passed_over} files passed over, {len(work.scan_failures)} cannot be read. "
+        f"Recipe {work.prepared.recipe.name} ({work.prepared.recipe.digest}).",
+        markup=False,
+    )
+
+
+def _watch(
+    work: Work, job: Any, config: ExtractConfig, console: Console, resources: Resources, tracker: Any
+) -> tuple[Counts, float]:
+    """Runs the pipeline in a thread and shows how far it is; what the workers reported, and the seconds."""
+    import threading
+
+    import ray
+
+    from jobs.dub import reason_of
+    from jobs.extract_plan import share
+    from jobs.progress import Progress
+    from pipelines import extract
+    from pipelines.ledger import Ledger
+
+    remote: Any = ray.remote(num_cpus=0)(Ledger)
+    ledger = remote.remote(share(config.max_failed))
+    outcome: list[BaseException] = []
+
+    def work_through() -> None:
+        try:
+            extract.run(
+                work.clips if resources.cpus > 1 else work.todo,
+                job,
+                cpus=resources.cpus,
+                gpus=resources.gpus,
+                memory=resources.memory,
+                gpu_share=config.gpu_share,
+                ledger=ledger,
+            )
+        except BaseException as error:  # handed to the thread that watches
+            outcome.append(error)
+
+    thread = threading.Thread(target=work_through, name="extract", daemon=True)
+    total_s = sum(clip.duration_s for clip in work.todo)
+    tracked = time.perf_counter()
+    with Progress(console, len(work.todo), total_s, doing="extracting", unit="windows") as progress:
+        thread.start()
+        while thread.is_alive():
+            thread.join(1.0)
+            with contextlib.suppress(ray.exceptions.RayError):
+                counts: Counts = ray.get(ledger.read.remote())
+                written, failed = counts.rows.get("write", 0), len(counts.failures)
+                done_s = counts.footage_s.get("encode", 0.0)
+                progress.reach(done_s, written + failed + counts.rows.get("left_out", 0), failed)
+                if time.perf_counter() - tracked > TRACK_EVERY_S:
+                    tracked = time.perf_counter()
+                    tracker.metrics(_throughput(counts, progress.elapsed_s), step=round(progress.elapsed_s))
+        elapsed_s = progress.elapsed_s
+    if outcome:
+        error = outcome[0]
+        if isinstance(error, extract.ExtractionStopped):
+            raise Stopped(str(error))
+        if isinstance(error, ray.exceptions.RayError):
+            raise Stopped(f"a worker was lost: {reason_of(error)}")
+        raise error
+    return ray.get(ledger.read.remote()), elapsed_s
+
+
+def _throughput(counts: Counts, elapsed_s: float) -> dict[str, float]:
+    """Footage seconds per core-second of each stage, and of the whole per second."""
+    figures = {f"x_realtime_per_core.{stage}": value for stage, value in counts.throughput().items()}
+    figures["x_realtime"] = counts.footage_s.get("encode", 0.0) / max(elapsed_s, 1e-9)
+    return figures | {f"rows.{stage}": float(n) for stage, n in counts.rows.items()}
+
+
+def _finish(work: Work, counts: Counts, elapsed_s: float) -> dict[str, float]:
+    """Writes the tables beside the rows; the figures of the run."""
+    work.store.write_failures([*work.scan_failures, *counts.failures.values()])
+    removed = work.store.write_index()
+    done = work.store.done()
+    written = [clip for clip in work.todo if clip.clip_id in done]
+    return _throughput(counts, elapsed_s) | {
+        "rows": float(len(done)),
+        "rows_written": float(len(written)),
+        "rows_removed_twice": float(removed),
+        "hours_written": sum(clip.duration_s for clip in written) / 3600,
+        "windows_failed": float(len(counts.failures)),
+        "windows_put_off": float(
+            len([c for c in work.todo if c.clip_id in counts.put_off and c.clip_id not in done])
+        ),
+        "windows_left_out": float(counts.rows.get("left_out", 0)),
+        "files_failed": float(len(work.scan_failures)),
+        "elapsed_s": elapsed_s,
+    }
+
+
+def _tell(
+    config: ExtractConfig, console: Console, figures: dict[str, float], counts: Counts, wall_s: float
+) -> int:
+    from jobs.progress import clock
+
+    parts = [
+        f"{figures['rows_written']:.0f} rows written ({figures['hours_written'] * 60:.1f} min of footage)"
+    ]
+    for name, words in (
+        ("windows_left_out", "windows left out"),
+        ("windows_failed", "windows failed"),
+        ("files_failed", "files cannot be read"),
+        ("windows_put_off", "windows put off"),
+    ):
+        if figures[name]:
+            parts.append(f"{figures[name]:.0f} {words}")
+    speed = f" at {figures['x_realtime']:.1f}x real time" if figures["x_realtime"] else ""
+    console.print(f"{', '.join(parts)}, in {clock(wall_s)}{speed}.", markup=False)
+    if figures["windows_put_off"]:
+        reason = next(iter(counts.put_off.values()), "")
+        console.print(
+            f"Storage did not answer for some ({reason}); run the same command again.", markup=False
+        )
+    if figures["windows_failed"] or figures["files_failed"]:
+        console.print(
+            f"Failures: {config.store}/_failures.parquet (tried again by the next run)", markup=False
+        )
+    console.print(f"Store: v2a store {config.store}", markup=False)
+    failed = figures["windows_failed"] or figures["files_failed"] or figures["windows_put_off"]
+    return SOME_FAILED if failed else DONE
+
+
+if __name__ == "__main__":
+    from jobs import cli
+
+    sys.exit(cli.main(["extract", *sys.argv[1:]]))

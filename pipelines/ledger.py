@@ -1,0 +1,80 @@
+"""How far a run is: one small actor that workers report to and the driver asks.
+
+It decides nothing about what is done (the store does); it may vanish without harm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+LEAST_ROWS = 20
+"""Before so many rows a share of failures says nothing."""
+
+PUT_OFF_IN_A_ROW = 200
+"""Windows that storage held back, one after the other, before the run is given up."""
+
+
+@dataclass
+class Counts:
+    """What the workers of a run have reported so far."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    """Windows by stage: decode, encode, write, left_out."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Core-seconds by stage."""
+    footage_s: dict[str, float] = field(default_factory=dict)
+    failures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """clip_id -> row of the store's table of failures."""
+    put_off: dict[str, str] = field(default_factory=dict)
+    """clip_id -> what storage said."""
+    stop: str = ""
+    """Why the run is to end before its time, or nothing."""
+
+    def throughput(self) -> dict[str, float]:
+        """Footage seconds per core-second, by stage."""
+        return {
+            stage: self.footage_s.get(stage, 0.0) / spent
+            for stage, spent in self.seconds.items()
+            if spent > 0 and self.footage_s.get(stage)
+        }
+
+
+class Ledger:
+    """Adds up what workers report. `max_failed` is a share of the rows seen, or None."""
+
+    def __init__(self, max_failed: float | None = None) -> None:
+        self.counts, self.max_failed = Counts(), max_failed
+        self._put_off_in_a_row = 0
+
+    def add(self, facts: dict[str, Any]) -> str:
+        """Takes a report; why the run is to end, if it is."""
+        counts = self.counts
+        stage = facts.get("stage")
+        if stage is not None:
+            counts.rows[stage] = counts.rows.get(stage, 0) + facts["rows"]
+            counts.seconds[stage] = counts.seconds.get(stage, 0.0) + facts["seconds"]
+            counts.footage_s[stage] = counts.footage_s.get(stage, 0.0) + facts["footage_s"]
+            self._put_off_in_a_row = 0
+        for clip_id in facts.get("put_off", ()):
+            counts.put_off[clip_id] = facts.get("reason", "")
+            self._put_off_in_a_row += 1
+        for row in facts.get("failures", ()):
+            counts.failures[row["clip_id"]] = row
+        counts.rows["left_out"] = counts.rows.get("left_out", 0) + facts.get("left_out", 0)
+        counts.stop = counts.stop or self._reason_to_stop()
+        return counts.stop
+
+    def read(self) -> Counts:
+        """All so far."""
+        return self.counts
+
+    def _reason_to_stop(self) -> str:
+        counts = self.counts
+        if self._put_off_in_a_row >= PUT_OFF_IN_A_ROW:
+            return f"storage does not answer: {next(reversed(counts.put_off.values()))}"
+        failed = len(counts.failures)
+        seen = failed + counts.rows.get("write", 0) + counts.rows.get("left_out", 0)
+        if self.max_failed is not None and seen >= LEAST_ROWS and failed > self.max_failed * seen:
+            return f"{failed} of {seen} windows failed, more than --max-failed allows ({self.max_failed:.3g})"
+        return ""

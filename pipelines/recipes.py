@@ -1,0 +1,228 @@
+"""Recipes of feature stores: the bundled ones by name, a user's own from a YAML file.
+
+A recipe names encoders; where their weights lie on this machine is settled apart from it, so that two
+machines with the same weights make the same store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from v2a_models import grid
+from v2a_models.recipe import Encoder, Recipe, View
+
+MINI = "mini"
+"""Encoders of this name are those inside the bundled checkpoint."""
+
+TEMPLATES: dict[str, Recipe] = {
+    # What the bundled model sees: everything comes from its own checkpoint.
+    "mini": Recipe(
+        "mini",
+        window_s=4.0,
+        overlap_s=0.0,
+        encoders=(Encoder("codec", MINI, ""), Encoder("semantic", MINI, ""), Encoder("sync", MINI, "")),
+    ),
+    # MaskVAT (2407.10387): CLIP at 8 fps, S3D tuned for audio-visual offset at 25 fps, DAC with 9 codebooks.
+    "base": Recipe(
+        "base",
+        window_s=8.0,
+        overlap_s=0.0,
+        semantic=View(8, 224, 224, "crop"),
+        sync=View(25, 224, 224, "crop"),
+        encoders=(
+            Encoder("codec", "dac-44khz", ""),
+            Encoder("semantic", "ViT-B-32/laion2b_s34b_b79k", ""),
+            Encoder("sync", "s3d-sparsesync", ""),
+        ),
+    ),
+    # VATT (2411.05679): EVA-02 CLIP at 5 fps over 10 s; tokens of DAC where the paper has EnCodec's.
+    "vatt": Recipe(
+        "vatt",
+        window_s=10.0,
+        overlap_s=0.0,
+        semantic=View(5, 336, 336, "crop"),
+        sync=None,
+        encoders=(
+            Encoder("codec", "dac-44khz", ""),
+            Encoder("semantic", "EVA02-L-14-336/merged2b_s6b_b61k", ""),
+        ),
+    ),
+    # The raw-waveform systems (2308.12408, 2404.17608): low-resolution frames and stereo samples, no encoder.
+    "raw": Recipe(
+        "raw",
+        window_s=4.0,
+        overlap_s=0.0,
+        semantic=None,
+        sync=None,
+        frames=View(25, 32, 32),
+        sample_rate=16_000,
+        channels=2,
+        waveform=True,
+    ),
+}
+"""Without overlap: a training window is seen once. `sha256` of encoders is filled in from the files."""
+
+YAML_HELP = """\
+name: mine
+window_s: 8
+overlap_s: 0
+semantic: {encoder: ViT-B-32/laion2b_s34b_b79k, fps: 8, width: 224, height: 224, fit: crop}
+sync: {encoder: s3d-kinetics400, fps: 25, width: 224, height: 224, fit: crop}
+codec: {encoder: dac-44khz, weights: /models/dac.pth, sha256: 0123...}
+frames: {fps: 10, width: 64, height: 64}      # pixels as they are, for models that see the picture
+waveform: {rate: 16000, channels: 2}          # samples as they are; only without a codec"""
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A recipe whose encoders may still lack their sha256, and the weights files named in it."""
+
+    recipe: Recipe
+    weights: Mapping[str, str]
+    """role -> local path, for the roles that name one."""
+
+
+def find(name: str) -> Template:
+    """A bundled recipe by name, or a YAML file by path. Raises RecipeError listing the choices."""
+    if name in TEMPLATES:
+        return Template(TEMPLATES[name], {})
+    if name.endswith((".yaml", ".yml")):
+        return from_yaml(name)
+    raise RecipeError(
+        f"no recipe {name!r}: choose one of {', '.join(TEMPLATES)}, or give a .yaml file such as\n{YAML_HELP}"
+    )
+
+
+def from_yaml(path: str) -> Template:
+    """A user's own recipe. Raises RecipeError naming the line or the field that is wrong."""
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path} holds no recipe; it looks like this:\n{YAML_HELP}")
+    try:
+        return _from_values(values)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise RecipeError(f"{path}: {error}") from error
+
+
+def _from_values(values: dict[str, Any]) -> Template:
+    known = {"name", "window_s", "overlap_s", "semantic", "sync", "codec", "frames", "waveform"}
+    _check_names(values, known, "the recipe")
+    encoders, weights = [], {}
+    views: dict[str, View | None] = {}
+    for role in ("semantic", "sync", "codec"):
+        part = values.get(role)
+        if part is None:
+            views[role] = None
+            continue
+        view_names = set() if role == "codec" else {"fps", "width", "height", "fit"}
+        _check_names(part, {"encoder", "weights", "sha256"} | view_names, role)
+        if "encoder" not in part:
+            raise ValueError(f"{role} needs an `encoder`")
+        encoders.append(Encoder(role, str(part["encoder"]), str(part.get("sha256", ""))))
+        if part.get("weights"):
+            weights[role] = str(part["weights"])
+        if role != "codec":
+            views[role] = _view(part, role)
+    if values.get("frames") is not None:
+        _check_names(values["frames"], {"fps", "width", "height", "fit"}, "frames")
+        views["frames"] = _view(values["frames"], "frames")
+    sound = values.get("waveform")
+    if sound is not None:
+        _check_names(sound, {"rate", "channels"}, "waveform")
+        if values.get("codec") is not None:
+            raise ValueError("a recipe keeps either codec tokens or the waveform, not both")
+    sound = sound or {}
+    recipe = Recipe(
+        name=str(values.get("name", "own")),
+        window_s=_number(values.get("window_s", 8.0), "window_s", 0.1, 60),
+        overlap_s=_number(values.get("overlap_s", 0.0), "overlap_s", 0, 60),
+        semantic=views["semantic"],
+        sync=views["sync"],
+        frames=views.get("frames"),
+        sample_rate=int(_number(sound.get("rate", grid.SAMPLE_RATE), "waveform.rate", 1000, 192_000)),
+        channels=int(_number(sound.get("channels", 1), "waveform.channels", 1, 2)),
+        waveform=bool(sound),
+        encoders=tuple(sorted(encoders, key=lambda encoder: encoder.role)),
+    )
+    if not recipe.views:
+        raise ValueError("a recipe needs pictures: `semantic`, `sync` or `frames`")
+    return Template(recipe, weights)
+
+
+def _view(part: dict[str, Any], what: str) -> View:
+    missing = sorted({"fps", "width", "height"} - set(part))
+    if missing:
+        raise ValueError(f"{what} lacks {', '.join(missing)}")
+    fit = part.get("fit", "squeeze")
+    if fit not in ("squeeze", "crop"):
+        raise ValueError(f"{what}.fit must be squeeze or crop, not {fit!r}")
+    return View(
+        _number(part["fps"], f"{what}.fps", 0.1, 120),
+        int(_number(part["width"], f"{what}.width", 1, 2048)),
+        int(_number(part["height"], f"{what}.height", 1, 2048)),
+        fit,
+    )
+
+
+def _number(value: Any, what: str, least: float, most: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise ValueError(f"{what} must be a number from {least:g} to {most:g}, not {value!r}")
+    return value
+
+
+def _check_names(part: Any, known: set[str], what: str) -> None:
+    if not isinstance(part, dict):
+        raise ValueError(f"{what} must be a table of names and values, not {part!r}")
+    unknown = sorted(str(name) for name in set(part) - known)
+    if unknown:
+        raise ValueError(f"{what} has unknown fields {unknown}; known: {sorted(known)}")
+
+
+def settle(
+    template: Template, given: Mapping[str, str], overlap_s: float | None
+) -> tuple[Recipe, dict[str, str]]:
+    """The recipe with the sha256 of every encoder, and role -> weights file (`mini` for the bundled ones).
+
+    `given` are files by role, which go before those the template names. Raises RecipeError or
+    `published.WeightsError`: a role without an encoder, missing weights, or a sha256 that differs.
+    """
+    from v2a_models import published
+    from v2a_models.checkpoint_files import find_checkpoint
+
+    recipe = template.recipe
+    if overlap_s is not None:
+        try:
+            recipe = replace(recipe, overlap_s=overlap_s)
+        except ValueError as error:
+            raise RecipeError(f"--overlap-s: {error}") from error
+    roles = [encoder.role for encoder in recipe.encoders]
+    strangers = sorted(set(given) - set(roles))
+    if strangers:
+        raise RecipeError(
+            f"--weights: the recipe {recipe.name!r} has no {', '.join(strangers)}; it has {roles}"
+        )
+    files, encoders = {}, []
+    for encoder in recipe.encoders:
+        if encoder.name == MINI:
+            files[encoder.role] = MINI
+            path = find_checkpoint(MINI) / "model.safetensors"
+            expected = encoder.sha256
+        else:
+            wanted = given.get(encoder.role) or template.weights.get(encoder.role)
+            path = published.find_weights(encoder.name, encoder.role, wanted)
+            files[encoder.role] = str(path.resolve())
+            expected = encoder.sha256 or published.get(encoder.name, encoder.role).sha256
+        encoders.append(replace(encoder, sha256=published.check(path, expected)))
+    return replace(recipe, encoders=tuple(encoders)), files

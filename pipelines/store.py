@@ -1,0 +1,331 @@
+"""A feature store: Parquet files that any reader opens, and the little that resuming needs beside them.
+
+    STORE/_recipe.json                          the recipe, and what else decides the rows
+    STORE/split=train/part-<16 hex>.parquet     rows, one per window; recipe in the Parquet metadata
+    STORE/_failures.parquet                     what could not be extracted, and why; tried again by the next run
+    STORE/_v2a/scan.parquet                     what the archive held, so that it is not probed twice
+    STORE/_v2a/left_out/part-*.parquet          windows left out on purpose, with the reason
+    STORE/_v2a/index.parquet                    which file holds which clip: a cache, the files are the truth
+
+A row that can be read is done; nothing else counts as done. Every file is written beside and renamed (on S3:
+one put), and its name is a hash of the clips in it, so that writing it again overwrites it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import storage
+from v2a_models.recipe import Recipe
+
+SCHEMA_VERSION = "store/1"
+SPLITS = ("train", "val", "test")
+
+ROW_GROUP_BYTES = 64 << 20
+"""Uncompressed bytes of a row group at most: what a reader must hold to read one row."""
+
+_READERS = 16
+"""Footers read at once: waiting for storage, not for the processor."""
+
+_TENSORS: dict[str, pa.DataType] = {
+    "mask": pa.uint8(),
+    "semantic": pa.float16(),
+    "sync": pa.float16(),
+    "codes": pa.uint16(),
+    "frames": pa.uint8(),
+    "waveform": pa.int16(),
+}
+
+FAILURES_SCHEMA = pa.schema(
+    [
+        ("clip_id", pa.string()),  # empty where a whole file failed
+        ("video_id", pa.string()),
+        ("path", pa.string()),
+        ("start_s", pa.float64()),
+        ("stage", pa.string()),
+        ("error_class", pa.string()),
+        ("error", pa.string()),
+    ],
+    metadata={"v2a_schema": "failures/1"},
+)
+
+LEFT_OUT_SCHEMA = pa.schema([("clip_id", pa.string()), ("reason", pa.string())])
+
+INDEX_SCHEMA = pa.schema(
+    [("file", pa.string()), ("size", pa.int64()), ("version", pa.string()), ("clip_id", pa.string())]
+)
+
+_PART = re.compile(r"(?:split=(\w+)|_v2a/left_out)/part-[0-9a-f]{16}\.parquet")
+
+
+class StoreError(ValueError):
+    """A store that does not fit what is asked of it; the message says what to do."""
+
+
+def schema(recipe: Recipe, shapes: Mapping[str, tuple[int, ...]]) -> pa.Schema:
+    """Columns of the store, tensors as `arrow.fixed_shape_tensor`. `shapes` as `encoders.feature_shapes` gives.
+
+    `mask` is 1 for every codec frame (for every picture where there are no codes) that holds footage.
+    """
+    fields = [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("start_s", pa.float64(), nullable=False),
+        pa.field("duration_s", pa.float64(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("text", pa.string()),
+    ]
+    for name, shape in {"mask": mask_shape(shapes), **shapes}.items():
+        fields.append(pa.field(name, pa.fixed_shape_tensor(_TENSORS[name], shape), nullable=False))
+    metadata = {"v2a_schema": SCHEMA_VERSION, "v2a_recipe": json.dumps(recipe.to_dict(), sort_keys=True)}
+    return pa.schema(fields, metadata=metadata)
+
+
+def mask_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int]:
+    """Shape of the mask of a window."""
+    if "codes" in shapes:
+        return (shapes["codes"][-1],)
+    return (next(shapes[name][0] for name in ("frames", "sync", "semantic") if name in shapes),)
+
+
+def mask(n: int, duration_s: float, window_s: float) -> np.ndarray:
+    """uint8 [n]: 1 for the cells of a window that begin before its footage ends."""
+    return (np.arange(n) * window_s / n < duration_s - 1e-9).astype(np.uint8)
+
+
+def row_bytes(kind: pa.Schema) -> int:
+    """Bytes of the arrays of one row, uncompressed."""
+    tensors = (field.type for field in kind if isinstance(field.type, pa.FixedShapeTensorType))
+    return sum(int(np.prod(t.shape)) * t.value_type.bit_width // 8 for t in tensors)
+
+
+def table(rows: Sequence[Mapping[str, Any]], kind: pa.Schema) -> pa.Table:
+    """Rows (arrays as numpy) as a table of `schema`, sorted by clip. Raises ValueError for a wrong shape."""
+    rows = sorted(rows, key=lambda row: str(row["clip_id"]))
+    columns = []
+    for field in kind:
+        values = [row[field.name] for row in rows]
+        if isinstance(field.type, pa.FixedShapeTensorType):
+            columns.append(_tensor(values, field.type))
+        else:
+            columns.append(pa.array(values, field.type))
+    return pa.Table.from_arrays(columns, schema=kind)
+
+
+def _tensor(arrays: Sequence[np.ndarray], kind: pa.FixedShapeTensorType) -> pa.ExtensionArray:
+    shape = tuple(kind.shape)
+    wrong = next((array.shape for array in arrays if array.shape != shape), None)
+    if wrong is not None:
+        raise ValueError(f"an array of {wrong} in a column of {shape}")
+    flat = pa.array(np.stack(arrays).reshape(-1), kind.value_type)
+    return pa.ExtensionArray.from_storage(kind, pa.FixedSizeListArray.from_arrays(flat, int(np.prod(shape))))
+
+
+def part_name(clip_ids: Iterable[str]) -> str:
+    """File name for a set of clips, whatever their order."""
+    text = "\n".join(sorted(clip_ids))
+    return f"part-{hashlib.sha256(text.encode()).hexdigest()[:16]}.parquet"
+
+
+class Store:
+    """The store at one address. Small and picklable: it holds only the address."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def uri(self, *parts: str) -> str:
+        """Address of something in the store."""
+        return storage.join(self.root, *parts)
+
+    # what it is
+
+    def read_identity(self) -> dict[str, Any] | None:
+        """What decides the rows (recipe and settings), or None if this is no store yet."""
+        try:
+            found = json.loads(storage.read_bytes(self.uri("_recipe.json")))
+        except storage.StorageNotFound:
+            return None
+        except ValueError as error:
+            raise StoreError(
+                f"{self.uri('_recipe.json')} is damaged ({error}); choose another STORE"
+            ) from error
+        return found if isinstance(found, dict) else None
+
+    def write_identity(self, identity: Mapping[str, Any]) -> None:
+        """Written once, before the first row."""
+        storage.write_atomic(
+            self.uri("_recipe.json"), json.dumps(identity, indent=2, sort_keys=True).encode()
+        )
+
+    def recipe(self) -> Recipe:
+        """Raises StoreError if there is no store here."""
+        identity = self.read_identity()
+        if identity is None:
+            raise StoreError(
+                f"{self.root} holds no feature store (it has no _recipe.json); make one: v2a extract"
+            )
+        return Recipe.from_dict(identity["recipe"])
+
+    # rows
+
+    def write_rows(self, rows: pa.Table, split: str) -> str:
+        """Adds rows as one file; its path in the store. Safe to do twice."""
+        path = f"split={split}/{part_name(rows['clip_id'].to_pylist())}"
+        group = max(1, ROW_GROUP_BYTES // max(1, row_bytes(rows.schema)))
+        self._write_table(
+            path, rows, row_group_size=group, use_dictionary=["label", "text", "path", "video_id"]
+        )
+        return path
+
+    def write_left_out(self, reasons: Mapping[str, str]) -> None:
+        """Remembers windows left out on purpose: clip_id -> reason."""
+        rows = {"clip_id": sorted(reasons), "reason": [reasons[clip_id] for clip_id in sorted(reasons)]}
+        path = f"_v2a/left_out/{part_name(reasons)}"
+        self._write_table(path, pa.table(rows, schema=LEFT_OUT_SCHEMA))
+
+    def left_out(self) -> dict[str, int]:
+        """How many windows were left out, by reason."""
+        counts: dict[str, int] = {}
+        for reason in self._column("_v2a/left_out/", "reason"):
+            counts[reason] = counts.get(reason, 0) + 1
+        return counts
+
+    def files(self) -> list[storage.FileInfo]:
+        """The Parquet files with rows, by name."""
+        return [info for info in self._parts() if info.path.startswith("split=")]
+
+    def done(self) -> set[str]:
+        """Every clip that needs no more work: those in the store and those left out on purpose.
+
+        Files that are listed in the index with the same size and version are not opened.
+        """
+        parts = self._parts()
+        known = self._read_index()
+        fresh = [info for info in parts if known.get(info.path, (None,))[0] != (info.size, info.version)]
+        with ThreadPoolExecutor(_READERS) as pool:
+            read = dict(zip((info.path for info in fresh), pool.map(self._clip_ids, fresh), strict=True))
+        clips: set[str] = set()
+        for info in parts:
+            clips.update(read[info.path] if info.path in read else known[info.path][1])
+        return clips
+
+    def write_index(self) -> int:
+        """Makes `done` quick for the next time, and removes rows that two runs at once wrote twice; how many.
+
+        Only for the one process that finishes a run.
+        """
+        rows: list[tuple[str, int, str, str]] = []
+        seen: set[str] = set()
+        removed = 0
+        known = self._read_index()
+        for info in self._parts():
+            facts, clips = known.get(info.path, ((), []))
+            if facts != (info.size, info.version):
+                clips = self._clip_ids(info)
+            twice = seen.intersection(clips)
+            if twice:
+                removed += len(twice)
+                info, clips = self._without(info, twice)
+            seen.update(clips)
+            rows += [(info.path, info.size, info.version, clip_id) for clip_id in clips]
+        columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
+        index = pa.table(
+            [pa.array(c, f.type) for c, f in zip(columns, INDEX_SCHEMA, strict=True)], INDEX_SCHEMA
+        )
+        self._write_table("_v2a/index.parquet", index)
+        return removed
+
+    def _without(self, info: storage.FileInfo, twice: set[str]) -> tuple[storage.FileInfo, list[str]]:
+        held = self._read_table(info.uri)
+        keep = held.filter(pa.array([clip_id not in twice for clip_id in held["clip_id"].to_pylist()]))
+        folder = info.path.rsplit("/", 1)[0]
+        clips = keep["clip_id"].to_pylist()
+        path = f"{folder}/{part_name(clips)}"
+        if clips:
+            self._write_table(path, keep)
+        storage.delete(info.uri)
+        return (storage.stat_file(self.uri(path), path) if clips else info), clips
+
+    def _parts(self) -> list[storage.FileInfo]:
+        parts: list[storage.FileInfo] = []
+        for folder in (*(f"split={split}" for split in SPLITS), "_v2a/left_out"):
+            place = self.uri(*folder.split("/"))
+            if storage.is_dir(place):
+                for info in storage.list_tree(place):
+                    path = f"{folder}/{info.path}"
+                    if _PART.fullmatch(path):
+                        parts.append(storage.FileInfo(path, info.uri, info.size, info.version))
+        return parts
+
+    def _clip_ids(self, info: storage.FileInfo) -> list[str]:
+        try:
+            with storage.reading(info.uri) as file:
+                return list(
+                    pq.read_table(file, columns=["clip_id"], use_threads=False)["clip_id"].to_pylist()
+                )
+        except pa.ArrowInvalid:
+            # Damaged since it was written: its rows are made again, and it must not be read as rows.
+            storage.delete(info.uri)
+            return []
+
+    def _column(self, prefix: str, name: str) -> list[Any]:
+        values: list[Any] = []
+        for info in self._parts():
+            if info.path.startswith(prefix):
+                values += self._read_table(info.uri, [name])[name].to_pylist()
+        return values
+
+    def _read_index(self) -> dict[str, tuple[tuple[int, str], list[str]]]:
+        index = self.read_table("_v2a/index.parquet")
+        known: dict[str, tuple[tuple[int, str], list[str]]] = {}
+        if index is not None and index.schema.names == INDEX_SCHEMA.names:
+            for row in zip(*(index[name].to_pylist() for name in INDEX_SCHEMA.names), strict=True):
+                known.setdefault(row[0], ((row[1], row[2]), []))[1].append(row[3])
+        return known
+
+    # other tables
+
+    def write_failures(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replaces the table of what failed."""
+        ordered = sorted(rows, key=lambda row: (str(row["path"]), str(row["clip_id"])))
+        self._write_table("_failures.parquet", pa.Table.from_pylist(ordered, schema=FAILURES_SCHEMA))
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Rows of the table of what failed in the latest run."""
+        found = self.read_table("_failures.parquet")
+        return [] if found is None else found.to_pylist()
+
+    def write_scan(self, scanned: pa.Table) -> None:
+        self._write_table("_v2a/scan.parquet", scanned)
+
+    def scan(self) -> list[dict[str, Any]]:
+        """Rows of the archive as the latest run saw it."""
+        found = self.read_table("_v2a/scan.parquet")
+        return [] if found is None else found.to_pylist()
+
+    def read_table(self, path: str) -> pa.Table | None:
+        """A table beside the rows; None if it is missing or damaged (all of them can be made again)."""
+        try:
+            return self._read_table(self.uri(*path.split("/")))
+        except (storage.StorageNotFound, pa.ArrowInvalid):
+            return None
+
+    def _read_table(self, uri: str, columns: list[str] | None = None) -> pa.Table:
+        return pq.read_table(io.BytesIO(storage.read_bytes(uri)), columns=columns)
+
+    def _write_table(self, path: str, rows: pa.Table, **options: Any) -> None:
+        options = {"use_dictionary": True, **options}
+        sink = io.BytesIO()
+        pq.write_table(rows, sink, compression="zstd", **options)
+        storage.write_atomic(self.uri(*path.split("/")), sink.getvalue())

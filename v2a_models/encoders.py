@@ -1,0 +1,127 @@
+"""All encoders of a recipe behind one call: frames and sound of windows in, columns of a feature store out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from v2a_models import grid
+from v2a_models.recipe import Recipe
+
+
+def feature_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
+    """Shape of every array column of one window, without loading anything.
+
+    semantic [T1, D1], sync [T2, D2], codes [K, L], frames [T, H, W, 3], waveform [channels, samples]; only those
+    the recipe makes.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for role in ("semantic", "sync"):
+        encoder, view = recipe.encoder(role), getattr(recipe, role)
+        if encoder is not None and view is not None:
+            n_frames = grid.frame_count(recipe.window_s, view.fps)
+            shapes[role] = _steps_and_dim(encoder.name, role, n_frames)
+    codec = recipe.encoder("codec")
+    if codec is not None:
+        shapes["codes"] = (_codebooks(codec.name), recipe.codec_frames)
+    if recipe.frames is not None:
+        n_frames = grid.frame_count(recipe.window_s, recipe.frames.fps)
+        shapes["frames"] = (n_frames, recipe.frames.height, recipe.frames.width, 3)
+    if recipe.waveform:
+        shapes["waveform"] = (recipe.channels, recipe.window)
+    return shapes
+
+
+def _steps_and_dim(name: str, role: str, n_frames: int) -> tuple[int, int]:
+    if name == "mini":
+        from v2a_models.visual import CLIP_MINI, S3D_MINI
+
+        return n_frames, (CLIP_MINI["embed_dim"] if role == "semantic" else S3D_MINI["dim"])
+    if role == "sync":
+        from v2a_models.s3d import PublishedSyncEncoder
+
+        return PublishedSyncEncoder.steps(n_frames), PublishedSyncEncoder.dim
+    import open_clip
+
+    config = open_clip.get_model_config(name.split("/")[0])
+    if config is None:
+        raise ValueError(f"open_clip knows no model {name.split('/')[0]!r}")
+    return n_frames, int(config["embed_dim"])
+
+
+def _codebooks(name: str) -> int:
+    from v2a_models.codec import FULL, MINI
+
+    return int((MINI if name == "mini" else FULL)["n_codebooks"])
+
+
+class Encoders(nn.Module):
+    """The encoders that a recipe names. Weights are float32; `precision` is the arithmetic of the visual ones."""
+
+    def __init__(self, recipe: Recipe, modules: Mapping[str, nn.Module], precision: str = "float32") -> None:
+        super().__init__()
+        self.recipe, self.precision = recipe, precision
+        self.shapes = feature_shapes(recipe)
+        self.by_role = nn.ModuleDict(dict(modules))
+
+    @torch.inference_mode()
+    def forward(self, frames: Mapping[str, Tensor], sound: Tensor | None) -> dict[str, np.ndarray]:
+        """Columns of B windows.
+
+        frames: by view, uint8 (B, T, H, W, 3). sound: int16 (B, channels, samples), what the codec encodes and
+        `waveform` keeps. Gives float16 semantic and sync, uint16 codes, uint8 frames, int16 waveform, each
+        [B, ...] of `feature_shapes`. Row i depends on row i only. Raises ValueError if an encoder gives another
+        shape than the recipe says.
+        """
+        columns: dict[str, np.ndarray] = {}
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            for role in ("semantic", "sync"):
+                if role in self.shapes:
+                    features = self.by_role[role](frames[role].to(device))
+                    columns[role] = features.float().cpu().numpy().astype(np.float16)
+        if "codes" in self.shapes:
+            assert sound is not None
+            codec: Any = self.by_role["codec"]
+            codes = codec.encode(sound.to(device).float() / 32768)  # always in float32: tokens must not flip
+            columns["codes"] = codes.cpu().numpy().astype(np.uint16)
+        if "frames" in self.shapes:
+            columns["frames"] = frames["frames"].numpy()
+        if "waveform" in self.shapes:
+            assert sound is not None
+            columns["waveform"] = sound.numpy()
+        for name, column in columns.items():
+            if column.shape[1:] != self.shapes[name]:
+                raise ValueError(
+                    f"{name} came out as {column.shape[1:]}, the recipe says {self.shapes[name]}"
+                )
+        return columns
+
+
+def load_encoders(
+    recipe: Recipe, files: Mapping[str, str], device: torch.device | str = "cpu", precision: str = "float32"
+) -> Encoders:
+    """The encoders of a recipe from their weights (`files`: role -> path, or `mini`), in evaluation mode.
+
+    Raises CheckpointError or published.WeightsError for weights that cannot be used.
+    """
+    modules: dict[str, nn.Module] = {}
+    mini: Any = None
+    for encoder in recipe.encoders:
+        source = files[encoder.role]
+        if source == "mini":
+            if mini is None:
+                from v2a_models.checkpoint import load_generator
+
+                mini = load_generator("mini")
+            modules[encoder.role] = getattr(mini, encoder.role)
+        else:
+            from v2a_models import published
+
+            load: Any = getattr(published, f"load_{encoder.role}")
+            modules[encoder.role] = load(encoder.name, source)
+    return Encoders(recipe, modules, precision).to(device).eval()
