@@ -30,7 +30,7 @@ from typing import Any
 import av
 import numpy as np
 
-from pipelines import decode, media
+from pipelines import decode, media, painting
 from pipelines.sandbox import Sandbox, View
 
 VIEWS = (View(25, 224, 224), View(8, 224, 224))
@@ -142,8 +142,8 @@ def profile(film: str, duration_s: float, threads: int, ours: Callable[[], None]
     the parts take that overlap with it or are left out. `sandbox_s` is the time through the sandbox."""
     with (
         clocked_pictures() as waits,
-        clocked(decode._Scaler, "picture") as scalings,
-        clocked(decode._Painter, "_paint") as paintings,
+        clocked(painting.Scaler, "picture") as scalings,
+        clocked(painting.Painter, "_paint") as paintings,
         clocked(av, "open") as openings,
     ):
         whole_s, _ = timed(ours, resource.RUSAGE_SELF)
@@ -189,7 +189,7 @@ def main() -> int:
         threads = str(options.threads)
         command = ["ffmpeg", "-v", "error", "-nostdin", "-threads", threads, "-filter_threads", threads]
         command += ["-i", film, "-an", "-vf", "fps=25,scale=224:224", "-f", "null", "-"]
-        ends_s, pool = ends_of_stretches(facts.duration_s), decode.Pool()
+        ends_s, pool = ends_of_stretches(facts.duration_s), painting.Pool()
 
         def theirs() -> None:
             subprocess.run(command, check=True)

@@ -287,7 +287,7 @@ def describe(prepared: Prepared, config: ExtractConfig, console: Console) -> Non
 
     from pipelines import store as storing
     from pipelines.extract import encoders_for, rows_per_call
-    from v2a_models.encoders import feature_shapes
+    from v2a_models.shapes import feature_shapes
 
     recipe = prepared.recipe
     cpus = config.num_workers or os.cpu_count() or 1

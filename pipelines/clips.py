@@ -20,6 +20,9 @@ from v2a_models.recipe import Recipe
 SEGMENT_S = 60.0
 """Footage that is decoded in one pass."""
 
+LEAST_SHARE = 0.25
+"""Of a window that must be footage, unless the whole file is shorter: a crumb teaches nothing."""
+
 PLAN_SCHEMA = pa.schema(
     [
         ("clip_id", pa.string()),
@@ -68,11 +71,13 @@ def windows_per_segment(recipe: Recipe) -> int:
 
 
 def clips_of(video: dict[str, Any], recipe: Recipe, label: labelling.Label) -> Iterator[Clip]:
-    """The windows of a scanned file, in order. The last may hold less footage than a window."""
+    """The windows of a scanned file, in order. The last may hold less footage than a window (`LEAST_SHARE`)."""
     film_s = float(video["duration_s"])
     n_samples = grid.samples(film_s, recipe.sample_rate)
     for window in grid.windows(n_samples, recipe.window, recipe.overlap):
         start_s = grid.seconds(window.start, recipe.sample_rate)
+        if window.index and film_s - start_s < LEAST_SHARE * recipe.window_s:
+            return
         yield Clip(
             clip_id=f"{video['video_id']}-{window.index:06d}",
             video_id=video["video_id"],

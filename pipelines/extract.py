@@ -38,6 +38,7 @@ from pipelines.extract_stages import (
     failure_row,
 )
 from pipelines.store import Store, mask, mask_shape, schema, table
+from v2a_models.shapes import feature_shapes
 
 MOST_BLOCKS = 2000
 """More of them burden the scheduler."""
@@ -137,8 +138,6 @@ class StoreSink(Datasink[int]):
 
 def write_windows(job: Job, windows: Sequence[Window], left_out: dict[str, str]) -> None:
     """Files for these windows, one per split; and the record of what was left out. Safe to do twice."""
-    from v2a_models.encoders import feature_shapes
-
     store = Store(job.store)
     if left_out:
         store.write_left_out(left_out)
@@ -210,7 +209,9 @@ def run(
     """
     per_segment = planning.windows_per_segment(job.recipe)
     with _settings(Store(job.store)):
-        planned = ray.data.read_datasource(ClipSource(clips, per_segment), num_cpus=CPUS_PER_TASK)
+        planned = ray.data.read_datasource(
+            ClipSource(clips, per_segment), num_cpus=CPUS_PER_TASK, concurrency=1
+        )
         decoder: Any = decode  # Ray's stubs know no Arrow batches
         decoded = planned.map_batches(
             decoder,

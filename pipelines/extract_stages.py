@@ -251,14 +251,16 @@ class Encoder:
     """Holds all encoders of the recipe; turns pictures and sound into the columns of the store."""
 
     def __init__(self, job: Job, ledger: Any = None) -> None:
-        import torch
-
-        from v2a_models.encoders import load_encoders
-
-        if job.device == "cpu":
-            torch.set_num_threads(1)  # one core each: as fast, and sums do not depend on the machine
         self.job, self.ledger = job, ledger
-        self.encoders = load_encoders(job.recipe, job.files, job.device, job.precision)
+        self.encoders: Any = None
+        if job.recipe.encoders:
+            import torch  # a recipe of pixels and samples only does without
+
+            from v2a_models.encoders import load_encoders
+
+            if job.device == "cpu":
+                torch.set_num_threads(1)  # one core each: as fast, and sums do not depend on the machine
+            self.encoders = load_encoders(job.recipe, job.files, job.device, job.precision)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         windows = Window.from_table(batch, FRAMES)
@@ -281,6 +283,13 @@ class Encoder:
             yield window.to_table(FEATURES)
 
     def _encode(self, chunk: list[Window]) -> dict[str, np.ndarray]:
+        if self.encoders is None:
+            kept = {"frames": "frames", "waveform": "sound"}
+            return {
+                column: np.stack([window.arrays[name] for window in chunk])
+                for column, name in kept.items()
+                if name in chunk[0].arrays
+            }
         import torch
 
         filled = chunk + [chunk[-1]] * (self.job.batch_size - len(chunk))

@@ -1,15 +1,13 @@
 """Labels, texts and splits of the files of an archive, from a table beside it.
 
-Three forms are understood: VGGSound's own csv (no header: YouTube id, start second, label, split), any
-table with a header that names files, and SynthFoley's events.parquet, which is such a table with several
-rows per file. A table may name files that the archive lacks, and the other way round.
+`pipelines.labels_read` reads the table: VGGSound's own csv, any table with a header that names files, or
+SynthFoley's events.parquet, which is such a table with several rows per file. Here its rows become entries
+that are found by path. A table may name files that the archive lacks, and the other way round.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import math
 import unicodedata
 from collections import Counter
@@ -17,20 +15,12 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from pipelines import archive, labels_read
+from pipelines.labels_read import COLUMNS, LabelsError, VggsoundRow
 
-from pipelines import archive, storage
+__all__ = ["COLUMNS", "SPLITS", "Label", "Labels", "LabelsError", "read", "split_of"]
 
 SPLITS = ("train", "val", "test")
-
-COLUMNS = {
-    "path": ("path", "clip", "file", "filename", "video"),
-    "label": ("label", "class", "category"),
-    "text": ("text", "caption", "description"),
-    "split": ("split", "subset", "set"),
-}
-"""What each column may be called, in any case; where a table has several of them, the first counts."""
 
 _SPLIT_NAMES = {
     "": "",
@@ -38,17 +28,12 @@ _SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "eval"), "test"),
 }
-_SEPARATORS = ",\t;|"
 _MEDIA_SUFFIXES = archive.VIDEO_SUFFIXES | archive.AUDIO_SUFFIXES
 _CLIP_MS = 10_000
 _AMBIGUOUS = -1
 _NAMES_SHOWN = 10
 
 Key = TypeVar("Key", bound=Hashable)
-
-
-class LabelsError(ValueError):
-    """The table cannot be used. The message says what was found and how to put it right."""
 
 
 @dataclass(frozen=True)
@@ -115,21 +100,8 @@ def read(uri: str) -> Labels:
 
     Raises LabelsError if the content is not understood, StorageError if it cannot be read.
     """
-    suffix = archive.suffix(uri)
-    if suffix not in (".csv", ".tsv", ".parquet"):
-        raise LabelsError(f"{uri}: labels are read from a .csv, .tsv or .parquet file, not {suffix!r}")
-    data = storage.read_bytes(uri)
-    if suffix == ".parquet":
-        return _with_header(uri, _parquet_columns(uri, data))
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise LabelsError(f"{uri}: not UTF-8 at byte {error.start} (save the table as UTF-8)") from error
-    rows = _csv_rows(uri, text, _separator(uri, text))
-    line, first = next(rows)
-    if _is_vggsound(first):
-        return _vggsound(uri, [(line, first), *rows])
-    return _with_header(uri, _csv_columns(uri, first, rows))
+    table = labels_read.read_table(uri)
+    return _vggsound(uri, table) if isinstance(table, list) else _with_header(uri, table)
 
 
 def split_of(path: str, shares: tuple[float, float, float], seed: int = 0) -> str:
@@ -213,14 +185,9 @@ def _with_header(uri: str, columns: dict[str, list[str]]) -> Labels:
     return Labels(uri, tuple(settled.values()), conflicts, indexes)
 
 
-def _vggsound(uri: str, rows: Iterable[tuple[int, list[str]]]) -> Labels:
-    """Labels from rows (line, cells) of YouTube id, start second, label and split."""
-    found = []
-    for line, row in rows:
-        if not _is_vggsound(row):
-            problem = f"line {line} is not YouTube id, start second, label and split: {row!r}"
-            raise LabelsError(f"{uri}: {problem} (labels with a comma need quotes)")
-        found.append(((row[0].strip(), _milliseconds(row[1])), Label(label=row[2].strip(), split=row[3])))
+def _vggsound(uri: str, rows: Sequence[VggsoundRow]) -> Labels:
+    """Labels from the rows of VGGSound's own csv."""
+    found = [((row.video, row.start_ms), Label(label=row.label, split=row.split)) for row in rows]
     settled, conflicts = _settle(uri, found)
     timed = _index((stem, number) for number, key in enumerate(settled) for stem in _vggsound_stems(*key))
     bare = _index((video, number) for number, (video, _) in enumerate(settled))
@@ -234,96 +201,3 @@ def _vggsound_stems(video: str, start_ms: int) -> Iterator[str]:
         yield f"{video}_{start_ms / 1000}"
     else:
         yield from (f"{video}_{start_ms // 1000:06d}", f"{video}_{start_ms // 1000}")
-
-
-def _is_vggsound(row: list[str]) -> bool:
-    return len(row) == 4 and bool(row[0].strip()) and _milliseconds(row[1]) >= 0
-
-
-def _milliseconds(seconds: str) -> int:
-    """A time in a table, in ms; -1 if it is none."""
-    try:
-        value = float(seconds)
-    except ValueError:
-        return -1
-    return round(value * 1000) if 0 <= value < 1e9 else -1
-
-
-def _csv_rows(uri: str, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """(line, cells) of every row that is not empty."""
-    # Strict: a quote that is never closed must not swallow the rest of the table.
-    lines = io.StringIO(text, newline="")
-    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
-    try:
-        yield from ((reader.line_num, row) for row in reader if any(cell.strip() for cell in row))
-    except csv.Error as error:
-        fix = "a quoted value must be closed, with quotes inside it doubled"
-        raise LabelsError(f"{uri}: line {reader.line_num}: {error} ({fix})") from error
-
-
-def _separator(uri: str, text: str) -> str:
-    """The separator by which the first row makes sense; else the one that gives most columns.
-
-    Raises LabelsError for a table without rows.
-    """
-    widths = {",": 0}
-    for separator in _SEPARATORS:
-        try:
-            _, first = next(_csv_rows(uri, text, separator))
-        except StopIteration:
-            raise LabelsError(f"{uri}: the table is empty (it needs one row per file)") from None
-        except LabelsError:  # quotes that do not fit this separator
-            continue
-        if _is_vggsound(first) or "path" in _understood(first):
-            return separator
-        widths[separator] = len(first)
-    return max(widths, key=lambda separator: widths[separator])
-
-
-def _understood(header: Iterable[str]) -> dict[str, str]:
-    """Of the columns in `header`, those that have a meaning: meaning -> name in the table."""
-    # Backwards, so that the first of two columns of one name counts.
-    spelled = {name.strip().lower(): name for name in reversed(list(header))}
-    found = {
-        meaning: [spelled[name] for name in names if name in spelled] for meaning, names in COLUMNS.items()
-    }
-    return {meaning: names[0] for meaning, names in found.items() if names}
-
-
-def _pick(uri: str, header: Sequence[str]) -> dict[str, str]:
-    """`_understood`, or LabelsError if there is no path or nothing about it."""
-    picked = _understood(header)
-    if "path" in picked and len(picked) > 1:
-        return picked
-    missing = "label, text or split" if "path" in picked else "path"
-    known = "; ".join(f"{meaning}: {', '.join(names)}" for meaning, names in COLUMNS.items())
-    raise LabelsError(
-        f"{uri}: no column for the {missing} among {list(header)} (rename the columns; understood are {known}; "
-        "without a header only VGGSound's four: YouTube id, start second, label, split)"
-    )
-
-
-def _csv_columns(uri: str, header: list[str], rows: Iterable[tuple[int, list[str]]]) -> dict[str, list[str]]:
-    """meaning -> values, from rows (line, cells)."""
-    places = {meaning: header.index(name) for meaning, name in _pick(uri, header).items()}
-    columns: dict[str, list[str]] = {meaning: [] for meaning in places}
-    for line, row in rows:
-        if len(row) < len(header) or any(row[len(header) :]):
-            problem = f"line {line} has {len(row)} columns and the header has {len(header)}"
-            raise LabelsError(f"{uri}: {problem} (values that contain the separator need quotes)")
-        for meaning, place in places.items():
-            columns[meaning].append(row[place].strip())
-    return columns
-
-
-def _parquet_columns(uri: str, data: bytes) -> dict[str, list[str]]:
-    """meaning -> values as text; null becomes empty."""
-    try:
-        file = pq.ParquetFile(io.BytesIO(data))
-        picked = _pick(uri, file.schema_arrow.names)
-        table = file.read(columns=list(picked.values()))
-        texts = {meaning: table.column(name).cast(pa.string()) for meaning, name in picked.items()}
-    except (pa.ArrowException, OSError, KeyError) as error:
-        fix = "write it again with text columns, or give a .csv"
-        raise LabelsError(f"{uri}: not a parquet table of texts: {error} ({fix})") from error
-    return {name: [(text or "").strip() for text in column.to_pylist()] for name, column in texts.items()}

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import av
 import numpy as np
+from av.audio.frame import format_dtypes
 from av.audio.resampler import AudioResampler
 from av.container import InputContainer
 
@@ -22,9 +23,11 @@ SILENCE_DBFS = -60.0
 FLOOR_DBFS = -120.0
 """Level reported for digital silence (a peak of exactly zero has no logarithm)."""
 
+CHANNELS = (1, 2)
+"""Numbers of channels that sound can be mixed to."""
 
-LAYOUTS = {1: "mono", 2: "stereo"}
-"""FFmpeg's names of the layouts that sound can be mixed to, by number of channels."""
+_SURROUND_SUM = 1 + 2 * math.sqrt(1 / 2)
+"""What FFmpeg's weights for one side of 5.1 add up to: front, centre and surround."""
 
 
 class Level:
@@ -53,11 +56,22 @@ class Level:
     def _measure(self, frames: Iterable[Any]) -> None:
         for frame in frames:
             self.n_samples += frame.samples
-            self.peak = max(self.peak, _peak(frame.to_ndarray()))
+            self.peak = max(self.peak, _peak(_samples(frame)))
 
     @property
     def unreadable(self) -> bool:
         return self.n_samples == 0 and self.n_bad > 0
+
+
+def _samples(frame: Any) -> np.ndarray:
+    """Samples of a frame in its own format: [channels, n] if it is planar, else [1, channels * n]."""
+    n_channels = frame.layout.nb_channels
+    if not frame.format.is_planar or n_channels < 8:
+        return frame.to_ndarray()
+    # PyAV 18.1 counts planes until a null pointer, which from 8 channels on nothing guarantees: to_ndarray
+    # then reads memory that is not the frame's, and may crash.
+    dtype = np.dtype(format_dtypes[frame.format.name])
+    return np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in frame.planes[:n_channels]])
 
 
 def _peak(samples: np.ndarray) -> float:
@@ -83,19 +97,47 @@ def audio_state(levels: Sequence[Level]) -> tuple[str, float | None]:
     return ("audible" if audible else "silent"), peak_dbfs
 
 
+def mixing(layout: Any, channels: int | None) -> np.ndarray | None:
+    """Weights [channels, those of `layout`] that mix sound of an `av.AudioLayout`; None to leave it as it is.
+
+    The magnitudes of each row add up to 1 at most, so that the sum of loud channels cannot clip. Mono is the
+    mean. Stereo from one channel is that channel twice; from more than two it has FFmpeg's proportions (front
+    1, centre and surround sqrt(1/2), no low frequency effects) over 1 + 2 sqrt(1/2), which 5.1 adds up to, or
+    over their own sum where that is more (6.1, 7.1).
+    """
+    n = layout.nb_channels
+    if channels is None or channels == n:
+        return None
+    mean = np.full((channels, n), 1 / n, np.float32)
+    if channels == 1 or n == 1:
+        return mean
+    try:
+        # One sample of each channel alone: what comes out are the weights.
+        frame = av.AudioFrame.from_ndarray(np.eye(n, dtype=np.float32).reshape(1, -1), "flt", layout)
+        frame.sample_rate = grid.SAMPLE_RATE
+        parts = AudioResampler(format="fltp", layout="stereo", rate=grid.SAMPLE_RATE).resample(frame)
+    except av.FFmpegError:  # channels without a place in the room
+        return mean
+    weights = np.concatenate([part.to_ndarray() for part in parts], axis=1)
+    return weights / max(_SURROUND_SUM, float(np.abs(weights).sum(axis=1).max()))
+
+
 def resampled(
-    container: InputContainer, audio: Any, sample_rate: int, tick: Tick | None, layout: Any = None
+    container: InputContainer, audio: Any, sample_rate: int, tick: Tick | None, channels: int | None = None
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """(container time in seconds, float32 [channels, n]) at `sample_rate`, in the layout of the first frame
-    unless `layout` names one."""
+    """(container time in seconds, float32 [channels, n]) at `sample_rate`, mixed to `channels` by `mixing`;
+    with None in the layout of the first frame."""
     resampler: AudioResampler | None = None
     shape: tuple[Any, ...] | None = None
+    layout: Any = None
+    weights: np.ndarray | None = None
 
     def converted(frame: Any) -> Iterator[tuple[float, np.ndarray]]:
         assert resampler is not None
         for part in resampler.resample(frame):
             if part.pts is not None and part.time_base is not None:
-                yield float(part.pts * part.time_base), part.to_ndarray()
+                sound = _samples(part)
+                yield float(part.pts * part.time_base), sound if weights is None else weights @ sound
 
     for number, packet in enumerate(packets(container, [audio])):
         if tick is not None and number % 256 == 0:
@@ -109,7 +151,8 @@ def resampled(
             if facts != shape:
                 if resampler is not None:
                     yield from converted(None)
-                layout = layout or frame.layout
+                if layout is None or channels is not None:
+                    layout, weights = frame.layout, mixing(frame.layout, channels)
                 resampler, shape = AudioResampler(format="fltp", layout=layout, rate=sample_rate), facts
             yield from converted(frame)
     if resampler is not None:
@@ -129,14 +172,13 @@ def decode_sound(
     n = round((end_s - start_s) * sample_rate), zeros where the track has nothing.
 
     `origin_s` is the container time of the first picture (`Probe.video_start_s`); without it that picture
-    is decoded to find it. `channels` 1 or 2 mixes the track to mono or stereo; None keeps its layout. The
-    weights are FFmpeg's for float samples: two channels make (L + R) / sqrt(2), which may go beyond 1.
+    is decoded to find it. `channels` 1 or 2 mixes the track to mono (the mean of its channels) or
+    stereo, with weights (`mixing`) that cannot make it louder than full scale; None keeps its layout.
     Raises DecodeFailed (`NoAudioStream` if there is no track), ValueError for senseless arguments.
     """
     if not 0 <= start_s < end_s:
         raise ValueError(f"not a stretch of time: {start_s} to {end_s}")
-    layout = None if channels is None else LAYOUTS.get(channels)
-    if channels is not None and layout is None:
+    if channels is not None and channels not in CHANNELS:
         raise ValueError(f"sound has 1 or 2 channels, or those of the file, not {channels}")
     if origin_s is None:
         origin_s = media.picture_start(file)
@@ -151,7 +193,7 @@ def decode_sound(
         n_samples = grid.samples(end_s - start_s, sample_rate)
         sound: np.ndarray | None = None
         expected: int | None = None
-        for time_s, chunk in resampled(container, audio, sample_rate, tick, layout):
+        for time_s, chunk in resampled(container, audio, sample_rate, tick, channels):
             if sound is None:
                 sound = np.zeros((chunk.shape[0], n_samples), np.float32)
             at = round((time_s - origin_s - start_s) * sample_rate)

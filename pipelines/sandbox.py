@@ -16,42 +16,33 @@ uses the first, then waits until the parent says NEXT: the caller has asked for 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
-import select
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
 
-from pipelines import decode, storage
+from pipelines import decode, painting, storage
 from pipelines.decode import DecodeFailed, Probe, View
-from pipelines.loudness import LAYOUTS
+from pipelines.loudness import CHANNELS
 from pipelines.sandbox_child import NEXT, SharedMemory, halves, start
+from pipelines.sandbox_pipe import Reader, Shapes, agree, say
 from v2a_models import grid
 
 __all__ = ["DecodeFailed", "Probe", "Sandbox", "View"]
 
 T = TypeVar("T")
-Shapes = Sequence[Sequence[int]]
 
-_LONGEST_LINE = 1 << 20
 _PATIENCE = 30
 """How many times `timeout_s` a request that keeps reporting progress may take in all."""
 
 _START_S = 180.0
 """Time for a child to start, on a machine under load."""
-
-_MAX_CHANNELS = 64
-_STORAGE_ERRORS: dict[str, type[storage.StorageError]] = {
-    kind.__name__: kind for kind in (storage.StorageError, storage.StorageNotFound, storage.StorageDenied)
-}
 
 
 class Sandbox:
@@ -154,7 +145,7 @@ class Sandbox:
         """`decode.decode_sound` of the file at `uri`: float32 [channels, n]."""
         if not 0 <= start_s < end_s:
             raise ValueError(f"not a stretch of time: {start_s} to {end_s}")
-        if channels is not None and channels not in LAYOUTS:
+        if channels is not None and channels not in CHANNELS:
             raise ValueError(f"sound has 1 or 2 channels, or those of the file, not {channels}")
         request: dict[str, Any] = {"start_s": start_s, "end_s": end_s, "sample_rate": sample_rate}
         request |= {"origin_s": origin_s, "channels": channels}
@@ -171,9 +162,9 @@ class Sandbox:
         def converse(done: int) -> Iterator[tuple[dict[str, Any], list[np.ndarray]]]:
             child, _ = self._running()
             with self._listening(child, verb) as reader:
-                _say(child, {"verb": verb, "uri": uri, **request})
+                say(child, {"verb": verb, "uri": uri, **request})
                 answer = reader.answer()
-                arrays = [reader.array(shape, np.float32) for shape in _agree(answer["shapes"], shapes)]
+                arrays = [reader.array(shape, np.float32) for shape in agree(answer["shapes"], shapes)]
                 yield dict(answer["result"]), arrays
 
         [result] = self._persist(converse, 1)
@@ -203,17 +194,17 @@ class Sandbox:
             child, shared = self._running()
             memory = shared.prepare(size)
             with self._listening(child, "decode") as reader:
-                _say(child, {**request, "skip": skip})
+                say(child, {**request, "skip": skip})
                 for k, wanted in enumerate(shapes[skip:], start=1):
-                    _agree(reader.answer()["shapes"], wanted)
-                    arrays = decode.carve(memory[(k - 1) % 2 * half :], wanted)
+                    agree(reader.answer()["shapes"], wanted)
+                    arrays = painting.carve(memory[(k - 1) % 2 * half :], wanted)
                     if copy:
                         arrays = [array.copy() for array in arrays]
                         shared.trim()
                     with reader.paused():
                         yield arrays
                     if k + 1 < len(shapes) - skip:
-                        _say(child, NEXT)
+                        say(child, NEXT)
 
         return self._persist(converse, len(shapes))
 
@@ -311,97 +302,6 @@ class Sandbox:
         return DecodeFailed("DecoderCrashed", last, verb)
 
 
-class Reader:
-    """Reads lines and arrays from a pipe against two clocks: one per silence, one for everything."""
-
-    def __init__(self, fd: int, stall_s: float, total_s: float) -> None:
-        self.fd, self.stall_s, self.stalled = fd, stall_s, False
-        self.end = time.monotonic() + total_s
-        self.buffer = bytearray()
-        self.poll = select.poll()
-        self.poll.register(fd, select.POLLIN)
-        self.progress()
-
-    def progress(self) -> None:
-        self.stall = time.monotonic() + self.stall_s
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Time that is not the child's."""
-        since = time.monotonic()
-        yield
-        self.end += time.monotonic() - since
-        self.progress()
-
-    def answer(self) -> dict[str, Any]:
-        """The next answer that is more than a sign of life. Raises the errors that the child tells of."""
-        while "tick" in (answer := json.loads(self.line())):
-            self.progress()
-        self.progress()
-        if "failed" in answer:
-            error_class, message, stage = (str(part) for part in answer["failed"])
-            raise DecodeFailed(error_class, message, stage)
-        if "storage" in answer:
-            kind, message = (str(part) for part in answer["storage"])
-            raise _STORAGE_ERRORS.get(kind, storage.StorageError)(message)
-        return dict(answer)
-
-    def line(self) -> bytes:
-        while (end := self.buffer.find(b"\n")) < 0:
-            if len(self.buffer) > _LONGEST_LINE:
-                raise ValueError("endless line")
-            self._wait()
-            if not (part := os.read(self.fd, 65536)):
-                raise EOFError
-            self.buffer += part
-        line = bytes(self.buffer[:end])
-        del self.buffer[: end + 1]
-        return line
-
-    def array(self, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
-        array = np.empty(shape, dtype)
-        view = array.reshape(-1).view(np.uint8).data
-        at = min(len(self.buffer), len(view))
-        view[:at] = self.buffer[:at]
-        del self.buffer[:at]
-        while at < len(view):
-            self._wait()
-            if not (n := os.readv(self.fd, [view[at:]])):
-                raise EOFError
-            at += n
-        return array
-
-    def _wait(self) -> None:
-        while True:
-            now = time.monotonic()
-            left = min(self.stall, self.end) - now
-            if left <= 0:
-                self.stalled = self.stall <= self.end
-                raise TimeoutError
-            if self.poll.poll(min(left, 1.0) * 1000):
-                return
-
-
-def _agree(shapes: Shapes, expected: Shapes) -> list[tuple[int, ...]]:
-    """The announced shapes, if they are what was asked for (-1: any small number)."""
-    if len(shapes) != len(expected):
-        raise ValueError("another number of arrays than asked for")
-    for got, wanted in zip(shapes, expected, strict=True):
-        fits = len(got) == len(wanted) and all(
-            g == w or (w == -1 and 0 < g <= _MAX_CHANNELS) for g, w in zip(got, wanted, strict=True)
-        )
-        if not fits:
-            raise ValueError(f"an array of {tuple(got)} instead of {wanted}")
-    return [tuple(int(n) for n in shape) for shape in shapes]
-
-
 def _absolute(uri: str) -> str:
     """The same file for the child, which has another working folder."""
     return uri if storage.is_remote(uri) else storage.local_path(uri)
-
-
-def _say(child: subprocess.Popen[bytes], message: dict[str, Any] | bytes) -> None:
-    assert child.stdin is not None
-    line = message if isinstance(message, bytes) else json.dumps(message).encode() + b"\n"
-    child.stdin.write(line)
-    child.stdin.flush()

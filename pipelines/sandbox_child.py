@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from pipelines import decode, storage
+from pipelines import decode, painting, storage
 from pipelines.decode import DecodeFailed, View
 
 NEXT = b"next\n"
@@ -202,7 +202,7 @@ class _Frames:
         if self.n_sent >= 2 and sys.stdin.buffer.readline() != NEXT:
             os._exit(0)  # the parent is gone, or has changed its mind
         at = self.n_sent % 2 * self.half
-        return decode.carve(self.memory[at : at + self.half], shapes)
+        return painting.carve(self.memory[at : at + self.half], shapes)
 
 
 _Answer = tuple[dict[str, Any], np.ndarray]

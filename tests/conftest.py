@@ -29,3 +29,13 @@ def ray_session() -> Iterator[Any]:
 
     with sessions.session(num_workers=2) as resources:
         yield resources
+
+
+@pytest.fixture(scope="session")
+def s3_port() -> Iterator[int]:
+    """Port of moto's S3 server on this machine."""
+    pytest.importorskip("moto.server")
+    import servers
+
+    with servers.moto() as port:
+        yield port

@@ -9,54 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from v2a_models import grid
 from v2a_models.recipe import Recipe
-
-
-def feature_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
-    """Shape of every array column of one window, without loading anything.
-
-    semantic [T1, D1], sync [T2, D2], codes [K, L], frames [T, H, W, 3], waveform [channels, samples]; only those
-    the recipe makes.
-    """
-    shapes: dict[str, tuple[int, ...]] = {}
-    for role in ("semantic", "sync"):
-        encoder, view = recipe.encoder(role), getattr(recipe, role)
-        if encoder is not None and view is not None:
-            n_frames = grid.frame_count(recipe.window_s, view.fps)
-            shapes[role] = _steps_and_dim(encoder.name, role, n_frames)
-    codec = recipe.encoder("codec")
-    if codec is not None:
-        shapes["codes"] = (_codebooks(codec.name), recipe.codec_frames)
-    if recipe.frames is not None:
-        n_frames = grid.frame_count(recipe.window_s, recipe.frames.fps)
-        shapes["frames"] = (n_frames, recipe.frames.height, recipe.frames.width, 3)
-    if recipe.waveform:
-        shapes["waveform"] = (recipe.channels, recipe.window)
-    return shapes
-
-
-def _steps_and_dim(name: str, role: str, n_frames: int) -> tuple[int, int]:
-    if name == "mini":
-        from v2a_models.visual import CLIP_MINI, S3D_MINI
-
-        return n_frames, (CLIP_MINI["embed_dim"] if role == "semantic" else S3D_MINI["dim"])
-    if role == "sync":
-        from v2a_models.s3d import PublishedSyncEncoder
-
-        return PublishedSyncEncoder.steps(n_frames), PublishedSyncEncoder.dim
-    import open_clip
-
-    config = open_clip.get_model_config(name.split("/")[0])
-    if config is None:
-        raise ValueError(f"open_clip knows no model {name.split('/')[0]!r}")
-    return n_frames, int(config["embed_dim"])
-
-
-def _codebooks(name: str) -> int:
-    from v2a_models.codec import FULL, MINI
-
-    return int((MINI if name == "mini" else FULL)["n_codebooks"])
+from v2a_models.shapes import feature_shapes
 
 
 class Encoders(nn.Module):

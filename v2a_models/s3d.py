@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.video import S3D
 
+from v2a_models.shapes import S3D_DIM, s3d_steps
 from v2a_models.visual import channels_first
 
 Scaling = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -26,7 +27,7 @@ class PublishedSyncEncoder(nn.Module):
     Moment i is centred on frame 8 i + 2.
     """
 
-    dim = 1024
+    dim = S3D_DIM
     mean: Tensor
     std: Tensor
 
@@ -39,7 +40,7 @@ class PublishedSyncEncoder(nn.Module):
     @staticmethod
     def steps(n_frames: int) -> int:
         """Moments that come out of `n_frames`: halved twice rounding up, then once rounding down."""
-        return (n_frames + 3) // 8
+        return s3d_steps(n_frames)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Raises ValueError for frames of another kind or fewer than 5."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import media
 import pyarrow.parquet as pq
 import pytest
+import servers
 
 from jobs import scan
 from pipelines import archive
@@ -149,51 +147,9 @@ def test_on_ray_the_rows_are_the_same(small: Path, ray_session: Any) -> None:
 # ---- S3
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[dict[str, str]]:
-    """Environment of an S3 server on this machine with an empty bucket `films`."""
-    boto3 = pytest.importorskip("boto3")
-    pytest.importorskip("moto.server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-    }
-    try:
-        until = time.monotonic() + 90
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert server.poll() is None and time.monotonic() < until, "the S3 server did not start"
-                time.sleep(0.2)
-        client = boto3.client(
-            "s3",
-            endpoint_url=environment["AWS_ENDPOINT_URL"],
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-            region_name="us-east-1",
-        )
-        client.create_bucket(Bucket="films")
-        yield environment
-    finally:
-        server.terminate()
-        server.wait(20)
-
-
-def test_an_archive_on_s3(small: Path, s3: dict[str, str], tmp_path: Path) -> None:
+def test_an_archive_on_s3(small: Path, s3_port: int, tmp_path: Path) -> None:
+    servers.client(s3_port).create_bucket(Bucket="films")
+    s3 = servers.environment(s3_port)
     # One process of its own for everything: S3 clients keep the settings they were made with.
     script = tmp_path / "upload.py"
     script.write_text(

@@ -1,0 +1,109 @@
+"""Recipes by name and from a user's own file, and the weights that go with them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from pipelines import recipes
+from pipelines.recipes import RecipeError
+from v2a_models.published import WeightsError
+from v2a_models.shapes import feature_shapes
+
+
+def test_the_bundled_recipe_needs_nothing() -> None:
+    recipe, files = recipes.settle(recipes.find("mini"), {}, None)
+    assert files == {"codec": "mini", "semantic": "mini", "sync": "mini"}
+    assert len({encoder.sha256 for encoder in recipe.encoders}) == 1
+    assert all(len(encoder.sha256) == 64 for encoder in recipe.encoders)
+
+
+def test_shapes_are_known_without_the_weights() -> None:
+    shapes = {name: feature_shapes(template) for name, template in recipes.TEMPLATES.items()}
+    assert shapes["mini"] == {"semantic": (32, 128), "sync": (100, 128), "codes": (4, 345)}
+    assert shapes["base"] == {"semantic": (64, 512), "sync": (25, 1024), "codes": (9, 690)}
+    assert shapes["vatt"] == {"semantic": (50, 768), "codes": (9, 862)}
+    assert shapes["raw"] == {"frames": (100, 32, 32, 3), "waveform": (2, 64_000)}
+
+
+@pytest.mark.parametrize("name", ["base", "vatt"])
+def test_missing_weights_are_named_with_source_licence_and_flag(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("V2A_WEIGHTS", raising=False)
+    with pytest.raises(WeightsError) as caught:
+        recipes.settle(recipes.find(name), {}, None)
+    text = str(caught.value)
+    assert "weights_44khz" in text and "https://" in text and "MIT" in text and "--weights codec" in text
+
+
+def test_an_unknown_recipe_lists_the_choices() -> None:
+    with pytest.raises(RecipeError, match="mini, base, vatt, raw"):
+        recipes.find("bsae")
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_the_example_in_the_help_is_a_recipe(tmp_path: Path) -> None:
+    lines = recipes.YAML_HELP.replace("waveform: {rate", "# waveform: {rate")
+    found = recipes.find(write(tmp_path, lines))
+    assert found.recipe.name == "mine"
+    assert found.recipe.window_s == 8
+    assert {encoder.role: encoder.name for encoder in found.recipe.encoders} == {
+        "codec": "dac-44khz",
+        "semantic": "ViT-B-32/laion2b_s34b_b79k",
+        "sync": "s3d-kinetics400",
+    }
+    assert found.weights == {"codec": "/models/dac.pth"}
+    assert found.recipe.view("frames").width == 64
+    assert found.recipe.view("sync").fit == "crop"
+
+
+def test_weights_of_ones_own_are_hashed_and_checked(tmp_path: Path) -> None:
+    weights = tmp_path / "some.pth"
+    weights.write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    text = "semantic: {{encoder: ViT-B-32/laion2b_s34b_b79k, fps: 1, width: 32, height: 32, weights: {}, sha256: {}}}"
+    found = recipes.find(write(tmp_path, text.format(weights, digest)))
+    recipe, files = recipes.settle(found, {}, None)
+    assert recipe.encoders[0].sha256 == digest and files == {"semantic": str(weights)}
+    found = recipes.find(write(tmp_path, text.format(weights, "ab" * 32)))
+    with pytest.raises(WeightsError, match="truncated or another"):
+        recipes.settle(found, {}, None)
+    with pytest.raises(WeightsError, match="gone"):
+        recipes.settle(found, {"semantic": str(tmp_path / "gone")}, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n- b", "holds no recipe"),
+        ("name: [", "cannot be read"),
+        ("windows: 3\nframes: {fps: 1, width: 8, height: 8}", "unknown fields.*windows"),
+        ("frames: {fps: 1, width: 8}", "lacks height"),
+        ("frames: {fps: fast, width: 8, height: 8}", "frames.fps must be a number"),
+        ("frames: {fps: 5, width: 99999, height: 8}", "from 1 to 2048"),
+        ("frames: {fps: 5, width: 8, height: 8, fit: stretch}", "squeeze or crop"),
+        ("semantic: {fps: 5, width: 8, height: 8}", "needs an `encoder`"),
+        ("window_s: 2\noverlap_s: 2\nframes: {fps: 5, width: 8, height: 8}", "overlap_s"),
+        ("codec: {encoder: dac-44khz}", "needs pictures"),
+        ("codec: {encoder: x}\nwaveform: {rate: 8000}\nframes: {fps: 1, width: 8, height: 8}", "not both"),
+    ],
+)
+def test_a_recipe_with_a_mistake_says_which(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipes.find(write(tmp_path, text))
+
+
+def test_weights_for_a_role_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="has no codec"):
+        recipes.settle(recipes.find("raw"), {"codec": "/x"}, None)
+    with pytest.raises(RecipeError, match="--overlap-s"):
+        recipes.settle(recipes.find("raw"), {}, 9.0)

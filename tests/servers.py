@@ -1,0 +1,150 @@
+"""Servers that tests talk to over HTTP: an S3 server as a process, and a proxy that disturbs what goes to it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "S3RVER",
+    "AWS_SECRET_ACCESS_KEY": "S3RVER",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "NO_PROXY": "127.0.0.1",
+    "no_proxy": "127.0.0.1",
+}
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def environment(port: int) -> dict[str, str]:
+    """What makes a process use the S3 server at this port."""
+    return {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", **CREDENTIALS}
+
+
+def client(port: int) -> Any:
+    """A boto3 client of the S3 server at this port."""
+    import boto3
+
+    return boto3.client(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{port}",
+        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        region_name="us-east-1",
+    )
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], port: int, **options: Any) -> Iterator[None]:
+    """A server process that answers on `port` for the length of the block."""
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+    try:
+        until = time.monotonic() + 90
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < until, f"{command[0]} did not start"
+                time.sleep(0.2)
+        yield
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+@contextlib.contextmanager
+def moto() -> Iterator[int]:
+    """moto's S3 server; its port."""
+    port = free_port()
+    with running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port):
+        yield port
+
+
+class Proxy(ThreadingHTTPServer):
+    """Passes requests on to a server, fails some of them, and counts.
+
+    `fail` is asked for every request (method, path) and gives an HTTP status to answer with, or 0.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, upstream: int, fail: Any = lambda method, path: 0) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.upstream, self.fail = upstream, fail
+        self.failed = 0
+        self.sent: dict[str, int] = {}
+        """Bytes of answers to GET by path, without the query."""
+        self.lock = threading.Lock()
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    def __enter__(self) -> Proxy:
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Proxy
+
+    def _pass_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        with self.server.lock:
+            status = self.server.fail(self.command, self.path)
+            self.server.failed += bool(status)
+        if status:
+            code = {503: "SlowDown", 500: "InternalError"}[status]
+            text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>on purpose</Message></Error>".encode()
+            self._answer(status, [("Content-Type", "application/xml")], text)
+            return
+        upstream = http.client.HTTPConnection("127.0.0.1", self.server.upstream, timeout=60)
+        upstream.request(self.command, self.path, body, dict(self.headers))
+        answer = upstream.getresponse()
+        data = answer.read()
+        if self.command == "GET":
+            with self.server.lock:
+                place = self.path.split("?")[0]
+                self.server.sent[place] = self.server.sent.get(place, 0) + len(data)
+        kept = [
+            (k, v) for k, v in answer.getheaders() if k.lower() not in ("transfer-encoding", "connection")
+        ]
+        self._answer(answer.status, kept, data)
+        upstream.close()
+
+    def _answer(self, status: int, headers: list[tuple[str, str]], data: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers:
+            if name.lower() != "content-length" or self.command == "HEAD":
+                self.send_header(name, value)
+        if self.command != "HEAD":
+            self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass_on
+
+    def log_message(self, *_: Any) -> None:
+        pass

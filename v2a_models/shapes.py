@@ -1,0 +1,61 @@
+"""Shapes of what the encoders of a recipe make, known without loading any of them (or torch)."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+from v2a_models import grid
+from v2a_models.recipe import Recipe
+
+MINI = "mini"
+MINI_DIMS = {"semantic": 128, "sync": 128}
+MINI_CODEBOOKS = 4
+
+S3D_DIM = 1024
+DAC_CODEBOOKS = 9
+
+
+def feature_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
+    """Shape of every array column of one window.
+
+    semantic [T1, D1], sync [T2, D2], codes [K, L], frames [T, H, W, 3], waveform [channels, samples]; only those
+    the recipe makes. Raises ValueError for a model that open_clip does not know.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for role in ("semantic", "sync"):
+        encoder, view = recipe.encoder(role), getattr(recipe, role)
+        if encoder is None or view is None:
+            continue
+        n_frames = grid.frame_count(recipe.window_s, view.fps)
+        if encoder.name == MINI:
+            shapes[role] = (n_frames, MINI_DIMS[role])
+        elif role == "sync":
+            shapes[role] = (s3d_steps(n_frames), S3D_DIM)
+        else:
+            shapes[role] = (n_frames, clip_dim(encoder.name.split("/")[0]))
+    codec = recipe.encoder("codec")
+    if codec is not None:
+        shapes["codes"] = (MINI_CODEBOOKS if codec.name == MINI else DAC_CODEBOOKS, recipe.codec_frames)
+    if recipe.frames is not None:
+        n_frames = grid.frame_count(recipe.window_s, recipe.frames.fps)
+        shapes["frames"] = (n_frames, recipe.frames.height, recipe.frames.width, 3)
+    if recipe.waveform:
+        shapes["waveform"] = (recipe.channels, recipe.window)
+    return shapes
+
+
+def s3d_steps(n_frames: int) -> int:
+    """Moments that the published S3D makes of so many frames: time is strided by eight."""
+    return (n_frames + 3) // 8
+
+
+def clip_dim(model: str) -> int:
+    """Length of the vectors of an open_clip model. Raises ValueError if open_clip has no such model."""
+    spec = importlib.util.find_spec("open_clip")
+    assert spec is not None and spec.origin is not None
+    config = Path(spec.origin).parent / "model_configs" / f"{model}.json"
+    if not config.is_file():
+        raise ValueError(f"open_clip knows no model {model!r}")
+    return int(json.loads(config.read_text())["embed_dim"])
