@@ -221,7 +221,10 @@ def find_work(
             console.print(
                 f"{missing} files of {prepared.labels.source} are not in the archive.", markup=False
             )
-    done = store.done()
+    held = store.held()
+    done = set(held)
+    if len(done) < len(held):
+        store.write_index()  # a killed run's last worker and the next run wrote the same rows
     return Work(
         prepared=prepared,
         store=store,

@@ -206,7 +206,11 @@ class Store:
         return [info for info in self._parts() if info.path.startswith("split=")]
 
     def done(self) -> set[str]:
-        """Every clip that needs no more work: those in the store and those left out on purpose.
+        """Every clip that needs no more work: those in the store and those left out on purpose."""
+        return set(self.held())
+
+    def held(self) -> list[str]:
+        """The clips of all files. One comes twice only where two runs wrote at once (`write_index` mends that).
 
         Files that are listed in the index with the same size and version are not opened.
         """
@@ -215,10 +219,11 @@ class Store:
         fresh = [info for info in parts if known.get(info.path, (None,))[0] != (info.size, info.version)]
         with ThreadPoolExecutor(_READERS) as pool:
             read = dict(zip((info.path for info in fresh), pool.map(self._clip_ids, fresh), strict=True))
-        clips: set[str] = set()
-        for info in parts:
-            clips.update(read[info.path] if info.path in read else known[info.path][1])
-        return clips
+        return [
+            clip_id
+            for info in parts
+            for clip_id in (read[info.path] if info.path in read else known[info.path][1])
+        ]
 
     def write_index(self) -> int:
         """Makes `done` quick for the next time, and removes rows that two runs at once wrote twice; how many.
