@@ -74,6 +74,10 @@ class ExtractConfig:
     """MLflow server or database; by default a file in the store. `off` records nothing."""
 
 
+POLL_S = 2.0
+"""How often the workers' figures are asked for."""
+
+
 class Stopped(Exception):
     """The job cannot go on; the message says why."""
 
@@ -232,7 +236,7 @@ def _watch(
     with Progress(console, len(work.todo), total_s, doing="extracting", unit="windows") as progress:
         thread.start()
         while thread.is_alive():
-            thread.join(1.0)
+            thread.join(POLL_S)
             with contextlib.suppress(ray.exceptions.RayError):
                 counts: Counts = ray.get(ledger.read.remote())
                 written, failed = counts.rows.get("write", 0), len(counts.failures)

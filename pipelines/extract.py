@@ -210,7 +210,7 @@ def run(
     per_segment = planning.windows_per_segment(job.recipe)
     with _settings(Store(job.store)):
         planned = ray.data.read_datasource(
-            ClipSource(clips, per_segment), num_cpus=CPUS_PER_TASK, concurrency=1
+            ClipSource(clips, per_segment), num_cpus=CPUS_PER_TASK, concurrency=max(1, cpus)
         )
         decoder: Any = decode  # Ray's stubs know no Arrow batches
         decoded = planned.map_batches(

@@ -108,6 +108,26 @@ def tell(ledger: Any, **facts: Any) -> None:
             ledger.add.remote(facts)
 
 
+class Meter:
+    """Adds up the time that a stage spends on windows, apart from what it waits for others."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage, self.rows, self.seconds, self.footage_s = stage, 0, 0.0, 0.0
+        self.start()
+
+    def start(self) -> None:
+        self.started = time.perf_counter()
+
+    def stop(self, *footage_s: float) -> None:
+        """Windows of these lengths are done."""
+        self.seconds += time.perf_counter() - self.started
+        self.rows += len(footage_s)
+        self.footage_s += sum(footage_s)
+
+    def facts(self) -> dict[str, Any]:
+        return {"stage": self.stage, "rows": self.rows, "seconds": self.seconds, "footage_s": self.footage_s}
+
+
 # decode
 
 
@@ -127,14 +147,14 @@ def decode_segment(
     left = list(wanted)
     wait_s = STORAGE_WAIT_S
     for attempt in range(STORAGE_TRIES):
-        started = time.perf_counter()
+        meter = Meter("decode")
         try:
             for window in _decoded(left, job, sandbox):
                 left.pop(0)
-                spent_s = time.perf_counter() - started
-                tell(ledger, stage="decode", rows=1, seconds=spent_s, footage_s=window.clip.duration_s)
+                meter.stop(window.clip.duration_s)
                 yield window
-                started = time.perf_counter()
+                meter.start()
+            tell(ledger, **meter.facts())
             return
         except (storage.StorageNotFound, storage.StorageDenied) as error:
             failure = Failure("storage", type(error).__name__, str(error))
@@ -265,9 +285,10 @@ class Encoder:
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         windows = Window.from_table(batch, FRAMES)
         todo = [window for window in windows if window.arrays]
+        meter = Meter("encode")
         for first in range(0, len(todo), self.job.batch_size):
             chunk = todo[first : first + self.job.batch_size]
-            started = time.perf_counter()
+            meter.start()
             try:
                 columns = self._encode(chunk)
                 for k, window in enumerate(chunk):
@@ -276,9 +297,8 @@ class Encoder:
                 for window in chunk:
                     window.failure = Failure("encode", type(error).__name__, str(error))
                     window.arrays = {}
-            footage_s = sum(window.clip.duration_s for window in chunk)
-            spent_s = time.perf_counter() - started
-            tell(self.ledger, stage="encode", rows=len(chunk), seconds=spent_s, footage_s=footage_s)
+            meter.stop(*(window.clip.duration_s for window in chunk))
+        tell(self.ledger, **meter.facts())
         for window in windows:
             yield window.to_table(FEATURES)
 

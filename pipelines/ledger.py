@@ -55,7 +55,8 @@ class Ledger:
             counts.rows[stage] = counts.rows.get(stage, 0) + facts["rows"]
             counts.seconds[stage] = counts.seconds.get(stage, 0.0) + facts["seconds"]
             counts.footage_s[stage] = counts.footage_s.get(stage, 0.0) + facts["footage_s"]
-            self._put_off_in_a_row = 0
+            if facts["rows"]:
+                self._put_off_in_a_row = 0
         for clip_id in facts.get("put_off", ()):
             counts.put_off[clip_id] = facts.get("reason", "")
             self._put_off_in_a_row += 1
