@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ def loop(source: Path, target: Path, times: float) -> None:
         for number in range(max(1, round(times))):
             for packet in packets:
                 copy = av.Packet(bytes(packet))
-                shift = round(60 / packet.time_base) * number
+                # A little more than the minute: sound begins before the picture and ends after it.
+                shift = round(Fraction("60.2") / packet.time_base) * number
                 copy.stream, copy.time_base = streams[packet.stream.index], packet.time_base
                 copy.pts, copy.dts = (packet.pts or 0) + shift, (packet.dts or 0) + shift
                 copy.is_keyframe = packet.is_keyframe
