@@ -41,7 +41,7 @@ PLAN_SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Clip:
     """One window of one file."""
 

@@ -209,8 +209,13 @@ def run(
     """
     per_segment = planning.windows_per_segment(job.recipe)
     with _settings(Store(job.store)):
+        source = ClipSource(clips, per_segment)
+        # As many blocks as the source has: Ray would cut few ones further, through the middle of segments.
         planned = ray.data.read_datasource(
-            ClipSource(clips, per_segment), num_cpus=CPUS_PER_TASK, concurrency=max(1, cpus)
+            source,
+            num_cpus=CPUS_PER_TASK,
+            concurrency=min(cpus, len(source.tables)),
+            override_num_blocks=len(source.tables),
         )
         decoder: Any = decode  # Ray's stubs know no Arrow batches
         decoded = planned.map_batches(

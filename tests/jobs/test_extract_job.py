@@ -204,6 +204,55 @@ def test_too_many_failures_stop_the_run_and_keep_what_is_done(
     assert rows(store).num_rows == 12
 
 
+def test_a_run_that_goes_wrong_on_the_way_stops_and_keeps_what_is_done(
+    recipe: str, ray_session: Any, tmp_path: Path
+) -> None:
+    """The films of the second split are gone by the time they are to be decoded."""
+    import ray
+
+    from jobs import extract_plan
+    from pipelines import clips as planning
+    from pipelines import extract as pipeline
+    from pipelines.archive import scan
+    from pipelines.ledger import Ledger
+
+    archive, store = footage(tmp_path / "archive", ["good", "gone"], 30.0), tmp_path / "store"
+    config = ExtractConfig(str(archive), str(store), recipe=recipe, rows_per_file=10)
+    prepared = extract_plan.prepare(config)
+    clips = planning.plan(list(scan(str(archive))), prepared.recipe, None, (1, 0, 0))
+    assert [clip.path for clip in clips] == ["film gone.mp4"] * 60 + ["film good.mp4"] * 60
+    clips = clips[60:] + clips[:60]
+    (archive / "film gone.mp4").unlink()
+    ledger = ray.remote(num_cpus=0)(Ledger).remote(0.2)  # type: ignore[attr-defined]
+    with pytest.raises(pipeline.ExtractionStopped, match="more than --max-failed allows"):
+        pipeline.run(clips, extract_plan.make_job(prepared, config, 0), cpus=2, ledger=ledger)
+    assert rows(store)["path"].to_pylist() == ["film good.mp4"] * 60
+    failures = ray.get(ledger.read.remote()).failures
+    assert 15 <= len(failures) < 60
+    assert {row["error_class"] for row in failures.values()} == {"StorageNotFound"}
+
+
+def test_a_run_is_recorded_in_mlflow(recipe: str, ray_session: Any, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    archive, store = footage(tmp_path / "archive", ["a"], 2.0), tmp_path / "store"
+    assert extract.run(ExtractConfig(str(archive), str(store), recipe=recipe)) == 0
+    client = MlflowClient(tracking_uri=f"sqlite:///{store}/_v2a/mlflow.db")
+    experiment = client.get_experiment_by_name("v2a/extract")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["recipe"] == recipe
+    assert run.data.metrics["rows_written"] == 4 and run.data.metrics["windows_failed"] == 0
+    for stage in ("decode", "encode", "write"):
+        assert run.data.metrics[f"x_realtime_per_core.{stage}"] > 0
+    assert run.data.metrics["hours_written"] == pytest.approx(2 / 3600)
+    assert {item.path for item in client.list_artifacts(run.info.run_id)} == {
+        "_recipe.json",
+        "_failures.parquet",
+    }
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
