@@ -228,7 +228,7 @@ def test_a_run_that_goes_wrong_on_the_way_stops_and_keeps_what_is_done(
         pipeline.run(clips, extract_plan.make_job(prepared, config, 0), cpus=2, ledger=ledger)
     assert rows(store)["path"].to_pylist() == ["film good.mp4"] * 60
     failures = ray.get(ledger.read.remote()).failures
-    assert 15 <= len(failures) < 60
+    assert len(failures) >= 15
     assert {row["error_class"] for row in failures.values()} == {"StorageNotFound"}
 
 
@@ -442,12 +442,22 @@ def content(table: pa.Table) -> list[tuple[Any, ...]]:
 
 
 def extract_on_s3(
-    environment: dict[str, str], client: Any, bucket: str, recipe: str, folder: Path
+    environment: dict[str, str], client: Any, bucket: str, recipe: str, folder: Path, lose: int = 0
 ) -> pa.Table:
-    """Extracts four films of a bucket into the same bucket, twice; the rows, fetched into `folder`."""
+    """Extracts four films of a bucket into the same bucket, twice; the rows, fetched into `folder`.
+
+    `lose` of the first run's files are removed again, and a third run makes them anew.
+    """
     process = start(f"s3://{bucket}/films", f"s3://{bucket}/store", recipe, **environment)
     output = process.communicate(timeout=400)[0]
     assert process.returncode == 0, output
+    if lose:
+        held = client.list_objects_v2(Bucket=bucket, Prefix="store/split=")["Contents"]
+        for item in held[:lose]:
+            client.delete_object(Bucket=bucket, Key=item["Key"])
+        process = start(f"s3://{bucket}/films", f"s3://{bucket}/store", recipe, **environment)
+        output = process.communicate(timeout=400)[0]
+        assert process.returncode == 0 and f"{lose} windows to extract" in output, output
     again = start(f"s3://{bucket}/films", f"s3://{bucket}/store", recipe, **environment)
     assert "Nothing to do" in again.communicate(timeout=100)[0]
     store = download(client, bucket, folder)
@@ -491,7 +501,7 @@ def test_on_an_s3_server_of_another_make(
     with servers.running(command, port):
         client = servers.client(port)
         upload(client, "films", archive)
-        found = extract_on_s3(servers.environment(port), client, "films", recipe, tmp_path / "down")
+        found = extract_on_s3(servers.environment(port), client, "films", recipe, tmp_path / "down", lose=7)
     assert same_films(found, rows(undisturbed))
 
 
