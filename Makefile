@@ -7,7 +7,7 @@ ARCHIVE ?=
 OUT    ?= out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench mini lock clean
+.PHONY: help setup demo test slow lint format bench mini lock clean
 
 help: ## Print this list
 	@echo "v2a: sound for silent footage, at the scale of archives"; echo
@@ -33,6 +33,9 @@ demo: $(STAMP) ## Dub a small archive (or ARCHIVE=folder) with the bundled model
 
 test: $(STAMP) ## Run the test suite
 	$(BIN)/python -m pytest
+
+slow: $(STAMP) ## Run the slow tests: a dozen random kills, an S3 server of another make, large encoders
+	$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP) ## Check style, formatting and types
 	$(BIN)/ruff check .

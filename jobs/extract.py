@@ -117,7 +117,9 @@ def _run(config: ExtractConfig, console: Console) -> int:
     started = time.perf_counter()
     prepared = extract_plan.prepare(config)
     if config.describe:
-        extract_plan.describe(prepared, config, console)
+        from jobs.extract_describe import describe
+
+        describe(prepared, config, console)
         return DONE
     with contextlib.ExitStack() as stack:
         session: list[Resources] = []
