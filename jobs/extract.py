@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -40,9 +40,9 @@ class ExtractConfig:
     recipe: str = "mini"
     """What to extract: mini (bundled weights), base (CLIP, S3D, DAC), vatt (EVA-02 CLIP, DAC), raw (pixels
     and samples), or the path of a .yaml file of your own."""
-    weights: dict[str, str] = field(default_factory=dict)
-    """Local weights files by role, for instance --weights codec /models/weights_44khz.pth. On a cluster the
-    path must be there on every machine."""
+    weights: tuple[str, ...] = ()
+    """Local weights files by role, for instance --weights codec=/models/dac.pth semantic=/models/clip.safetensors.
+    On a cluster the path must be there on every machine."""
     labels: str | None = None
     """Table of labels, texts and splits: .csv or .parquet (VGGSound's own csv, or columns path, label, text,
     split). By default ARCHIVE/events.parquet if there is one; `none` for none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,7 @@ def prepare(config: ExtractConfig) -> Prepared:
         before = store.read_identity()
         if before is None:
             check_not_foreign(config.store, "STORE")
-        recipe, files = recipes.settle(recipes.find(config.recipe), config.weights, config.overlap_s)
+        recipe, files = recipes.settle(recipes.find(config.recipe), by_role(config.weights), config.overlap_s)
         labels = _labels(config)
     except (
         storage.StorageError,
@@ -108,6 +108,14 @@ def prepare(config: ExtractConfig) -> Prepared:
     prepared = Prepared(store, recipe, files, labels, shares, before)
     _check_identity(prepared, config)
     return prepared
+
+
+def by_role(weights: Sequence[str]) -> dict[str, str]:
+    """`role=file` as a dictionary. Raises WrongUsage."""
+    wrong = next((item for item in weights if not all(item.partition("="))), None)
+    if wrong is not None:
+        raise WrongUsage(f"--weights takes ROLE=FILE, for instance codec=/models/dac.pth, not {wrong!r}")
+    return {role: file for role, _, file in (item.partition("=") for item in weights)}
 
 
 def _labels(config: ExtractConfig) -> Labels | None:

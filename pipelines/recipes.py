@@ -199,7 +199,6 @@ def settle(
     `published.WeightsError`: a role without an encoder, missing weights, or a sha256 that differs.
     """
     from v2a_models import published
-    from v2a_models.checkpoint_files import find_checkpoint
 
     recipe = template.recipe
     if overlap_s is not None:
@@ -213,16 +212,28 @@ def settle(
         raise RecipeError(
             f"--weights: the recipe {recipe.name!r} has no {', '.join(strangers)}; it has {roles}"
         )
-    files, encoders = {}, []
+    files, encoders, missing = {}, [], []
     for encoder in recipe.encoders:
-        if encoder.name == MINI:
-            files[encoder.role] = MINI
-            path = find_checkpoint(MINI) / "model.safetensors"
-            expected = encoder.sha256
-        else:
+        try:
             wanted = given.get(encoder.role) or template.weights.get(encoder.role)
-            path = published.find_weights(encoder.name, encoder.role, wanted)
-            files[encoder.role] = str(path.resolve())
-            expected = encoder.sha256 or published.get(encoder.name, encoder.role).sha256
-        encoders.append(replace(encoder, sha256=published.check(path, expected)))
+            file, digest = _found(encoder, wanted)
+        except published.WeightsError as error:
+            missing.append(str(error))  # all of them in one message, not one per try
+            continue
+        files[encoder.role] = file
+        encoders.append(replace(encoder, sha256=digest))
+    if missing:
+        raise published.WeightsError("\n".join(missing))
     return replace(recipe, encoders=tuple(encoders)), files
+
+
+def _found(encoder: Encoder, wanted: str | None) -> tuple[str, str]:
+    """(weights file, or `mini`; its sha256) of an encoder."""
+    from v2a_models import published
+    from v2a_models.checkpoint_files import find_checkpoint
+
+    if encoder.name == MINI:
+        return MINI, published.check(find_checkpoint(MINI) / "model.safetensors", encoder.sha256)
+    path = published.find_weights(encoder.name, encoder.role, wanted)
+    expected = encoder.sha256 or published.get(encoder.name, encoder.role).sha256
+    return str(path.resolve()), published.check(path, expected)

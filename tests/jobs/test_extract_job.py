@@ -262,7 +262,8 @@ def test_a_run_is_recorded_in_mlflow(recipe: str, ray_session: Any, tmp_path: Pa
         ({"splits": (0, 0, 0)}, "--splits"),
         ({"gpu_share": 0.0}, "--gpu-share"),
         ({"rows_per_file": 0}, "--rows-per-file"),
-        ({"weights": {"codec": "/x"}}, "has no codec"),
+        ({"weights": ("codec=/x",)}, "has no codec"),
+        ({"weights": ("/x",)}, "ROLE=FILE"),
         ({"overlap_s": 3.0}, "--overlap-s"),
     ],
 )

@@ -37,7 +37,10 @@ def test_missing_weights_are_named_with_source_licence_and_flag(
     with pytest.raises(WeightsError) as caught:
         recipes.settle(recipes.find(name), {}, None)
     text = str(caught.value)
-    assert "weights_44khz" in text and "https://" in text and "MIT" in text and "--weights codec" in text
+    assert "weights_44khz" in text and "https://" in text and "MIT" in text and "--weights codec=" in text
+    assert len(text.splitlines()) == len(recipes.TEMPLATES[name].encoders), (
+        "every missing file in one message"
+    )
 
 
 def test_an_unknown_recipe_lists_the_choices() -> None:
