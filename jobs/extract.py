@@ -145,7 +145,8 @@ def _run(config: ExtractConfig, console: Console) -> int:
 
 
 def _nothing_to_do(work: Work, config: ExtractConfig, console: Console) -> int:
-    work.store.write_failures(work.scan_failures)
+    if work.store.failures() != work.scan_failures:
+        work.store.write_failures(work.scan_failures)
     failed = f", {len(work.scan_failures)} files cannot be read" if work.scan_failures else ""
     console.print(
         f"Nothing to do: all {len(work.clips)} windows of {work.n_videos} files are in {config.store}{failed}.",

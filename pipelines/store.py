@@ -276,9 +276,7 @@ class Store:
     def _clip_ids(self, info: storage.FileInfo) -> list[str]:
         try:
             with storage.reading(info.uri) as file:
-                return list(
-                    pq.read_table(file, columns=["clip_id"], use_threads=False)["clip_id"].to_pylist()
-                )
+                return list(_read(file, ["clip_id"])["clip_id"].to_pylist())
         except pa.ArrowInvalid:
             # Damaged since it was written: its rows are made again, and it must not be read as rows.
             storage.delete(info.uri)
@@ -327,10 +325,15 @@ class Store:
             return None
 
     def _read_table(self, uri: str, columns: list[str] | None = None) -> pa.Table:
-        return pq.read_table(io.BytesIO(storage.read_bytes(uri)), columns=columns)
+        return _read(io.BytesIO(storage.read_bytes(uri)), columns)
 
     def _write_table(self, path: str, rows: pa.Table, **options: Any) -> None:
         options = {"use_dictionary": True, **options}
         sink = io.BytesIO()
         pq.write_table(rows, sink, compression="zstd", **options)
         storage.write_atomic(self.uri(*path.split("/")), sink.getvalue())
+
+
+def _read(file: Any, columns: list[str] | None = None) -> pa.Table:
+    # Not `pq.read_table`: that loads pandas, which takes longer than all else a finished store needs.
+    return pq.ParquetFile(file).read(columns=columns, use_threads=False)
