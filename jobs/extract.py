@@ -65,7 +65,7 @@ class ExtractConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the visual encoders; `auto` takes bfloat16 where the hardware has it."""
     rows_per_file: int = 128
-    """Windows per Parquet file. A kill costs at most the windows of the file being gathered."""
+    """Windows per Parquet file, about. A kill costs at most the windows that are being gathered for one."""
     describe: bool = False
     """Only say what would be done: stages, schema, resources and an estimate. Writes nothing."""
     address: str | None = None
@@ -213,10 +213,17 @@ def _watch(
     from jobs.extract_plan import share
     from jobs.progress import Progress
     from pipelines import extract
-    from pipelines.ledger import Ledger
+    from pipelines.ledger import Counts, Ledger
 
-    remote: Any = ray.remote(num_cpus=0)(Ledger)
+    remote: Any = ray.remote(num_cpus=0, max_restarts=-1)(Ledger)
     ledger = remote.remote(share(config.max_failed))
+    counts = Counts()
+
+    def ask() -> None:
+        # Without an answer in time the figures are a little older.
+        with contextlib.suppress(ray.exceptions.RayError):
+            counts.take(ray.get(ledger.read.remote(), timeout=10))
+
     outcome: list[BaseException] = []
 
     def work_through() -> None:
@@ -240,14 +247,13 @@ def _watch(
         thread.start()
         while thread.is_alive():
             thread.join(POLL_S)
-            with contextlib.suppress(ray.exceptions.RayError):
-                counts: Counts = ray.get(ledger.read.remote())
-                written, failed = counts.rows.get("write", 0), len(counts.failures)
-                done_s = counts.footage_s.get("encode", 0.0)
-                progress.reach(done_s, written + failed + counts.rows.get("left_out", 0), failed)
-                if time.perf_counter() - tracked > TRACK_EVERY_S:
-                    tracked = time.perf_counter()
-                    tracker.metrics(_throughput(counts, progress.elapsed_s), step=round(progress.elapsed_s))
+            ask()
+            failed, left_out = len(counts.failures), counts.rows.get("left_out", 0)
+            done = counts.rows.get("encode", 0) + failed + left_out
+            progress.reach(counts.footage_s.get("encode", 0.0), done, failed)
+            if time.perf_counter() - tracked > TRACK_EVERY_S:
+                tracked = time.perf_counter()
+                tracker.metrics(_throughput(counts, progress.elapsed_s), step=round(progress.elapsed_s))
         elapsed_s = progress.elapsed_s
     if outcome:
         error = outcome[0]
@@ -256,7 +262,8 @@ def _watch(
         if isinstance(error, ray.exceptions.RayError):
             raise Stopped(f"a worker was lost: {reason_of(error)}")
         raise error
-    return ray.get(ledger.read.remote()), elapsed_s
+    ask()
+    return counts, elapsed_s
 
 
 def _throughput(counts: Counts, elapsed_s: float) -> dict[str, float]:
@@ -272,6 +279,9 @@ def _finish(work: Work, counts: Counts, elapsed_s: float) -> dict[str, float]:
     removed = work.store.write_index()
     done = work.store.done()
     written = [clip for clip in work.todo if clip.clip_id in done]
+    accounted = done | counts.failures.keys() | counts.put_off.keys()
+    lost = [clip.clip_id for clip in work.todo if clip.clip_id not in accounted]
+    counts.put_off |= dict.fromkeys(lost, "a worker was lost, and what it had to say")
     return _throughput(counts, elapsed_s) | {
         "rows": float(len(done)),
         "rows_written": float(len(written)),

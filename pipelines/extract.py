@@ -137,7 +137,10 @@ class StoreSink(Datasink[int]):
 
 
 def write_windows(job: Job, windows: Sequence[Window], left_out: dict[str, str]) -> None:
-    """Files for these windows, one per split; and the record of what was left out. Safe to do twice."""
+    """Files of about `job.rows_per_file` of these windows, by split; and the record of what was left out.
+
+    Safe to do twice.
+    """
     store = Store(job.store)
     if left_out:
         store.write_left_out(left_out)
@@ -151,7 +154,11 @@ def write_windows(job: Job, windows: Sequence[Window], left_out: dict[str, str])
         row |= window.arrays | {"mask": mask(n_mask, clip.duration_s, job.recipe.window_s)}
         by_split.setdefault(clip.split, []).append(row)
     for split, found in sorted(by_split.items()):
-        store.write_rows(table(found, kind), split)
+        # Ray gathers that many or more: equal parts, rather than whole ones and a crumb.
+        n_files = max(1, round(len(found) / job.rows_per_file))
+        for k in range(n_files):
+            part = found[k * len(found) // n_files : (k + 1) * len(found) // n_files]
+            store.write_rows(table(part, kind), split)
 
 
 def _patiently(work: Any) -> None:

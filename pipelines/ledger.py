@@ -1,6 +1,6 @@
 """How far a run is: one small actor that workers report to and the driver asks.
 
-It decides nothing about what is done (the store does); it may vanish without harm.
+It decides nothing about what is done (the store does); it may vanish, and begin anew, without harm.
 """
 
 from __future__ import annotations
@@ -30,6 +30,15 @@ class Counts:
     """clip_id -> what storage said."""
     stop: str = ""
     """Why the run is to end before its time, or nothing."""
+
+    def take(self, newer: Counts) -> None:
+        """What was asked for later. The actor may have begun anew in between: nothing known is forgotten."""
+        self.failures |= newer.failures
+        self.put_off |= newer.put_off
+        self.stop = newer.stop or self.stop
+        for name in ("rows", "seconds", "footage_s"):
+            known, found = getattr(self, name), getattr(newer, name)
+            known.update({stage: max(value, known.get(stage, 0)) for stage, value in found.items()})
 
     def throughput(self) -> dict[str, float]:
         """Footage seconds per core-second, by stage."""
