@@ -337,19 +337,20 @@ def parts(store: Path) -> int:
 
 
 def victims(driver: int, kind: str) -> list[psutil.Process]:
-    """Processes of a run: its driver, its Ray workers, its decoders, its Ray node."""
+    """Processes of a run: its driver, its Ray workers, the actor that counts, its decoders, its Ray node."""
     process = psutil.Process(driver)
     if kind == "driver":
         return [process]
     found = []
     for child in process.children(recursive=True):
         name = " ".join(child.cmdline())
-        ours = {
-            "worker": name.startswith("ray::"),
-            "decoder": "sandbox_child" in name,
-            "raylet": "raylet/raylet" in name,
+        marks = {
+            "worker": "ray::Map",
+            "ledger": "ray::Ledger",
+            "decoder": "sandbox_child",
+            "raylet": "raylet/",
         }
-        if ours[kind]:
+        if marks[kind] in name:
             found.append(child)
     return found
 
@@ -410,7 +411,7 @@ def test_killed_at_random_a_dozen_times(recipe: str, ray_session: Any, tmp_path:
         ["driver"] * 4 + ["worker"],
         ["driver"] * 3 + ["decoder"],
         ["worker"],
-        ["decoder"],
+        ["ledger"],
         ["raylet"],
     ):
         store = tmp_path / f"store {kills}"

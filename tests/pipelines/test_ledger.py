@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.ledger import LEAST_ROWS, PUT_OFF_IN_A_ROW, Ledger
+from pipelines.ledger import LEAST_ROWS, PUT_OFF_IN_A_ROW, Counts, Ledger
 
 
 def wrote(ledger: Ledger, rows: int, failed: int) -> str:
@@ -42,3 +42,23 @@ def test_throughput_is_footage_per_core_second() -> None:
     ledger = Ledger()
     ledger.add({"stage": "encode", "rows": 2, "seconds": 4.0, "footage_s": 8.0})
     assert ledger.counts.throughput() == {"encode": 2.0}
+
+
+def test_what_is_known_survives_a_ledger_that_begins_anew() -> None:
+    known = Counts()
+    first, second = Ledger(), Ledger()
+    wrote(first, 5, 0)
+    first.add({"failures": [{"clip_id": "a"}, {"clip_id": "b"}]})
+    first.add({"put_off": ["x"], "reason": "503"})
+    known.take(first.read())
+    wrote(second, 1, 0)
+    second.add({"failures": [{"clip_id": "b"}, {"clip_id": "c"}]})
+    known.take(second.read())
+    assert (
+        known.rows["write"] == 5
+        and known.failures.keys() == {"a", "b", "c"}
+        and known.put_off == {"x": "503"}
+    )
+    wrote(second, 9, 0)
+    known.take(second.read())
+    assert known.rows["write"] == 10
