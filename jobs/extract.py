@@ -255,14 +255,16 @@ def _watch(
                 tracked = time.perf_counter()
                 tracker.metrics(_throughput(counts, progress.elapsed_s), step=round(progress.elapsed_s))
         elapsed_s = progress.elapsed_s
+    ask()
     if outcome:
         error = outcome[0]
+        # Who stops a run for its failures wants to see them.
+        work.store.write_failures([*work.scan_failures, *counts.failures.values()])
         if isinstance(error, extract.ExtractionStopped):
             raise Stopped(str(error))
         if isinstance(error, ray.exceptions.RayError):
             raise Stopped(f"a worker was lost: {reason_of(error)}")
         raise error
-    ask()
     return counts, elapsed_s
 
 

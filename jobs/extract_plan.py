@@ -92,8 +92,8 @@ def prepare(config: ExtractConfig) -> Prepared:
     try:
         check_places(config.archive, config.store, "STORE", writes=not config.describe)
         before = store.read_identity()
-        if before is None:
-            check_not_foreign(config.store, "STORE")
+        if before is None and not storage.exists(store.uri("_v2a", "scan.parquet")):
+            check_not_foreign(config.store, "STORE")  # neither finished nor begun by us
         recipe, files = recipes.settle(recipes.find(config.recipe), by_role(config.weights), config.overlap_s)
         labels = _labels(config)
     except (
@@ -210,10 +210,12 @@ def find_work(
     rows = _scanned(prepared, config, resources, console)
     videos = [row for row in rows if row["status"] == "ok" and row["audio_state"] == "audible"]
     failed = [row for row in rows if row["status"] == "failed"]
+    scan_failures = [_scan_failure(row) for row in failed]
     allowed = share(config.max_failed)
     if allowed is not None and len(failed) > allowed * max(1, len(failed) + len(videos)):
         from jobs.extract import Stopped
 
+        store.write_failures(scan_failures)
         raise Stopped(
             f"{len(failed)} of {len(failed) + len(videos)} files cannot be read, more than --max-failed allows"
             f" ({config.max_failed}); the first: {failed[0]['path']} ({failed[0]['error_class']})"
@@ -236,7 +238,7 @@ def find_work(
         todo=[clip for clip in clips if clip.clip_id not in done],
         n_videos=len(videos),
         passed_over=len(rows) - len(videos) - len(failed),
-        scan_failures=[_scan_failure(row) for row in failed],
+        scan_failures=scan_failures,
     )
 
 

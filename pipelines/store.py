@@ -163,7 +163,7 @@ class Store:
         return found if isinstance(found, dict) else None
 
     def write_identity(self, identity: Mapping[str, Any]) -> None:
-        """Written once, before the first row."""
+        """Written before the first row; later runs write the same again."""
         storage.write_atomic(
             self.uri("_recipe.json"), json.dumps(identity, indent=2, sort_keys=True).encode()
         )

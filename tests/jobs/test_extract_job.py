@@ -1,24 +1,18 @@
-"""`v2a extract` as a user runs it: the real command line on generated media, killed, resumed and misused."""
+"""`v2a extract` as a user runs it: the real command line on generated media, and what it says when misused."""
 
 from __future__ import annotations
 
-import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import media
-import psutil
 import pyarrow as pa
-import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
-import servers
+from extraction import RECIPE, REPOSITORY, files, footage, rows, run
 from samples import write_video
 
 from jobs import extract
@@ -26,60 +20,6 @@ from jobs.extract import ExtractConfig
 from pipelines.store import Store
 
 pytestmark = pytest.mark.timeout(900)
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-# Pixels and samples only: no encoder has to be loaded, so that many runs fit into a test.
-RECIPE = """
-name: small
-window_s: 0.5
-frames: {fps: 10, width: 16, height: 12}
-waveform: {rate: 8000, channels: 1}
-"""
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("recipe") / "small.yaml"
-    path.write_text(RECIPE)
-    return str(path)
-
-
-def footage(root: Path, names: range | list[str], seconds: float = 8.0) -> Path:
-    for name in names:
-        write_video(root / f"film {name}.mp4", seconds, fps=10, sound=0.5)
-    return root
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve films of 12 s: 288 windows of half a second."""
-    return footage(tmp_path_factory.mktemp("archive"), range(12), 12.0)
-
-
-def run(archive: Path, store: Path, recipe: str, **options: Any) -> int:
-    return extract.run(ExtractConfig(str(archive), str(store), recipe=recipe, tracking_uri="off", **options))
-
-
-def rows(store: Path | str) -> pa.Table:
-    """All rows in the order of their clips, as pyarrow's own reader finds them."""
-    found = pq.read_table(str(store), partitioning="hive").sort_by("clip_id")
-    ids = found["clip_id"].to_pylist()
-    assert len(ids) == len(set(ids)), "a row is there twice"
-    return found
-
-
-def files(store: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(store)): p.read_bytes() for p in sorted(store.glob("split=*/*"))}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(
-    archive: Path, recipe: str, ray_session: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    store = tmp_path_factory.mktemp("undisturbed") / "store"
-    assert run(archive, store, recipe, rows_per_file=20) == 0
-    return store
 
 
 # what comes out
@@ -201,6 +141,9 @@ def test_too_many_failures_stop_the_run_and_keep_what_is_done(
     assert run(archive, store, recipe, max_failed="10%") == 1
     said = capsys.readouterr()
     assert "--max-failed" in said.err and "v2a extract" in said.err
+    assert [row["path"] for row in Store(str(store)).failures()] == ["z.mp4"], (
+        "what stopped it can be looked up"
+    )
     assert run(archive, store, recipe, max_failed="30%") == 1
     assert rows(store).num_rows == 12
 
@@ -312,219 +255,3 @@ def test_the_bundled_encoders_fill_a_store(ray_session: Any, tmp_path: Path) -> 
     assert found["sync"].combine_chunks().to_numpy_ndarray().shape == (2, 100, 128)
     mask = found["mask"].combine_chunks().to_numpy_ndarray()
     assert mask[0].all() and 80 <= mask[1].sum() <= 90
-
-
-# kills
-
-
-def start(archive: Path | str, store: Path | str, recipe: str, **environment: str) -> subprocess.Popen[str]:
-    """The command in a process of its own."""
-    command = [sys.executable, "-m", "jobs.extract", str(archive), str(store), "--recipe", recipe]
-    return subprocess.Popen(
-        [*command, "--rows-per-file", "1", "--num-workers", "2", "--tracking-uri", "off"],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, **environment},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def parts(store: Path) -> int:
-    return len(list(store.glob("split=*/*.parquet")))
-
-
-def victims(driver: int, kind: str) -> list[psutil.Process]:
-    """Processes of a run: its driver, its Ray workers, the actor that counts, its decoders, its Ray node."""
-    process = psutil.Process(driver)
-    if kind == "driver":
-        return [process]
-    found = []
-    for child in process.children(recursive=True):
-        name = " ".join(child.cmdline())
-        marks = {
-            "worker": "ray::Map",
-            "ledger": "ray::Ledger",
-            "decoder": "sandbox_child",
-            "raylet": "raylet/",
-        }
-        if marks[kind] in name:
-            found.append(child)
-    return found
-
-
-def disturb(archive: Path, store: Path, recipe: str, kinds: list[str], rng: random.Random) -> int:
-    """Runs the command once for each of `kinds`, killing something of it, and once to its end; the number of kills."""
-    kills = 0
-    for kind in [*kinds, "nothing"]:
-        before = parts(store)
-        process = start(archive, store, recipe)
-        try:
-            # Something new must have been written, so that every run gets further.
-            while kind != "nothing" and parts(store) <= before and process.poll() is None:
-                time.sleep(0.01)
-            time.sleep(rng.uniform(0, 0.3))
-            if kind == "ctrl-c":
-                process.send_signal(signal.SIGINT)
-                output = process.communicate(timeout=120)[0]
-                assert process.returncode == 130, output
-                assert "To go on where it stopped" in output and "v2a extract" in output
-                continue
-            for victim in rng.sample(found := victims(process.pid, kind), min(1, len(found))):
-                if process.poll() is None:
-                    victim.kill()
-                    kills += 1
-            if kind == "driver":
-                process.wait(60)
-            else:
-                output = process.communicate(timeout=400)[0]
-                # Ray gives a lost worker's task to another; a lost node ends the run.
-                assert kind == "raylet" or process.returncode == 0, output
-        except psutil.NoSuchProcess:
-            process.wait(400)
-        finally:
-            if process.poll() is None:
-                process.kill()
-    return kills
-
-
-def test_killed_interrupted_and_resumed_gives_the_rows_of_an_undisturbed_run(
-    undisturbed: Path, archive: Path, recipe: str, tmp_path: Path
-) -> None:
-    store = tmp_path / "store"
-    assert disturb(archive, store, recipe, ["driver", "ctrl-c", "driver", "worker"], random.Random(1)) == 3
-    assert rows(store).equals(rows(undisturbed))
-    assert not list(store.rglob(".v2a-tmp-*"))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3000)
-def test_killed_at_random_a_dozen_times(recipe: str, ray_session: Any, tmp_path: Path) -> None:
-    archive = footage(tmp_path / "archive", range(40), 16.0)
-    assert run(archive, tmp_path / "whole", recipe) == 0
-    rng = random.Random(2)
-    kills = 0
-    # A run whose worker or decoder is killed goes on to its end: a store of its own for each of those.
-    for kinds in (
-        ["driver"] * 4 + ["worker"],
-        ["driver"] * 3 + ["decoder"],
-        ["worker"],
-        ["ledger"],
-        ["raylet"],
-    ):
-        store = tmp_path / f"store {kills}"
-        kills += disturb(archive, store, recipe, kinds, rng)
-        assert rows(store).equals(rows(tmp_path / "whole"))
-    assert kills >= 10
-
-
-# S3
-
-
-def upload(client: Any, bucket: str, folder: Path) -> None:
-    client.create_bucket(Bucket=bucket)
-    for path in sorted(folder.rglob("*.mp4"))[:2]:
-        client.upload_file(str(path), bucket, f"films/{path.relative_to(folder).as_posix()}")
-
-
-def download(client: Any, bucket: str, folder: Path) -> Path:
-    """The store in a bucket as files."""
-    for item in client.list_objects_v2(Bucket=bucket, Prefix="store/").get("Contents", []):
-        path = folder / item["Key"].removeprefix("store/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        client.download_file(bucket, item["Key"], str(path))
-    return folder
-
-
-def content(table: pa.Table) -> list[tuple[Any, ...]]:
-    """Rows without what the place of a file decides."""
-    kept = table.drop_columns(["clip_id", "video_id"]).to_pylist()
-    return sorted((row["path"], row["start_s"], row["frames"], row["waveform"]) for row in kept)
-
-
-def extract_on_s3(
-    environment: dict[str, str], client: Any, bucket: str, recipe: str, folder: Path, lose: int = 0
-) -> pa.Table:
-    """Extracts two films of a bucket into the same bucket, twice; the rows, fetched into `folder`.
-
-    `lose` of the first run's files are removed again, and a third run makes them anew.
-    """
-    process = start(f"s3://{bucket}/films", f"s3://{bucket}/store", recipe, **environment)
-    output = process.communicate(timeout=400)[0]
-    assert process.returncode == 0, output
-    if lose:
-        held = client.list_objects_v2(Bucket=bucket, Prefix="store/split=")["Contents"]
-        for item in held[:lose]:
-            client.delete_object(Bucket=bucket, Key=item["Key"])
-        process = start(f"s3://{bucket}/films", f"s3://{bucket}/store", recipe, **environment)
-        output = process.communicate(timeout=400)[0]
-        assert process.returncode == 0 and f"{lose} windows to extract" in output, output
-    again = start(f"s3://{bucket}/films", f"s3://{bucket}/store", recipe, **environment)
-    assert "Nothing to do" in again.communicate(timeout=100)[0]
-    store = download(client, bucket, folder)
-    assert Store(str(store)).failures() == []
-    return rows(store)
-
-
-def same_films(found: pa.Table, whole: pa.Table) -> bool:
-    """Whether two films' rows are those that the whole archive's store has for them."""
-    assert found.num_rows == 2 * 24
-    chosen = pa.compute.is_in(whole["path"], found["path"].combine_chunks())
-    return content(found) == content(whole.filter(chosen))
-
-
-def test_from_s3_to_s3_through_trouble(
-    s3_port: int, undisturbed: Path, archive: Path, recipe: str, tmp_path: Path
-) -> None:
-    """Every ninth request is answered with an error: nothing is lost, nothing is called bad. (Two films.)"""
-    client = servers.client(s3_port)
-    upload(client, "trouble", archive)
-    seen = iter(range(10**9))
-    reasons = {4: 503, 8: 500}
-    with servers.Proxy(s3_port, lambda method, path: reasons.get(next(seen) % 18, 0)) as proxy:
-        found = extract_on_s3(servers.environment(proxy.port), client, "trouble", recipe, tmp_path / "down")
-        assert proxy.failed > 3
-    assert same_films(found, rows(undisturbed))
-
-
-@pytest.mark.slow
-def test_on_an_s3_server_of_another_make(
-    undisturbed: Path, archive: Path, recipe: str, tmp_path: Path
-) -> None:
-    """s3rver, which shares no code with moto, fetched from npm."""
-    npm, node = shutil.which("npm"), shutil.which("node")
-    if npm is None or node is None:
-        pytest.skip("needs node and npm")
-    subprocess.run([npm, "install", "--silent", "--prefix", str(tmp_path), "s3rver@3.7.1"], check=True)
-    script = str(tmp_path / "node_modules/s3rver/bin/s3rver.js")
-    port = servers.free_port()
-    command = [node, script, "-d", str(tmp_path / "data"), "-p", str(port), "-a", "127.0.0.1"]
-    with servers.running(command, port):
-        client = servers.client(port)
-        upload(client, "films", archive)
-        found = extract_on_s3(servers.environment(port), client, "films", recipe, tmp_path / "down", lose=7)
-    assert same_films(found, rows(undisturbed))
-
-
-def test_a_window_of_a_long_file_does_not_fetch_the_file(s3_port: int, tmp_path: Path) -> None:
-    path = tmp_path / "film.avi"
-    media.write_video(path, duration_s=26.0, size=(640, 360), codec="rawvideo", sound="audible")
-    size = path.stat().st_size
-    assert size > 200 << 20, "the test needs a large file"
-    client = servers.client(s3_port)
-    client.create_bucket(Bucket="long")
-    client.upload_file(str(path), "long", "film.avi")
-    code = (
-        "from pipelines.sandbox import Sandbox, View\n"
-        "with Sandbox() as sandbox:\n"
-        "    (frames,) = sandbox.iter_views('s3://long/film.avi', [View(5, 32, 18)], 14.0, [15.0])\n"
-        "    assert frames[0].shape == (5, 18, 32, 3)\n"
-        "    sound = sandbox.decode_sound('s3://long/film.avi', 14.0, 15.0, 8000, origin_s=0.0)\n"
-        "    assert abs(sound).max() > 0.3\n"
-    )
-    with servers.Proxy(s3_port) as proxy:
-        environment = {**os.environ, **servers.environment(proxy.port)}
-        subprocess.run([sys.executable, "-c", code], env=environment, cwd=REPOSITORY, check=True, timeout=200)
-        assert 0 < sum(proxy.sent.values()) < size / 3
