@@ -30,13 +30,16 @@ class MiniConfig:
     out: Path = Path("v2a_models/weights/mini")
     """Where the finished checkpoint goes."""
     stages: tuple[str, ...] = (
-        "corpus", "codec", "visual", "tokens", "features", "maskvat", "classifier", "export", "evaluate",
+        "corpus", "codec", "codec_adversary", "visual", "tokens", "features", "maskvat", "classifier", "export", "evaluate",
     )  # fmt: skip
     """Which stages to run, in this order; finished ones are skipped."""
     threads: int = 0
     """CPU threads of torch and processes of the renderer; 0 for all cores."""
+    codec_from: str = ""
+    """Checkpoint whose codec the training starts from; by default it starts from nothing."""
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    codec: FitConfig = FitConfig(steps=1700, learning_rate=1e-3, clip_norm=10.0, betas=(0.8, 0.99))
+    codec: FitConfig = FitConfig(steps=3200, learning_rate=1e-3, clip_norm=10.0, betas=(0.8, 0.99))
+    codec_adversary: FitConfig = FitConfig(steps=900, learning_rate=3e-4, clip_norm=10.0, betas=(0.8, 0.99))
     clip: FitConfig = FitConfig(steps=350, learning_rate=1e-3)
     sync: FitConfig = FitConfig(steps=900, learning_rate=1e-3)
     maskvat: FitConfig = FitConfig(steps=1400, learning_rate=8e-4, warmup=100, ema=0.998)

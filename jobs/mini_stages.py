@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ from pipelines import minicorpus, synthfoley
 from v2a_models import grid
 from v2a_models.audio import EventClassifier
 from v2a_models.checkpoint import load_classifier, load_generator, save_generator
-from v2a_models.codec import MINI, CodebookKeeper, Codec, SpectralLoss, perplexity
+from v2a_models.codec import MINI, CodebookKeeper, Codec, perplexity
+from v2a_models.codec_task import CodecTask
 from v2a_models.generator import Generator
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.maskvat.losses import training_loss
@@ -25,7 +27,7 @@ from v2a_models.metrics.foley import FoleyScore, foley_score
 from v2a_models.recipe import Recipe
 from v2a_models.seeds import window_seed
 from v2a_models.sync_task import SyncTask, augment
-from v2a_models.training import fit
+from v2a_models.training import FitConfig, fit
 from v2a_models.visual import CLIP_MINI, SemanticEncoder, SyncEncoder
 
 if TYPE_CHECKING:
@@ -44,39 +46,52 @@ def render_corpus(config: MiniConfig, device: str, log: Log) -> None:
 
 
 def codec(config: MiniConfig, device: str, log: Log) -> None:
-    """Mini DAC: spectral loss weighted ten times, codebooks started from data and kept alive."""
+    """Mini DAC: spectral losses, codebooks started from data and kept alive."""
+    model = Codec(MINI)
+    if config.codec_from:
+        model.load_state_dict(load_generator(config.codec_from).codec.state_dict())
+    _fit_codec("codec", model, config.codec, config, device, log, adversarial=False)
+
+
+def codec_adversary(config: MiniConfig, device: str, log: Log) -> None:
+    """The same codec against an adversary, which brings back what spectral losses blur."""
+    model = load_part(config, "codec", "cpu")
+    assert isinstance(model, Codec)
+    _fit_codec("codec_adversary", model, config.codec_adversary, config, device, log, adversarial=True)
+
+
+def _fit_codec(
+    name: str, model: Codec, fitting: FitConfig, config: MiniConfig, device: str, log: Log, *, adversarial: bool
+) -> None:
+    """Trains `model` and leaves it in the work folder; logs what it does to held-out sound."""
     corpus = minicorpus.load(config.work / "corpus", config.corpus, "train", with_frames=False)
-    model, spectral = Codec(MINI).to(device), SpectralLoss().to(device)
-    keeper = CodebookKeeper(model)
-    latest: dict[str, Tensor] = {}
+    task = CodecTask(model, adversarial).to(device)
+    keeper = CodebookKeeper(model, start_step=-1 if adversarial or config.codec_from else 40)
+    if shutil.which("c++"):
+        model.dac.encoder.compile()
+        model.dac.decoder.compile()
     length, rows = 32 * grid.HOP, 10
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         waves = torch.from_numpy(np.stack([_stretch_of_sound(corpus, rng, length) for _ in range(rows)]))
-        target = waves[:, None].to(device)
-        out = model(target)
-        latest.update(codes=out["codes"], latents=out["latents"])
-        spectrum = spectral(out["waveform"], target)
-        wave = (out["waveform"] - target).abs().mean()
-        loss = 10 * spectrum + 2 * wave + out["codebook_loss"] + 0.25 * out["commitment_loss"]
-        return dict(loss=loss, spectrum=spectrum.detach(), wave=wave.detach())
+        with _autocast(device):
+            return task(waves[:, None].to(device))
 
     def after_step(step: int, losses: dict[str, Tensor]) -> None:
-        generator = torch.Generator().manual_seed(step)
-        keeper.update(step, latest["codes"], latest["latents"], generator)
+        keeper.update(step, losses["codes"], losses["latents"], torch.Generator().manual_seed(step))
 
-    fit("codec", model, step_loss, config.codec, config.work, after_step=after_step,
+    fit(name, task, step_loss, fitting, config.work, after_step=after_step,
         extra_state=dict(last_used=keeper.last_used), log=log)  # fmt: skip
+    torch.save(model.state_dict(), config.work / "codec.pt")
     held_out = minicorpus.load(config.work / "corpus", config.corpus, "val", with_frames=False)
     waves = torch.from_numpy(np.stack(held_out.sounds[:32])).float()[:, None] / 32768
     with torch.no_grad():
         codes = torch.cat([model.encode(w.to(device)) for w in waves.split(8)])
         again = torch.cat([model.decode(c, waves.shape[-1]) for c in codes.split(8)])
-        log(f"codec: held-out spectral loss {float(spectral(again, waves.to(device))):.4f}")
+        log(f"codec: held-out spectral loss {float(task.spectral(again, waves.to(device))):.4f}")
     log(
         f"codec: held-out perplexity of each codebook {[round(p) for p in perplexity(codes, model.codebook_size)]}"
     )
-    torch.save(model.state_dict(), config.work / "codec.pt")
 
 
 def _stretch_of_sound(corpus: minicorpus.Corpus, rng: np.random.Generator, length: int) -> np.ndarray:
@@ -382,6 +397,7 @@ PARTS: dict[str, Callable[[], nn.Module]] = dict(
 STAGES: dict[str, Callable[[MiniConfig, str, Log], None]] = dict(
     corpus=render_corpus,
     codec=codec,
+    codec_adversary=codec_adversary,
     visual=visual,
     tokens=tokens,
     features=features,

@@ -142,7 +142,7 @@ class SpectralLoss(nn.Module):
     Small windows hold attacks in place, large ones hold pitch.
     """
 
-    def __init__(self, windows: tuple[int, ...] = (128, 256, 512, 1024, 2048)) -> None:
+    def __init__(self, windows: tuple[int, ...] = (128, 256, 512, 1024, 2048, 4096)) -> None:
         super().__init__()
         self.windows = windows
         for n_fft in windows:

@@ -1,0 +1,69 @@
+"""Trains the small codec: multi-scale spectral loss, and an adversary that listens at three resolutions.
+
+The adversary is descript-audio-codec's complex multi-band spectrogram discriminator; its losses are those of RVQGAN
+(Kumar et al. 2023, section 3.4: least squares, feature matching). The published model also fights discriminators of
+periods, which cost fifteen times as much as everything else here.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+import torch.nn.functional as F
+from dac.model.discriminator import Discriminator
+from torch import Tensor, nn
+
+from v2a_models.codec import Codec, SpectralLoss
+
+SPECTRUM, WAVE, FEATURES, ADVERSARY = 10.0, 15.0, 2.0, 1.0
+"""Weights of the losses. Ten times the spectral weight keeps the codebooks of a small codec alive; the weight on
+the samples themselves keeps low tones, which a mel scale hardly resolves and which tell a drum from a clap."""
+
+HEARD = 4
+"""Rows of a batch that the adversary listens to: all of them would double the cost of a step."""
+
+
+class CodecTask(nn.Module):
+    """Waveforms (B, 1, N), N a multiple of 512 -> losses; both players in one pass and under one optimiser."""
+
+    def __init__(self, codec: Codec, adversarial: bool) -> None:
+        super().__init__()
+        self.codec, self.spectral = codec, SpectralLoss()
+        self.adversary: nn.Module | None = None
+        if adversarial:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)
+                self.adversary = Discriminator(periods=[], fft_sizes=[2048, 1024, 512])
+
+    def forward(self, target: Tensor) -> dict[str, Tensor]:
+        """"loss" and its parts; "codes" (B, K, L) and "latents" of the batch, for the keeper of the codebooks."""
+        out = self.codec(target)
+        estimate = out["waveform"].float()
+        spectrum, wave = self.spectral(estimate, target), (estimate - target).abs().mean()
+        quantised = out["codebook_loss"].float() + 0.25 * out["commitment_loss"].float()
+        loss = SPECTRUM * spectrum + WAVE * wave + quantised
+        parts = dict(spectrum=spectrum.detach(), wave=wave.detach())
+        if self.adversary is not None:
+            judged, real, fake = self._listen(estimate[:HEARD], target[:HEARD])
+            features = _features_differ(judged, real)
+            fooled = sum((1 - scale[-1]).square().mean() for scale in judged)
+            told = sum(r[-1].sub(1).square().mean() + f[-1].square().mean() for r, f in zip(real, fake, strict=True))
+            loss = loss + FEATURES * features + ADVERSARY * fooled + told
+            parts |= dict(features=features.detach(), fooled=fooled.detach(), told=told.detach())
+        return dict(loss=loss, **parts, codes=out["codes"], latents=out["latents"])
+
+    def _listen(self, estimate: Tensor, target: Tensor) -> tuple[list[list[Tensor]], ...]:
+        """What the adversary hears in the estimate (for the codec), in the truth and in the estimate (for itself)."""
+        assert self.adversary is not None
+        # Frozen for the codec's loss: it must not learn to be fooled.
+        self.adversary.requires_grad_(False)
+        judged = self.adversary(estimate)
+        self.adversary.requires_grad_(True)
+        return judged, self.adversary(target), self.adversary(estimate.detach())
+
+
+def _features_differ(judged: list[list[Tensor]], real: list[list[Tensor]]) -> Tensor:
+    """Mean absolute difference of the adversary's inner features, summed over resolutions and layers."""
+    pairs = [(a, b) for ours, theirs in zip(judged, real, strict=True) for a, b in zip(ours[:-1], theirs[:-1], strict=True)]
+    return torch.stack([F.l1_loss(a.float(), b.detach().float()) for a, b in pairs]).mean()
