@@ -1,6 +1,6 @@
 """`make mini`: trains the bundled model from nothing, stage by stage. Resumable; uses a CUDA GPU when there is one.
 
-    corpus -> codec -> visual encoders -> tokens and features -> MaskVAT -> classifier -> v2a_models/weights/mini
+    corpus -> codec -> visual encoders -> tokens and features -> SCAV -> MaskVAT -> classifier -> weights/mini
 
 Imports neither Ray nor PyAV, so it also runs on a bare GPU machine with torch.
 """
@@ -30,7 +30,8 @@ class MiniConfig:
     out: Path = Path("v2a_models/weights/mini")
     """Where the finished checkpoint goes."""
     stages: tuple[str, ...] = (
-        "corpus", "codec", "codec_adversary", "visual", "tokens", "features", "maskvat", "classifier", "export", "evaluate",
+        "corpus", "codec_spectra", "codec", "visual", "tokens", "features", "scav", "maskvat", "classifier",
+        "export", "evaluate",
     )  # fmt: skip
     """Which stages to run, in this order; finished ones are skipped."""
     threads: int = 0
@@ -38,11 +39,12 @@ class MiniConfig:
     codec_from: str = ""
     """Checkpoint whose codec the training starts from; by default it starts from nothing."""
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    codec: FitConfig = FitConfig(steps=3200, learning_rate=1e-3, clip_norm=10.0, betas=(0.8, 0.99))
-    codec_adversary: FitConfig = FitConfig(steps=900, learning_rate=3e-4, clip_norm=10.0, betas=(0.8, 0.99))
+    codec_spectra: FitConfig = FitConfig(steps=3200, learning_rate=1e-3, clip_norm=10.0, betas=(0.8, 0.99))
+    codec: FitConfig = FitConfig(steps=450, learning_rate=3e-4, clip_norm=10.0, betas=(0.8, 0.99))
     clip: FitConfig = FitConfig(steps=350, learning_rate=1e-3)
     sync: FitConfig = FitConfig(steps=900, learning_rate=1e-3)
-    maskvat: FitConfig = FitConfig(steps=1400, learning_rate=8e-4, warmup=100, ema=0.998)
+    scav: FitConfig = FitConfig(steps=600, learning_rate=2e-3, weight_decay=0.05)
+    maskvat: FitConfig = FitConfig(steps=2000, learning_rate=8e-4, warmup=100, ema=0.998)
     classifier: FitConfig = FitConfig(steps=400, learning_rate=2e-3)
 
 

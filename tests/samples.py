@@ -12,6 +12,12 @@ import numpy as np
 
 from v2a_models.recipe import Recipe
 
+SMALL_DAC: dict[str, Any] = dict(
+    encoder_dim=8, encoder_rates=[2, 4, 8, 8], latent_dim=96, decoder_dim=160, decoder_rates=[8, 8, 4, 2],
+    n_codebooks=4, codebook_size=512, codebook_dim=8, quantizer_dropout=False, sample_rate=44_100,
+)  # fmt: skip
+"""A codec of the published kind, small enough for a test."""
+
 
 def write_video(
     path: Path,
@@ -77,3 +83,34 @@ class NoiseGenerator:
 def load_noise(name: str) -> NoiseGenerator:
     """Takes the place of `load_generator`."""
     return NoiseGenerator()
+
+
+def toy_checkpoint(folder: Path, scav: bool = True) -> str:
+    """A MaskVAT with random weights, the same every time, for windows of 0.4 s; with a SCAV beside it."""
+    from v2a_models.checkpoint import save_generator
+
+    generator = toy_generator()
+    if not scav:
+        generator.scav = None
+    save_generator(generator, folder)
+    return str(folder)
+
+
+def toy_generator() -> Any:
+    """What `toy_checkpoint` keeps."""
+    import torch
+
+    from v2a_models.codec import MINI, Codec
+    from v2a_models.maskvat.generator import MaskVATGenerator
+    from v2a_models.maskvat.model import MaskVAT, MaskVATConfig
+    from v2a_models.maskvat.sampling import SamplingConfig
+    from v2a_models.scav import SCAV, SCAVConfig
+    from v2a_models.visual import SemanticEncoder, SyncEncoder
+
+    torch.manual_seed(0)
+    recipe = Recipe("toy", window_s=0.4, overlap_s=0.08)
+    encoders = (Codec(MINI), SemanticEncoder.mini(), SyncEncoder.mini())
+    maskvat = MaskVAT(MaskVATConfig(dim=32, depth=1, heads=2))
+    generator = MaskVATGenerator(recipe, *encoders, maskvat, SamplingConfig(steps=2))
+    generator.scav = SCAV(SCAVConfig(width=32, depth=1))
+    return generator.eval()

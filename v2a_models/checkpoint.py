@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -23,8 +25,9 @@ from v2a_models.checkpoint_files import (
     sha256,
 )
 from v2a_models.generator import Generator, best_precision
-from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.recipe import Recipe
+from v2a_models.scav import SCAV, SCAVConfig
+from v2a_models.systems import SYSTEMS
 
 __all__ = [
     "BUNDLED",
@@ -33,40 +36,38 @@ __all__ = [
     "find_checkpoint",
     "load_classifier",
     "load_generator",
+    "load_scav",
+    "save_scav",
 ]
-
-SYSTEMS: dict[str, type[MaskVATGenerator]] = {"maskvat-adaln": MaskVATGenerator}
-"""Every system by the name its config.json carries."""
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def save_generator(
-    generator: Generator, folder: Path, *, system: str = "maskvat-adaln", classes: Sequence[str] = (),
+    generator: Generator, folder: Path, *, classes: Sequence[str] = (),
     extra: dict[str, nn.Module] | None = None,
 ) -> None:  # fmt: skip
     """Writes the folder; weights in half precision, each file beside and then renamed.
 
-    `extra` modules (such as the event classifier) go into files of their own, NAME.safetensors.
+    `extra` modules (such as the event classifier) go into files of their own, NAME.safetensors, and so does the
+    generator's SCAV if it has one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, module in {"model": generator, **(extra or {})}.items():
-        state = {k: _halved(v) for k, v in module.state_dict().items()}
-        beside = folder / f".{name}.tmp"
-        save_file(state, beside)
-        os.replace(beside, folder / f"{name}.safetensors")
+        _save(module, folder / f"{name}.safetensors")
     generator.sha256 = sha256(folder / "model.safetensors")
     config = dict(
-        system=system,
+        system=generator.system,
         name=folder.name,
         sha256=generator.sha256,
         recipe=generator.recipe.to_dict(),
         classes=list(classes),
         model=generator.config(),
     )
-    beside = folder / ".config.tmp"
-    beside.write_text(json.dumps(config, indent=2) + "\n")
-    os.replace(beside, folder / "config.json")
+    _write_config(folder, config)
+    scav = getattr(generator, "scav", None)
+    if scav is not None:
+        save_scav(scav, folder)
 
 
 def load_generator(
@@ -93,6 +94,8 @@ def load_generator(
     generator.name = str(config.get("name", folder.name))
     generator.sha256 = checked_sha256(folder, config)
     _fill(generator, folder / "model.safetensors")
+    if hasattr(generator, "scav"):
+        generator.scav = load_scav(str(folder))
     generator.precision = best_precision(device) if precision == "auto" else precision
     return generator.to(device).eval()
 
@@ -104,6 +107,52 @@ def load_classifier(name_or_path: str) -> tuple[EventClassifier, list[str]]:
     classifier = EventClassifier(len(classes))
     _fill(classifier, folder / "classifier.safetensors")
     return classifier.eval(), classes
+
+
+def save_scav(scav: SCAV, folder: Path) -> None:
+    """Keeps a SCAV beside the model of a checkpoint: FOLDER/scav.safetensors, and its sizes in config.json.
+
+    Raises CheckpointError if the folder holds no checkpoint.
+    """
+    config = read_config(folder)
+    _save(scav, folder / "scav.safetensors")
+    config["scav"] = dataclasses.asdict(scav.config)
+    config["scav_sha256"] = sha256(folder / "scav.safetensors")
+    _write_config(folder, config)
+
+
+def load_scav(name_or_path: str, device: torch.device | str = "cpu") -> SCAV | None:
+    """The SCAV kept beside a checkpoint, in evaluation mode; None if it has none.
+
+    Raises CheckpointError: unknown name, damaged or foreign weights.
+    """
+    folder = find_checkpoint(name_or_path)
+    config = read_config(folder)
+    if config.get("scav") is None:
+        return None
+    try:
+        scav = SCAV(SCAVConfig(**config["scav"]))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder}/config.json does not describe a SCAV: {error}") from error
+    file = folder / "scav.safetensors"
+    if sha256(file) != config.get("scav_sha256"):
+        raise CheckpointError(f"{file} is truncated or belongs to another model; copy it again")
+    _fill(scav, file)
+    return scav.to(device).eval()
+
+
+def _save(module: nn.Module, file: Path) -> None:
+    """Half precision, written beside and then renamed. Without a generator's SCAV, which has its own file."""
+    beside = file.with_name(f".{file.stem}.tmp")
+    state = {k: _halved(v) for k, v in module.state_dict().items() if not k.startswith("scav.")}
+    save_file(state, beside)
+    os.replace(beside, file)
+
+
+def _write_config(folder: Path, config: dict[str, Any]) -> None:
+    beside = folder / ".config.tmp"
+    beside.write_text(json.dumps(config, indent=2) + "\n")
+    os.replace(beside, folder / "config.json")
 
 
 def _fill(module: nn.Module, file: Path) -> None:

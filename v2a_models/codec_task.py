@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from v2a_models.codec import Codec, SpectralLoss
 
-SPECTRUM, WAVE, FEATURES, ADVERSARY = 10.0, 15.0, 2.0, 1.0
+MEL, CONVERGENCE, WAVE, FEATURES, ADVERSARY = 10.0, 5.0, 15.0, 2.0, 1.0
 """Weights of the losses. Ten times the spectral weight keeps the codebooks of a small codec alive; the weight on
 the samples themselves keeps low tones, which a mel scale hardly resolves and which tell a drum from a clap."""
 
@@ -37,18 +37,21 @@ class CodecTask(nn.Module):
                 self.adversary = Discriminator(periods=[], fft_sizes=[2048, 1024, 512])
 
     def forward(self, target: Tensor) -> dict[str, Tensor]:
-        """"loss" and its parts; "codes" (B, K, L) and "latents" of the batch, for the keeper of the codebooks."""
+        """ "loss" and its parts; "codes" (B, K, L) and "latents" of the batch, for the keeper of the codebooks."""
         out = self.codec(target)
         estimate = out["waveform"].float()
-        spectrum, wave = self.spectral(estimate, target), (estimate - target).abs().mean()
+        spectra, wave = self.spectral(estimate, target), (estimate - target).abs().mean()
         quantised = out["codebook_loss"].float() + 0.25 * out["commitment_loss"].float()
-        loss = SPECTRUM * spectrum + WAVE * wave + quantised
-        parts = dict(spectrum=spectrum.detach(), wave=wave.detach())
+        loss = MEL * spectra["mel"] + CONVERGENCE * spectra["convergence"] + WAVE * wave + quantised
+        parts = {name: value.detach() for name, value in spectra.items()} | dict(wave=wave.detach())
         if self.adversary is not None:
             judged, real, fake = self._listen(estimate[:HEARD], target[:HEARD])
             features = _features_differ(judged, real)
-            fooled = sum((1 - scale[-1]).square().mean() for scale in judged)
-            told = sum(r[-1].sub(1).square().mean() + f[-1].square().mean() for r, f in zip(real, fake, strict=True))
+            fooled = torch.stack([(1 - scale[-1]).square().mean() for scale in judged]).sum()
+            mistakes = [
+                r[-1].sub(1).square().mean() + f[-1].square().mean() for r, f in zip(real, fake, strict=True)
+            ]
+            told = torch.stack(mistakes).sum()
             loss = loss + FEATURES * features + ADVERSARY * fooled + told
             parts |= dict(features=features.detach(), fooled=fooled.detach(), told=told.detach())
         return dict(loss=loss, **parts, codes=out["codes"], latents=out["latents"])
@@ -65,5 +68,9 @@ class CodecTask(nn.Module):
 
 def _features_differ(judged: list[list[Tensor]], real: list[list[Tensor]]) -> Tensor:
     """Mean absolute difference of the adversary's inner features, summed over resolutions and layers."""
-    pairs = [(a, b) for ours, theirs in zip(judged, real, strict=True) for a, b in zip(ours[:-1], theirs[:-1], strict=True)]
+    pairs = [
+        (a, b)
+        for ours, theirs in zip(judged, real, strict=True)
+        for a, b in zip(ours[:-1], theirs[:-1], strict=True)
+    ]
     return torch.stack([F.l1_loss(a.float(), b.detach().float()) for a, b in pairs]).mean()

@@ -16,7 +16,7 @@ from v2a_models.recipe import Recipe
 class Generator(nn.Module):
     """A video-to-audio model with everything it needs to turn frames into sound.
 
-    Trains with `training_loss`, dubs with `generate_from_frames`; every system has this surface.
+    Trains with `task`, dubs with `generate_from_frames`; every system has this surface.
     """
 
     recipe: Recipe
@@ -26,9 +26,21 @@ class Generator(nn.Module):
     precision: str = "float32"
     """Arithmetic of the transformers: float32 or bfloat16. Another one gives another (as good) sound."""
 
+    @property
     @abstractmethod
-    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Scalars: "loss" and its parts, for features and codes of B windows."""
+    def system(self) -> str:
+        """Its name in the registry, which config.json keeps."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """Columns of a feature store that `task` is fed with."""
+
+    @abstractmethod
+    def task(self) -> nn.Module:
+        """What training fits: `task(batch, seed)` gives scalars, "loss" to be minimised and its parts, for columns
+        (name -> tensor) of B windows. It shares its parameters with this generator and holds nothing frozen;
+        `task.units` are its repeated blocks, by which a sharded trainer cuts it."""
 
     @abstractmethod
     def generate(self, batch: Batch, *, seeds: Sequence[int], **sampling: Any) -> Tensor:

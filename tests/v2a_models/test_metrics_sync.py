@@ -1,13 +1,14 @@
 """Onset detection and matching."""
 
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from v2a_models.metrics.sync import OnsetScore, match_onsets, onsets
+from v2a_models.metrics.sync import OnsetScore, match_onsets, matched_pairs, onsets
 
 times = st.lists(st.integers(0, 40), max_size=6).map(lambda xs: [x / 10 for x in xs])
 
@@ -25,6 +26,10 @@ def test_matching_finds_as_many_pairs_as_possible(heard: list[float], true: list
     assert score.matched == best_by_brute_force(heard, true, 0.25)
     assert (score.heard, score.true) == (len(heard), len(true))
     assert 0 <= score.f1 <= 1
+    pairs = matched_pairs(heard, true, 0.25)
+    assert len(pairs) == score.matched and all(abs(a - b) <= 0.25 for a, b in pairs)
+    assert not Counter(a for a, _ in pairs) - Counter(heard)  # no onset is used twice
+    assert not Counter(b for _, b in pairs) - Counter(true)
 
 
 def test_scores_add_up_as_counts() -> None:

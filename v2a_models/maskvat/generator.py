@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from v2a_models.batch import Batch
 from v2a_models.codec import Codec
@@ -16,7 +16,34 @@ from v2a_models.maskvat.losses import training_loss
 from v2a_models.maskvat.model import MaskVAT, MaskVATConfig
 from v2a_models.maskvat.sampling import SamplingConfig, sample
 from v2a_models.recipe import Recipe
-from v2a_models.visual import SemanticEncoder, SyncEncoder
+from v2a_models.scav import SCAV
+from v2a_models.selection import generate_best
+from v2a_models.untrained import untrained_encoder
+
+
+class MaskVATTask(nn.Module):
+    """What training fits: a batch of the feature store -> losses. Holds the transformer and nothing frozen."""
+
+    def __init__(self, maskvat: MaskVAT, listen: Callable[[Tensor], Tensor] | None) -> None:
+        super().__init__()
+        self.maskvat = maskvat
+        # A bound method: the frozen audio encoder behind it is neither trained nor saved with the task.
+        self._listen = listen
+
+    @property
+    def units(self) -> list[nn.Module]:
+        """The repeated blocks, by which FSDP cuts the model."""
+        return self.maskvat.units
+
+    def forward(self, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+        """Losses of columns of B windows; `seed` decides what is hidden. "loss" is to be minimised."""
+        heard, codes = batch.get("audio"), batch["codes"].long()
+        if heard is None and self._listen is not None:
+            heard = self._listen(codes)
+        generator = torch.Generator().manual_seed(seed)
+        return training_loss(
+            self.maskvat, batch.get("semantic"), batch.get("sync"), codes, generator, heard=heard
+        )
 
 
 class MaskVATGenerator(Generator):
@@ -26,14 +53,17 @@ class MaskVATGenerator(Generator):
         self,
         recipe: Recipe,
         codec: Codec,
-        semantic: SemanticEncoder,
-        sync: SyncEncoder,
+        semantic: nn.Module,
+        sync: nn.Module,
         maskvat: MaskVAT,
         sampling: SamplingConfig = SamplingConfig(),
     ) -> None:
         super().__init__()
         self.recipe, self.sampling = recipe, sampling
         self.codec, self.semantic, self.sync, self.maskvat = codec, semantic, sync, maskvat
+        self.scav: SCAV | None = None
+        """Picks among candidates, and is the audio encoder whose features the video encoder foretells where the
+        store has no column of audio features. Kept in a file of its own."""
 
     def _arithmetic(self) -> torch.autocast:
         """bfloat16 for the transformers where asked for; the codec always decodes in float32."""
@@ -53,17 +83,32 @@ class MaskVATGenerator(Generator):
         return cls(
             recipe,
             Codec(config["codec"]),
-            SemanticEncoder.mini(),
-            SyncEncoder.mini(),
+            untrained_encoder(recipe, "semantic"),
+            untrained_encoder(recipe, "sync"),
             MaskVAT(MaskVATConfig(**config["maskvat"])),
             SamplingConfig(**config["sampling"]),
         )
 
-    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        if batch.semantic is None or batch.sync is None or batch.codes is None:
-            raise ValueError("MaskVAT trains on semantic and sync features and codes")
-        generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        return training_loss(self.maskvat, batch.semantic, batch.sync, batch.codes, generator)
+    @property
+    def system(self) -> str:
+        return f"maskvat-{self.maskvat.config.variant}"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        config = self.maskvat.config
+        seen = [name for name in ("semantic", "sync") if getattr(config, f"{name}_dim")]
+        audio = self.recipe.encoder("audio") is not None and self.maskvat.audio_head is not None
+        return (*seen, "codes", *(["audio"] if audio else []))
+
+    def task(self) -> MaskVATTask:
+        listens = self.maskvat.audio_head is not None and self.scav is not None
+        return MaskVATTask(self.maskvat, self._listen if listens else None)
+
+    @torch.no_grad()
+    def _listen(self, codes: Tensor) -> Tensor:
+        """Audio features of true codes (B, K, L): (B, T, D)."""
+        assert self.scav is not None
+        return self.scav.audio(self.codec.latents(codes))
 
     @torch.inference_mode()
     def features(self, semantic_frames: Tensor, sync_frames: Tensor) -> Batch:
@@ -72,25 +117,36 @@ class MaskVATGenerator(Generator):
         return Batch(semantic=semantic.float(), sync=sync.float())
 
     @torch.inference_mode()
-    def generate(
+    def codes(
         self,
         batch: Batch,
-        *,
         seeds: Sequence[int],
+        *,
         known_codes: Tensor | None = None,
         known_mask: Tensor | None = None,
+        negative: Batch | None = None,
         **sampling: Any,
     ) -> Tensor:
-        """Waveform (B, 1, recipe.window). `sampling` overrides fields of SamplingConfig, e.g. steps=8.
+        """Codec tokens int64 (B, K, recipe.codec_frames), one seed a row.
 
-        Raises TypeError for an unknown sampling option.
+        `sampling` overrides fields of SamplingConfig, e.g. steps=8. `negative`: features that the sound should not
+        fit. Raises TypeError for an unknown sampling option, ValueError for missing features.
         """
-        if batch.semantic is None or batch.sync is None:
-            raise ValueError("MaskVAT needs semantic and sync features")
         config = dataclasses.replace(self.sampling, **sampling)
+        against = None if negative is None else (negative.semantic, negative.sync)
         with self._arithmetic():
-            codes = sample(
+            return sample(
                 self.maskvat, batch.semantic, batch.sync, self.recipe.codec_frames, seeds, config,
-                known_codes, known_mask,
+                known_codes, known_mask, against,
             )  # fmt: skip
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Waveform float32 (B, 1, recipe.window) of codes."""
         return self.codec.decode(codes, self.recipe.window).float().clamp_(-1, 1)
+
+    def generate(self, batch: Batch, *, seeds: Sequence[int], candidates: int = 1, **sampling: Any) -> Tensor:
+        """Waveform (B, 1, recipe.window) in [-1, 1]: the best of `candidates`. Options as for `codes`."""
+        if candidates != 1:
+            return generate_best(self, batch, seeds, candidates, **sampling)
+        return self.decode(self.codes(batch, seeds, **sampling))

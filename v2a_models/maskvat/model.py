@@ -1,101 +1,102 @@
-"""The MaskVAT transformer: hidden codec tokens in, logits over every codebook out (2407.10387, section 3).
+"""The MaskVAT transformers: hidden codec tokens in, logits over every codebook out (2407.10387, section 3).
 
-AdaLN variant: a bidirectional transformer over codec frames whose layer norms are modulated, frame by frame, by
-the video sequence stretched to the codec's rate (DiT's AdaLN-Zero with a time axis).
+One family of three variants. All fuse the video's two feature streams at the codec's rate and predict all codebooks
+of all frames at once; they differ in how the video reaches the codec frames (`VARIANTS`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from v2a_models import grid
+from v2a_models.maskvat.blocks import Block, Conditioner, Influence, rotation_angles, zeroed
+
+
+class Variant(NamedTuple):
+    """How the video reaches the codec frames."""
+
+    modulated: bool
+    """It modulates every layer norm, frame by frame."""
+    crossed: bool
+    """A transformer encodes it first (learning to say what would be heard), and every block looks at the result."""
+
+
+VARIANTS = {
+    "adaln": Variant(modulated=True, crossed=False),
+    "seq2seq": Variant(modulated=False, crossed=True),
+    "hybrid": Variant(modulated=True, crossed=True),
+}
 
 
 @dataclass(frozen=True)
 class MaskVATConfig:
-    """Sizes. The paper publishes none; `mini` is what two CPU cores train in half an hour."""
+    """Sizes of one model. The paper publishes none; see `SIZES`."""
 
+    variant: str = "adaln"
+    """adaln, seq2seq or hybrid."""
     n_codebooks: int = 4
+    """Levels that are modelled: all of the codec's, or only its first ones."""
     codebook_size: int = 512
     semantic_dim: int = 128
+    """Of the CLIP features; 0 for a model that does not look at them."""
     sync_dim: int = 128
+    """Of the S3D features; 0 for a model that does not look at them."""
+    audio_dim: int = 128
+    """Of the audio features that the encoder learns to foretell (seq2seq and hybrid); 0 for no such task."""
     dim: int = 256
     depth: int = 6
     heads: int = 4
-    dropout: float = 0.0
+    encoder_depth: int = 2
+    """Blocks of the video encoder (seq2seq and hybrid)."""
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise ValueError(f"unknown variant {self.variant!r}: choose one of {sorted(VARIANTS)}")
+        if not self.semantic_dim and not self.sync_dim:
+            raise ValueError("a model needs semantic or sync features: semantic_dim and sync_dim are both 0")
+        if self.dim % (2 * self.heads):
+            raise ValueError(f"dim must be a multiple of twice the heads, got {self.dim} and {self.heads}")
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention with rotary positions (any length, no table)."""
-
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k = rotate(q, *rotation).to(v.dtype), rotate(k, *rotation).to(v.dtype)
-        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-
-
-def rotation_angles(length: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin of the rotary angles, float (length, head_dim / 2) each."""
-    rates = 10_000 ** (-torch.arange(0, head_dim, 2, device=device) / head_dim)
-    angles = torch.arange(length, device=device)[:, None] * rates
-    return angles.cos(), angles.sin()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding of x (..., L, D)."""
-    a, b = x.float().chunk(2, -1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
-
-
-class AdaLNBlock(nn.Module):
-    """Attention and feed-forward, each modulated per time step: x + gate * f(norm(x) * (1 + scale) + shift)."""
-
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, elementwise_affine=False)
-        self.norm2 = nn.LayerNorm(dim, elementwise_affine=False)
-        self.attention = Attention(dim, heads)
-        self.mlp = nn.Sequential(
-            nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim)
-        )
-        self.modulation = nn.Linear(dim, 6 * dim)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
-
-    def forward(self, x: Tensor, modulation: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, -1)
-        x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1, rotation)
-        return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+SIZES: dict[str, dict[str, Any]] = {
+    "mini": dict(dim=256, depth=6, heads=4, encoder_depth=2),
+    "base": dict(dim=768, depth=12, heads=12, encoder_depth=4),
+    "large": dict(dim=1024, depth=24, heads=16, encoder_depth=6),
+}
+"""The paper publishes no sizes: `mini` is what two CPU cores train, `base` follows DiT-B, `large` DiT-L."""
 
 
 class MaskVAT(nn.Module):
-    """Codes (B, K, L) with hidden ones set to `codebook_size`, condition (B, L, dim) -> logits (B, K, L, V)."""
+    """Codes (B, K, L), hidden ones set to `mask_id`, under a video's influence -> logits (B, K, L, V)."""
 
     def __init__(self, config: MaskVATConfig) -> None:
         super().__init__()
         self.config = config
-        dim, levels, size = config.dim, config.n_codebooks, config.codebook_size
+        dim, heads, levels, size = config.dim, config.heads, config.n_codebooks, config.codebook_size
+        variant = VARIANTS[config.variant]._asdict()
         self.embed = nn.ModuleList(nn.Embedding(size + 1, dim) for _ in range(levels))
-        self.semantic_mlp = _mlp(config.semantic_dim, dim)
-        self.sync_mlp = _mlp(config.sync_dim, dim)
-        self.fuse = nn.Sequential(nn.Linear(2 * dim, dim), nn.SiLU())
+        streams = [width for width in (config.semantic_dim, config.sync_dim) if width]
+        self.semantic_mlp = _mlp(config.semantic_dim, dim) if config.semantic_dim else None
+        self.sync_mlp = _mlp(config.sync_dim, dim) if config.sync_dim else None
+        self.fuse = nn.Sequential(nn.Linear(len(streams) * dim, dim), nn.SiLU())
         self.null = nn.Parameter(torch.zeros(dim))
-        self.blocks = nn.ModuleList(AdaLNBlock(dim, config.heads) for _ in range(config.depth))
-        self.final_norm = nn.LayerNorm(dim, elementwise_affine=False)
-        self.final_modulation = nn.Linear(dim, 2 * dim)
-        nn.init.zeros_(self.final_modulation.weight)
-        nn.init.zeros_(self.final_modulation.bias)
+        encoder_depth = config.encoder_depth if variant["crossed"] else 0
+        self.encoder = nn.ModuleList(Block(dim, heads) for _ in range(encoder_depth))
+        self.encoder_norm = nn.LayerNorm(dim) if encoder_depth else nn.Identity()
+        foretells = config.audio_dim if encoder_depth else 0
+        self.audio_head = nn.Linear(dim, foretells) if foretells else None
+        self.conditioners = nn.ModuleList(Conditioner(dim, heads, **variant) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(Block(dim, heads, **variant) for _ in range(config.depth))
+        self.final_norm = nn.LayerNorm(dim, elementwise_affine=not variant["modulated"])
+        self.final_modulation = zeroed(nn.Linear(dim, 2 * dim)) if variant["modulated"] else None
         self.heads = nn.Linear(dim, levels * size)
+        self.recompute = False
+        """Activation checkpointing: forget each block's inner activations and compute them again going back."""
         for weight in self.embed.parameters():
             nn.init.normal_(weight, std=0.5 / levels)
 
@@ -104,35 +105,84 @@ class MaskVAT(nn.Module):
         """The id that stands for a hidden code in every codebook."""
         return self.config.codebook_size
 
-    def condition(self, semantic: Tensor, sync: Tensor, length: int, keep: Tensor | None = None) -> Tensor:
-        """Video sequence at the codec's rate: (B, length, dim).
+    @property
+    def units(self) -> list[nn.Module]:
+        """The repeated parts, by which a sharded trainer cuts the model."""
+        return [*self.encoder, *self.conditioners, *self.blocks]
+
+    def condition(
+        self, semantic: Tensor | None, sync: Tensor | None, length: int, keep: Tensor | None = None
+    ) -> Tensor:
+        """Video sequence at the codec's rate: (B, length, dim), encoded in seq2seq and hybrid.
 
         semantic (B, T1, D1) and sync (B, T2, D2) go through an MLP each, are stretched to `length` and joined.
         keep: bool (B,), False drops the row's condition (classifier-free guidance).
+
+        Raises ValueError if features that the model looks at are missing.
         """
-        streams = [_stretch(self.semantic_mlp(semantic), length), _stretch(self.sync_mlp(sync), length)]
+        streams = []
+        for name, layer, features in (
+            ("semantic", self.semantic_mlp, semantic),
+            ("sync", self.sync_mlp, sync),
+        ):
+            if layer is not None:
+                if features is None:
+                    raise ValueError(f"this model needs {name} features")
+                streams.append(_stretch(layer(features), length))
         fused = self.fuse(torch.cat(streams, -1))
-        return fused if keep is None else torch.where(keep[:, None, None], fused, self.null.to(fused.dtype))
+        if keep is not None:
+            fused = torch.where(keep[:, None, None], fused, self.null.to(fused.dtype))
+        return self._encode(fused)
 
     def null_condition(self, batch: int, length: int) -> Tensor:
         """The condition that says nothing: (batch, length, dim)."""
-        return self.null.expand(batch, length, -1)
+        # All rows are alike: encoded once.
+        return self._encode(self.null.expand(1, length, -1)).expand(batch, -1, -1)
 
-    def modulations(self, condition: Tensor) -> list[Tensor]:
-        """What the condition does to each block, and to the output. Does not depend on the codes: computed once
-        per window, reused by every sampling step."""
-        layers = [block.get_submodule("modulation") for block in self.blocks] + [self.final_modulation]
-        return [layer(condition) for layer in layers]
+    def _encode(self, video: Tensor) -> Tensor:
+        rotation = self._rotation(video)
+        for block in self.encoder:
+            video = self._run(block, video, rotation)
+        return self.encoder_norm(video)
 
-    def forward(self, codes: Tensor, modulations: list[Tensor]) -> Tensor:
+    def influences(self, condition: Tensor) -> list[Influence]:
+        """What the video does to each block, and (last) to the output. Computed once a window."""
+        rotation = self._rotation(condition)
+        every = [conditioner(condition, rotation) for conditioner in self.conditioners]
+        last = None if self.final_modulation is None else self.final_modulation(condition)
+        return [*every, Influence(last, None, None)]
+
+    def forward(self, codes: Tensor, influences: list[Influence]) -> Tensor:
         x = torch.stack([table(codes[:, level]) for level, table in enumerate(self.embed)]).sum(0)
-        head_dim = self.config.dim // self.config.heads
-        rotation = rotation_angles(codes.shape[-1], head_dim, codes.device)
-        for block, modulation in zip(self.blocks, modulations, strict=False):
-            x = block(x, modulation, rotation)
-        shift, scale = modulations[-1].chunk(2, -1)
-        logits = self.heads(self.final_norm(x) * (1 + scale) + shift)
-        return logits.unflatten(-1, (self.config.n_codebooks, -1)).transpose(1, 2)
+        rotation = self._rotation(x)
+        for block, influence in zip(self.blocks, influences[:-1], strict=True):
+            x = self._run(block, x, rotation, influence)
+        x, last = self.final_norm(x), influences[-1].modulation
+        if last is not None:
+            shift, scale = last.chunk(2, -1)
+            x = x * (1 + scale) + shift
+        return self.heads(x).unflatten(-1, (self.config.n_codebooks, -1)).transpose(1, 2)
+
+    def _rotation(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return rotation_angles(x.shape[1], self.config.dim // self.config.heads, x.device)
+
+    def _run(self, block: nn.Module, *inputs: Any) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
+
+
+def sized(variant: str, size: str, **sizes: Any) -> MaskVATConfig:
+    """The config of a variant at one of `SIZES`; `sizes` overrides any field.
+
+    Raises ValueError for an unknown variant, size or field, listing the choices.
+    """
+    if size not in SIZES:
+        raise ValueError(f"unknown size {size!r}: choose one of {list(SIZES)}")
+    known = sorted(MaskVATConfig.__dataclass_fields__)
+    if unknown := sorted(set(sizes) - set(known)):
+        raise ValueError(f"unknown model options {unknown}; known: {known}")
+    return replace(MaskVATConfig(variant=variant, **SIZES[size]), **sizes)
 
 
 def _mlp(inputs: int, outputs: int) -> nn.Module:

@@ -32,23 +32,28 @@ class SamplingConfig:
 @torch.inference_mode()
 def sample(
     model: MaskVAT,
-    semantic: Tensor,
-    sync: Tensor,
+    semantic: Tensor | None,
+    sync: Tensor | None,
     length: int,
     seeds: Sequence[int],
     config: SamplingConfig = SamplingConfig(),
     known_codes: Tensor | None = None,
     known_mask: Tensor | None = None,
+    negative: tuple[Tensor | None, Tensor | None] | None = None,
 ) -> Tensor:
     """Codes int64 (B, K, length) for the features of B windows.
 
     Where `known_mask` (bool, B x K x length) is True the result equals `known_codes`, whatever else is drawn.
-    A row depends on its own features and seed only, not on the rows beside it.
+    Guidance moves away from the null condition, or from `negative`: semantic and sync features of B windows that the
+    sound should not fit. A row depends on its own features and seed only, not on the rows beside it.
+
+    Raises ValueError for parts of unlike sizes.
     """
-    batch, levels, size = len(semantic), model.config.n_codebooks, model.config.codebook_size
-    device = semantic.device
-    if len(seeds) != batch:
-        raise ValueError(f"{batch} rows need {batch} seeds, got {len(seeds)}")
+    levels, size = model.config.n_codebooks, model.config.codebook_size
+    batch, device = len(seeds), model.null.device
+    for features in (semantic, sync, *(negative or ())):
+        if features is not None and len(features) != batch:
+            raise ValueError(f"{batch} seeds need features of {batch} rows, got {len(features)}")
     noise = RowNoise(seeds)
     codes = torch.full((batch, levels, length), model.mask_id, device=device)
     if known_mask is not None:
@@ -60,10 +65,13 @@ def sample(
 
     conditions = [model.condition(semantic, sync, length)]
     if config.guidance != 1:
-        conditions.append(model.null_condition(batch, length).to(conditions[0].dtype))
-    modulations = model.modulations(torch.cat(conditions))
+        against = (
+            model.null_condition(batch, length) if negative is None else model.condition(*negative, length)
+        )
+        conditions.append(against.to(conditions[0].dtype))
+    influences = model.influences(torch.cat(conditions))
     for step in range(1, config.steps + 1):
-        logits = model(codes.repeat(len(conditions), 1, 1), modulations).float()
+        logits = model(codes.repeat(len(conditions), 1, 1), influences).float()
         if config.guidance != 1:
             conditional, null = logits.chunk(2)
             logits = null + config.guidance * (conditional - null)

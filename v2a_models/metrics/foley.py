@@ -9,7 +9,10 @@ import numpy as np
 import torch
 
 from v2a_models.audio import EventClassifier
-from v2a_models.metrics.sync import OnsetScore, match_onsets, onsets
+from v2a_models.metrics.sync import OnsetScore, match_onsets, matched_pairs, onsets
+
+CLOSE_S = 0.05
+"""Tolerance at which a viewer begins to notice that sound and picture part (about two frames)."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,10 @@ class FoleyScore:
     """The same sounds laid on the wrong clips (mean over several rotations)."""
     precision: float
     recall: float
+    onset_f1_close: float
+    """Within `CLOSE_S`."""
+    median_error_s: float
+    """Of the onsets that were matched within the tolerance; NaN if none was."""
     class_match: float
     """Share of clips whose sound the classifier hears as the class that is seen."""
     class_match_shuffled: float
@@ -48,6 +55,11 @@ def foley_score(
     right = _total(heard, events, impact, 0, tolerance_s)
     shifts = sorted({1, len(impact) // 3, len(impact) // 2, len(impact) - 1} - {0})
     wrong = [_total(heard, events, impact, shift, tolerance_s).f1 for shift in shifts]
+    errors = [
+        abs(ours - true)
+        for clip in impact
+        for ours, true in matched_pairs(heard[clip], events[clip] or (), tolerance_s)
+    ]
     classes = classify(sounds, classifier)
     truth = np.asarray(labels)
     return FoleyScore(
@@ -55,6 +67,8 @@ def foley_score(
         onset_f1_shuffled=float(np.mean(wrong)),
         precision=right.precision,
         recall=right.recall,
+        onset_f1_close=_total(heard, events, impact, 0, CLOSE_S).f1,
+        median_error_s=float(np.median(errors)) if errors else float("nan"),
         class_match=float(np.mean(classes == truth)),
         class_match_shuffled=float(
             np.mean([np.mean(np.roll(classes, s) == truth) for s in range(1, len(truth))])

@@ -74,18 +74,27 @@ class OnsetScore:
         return 2 * self.matched / (self.heard + self.true) if self.heard + self.true else 0.0
 
 
-def match_onsets(heard: Sequence[float], true: Sequence[float], tolerance_s: float) -> OnsetScore:
-    """One-to-one matching of two sets of times within +-`tolerance_s`, as many pairs as possible.
+def matched_pairs(
+    heard: Sequence[float], true: Sequence[float], tolerance_s: float
+) -> list[tuple[float, float]]:
+    """Pairs (heard, true) of a one-to-one matching within +-`tolerance_s`, as many as possible.
 
     With one tolerance for all, taking the earliest pair that fits is optimal.
     """
     a, b = sorted(heard), sorted(true)
-    i = j = matched = 0
+    i = j = 0
+    pairs = []
     while i < len(a) and j < len(b):
         if abs(a[i] - b[j]) <= tolerance_s:
-            matched, i, j = matched + 1, i + 1, j + 1
+            pairs.append((a[i], b[j]))
+            i, j = i + 1, j + 1
         elif a[i] < b[j]:
             i += 1
         else:
             j += 1
-    return OnsetScore(matched, len(a), len(b))
+    return pairs
+
+
+def match_onsets(heard: Sequence[float], true: Sequence[float], tolerance_s: float) -> OnsetScore:
+    """Counts of `matched_pairs`."""
+    return OnsetScore(len(matched_pairs(heard, true, tolerance_s)), len(heard), len(true))

@@ -1,0 +1,179 @@
+"""The experiments of the MaskVAT paper on SynthFoley, each by one word; prints a Markdown table.
+
+    python -m benchmarks.ablations streams     CLIP only, S3D only, both           (2407.10387, table 3)
+    python -m benchmarks.ablations variants    AdaLN, Seq2Seq, Hybrid
+    python -m benchmarks.ablations levels      codec levels 1 to K, modelled and decoded
+    python -m benchmarks.ablations selection   the bundled model with 1, 2, 5 and 10 candidates
+    python -m benchmarks.ablations steps       the bundled model by sampling steps and guidance
+
+The first three train from nothing on the features and tokens that `make mini` left in --work, every model for the
+same number of steps of the same windows, at a size that two cores train in minutes; compare rows of one table, not
+with the bundled model. All score the same held-out windows. The same models come from the command line, for
+instance S3D only: `v2a train maskvat-hybrid STORE --out OUT --set semantic_dim=0`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jobs import mini_stages
+from jobs.mini import MiniConfig
+from jobs.mini_parts import windows_of
+from v2a_models.batch import Batch
+from v2a_models.checkpoint import load_classifier, load_generator
+from v2a_models.maskvat.generator import MaskVATGenerator
+from v2a_models.maskvat.model import MaskVAT, sized
+from v2a_models.metrics.foley import FoleyScore, foley_score
+from v2a_models.seeds import window_seed
+from v2a_models.selection import generate_best
+from v2a_models.training import FitConfig, fit
+
+SMALL = dict(dim=192, depth=4, heads=4, encoder_depth=2)
+"""Sizes of the models that are trained here."""
+
+TRAINED: dict[str, dict[str, dict[str, Any]]] = {
+    "streams": {
+        "CLIP only": dict(variant="hybrid", sync_dim=0),
+        "S3D only": dict(variant="hybrid", semantic_dim=0),
+        "both": dict(variant="hybrid"),
+    },
+    "variants": {name: dict(variant=name) for name in ("adaln", "seq2seq", "hybrid")},
+    "levels": {f"{n} of 4 levels": dict(variant="hybrid", n_codebooks=n) for n in (1, 2, 3, 4)},
+}
+
+
+class Bench:
+    """The bundled model's parts, and held-out windows with their features."""
+
+    def __init__(self, work: Path, model: str, windows: int) -> None:
+        loaded = load_generator(model, precision="auto")
+        assert isinstance(loaded, MaskVATGenerator)
+        self.generator = loaded
+        self.classifier, _ = load_classifier(model)
+        self.config = MiniConfig(work=work)
+        self.held_out = mini_stages.held_out_windows(self.config, loaded.recipe)
+        self.n = min(windows, len(self.held_out.frames))
+        self.features = self._features()
+
+    def _features(self) -> Batch:
+        frames = torch.from_numpy(np.stack(self.held_out.frames[: self.n]))
+        picks = mini_stages.semantic_picks(self.generator.recipe)
+        parts = [self.generator.features(f[:, picks], f) for f in frames.split(8)]
+        semantic, sync = zip(*((p.semantic, p.sync) for p in parts), strict=True)
+        return Batch(semantic=torch.cat(semantic), sync=torch.cat(sync))
+
+    def rows(self) -> Iterator[tuple[Batch, list[int]]]:
+        """Batches of eight windows with their seeds."""
+        assert self.features.semantic is not None and self.features.sync is not None
+        for at in range(0, self.n, 8):
+            rows = slice(at, min(at + 8, self.n))
+            seeds = [window_seed(0, "val", i) for i in range(rows.start, rows.stop)]
+            yield Batch(semantic=self.features.semantic[rows], sync=self.features.sync[rows]), seeds
+
+    def score(self, sounds: list[Tensor]) -> FoleyScore:
+        tracks = [row[0].numpy() for part in sounds for row in part]
+        events, labels = self.held_out.events[: self.n], self.held_out.labels[: self.n]
+        return foley_score(tracks, events, labels, self.classifier)
+
+    def made(self, generator: MaskVATGenerator, **sampling: Any) -> FoleyScore:
+        return self.score([generator.generate(b, seeds=seeds, **sampling) for b, seeds in self.rows()])
+
+    def resynthesised(self, levels: int) -> FoleyScore:
+        codec, sounds = self.generator.codec, []
+        for at in range(0, self.n, 8):
+            true = torch.from_numpy(np.stack(self.held_out.sounds[at : at + 8][: self.n - at]))[:, None]
+            sounds.append(codec.decode(codec.encode(true)[:, :levels], true.shape[-1]))
+        return self.score(sounds)
+
+
+def trained(bench: Bench, name: str, sizes: dict[str, Any], steps: int, folder: Path) -> MaskVATGenerator:
+    """A small model with the bundled encoders and codec, trained for `steps` (resumable)."""
+    config = sized(size="mini", **{**SMALL, **sizes})
+    whole = bench.generator
+    torch.manual_seed(0)
+    model = MaskVATGenerator(
+        whole.recipe, whole.codec, whole.semantic, whole.sync, MaskVAT(config), whole.sampling
+    )
+    model.scav, model.precision = whole.scav, whole.precision
+    task, data = model.task(), windows_of(bench.config, "train")
+
+    def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=whole.precision == "bfloat16"):
+            return task(data.crops(rng, 8, "cpu"), step)
+
+    fitting = FitConfig(steps=steps, learning_rate=1e-3, warmup=60, ema=0.99, log_every=200)
+    fit(
+        name.replace(" ", "_"),
+        task,
+        step_loss,
+        fitting,
+        folder,
+        log=lambda text: print(text, file=sys.stderr),
+    )
+    return model.eval()  # type: ignore[return-value]
+
+
+def experiment(bench: Bench, what: str, steps: int, folder: Path) -> Iterator[tuple[str, FoleyScore]]:
+    """Rows of one table."""
+    if what in TRAINED:
+        for name, sizes in TRAINED[what].items():
+            if what == "levels":
+                yield f"resynthesis, {name}", bench.resynthesised(sizes["n_codebooks"])
+            # The full model of two tables is one and the same.
+            file = (
+                "hybrid both"
+                if sizes in (dict(variant="hybrid"), dict(variant="hybrid", n_codebooks=4))
+                else name
+            )
+            yield name, bench.made(trained(bench, file, sizes, steps, folder))
+    elif what == "selection":
+        for candidates in (1, 2, 5, 10):
+            sounds = [generate_best(bench.generator, b, seeds, candidates) for b, seeds in bench.rows()]
+            yield f"{candidates} candidates", bench.score(sounds)
+    else:
+        for guidance in (1.0, 2.0, 3.0):
+            for n in (2, 4, 8, 16) if guidance == 2.0 else (8,):
+                yield (
+                    f"{n} steps, guidance {guidance:g}",
+                    bench.made(bench.generator, steps=n, guidance=guidance),
+                )
+
+
+def line(name: str, score: FoleyScore) -> str:
+    return (
+        f"| {name} | {score.onset_f1:.3f} | {score.onset_f1_close:.3f} | {1000 * score.median_error_s:.0f} ms | "
+        f"{score.class_match:.3f} |"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=(*TRAINED, "selection", "steps"))
+    parser.add_argument("--work", type=Path, default=Path("build/mini"))
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--steps", type=int, default=500, help="training steps of each model")
+    parser.add_argument("--windows", type=int, default=128, help="held-out windows at most")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    bench = Bench(args.work, args.model, args.windows)
+    print(f"{bench.n} held-out windows of {bench.generator.recipe.window_s:g} s", end="")
+    print(f"; {args.steps} training steps of 8 windows each" if args.what in TRAINED else "", end="\n\n")
+    print("| | onset F1 ±100 ms | ±50 ms | median error | class match |\n|---|---|---|---|---|")
+    for name, score in experiment(bench, args.what, args.steps, args.work / "ablations"):
+        print(line(name, score), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

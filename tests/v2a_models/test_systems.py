@@ -1,0 +1,68 @@
+"""The registry: untrained models of every system, and what cannot be made."""
+
+import pytest
+import torch
+
+from v2a_models import systems
+from v2a_models.checkpoint_files import CheckpointError, find_checkpoint, read_config
+from v2a_models.maskvat.generator import MaskVATGenerator
+from v2a_models.recipe import Encoder, Recipe
+
+
+def bundled_recipe(sha256: str = "", **fields: object) -> Recipe:
+    """The recipe of a store that the bundled encoders made."""
+    made_by = sha256 or read_config(find_checkpoint("mini"))["sha256"]
+    encoders = tuple(Encoder(role, "mini", made_by) for role in ("codec", "semantic", "sync"))
+    return Recipe(name="mini", encoders=encoders, **fields)  # type: ignore[arg-type]
+
+
+def columns(recipe: Recipe, rows: int) -> dict[str, torch.Tensor]:
+    return dict(
+        semantic=torch.randn(rows, 32, 128),
+        sync=torch.randn(rows, 100, 128),
+        codes=torch.randint(0, 512, (rows, 4, recipe.codec_frames)),
+    )
+
+
+@pytest.mark.parametrize("system", sorted(systems.SYSTEMS))
+def test_every_system_can_be_trained(system: str) -> None:
+    torch.manual_seed(0)
+    recipe = bundled_recipe()
+    generator = systems.new_generator(system, recipe, dim=32, depth=1, heads=2, encoder_depth=1)
+    assert isinstance(generator, MaskVATGenerator)
+    assert generator.maskvat.config.variant == system.removeprefix("maskvat-")
+    task = generator.task()
+    batch = columns(recipe, 2)
+    assert set(generator.columns) <= set(batch)
+    losses = task(batch, seed=1)
+    assert torch.isfinite(losses["loss"]) and task(batch, seed=1)["loss"] == losses["loss"]
+    losses["loss"].backward()
+    trained = set(task.state_dict())
+    assert trained == {f"maskvat.{key}" for key in generator.maskvat.state_dict()}  # nothing frozen in it
+    assert all(p.grad is None for p in generator.codec.parameters())
+    assert task.units and all(isinstance(unit, torch.nn.Module) for unit in task.units)
+
+
+def test_what_cannot_be_made_is_explained() -> None:
+    with pytest.raises(ValueError, match="maskvat-hybrid"):
+        systems.new_generator("maskvat-hybird", bundled_recipe())
+    with pytest.raises(ValueError, match=r"known: .*depth"):
+        systems.new_generator("maskvat-adaln", bundled_recipe(), layers=3)
+    with pytest.raises(CheckpointError, match="another release"):
+        systems.new_generator("maskvat-adaln", bundled_recipe(sha256="0" * 64))
+    with pytest.raises(ValueError, match="lacks"):
+        systems.new_generator("maskvat-adaln", Recipe(name="bare"))
+
+
+def test_going_on_from_a_checkpoint_takes_its_sizes() -> None:
+    recipe = bundled_recipe()
+    system = read_config(find_checkpoint("mini"))["system"]
+    generator = systems.new_generator(system, recipe, start="mini")
+    assert generator.recipe == recipe
+    with pytest.raises(ValueError, match="cannot be changed"):
+        systems.new_generator(system, recipe, start="mini", depth=2)
+    other = next(name for name in systems.SYSTEMS if name != system)
+    with pytest.raises(ValueError, match=f"not a {other}"):
+        systems.new_generator(other, recipe, start="mini")
+    with pytest.raises(ValueError, match="window_s"):
+        systems.new_generator(system, bundled_recipe(window_s=2.0), start="mini")

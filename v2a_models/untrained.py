@@ -1,0 +1,39 @@
+"""Encoders as a recipe names them, without their weights: what a checkpoint fills when it is loaded."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from v2a_models.recipe import Recipe
+from v2a_models.visual import SemanticEncoder, SyncEncoder, image_tower
+
+
+def untrained_encoder(recipe: Recipe, role: str) -> nn.Module:
+    """The `semantic` or `sync` encoder that a recipe names, the mini one where it names none.
+
+    Raises ValueError for a name that is not known.
+    """
+    encoder = recipe.encoder(role)
+    if encoder is None or encoder.name == "mini":
+        return SemanticEncoder.mini() if role == "semantic" else SyncEncoder.mini()
+    return _clip(encoder.name) if role == "semantic" else _s3d(encoder.name)
+
+
+def _clip(name: str) -> SemanticEncoder:
+    import open_clip
+
+    model, _, tag = name.partition("/")
+    config = open_clip.get_pretrained_cfg(model, tag)
+    if not config:
+        raise ValueError(f"open_clip knows no weights {name!r}")
+    visual, dim = image_tower(model, bool(config.get("quick_gelu", False)))
+    return SemanticEncoder(visual, dim, config["mean"], config["std"])
+
+
+def _s3d(name: str) -> nn.Module:
+    from v2a_models import s3d
+
+    scalings = {"s3d-sparsesync": s3d.IMAGENET, "s3d-kinetics400": s3d.KINETICS}
+    if name not in scalings:
+        raise ValueError(f"unknown S3D {name!r}: choose one of {sorted(scalings)}")
+    return s3d.PublishedSyncEncoder(*scalings[name])
