@@ -35,6 +35,7 @@ FRAMES = {"semantic": np.uint8, "sync": np.uint8, "frames": np.uint8, "sound": n
 FEATURES = {
     "semantic": np.float16,
     "sync": np.float16,
+    "audio": np.float16,
     "codes": np.uint16,
     "frames": np.uint8,
     "waveform": np.int16,
@@ -199,7 +200,7 @@ def _decoded(wanted: Sequence[Clip], job: Job, sandbox: Sandbox) -> Iterator[Win
 def _sound(wanted: Sequence[Clip], start_s: float, job: Job, sandbox: Sandbox) -> np.ndarray | None:
     """Sound of a segment up to its last wanted window: int16 [channels, n]; None if the recipe has no use."""
     recipe = job.recipe
-    if recipe.encoder("codec") is None and not recipe.waveform:
+    if not recipe.waveform and recipe.encoder("codec") is None and recipe.encoder("audio") is None:
         return None
     clip = wanted[-1]
     sound = sandbox.decode_sound(

@@ -38,6 +38,20 @@ TEMPLATES: dict[str, Recipe] = {
             Encoder("sync", "s3d-sparsesync", ""),
         ),
     ),
+    # The same with BEATs of the true sound, which the Seq2Seq and Hybrid variants are trained against (§3).
+    "base-audio": Recipe(
+        "base-audio",
+        window_s=8.0,
+        overlap_s=0.0,
+        semantic=View(8, 224, 224, "crop"),
+        sync=View(25, 224, 224, "crop"),
+        encoders=(
+            Encoder("audio", "beats-iter3-plus-as2m", ""),
+            Encoder("codec", "dac-44khz", ""),
+            Encoder("semantic", "ViT-B-32/laion2b_s34b_b79k", ""),
+            Encoder("sync", "s3d-sparsesync", ""),
+        ),
+    ),
     # VATT (2411.05679): EVA-02 CLIP at 5 fps over 10 s; tokens of DAC where the paper has EnCodec's.
     "vatt": Recipe(
         "vatt",
@@ -72,6 +86,7 @@ overlap_s: 0
 semantic: {encoder: ViT-B-32/laion2b_s34b_b79k, fps: 8, width: 224, height: 224, fit: crop}
 sync: {encoder: s3d-kinetics400, fps: 25, width: 224, height: 224, fit: crop}
 codec: {encoder: dac-44khz, weights: /models/dac.pth, sha256: 0123...}
+audio: {encoder: beats-iter3-plus-as2m}       # features of the sound, for training
 frames: {fps: 10, width: 64, height: 64}      # pixels as they are, for models that see the picture
 waveform: {rate: 16000, channels: 2}          # samples as they are; only without a codec"""
 
@@ -117,23 +132,24 @@ def from_yaml(path: str) -> Template:
 
 
 def _from_values(values: dict[str, Any]) -> Template:
-    known = {"name", "window_s", "overlap_s", "semantic", "sync", "codec", "frames", "waveform"}
+    known = {"name", "window_s", "overlap_s", "semantic", "sync", "audio", "codec", "frames", "waveform"}
     _check_names(values, known, "the recipe")
     encoders, weights = [], {}
     views: dict[str, View | None] = {}
-    for role in ("semantic", "sync", "codec"):
+    for role in ("semantic", "sync", "audio", "codec"):
         part = values.get(role)
         if part is None:
             views[role] = None
             continue
-        view_names = set() if role == "codec" else {"fps", "width", "height", "fit"}
+        looks = role in ("semantic", "sync")
+        view_names = {"fps", "width", "height", "fit"} if looks else set()
         _check_names(part, {"encoder", "weights", "sha256"} | view_names, role)
         if "encoder" not in part:
             raise ValueError(f"{role} needs an `encoder`")
         encoders.append(Encoder(role, str(part["encoder"]), str(part.get("sha256", ""))))
         if part.get("weights"):
             weights[role] = str(part["weights"])
-        if role != "codec":
+        if looks:
             views[role] = _view(part, role)
     if values.get("frames") is not None:
         _check_names(values["frames"], {"fps", "width", "height", "fit"}, "frames")
@@ -233,6 +249,10 @@ def _found(encoder: Encoder, wanted: str | None) -> tuple[str, str]:
     from v2a_models.checkpoint_files import find_checkpoint
 
     if encoder.name == MINI:
+        if encoder.role == "audio":
+            raise published.WeightsError(
+                f"the bundled model has no audio encoder: choose one of {published.names('audio')}"
+            )
         return MINI, published.check(find_checkpoint(MINI) / "model.safetensors", encoder.sha256)
     path = published.find_weights(encoder.name, encoder.role, wanted)
     expected = encoder.sha256 or published.get(encoder.name, encoder.role).sha256

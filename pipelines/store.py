@@ -41,6 +41,7 @@ _TENSORS: dict[str, pa.DataType] = {
     "mask": pa.uint8(),
     "semantic": pa.float16(),
     "sync": pa.float16(),
+    "audio": pa.float16(),
     "codes": pa.uint16(),
     "frames": pa.uint8(),
     "waveform": pa.int16(),

@@ -347,6 +347,8 @@ def made_with(facts: Facts) -> list[tuple[str, str]]:
     overlap = f"sharing {recipe.overlap_s:g} s" if recipe.overlap_s else "no overlap"
     channels = {1: "mono", 2: "stereo"}.get(recipe.channels, f"{recipe.channels} channels")
     kept = "samples kept" if recipe.waveform else "as tokens" if recipe.encoder("codec") else "not kept"
+    if recipe.encoder("audio"):
+        kept = "as features" if kept == "not kept" else f"{kept}, and as features"
     lines = [
         ("recipe", f"{recipe.name} ({recipe.digest})"),
         ("window", f"{recipe.window_s:g} s, {overlap}"),

@@ -169,7 +169,7 @@ def _look(name: str, array: np.ndarray, recipe: Recipe) -> dict[str, Any] | None
             "facts": facts,
             "warn": warn,
         }
-    if name in ("semantic", "sync"):
+    if name in ("semantic", "sync", "audio"):
         image, facts, warn = features(array)
         return look | {"image": picture_url(image), "height": 96, "facts": facts, "warn": warn}
     silence = np.zeros(1, np.float32)

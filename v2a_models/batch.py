@@ -8,12 +8,14 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+_TENSORS = ("semantic", "sync", "codes", "audio")
+
 
 @dataclass(frozen=True)
 class Batch:
     """Features and targets of B windows of one recipe. What a model does not use may be None.
 
-    B windows, T1 semantic moments, T2 sync moments, K codebooks, L codec frames.
+    B windows, T1 semantic moments, T2 sync moments, T3 moments of sound, K codebooks, L codec frames.
     """
 
     semantic: Tensor | None = None
@@ -22,6 +24,8 @@ class Batch:
     """float (B, T2, D2): S3D features."""
     codes: Tensor | None = None
     """int64 (B, K, L): codec tokens of the true sound (training only)."""
+    audio: Tensor | None = None
+    """float (B, T3, D3): features of the true sound (training only)."""
     text: Sequence[str] | None = None
     """B captions or prompts."""
 
@@ -29,7 +33,7 @@ class Batch:
         sizes = {f.name: len(v) for f in fields(self) if (v := getattr(self, f.name)) is not None}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"rows differ between the parts of a batch: {sizes}")
-        for name in ("semantic", "sync", "codes"):
+        for name in _TENSORS:
             tensor = getattr(self, name)
             if tensor is not None and tensor.ndim != 3:
                 raise ValueError(f"{name} must have 3 dimensions, got {tuple(tensor.shape)}")
@@ -38,5 +42,5 @@ class Batch:
         return next((len(v) for f in fields(self) if (v := getattr(self, f.name)) is not None), 0)
 
     def to(self, device: torch.device | str) -> Batch:
-        moved = {n: getattr(self, n) for n in ("semantic", "sync", "codes")}
+        moved = {n: getattr(self, n) for n in _TENSORS}
         return replace(self, **{n: None if t is None else t.to(device) for n, t in moved.items()})

@@ -14,7 +14,7 @@ from v2a_models.shapes import feature_shapes
 
 
 class Encoders(nn.Module):
-    """The encoders that a recipe names. Weights are float32; `precision` is the arithmetic of the visual ones."""
+    """The encoders that a recipe names. Weights are float32; `precision` is the arithmetic of all but the codec."""
 
     def __init__(self, recipe: Recipe, modules: Mapping[str, nn.Module], precision: str = "float32") -> None:
         super().__init__()
@@ -26,10 +26,10 @@ class Encoders(nn.Module):
     def forward(self, frames: Mapping[str, Tensor], sound: Tensor | None) -> dict[str, np.ndarray]:
         """Columns of B windows.
 
-        frames: by view, uint8 (B, T, H, W, 3). sound: int16 (B, channels, samples), what the codec encodes and
-        `waveform` keeps. Gives float16 semantic and sync, uint16 codes, uint8 frames, int16 waveform, each
-        [B, ...] of `feature_shapes`. Row i depends on row i only. Raises ValueError if an encoder gives another
-        shape than the recipe says.
+        frames: by view, uint8 (B, T, H, W, 3). sound: int16 (B, channels, samples), what the codec and the audio
+        encoder (all channels as one) hear and `waveform` keeps. Gives float16 semantic, sync and audio, uint16
+        codes, uint8 frames, int16 waveform, each [B, ...] of `feature_shapes`. Row i depends on row i only. Raises
+        ValueError if an encoder gives another shape than the recipe says.
         """
         columns: dict[str, np.ndarray] = {}
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
@@ -37,7 +37,11 @@ class Encoders(nn.Module):
             for role in ("semantic", "sync"):
                 if role in self.shapes:
                     features = self.by_role[role](frames[role].to(device))
-                    columns[role] = features.float().cpu().numpy().astype(np.float16)
+                    columns[role] = _halves(features)
+            if "audio" in self.shapes:
+                assert sound is not None
+                mono = sound.to(device).float().mean(1) / 32768
+                columns["audio"] = _halves(self.by_role["audio"](mono))
         if "codes" in self.shapes:
             assert sound is not None
             codec: Any = self.by_role["codec"]
@@ -54,6 +58,10 @@ class Encoders(nn.Module):
                     f"{name} came out as {column.shape[1:]}, the recipe says {self.shapes[name]}"
                 )
         return columns
+
+
+def _halves(features: Tensor) -> np.ndarray:
+    return features.float().cpu().numpy().astype(np.float16)
 
 
 def load_encoders(
@@ -77,5 +85,6 @@ def load_encoders(
             from v2a_models import published
 
             load: Any = getattr(published, f"load_{encoder.role}")
-            modules[encoder.role] = load(encoder.name, source)
+            options = {"sample_rate": recipe.sample_rate} if encoder.role == "audio" else {}
+            modules[encoder.role] = load(encoder.name, source, **options)
     return Encoders(recipe, modules, precision).to(device).eval()

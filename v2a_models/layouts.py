@@ -33,6 +33,10 @@ _IGNORED = re.compile(
 )
 _DICTS = ("builtins.dict", "collections.defaultdict")
 
+# What torch's weight_norm was called before it became a parametrization.
+_WEIGHT_NORM = re.compile(r"(?<=\.)weight_([gv])$")
+_WEIGHT_NORM_NAMES = {"g": "parametrizations.weight.original0", "v": "parametrizations.weight.original1"}
+
 _SEPARABLE = {"conv_s": "0.0", "bn_s": "0.1", "conv_t": "1.0", "bn_t": "1.1", "conv": "0", "bn": "1"}
 
 
@@ -42,7 +46,8 @@ def read_state(
     """Weights of a file by key, on the CPU, and what the file says about them.
 
     safetensors or `torch.save`, told apart by content. Unwraps `state_dict` and `model` and drops a `module.` that
-    all keys begin with. instead: what to take where the file is refused.
+    all keys begin with. What it says is its `metadata`, and its `cfg` under that name. instead: what to take where
+    the file is refused.
 
     Raises WeightsError: no file, damaged, TorchScript, or a pickle of more than tensors and plain values.
     """
@@ -105,6 +110,23 @@ def s3d_sparsesync(state: State) -> State:
     )
     trunk = _part(state, (*inside, "base.", "module.base."), "SparseSync's S3D")
     return {f"features.{_torchvision_name(key)}": value for key, value in trunk.items()}
+
+
+def beats(state: State) -> State:
+    """The transformer of a BEATs file: without a fine-tuned one's classifier, its weight norm by today's names."""
+    return {
+        _WEIGHT_NORM.sub(lambda found: _WEIGHT_NORM_NAMES[found[1]], key): value
+        for key, value in state.items()
+        if not key.startswith("predictor.")
+    }
+
+
+def beats_config(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Config of a BEATs from its file's own words (`cfg`). Raises WeightsError if it says nothing."""
+    config = metadata.get("cfg")
+    if not isinstance(config, dict) or not config:
+        raise WeightsError("a BEATs file says how it is built in `cfg`, this one does not")
+    return config
 
 
 def dac(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -190,6 +212,8 @@ def _unwrapped(content: Any) -> tuple[State, dict]:
     while isinstance(content, dict):
         if isinstance(content.get("metadata"), dict):
             metadata = content["metadata"]
+        if isinstance(content.get("cfg"), dict):
+            metadata = {**metadata, "cfg": content["cfg"]}
         nested = next((content[nest] for nest in _NESTS if isinstance(content.get(nest), dict)), None)
         if nested is None:
             break

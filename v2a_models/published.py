@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 
 # Models are imported where they are built: names and files are looked up long before, in processes without any.
 if TYPE_CHECKING:
+    from v2a_models.beats import BeatsEncoder
     from v2a_models.codec import Codec
     from v2a_models.s3d import PublishedSyncEncoder
     from v2a_models.visual import SemanticEncoder
 
-ROLES = ("semantic", "sync", "codec")
+ROLES = ("semantic", "sync", "audio", "codec")
 
 FOLDER = "V2A_WEIGHTS"
 """Environment variable: a folder of weights files."""
@@ -41,7 +42,7 @@ class Published:
 
     name: str
     role: str
-    """`semantic`, `sync` or `codec`."""
+    """`semantic`, `sync`, `audio` or `codec`."""
     file: str
     """File name as published; for the codec, as its package keeps it (GitHub's is just `weights.pth`)."""
     source: str
@@ -72,6 +73,14 @@ _FIXED = (
         file="22-09-21T21-00-52.pt",
         source="https://a3s.fi/swift/v1/AUTH_a235c0f452d648828f745589cde1219a/sync/sync_models/"
         "22-09-21T21-00-52/22-09-21T21-00-52.pt",
+        licence="MIT",
+    ),
+    Published(
+        name="beats-iter3-plus-as2m",
+        role="audio",
+        # Pre-trained only; the fine-tuned ones load as well, without their classifier.
+        file="BEATs_iter3_plus_AS2M.pt",
+        source="https://github.com/microsoft/unilm/tree/master/beats",
         licence="MIT",
     ),
     Published(
@@ -179,6 +188,23 @@ def load_sync(name: str, path: str | Path) -> PublishedSyncEncoder:
         else:
             encoder, state = s3d.PublishedSyncEncoder(*s3d.KINETICS), layouts.s3d_torchvision(state)
         layouts.fill(encoder, state)
+    return encoder.eval()
+
+
+def load_audio(name: str, path: str | Path, sample_rate: int = 44_100) -> BeatsEncoder:
+    """BEATs for sound of `sample_rate`. Raises WeightsError: unknown name, or a file of something else."""
+    from v2a_models import layouts
+    from v2a_models.beats import BeatsEncoder
+
+    item = get(name, "audio")
+    state, metadata = layouts.read_state(path, instead=f"{item.file} of {item.source}")
+    with _about(path, name):
+        config = layouts.beats_config(metadata)
+        try:
+            encoder = BeatsEncoder(config, sample_rate)
+        except (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise WeightsError(f"its own description makes no BEATs: {error}") from error
+        layouts.fill(encoder, layouts.beats(state))
     return encoder.eval()
 
 

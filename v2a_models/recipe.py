@@ -27,7 +27,7 @@ class Encoder:
     """The weights that make one column of features or tokens."""
 
     role: str
-    """`semantic`, `sync` or `codec`."""
+    """`semantic`, `sync`, `audio` or `codec`."""
     name: str
     """Its published name (`v2a_models.published`), or `mini`."""
     sha256: str

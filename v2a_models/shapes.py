@@ -15,13 +15,17 @@ MINI_CODEBOOKS = 4
 
 S3D_DIM = 1024
 DAC_CODEBOOKS = 9
+BEATS_DIM = 768
+BEATS_FPS = 6.25
+"""Features a second: patches of 16 frames of 10 ms."""
 
 
 def feature_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
     """Shape of every array column of one window.
 
-    semantic [T1, D1], sync [T2, D2], codes [K, L], frames [T, H, W, 3], waveform [channels, samples]; only those
-    the recipe makes. Raises ValueError for a model that open_clip does not know.
+    semantic [T1, D1], sync [T2, D2], audio [T3, D3], codes [K, L], frames [T, H, W, 3], waveform
+    [channels, samples]; only those the recipe makes. Raises ValueError for a model that open_clip does not know,
+    and for an audio encoder of the bundled model, which has none.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for role in ("semantic", "sync"):
@@ -35,6 +39,11 @@ def feature_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
             shapes[role] = (s3d_steps(n_frames), S3D_DIM)
         else:
             shapes[role] = (n_frames, clip_dim(encoder.name.split("/")[0]))
+    audio = recipe.encoder("audio")
+    if audio is not None:
+        if audio.name == MINI:
+            raise ValueError("the bundled model has no audio encoder")
+        shapes["audio"] = (beats_steps(recipe.window_s), BEATS_DIM)
     codec = recipe.encoder("codec")
     if codec is not None:
         shapes["codes"] = (MINI_CODEBOOKS if codec.name == MINI else DAC_CODEBOOKS, recipe.codec_frames)
@@ -49,6 +58,11 @@ def feature_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
 def s3d_steps(n_frames: int) -> int:
     """Moments that the published S3D makes of so many frames: time is strided by eight."""
     return (n_frames + 3) // 8
+
+
+def beats_steps(duration_s: float) -> int:
+    """Features that BEATs makes of so many seconds of sound; the last one may reach past their end."""
+    return grid.frame_count(duration_s, BEATS_FPS)
 
 
 def clip_dim(model: str) -> int:

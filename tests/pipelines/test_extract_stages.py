@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import beats_file
 import media
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import torch
 from samples import write_video
 
 from pipelines import clips as planning
 from pipelines import extract_stages as stages
-from pipelines import storage
+from pipelines import recipes, storage, storefacts, storepage
+from pipelines import store as storing
 from pipelines.archive import scan
 from pipelines.clips import Clip
 from pipelines.extract_stages import Encoder, Job, Window, decode_segment
 from pipelines.recipes import TEMPLATES
 from pipelines.sandbox import DecodeFailed, Sandbox
+from v2a_models import published
 from v2a_models.recipe import Recipe, View
+from v2a_models.shapes import feature_shapes
 
 RAW = replace(TEMPLATES["raw"], window_s=2.0, frames=View(5, 16, 12), sample_rate=8000, channels=1)
 JOB = Job(store="/nowhere", recipe=RAW, files={})
@@ -92,6 +98,47 @@ def test_pixels_and_samples_need_no_encoder(film: Path, sandbox: Sandbox) -> Non
     ]
     assert np.array_equal(row.arrays["frames"], frames)
     assert np.array_equal(row.arrays["waveform"], sound)
+
+
+def test_features_of_the_sound_are_a_column(film: Path, sandbox: Sandbox, tmp_path: Path) -> None:
+    """From decoding to the page of the store, with a small BEATs in a file of the published layout."""
+    weights = beats_file.save(tmp_path / "weights" / beats_file.FILE, encoder_layers=1)
+    audio = recipes.Encoder("audio", beats_file.NAME, "")
+    template = recipes.Template(replace(RAW, channels=2, encoders=(audio,)), {"audio": str(weights)})
+    recipe, files = recipes.settle(template, {}, None)
+    job = Job(store="/nowhere", recipe=recipe, files=files)
+    windows = list(decode_segment(plan(film, recipe, sandbox), job, sandbox))
+    encoder, rows = Encoder(job), []
+    for window in [windows[0], windows[-1]]:
+        (table,) = encoder(window.to_table(stages.FRAMES))
+        rows += Window.from_table(table, stages.FEATURES)
+    kind = storing.schema(recipe, feature_shapes(recipe))
+    records: list[dict[str, Any]] = [
+        asdict(row.clip) | row.arrays | {"mask": np.ones(10, np.uint8)} for row in rows
+    ]
+    store = storing.Store(str(tmp_path / "store"))
+    store.write_identity(job.identity())
+    store.write_rows(storing.table(records, kind), "train")
+
+    with torch.inference_mode():
+        heard = torch.from_numpy(np.stack([row.arrays["waveform"] for row in rows])).float().mean(1) / 32768
+        expected = published.load_audio(beats_file.NAME, weights, recipe.sample_rate)(heard)
+    held = pq.read_table(store.files()[0].uri)["audio"].combine_chunks().to_numpy_ndarray()
+    assert held.shape == (2, 13, 768) and held.dtype == np.float16 and heard.abs().max() > 0.3
+    assert np.allclose(held, expected.numpy(), rtol=5e-3, atol=5e-3)
+    assert not np.allclose(held[0, -1], held[1, -1], rtol=0.1, atol=0.1), (
+        "sound, and the silence after the end"
+    )
+
+    facts = storefacts.gather(store, n_samples=1)
+    assert facts is not None and not facts.problems
+    assert "float16 [13, 768]" in {column.text for column in facts.columns if column.name == "audio"}
+    told = dict(storefacts.made_with(facts))
+    assert told["sound"].endswith("samples kept, and as features")
+    assert told["audio encoder"].startswith(beats_file.NAME)
+    (clip,) = storepage.clips(store, facts)
+    (look,) = [look for look in clip["arrays"] if look["name"] == "audio"]
+    assert look["image"].startswith("data:image/png") and not look["warn"]
 
 
 def test_silence_and_still_pictures_are_left_out_on_request(tmp_path: Path, sandbox: Sandbox) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import recipes
+from pipelines import store as storing
 from pipelines.recipes import RecipeError
 from v2a_models.published import WeightsError
 from v2a_models.shapes import feature_shapes
@@ -24,11 +25,35 @@ def test_shapes_are_known_without_the_weights() -> None:
     shapes = {name: feature_shapes(template) for name, template in recipes.TEMPLATES.items()}
     assert shapes["mini"] == {"semantic": (32, 128), "sync": (100, 128), "codes": (4, 345)}
     assert shapes["base"] == {"semantic": (64, 512), "sync": (25, 1024), "codes": (9, 690)}
+    assert shapes["base-audio"] == shapes["base"] | {"audio": (50, 768)}
     assert shapes["vatt"] == {"semantic": (50, 768), "codes": (9, 862)}
     assert shapes["raw"] == {"frames": (100, 32, 32, 3), "waveform": (2, 64_000)}
 
 
-@pytest.mark.parametrize("name", ["base", "vatt"])
+def test_recipes_from_before_there_was_audio_are_the_same() -> None:
+    """Their digests name stores that people have."""
+    digests = {name: template.digest for name, template in recipes.TEMPLATES.items()}
+    assert digests.pop("base-audio") not in digests.values()
+    assert digests == {
+        "mini": "c0ddc0ecabbda171",
+        "base": "6119501a47e56941",
+        "vatt": "0f93b92978c1ad3e",
+        "raw": "3e9ba7675d7ba2b3",
+    }
+    base, shapes = recipes.TEMPLATES["base"], feature_shapes(recipes.TEMPLATES["base"])
+    small = ["clip_id", "video_id", "path", "start_s", "duration_s", "label", "text"]
+    assert storing.schema(base, shapes).names == [*small, "mask", "semantic", "sync", "codes"]
+
+
+def test_the_bundled_model_has_no_audio_encoder(tmp_path: Path) -> None:
+    found = recipes.find(write(tmp_path, "audio: {encoder: mini}\nframes: {fps: 1, width: 8, height: 8}"))
+    with pytest.raises(WeightsError, match=r"no audio encoder: choose one of .'beats-iter3-plus-as2m'"):
+        recipes.settle(found, {}, None)
+    with pytest.raises(ValueError, match="no audio encoder"):
+        feature_shapes(found.recipe)
+
+
+@pytest.mark.parametrize("name", ["base", "base-audio", "vatt"])
 def test_missing_weights_are_named_with_source_licence_and_flag(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -44,7 +69,7 @@ def test_missing_weights_are_named_with_source_licence_and_flag(
 
 
 def test_an_unknown_recipe_lists_the_choices() -> None:
-    with pytest.raises(RecipeError, match="mini, base, vatt, raw"):
+    with pytest.raises(RecipeError, match="mini, base, base-audio, vatt, raw"):
         recipes.find("bsae")
 
 
@@ -60,6 +85,7 @@ def test_the_example_in_the_help_is_a_recipe(tmp_path: Path) -> None:
     assert found.recipe.name == "mine"
     assert found.recipe.window_s == 8
     assert {encoder.role: encoder.name for encoder in found.recipe.encoders} == {
+        "audio": "beats-iter3-plus-as2m",
         "codec": "dac-44khz",
         "semantic": "ViT-B-32/laion2b_s34b_b79k",
         "sync": "s3d-kinetics400",
@@ -97,6 +123,7 @@ def test_weights_of_ones_own_are_hashed_and_checked(tmp_path: Path) -> None:
         ("semantic: {fps: 5, width: 8, height: 8}", "needs an `encoder`"),
         ("window_s: 2\noverlap_s: 2\nframes: {fps: 5, width: 8, height: 8}", "overlap_s"),
         ("codec: {encoder: dac-44khz}", "needs pictures"),
+        ("audio: {encoder: x, fps: 5}\nframes: {fps: 1, width: 8, height: 8}", "audio has unknown.*fps"),
         ("codec: {encoder: x}\nwaveform: {rate: 8000}\nframes: {fps: 1, width: 8, height: 8}", "not both"),
     ],
 )

@@ -44,6 +44,8 @@ def test_metadata_of_both_formats(tmp_path: Path) -> None:
     torch.save({"state_dict": STATE, "metadata": {"kwargs": {"n": 3}}}, tmp_path / "x.pth")
     assert layouts.read_state(str(tmp_path / "x.pth"))[1] == {"kwargs": {"n": 3}}
     save_file(STATE, tmp_path / "renamed.bin", metadata={"format": "pt"})
+    torch.save({"cfg": {"n": 3}, "model": STATE}, tmp_path / "beats.pt")
+    assert layouts.read_state(tmp_path / "beats.pt")[1] == {"cfg": {"n": 3}}
     state, metadata = layouts.read_state(tmp_path / "renamed.bin")
     assert same(state, STATE) and metadata == {"format": "pt"}
 
@@ -192,6 +194,19 @@ def test_sparsesync_keys(prefix: str) -> None:
     x = torch.ones(1)
     state = {prefix + key: x for key in renamed} | {"afeat_extractor.conv1.weight": x, "fc.0.bias": x}
     assert set(layouts.s3d_sparsesync(state)) == {f"features.{key}" for key in renamed.values()}
+
+
+def test_beats_keys_and_config() -> None:
+    x = torch.ones(1)
+    today = "encoder.pos_conv.0.parametrizations.weight.original"
+    old = {"encoder.pos_conv.0.weight_g": x, "encoder.pos_conv.0.weight_v": x + 1, "predictor.bias": x}
+    assert same(layouts.beats(old), {f"{today}0": x, f"{today}1": x + 1})
+    kept = {f"{today}0": x, "encoder.layers.0.self_attn.grep_a": x, "my_weight_g": x}
+    assert same(layouts.beats(kept), kept)
+    assert layouts.beats_config({"cfg": {"conv_pos": 128}}) == {"conv_pos": 128}
+    for metadata in ({}, {"cfg": {}}, {"cfg": "x"}):
+        with pytest.raises(WeightsError, match="built in `cfg`"):
+            layouts.beats_config(metadata)
 
 
 def test_dac_config_is_the_files_own() -> None:

@@ -11,13 +11,14 @@ import torch
 import torch.nn.functional as F
 from dac.model.dac import DAC
 from safetensors.torch import save_file
+from samples import SMALL_DAC
 from torch import Tensor, nn
 from torchvision.models.video import S3D, S3D_Weights
 from torchvision.models.video.s3d import SepInceptionBlock3D, TemporalSeparableConv
 from torchvision.transforms.functional import normalize
 
 from v2a_models import layouts, published, s3d
-from v2a_models.codec import MINI, Codec
+from v2a_models.codec import Codec
 from v2a_models.published import WeightsError, find_weights
 from v2a_models.visual import SemanticEncoder, image_tower
 
@@ -27,6 +28,7 @@ MISSING = [
     ("semantic", CLIP),
     ("sync", "s3d-kinetics400"),
     ("sync", "s3d-sparsesync"),
+    ("audio", "beats-iter3-plus-as2m"),
     ("codec", "dac-44khz"),
 ]
 
@@ -52,6 +54,7 @@ def test_names_put_the_recommended_first() -> None:
     assert published.names("semantic")[:2] == [CLIP, LARGE]
     assert len(published.names("semantic")) == len(open_clip.list_pretrained())
     assert published.names("sync") == ["s3d-kinetics400", "s3d-sparsesync"]
+    assert published.names("audio") == ["beats-iter3-plus-as2m"]
     assert published.names("codec") == ["dac-44khz"]
 
 
@@ -72,6 +75,7 @@ def test_every_entry_says_where_and_under_which_licence() -> None:
     [
         ("vit-b-32/laion2b_s34b_b79", "semantic", CLIP),
         ("s3d-kinetics", "sync", "s3d-kinetics400"),
+        ("BEATs_iter3", "audio", "beats-iter3-plus-as2m"),
         ("dac44", "codec", "dac-44khz"),
     ],
 )
@@ -81,8 +85,8 @@ def test_unknown_names_suggest_the_nearest(name: str, role: str, nearest: str) -
 
 
 def test_unknown_role_and_hopeless_name() -> None:
-    with pytest.raises(WeightsError, match="no encoders of role 'audio'"):
-        published.names("audio")
+    with pytest.raises(WeightsError, match="no encoders of role 'text'"):
+        published.names("text")
     with pytest.raises(WeightsError, match=r"no codec weights 'qqq': choose one of \['dac-44khz'\]"):
         published.get("qqq", "codec")
 
@@ -150,7 +154,7 @@ def test_check_compares_the_published_digits(tmp_path: Path) -> None:
 def save_dac(path: Path, **changes: object) -> DAC:
     """A small DAC in a file as `BaseModel.save(package=False)` of descript-audiotools writes it."""
     torch.manual_seed(0)
-    kwargs = dict(MINI, latent_dim=None, **changes)
+    kwargs = dict(SMALL_DAC, latent_dim=None, **changes)
     model = DAC(**kwargs)
     metadata = {"kwargs": kwargs | {"verbose": True}, "logs": {"loss": [1.0]}}
     torch.save({"state_dict": model.state_dict(), "metadata": metadata}, path)
@@ -180,7 +184,7 @@ def test_codecs_of_another_grid_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
     torch.save(
-        {"state_dict": {"conv.weight": torch.ones(1)}, "metadata": {"kwargs": MINI}}, tmp_path / "x.pth"
+        {"state_dict": {"conv.weight": torch.ones(1)}, "metadata": {"kwargs": SMALL_DAC}}, tmp_path / "x.pth"
     )
     with pytest.raises(WeightsError, match=r"x.pth does not .*missing: .* more; unexpected: conv.weight"):
         published.load_codec("dac-44khz", tmp_path / "x.pth")
