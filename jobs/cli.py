@@ -32,6 +32,8 @@ VERBS = {
     "extract": Verb(
         "jobs.extract", "ExtractConfig", "turn footage with sound into a feature store for training"
     ),
+    "train": Verb("jobs.train", "TrainConfig", "fit a generator to a feature store, on one machine or many"),
+    "tune": Verb("jobs.tune", "TuneConfig", "look for the settings with which a generator trains best"),
     "store": Verb("jobs.store", "StoreConfig", "show what a feature store holds"),
     "synth": Verb("jobs.synth", "SynthConfig", "render SynthFoley, a corpus with exact sound events"),
 }
@@ -43,6 +45,7 @@ EXAMPLES = (
     ("v2a dub ~/films ~/films-dubbed", "do it; run it again to resume"),
     ("v2a dub s3://bucket/films s3://bucket/dubbed --address auto", "the same on a Ray cluster"),
     ("v2a extract ~/clips ~/store --recipe mini", "features and codec tokens for training"),
+    ("v2a train maskvat-hybrid ~/store --out ~/model", "train on it; run it again to resume"),
 )
 
 DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130

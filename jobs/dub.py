@@ -66,6 +66,9 @@ class DubConfig:
     """Seconds of film that one task handles. Changes memory, not the sound."""
     batch_size: int = 1
     """Windows generated at a time: one is fastest on processor cores, 16 or more on a GPU."""
+    candidates: int = 1
+    """Sounds drawn for each window, of which the one that fits the picture best is kept. The time that takes grows
+    with them; 10 is usual."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the transformers. `auto` takes bfloat16 where this machine's hardware has it. Name one for
     a cluster of unlike machines, so that all of them compute alike."""
@@ -139,7 +142,7 @@ def _run_on_ray(
     rows = scan_rows(config.archive, resources.cpus)
     plan = make_plan(job, rows, config.only, restart=config.restart, dry_run=config.dry_run)
     if config.dry_run:
-        show_plan(console, plan, resources.cpus)
+        show_plan(console, plan, resources.cpus, job.candidates)
         return DONE
     State(config.out).write_config(
         job.identity()
@@ -162,6 +165,7 @@ def _run_on_ray(
         if plan.to_dub:
             facts["wall_s"] = time.perf_counter() - started
         facts |= {"model": job.model_name, "model_sha256": job.model_sha256, "seed": job.seed}
+        facts |= {"candidates": job.candidates} if job.candidates > 1 else {}
         write_report(config.out, table, facts)
         tracker.metrics({name: value for name, value in figures.items() if isinstance(value, (int, float))})
         reports = [storage.join(config.out, "_v2a", name) for name in ("report.parquet", "report.html")]
@@ -262,14 +266,15 @@ def describe(console: Console, plan: Plan, job: Job) -> None:
     """One line before the work starts."""
     kept = f", {plan.kept} already dubbed" if plan.kept else ""
     rest = len(plan.order) - len(plan.to_dub) - plan.kept
+    chosen = f", best of {job.candidates} candidates" if job.candidates > 1 else ""
     console.print(
         f"{len(plan.order)} files: {len(plan.to_dub)} to dub ({plan.footage_s / 60:.1f} min){kept}, "
-        f"{rest} not to be dubbed. Model {job.model_name}, seed {job.seed}.",
+        f"{rest} not to be dubbed. Model {job.model_name}, seed {job.seed}{chosen}.",
         markup=False,
     )
 
 
-def show_plan(console: Console, plan: Plan, cpus: int) -> None:
+def show_plan(console: Console, plan: Plan, cpus: int, candidates: int = 1) -> None:
     """What a dry run prints."""
     from rich.markup import escape
     from rich.table import Table
@@ -289,7 +294,8 @@ def show_plan(console: Console, plan: Plan, cpus: int) -> None:
     console.print(listed)
     if len(paths) > FILES_SHOWN:
         console.print(f"... and {len(paths) - FILES_SHOWN} more files")
-    estimate = plan.footage_s / (X_REALTIME_PER_CORE * cpus)
+    # Pictures are looked at and sound is decoded once only, so this is the most that candidates can take.
+    estimate = plan.footage_s * candidates / (X_REALTIME_PER_CORE * cpus)
     console.print(
         f"{len(plan.to_dub)} files to dub, {clock(plan.footage_s)} of footage: about {clock(estimate)} on "
         f"{cpus} cores. Nothing was written."

@@ -27,6 +27,8 @@ def preflight(config: DubConfig) -> None:
         raise WrongUsage(f"--num-workers must be at least 1, not {config.num_workers}")
     if config.batch_size < 1:
         raise WrongUsage(f"--batch-size must be at least 1, not {config.batch_size}")
+    if config.candidates < 1:
+        raise WrongUsage(f"--candidates must be at least 1, not {config.candidates}")
     if not config.segment_s > 0:
         raise WrongUsage(f"--segment-s must be more than 0 seconds, not {config.segment_s}")
     try:
@@ -82,6 +84,29 @@ def describe_checkpoint(model: str) -> tuple[Recipe, str, str]:
     return Recipe.from_dict(config["recipe"]), str(config["name"]), checked_sha256(folder, config)
 
 
+def scav_sha256(model: str, load: Callable[[str], Any] | None) -> str:
+    """sha256 of what chooses among a model's candidates (of a generator made by `load`: of the model itself).
+
+    Raises ValueError if it has nothing to choose with, CheckpointError if that is damaged.
+    """
+    from v2a_models.checkpoint_files import CheckpointError, find_checkpoint, read_config, sha256
+
+    if load is not None:
+        generator = load(model)
+        found = generator.sha256 if getattr(generator, "scav", None) is not None else ""
+    else:
+        folder = find_checkpoint(model)
+        config = read_config(folder)
+        found = str(config.get("scav_sha256", "")) if config.get("scav") else ""
+        if found and sha256(folder / "scav.safetensors") != found:
+            raise CheckpointError(
+                f"{folder}/scav.safetensors is truncated or belongs to another model; copy it again"
+            )
+    if not found:
+        raise ValueError("it has no SCAV to choose among candidates with; leave --candidates out")
+    return found
+
+
 def make_job(config: DubConfig, load: Callable[[str], Any] | None) -> Job:
     """Settings of the stages. Raises WrongUsage if there is no such model.
 
@@ -94,6 +119,7 @@ def make_job(config: DubConfig, load: Callable[[str], Any] | None) -> Job:
         recipe, name, sha256 = (
             describe_checkpoint(config.model) if load is None else described(load(config.model))
         )
+        judge = scav_sha256(config.model, load) if config.candidates > 1 else ""
     except (OSError, ValueError, KeyError) as error:
         raise WrongUsage(f"cannot use the model {config.model!r}: {error}") from error
     return Job(
@@ -109,6 +135,8 @@ def make_job(config: DubConfig, load: Callable[[str], Any] | None) -> Job:
         sync=recipe.view("sync"),
         batch_size=config.batch_size,
         precision=resolve_precision(config.precision),
+        candidates=config.candidates,
+        scav_sha256=judge,
         windows_per_segment=segments.windows_per_segment(config.segment_s, recipe.window, recipe.overlap),
         version=version(),
         run_id=uuid.uuid4().hex[:12],
@@ -145,9 +173,10 @@ def check_identity(config: DubConfig, job: Job) -> None:
     if before is None or config.restart:
         return
     now = job.identity() | {"archive": full_address(config.archive)}
-    differing = [name for name in now if before.get(name) != now[name]]
+    names = [*now, *({"selection"} - set(now))]  # which is named only where there is one
+    differing = [name for name in names if before.get(name) != now.get(name)]
     if differing:
-        listed = "\n".join(f"  {name}: {before.get(name)} there, {now[name]} now" for name in differing)
+        listed = "\n".join(f"  {name}: {before.get(name)} there, {now.get(name)} now" for name in differing)
         raise WrongUsage(
             f"OUT ({config.out}) was made with other settings:\n{listed}\n"
             "Use those, or choose another OUT, or add --restart to do everything again."

@@ -10,6 +10,7 @@ import os
 import queue
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,28 @@ class Tracker:
         if uri is not None:
             self._thread.start()
 
-    def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Open the run; `params` is the command's configuration."""
-        self._calls.put((self._start, (name, dict(params), dict(tags))))
+    def start(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        *,
+        run_id: str = "",
+        then: Callable[[str], None] | None = None,
+    ) -> None:
+        """Open the run; `params` is the command's configuration.
+
+        run_id: an earlier run to go on with, if it is still there. `then` is told the id of the run.
+        """
+        self._calls.put((self._start, (name, dict(params), dict(tags), run_id, then)))
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Tags that are known only now."""
+        self._calls.put((self._tags, (dict(values),)))
+
+    def register(self, name: str, uris: Sequence[str], tags: Mapping[str, str]) -> None:
+        """Keeps these files with the run, of any size, and makes them a new version of the registered model."""
+        self._calls.put((self._register, (name, list(uris), dict(tags))))
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Figures of the run."""
@@ -95,7 +115,14 @@ class Tracker:
                 f"MLflow at {_public(self.uri)} is not recording this run ({reason[:200]}); the job goes on."
             )
 
-    def _start(self, name: str, params: dict[str, Any], tags: dict[str, str]) -> None:
+    def _start(
+        self,
+        name: str,
+        params: dict[str, Any],
+        tags: dict[str, str],
+        run_id: str,
+        then: Callable[[str], None] | None,
+    ) -> None:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_TIMEOUT_S))
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -113,10 +140,46 @@ class Tracker:
         if self.uri.startswith("sqlite:///"):
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         client = MlflowClient(tracking_uri=self.uri)
+        if run_id and self._resume(client, run_id):
+            return
         run = client.create_run(self._experiment_id(client), run_name=name, tags=tags)
         self._client, self.run_id = client, run.info.run_id
+        if then is not None:
+            then(run.info.run_id)
         texts = {key: "" if value is None else str(value)[:PARAM_LENGTH] for key, value in params.items()}
         client.log_batch(self.run_id, params=[Param(key, text) for key, text in texts.items()])
+
+    def _resume(self, client: Any, run_id: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            run = client.get_run(run_id)
+            if run.info.lifecycle_stage == "deleted":
+                return False
+            client.update_run(run_id, status="RUNNING")
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # another server or a new database
+                return False
+            raise
+        self._client, self.run_id = client, run_id
+        return True
+
+    def _tags(self, values: dict[str, str]) -> None:
+        for key, value in values.items():
+            self._client.set_tag(self.run_id, key, value)
+
+    def _register(self, name: str, uris: list[str], tags: dict[str, str]) -> None:
+        from mlflow.exceptions import MlflowException
+
+        for uri in uris:
+            self._artifact(uri, "model")
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        source = f"{self._client.get_run(self.run_id).info.artifact_uri}/model"
+        self._client.create_model_version(name, source, run_id=self.run_id, tags=tags)
 
     def _experiment_id(self, client: Any) -> str:
         from mlflow.exceptions import MlflowException
@@ -136,20 +199,25 @@ class Tracker:
             return str(known.experiment_id)
 
     def _metrics(self, values: dict[str, float], step: int) -> None:
-        for key, value in values.items():
-            self._client.log_metric(self.run_id, key, float(value), step=step)
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(key, float(value), now, step) for key, value in values.items()]
+        self._client.log_batch(self.run_id, metrics=metrics)
 
     def _artifacts(self, uris: list[str], folder: str) -> None:
         for uri in uris:
-            if not storage.exists(uri) or storage.size(uri) > LARGEST_ARTIFACT:
-                continue
-            if not storage.is_remote(uri):
-                self._client.log_artifact(self.run_id, storage.local_path(uri), folder or None)
-                continue
-            with tempfile.TemporaryDirectory() as scratch:
-                local = Path(scratch, uri.rsplit("/", 1)[-1])
-                local.write_bytes(storage.read_bytes(uri))
-                self._client.log_artifact(self.run_id, str(local), folder or None)
+            if storage.exists(uri) and storage.size(uri) <= LARGEST_ARTIFACT:
+                self._artifact(uri, folder)
+
+    def _artifact(self, uri: str, folder: str) -> None:
+        if not storage.is_remote(uri):
+            self._client.log_artifact(self.run_id, storage.local_path(uri), folder or None)
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            local = Path(scratch, uri.rsplit("/", 1)[-1])
+            local.write_bytes(storage.read_bytes(uri))
+            self._client.log_artifact(self.run_id, str(local), folder or None)
 
     def _finish(self, status: str) -> None:
         self._client.set_terminated(self.run_id, status)

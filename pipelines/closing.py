@@ -156,6 +156,7 @@ def _origin(job: Job) -> dict[str, Any]:
         "model_sha256": job.model_sha256,
         "recipe": job.recipe,
         "seed": job.seed,
+        "candidates": job.candidates,
         "version": job.version,
     }
 

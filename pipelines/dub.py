@@ -64,10 +64,17 @@ class Job:
     """Names this run of the command, so that a retried task knows what it did itself."""
     precision: str = "float32"
     """Arithmetic of the model's transformers."""
+    candidates: int = 1
+    """Sounds drawn for each window, of which the one that fits best is kept."""
+    scav_sha256: str = ""
+    """Of what judges the candidates."""
 
     def identity(self) -> dict[str, Any]:
-        """What decides the sound. Two runs may share an output only if these are equal."""
-        return {
+        """What decides the sound. Two runs may share an output only if these are equal.
+
+        `selection` is named only where there is one, so that what was made before there was any stays valid.
+        """
+        facts: dict[str, Any] = {
             "model": self.model_name,
             "model_sha256": self.model_sha256,
             "recipe": self.recipe,
@@ -77,6 +84,9 @@ class Job:
             "batch_size": self.batch_size,
             "precision": self.precision,
         }
+        if self.candidates > 1:
+            facts["selection"] = f"best of {self.candidates} by SCAV {self.scav_sha256[:16]}"
+        return facts
 
 
 @dataclass(frozen=True)

@@ -185,9 +185,14 @@ class Dubber:
             window_seed(self.job.seed, item.task.video_id, item.task.segment.first_window + k)
             for item, k in filled
         ]
+        # Not every generator can choose among candidates; one that cannot is never asked to.
+        options = {"candidates": self.job.candidates} if self.job.candidates > 1 else {}
         with torch.inference_mode():
             sound = self.generator.generate_from_frames(
-                torch.from_numpy(semantic).to(self.device), torch.from_numpy(sync).to(self.device), seeds
+                torch.from_numpy(semantic).to(self.device),
+                torch.from_numpy(sync).to(self.device),
+                seeds,
+                **options,
             )
         return sound[: len(chunk)].float().cpu().numpy()
 

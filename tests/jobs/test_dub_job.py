@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shlex
 import signal
@@ -12,9 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import av
 import pyarrow.parquet as pq
 import pytest
-from samples import NoiseGenerator, load_noise, write_video
+from samples import NoiseGenerator, load_noise, toy_checkpoint, write_video
 
 from jobs import dub
 from jobs.dub import DubConfig
@@ -265,7 +267,9 @@ def test_unknown_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "maxi" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("option", "value"), [("num_workers", 0), ("batch_size", 0), ("segment_s", 0.0)])
+@pytest.mark.parametrize(
+    ("option", "value"), [("num_workers", 0), ("batch_size", 0), ("segment_s", 0.0), ("candidates", 0)]
+)
 def test_wrong_numbers(option: str, value: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = DubConfig(str(tmp_path), str(tmp_path / "out"))
     setattr(config, option, value)
@@ -302,3 +306,60 @@ def test_another_model_does_not_resume(tmp_path: Path, capsys: pytest.CaptureFix
     assert run(config) == 0
     assert dub.run(config, load=lambda name: Worse()) == 2
     assert "model_sha256" in capsys.readouterr().err
+
+
+# candidates
+
+
+@pytest.mark.slow
+def test_the_best_of_several_candidates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = toy_checkpoint(tmp_path / "toy")
+    write_video(tmp_path / "archive" / "a.mp4", 1.0)
+    archive, out = str(tmp_path / "archive"), str(tmp_path / "out")
+    config = DubConfig(archive, out, model=model, candidates=3, batch_size=2, tracking_uri="off")
+    assert dub.run(config) == 0
+    assert "best of 3 candidates" in " ".join(capsys.readouterr().out.split())
+    assert report(tmp_path / "out")["a.mp4"]["status"] == "dubbed"
+    with av.open(str(tmp_path / "out" / "a.mp4")) as film:
+        assert "seed 0, best of 3 candidates" in film.metadata["comment"]
+    sidecars = [json.loads(path.read_text()) for path in (tmp_path / "out" / "_v2a").rglob("*.json")]
+    assert [side["generator"]["candidates"] for side in sidecars if "generator" in side] == [3]
+    assert json.loads((tmp_path / "out" / "_v2a" / "summary.json").read_text())["candidates"] == 3
+
+
+def test_a_model_that_cannot_choose_among_candidates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive, out = str(tmp_path / "archive"), str(tmp_path / "out")
+    (tmp_path / "archive").mkdir()
+    plain = toy_checkpoint(tmp_path / "plain", scav=False)
+    config = DubConfig(archive, out, model=plain, candidates=2)
+    assert dub.run(config) == 2
+    assert "no SCAV" in capsys.readouterr().err
+    config.model = toy_checkpoint(tmp_path / "torn")
+    file = tmp_path / "torn" / "scav.safetensors"
+    file.write_bytes(file.read_bytes()[:-50])
+    assert dub.run(config) == 2
+    assert "truncated" in capsys.readouterr().err
+    assert run(DubConfig(archive, out, candidates=2)) == 2  # a generator that is no MaskVAT
+    assert "no SCAV" in capsys.readouterr().err
+    assert list((tmp_path / "out").rglob("*")) == []
+
+
+def test_candidates_are_told_apart_from_none_and_from_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jobs.preflight import make_job
+    from pipelines.parts import State
+
+    archive, out = str(tmp_path / "archive"), str(tmp_path / "out")
+    (tmp_path / "archive").mkdir()
+    model = toy_checkpoint(tmp_path / "toy")
+    config = DubConfig(archive, out, model=model, candidates=3, tracking_uri="off")
+    job = make_job(config, None)
+    State(out).write_config(job.identity() | {"archive": archive, "windows_per_segment": 1})
+    for candidates, now in ((1, "None now"), (2, "best of 2 by SCAV")):
+        config.candidates = candidates
+        assert dub.run(config) == 2
+        shown = capsys.readouterr().err
+        assert "selection: best of 3 by SCAV" in shown and now in shown

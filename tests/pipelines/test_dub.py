@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import NoiseGenerator, load_noise, write_video
+from samples import NoiseGenerator, load_noise, toy_checkpoint, write_video
 
 from pipelines import archive, closing, dub, segments, stages, storage
 from pipelines.dub import Job, Task
@@ -434,3 +434,38 @@ def test_the_pipeline_on_ray(ray_session: Any, videos: dict[str, dict[str, Any]]
         run_stages([task for video in wanted for task in plan(alone, video)], alone, sandbox)
     for path in ("silent.mp4", "short.mp4", "quiet.mkv"):
         assert (tmp_path / path).read_bytes() == (tmp_path / "alone" / path).read_bytes()
+
+
+def test_candidates_are_part_of_what_decides_the_sound() -> None:
+    alone = make_job("out").identity()
+    assert "selection" not in alone  # as it was before there was any
+    several = make_job("out", candidates=10, scav_sha256="ab" * 32).identity()
+    assert several == alone | {"selection": "best of 10 by SCAV abababababababab"}
+
+
+def test_the_dubber_chooses_among_candidates_and_the_file_tells(
+    tmp_path: Path, videos: dict[str, dict[str, Any]], sandbox: Sandbox
+) -> None:
+    import av
+
+    from v2a_models.checkpoint import load_generator
+
+    model = toy_checkpoint(tmp_path / "toy")
+    recipe = load_generator(model).recipe
+    job = make_job(tmp_path, model=model, window=recipe.window, overlap=recipe.overlap, batch_size=2)
+    (task,) = plan(job, videos["short.mp4"])
+
+    def dubbed(name: str, candidates: int) -> tuple[np.ndarray, str]:
+        """The sound, and what the file says of it."""
+        mine = dataclasses.replace(job, out=str(tmp_path / name), candidates=candidates)
+        (made,) = stages.Dubber(mine, load_generator).generate([stages.decode_task(task, mine, sandbox)])
+        row = stages.close_item(made, mine)
+        assert row is not None and row["status"] == "dubbed", row
+        with av.open(str(tmp_path / name / row["output"])) as film:
+            return made.arrays["sound"], film.metadata["comment"]
+
+    sound, comment = dubbed("one", 1)
+    assert "candidates" not in comment
+    best, comment = dubbed("best", 8)
+    assert "seed 0, best of 8 candidates" in comment
+    assert best.shape == sound.shape and not np.array_equal(best, sound)

@@ -1,0 +1,355 @@
+"""What can be wrong with a training before it starts, what decides its result, and where its checkpoints are."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jobs.cli import version
+from jobs.preflight import WrongUsage, check_not_foreign, full_address
+from pipelines import storage
+
+if TYPE_CHECKING:
+    from jobs.ray_session import Resources
+    from jobs.train import TrainConfig
+    from jobs.train_loop import Job
+    from pipelines.feed import Feed
+
+STATE_FILE = "train.json"
+DONE_FILE = "training.json"
+SNAPSHOT = "checkpoint_manager_snapshot.json"
+"""Where Ray Train keeps which checkpoints there are."""
+
+
+@dataclass
+class Plan:
+    """A training that can start."""
+
+    out: str
+    store: str
+    generator: Any
+    train: Feed
+    val: Feed
+    options: dict[str, Any]
+    files: dict[str, str]
+    identity: dict[str, Any]
+    run_id: str
+    """MLflow run to go on with, if there was one."""
+    name: str
+    """Of the run in the storage of checkpoints."""
+    resume: str = ""
+
+    @property
+    def recipe(self) -> Any:
+        return self.generator.recipe
+
+
+def prepare(config: TrainConfig) -> Plan | None:
+    """Everything that can be wrong, checked; None if there is nothing left to do.
+
+    Raises WrongUsage with what to change.
+    """
+    from v2a_models import systems
+
+    _check_numbers(config)
+    try:
+        systems.check_system(config.name)
+    except ValueError as error:
+        raise WrongUsage(str(error)) from error
+    if config.size not in systems.SIZES:
+        raise WrongUsage(f"unknown size {config.size!r}: choose one of {', '.join(systems.SIZES)}")
+    options = parse_options(config.set)
+    files = _files(config.weights)
+    try:
+        return _prepare(config, options, files)
+    except storage.StorageError as error:
+        raise WrongUsage(str(error)) from error
+
+
+def _prepare(config: TrainConfig, options: dict[str, Any], files: dict[str, str]) -> Plan | None:
+    from pipelines.feed import open_feeds
+    from pipelines.store import Store, StoreError
+    from v2a_models.published import WeightsError
+    from v2a_models.systems import new_generator
+
+    out, store = full_address(config.out), full_address(config.store)
+    start = config.start and full_address(config.start) if _is_path(config.start) else config.start
+    if storage.is_within(store, out) or storage.is_within(out, store):
+        raise WrongUsage(f"--out ({out}) and STORE ({store}) must lie apart")
+    known = read_state(out)
+    if known is None:
+        check_not_foreign(out, "--out")
+    try:
+        recipe = Store(store).recipe()
+        identity = make_identity(config, recipe, options, start)
+        if known is not None:
+            _check_same(out, known["identity"], identity)
+            if finished_steps(out) >= config.steps:
+                return None
+        generator = new_generator(config.name, recipe, config.size, files=files, start=start, **options)
+        train, val = open_feeds(Store(store), generator.columns, config.seed)
+    except (StoreError, WeightsError, ValueError, TypeError, OSError) as error:
+        raise WrongUsage(str(error)) from error
+    storage.check_writable(out)
+    name, resume = _run_name(out)
+    return Plan(
+        out, store, generator, train, val, options, files, identity,
+        run_id=str((known or {}).get("run_id", "")), name=name, resume=resume,
+    )  # fmt: skip
+
+
+def _check_numbers(config: TrainConfig) -> None:
+    least = dict(
+        steps=1, batch_size=1, accumulate=1, warmup=0, save_every=1, validate_every=1, max_failures=-1
+    )
+    for name, bound in least.items():
+        if getattr(config, name) < bound:
+            flag = name.replace("_", "-")
+            raise WrongUsage(f"--{flag} must be at least {bound}, not {getattr(config, name)}")
+    if not config.learning_rate > 0 or not config.clip_norm > 0:
+        raise WrongUsage("--learning-rate and --clip-norm must be more than 0")
+    if not 0 <= config.ema < 1:
+        raise WrongUsage(f"--ema must be at least 0 and less than 1, not {config.ema:g}")
+    workers = config.workers
+    if workers is not None and workers < 1:
+        raise WrongUsage(f"--workers must be at least 1, not {workers}")
+    if config.min_workers is not None and not 1 <= config.min_workers <= (workers or 1):
+        raise WrongUsage(f"--min-workers must be from 1 to --workers, not {config.min_workers}")
+
+
+def _is_path(start: str) -> bool:
+    """Whether a checkpoint is named by its folder; the bundled ones have plain names."""
+    from v2a_models.checkpoint_files import bundled_names
+
+    return bool(start) and start not in bundled_names()
+
+
+def parse_options(words: tuple[str, ...]) -> dict[str, Any]:
+    """`depth=4` and the like as names and values. Raises WrongUsage."""
+    options: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise WrongUsage(f"--set takes NAME=VALUE, for instance depth=4, not {word!r}")
+        try:
+            options[name] = json.loads(text)
+        except ValueError:
+            options[name] = text
+    return options
+
+
+def _files(weights: tuple[str, ...]) -> dict[str, str]:
+    files = {}
+    for word in weights:
+        role, equals, path = word.partition("=")
+        if not equals or not path:
+            raise WrongUsage(f"--weights takes ROLE=PATH, for instance codec=/models/dac.pth, not {word!r}")
+        files[role] = full_address(path)
+    return files
+
+
+# what decides the result
+
+
+def make_identity(config: TrainConfig, recipe: Any, options: dict[str, Any], start: str) -> dict[str, Any]:
+    """All that makes another model of the same data; steps are not among it, more may be asked for later."""
+    names = (
+        "name", "size", "batch_size", "learning_rate", "warmup", "weight_decay", "clip_norm", "ema", "seed",
+    )  # fmt: skip
+    settings = {name: getattr(config, name) for name in names}
+    return settings | {"recipe": recipe.digest, "start": start, "set": options}
+
+
+def _check_same(out: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+    differing = [name for name in now if before.get(name) != now[name]]
+    if differing:
+        listed = "\n".join(f"  {name}: {before.get(name)} there, {now[name]} now" for name in differing)
+        raise WrongUsage(
+            f"--out ({out}) holds a training with other settings:\n{listed}\n"
+            "Use those to go on with it, or choose another --out."
+        )
+
+
+def read_state(out: str) -> dict[str, Any] | None:
+    """What OUT is being trained with; None if nothing is. Raises WrongUsage if that cannot be read."""
+    try:
+        found = json.loads(storage.read_bytes(_private(out, STATE_FILE)))
+        return found if isinstance(found["identity"], dict) else None
+    except storage.StorageNotFound:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise WrongUsage(f"{_private(out, STATE_FILE)} is damaged ({error}); choose another --out") from error
+
+
+def write_state(plan: Plan, run_id: str) -> None:
+    """Marks OUT as ours, before anything else is written there."""
+    text = json.dumps({"identity": plan.identity, "run_id": run_id, "store": plan.store}, indent=2)
+    storage.write_atomic(_private(plan.out, STATE_FILE), text.encode())
+
+
+def finished_steps(out: str) -> int:
+    """Steps of the finished model in OUT; 0 if there is none."""
+    try:
+        done = json.loads(storage.read_bytes(storage.join(out, DONE_FILE)))
+        config = json.loads(storage.read_bytes(storage.join(out, "config.json")))
+        return int(done["steps"]) if done["sha256"] == config["sha256"] else 0
+    except (storage.StorageNotFound, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _private(out: str, *parts: str) -> str:
+    return storage.join(out, storage.PRIVATE_FOLDER, *parts)
+
+
+# where the checkpoints are
+
+
+def checkpoints_place(out: str) -> tuple[Any, str]:
+    """A pyarrow file system, and the folder in it for the checkpoints of OUT."""
+    import pyarrow.fs
+
+    place = _private(out, "train")
+    if not storage.is_remote(place):
+        return pyarrow.fs.LocalFileSystem(), storage.local_path(place)
+    # The same client, with the same credentials and endpoint, as everywhere in the project.
+    handler = pyarrow.fs.FSSpecHandler(storage.s3_filesystem())
+    return pyarrow.fs.PyFileSystem(handler), place.split("://", 1)[1]
+
+
+def checkpoint_at(path: str) -> Any:
+    """A checkpoint by its address."""
+    from ray.train import Checkpoint
+
+    if not storage.is_remote(path):
+        return Checkpoint(storage.local_path(path))
+    filesystem, _ = checkpoints_place(path)
+    return Checkpoint(path.split("://", 1)[1], filesystem=filesystem)
+
+
+def _run_name(out: str) -> tuple[str, str]:
+    """Name of the run to go on with, and a checkpoint to begin it with.
+
+    Ray Train writes its list of checkpoints in place: killed while it does, it leaves a torn one. And who deletes
+    a damaged checkpoint leaves a list that names it. A new run then starts from the newest checkpoint there is.
+    """
+    import pyarrow.fs
+
+    filesystem, place = checkpoints_place(out)
+    listed = filesystem.get_file_info(pyarrow.fs.FileSelector(place, allow_not_found=True))
+    runs = sorted(
+        int(info.base_name.removeprefix("run"))
+        for info in listed
+        if info.base_name.removeprefix("run").isdigit()
+    )
+    if not runs:
+        return "run0", ""
+    found: list[str] = []
+    for number in reversed(runs):
+        folder = f"{place}/run{number}"
+        inside = filesystem.get_file_info(pyarrow.fs.FileSelector(folder, allow_not_found=True))
+        names = {info.base_name for info in inside}
+        kept = _listed(filesystem, f"{folder}/{SNAPSHOT}") if SNAPSHOT in names else []
+        if kept is not None and set(kept) <= names and (kept or number == runs[-1] == 0):
+            if number == runs[-1]:
+                _sweep(filesystem, folder, names, set(kept))
+                return f"run{number}", ""
+            return f"run{runs[-1] + 1}", _address(out, f"run{number}", kept[-1])
+        found += [
+            _address(out, f"run{number}", name)
+            for name in sorted(names, reverse=True)
+            if name.startswith("checkpoint_") and name != SNAPSHOT
+        ]
+        if found:
+            return f"run{runs[-1] + 1}", found[0]
+    return f"run{runs[-1] + 1}", ""
+
+
+def _address(out: str, run: str, name: str) -> str:
+    return storage.join(_private(out, "train"), run, name)
+
+
+def _listed(filesystem: Any, path: str) -> list[str] | None:
+    """Names of the checkpoints in Ray Train's list, oldest first; None if it is torn."""
+    try:
+        with filesystem.open_input_file(path) as file:
+            found = json.loads(file.read())
+        if isinstance(found, str):
+            found = json.loads(found)
+        return [result["checkpoint_dir_name"] for result in found["checkpoint_results"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _sweep(filesystem: Any, folder: str, names: set[str], kept: set[str]) -> None:
+    """Removes checkpoints that a killed run had not finished writing."""
+    for name in names - kept:
+        if name.startswith("checkpoint_") and name != SNAPSHOT:
+            filesystem.delete_dir(f"{folder}/{name}")
+
+
+# what the workers get
+
+
+def make_job(plan: Plan, config: TrainConfig, workers: int, threads: int, gpus: bool) -> Job:
+    """Settings of the workers. Raises WrongUsage for a batch that cannot be shared out."""
+    from jobs.train_loop import Job
+    from v2a_models.generator import best_precision
+
+    pieces = workers * config.accumulate
+    if config.batch_size % pieces:
+        near = max(pieces, round(config.batch_size / pieces) * pieces)
+        raise WrongUsage(
+            f"--batch-size {config.batch_size} cannot be shared by {workers} workers with --accumulate "
+            f"{config.accumulate}: take a multiple of {pieces}, such as {near}"
+        )
+    if len(plan.train) < workers:
+        raise WrongUsage(
+            f"{len(plan.train)} windows to train on are too few for {workers} workers: fewer --workers"
+        )
+    precision = config.precision
+    if precision == "auto":
+        precision = "bfloat16" if gpus else best_precision("cpu")
+    strategy = config.strategy
+    if strategy == "auto":
+        strategy = "fsdp" if config.size == "large" and workers > 1 else "ddp"
+    return Job(
+        system=config.name, size=config.size, recipe=plan.recipe.to_dict(), files=plan.files,
+        start=str(plan.identity["start"]), options=plan.options, steps=config.steps, batch_size=config.batch_size,
+        accumulate=config.accumulate, learning_rate=config.learning_rate, warmup=config.warmup,
+        weight_decay=config.weight_decay, clip_norm=config.clip_norm, ema=config.ema, precision=precision,
+        save_every=config.save_every, validate_every=config.validate_every,
+        log_every=max(1, min(50, config.steps // 500)), seed=config.seed, strategy=strategy, threads=threads,
+        resume=plan.resume,
+    )  # fmt: skip
+
+
+def share_out(config: TrainConfig, resources: Resources) -> tuple[int, bool, float, int]:
+    """Workers, whether each has a GPU, the cores each books, and the threads it uses on a core-only machine.
+
+    Raises WrongUsage where this machine cannot hold them.
+    """
+    gpus = resources.gpus > 0 if config.gpus == "auto" else config.gpus == "on"
+    workers = config.workers or (max(1, resources.gpus) if gpus else 1)
+    cluster = config.address is not None
+    if gpus and workers > resources.gpus and not cluster:
+        raise WrongUsage(f"--workers {workers} need as many GPUs, and there are {resources.gpus}")
+    if not gpus and workers > resources.cpus and not cluster:
+        raise WrongUsage(f"--workers {workers} need as many cores, and there are {resources.cpus}")
+    # Reading books a little of a core too: the workers must leave it some.
+    cores = min(1.0, round(0.8 * resources.cpus / workers, 2)) if not cluster else 1.0
+    return workers, gpus, cores, max(1, resources.cpus // workers)
+
+
+def new_id() -> str:
+    """Of a run that nothing else names."""
+    return uuid.uuid4().hex[:12]
+
+
+def made_with() -> dict[str, str]:
+    """Versions that the card names."""
+    import ray
+    import torch
+
+    return {"v2a": version(), "torch": torch.__version__, "ray": ray.__version__}

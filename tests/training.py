@@ -1,0 +1,57 @@
+"""A tiny feature store whose codes follow from its features, so that a tiny model learns something in seconds."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines import store as storing
+from pipelines.store import Store
+from v2a_models.recipe import Recipe
+
+SHAPES = {"semantic": (32, 128), "sync": (100, 128), "codes": (4, 345)}
+TINY = ("dim=32", "depth=1", "heads=2", "encoder_depth=1", "audio_dim=0")
+"""A model of a hundred thousand parameters."""
+
+
+@lru_cache
+def recipe() -> Recipe:
+    """The bundled recipe with the weights that are there now."""
+    from pipelines.recipes import find, settle
+
+    return settle(find("mini"), {}, None)[0]
+
+
+def row(number: int) -> dict[str, Any]:
+    """Window `number`; its codes are one of two tunes, and its features say which."""
+    rng = np.random.default_rng(number)
+    tune = number % 2
+    sign = np.float16(1 if tune else -1)
+    return {
+        "clip_id": f"clip-{number:04d}",
+        "video_id": f"video-{number // 2:04d}",
+        "path": f"{number // 2}.mp4",
+        "start_s": 4.0 * (number % 2),
+        "duration_s": 4.0,
+        "label": "",
+        "text": "",
+        "mask": np.ones(345, np.uint8),
+        "semantic": (rng.normal(size=(32, 128)) * 0.1 + sign).astype(np.float16),
+        "sync": (rng.normal(size=(100, 128)) * 0.1 + sign).astype(np.float16),
+        "codes": np.full((4, 345), 40 + 100 * tune, np.uint16),
+    }
+
+
+def make_store(folder: Path, splits: dict[str, list[int]]) -> Store:
+    """Files of so many rows by split."""
+    store = Store(str(folder))
+    store.write_identity({"recipe": recipe().to_dict()})
+    kind, number = storing.schema(recipe(), SHAPES), 0
+    for split, sizes in splits.items():
+        for size in sizes:
+            store.write_rows(storing.table([row(k) for k in range(number, number + size)], kind), split)
+            number += size
+    return store
