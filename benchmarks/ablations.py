@@ -106,8 +106,9 @@ def trained(bench: Bench, name: str, sizes: dict[str, Any], steps: int, folder: 
     task, data = model.task(), windows_of(bench.config, "train")
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        batch = data.crops(rng, 8, "cpu")
         with torch.autocast("cpu", torch.bfloat16, enabled=whole.precision == "bfloat16"):
-            return task(data.crops(rng, 8, "cpu"), step)
+            return task(batch, step)
 
     fitting = FitConfig(steps=steps, learning_rate=1e-3, warmup=60, ema=0.99, log_every=200)
     fit(

@@ -297,8 +297,8 @@ def make_trainer(plan: Plan, job: Job, config: TrainConfig, journal: Any, means:
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=config.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
-            callbacks=[Losses()],
-            logging_config=LoggingConfig(log_level="CRITICAL"),
+            callbacks=[Losses()],  # type: ignore[list-item]  # the stubs are those of Ray Train v1
+            logging_config=LoggingConfig(log_level="CRITICAL"),  # type: ignore[call-arg]
         ),
         datasets={"train": plan.train},  # type: ignore[dict-item]  # `data_config` knows what it is
         dataset_config=data_config(),

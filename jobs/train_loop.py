@@ -207,7 +207,8 @@ class Worker:
         self.n_train = len(shard.feed)
         self._read_validation()
         self.say(("begin", self._facts()))
-        clock, sums, counted = Clock(), {}, 0
+        clock, counted = Clock(), 0
+        sums: dict[str, Any] = {}
         for micros, clip_ids in self._batches(shard):
             losses, norm = self._train(micros, clip_ids)
             self.step += 1

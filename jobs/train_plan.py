@@ -308,7 +308,7 @@ def make_job(plan: Plan, config: TrainConfig, workers: int, threads: int, gpus: 
         raise WrongUsage(
             f"{len(plan.train)} windows to train on are too few for {workers} workers: fewer --workers"
         )
-    precision = config.precision
+    precision: str = config.precision
     if precision == "auto":
         precision = "bfloat16" if gpus else best_precision("cpu")
     strategy = config.strategy

@@ -85,7 +85,9 @@ class Shard:
         """Each int64 (n, 2), file and row: what is read together, in the order in which it is trained on."""
         spans = _deal(self.feed, self.world, epoch)[self.rank]
         most = max(1, MIX_BYTES // max(1, self.feed.row_bytes))
-        groups, gathered, n = [], [], 0
+        groups: list[list[tuple[int, int, int]]] = []
+        gathered: list[tuple[int, int, int]] = []
+        n = 0
         for span in spans:
             if gathered and n + span[2] - span[1] > most:
                 groups.append(gathered)

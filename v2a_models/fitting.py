@@ -187,7 +187,8 @@ def shard(task: nn.Module, precision: str, mesh: Any = None) -> nn.Module:
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     for unit in getattr(task, "units", ()):
         fully_shard(unit, mesh=mesh, mp_policy=policy)
-    return fully_shard(task, mesh=mesh, mp_policy=policy)
+    fully_shard(task, mesh=mesh, mp_policy=policy)  # changes the module itself
+    return task
 
 
 def gather(task: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
