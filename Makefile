@@ -49,7 +49,7 @@ format: $(STAMP) ## Apply the formatter and the safe fixes
 bench: $(STAMP) ## Measure every figure the README quotes
 	$(BIN)/python -m benchmarks
 
-mini: $(STAMP) ## Train the bundled model again (resumable; about two hours on two cores)
+mini: $(STAMP) ## Train the bundled model again (resumable; about two hours of one core)
 	$(BIN)/python -m jobs.mini
 
 lock: | $(VENV)/uv/bin/uv ## Resolve requirements.lock again

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-SCRIPTS = ("decode", "extract", "dub_speed", "mini_quality")
+SCRIPTS = ("decode", "extract", "dub_speed", "generation", "mini_quality", "selection")
 
 
 def main() -> int:

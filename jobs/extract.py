@@ -38,8 +38,8 @@ class ExtractConfig:
     store: Annotated[str, tyro.conf.Positional]
     """Where the store goes: a folder or s3:// prefix outside the archive."""
     recipe: str = "mini"
-    """What to extract: mini (bundled weights), base (CLIP, S3D, DAC), vatt (EVA-02 CLIP, DAC), raw (pixels
-    and samples), or the path of a .yaml file of your own."""
+    """What to extract: mini (bundled weights), base (CLIP, S3D, DAC), base-audio (and BEATs), vatt (EVA-02 CLIP,
+    DAC), raw (pixels and samples), or the path of a .yaml file of your own."""
     weights: tuple[str, ...] = ()
     """Local weights files by role, for instance --weights codec=/models/dac.pth semantic=/models/clip.safetensors.
     On a cluster the path must be there on every machine."""

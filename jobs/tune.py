@@ -1,0 +1,363 @@
+"""`v2a tune NAME STORE --trials N --out DIR`: looks for the settings with which a generator trains best."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE, command_line, version
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jobs.ray_session import Resources
+    from jobs.tune_plan import Plan
+
+SAY_EVERY_S = 30.0
+
+
+@dataclass
+class Space:
+    """What to try. Two equal numbers, or a single choice, fix a value.
+
+    The options are those of `v2a train` with a range or a list instead of one value.
+    """
+
+    learning_rate: tuple[float, float] = (2e-4, 5e-3)
+    """Lowest and highest; in between evenly over magnitudes."""
+    warmup: tuple[int, int] = (20, 300)
+    """Fewest and most steps of warm-up."""
+    weight_decay: tuple[float, float] = (1e-3, 0.1)
+    """Lowest and highest; evenly over magnitudes."""
+    ema: tuple[float, ...] = (0.99, 0.999)
+    """Decays of the averaged weights to choose from."""
+    batch_size: tuple[int, ...] = (32,)
+    """Windows per step to choose from."""
+    dim: tuple[int, ...] = ()
+    """Widths of the model to choose from; by default that of its size."""
+    depth: tuple[int, ...] = ()
+    """Numbers of blocks to choose from; by default that of its size."""
+    choose: tuple[str, ...] = ()
+    """Other fields of the model's config, each with its choices, for instance --choose heads=4,8
+    encoder_depth=1,2,4."""
+
+
+@dataclass
+class TuneConfig:
+    """Look for the settings with which a generator trains best. Run the same command again to resume.
+
+    Every trial is a training with settings that Optuna suggests from those before; ASHA stops the ones that fall
+    behind. DIR gets trials.parquet, trials.csv, trials.png, best.json with the `v2a train` command of the best
+    trial, and DIR/best with its weights, for `v2a dub --model DIR/best`. More --trials later go on from there.
+    """
+
+    name: Annotated[str, tyro.conf.Positional]
+    """What to train: maskvat-adaln, maskvat-seq2seq or maskvat-hybrid."""
+    store: Annotated[str, tyro.conf.Positional]
+    """Feature store that `v2a extract` made: a folder or s3://bucket/prefix."""
+    out: str
+    """Where the results go: a folder or s3:// prefix. On several machines it must be the same place for all."""
+    trials: int = 20
+    """Trials in all; a higher number than before adds some."""
+    steps: int = 2000
+    """Optimiser steps of a trial that is not stopped."""
+    grace: int = 200
+    """Steps that every trial gets; also between two validations, and what a crash costs a trial at most."""
+    reduction: int = 3
+    """At `grace` steps, and again at so many times as many, the best one in so many trials goes on."""
+    workers: int | None = None
+    """Trials at a time: by default one per GPU, or two. More than GPUs share them."""
+    size: str = "mini"
+    """mini (two cores train it), base, or large."""
+    space: Space = field(default_factory=Space)
+    metric: str = "loss"
+    """The validation figure that decides, lower is better: loss, or a part of it such as codes."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the forward pass; `auto` takes bfloat16 where the hardware has it."""
+    seed: int = 0
+    """Decides the suggestions, and in every trial alike the first weights and the order of the rows."""
+    set: tuple[str, ...] = ()
+    """Fields of the model's config for all trials, for instance --set encoder_depth=1."""
+    weights: tuple[str, ...] = ()
+    """Local weights files of the recipe's encoders by role, for instance codec=/models/dac.pth; published ones are
+    found by name otherwise. The path must be there on every machine."""
+    gpus: Literal["auto", "on", "off"] = "auto"
+    """Whether trials run on GPUs; `auto`: if there are any."""
+    address: str | None = None
+    """Ray cluster to run on, for instance auto or ray://head:10001; by default this machine."""
+    run_name: str = ""
+    """Name of the run in MLflow; by default NAME and the name of DIR."""
+    tracking_uri: str | None = None
+    """MLflow server or database; by default a file in DIR/_v2a. `off` records nothing."""
+
+
+def command(config: TuneConfig) -> str:
+    """The command line that means this configuration: run again, it resumes."""
+    whole = command_line("tune", config, positional=("name", "store"), without=("space",))
+    return whole + command_line("tune", config.space, positional=()).removeprefix("v2a tune")
+
+
+def run(config: TuneConfig) -> int:
+    """Tune; the exit code: 0 done, 1 nothing was learned, 2 wrong usage, 130 interrupted."""
+    from rich.console import Console
+
+    from jobs.preflight import WrongUsage
+    from pipelines import storage
+
+    console = Console(highlight=False, soft_wrap=True)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        return _run(config, console)
+    except WrongUsage as problem:
+        errors.print(f"v2a tune: {problem}", markup=False)
+        return WRONG_USAGE
+    except storage.StorageError as problem:
+        errors.print(f"v2a tune: {problem}\nTo go on where it stopped:\n  {command(config)}", markup=False)
+        return SOME_FAILED
+    except KeyboardInterrupt:
+        errors.print(f"\nInterrupted. To go on where it stopped:\n  {command(config)}", markup=False)
+        return INTERRUPTED
+
+
+def _run(config: TuneConfig, console: Console) -> int:
+    from jobs import tune_plan
+    from jobs.tracking import Tracker, resolve_uri
+
+    plan = tune_plan.prepare(config)
+    if plan is None:
+        console.print(
+            f"Nothing to do: {config.out} holds {config.trials} finished trials or more "
+            "(more --trials add to them).",
+            markup=False,
+        )
+        return DONE
+    started = time.perf_counter()
+    uri = resolve_uri(plan.out, config.tracking_uri)
+    tracker = Tracker(uri, "v2a/tune", out=plan.out, say=lambda text: console.print(text, markup=False))
+    tune_plan.write_state(plan)
+    tags = {"v2a.version": version(), "v2a.out": plan.out, "v2a.recipe": plan.base.recipe.digest}
+    tracker.start(
+        config.run_name or f"{config.name} {plan.out.rstrip('/').rpartition('/')[2]}",
+        {**dataclasses.asdict(config), "space": dataclasses.asdict(config.space)},
+        tags,
+        run_id=plan.run_id,
+        then=lambda run_id: tune_plan.write_state(plan, run_id=run_id),
+    )
+    status = "KILLED"
+    try:
+        return_code = _search(plan, config, console, tracker, uri, started)
+        status = "FINISHED" if return_code == DONE else "FAILED"
+    finally:
+        tracker.finish(status, wait_s=5.0 if status == "KILLED" else 600.0)
+    return return_code
+
+
+def _search(
+    plan: Plan, config: TuneConfig, console: Console, tracker: Any, uri: str | None, started: float
+) -> int:
+    from jobs import tune_plan, tune_report
+    from jobs.progress import clock
+
+    children = tune_report.Children(tracker, uri, plan)
+    try:
+        threads = _run_trials(plan, config, console, children)
+        children.wait()
+    finally:
+        children.close()
+    records = plan.records
+    uris = tune_report.write_tables(plan, records.all, config.metric)
+    best = records.best
+    if best is None:
+        tracker.artifacts(uris)
+        tune_plan.write_state(plan, reported=len(records.finished))
+        reason = records.all[0].error if records.all else ""
+        console.print(f"All {len(records.all)} trials failed, the first with: {reason}", markup=False)
+        return SOME_FAILED
+    model, new = tune_report.write_best(plan, config, best, threads)
+    uris.append(tune_report.write_best_json(plan, config, best))
+    tracker.artifacts(uris)
+    tracker.metrics({"val/loss": best.loss, "trials": len(records.finished)}, step=len(records.finished))
+    if new:
+        tags = {
+            "v2a.recipe": plan.base.recipe.digest,
+            "v2a.size": config.size,
+            "v2a.trial": str(best.number + 1),
+        }
+        children.register(best, f"v2a-{config.name}", model, tags)
+    tune_plan.write_state(plan, reported=len(records.finished))
+    _tell(plan, config, best, clock(time.perf_counter() - started), console)
+    return DONE
+
+
+def _run_trials(plan: Plan, config: TuneConfig, console: Console, children: Any) -> int:
+    """Runs what is missing; the threads of a trial."""
+    from jobs import ray_session
+    from jobs.preflight import WrongUsage
+
+    missing = config.trials - len(plan.records.finished)
+    if missing <= 0:  # killed while the results were written
+        return 1
+    try:
+        opened = ray_session.session(None, config.address)
+        with opened as resources:
+            means = share_out(config, resources)
+            done = len(plan.records.finished)
+            console.print(
+                f"{config.name} {config.size} on {len(plan.base.train):,} windows, {len(plan.base.val):,} to "
+                f"validate with. {missing} of {config.trials} trials of up to {config.steps} steps"
+                f"{f' ({done} are done)' if done else ''}, {means.workers} at a time on "
+                f"{'GPUs' if means.gpu else 'processor cores'}.",
+                markup=False,
+            )
+            with tempfile.TemporaryDirectory() as scratch:
+                make_tuner(
+                    plan, config, means, missing, Shown(plan, console, children, config), scratch
+                ).fit()
+            return means.threads
+    except ConnectionError as error:
+        raise WrongUsage(str(error)) from error
+
+
+@dataclass(frozen=True)
+class Means:
+    """What one trial runs on."""
+
+    workers: int
+    cpu: float
+    gpu: float
+    threads: int
+
+
+def share_out(config: TuneConfig, resources: Resources) -> Means:
+    """Trials at a time, and each one's share. Raises WrongUsage where this machine cannot hold them."""
+    from jobs.preflight import WrongUsage
+
+    gpus = resources.gpus if config.gpus == "on" or config.gpus == "auto" else 0
+    if config.gpus == "on" and not gpus:
+        raise WrongUsage("--gpus on, and there are none")
+    workers = config.workers or gpus or min(2, resources.cpus)
+    cores = resources.cpus // workers
+    if config.address is not None:  # of several machines, one by one
+        return Means(workers, 1.0, _share(gpus, workers), 1)
+    if not cores:
+        raise WrongUsage(f"--workers {workers} need as many cores, and there are {resources.cpus}")
+    return Means(workers, float(cores), _share(gpus, workers), cores)
+
+
+def _share(gpus: int, workers: int) -> float:
+    """Of one GPU: a trial never takes two. Rounded down so that as many fit on each as are needed."""
+    return 1 / -(-workers // gpus) if gpus else 0.0
+
+
+def make_tuner(plan: Plan, config: TuneConfig, means: Means, missing: int, shown: Shown, scratch: str) -> Any:
+    """The `tune.Tuner` of the missing trials. What it writes into `scratch` is not needed afterwards."""
+    for name, value in {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that fails has no loss
+        "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    }.items():
+        os.environ.setdefault(name, value)
+    from ray import tune
+
+    from jobs import tune_plan, tune_search
+    from jobs.tune_trial import run_trial
+
+    space, fixed = tune_search.distributions(*tune_plan.parameters(config))
+    work = tune_plan.make_work(plan, config, means.threads, bool(means.gpu))
+    resources = {"CPU": means.cpu} | ({"GPU": means.gpu} if means.gpu else {})
+    return tune.Tuner(
+        tune.with_resources(tune.with_parameters(run_trial, work=work), resources),
+        tune_config=tune.TuneConfig(
+            search_alg=tune_search.Search(plan.records, space, fixed, config.seed),
+            scheduler=tune_search.scheduler(plan.records, config.steps, config.grace, config.reduction),
+            num_samples=missing,
+            max_concurrent_trials=means.workers,
+            # A process of its own for every trial would load torch again.
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=scratch,
+            callbacks=[tune_search.watcher(shown)],
+            failure_config=tune.FailureConfig(max_failures=2),
+            verbose=0,
+        ),
+    )
+
+
+class Shown:
+    """What the trials have said so far: kept in their records, shown, and passed on to MLflow."""
+
+    def __init__(self, plan: Plan, console: Console, children: Any, config: TuneConfig) -> None:
+        self.records, self.console, self.children, self.config = plan.records, console, children, config
+        self._said = time.perf_counter()
+
+    def result(self, number: int, curve: list[list[float]], seconds: float) -> None:
+        """A validation of a trial."""
+        record = self.records.all[number]
+        record.curve, record.seconds = curve, seconds
+        self.records.write(record)
+        if time.perf_counter() - self._said > SAY_EVERY_S:
+            self._say(f"trial {number + 1} at step {record.steps} of {self.config.steps}: {record.loss:.4f}")
+
+    def complete(self, number: int) -> None:
+        """A trial reached the end or was stopped."""
+        record = self.records.all[number]
+        record.status = "done" if record.steps >= self.config.steps else "stopped"
+        self._finish(record)
+
+    def failed(self, number: int, error: str) -> None:
+        """A trial will not be finished."""
+        record = self.records.all[number]
+        record.status, record.error = "failed", error
+        self._finish(record)
+
+    def _finish(self, record: Any) -> None:
+        from jobs.tune_report import shortly
+
+        self.records.write(record)
+        self.records.tidy()
+        what = {
+            "done": f"{record.loss:.4f}",
+            "stopped": f"{record.loss:.4f}, stopped at step {record.steps}",
+            "failed": f"failed: {record.error}",
+        }[record.status]
+        best = self.records.best
+        mark = ", the best so far" if record is best else ""
+        self._say(f"trial {record.number + 1}: {what}{mark} · {shortly(record.parameters)}")
+        self.children.add(record)
+
+    def _say(self, text: str) -> None:
+        self._said = time.perf_counter()
+        self.console.print(f"[{len(self.records.finished)}/{self.config.trials}] {text}", markup=False)
+        sys.stdout.flush()
+
+
+def _tell(plan: Plan, config: TuneConfig, best: Any, wall: str, console: Console) -> None:
+    from jobs.tune_report import train_command
+
+    count = {status: sum(r.status == status for r in plan.records.all) for status in ("stopped", "failed")}
+    aside = ", ".join(f"{n} {status}" for status, n in count.items() if n)
+    console.print(
+        f"{len(plan.records.finished)} trials{f' ({aside})' if aside else ''} in {wall}. Best: trial "
+        f"{best.number + 1}, {best.loss:.4f}. Table and plot: {config.out}; its weights: {config.out}/best. "
+        f"To train with its settings:\n  {train_command(plan, config, best)}",
+        markup=False,
+    )
+
+
+if __name__ == "__main__":
+    from jobs import cli
+
+    sys.exit(cli.main(["tune", *sys.argv[1:]]))
