@@ -1,6 +1,6 @@
 """Training curves of the bundled model, from the logs that `make mini` leaves in its work folder.
 
-    python -m benchmarks.mini_curves [--work build/mini] [--out docs/mini_training.png]
+python -m benchmarks.mini_curves [--work build/mini] [--out docs/mini_training.png]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 STAGES = {
-    "codec_spectra": ("codec: spectra", ("mel", "convergence", "wave")),
+    "codec_spectra": ("codec: spectra", ("spectrum", "mel", "convergence", "wave")),
     "codec": ("codec: with an adversary", ("mel", "convergence", "features")),
     "scav": ("SCAV", ("batch", "shifts", "accuracy", "timing")),
     "maskvat": ("MaskVAT-Hybrid", ("level0", "level1", "level2", "level3", "regression")),
@@ -40,7 +40,8 @@ def main() -> int:
         rows = [json.loads(line) for line in log.read_text().splitlines()]
         for name in names:
             drawn = [(row["step"], row[name]) for row in rows if name in row]
-            panel.plot(*zip(*drawn, strict=True), label=name)
+            if drawn:  # "spectrum" is what the log-mel loss was called before its floor was raised
+                panel.plot(*zip(*drawn, strict=True), label=name)
         panel.set(title=f"{title}: {rows[-1]['step']} steps, {rows[-1]['minutes']:.0f} min", xlabel="step")
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)

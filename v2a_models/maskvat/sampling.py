@@ -18,9 +18,10 @@ class SamplingConfig:
     """How codes are drawn. MaskVAT publishes none of these; they are tuned on held-out SynthFoley."""
 
     steps: int = 8
-    """Passes through the transformer. On held-out SynthFoley 12 are no better than 8."""
-    guidance: float = 2.0
-    """Classifier-free guidance: 1 follows the condition plainly, more exaggerates it."""
+    """Passes through the transformer. On held-out SynthFoley 16 are no better than 8 (docs/experiments.md)."""
+    guidance: float = 1.0
+    """Classifier-free guidance: 1 follows the condition plainly and costs half, more exaggerates it. On SynthFoley,
+    whose sounds follow from their pictures, exaggeration costs class match and gains hardly any onset."""
     temperature: float = 1.0
     """Of the codes' distribution."""
     choice_temperature: float = 4.0
