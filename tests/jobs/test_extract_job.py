@@ -200,7 +200,7 @@ def test_a_run_is_recorded_in_mlflow(recipe: str, ray_session: Any, tmp_path: Pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"recipe": "bsae"}, "choose one of mini, base, vatt, raw"),
+        ({"recipe": "bsae"}, "choose one of mini, base, base-audio, vatt, raw"),
         ({"labels": "/no/such.csv"}, "/no/such.csv"),
         ({"max_failed": "many"}, "--max-failed"),
         ({"splits": (0, 0, 0)}, "--splits"),

@@ -158,6 +158,7 @@ def test_nothing_to_do_then_more_trials(
     assert kept == [f"{best(tuned)['trial'] - 1:04d}"], "only the best one's weights are kept"
 
 
+@pytest.mark.slow
 def test_trials_that_fail_are_rows(
     store: str, ray_session: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
