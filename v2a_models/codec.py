@@ -1,8 +1,9 @@
 """The Descript Audio Codec behind one small surface: waveform <-> codes, exact lengths.
 
 The network is descript-audio-codec's `DAC` (Kumar et al. 2023, "High-Fidelity Audio Compression with Improved
-RVQGAN"); this module adds what its users stumble over: lengths (a codegram of L frames decodes to exactly
-L * hop samples, trimmed to what was asked for), codebooks that stay alive, and loading without unpickling.
+RVQGAN"), or, for the bundled model, its quantiser between spectra (`spectral_codec`). This module adds what its users
+stumble over: lengths (a codegram of L frames decodes to exactly L * hop samples, trimmed to what was asked for),
+codebooks that stay alive, and loading without unpickling.
 """
 
 from __future__ import annotations
