@@ -110,7 +110,7 @@ def trained(bench: Bench, name: str, sizes: dict[str, Any], steps: int, folder: 
         with torch.autocast("cpu", torch.bfloat16, enabled=whole.precision == "bfloat16"):
             return task(batch, step)
 
-    fitting = FitConfig(steps=steps, learning_rate=1e-3, warmup=60, ema=0.99, log_every=200)
+    fitting = FitConfig(steps=steps, learning_rate=1e-3, warmup=60, ema=0.99, log_every=50)
     fit(
         name.replace(" ", "_"),
         task,

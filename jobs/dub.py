@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import sys
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE, command_line
-from jobs.preflight import WrongUsage, check_identity, full_address, make_job, preflight
+from jobs.cli import DONE, SOME_FAILED, command_line
+from jobs.preflight import check_identity, full_address, make_job, preflight
+from jobs.verb import Stopped, reason_of, run_verb
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,30 +74,12 @@ class DubConfig:
     a cluster of unlike machines, so that all of them compute alike."""
 
 
-class Stopped(Exception):
-    """The job cannot go on; the message says why."""
-
-
 def run(config: DubConfig, *, load: Callable[[str], Any] | None = None) -> int:
     """Dub an archive; the exit code: 0 all done, 1 some files failed, 2 wrong usage, 130 interrupted.
 
     `load` makes the generator from its name (default: `v2a_models.checkpoint.load_generator`).
     """
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    try:
-        return _run(config, load, console)
-    except WrongUsage as problem:
-        errors.print(f"v2a dub: {problem}", markup=False)
-        return WRONG_USAGE
-    except Stopped as problem:
-        errors.print(f"v2a dub: {problem}\nTo go on where it stopped:\n  {command(config)}", markup=False)
-        return SOME_FAILED
-    except KeyboardInterrupt:
-        errors.print(f"\nInterrupted. To go on where it stopped:\n  {command(config)}", markup=False)
-        return INTERRUPTED
+    return run_verb("dub", command(config), lambda console: _run(config, load, console))
 
 
 def command(config: DubConfig) -> str:
@@ -107,20 +89,12 @@ def command(config: DubConfig) -> str:
 
 def _run(config: DubConfig, load: Callable[[str], Any] | None, console: Console) -> int:
     from jobs import ray_session
-    from pipelines import storage
 
     preflight(config)
     job = make_job(config, load)
     check_identity(config, job)
-    with contextlib.ExitStack() as stack:
-        try:
-            resources = stack.enter_context(ray_session.session(config.num_workers, config.address))
-        except ConnectionError as error:
-            raise WrongUsage(str(error)) from error
-        try:
-            return _run_on_ray(config, load or _load_generator, console, job, resources)
-        except storage.StorageError as error:
-            raise Stopped(str(error)) from error
+    with ray_session.session(config.num_workers, config.address) as resources:
+        return _run_on_ray(config, load or _load_generator, console, job, resources)
 
 
 def _load_generator(model: str) -> Any:
@@ -222,13 +196,6 @@ def execute(
     return progress.elapsed_s
 
 
-def reason_of(error: BaseException) -> str:
-    """The first line of what a worker raised, without Ray's own stack."""
-    cause = getattr(error, "cause", None) or error
-    lines = [line for line in str(cause).strip().splitlines() if line.strip()]
-    return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__
-
-
 # after
 
 
@@ -291,7 +258,7 @@ def show_plan(console: Console, plan: Plan, cpus: int, candidates: int = 1) -> N
         paths.append((row["path"], row["duration_s"] or 0.0, what, row["reason"]))
     for path, duration_s, what, why in sorted(paths)[:FILES_SHOWN]:
         listed.add_row(escape(path), clock(duration_s), what, escape(why))
-    console.print(listed)
+    console.print(listed, soft_wrap=False)
     if len(paths) > FILES_SHOWN:
         console.print(f"... and {len(paths) - FILES_SHOWN} more files")
     # Pictures are looked at and sound is decoded once only, so this is the most that candidates can take.

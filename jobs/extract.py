@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE, command_line, version
+from jobs.cli import DONE, SOME_FAILED, command_line, version
+from jobs.verb import Stopped, reason_of, run_verb
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,10 +79,6 @@ POLL_S = 2.0
 """How often the workers' figures are asked for."""
 
 
-class Stopped(Exception):
-    """The job cannot go on; the message says why."""
-
-
 def command(config: ExtractConfig) -> str:
     """The command line that means this configuration: run again, it resumes."""
     return command_line("extract", config, positional=("archive", "store"))
@@ -90,29 +87,11 @@ def command(config: ExtractConfig) -> str:
 def run(config: ExtractConfig) -> int:
     """Extract an archive; the exit code: 0 all done, 1 some failed or were put off, 2 wrong usage, 130
     interrupted."""
-    from rich.console import Console
-
-    from jobs.preflight import WrongUsage
-
-    console = Console(highlight=False, soft_wrap=True)
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    try:
-        return _run(config, console)
-    except WrongUsage as problem:
-        errors.print(f"v2a extract: {problem}", markup=False)
-        return WRONG_USAGE
-    except Stopped as problem:
-        errors.print(f"v2a extract: {problem}\nTo go on where it stopped:\n  {command(config)}", markup=False)
-        return SOME_FAILED
-    except KeyboardInterrupt:
-        errors.print(f"\nInterrupted. To go on where it stopped:\n  {command(config)}", markup=False)
-        return INTERRUPTED
+    return run_verb("extract", command(config), lambda console: _run(config, console))
 
 
 def _run(config: ExtractConfig, console: Console) -> int:
     from jobs import extract_plan, ray_session
-    from jobs.preflight import WrongUsage
-    from pipelines import storage
 
     started = time.perf_counter()
     prepared = extract_plan.prepare(config)
@@ -127,21 +106,14 @@ def _run(config: ExtractConfig, console: Console) -> int:
         def resources() -> Resources:
             """Ray is started when there is work for it: a finished store is told at once."""
             if not session:
-                try:
-                    session.append(
-                        stack.enter_context(ray_session.session(config.num_workers, config.address))
-                    )
-                except ConnectionError as error:
-                    raise WrongUsage(str(error)) from error
+                opened = ray_session.session(config.num_workers, config.address)
+                session.append(stack.enter_context(opened))
             return session[0]
 
-        try:
-            work = extract_plan.find_work(prepared, config, resources, console)
-            if not work.todo:
-                return _nothing_to_do(work, config, console)
-            return _extract(work, config, console, resources(), started)
-        except storage.StorageError as error:
-            raise Stopped(str(error)) from error
+        work = extract_plan.find_work(prepared, config, resources, console)
+        if not work.todo:
+            return _nothing_to_do(work, config, console)
+        return _extract(work, config, console, resources(), started)
 
 
 def _nothing_to_do(work: Work, config: ExtractConfig, console: Console) -> int:
@@ -209,7 +181,6 @@ def _watch(
 
     import ray
 
-    from jobs.dub import reason_of
     from jobs.extract_plan import share
     from jobs.progress import Progress
     from pipelines import extract

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli import version
-from jobs.preflight import WrongUsage, check_not_foreign, check_places, full_address, resolve_precision
+from jobs.preflight import check_not_foreign, check_places, full_address, resolve_precision
+from jobs.verb import Stopped, WrongUsage, differences
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -152,27 +153,19 @@ def _check_identity(prepared: Prepared, config: ExtractConfig) -> None:
         return
     there, now = before["recipe"], json.loads(json.dumps(prepared.recipe.to_dict()))
     if there != now:
-        differing = [
-            f"  {name}: {there.get(name)} there, {now[name]} now"
-            for name in now
-            if there.get(name) != now[name]
-        ]
         raise WrongUsage(
-            f"STORE ({config.store}) was made with another recipe:\n"
-            + "\n".join(differing)
-            + f"\nthere: {json.dumps(there)}\nnow:   {json.dumps(now)}\nUse that recipe, or choose another STORE."
+            f"STORE ({config.store}) was made with another recipe:\n{differences(there, now)}\n"
+            f"there: {json.dumps(there)}\nnow:   {json.dumps(now)}\nUse that recipe, or choose another STORE."
         )
     asked: dict[str, Any] = {"silence_dbfs": config.drop_silent, "static_below": config.drop_static}
     if config.precision != "auto":
         asked["precision"] = config.precision
     if config.batch_size is not None:
         asked["batch_size"] = config.batch_size
-    differing = [f"  {k}: {before.get(k)} there, {v} now" for k, v in asked.items() if before.get(k) != v]
-    if differing:
+    if differing := differences(before, asked):
         raise WrongUsage(
-            f"STORE ({config.store}) was made with other settings:\n"
-            + "\n".join(differing)
-            + "\nUse those, or choose another STORE."
+            f"STORE ({config.store}) was made with other settings:\n{differing}\n"
+            "Use those, or choose another STORE."
         )
 
 
@@ -213,8 +206,6 @@ def find_work(
     scan_failures = [_scan_failure(row) for row in failed]
     allowed = share(config.max_failed)
     if allowed is not None and len(failed) > allowed * max(1, len(failed) + len(videos)):
-        from jobs.extract import Stopped
-
         store.write_failures(scan_failures)
         raise Stopped(
             f"{len(failed)} of {len(failed) + len(videos)} files cannot be read, more than --max-failed allows"

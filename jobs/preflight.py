@@ -7,15 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli import version
+from jobs.verb import WrongUsage, differences
 
 if TYPE_CHECKING:
     from jobs.dub import DubConfig
     from pipelines.dub import Job
     from v2a_models.recipe import Recipe
-
-
-class WrongUsage(Exception):
-    """The command cannot be run as given; the message says what to change."""
 
 
 def preflight(config: DubConfig) -> None:
@@ -173,12 +170,10 @@ def check_identity(config: DubConfig, job: Job) -> None:
     if before is None or config.restart:
         return
     now = job.identity() | {"archive": full_address(config.archive)}
-    names = [*now, *({"selection"} - set(now))]  # which is named only where there is one
-    differing = [name for name in names if before.get(name) != now.get(name)]
-    if differing:
-        listed = "\n".join(f"  {name}: {before.get(name)} there, {now.get(name)} now" for name in differing)
+    # `selection` is named only where there is one.
+    if differing := differences(before, {"selection": None} | now):
         raise WrongUsage(
-            f"OUT ({config.out}) was made with other settings:\n{listed}\n"
+            f"OUT ({config.out}) was made with other settings:\n{differing}\n"
             "Use those, or choose another OUT, or add --restart to do everything again."
         )
     if before.get("windows_per_segment") != job.windows_per_segment and not config.dry_run:

@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from jobs.verb import WrongUsage
+
 OBJECT_STORE_BYTES = 768 << 20
 """Of a Ray started here. Enough for the segments in flight, and a lid on the memory of the whole job."""
 
@@ -34,7 +36,7 @@ def session(num_workers: int | None = None, address: str | None = None) -> Itera
     `num_workers` caps the cores that a Ray started here uses (all of them without it). Inside `ray job
     submit` the address comes from the environment (RAY_ADDRESS). A Ray started here ends with the block.
 
-    Raises ConnectionError, with the fix in the message, if the cluster does not answer or Ray does not start.
+    Raises WrongUsage, with the fix in the message, if the cluster does not answer or Ray does not start.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # What the C++ side prints to the terminal; its files under /tmp/ray hold the rest.
@@ -69,7 +71,7 @@ def _join(address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError) as error:
         fix = "check that the cluster runs and is reachable, or leave --address out to work locally"
-        raise ConnectionError(f"no Ray cluster at {address} ({error}): {fix}") from error
+        raise WrongUsage(f"no Ray cluster at {address} ({error}): {fix}") from error
 
 
 def _start(num_workers: int | None) -> None:
@@ -89,7 +91,7 @@ def _start(num_workers: int | None) -> None:
         except Exception as error:  # Ray raises a bare Exception when its processes are not up in 30 s
             ray.shutdown()
             if attempt == START_TRIES - 1:
-                raise ConnectionError(f"Ray does not start on this machine: {error}") from error
+                raise WrongUsage(f"Ray does not start on this machine: {error}") from error
 
 
 @contextlib.contextmanager

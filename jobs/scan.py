@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE
+from jobs.verb import WrongUsage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,7 +79,7 @@ def run(config: ScanConfig) -> ScanResult:
     except KeyboardInterrupt:
         errors.print("v2a scan: interrupted; nothing was written", markup=False)
         return ScanResult(INTERRUPTED)
-    except (ConnectionError, storage.StorageError) as error:
+    except (WrongUsage, storage.StorageError) as error:
         errors.print(f"v2a scan: {error}", markup=False)
         return ScanResult(WRONG_USAGE)
     result = ScanResult(SOME_FAILED if any(r["status"] == "failed" for r in rows) else DONE, rows)

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE, command_line
+from jobs.cli import DONE, command_line
+from jobs.verb import Stopped, WrongUsage, run_verb
 
 STAMP = ("_v2a", "synth.json")
 """In OUT: which corpus lies there."""
@@ -43,32 +44,9 @@ class SynthConfig:
     """Ray cluster to run on, for instance auto; by default this machine."""
 
 
-class WrongUsage(Exception):
-    """The command cannot be run as given; the message says what to change."""
-
-
-class Stopped(Exception):
-    """The job cannot go on; the message says why."""
-
-
 def run(config: SynthConfig) -> int:
     """Render the corpus; the exit code: 0 all done, 1 stopped on the way, 2 wrong usage, 130 interrupted."""
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=True)
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    try:
-        _run(config, console)
-        return DONE
-    except WrongUsage as problem:
-        errors.print(f"v2a synth: {problem}", markup=False)
-        return WRONG_USAGE
-    except Stopped as problem:
-        errors.print(f"v2a synth: {problem}\nTo go on where it stopped:\n  {command(config)}", markup=False)
-        return SOME_FAILED
-    except KeyboardInterrupt:
-        errors.print(f"\nInterrupted. To go on where it stopped:\n  {command(config)}", markup=False)
-        return INTERRUPTED
+    return run_verb("synth", command(config), lambda console: _run(config, console))
 
 
 def command(config: SynthConfig) -> str:
@@ -76,22 +54,19 @@ def command(config: SynthConfig) -> str:
     return command_line("synth", config, positional=("out",))
 
 
-def _run(config: SynthConfig, console: Any) -> None:
+def _run(config: SynthConfig, console: Any) -> int:
     from jobs import ray_session
     from pipelines import storage, synthfoley, synthwrite
 
     preflight(config)
     claim(config)
     started = time.perf_counter()
-    try:
-        with (
-            ray_session.session(config.num_workers, config.address) as resources,
-            _Shown(console, config.clips) as advance,
-        ):
-            for _ in _written(config, resources.cpus):
-                advance()
-    except ConnectionError as error:
-        raise WrongUsage(str(error)) from error
+    with (
+        ray_session.session(config.num_workers, config.address) as resources,
+        _Shown(console, config.clips) as advance,
+    ):
+        for _ in _written(config, resources.cpus):
+            advance()
     scenes = [synthfoley.make_scene(config.seed, i, config.seconds) for i in range(config.clips)]
     table = synthwrite.events_table(scenes)
     try:
@@ -105,6 +80,7 @@ def _run(config: SynthConfig, console: Any) -> None:
         markup=False,
     )
     console.print(f"Events: {where}", markup=False)
+    return DONE
 
 
 def preflight(config: SynthConfig) -> None:

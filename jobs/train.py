@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
 import sys
-import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE, command_line, version
+from jobs.cli import DONE, command_line, version
+from jobs.verb import Stopped, run_verb
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jobs.ray_session import Resources
-    from jobs.train_loop import Job
+    from jobs.train_job import Job
     from jobs.train_plan import Plan
-
-POLL_S = 1.0
-SAY_EVERY_S = 5.0
-STOP_WITHIN_S = 120.0
-"""How long an interrupted run may take to save before it is ended as it is."""
+    from jobs.train_watch import Means, Seen
 
 
 @dataclass
@@ -96,10 +89,6 @@ class TrainConfig:
     """MLflow server or database; by default a file in DIR/_v2a. `off` records nothing."""
 
 
-class Stopped(Exception):
-    """The job cannot go on; the message says why."""
-
-
 def command(config: TrainConfig) -> str:
     """The command line that means this configuration: run again, it resumes."""
     return command_line("train", config, positional=("name", "store"))
@@ -107,29 +96,12 @@ def command(config: TrainConfig) -> str:
 
 def run(config: TrainConfig) -> int:
     """Train; the exit code: 0 done, 1 stopped before the end, 2 wrong usage, 130 interrupted."""
-    from rich.console import Console
-
-    from jobs.preflight import WrongUsage
-    from pipelines import storage
-
-    console = Console(highlight=False, soft_wrap=True)
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    try:
-        return _run(config, console)
-    except WrongUsage as problem:
-        errors.print(f"v2a train: {problem}", markup=False)
-        return WRONG_USAGE
-    except (Stopped, storage.StorageError) as problem:
-        errors.print(f"v2a train: {problem}\nTo go on where it stopped:\n  {command(config)}", markup=False)
-        return SOME_FAILED
-    except KeyboardInterrupt:
-        errors.print(f"\nInterrupted. To go on where it stopped:\n  {command(config)}", markup=False)
-        return INTERRUPTED
+    return run_verb("train", command(config), lambda console: _run(config, console))
 
 
 def _run(config: TrainConfig, console: Console) -> int:
     from jobs import ray_session, train_plan
-    from jobs.preflight import WrongUsage
+    from jobs.train_watch import Means
 
     plan = train_plan.prepare(config)
     if plan is None:
@@ -140,26 +112,11 @@ def _run(config: TrainConfig, console: Console) -> int:
             markup=False,
         )
         return DONE
-    with contextlib.ExitStack() as stack:
-        try:
-            resources = stack.enter_context(ray_session.session(None, config.address))
-        except ConnectionError as error:
-            raise WrongUsage(str(error)) from error
+    with ray_session.session(None, config.address) as resources:
         workers, gpus, cores, threads = train_plan.share_out(config, resources)
         job = train_plan.make_job(plan, config, workers, threads, gpus)
         _say_what(plan, job, workers, gpus, console)
-        return _train(plan, job, config, console, Means(workers, gpus, cores, resources))
-
-
-@dataclass(frozen=True)
-class Means:
-    """What the training runs on."""
-
-    workers: int
-    gpus: bool
-    cores: float
-    """Booked by each worker."""
-    resources: Resources
+        return _train(plan, job, config, console, Means(workers, gpus, cores))
 
 
 def _say_what(plan: Plan, job: Job, workers: int, gpus: bool, console: Console) -> None:
@@ -178,6 +135,7 @@ def _say_what(plan: Plan, job: Job, workers: int, gpus: bool, console: Console) 
 def _train(plan: Plan, job: Job, config: TrainConfig, console: Console, means: Means) -> int:
     from jobs import train_finish, train_plan
     from jobs.tracking import Tracker, resolve_uri
+    from jobs.train_watch import watch
 
     started = time.perf_counter()
     tracker = Tracker(
@@ -196,7 +154,7 @@ def _train(plan: Plan, job: Job, config: TrainConfig, console: Console, means: M
     status, registered = "KILLED", False
     try:
         try:
-            checkpoint, seen = _watch(plan, job, config, console, tracker, means)
+            checkpoint, seen = watch(plan, job, config, console, tracker, means)
         except Stopped:
             status = "FAILED"
             raise
@@ -208,210 +166,6 @@ def _train(plan: Plan, job: Job, config: TrainConfig, console: Console, means: M
         tracker.finish(status, wait_s=600.0 if registered else 5.0)
     _tell(plan, config, seen, time.perf_counter() - started, console)
     return DONE
-
-
-def _watch(
-    plan: Plan, job: Job, config: TrainConfig, console: Console, tracker: Any, means: Means
-) -> tuple[Any, Seen]:
-    """Runs Ray Train in a thread and shows how far it is; the last checkpoint, and what was seen."""
-    import ray
-
-    from jobs.dub import reason_of
-    from jobs.train_loop import Journal
-
-    remote: Any = ray.remote(num_cpus=0, max_restarts=-1)(Journal)
-    journal = remote.remote()
-    outcome: dict[str, Any] = {}
-
-    def fit() -> None:
-        try:
-            outcome["result"] = make_trainer(plan, job, config, journal, means).fit()
-        except BaseException as error:  # handed to the thread that watches
-            outcome["error"] = error
-
-    seen = Seen(plan, job, console, tracker)
-    thread = threading.Thread(target=fit, name="train", daemon=True)
-    thread.start()
-    try:
-        while thread.is_alive():
-            thread.join(POLL_S)
-            seen.take(journal)
-    except KeyboardInterrupt:
-        _save_and_stop(journal, thread, seen, console)
-        raise
-    seen.take(journal)
-    if seen.fatal:
-        raise Stopped(seen.fatal)
-    if "error" in outcome:
-        raise Stopped(_failure(outcome["error"], reason_of))
-    checkpoint = outcome["result"].checkpoint
-    if checkpoint is None and plan.resume:
-        from jobs.train_plan import checkpoint_at
-
-        checkpoint = checkpoint_at(plan.resume)
-    if checkpoint is None:
-        raise Stopped("the workers ended without a checkpoint")
-    return checkpoint, seen
-
-
-def make_trainer(plan: Plan, job: Job, config: TrainConfig, journal: Any, means: Means) -> Any:
-    """The TorchTrainer (v2) of a plan."""
-    # On a busy machine a worker may need minutes to load torch.
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
-    from ray.train import (
-        CheckpointConfig,
-        FailureConfig,
-        LoggingConfig,
-        RunConfig,
-        ScalingConfig,
-        UserCallback,
-    )
-    from ray.train.torch import TorchTrainer
-
-    from jobs.train_loop import train_loop
-    from jobs.train_plan import checkpoints_place
-    from pipelines.feed import data_config
-
-    class Losses(UserCallback):
-        """Tells of workers that were lost."""
-
-        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-            from jobs.dub import reason_of
-
-            # Where one worker dies the others trip over its silence: the death is the cause.
-            errors = sorted(worker_exceptions.values(), key=lambda e: "Actor" not in type(e).__name__)
-            oom = next((e for e in errors if "OutOfMemory" in f"{type(e).__name__} {e}"), None)
-            journal.add.remote(("lost", reason_of(oom or errors[0])))
-
-    filesystem, place = checkpoints_place(plan.out)
-    number: Any = means.workers if config.min_workers is None else (config.min_workers, means.workers)
-    resources = {"CPU": means.cores} | ({"GPU": 1} if means.gpus else {})
-    return TorchTrainer(
-        train_loop,
-        train_loop_config={"job": job, "journal": journal, "validation": plan.val},
-        scaling_config=ScalingConfig(num_workers=number, use_gpu=means.gpus, resources_per_worker=resources),
-        run_config=RunConfig(
-            name=plan.name,
-            storage_path=place,
-            storage_filesystem=filesystem,
-            failure_config=FailureConfig(max_failures=config.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
-            callbacks=[Losses()],  # type: ignore[list-item]  # the stubs are those of Ray Train v1
-            logging_config=LoggingConfig(log_level="CRITICAL"),  # type: ignore[call-arg]
-        ),
-        datasets={"train": plan.train},  # type: ignore[dict-item]  # `data_config` knows what it is
-        dataset_config=data_config(),
-    )
-
-
-class Seen:
-    """What the workers have said so far: shown, and passed on to MLflow."""
-
-    def __init__(self, plan: Plan, job: Job, console: Console, tracker: Any) -> None:
-        self.plan, self.job, self.console, self.tracker = plan, job, console, tracker
-        self.events, self.fatal = 0, ""
-        self.train: dict[str, float] = {}
-        self.val: dict[str, float] = {}
-        self.lost = 0
-        self._said = 0.0
-
-    def take(self, journal: Any) -> None:
-        """Asks for what is new."""
-        import ray
-
-        try:
-            events, self.fatal = ray.get(journal.read.remote(self.events), timeout=10)
-        except ray.exceptions.RayError:
-            return  # a little later, then
-        self.events += len(events)
-        for kind, content in events:
-            getattr(self, f"_{kind}")(content)
-        if self.train and time.perf_counter() - self._said > SAY_EVERY_S:
-            self._progress()
-
-    def say(self, text: str) -> None:
-        self.console.print(text, markup=False)
-        sys.stdout.flush()
-
-    def _begin(self, facts: dict[str, Any]) -> None:
-        if facts["step"]:
-            self.say(f"Going on at step {facts['step']} of {self.job.steps} with {facts['world']} workers.")
-        self.tracker.tags(
-            {"v2a.peak_flops": f"{facts['peak_flops']:.4g}", "v2a.peak_source": facts["peak_source"]}
-        )
-
-    def _row(self, row: dict[str, float]) -> None:
-        step = int(row["step"])
-        self.tracker.metrics({k: v for k, v in row.items() if k != "step"}, step=step)
-        if "train/loss" in row:
-            self.train = row
-        else:
-            self.val = row
-            self._progress()
-
-    def _sounds(self, sounds: dict[str, Any]) -> None:
-        from jobs.train_finish import write_sounds
-        from pipelines import storage
-
-        try:
-            uris = write_sounds(self.plan.out, sounds)
-        except (storage.StorageError, OSError) as error:
-            self.say(f"The sounds of step {sounds['step']} are not kept: {error}")
-            return
-        self.tracker.artifacts(uris, f"samples/step-{sounds['step']:07d}")
-
-    def _saved(self, step: int) -> None:
-        self.saved = step
-
-    def _lost(self, reason: str) -> None:
-        self.lost += 1
-        if not self.fatal:
-            self.say(f"A worker was lost ({reason[:300]}); the others start again from the last checkpoint.")
-
-    def _progress(self) -> None:
-        from jobs.progress import clock
-
-        self._said = time.perf_counter()
-        row, val = self.train, self.val
-        if not row:
-            return
-        left_s = (self.job.steps - row["step"]) * self.job.batch_size / max(1e-9, row["samples_per_s"])
-        parts = [f"step {int(row['step'])}/{self.job.steps}", f"loss {row['train/loss']:.4f}"]
-        if val:
-            parts.append(f"validation {val['val/loss']:.4f} (step {int(val['step'])})")
-        parts += [
-            f"lr {row['learning_rate']:.2e}",
-            f"{row['samples_per_s']:.1f} windows/s",
-            f"MFU {row['mfu']:.1%}",
-            f"{clock(left_s)} left",
-        ]
-        self.say(" · ".join(parts))
-
-
-def _save_and_stop(journal: Any, thread: threading.Thread, seen: Seen, console: Console) -> None:
-    """Lets the workers save before they end; a second Ctrl-C does not wait for it."""
-    import ray
-
-    if not seen.train:
-        return
-    console.print("Saving before it ends; Ctrl-C again to end at once.", markup=False)
-    with contextlib.suppress(ray.exceptions.RayError, KeyboardInterrupt):
-        journal.stop.remote()
-        thread.join(STOP_WITHIN_S)
-        seen.take(journal)
-
-
-def _failure(error: BaseException, reason_of: Any) -> str:
-    """What Ray Train gave up over, in one sentence, with the knob where memory was short."""
-    from jobs.train_loop import out_of_memory
-
-    failures = list(getattr(error, "worker_failures", {}).values()) or [error]
-    for failure in failures:
-        if "OutOfMemory" in f"{type(failure).__name__} {failure}" or "memory pressure" in str(failure):
-            return out_of_memory(reason_of(failure))
-    failures.sort(key=lambda failure: "Actor" not in type(failure).__name__)
-    return f"training failed too often (--max-failures): {reason_of(failures[0])}"
 
 
 def _tell(plan: Plan, config: TrainConfig, seen: Seen, wall_s: float, console: Console) -> None:

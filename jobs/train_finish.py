@@ -23,7 +23,7 @@ def write_model(plan: Plan, system: str, checkpoint: Any, job: Any, facts: Mappi
     """
     import torch
 
-    from jobs.train_loop import STATE
+    from jobs.train_job import STATE
     from v2a_models import fitting
     from v2a_models.checkpoint import save_generator, save_scav
 
@@ -141,8 +141,6 @@ def curves(history: Sequence[Mapping[str, float]], title: str) -> bytes:
 
 def write_sounds(out: str, sounds: Mapping[str, Any]) -> list[str]:
     """The sounds of one validation as .wav, with a picture of their spectrograms beside the true ones; addresses."""
-    from jobs.train_loop import wav
-
     folder = ("_v2a", "samples", f"step-{sounds['step']:07d}")
     made, true, rate = sounds["made"], sounds["true"], sounds["rate"]
     written = []
@@ -153,9 +151,9 @@ def write_sounds(out: str, sounds: Mapping[str, Any]) -> list[str]:
         written.append(uri)
 
     for at in range(len(made)):
-        write(f"{at}-generated.wav", wav(made[at], rate))
+        write(f"{at}-generated.wav", _wav(made[at], rate))
         if true is not None:
-            write(f"{at}-true.wav", wav(true[at], rate))
+            write(f"{at}-true.wav", _wav(true[at], rate))
     write("spectrograms.png", spectrograms(sounds))
     return written
 
@@ -179,4 +177,13 @@ def spectrograms(sounds: Mapping[str, Any]) -> bytes:
     figure.suptitle(f"step {sounds['step']}")
     sink = io.BytesIO()
     figure.savefig(sink, format="png", dpi=90)
+    return sink.getvalue()
+
+
+def _wav(samples: np.ndarray, rate: int) -> bytes:
+    """int16 (channels, samples) as a .wav file."""
+    from scipy.io import wavfile
+
+    sink = io.BytesIO()
+    wavfile.write(sink, rate, samples.T)
     return sink.getvalue()

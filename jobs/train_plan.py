@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli import version
-from jobs.preflight import WrongUsage, check_not_foreign, full_address
+from jobs.preflight import check_not_foreign, full_address
+from jobs.verb import WrongUsage, differences
 from pipelines import storage
 
 if TYPE_CHECKING:
     from jobs.ray_session import Resources
     from jobs.train import TrainConfig
-    from jobs.train_loop import Job
+    from jobs.train_job import Job
     from pipelines.feed import Feed
 
 STATE_FILE = "train.json"
@@ -85,7 +87,7 @@ def _prepare(config: TrainConfig, options: dict[str, Any], files: dict[str, str]
         recipe = Store(store).recipe()
         identity = make_identity(config, recipe, options, start)
         if known is not None:
-            _check_same(out, known["identity"], identity)
+            check_same(out, "a training", known["identity"], identity)
             if finished_steps(out) >= config.steps:
                 return None
         generator = new_generator(config.name, recipe, config.size, files=files, start=start, **options)
@@ -162,25 +164,27 @@ def make_identity(config: TrainConfig, recipe: Any, options: dict[str, Any], sta
     return settings | {"recipe": recipe.digest, "start": start, "set": options}
 
 
-def _check_same(out: str, before: dict[str, Any], now: dict[str, Any]) -> None:
-    differing = [name for name in now if before.get(name) != now[name]]
-    if differing:
-        listed = "\n".join(f"  {name}: {before.get(name)} there, {now[name]} now" for name in differing)
+def check_same(out: str, what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises WrongUsage if OUT holds `what` (a training, a search) with other settings."""
+    if differing := differences(before, now):
         raise WrongUsage(
-            f"--out ({out}) holds a training with other settings:\n{listed}\n"
+            f"--out ({out}) holds {what} with other settings:\n{differing}\n"
             "Use those to go on with it, or choose another --out."
         )
 
 
-def read_state(out: str) -> dict[str, Any] | None:
+def read_state(out: str, file: str = STATE_FILE) -> dict[str, Any] | None:
     """What OUT is being trained with; None if nothing is. Raises WrongUsage if that cannot be read."""
+    uri = _private(out, file)
     try:
-        found = json.loads(storage.read_bytes(_private(out, STATE_FILE)))
-        return found if isinstance(found["identity"], dict) else None
+        found = json.loads(storage.read_bytes(uri))
+        if not isinstance(found["identity"], dict):
+            raise TypeError("no settings in it")
+        return found
     except storage.StorageNotFound:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise WrongUsage(f"{_private(out, STATE_FILE)} is damaged ({error}); choose another --out") from error
+        raise WrongUsage(f"{uri} is damaged ({error}); choose another --out") from error
 
 
 def write_state(plan: Plan, run_id: str) -> None:
@@ -294,7 +298,7 @@ def _sweep(filesystem: Any, folder: str, names: set[str], kept: set[str]) -> Non
 
 def make_job(plan: Plan, config: TrainConfig, workers: int, threads: int, gpus: bool) -> Job:
     """Settings of the workers. Raises WrongUsage for a batch that cannot be shared out."""
-    from jobs.train_loop import Job
+    from jobs.train_job import Job
     from v2a_models.generator import best_precision
 
     pieces = workers * config.accumulate

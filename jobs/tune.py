@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE, command_line, version
+from jobs.cli import DONE, SOME_FAILED, command_line, version
+from jobs.verb import WrongUsage, run_verb
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,24 +107,7 @@ def command(config: TuneConfig) -> str:
 
 def run(config: TuneConfig) -> int:
     """Tune; the exit code: 0 done, 1 nothing was learned, 2 wrong usage, 130 interrupted."""
-    from rich.console import Console
-
-    from jobs.preflight import WrongUsage
-    from pipelines import storage
-
-    console = Console(highlight=False, soft_wrap=True)
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    try:
-        return _run(config, console)
-    except WrongUsage as problem:
-        errors.print(f"v2a tune: {problem}", markup=False)
-        return WRONG_USAGE
-    except storage.StorageError as problem:
-        errors.print(f"v2a tune: {problem}\nTo go on where it stopped:\n  {command(config)}", markup=False)
-        return SOME_FAILED
-    except KeyboardInterrupt:
-        errors.print(f"\nInterrupted. To go on where it stopped:\n  {command(config)}", markup=False)
-        return INTERRUPTED
+    return run_verb("tune", command(config), lambda console: _run(config, console))
 
 
 def _run(config: TuneConfig, console: Console) -> int:
@@ -199,30 +183,23 @@ def _search(
 def _run_trials(plan: Plan, config: TuneConfig, console: Console, children: Any) -> int:
     """Runs what is missing; the threads of a trial."""
     from jobs import ray_session
-    from jobs.preflight import WrongUsage
 
     missing = config.trials - len(plan.records.finished)
     if missing <= 0:  # killed while the results were written
         return 1
-    try:
-        opened = ray_session.session(None, config.address)
-        with opened as resources:
-            means = share_out(config, resources)
-            done = len(plan.records.finished)
-            console.print(
-                f"{config.name} {config.size} on {len(plan.base.train):,} windows, {len(plan.base.val):,} to "
-                f"validate with. {missing} of {config.trials} trials of up to {config.steps} steps"
-                f"{f' ({done} are done)' if done else ''}, {means.workers} at a time on "
-                f"{'GPUs' if means.gpu else 'processor cores'}.",
-                markup=False,
-            )
-            with tempfile.TemporaryDirectory() as scratch:
-                make_tuner(
-                    plan, config, means, missing, Shown(plan, console, children, config), scratch
-                ).fit()
-            return means.threads
-    except ConnectionError as error:
-        raise WrongUsage(str(error)) from error
+    with ray_session.session(None, config.address) as resources:
+        means = share_out(config, resources)
+        done = len(plan.records.finished)
+        console.print(
+            f"{config.name} {config.size} on {len(plan.base.train):,} windows, {len(plan.base.val):,} to "
+            f"validate with. {missing} of {config.trials} trials of up to {config.steps} steps"
+            f"{f' ({done} are done)' if done else ''}, {means.workers} at a time on "
+            f"{'GPUs' if means.gpu else 'processor cores'}.",
+            markup=False,
+        )
+        with tempfile.TemporaryDirectory() as scratch:
+            make_tuner(plan, config, means, missing, Shown(plan, console, children, config), scratch).fit()
+        return means.threads
 
 
 @dataclass(frozen=True)
@@ -237,8 +214,6 @@ class Means:
 
 def share_out(config: TuneConfig, resources: Resources) -> Means:
     """Trials at a time, and each one's share. Raises WrongUsage where this machine cannot hold them."""
-    from jobs.preflight import WrongUsage
-
     gpus = resources.gpus if config.gpus == "on" or config.gpus == "auto" else 0
     if config.gpus == "on" and not gpus:
         raise WrongUsage("--gpus on, and there are none")

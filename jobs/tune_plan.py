@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobs import train_plan
-from jobs.preflight import WrongUsage, check_not_foreign, full_address
+from jobs.preflight import check_not_foreign, full_address
 from jobs.train import TrainConfig
 from jobs.tune_trial import TRAINING, Work
+from jobs.verb import WrongUsage
 from pipelines import storage
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _prepare(config: TuneConfig) -> Plan | None:
     out, store = full_address(config.out), full_address(config.store)
     if storage.is_within(store, out) or storage.is_within(out, store):
         raise WrongUsage(f"--out ({out}) and STORE ({store}) must lie apart")
-    known = _read_state(out)
+    known = train_plan.read_state(out, STATE_FILE)
     if known is None:
         if train_plan.read_state(out) is not None:
             raise WrongUsage(f"--out ({out}) is being trained in; choose another folder")
@@ -76,7 +77,7 @@ def _prepare(config: TuneConfig) -> Plan | None:
         os.rmdir(storage.local_path(nowhere))
     identity = make_identity(config, base.recipe)
     if known is not None:
-        _check_same(out, known["identity"], identity)
+        train_plan.check_same(out, "a search", known["identity"], identity)
     from jobs.tune_search import Records
 
     plan = Plan(out, base, Records(private(out, "tune")), identity)
@@ -143,29 +144,6 @@ def make_identity(config: TuneConfig, recipe: Any) -> dict[str, Any]:
     names = ("name", "size", "steps", "grace", "reduction", "metric", "precision", "seed", "set")
     settings = {name: getattr(config, name) for name in names} | dataclasses.asdict(config.space)
     return json.loads(json.dumps(settings | {"recipe": recipe.digest}))
-
-
-def _check_same(out: str, before: dict[str, Any], now: dict[str, Any]) -> None:
-    differing = [name for name in now if before.get(name) != now[name]]
-    if differing:
-        listed = "\n".join(f"  {name}: {before.get(name)} there, {now[name]} now" for name in differing)
-        raise WrongUsage(
-            f"--out ({out}) holds a search with other settings:\n{listed}\n"
-            "Use those to go on with it, or choose another --out."
-        )
-
-
-def _read_state(out: str) -> dict[str, Any] | None:
-    uri = private(out, STATE_FILE)
-    try:
-        found = json.loads(storage.read_bytes(uri))
-        if not isinstance(found["identity"], dict):
-            raise TypeError("no settings in it")
-        return found
-    except storage.StorageNotFound:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise WrongUsage(f"{uri} is damaged ({error}); choose another --out") from error
 
 
 def write_state(plan: Plan, run_id: str | None = None, reported: int | None = None) -> None:

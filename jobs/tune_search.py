@@ -24,7 +24,7 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from jobs.train_loop import STATE
+from jobs.train_job import STATE
 from jobs.tune_trial import BEST, LAST, trial_folder
 from pipelines import storage
 
@@ -223,7 +223,7 @@ class Watcher(Callback):
             self.shown.complete(number)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        from jobs.dub import reason_of
+        from jobs.verb import reason_of
 
         error = trial.get_error()
         reason = reason_of(error) if error is not None else "its process was lost"

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jobs.train_loop import STATE, VALIDATED_BYTES, VALIDATED_ROWS, Job, ahead, to_tensors
+from jobs.train_data import ahead, to_tensors, validation_rows
+from jobs.train_job import STATE, Job
 from pipelines import storage
 from pipelines.feed import Feed, Shard, read_rows
 
@@ -93,50 +94,35 @@ class Trial:
     def __init__(self, work: Work, parameters: Mapping[str, Any], folder: str) -> None:
         import torch
 
-        from v2a_models import fitting
-        from v2a_models.recipe import Recipe
-        from v2a_models.systems import new_generator
+        from v2a_models.learner import Learner
 
         self.work, self.folder = work, folder
         self.job = job = trial_job(work.job, parameters)
-        self.device = torch.device("cuda" if work.gpu else "cpu")
+        device = torch.device("cuda" if work.gpu else "cpu")
         if not work.gpu:
             torch.set_num_threads(job.threads)
         torch.manual_seed(job.seed)
-        generator = new_generator(
-            job.system,
-            Recipe.from_dict(job.recipe),
-            job.size,
-            files=job.files,
-            start=job.start,
-            **job.options,
-        )
-        self.generator = generator.to(self.device).eval()
-        self.task = generator.task().train()
-        self.schedule = fitting.Schedule(job.steps, job.learning_rate, job.warmup)
-        self.optimizer = fitting.adamw(self.task, job.learning_rate, job.weight_decay)
-        self.average = fitting.Average(self.task, job.ema)
-        self.step, self.seconds, self.best = 0, 0.0, math.inf
-        self.history: list[dict[str, float]] = []
+        self.learner = Learner(job.new_generator(), job, device)
+        self.seconds, self.best = 0.0, math.inf
         self._restore()
 
     def reports(self) -> Generator[dict[str, Any], None, None]:
         """What Ray Tune is told at every validation; by then the trial is saved."""
-        if self.step:
+        learner = self.learner
+        if learner.step:
             yield self._report()
-        if self.step >= self.job.steps:
+        if learner.step >= self.job.steps:
             return
-        self._read_validation()
-        shard = self.work.train.shard(0, 1)
-        rows = batches(shard, self.job.batch_size, self.step * self.job.batch_size)
+        self.validating = validation_rows(self.work.val, 0, 1, VALIDATE_BY)
+        rows = batches(self.work.train.shard(0, 1), self.job.batch_size, learner.consumed)
         started = time.perf_counter()
         with contextlib.closing(ahead(rows, to_tensors)) as feed:  # type: ignore[type-var]
             losses = []
             for batch, _ in feed:
                 losses.append(self._train(batch))
-                last = self.step == self.job.steps
-                validating = last or self.step % self.work.report_every == 0
-                if validating or self.step % self.job.log_every == 0:
+                last = learner.step == self.job.steps
+                validating = last or learner.step % self.work.report_every == 0
+                if validating or learner.step % self.job.log_every == 0:
                     self._log(losses)
                     losses = []
                 if validating:
@@ -151,66 +137,38 @@ class Trial:
 
     def _report(self) -> dict[str, Any]:
         name = f"val/{self.work.metric}"
-        curve = [[int(row["step"]), row[name]] for row in self.history if name in row]
-        return dict(step=self.step, loss=self.best, seconds=self.seconds, curve=json.dumps(curve))
+        curve = [[int(row["step"]), row[name]] for row in self.learner.history if name in row]
+        return dict(step=self.learner.step, loss=self.best, seconds=self.seconds, curve=json.dumps(curve))
 
     def _train(self, batch: Mapping[str, Tensor]) -> Tensor:
-        from v2a_models import fitting
-        from v2a_models.seeds import window_seed
-
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.rate(self.step)
-        batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
-        self.optimizer.zero_grad(set_to_none=True)
-        seed = window_seed(self.job.seed, f"step {self.step} of 0", 0)
-        losses = fitting.backward(self.task, [batch], [seed], self.job.precision)
-        fitting.clip(self.task, self.job.clip_norm)
-        self.optimizer.step()
-        self.average.update(self.step)
-        self.step += 1
+        learner = self.learner
+        batch = {name: tensor.to(learner.device, non_blocking=True) for name, tensor in batch.items()}
+        losses, _ = learner.gradients([batch])
+        learner.apply(self.job.batch_size)
         return losses["loss"]
 
     def _log(self, losses: list[Tensor]) -> None:
         import torch
 
+        learner = self.learner
         mean = float(torch.stack(losses).mean())
         if not math.isfinite(mean):
-            raise Failed(f"the loss is not a finite number at step {self.step}")
-        row = {"step": self.step, "train/loss": mean, "learning_rate": self.schedule.rate(self.step - 1)}
-        self.history.append(row | {"epoch": self.step * self.job.batch_size / len(self.work.train)})
-
-    # validation
-
-    def _read_validation(self) -> None:
-        feed = self.work.val
-        picks = feed.spread(min(VALIDATED_ROWS, max(1, VALIDATED_BYTES // max(1, feed.row_bytes))))
-        parts = np.array_split(picks, -(-len(picks) // VALIDATE_BY))
-        self.validating = [(to_tensors(read_rows(feed, part))[0], len(part)) for part in parts]
+            raise Failed(f"the loss is not a finite number at step {learner.step}")
+        row = {"step": learner.step, "train/loss": mean, "learning_rate": learner.rate}
+        learner.history.append(row | {"epoch": learner.consumed / len(self.work.train)})
 
     def _validate(self) -> bool:
         """Notes the losses of the averaged weights; whether they are the best so far."""
-        import torch
-
-        from v2a_models import fitting
-
-        self.task.eval()
-        sums: dict[str, float] = {}
-        with self.average.in_place(), torch.no_grad():
-            for at, (batch, weight) in enumerate(self.validating):
-                batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
-                with fitting.autocast(batch, self.job.precision):
-                    losses = self.task(batch, 1_000_003 * (at + 1))
-                for name, value in losses.items():
-                    sums[name] = sums.get(name, 0.0) + float(value) * weight
-        self.task.train()
-        total = sum(weight for _, weight in self.validating)
-        row = {f"val/{name}": value / total for name, value in sums.items()}
-        if self.work.metric not in sums:
-            raise Failed(f"there is no --metric {self.work.metric}: choose one of {', '.join(sorted(sums))}")
-        value = row[f"val/{self.work.metric}"]
+        learner, metric = self.learner, self.work.metric
+        with learner.averaged():
+            names, sums = learner.validate(self.validating)
+        if metric not in names:
+            raise Failed(f"there is no --metric {metric}: choose one of {', '.join(names)}")
+        row = {f"val/{name}": float(v / sums[-1]) for name, v in zip(names, sums, strict=False)}
+        value = row[f"val/{metric}"]
         if not math.isfinite(value):
-            raise Failed(f"the validation loss is not a finite number at step {self.step}")
-        self.history.append({"step": self.step, **row})
+            raise Failed(f"the validation loss is not a finite number at step {learner.step}")
+        learner.history.append({"step": learner.step, **row})
         improved = value < self.best
         self.best = min(self.best, value)
         return improved
@@ -218,16 +176,7 @@ class Trial:
     # what a killed trial goes on from
 
     def _save(self, improved: bool) -> None:
-        from v2a_models import fitting
-
-        state = fitting.gather(self.task, self.optimizer) | dict(
-            ema=self.average.state(),
-            step=self.step,
-            consumed=self.step * self.job.batch_size,
-            seconds=self.seconds,
-            best=self.best,
-            history=json.dumps(self.history),
-        )
+        state = self.learner.state() | dict(seconds=self.seconds, best=self.best)
         # The best first: killed between the two, the trial finds that it has done so again, and writes it again.
         if improved:
             self._put(BEST, {name: value for name, value in state.items() if name != "optimizer"})
@@ -243,17 +192,13 @@ class Trial:
     def _restore(self) -> None:
         import torch
 
-        from v2a_models import fitting
-
         try:
             content = storage.read_bytes(storage.join(self.folder, LAST, STATE))
         except storage.StorageNotFound:
             return
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        fitting.restore(self.task, self.optimizer, state)
-        self.average.load(state["ema"])
-        self.step, self.seconds, self.best = int(state["step"]), float(state["seconds"]), float(state["best"])
-        self.history = json.loads(state["history"])
+        self.learner.restore(state)
+        self.seconds, self.best = float(state["seconds"]), float(state["best"])
 
 
 def batches(shard: Shard, size: int, position: int) -> Iterator[dict[str, np.ndarray]]:
