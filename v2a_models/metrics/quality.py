@@ -1,0 +1,109 @@
+"""Quality and meaning from class probabilities (IS, KLD), and the MFCC frames that FDM compares.
+
+The probabilities are a published classifier's (PANNs, PaSST, ...); here are only the formulas. The Fréchet
+distances are in `frechet`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+import torch
+from scipy.special import rel_entr
+from torchaudio.functional import resample
+from torchaudio.transforms import MFCC
+
+from v2a_models import grid
+
+FLOOR = 1e-12
+"""Least probability a generated class counts with: a divergence stays finite (27.6 nats at most)."""
+
+
+def inception_score(
+    probabilities: np.ndarray, splits: int = 10, seed: int | None = 2020
+) -> tuple[float, float]:
+    """Inception score of class probabilities (N, C) of generated clips: mean and standard deviation over
+    splits.
+
+    exp(mean_x KL(p(y|x) || p(y))) with p(y) the mean over the split (Salimans et al. 2016, 1606.03498): 1 if
+    all clips get the same answer, C if every class is met equally often and surely. Ten splits of clips
+    shuffled with seed 2020 are what av-benchmark takes (torch-fidelity); `seed=None` leaves the order. Splits
+    smaller than the number of classes make the score too small: compare equal N only.
+
+    Raises ValueError for rows that are no probabilities, or fewer clips than splits.
+    """
+    rows = _probabilities(probabilities)
+    if not 1 <= splits <= len(rows):
+        raise ValueError(f"{len(rows)} clips do not make {splits} splits")
+    if seed is not None:
+        rows = rows[np.random.RandomState(seed).permutation(len(rows))]
+    edges = [i * len(rows) // splits for i in range(splits + 1)]
+    parts = [rows[a:b] for a, b in pairwise(edges)]
+    scores = [np.exp(rel_entr(part, part.mean(0)).sum(1).mean()) for part in parts]
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+def kl_divergence(reference: np.ndarray, generated: np.ndarray) -> np.ndarray:
+    """KL(reference || generated) of each clip in nats: float64 (N,), from class probabilities (N, C) of both.
+
+    The field's direction (SpecVQGAN 2021, AudioGen, av-benchmark): sum_c p_ref log(p_ref / p_gen), which
+    punishes a class that is in the reference and missing in the generated sound. p_gen counts with `FLOOR` at
+    least; some older scorers add 1e-6 instead, which lowers large divergences.
+
+    Raises ValueError for different shapes or rows that are no probabilities.
+    """
+    p, q = _probabilities(reference), _probabilities(generated)
+    if p.shape != q.shape:
+        raise ValueError(f"pairs of clips are wanted, not shapes {p.shape} and {q.shape}")
+    return np.maximum(rel_entr(p, np.maximum(q, FLOOR)).sum(1), 0.0)
+
+
+def mean_kl(reference: np.ndarray, generated: np.ndarray) -> float:
+    """KLD as tables print it: mean of `kl_divergence` over clips. Raises as that, and for no clips."""
+    values = kl_divergence(reference, generated)
+    if not len(values):
+        raise ValueError("no clips to average over")
+    return float(values.mean())
+
+
+def mfcc_frames(sound: np.ndarray, rate: int = grid.SAMPLE_RATE) -> np.ndarray:
+    """MFCC of a mono sound [n], one row per frame: float32 (1 + m // 512, 64), m samples at 44.1 kHz.
+
+    FDM (2407.10387) is the Fréchet distance over these rows: the first 64 cepstral coefficients of 128 mel
+    bands, n_fft 2048, hop 512, 44.1 kHz; other rates are resampled first. The paper says no more: Slaney's
+    mel scale from 0 to 22.05 kHz (the HTK scale leaves its lowest bands empty at this n_fft), power in dB
+    down to 80 dB below the clip's peak, and an orthonormal DCT are ours. Frames are centred, with silence
+    beyond the ends.
+
+    Raises ValueError for a sound that is not [n], has no sample, or holds NaN or infinite values.
+    """
+    row = np.asarray(sound, np.float32)
+    if row.ndim != 1 or not len(row):
+        raise ValueError(f"a mono sound of at least one sample is wanted, not shape {row.shape}")
+    if not np.isfinite(row).all():
+        raise ValueError("the sound holds NaN or infinite values")
+    waveform = torch.from_numpy(row)
+    if rate != grid.SAMPLE_RATE:
+        waveform = resample(waveform, rate, grid.SAMPLE_RATE)
+    with torch.inference_mode():
+        return _mfcc()(waveform).T.numpy().copy()
+
+
+@lru_cache(maxsize=1)
+def _mfcc() -> MFCC:
+    spectrum = dict(
+        n_fft=2048, hop_length=grid.HOP, n_mels=128, mel_scale="slaney", norm="slaney", pad_mode="constant"
+    )
+    return MFCC(grid.SAMPLE_RATE, n_mfcc=64, melkwargs=spectrum)
+
+
+def _probabilities(rows: np.ndarray) -> np.ndarray:
+    rows = np.asarray(rows, np.float64)
+    if rows.ndim != 2:
+        raise ValueError(f"class probabilities must be (N, C), not {rows.shape}")
+    # NaN fails both comparisons; 1e-3 lets float16 rows pass.
+    if not ((rows >= 0).all() and (np.abs(rows.sum(1) - 1) < 1e-3).all()):
+        raise ValueError("rows are no probabilities: they must be at least 0 and sum to 1")
+    return rows / rows.sum(1, keepdims=True)
