@@ -61,9 +61,12 @@ class Journal:
         self.stopping = False
         self.fatal = ""
 
-    def add(self, *events: tuple[str, Any]) -> bool:
-        """Takes events (kind, content); whether the run is to stop."""
+    def add(self, *events: tuple[str, Any]) -> None:
+        """Takes events (kind, content)."""
         self.events += events
+
+    def asked_to_stop(self) -> bool:
+        """Whether the workers are to save and to end."""
         return self.stopping
 
     def fail(self, reason: str) -> None:

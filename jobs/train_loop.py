@@ -17,6 +17,8 @@ from jobs.train_job import STATE, Fatal, Job, out_of_memory
 
 N_SAMPLES = 2
 """Windows that are turned into sound at every validation."""
+ASK_EVERY_S = 0.5
+"""How often rank 0 asks whether to stop."""
 
 
 def train_loop(config: dict[str, Any]) -> None:
@@ -88,6 +90,7 @@ class Worker:
         self.flops = 0
         self.stopping = False
         self._asked: Any = None
+        self._ask_at = 0.0
         self._pending: list[Pending] = []
 
     def _spread(self, task: Any) -> Any:
@@ -198,7 +201,14 @@ class Worker:
         """Whether the driver wants the run to end; never waits for the answer."""
         import ray
 
-        if self.rank or self._asked is None:
+        if self.rank:
+            return False
+        if self._asked is None:
+            if time.monotonic() > self._ask_at:
+                self._asked, self._ask_at = (
+                    self.journal.asked_to_stop.remote(),
+                    time.monotonic() + ASK_EVERY_S,
+                )
             return False
         done, _ = ray.wait([self._asked], timeout=0)
         if not done:
@@ -212,7 +222,7 @@ class Worker:
     def say(self, *events: tuple[str, Any]) -> None:
         """To the driver; only rank 0 speaks."""
         if self.rank == 0:
-            self._asked = self.journal.add.remote(*events)
+            self.journal.add.remote(*events)
 
     def _facts(self) -> dict[str, Any]:
         from v2a_models import fitting

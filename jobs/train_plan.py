@@ -341,8 +341,8 @@ def share_out(config: TrainConfig, resources: Resources) -> tuple[int, bool, flo
         raise WrongUsage(f"--workers {workers} need as many GPUs, and there are {resources.gpus}")
     if not gpus and workers > resources.cpus and not cluster:
         raise WrongUsage(f"--workers {workers} need as many cores, and there are {resources.cpus}")
-    # Reading books a little of a core too: the workers must leave it some.
-    cores = min(1.0, round(0.8 * resources.cpus / workers, 2)) if not cluster else 1.0
+    # Reading books a little of a core too: the workers must leave it some, on every machine of a cluster.
+    cores = 0.9 if cluster else min(0.9, round(0.8 * resources.cpus / workers, 2))
     return workers, gpus, cores, max(1, resources.cpus // workers)
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 POLL_S = 1.0
 SAY_EVERY_S = 5.0
+PATIENCE_S = 120.0
+"""Without a word for so long, it is said what may be missing."""
 STOP_WITHIN_S = 120.0
 """How long an interrupted run may take to save before it is ended as it is."""
 
@@ -52,16 +54,18 @@ def watch(
             outcome["result"] = make_trainer(plan, job, config, journal, means).fit()
         except BaseException as error:  # handed to the thread that watches
             outcome["error"] = error
+        finally:
+            ended.set()
 
     seen = Seen(plan, job, console, tracker)
-    thread = threading.Thread(target=fit, name="train", daemon=True)
-    thread.start()
+    # Not Thread.join: interrupted by Ctrl-C, it takes a thread that runs for one that has ended.
+    ended = threading.Event()
+    threading.Thread(target=fit, name="train", daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(POLL_S)
+        while not ended.wait(POLL_S):
             seen.take(journal)
     except KeyboardInterrupt:
-        _save_and_stop(journal, thread, seen, console)
+        _save_and_stop(journal, ended, seen, console)
         raise
     seen.take(journal)
     if seen.fatal:
@@ -80,8 +84,10 @@ def watch(
 
 def make_trainer(plan: Plan, job: Job, config: TrainConfig, journal: Any, means: Means) -> Any:
     """The TorchTrainer (v2) of a plan."""
-    # On a busy machine a worker may need minutes to load torch.
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
+    # How long workers may wait for room. Where fewer will do, a machine that is gone must not be waited for.
+    os.environ.setdefault(
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600" if config.min_workers is None else "60"
+    )
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     from ray.train import (
         CheckpointConfig,
@@ -136,7 +142,7 @@ class Seen:
         self.train: dict[str, float] = {}
         self.val: dict[str, float] = {}
         self.lost = 0
-        self._said = 0.0
+        self._said, self._heard = 0.0, time.perf_counter()
 
     def take(self, journal: Any) -> None:
         """Asks for what is new."""
@@ -147,10 +153,18 @@ class Seen:
         except ray.exceptions.RayError:
             return  # a little later, then
         self.events += len(events)
+        now = time.perf_counter()
         for kind, content in events:
             getattr(self, f"_{kind}")(content)
-        if self.train and time.perf_counter() - self._said > SAY_EVERY_S:
-            self._progress()
+        if events:
+            self._heard = now
+            if self.train and now - self._said > SAY_EVERY_S:
+                self._progress()
+        elif now - self._heard > PATIENCE_S:
+            self._heard = now
+            self.say(
+                "No word from the workers for a while; `ray status` shows whether there is room for them."
+            )
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False)
@@ -158,7 +172,8 @@ class Seen:
 
     def _begin(self, facts: dict[str, Any]) -> None:
         if facts["step"]:
-            self.say(f"Going on at step {facts['step']} of {self.job.steps} with {facts['world']} workers.")
+            workers = "1 worker" if facts["world"] == 1 else f"{facts['world']} workers"
+            self.say(f"Going on at step {facts['step']} of {self.job.steps} with {workers}.")
         self.tracker.tags(
             {"v2a.peak_flops": f"{facts['peak_flops']:.4g}", "v2a.peak_source": facts["peak_source"]}
         )
@@ -211,7 +226,7 @@ class Seen:
         self.say(" · ".join(parts))
 
 
-def _save_and_stop(journal: Any, thread: threading.Thread, seen: Seen, console: Console) -> None:
+def _save_and_stop(journal: Any, ended: threading.Event, seen: Seen, console: Console) -> None:
     """Lets the workers save before they end; a second Ctrl-C does not wait for it."""
     import ray
 
@@ -220,7 +235,7 @@ def _save_and_stop(journal: Any, thread: threading.Thread, seen: Seen, console: 
     console.print("Saving before it ends; Ctrl-C again to end at once.", markup=False)
     with contextlib.suppress(ray.exceptions.RayError, KeyboardInterrupt):
         journal.stop.remote()
-        thread.join(STOP_WITHIN_S)
+        ended.wait(STOP_WITHIN_S)
         seen.take(journal)
 
 

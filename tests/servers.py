@@ -148,3 +148,29 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         pass
+
+
+class RayCluster:
+    """A real Ray cluster of several raylets on this machine: a head without cores, and nodes that can be killed."""
+
+    def __init__(self, nodes: int, cpus: int = 1) -> None:
+        from ray.cluster_utils import Cluster
+
+        store = {"object_store_memory": 256 << 20}
+        # The head's own core is for the controller's bookkeeping only: workers live on the nodes.
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **store})
+        self.nodes = [self.cluster.add_node(num_cpus=cpus, **store) for _ in range(nodes)]
+
+    def __enter__(self) -> RayCluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cluster.shutdown()
+
+    @property
+    def address(self) -> str:
+        return str(self.cluster.address)
+
+    def kill_node(self, number: int) -> None:
+        """SIGKILL for all of its processes, as when a machine is gone."""
+        self.cluster.remove_node(self.nodes[number], allow_graceful=False)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jobs.train import TrainConfig
 from pipelines import store as storing
 from pipelines.store import Store
 from v2a_models.recipe import Recipe
@@ -55,3 +57,24 @@ def make_store(folder: Path, splits: dict[str, list[int]]) -> Store:
             store.write_rows(storing.table([row(k) for k in range(number, number + size)], kind), split)
             number += size
     return store
+
+
+SETTINGS: dict[str, Any] = dict(
+    steps=24, workers=2, batch_size=8, learning_rate=0.01, warmup=3, ema=0.8, precision="float32", save_every=8,
+    validate_every=12, set=TINY,
+)  # fmt: skip
+
+
+def train_config(store: str, out: Path | str, **more: Any) -> TrainConfig:
+    """A training that takes seconds."""
+    return TrainConfig("maskvat-hybrid", store, str(out), **{**SETTINGS, "tracking_uri": "off", **more})
+
+
+def snapshot(out: Path) -> Path:
+    """Ray Train's list of checkpoints, there as soon as there is one."""
+    return out / "_v2a" / "train" / "run0" / "checkpoint_manager_snapshot.json"
+
+
+def facts(out: Path) -> dict[str, Any]:
+    """training.json of a finished model."""
+    return json.loads((out / "training.json").read_text())

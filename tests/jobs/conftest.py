@@ -1,4 +1,4 @@
-"""Footage and a finished store that the tests of `v2a extract` share."""
+"""What the tests of several verbs share: footage and a store extracted of it, a store to train on, a model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from extraction import RECIPE, footage, run
+from training import make_store, train_config
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +30,19 @@ def undisturbed(
     store = tmp_path_factory.mktemp("undisturbed") / "store"
     assert run(archive, store, recipe, rows_per_file=20) == 0
     return store
+
+
+@pytest.fixture(scope="session")
+def train_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Three files of unequal length: shards of two workers cannot be equal."""
+    return make_store(tmp_path_factory.mktemp("train") / "store", {"train": [12, 12, 9], "val": [6]}).root
+
+
+@pytest.fixture(scope="session")
+def trained(train_store: str, ray_session: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that two workers trained, with its MLflow records."""
+    from jobs import train
+
+    out = tmp_path_factory.mktemp("trained") / "a model"
+    assert train.run(train_config(train_store, out, tracking_uri=None)) == 0
+    return out

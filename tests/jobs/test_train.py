@@ -1,58 +1,19 @@
-"""`v2a train`: two workers learn, a killed run goes on, and what cannot work is told before anything starts."""
+"""`v2a train`: two workers learn, and what cannot work is told before anything starts."""
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
-import signal
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
-from training import TINY, make_store, row
+from training import facts, make_store, row, snapshot, train_config
 
 from jobs import train
 from jobs.train import TrainConfig
 from pipelines.store import Store
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_generator
-
-SETTINGS: dict[str, Any] = dict(
-    steps=24, workers=2, batch_size=8, learning_rate=0.01, warmup=3, ema=0.8, precision="float32", save_every=8,
-    validate_every=12, set=TINY,
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Three files of unequal length: shards of two workers cannot be equal."""
-    return make_store(tmp_path_factory.mktemp("train") / "store", {"train": [12, 12, 9], "val": [6]}).root
-
-
-def config(store: str, out: Path, **more: Any) -> TrainConfig:
-    return TrainConfig("maskvat-hybrid", store, str(out), **{**SETTINGS, "tracking_uri": "off", **more})
-
-
-@pytest.fixture(scope="module")
-def trained(store: str, ray_session: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("trained") / "a model"
-    assert train.run(config(store, out, tracking_uri=None)) == 0
-    return out
-
-
-def snapshot(out: Path) -> Path:
-    return out / "_v2a" / "train" / "run0" / "checkpoint_manager_snapshot.json"
-
-
-def facts(out: Path) -> dict[str, Any]:
-    return json.loads((out / "training.json").read_text())
 
 
 def test_two_workers_learn_and_the_result_generates(trained: Path) -> None:
@@ -101,19 +62,19 @@ def test_mlflow_has_the_curves_the_sounds_and_the_model(trained: Path) -> None:
 
 
 def test_a_finished_training_is_told_at_once(
-    trained: Path, store: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    trained: Path, train_store: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobs.ray_session.session", None)  # nothing may be started for it
     before = (trained / "model.safetensors").stat().st_mtime_ns
-    assert train.run(config(store, trained)) == 0
+    assert train.run(train_config(train_store, trained)) == 0
     assert "Nothing to do" in capsys.readouterr().out
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
 
 
 def test_another_training_in_the_same_folder(
-    trained: Path, store: str, capsys: pytest.CaptureFixture[str]
+    trained: Path, train_store: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train.run(config(store, trained, batch_size=16, seed=3)) == 2
+    assert train.run(train_config(train_store, trained, batch_size=16, seed=3)) == 2
     said = capsys.readouterr().err
     assert "batch_size: 8 there, 16 now" in said and "seed: 0 there, 3 now" in said
 
@@ -126,25 +87,25 @@ def check_refused(config: TrainConfig, words: str, capsys: pytest.CaptureFixture
 
 
 def test_what_cannot_work_is_told_before_anything_starts(
-    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    train_store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    check_refused(config(str(tmp_path), out), "STORE", capsys)
+    check_refused(train_config(str(tmp_path), out), "STORE", capsys)
     nothing = tmp_path / "nothing"
     nothing.mkdir()
-    check_refused(config(str(nothing), out), "holds no feature store", capsys)
+    check_refused(train_config(str(nothing), out), "holds no feature store", capsys)
     empty = make_store(tmp_path / "empty", {"val": [3]})
-    check_refused(config(empty.root, out), "`train` is empty", capsys)
-    check_refused(config(store, out, set=("depht=3",)), "depht", capsys)
-    check_refused(config(store, out, size="huge"), "mini, base, large", capsys)
-    check_refused(config(store, out, start=str(nothing), set=()), "no model", capsys)
-    check_refused(config(store, out, ema=1.0), "--ema", capsys)
-    wrong = TrainConfig("maskvat-adalm", store, str(out))
+    check_refused(train_config(empty.root, out), "`train` is empty", capsys)
+    check_refused(train_config(train_store, out, set=("depht=3",)), "depht", capsys)
+    check_refused(train_config(train_store, out, size="huge"), "mini, base, large", capsys)
+    check_refused(train_config(train_store, out, start=str(nothing), set=()), "no model", capsys)
+    check_refused(train_config(train_store, out, ema=1.0), "--ema", capsys)
+    wrong = TrainConfig("maskvat-adalm", train_store, str(out))
     check_refused(wrong, "maskvat-adaln", capsys)
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "config.json").write_text("{}")
-    check_refused(config(store, foreign), "holds files that v2a did not make", capsys)
+    check_refused(train_config(train_store, foreign), "holds files that v2a did not make", capsys)
 
 
 def test_a_store_of_another_recipe_than_the_checkpoint(
@@ -155,90 +116,13 @@ def test_a_store_of_another_recipe_than_the_checkpoint(
     assert identity is not None
     other.write_identity({"recipe": identity["recipe"] | {"window_s": 5.0}})
     check_refused(
-        config(other.root, tmp_path / "out", start=str(trained), set=()),
+        train_config(other.root, tmp_path / "out", start=str(trained), set=()),
         "trained on another recipe than this store",
         capsys,
     )
 
 
 def test_a_batch_that_cannot_be_shared_out(
-    store: str, ray_session: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    train_store: str, ray_session: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    check_refused(config(store, tmp_path / "out", batch_size=7), "such as 8", capsys)
-
-
-@pytest.mark.slow
-def test_a_number_that_is_none_stops_the_run(
-    store: str, ray_session: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import numpy as np
-
-    from pipelines import store as storing
-
-    broken = make_store(tmp_path / "broken", {"train": [12], "val": [2]})
-    kind = storing.schema(broken.recipe(), {"semantic": (32, 128), "sync": (100, 128), "codes": (4, 345)})
-    bad = row(50) | {"sync": np.full((100, 128), np.inf, np.float16)}
-    broken.write_rows(storing.table([bad], kind), "train")
-    out = tmp_path / "out"
-    assert train.run(config(broken.root, out, workers=1, batch_size=4, save_every=1)) == 1
-    said = capsys.readouterr().err
-    assert "clip-0050" in said and "not a finite number" in said and "v2a train maskvat-hybrid" in said
-    assert not (out / "config.json").exists()
-
-
-def wait_for(path: Path, alive: Any) -> None:
-    while not path.exists():
-        assert alive(), "the training ended before it could be killed"
-        time.sleep(0.1)
-
-
-def same_end(out: Path, undisturbed: Path) -> None:
-    ours, theirs = facts(out), facts(undisturbed)
-    assert ours["steps"] == theirs["steps"]
-    assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=0.05, abs=0.01)
-    assert ours["val_loss"] == pytest.approx(theirs["val_loss"], rel=0.05, abs=0.01)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_killed_worker_is_replaced(
-    store: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    codes: list[int] = []
-    job = threading.Thread(target=lambda: codes.append(train.run(config(store, out))))
-    job.start()
-    wait_for(snapshot(out), job.is_alive)
-    workers = [
-        p for p in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(p.info["cmdline"] or [])
-    ]
-    ours = [p for p in workers if psutil.Process() in p.parents()]
-    assert len(ours) == 2
-    ours[1].send_signal(signal.SIGKILL)
-    job.join()
-    assert codes == [0]
-    said = capsys.readouterr().out
-    assert "A worker was lost" in said and "Going on at step" in said
-    same_end(out, trained)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_killed_driver_goes_on_where_it_was(
-    store: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    words = train.command(config(store, out))
-    command = [sys.executable, "-m", "jobs.cli", *shlex.split(words)[1:]]
-    with (tmp_path / "log").open("wb") as log:
-        job = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        try:
-            wait_for(snapshot(out), lambda: job.poll() is None)
-        finally:
-            job.kill()
-            job.wait()
-    assert not (out / "config.json").exists()
-    assert train.run(config(store, out)) == 0
-    said = capsys.readouterr().out
-    assert "Going on at step 8" in said or "Going on at step 16" in said
-    same_end(out, trained)
+    check_refused(train_config(train_store, tmp_path / "out", batch_size=7), "such as 8", capsys)
