@@ -98,7 +98,8 @@ def card(name: str, training: Mapping[str, Any]) -> str:
         figures["started from"] = identity["start"]
     if identity["set"]:
         figures["model options"] = ", ".join(f"{key}={value}" for key, value in identity["set"].items())
-    lines = [f"# {name}", "", "Trained with `v2a train`; use it with `v2a dub --model FOLDER`.", ""]
+    made = f"Trial {training['trial']} of `v2a tune`" if "trial" in training else "Trained with `v2a train`"
+    lines = [f"# {name}", "", f"{made}; use it with `v2a dub --model FOLDER`.", ""]
     lines += ["| | |", "|---|---|"]
     lines += [f"| {key} | {str(value).replace('|', '/')} |" for key, value in figures.items()]
     lines += ["", "![loss and learning rate](curves.png)", ""]

@@ -164,18 +164,18 @@ def _search(
         reason = records.all[0].error if records.all else ""
         console.print(f"All {len(records.all)} trials failed, the first with: {reason}", markup=False)
         return SOME_FAILED
-    model, new = tune_report.write_best(plan, config, best, threads)
+    model = tune_report.write_best(plan, config, best, threads)
     uris.append(tune_report.write_best_json(plan, config, best))
     tracker.artifacts(uris)
     tracker.metrics({"val/loss": best.loss, "trials": len(records.finished)}, step=len(records.finished))
-    if new:
+    if plan.registered != best.number:  # also where a run was killed before it had registered what it wrote
         tags = {
             "v2a.recipe": plan.base.recipe.digest,
             "v2a.size": config.size,
             "v2a.trial": str(best.number + 1),
         }
         children.register(best, f"v2a-{config.name}", model, tags)
-    tune_plan.write_state(plan, reported=len(records.finished))
+    tune_plan.write_state(plan, reported=len(records.finished), registered=best.number)
     _tell(plan, config, best, clock(time.perf_counter() - started), console)
     return DONE
 

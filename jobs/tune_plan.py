@@ -36,6 +36,8 @@ class Plan:
     """MLflow run to go on with, if there was one."""
     reported: int = 0
     """Finished trials that the tables in OUT hold."""
+    registered: int | None = None
+    """Trial whose model was registered last."""
 
     @property
     def place(self) -> str:
@@ -83,6 +85,7 @@ def _prepare(config: TuneConfig) -> Plan | None:
     plan = Plan(out, base, Records(private(out, "tune")), identity)
     if known is not None:
         plan.run_id, plan.reported = str(known.get("run_id", "")), int(known.get("reported", 0))
+        plan.registered = known.get("registered")
     if len(plan.records.finished) >= config.trials and plan.reported == len(plan.records.finished):
         return None
     storage.check_writable(out)
@@ -146,11 +149,20 @@ def make_identity(config: TuneConfig, recipe: Any) -> dict[str, Any]:
     return json.loads(json.dumps(settings | {"recipe": recipe.digest}))
 
 
-def write_state(plan: Plan, run_id: str | None = None, reported: int | None = None) -> None:
+def write_state(
+    plan: Plan, run_id: str | None = None, reported: int | None = None, registered: int | None = None
+) -> None:
     """Marks OUT as ours, and keeps what is not in the records."""
     plan.run_id = plan.run_id if run_id is None else run_id
     plan.reported = plan.reported if reported is None else reported
-    state = dict(identity=plan.identity, run_id=plan.run_id, store=plan.base.store, reported=plan.reported)
+    plan.registered = plan.registered if registered is None else registered
+    state = dict(
+        identity=plan.identity,
+        run_id=plan.run_id,
+        store=plan.base.store,
+        reported=plan.reported,
+        registered=plan.registered,
+    )
     storage.write_atomic(private(plan.out, STATE_FILE), json.dumps(state, indent=2).encode())
 
 

@@ -154,14 +154,14 @@ def _scatter(axes: Any, name: str, shown: Sequence[Record], colours: Mapping[int
 # the best trial
 
 
-def write_best(plan: Plan, config: TuneConfig, best: Record, threads: int) -> tuple[list[str], bool]:
-    """The best trial as a checkpoint folder OUT/best; addresses of its files, and whether it is another than before."""
+def write_best(plan: Plan, config: TuneConfig, best: Record, threads: int) -> list[str]:
+    """The best trial as a checkpoint folder OUT/best, unless it is there; addresses of its files."""
     from jobs import train_finish
     from v2a_models.systems import new_generator
 
     out = storage.join(plan.out, "best")
     if _held(out) == best.number:
-        return [], False
+        return [info.uri for info in storage.list_tree(out) if "/" not in info.path]
     base = plan.base
     chosen = train_config(config, best.parameters, out)
     options = train_plan.parse_options(chosen.set)
@@ -183,8 +183,7 @@ def write_best(plan: Plan, config: TuneConfig, best: Record, threads: int) -> tu
     job = trial_job(job, best.parameters)
     place = storage.join(trial_folder(plan.place, best.number), BEST)
     facts = {"workers": 1, "trial": best.number + 1, "of": "v2a tune"}
-    uris = train_finish.write_model(mine, config.name, train_plan.checkpoint_at(place), job, facts)
-    return uris, True
+    return train_finish.write_model(mine, config.name, train_plan.checkpoint_at(place), job, facts)
 
 
 def _held(out: str) -> int | None:

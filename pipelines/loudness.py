@@ -159,6 +159,22 @@ def resampled(
         yield from converted(None)
 
 
+def sound_facts(
+    file: BinaryIO, sample_rate: int = grid.SAMPLE_RATE, tick: Tick | None = None
+) -> tuple[int, int, int]:
+    """Samples that the default track has at `sample_rate`, decoded to its end, and the track's own rate and
+    channels. Raises DecodeFailed (`NoAudioStream` if there is no track)."""
+    with media.opened(file) as container:
+        if not container.streams.audio:
+            raise DecodeFailed("NoAudioStream", "the file has no sound track", "sound")
+        audio = media.default_stream(container.streams.audio)
+        facts = int(audio.rate or 0), int(audio.channels)
+        begin, end = math.inf, 0.0
+        for time_s, chunk in resampled(container, audio, sample_rate, tick, 1):
+            begin, end = min(begin, time_s), max(end, time_s + chunk.shape[1] / sample_rate)
+        return max(0, round((end - begin) * sample_rate)) if end else 0, *facts
+
+
 def decode_sound(
     file: BinaryIO,
     start_s: float,

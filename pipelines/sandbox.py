@@ -152,6 +152,15 @@ class Sandbox:
         shape = (-1 if channels is None else channels, grid.samples(end_s - start_s, sample_rate))
         return self._ask("sound", uri, request, [shape])[1][0]
 
+    def sound_facts(self, uri: str) -> tuple[int, int, int]:
+        """`loudness.sound_facts` of the file at `uri`: samples at 44.1 kHz, rate, channels."""
+        answer, _ = self._ask("sound_facts", uri, {}, [])
+        try:
+            samples, rate, channels = (int(answer[name]) for name in ("samples", "rate", "channels"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DecodeFailed("DecoderCrashed", f"the decoder answered nonsense: {error}", "sound") from None
+        return samples, rate, channels
+
     def _ask(
         self, verb: str, uri: str, request: dict[str, Any], shapes: Shapes
     ) -> tuple[dict[str, Any], list[np.ndarray]]:

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from pipelines import decode, painting, storage
+from pipelines import decode, loudness, painting, storage
 from pipelines.decode import DecodeFailed, View
 
 NEXT = b"next\n"
@@ -224,7 +224,12 @@ class _Server:
         try:
             with storage.open_read(uri) as file:
                 watched = _Watched(file, uri)
-                serve = {"probe": self._probe, "decode": self._decode, "sound": self._sound}[verb]
+                serve = {
+                    "probe": self._probe,
+                    "decode": self._decode,
+                    "sound": self._sound,
+                    "sound_facts": self._sound_facts,
+                }[verb]
                 answer, sound = serve(request, watched)
             watched.check()
         except MemoryError as error:
@@ -254,6 +259,10 @@ class _Server:
         names = ("start_s", "end_s", "sample_rate", "origin_s", "channels")
         sound = decode.decode_sound(file, tick=self._tick, **{name: request[name] for name in names})
         return {"result": {}, "shapes": [list(sound.shape)]}, sound
+
+    def _sound_facts(self, request: dict[str, Any], file: Any) -> _Answer:
+        facts = zip(("samples", "rate", "channels"), loudness.sound_facts(file, tick=self._tick), strict=True)
+        return {"result": dict(facts), "shapes": []}, np.empty(0)
 
     def _decode(self, request: dict[str, Any], file: Any) -> _Answer:
         half, size = request["memory"]

@@ -1,0 +1,83 @@
+"""The protocol: every figure of a comparison, what it is called, in which unit, and which way is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GROUPS = ("quality", "semantics", "synchrony", "waveform", "cost")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure."""
+
+    name: str
+    title: str
+    group: str
+    unit: str
+    higher: bool | None
+    """Whether more is better; None where neither is."""
+    about: str
+    per_clip: bool
+    """Whether it is the mean of a score per clip: only these can be resampled in pairs."""
+    network: str = ""
+    """Published network it needs (`v2a_models.metrics.networks`); empty for none."""
+
+
+def _onsets() -> list[Metric]:
+    found = []
+    for name, title in (("f1", "F1"), ("precision", "precision"), ("recall", "recall")):
+        for tolerance in (25, 50, 100) if name == "f1" else (50,):
+            about = f"onsets within {tolerance} ms of an event, one to one: {title} over all clips with events"
+            found.append(
+                Metric(f"onset_{name}_{tolerance}", f"onset {title} ±{tolerance} ms", "synchrony", "", True,
+                       about, False)
+            )  # fmt: skip
+    return found
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("fdd", "FDD", "quality", "", False,
+           "Fréchet distance of codec latents, per frame (2407.10387)", False),
+    Metric("fdm", "FDM", "quality", "", False, "Fréchet distance of MFCC, per frame (2407.10387)", False),
+    Metric("fd_foley", "FD foley", "quality", "", False,
+           "Fréchet distance of the SynthFoley classifier's features", False, "foley"),
+    Metric("fad_vggish", "FAD VGGish", "quality", "", False,
+           "Fréchet audio distance (1812.08466)", False, "vggish"),
+    Metric("fd_panns", "FD PANNs", "quality", "", False, "Fréchet distance of PANNs features", False, "panns"),
+    Metric("fd_passt", "FD PaSST", "quality", "", False, "Fréchet distance of PaSST features", False, "passt"),
+    Metric("is_foley", "IS foley", "quality", "", True,
+           "inception score of the SynthFoley classifier", False, "foley"),
+    Metric("is_panns", "IS PANNs", "quality", "", True, "inception score of PANNs (1606.03498)", False, "panns"),
+    Metric("class_match", "class match", "semantics", "", True,
+           "clips that the SynthFoley classifier hears as their label", True, "foley"),
+    Metric("kld_foley", "KLD foley", "semantics", "nats", False,
+           "divergence of the SynthFoley classifier's answers from those for the reference", True, "foley"),
+    Metric("kld_panns", "KLD PANNs", "semantics", "nats", False,
+           "the same with PANNs' 527 classes", True, "panns"),
+    Metric("kld_passt", "KLD PaSST", "semantics", "nats", False, "the same with PaSST", True, "passt"),
+    Metric("wc", "WC", "semantics", "", True,
+           "cosine of Wav2CLIP features, generated and reference (2407.10387)", True, "wav2clip"),
+    Metric("clap", "CLAP", "semantics", "", True,
+           "cosine of CLAP features, sound and caption", True, "clap"),
+    *_onsets(),
+    Metric("onset_median", "onset error, median", "synchrony", "ms", False,
+           "of onsets within 100 ms of an event", False),
+    Metric("onset_p90", "onset error, 90 %", "synchrony", "ms", False,
+           "90th percentile of the same", False),
+    Metric("strength", "strength correlation", "synchrony", "", True,
+           "Spearman correlation of the loudness at events with their strength", True),
+    Metric("ns", "NS", "synchrony", "", True,
+           "correlation of novelty curves of BEATs features (2407.10387)", True, "beats"),
+    Metric("stft", "STFT distance", "waveform", "", False,
+           "multi-resolution: spectral convergence plus log magnitude (1910.11480)", True),
+    Metric("mse", "MSE", "waveform", "", False, "mean square of the difference of the waveforms", True),
+    Metric("mae", "MAE", "waveform", "", False, "mean absolute difference of the waveforms", True),
+    Metric("tone", "frame-rate tone", "waveform", "dB", False,
+           "lines at multiples of the pictures' rate above their surroundings (2308.12408)", True),
+    Metric("audio_s_per_s", "speed", "cost", "x real time", True,
+           "seconds of sound per second of generating, features in, waveform out", False),
+    Metric("parameters", "parameters", "cost", "million", None, "of the generator, without its encoders", False),
+)  # fmt: skip
+
+BY_NAME = {metric.name: metric for metric in METRICS}
