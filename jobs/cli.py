@@ -34,6 +34,8 @@ VERBS = {
     ),
     "train": Verb("jobs.train", "TrainConfig", "fit a generator to a feature store, on one machine or many"),
     "tune": Verb("jobs.tune", "TuneConfig", "look for the settings with which a generator trains best"),
+    "evaluate": Verb("jobs.evaluate", "EvaluateConfig", "score a folder of sounds against the true ones"),
+    "compare": Verb("jobs.compare", "CompareConfig", "run models over the same clips, side by side"),
     "store": Verb("jobs.store", "StoreConfig", "show what a feature store holds"),
     "synth": Verb("jobs.synth", "SynthConfig", "render SynthFoley, a corpus with exact sound events"),
 }
@@ -46,6 +48,7 @@ EXAMPLES = (
     ("v2a dub s3://bucket/films s3://bucket/dubbed --address auto", "the same on a Ray cluster"),
     ("v2a extract ~/clips ~/store --recipe mini", "features and codec tokens for training"),
     ("v2a train maskvat-hybrid ~/store --out ~/model", "train on it; run it again to resume"),
+    ("v2a compare mini ~/model --store ~/store --archive ~/clips --out ~/report", "which one is better?"),
 )
 
 DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -54,7 +57,7 @@ DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 def overview() -> str:
     """What `v2a --help` prints."""
     lines = ["usage: v2a VERB ...", "", "Sound for silent footage, at the scale of archives.", "", "verbs:"]
-    lines += [f"  {name:<7} {verb.summary}" for name, verb in VERBS.items()]
+    lines += [f"  {name:<8} {verb.summary}" for name, verb in VERBS.items()]
     width = max(len(command) for command, _ in EXAMPLES)
     lines += ["", "examples:"]
     lines += [f"  {command:<{width}}  {meaning}" for command, meaning in EXAMPLES]

@@ -47,7 +47,8 @@ class DubConfig:
     out: Annotated[str, tyro.conf.Positional]
     """Where the dubbed copies go: a folder or s3:// prefix outside the archive."""
     model: str = "mini"
-    """Generator: the name of a bundled one, or the path of a checkpoint folder."""
+    """Generator: the name of a bundled one, the path of a checkpoint folder, or models:/NAME/VERSION and
+    models:/NAME@ALIAS of the MLflow registry at --tracking-uri, such as models:/v2a@champion."""
     only: Literal["silent", "all"] = "silent"
     """Which videos: those without sound (no track, an empty one or a silent one), or all of them."""
     seed: int = 0
@@ -88,9 +89,10 @@ def command(config: DubConfig) -> str:
 
 
 def _run(config: DubConfig, load: Callable[[str], Any] | None, console: Console) -> int:
-    from jobs import ray_session
+    from jobs import ray_session, registry
 
     preflight(config)
+    config = dataclasses.replace(config, model=registry.resolve(config.model, config.tracking_uri))
     job = make_job(config, load)
     check_identity(config, job)
     with ray_session.session(config.num_workers, config.address) as resources:

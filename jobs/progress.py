@@ -81,6 +81,8 @@ class Progress:
         done = f"{self.files}/{self.total_files} {self.unit}"
         if self.failed:
             done += f" ({self.failed} failed)"
+        if not self.total_s:
+            return done
         unit, name = (3600, "h") if self.total_s >= 3600 else (60, "min")
         footage = f"{self.footage_s / unit:.1f}/{self.total_s / unit:.1f} {name}"
         return f"{done} · {footage} · {self.x_realtime:.1f}x real time"

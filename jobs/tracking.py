@@ -71,6 +71,13 @@ class Tracker:
         """
         self._calls.put((self._start, (name, dict(params), dict(tags), run_id, then)))
 
+    def opened(self, wait_s: float = 60.0) -> str:
+        """Id of the run once the server has given one; "" if it does not within `wait_s`."""
+        until = time.monotonic() + wait_s
+        while self.uri is not None and self.run_id is None and not self.problem and time.monotonic() < until:
+            time.sleep(0.05)
+        return self.run_id or ""
+
     def tags(self, values: Mapping[str, str]) -> None:
         """Tags that are known only now."""
         self._calls.put((self._tags, (dict(values),)))

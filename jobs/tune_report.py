@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import math
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -262,10 +261,8 @@ class Children:
     def _record(self, record: Record) -> None:
         from jobs.tracking import Tracker
 
-        while self.parent.run_id is None:
-            if self.parent.problem:
-                return
-            time.sleep(0.1)
+        if not self.parent.opened(600.0):
+            return
 
         def keep(run_id: str) -> None:
             record.run_id = run_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from v2a_models.checkpoint_files import CheckpointError, checked_sha256, find_checkpoint, read_config
@@ -15,6 +16,9 @@ from v2a_models.recipe import Recipe
 
 SYSTEMS: dict[str, type[MaskVATGenerator]] = {f"maskvat-{variant}": MaskVATGenerator for variant in VARIANTS}
 """Every system by the name that commands and config.json give it."""
+
+DUBBING_OVERLAP_S = 0.4
+"""Seconds that neighbouring windows of a dubbed film share: ten pictures of the synchrony encoder."""
 
 SIZES = tuple(maskvat.SIZES)
 """Sizes that every system comes in."""
@@ -42,7 +46,17 @@ def new_generator(
     check_system(system)
     if start:
         return _started(system, recipe, start, options)
-    return _MAKERS[SYSTEMS[system]](system, recipe, size, files, options)
+    return _MAKERS[SYSTEMS[system]](system, for_dubbing(recipe), size, files, options)
+
+
+def for_dubbing(recipe: Recipe) -> Recipe:
+    """The recipe of a model that is trained on a store of `recipe`.
+
+    A store's windows overlap as its maker liked, by default not at all; those of a film that is dubbed must, or their
+    joins are heard.
+    """
+    overlap_s = DUBBING_OVERLAP_S if recipe.window_s > 2 * DUBBING_OVERLAP_S else 0.0
+    return replace(recipe, overlap_s=overlap_s)
 
 
 def check_system(system: str) -> None:
@@ -62,13 +76,13 @@ def _started(system: str, recipe: Recipe, start: str, options: Mapping[str, Any]
     generator = load_generator(start)
     if differs := recipe_difference(generator.recipe, recipe):
         raise ValueError(f"{start} was trained on another recipe than this store: {differs}")
-    generator.recipe = recipe
+    generator.recipe = replace(recipe, overlap_s=generator.recipe.overlap_s)
     return generator
 
 
 def recipe_difference(one: Recipe, other: Recipe) -> str:
-    """What two recipes disagree on that a model could notice; empty if nothing."""
-    ignored = ("name", "encoders")
+    """What two recipes disagree on that a model could notice in one window; empty if nothing."""
+    ignored = ("name", "encoders", "overlap_s")
     a, b = one.to_dict(), other.to_dict()
     found = [f"{key} {a[key]} / {b[key]}" for key in a if key not in ignored and a[key] != b[key]]
     for role in ("semantic", "sync", "codec", "audio"):

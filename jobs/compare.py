@@ -1,0 +1,240 @@
+"""`v2a compare MODELS... --store S --out DIR`: the same clips through every model, scored side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from jobs.cli import DONE, SOME_FAILED, command_line
+from jobs.verb import run_verb
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jobs.compare_plan import Plan
+    from pipelines.generate import Row
+
+
+@dataclass
+class CompareConfig:
+    """Run every model over the same clips with the same seeds, and put them side by side.
+
+    DIR gets the sounds (clips/MODEL/CLIP.wav), scores.parquet, summary.json, table.md, table.tex, pictures, report.html
+    with players, and listen.html, a blind A/B page for the first two models. Run the same command again to resume, or
+    with more models to add them. MLflow gets one run for the comparison and one below it per model.
+    """
+
+    models: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Models: bundled names, checkpoint folders, or models:/NAME/VERSION and models:/NAME@ALIAS."""
+    store: str
+    """Feature store that `v2a extract` made with the models' recipe: a folder or s3://bucket/prefix."""
+    out: str
+    """Where the results go, a folder."""
+    archive: str | None = None
+    """Archive that the store was extracted from: gives the true sounds. Without it the codec's resynthesis stands in
+    for them."""
+    split: Literal["train", "val", "test"] = "val"
+    """Part of the store to compare on: what the models were not trained on."""
+    clips: int | None = 200
+    """Clips at most, spread over all films."""
+    seed: int = 0
+    """Decides what is drawn, for all models alike."""
+    events: str | None = None
+    """Table of events (.parquet or .csv), such as SynthFoley's; by default ARCHIVE/events.parquet if there is one."""
+    networks: tuple[str, ...] = ("foley", "vggish", "panns", "passt", "beats", "clap", "wav2clip")
+    """Networks to score with; those that cannot be had are n/a, with the reason."""
+    weights: tuple[str, ...] = ()
+    """Weights files of the networks, for instance vggish=/models/vggish.pth."""
+    export: str | None = None
+    """Also copy every model's sounds there, as EXPORT/MODEL/CLIP.wav, for av-benchmark and other scorers."""
+    listen: int = 20
+    """Pairs on the listening page."""
+    votes: str | None = None
+    """Votes that the listening page saved: puts the preference into the table."""
+    promote: str = ""
+    """Metric by which the best model becomes the champion, if it is better beyond the interval: then
+    `v2a dub --model models:/v2a@champion` uses it. Needs an MLflow registry."""
+    batch_size: int = 1
+    """Windows generated at a time: one on processor cores, 16 or more on a GPU."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the models; `auto` takes bfloat16 where this machine's hardware has it."""
+    num_workers: int | None = None
+    """Cores to use; all of them by default."""
+    address: str | None = None
+    """Ray cluster to run on, for instance auto or ray://head:10001; by default this machine."""
+    tracking_uri: str | None = None
+    """MLflow server or database; by default a file in DIR/_v2a. `off` records nothing."""
+
+
+def command(config: CompareConfig) -> str:
+    """The command line that means this configuration: run again, it resumes."""
+
+    words = command_line("compare", config, positional=(), without=("models",))
+    return words.replace("v2a compare", " ".join(["v2a compare", *config.models]), 1)
+
+
+def run(config: CompareConfig) -> int:
+    """Compare; the exit code: 0 all done, 1 some clips failed, 2 wrong usage, 130 interrupted."""
+    return run_verb("compare", command(config), lambda console: _run(config, console))
+
+
+def _run(config: CompareConfig, console: Console) -> int:
+    from jobs import compare_finish, compare_plan, ray_session
+    from pipelines import generate
+
+    started = time.perf_counter()
+    plan = compare_plan.prepare(config)
+    console.print(
+        f"{len(plan.rows)} clips of {plan.store}, {len(plan.models)} models: "
+        f"{', '.join(model.slug for model in plan.models)}. Networks: {', '.join(plan.networks) or 'none'}; not to be "
+        f"had: {', '.join(plan.missing) or 'none'}.",
+        markup=False,
+    )
+    with contextlib.ExitStack() as stack:
+        resources = ray_session.Resources(1, 0, 0)
+        if len(plan.rows) > generate.FEW_CLIPS:
+            resources = stack.enter_context(ray_session.session(config.num_workers, config.address))
+        problems = fetch(plan, config, console, resources)
+        speeds = {}
+        for model in plan.models:
+            found, speeds[model.slug] = make(plan, config, model, console, resources)
+            problems |= found
+        board = score(plan, config, console)
+    summary = compare_finish.summarise(plan, config, board, problems, speeds, command(config))
+    compare_finish.write(plan, config, board, summary, console)
+    console.print(f"Report: {plan.out}/report.html ({time.perf_counter() - started:.0f} s)", markup=False)
+    return SOME_FAILED if any(system["failed"] for system in summary["systems"]) else DONE
+
+
+def _job(plan: Plan, config: CompareConfig, gpus: int = 0) -> Any:
+    from pipelines import generate, storage
+
+    return generate.Job(
+        store=plan.store, place=storage.join(plan.out, "clips"), window=plan.window, seed=config.seed,
+        archive=plan.archive, precision=plan.precision, device="cuda" if gpus else "cpu",
+        batch_size=config.batch_size,
+    )  # fmt: skip
+
+
+def fetch(plan: Plan, config: CompareConfig, console: Console, resources: Any) -> dict[tuple[str, str], str]:
+    """The true sounds; (system, clip) -> why, for those that cannot be had."""
+    from pipelines import generate
+    from pipelines.scoring import REFERENCE
+    from v2a_models import grid
+
+    job = _job(plan, config)
+    todo = generate.missing(plan.rows, job.place, REFERENCE)
+    answers = generate.run_fetch(todo, job, plan.models[0].folder, resources.cpus) if todo else iter(())
+    each = grid.seconds(plan.window, grid.SAMPLE_RATE)
+    return _watched(answers, todo, "true sounds", console, each)[0]
+
+
+def make(
+    plan: Plan, config: CompareConfig, model: Any, console: Console, resources: Any
+) -> tuple[dict[tuple[str, str], str], float | None]:
+    """The sounds of one model: what failed, and seconds of sound per second (None if nothing had to be made)."""
+    from pipelines import generate
+    from v2a_models import grid
+
+    job = _job(plan, config, resources.gpus)
+    todo = generate.missing(plan.rows, job.place, model.slug)
+    if not todo:
+        return {}, None
+    answers = generate.run_model(todo, job, model.slug, model.folder, resources.cpus, resources.gpus)
+    each = grid.seconds(plan.window, grid.SAMPLE_RATE)
+    problems, seconds = _watched(answers, todo, model.slug, console, each)
+    return problems, each * len(seconds) / sum(seconds) if seconds else None
+
+
+def _watched(
+    answers: Any, todo: Sequence[Row], what: str, console: Console, each_s: float
+) -> tuple[dict[tuple[str, str], str], list[float]]:
+    from jobs.progress import Progress
+
+    problems: dict[tuple[str, str], str] = {}
+    seconds: list[float] = []
+    if not todo:
+        return problems, seconds
+    with Progress(console, len(todo), len(todo) * each_s, doing=what, unit=f"clips of {what}") as progress:
+        for answer in answers:
+            if answer["problem"]:
+                problems[answer["system"], answer["clip"]] = answer["problem"]
+            elif answer["seconds"]:
+                seconds.append(answer["seconds"])
+            progress.advance(each_s, finished=True, failed=bool(answer["problem"]))
+    return problems, seconds
+
+
+def score(plan: Plan, config: CompareConfig, console: Console) -> Any:
+    """Scores what was made; a `Board`."""
+    from jobs import ray_session
+    from jobs.evaluate import weights
+    from jobs.progress import Progress
+    from pipelines import scoring
+    from pipelines.scoresummary import Board
+    from v2a_models import grid
+
+    board, clips = Board(), scoring_clips(plan)
+    job = scoring.Job(
+        plan.models[0].folder, tuple(plan.networks), weights(config.weights), keep=_job(plan, config).place
+    )
+
+    def session() -> contextlib.AbstractContextManager[Any]:
+        return ray_session.session(config.num_workers, config.address)
+
+    window_s = grid.seconds(plan.window, grid.SAMPLE_RATE)
+    with Progress(
+        console, len(clips), len(clips) * window_s, doing="scoring", unit="clips scored"
+    ) as progress:
+        seen: set[str] = set()
+        for scored in scoring.score_all(clips, job, session):
+            board.add(scored)
+            if scored.clip not in seen:
+                seen.add(scored.clip)
+                progress.advance(window_s, finished=True)
+    return board
+
+
+def scoring_clips(plan: Plan) -> list[Any]:
+    """The clips with all that is known of them, for every model and its baselines."""
+    from jobs.evaluate import other_clips
+    from pipelines import generate, scoring, storage
+    from v2a_models import grid
+
+    place = storage.join(plan.out, "clips")
+    window_s = grid.seconds(plan.window, grid.SAMPLE_RATE)
+    others = other_clips([row.label for row in plan.rows])
+    clips = []
+    for row, other in zip(plan.rows, others, strict=True):
+        known = plan.facts.get(row.path.rpartition(".")[0], {})
+        inside = [
+            (at - row.start_s, strength)
+            for at, strength in zip(known.get("events", ()), known.get("strengths", ()), strict=False)
+            if 0 <= at - row.start_s < window_s
+        ]
+        clips.append(
+            scoring.Clip(
+                name=row.clip_id,
+                reference=generate.sound_uri(place, scoring.REFERENCE, row.clip_id),
+                systems={m.slug: generate.sound_uri(place, m.slug, row.clip_id) for m in plan.models},
+                other=generate.sound_uri(place, scoring.REFERENCE, plan.rows[other].clip_id),
+                label=row.label or known.get("label", ""),
+                text=row.text,
+                events=tuple(at for at, _ in inside) if "events" in known else None,
+                strengths=tuple(strength for _, strength in inside),
+                fps=plan.fps.get(row.path, 0.0),
+            )
+        )
+    return clips
+
+
+if __name__ == "__main__":
+    from jobs import cli
+
+    sys.exit(cli.main(["compare", *sys.argv[1:]]))

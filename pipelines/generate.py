@@ -1,0 +1,271 @@
+"""Generates the sounds of a feature store's clips with several models, and fetches the true ones, as Ray Data stages.
+
+    OUT/clips/SYSTEM/CLIP.wav       mono, 44.1 kHz, exactly the window's length
+
+What is there is not made again: a killed comparison goes on where it was. Seeds depend on the clip only, so that all
+models draw from the same noise and another batch or cluster gives the same sounds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from pipelines import sounds, storage
+from pipelines.sandbox import DecodeFailed
+from pipelines.store import Store
+from pipelines.worker import shared_sandbox
+from v2a_models import grid
+from v2a_models.batch import Batch
+from v2a_models.seeds import window_seed
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip of the store, and where its features are."""
+
+    clip_id: str
+    path: str
+    """Of its film, relative to the archive."""
+    start_s: float
+    duration_s: float
+    label: str
+    text: str
+    file: str
+    """Of the store, with the number of its row."""
+    at: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the workers need to know, in plain values."""
+
+    store: str
+    place: str
+    """Where the folders of the systems are."""
+    window: int
+    """Samples of a window."""
+    seed: int
+    archive: str = ""
+    precision: str = "float32"
+    device: str = "cpu"
+    batch_size: int = 1
+    """Always exactly so many: the last batch is filled up with repeats."""
+
+
+def sound_uri(place: str, system: str, clip_id: str) -> str:
+    """Where the sound of a clip is kept."""
+    return storage.join(place, system, f"{clip_id}.wav")
+
+
+def rows_of(store: Store, split: str) -> list[Row]:
+    """All clips of a split, by clip."""
+    found = []
+    names = ["clip_id", "path", "start_s", "duration_s", "label", "text"]
+    for info in store.files():
+        if not info.path.startswith(f"split={split}/"):
+            continue
+        with storage.reading(info.uri) as file:
+            table = pq.ParquetFile(file).read(columns=names, use_threads=False)
+        for at, row in enumerate(table.to_pylist()):
+            texts = {name: row[name] or "" for name in ("label", "text")}
+            found.append(Row(**{**row, **texts}, file=info.path, at=at))
+    return sorted(found, key=lambda row: row.clip_id)
+
+
+def spread(rows: Sequence[Row], n: int | None) -> list[Row]:
+    """At most n of them, evenly over all films, always the same ones."""
+    if n is None or n >= len(rows):
+        return list(rows)
+    return [rows[k] for k in np.unique(np.linspace(0, len(rows) - 1, n).round().astype(int))]
+
+
+class Maker:
+    """The actor that Ray Data calls: rows of the store in, sounds of one model written, and how it went."""
+
+    def __init__(self, job: Job, system: str, model: str) -> None:
+        from v2a_models.checkpoint import load_generator
+
+        if job.device == "cpu":
+            torch.set_num_threads(1)
+        self.job, self.system = job, system
+        self.generator: Any = load_generator(model, job.device, job.precision)
+        self.warm = False
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        wanted = [Row(**row) for row in batch.to_pylist()]
+        for at in range(0, len(wanted), self.job.batch_size):
+            yield pa.Table.from_pylist(self.make(wanted[at : at + self.job.batch_size]), schema=MADE)
+
+    def make(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """Sounds of up to `batch_size` clips; what fails is told, row by row."""
+        answers = []
+        try:
+            features = _features(self.job.store, rows, self.generator.columns)
+            fill = [k % len(rows) for k in range(self.job.batch_size)]
+            semantic, sync = (
+                features[name][fill] if name in features else None for name in ("semantic", "sync")
+            )
+            batch = Batch(semantic=semantic, sync=sync).to(self.job.device)
+            seeds = [window_seed(self.job.seed, rows[k].clip_id, 0) for k in fill]
+            if not self.warm:  # the first call allocates and compiles: it says nothing about speed
+                self.generator.generate(batch, seeds=seeds)
+                self.warm = True
+            started = time.perf_counter()
+            made = self.generator.generate(batch, seeds=seeds).float().mean(1).cpu().numpy()
+            seconds = (time.perf_counter() - started) / len(rows)
+        except storage.StorageError:
+            raise
+        except Exception as error:  # whatever a model trips over costs these clips, and is told
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            return [dict(clip=row.clip_id, system=self.system, seconds=0.0, problem=reason) for row in rows]
+        for row, sound in zip(rows, made, strict=False):
+            problem = "" if np.isfinite(sound).all() else "the model gave NaN or infinite samples"
+            if not problem:
+                storage.write_atomic(
+                    sound_uri(self.job.place, self.system, row.clip_id), sounds.wav_bytes(sound)
+                )
+            answers.append(dict(clip=row.clip_id, system=self.system, seconds=seconds, problem=problem))
+        return answers
+
+
+MADE = pa.schema(
+    [("clip", pa.string()), ("system", pa.string()), ("seconds", pa.float64()), ("problem", pa.string())]
+)
+
+
+def _features(root: str, rows: Sequence[Row], columns: Sequence[str]) -> dict[str, torch.Tensor]:
+    """semantic and sync of these rows, each (B, T, D)."""
+    names = [name for name in ("semantic", "sync") if name in columns]
+    parts: list[dict[str, np.ndarray]] = []
+    for row in rows:
+        with storage.reading(Store(root).uri(*row.file.split("/"))) as file:
+            parts.append(_row(pq.ParquetFile(file), row.at, names))
+    return {
+        name: torch.from_numpy(np.stack([part[name] for part in parts]).astype(np.float32)) for name in names
+    }
+
+
+def _row(file: pq.ParquetFile, at: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of one row, reading its row group only."""
+    for group in range(file.num_row_groups):
+        n = file.metadata.row_group(group).num_rows
+        if at < n:
+            table = file.read_row_group(group, columns=list(names), use_threads=False).slice(at, 1)
+            return {name: table[name].combine_chunks().to_numpy_ndarray()[0] for name in names}
+        at -= n
+    raise IndexError("the store has changed since it was listed")
+
+
+def fetch(batch: pa.Table, job: Job, codec: str) -> pa.Table:
+    """The true sounds of some clips: out of the archive, or of the stored codes where there is none."""
+    answers = []
+    for row in (Row(**row) for row in batch.to_pylist()):
+        problem = ""
+        try:
+            sound = _true_sound(row, job) if job.archive else _decoded(row, job, codec)
+            storage.write_atomic(sound_uri(job.place, "reference", row.clip_id), sounds.wav_bytes(sound))
+        except (DecodeFailed, storage.StorageNotFound) as error:
+            problem = str(error)
+        answers.append(dict(clip=row.clip_id, system="reference", seconds=0.0, problem=problem))
+    return pa.Table.from_pylist(answers, schema=MADE)
+
+
+def _true_sound(row: Row, job: Job) -> np.ndarray:
+    uri = storage.join(job.archive, *row.path.split("/"))
+    end_s = row.start_s + grid.seconds(job.window, grid.SAMPLE_RATE)
+    sound = shared_sandbox().decode_sound(uri, row.start_s, end_s, channels=1)[0]
+    return np.pad(sound[: job.window], (0, max(0, job.window - len(sound))))
+
+
+def _decoded(row: Row, job: Job, codec: str) -> np.ndarray:
+    with storage.reading(Store(job.store).uri(*row.file.split("/"))) as file:
+        codes = _row(pq.ParquetFile(file), row.at, ["codes"])["codes"]
+    wave = _codec(codec).decode(torch.from_numpy(codes.astype(np.int64))[None], job.window)
+    return wave[0, 0].numpy()
+
+
+_codecs: dict[str, Any] = {}
+
+
+def _codec(model: str) -> Any:
+    if model not in _codecs:
+        from v2a_models.checkpoint import load_generator
+
+        generator: Any = load_generator(model)
+        _codecs[model] = generator.codec
+    return _codecs[model]
+
+
+def missing(rows: Sequence[Row], place: str, system: str) -> list[Row]:
+    """Those whose sound is not there yet."""
+    there = (
+        sounds.list_sounds(storage.join(place, system)) if storage.is_dir(storage.join(place, system)) else {}
+    )
+    return [row for row in rows if row.clip_id not in there]
+
+
+FEW_CLIPS = 8
+"""Up to so many are made in this process; starting Ray would take longer."""
+
+
+def run_fetch(rows: Sequence[Row], job: Job, codec: str, cpus: int) -> Iterator[dict[str, Any]]:
+    """Fetches the true sounds, on the Ray that is running unless they are few; how it went, clip by clip."""
+    if len(rows) <= FEW_CLIPS:
+        yield from fetch(_table(rows), job, codec).to_pylist()
+        return
+    stage: Any = fetch
+    yield from _results(
+        _source(rows, 8).map_batches(
+            stage, fn_kwargs={"job": job, "codec": codec}, batch_size=8, batch_format="pyarrow", num_cpus=0.8,
+            concurrency=max(1, cpus),
+        )
+    )  # fmt: skip
+
+
+def run_model(
+    rows: Sequence[Row], job: Job, system: str, model: str, cpus: int, gpus: int
+) -> Iterator[dict[str, Any]]:
+    """Generates with one model, on the Ray that is running unless clips are few; how it went, clip by clip."""
+    if len(rows) <= FEW_CLIPS:
+        for batch in Maker(job, system, model)(_table(rows)):
+            yield from batch.to_pylist()
+        return
+    import ray.data
+
+    size = max(1, gpus or cpus)
+    per_call = job.batch_size * max(1, 8 // job.batch_size)
+    yield from _results(
+        _source(rows, per_call).map_batches(
+            Maker,
+            fn_constructor_kwargs={"job": job, "system": system, "model": model},
+            batch_size=per_call,
+            batch_format="pyarrow",
+            num_cpus=0.8,
+            num_gpus=1 if gpus else None,
+            compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
+        )
+    )
+
+
+def _table(rows: Sequence[Row]) -> pa.Table:
+    return pa.Table.from_pylist([dict(vars(row)) for row in rows])
+
+
+def _source(rows: Sequence[Row], per_block: int) -> Any:
+    import ray.data
+
+    items: list[Mapping[str, Any]] = [dict(vars(row)) for row in rows]
+    return ray.data.from_items(items, override_num_blocks=max(1, min(200, len(items) // per_block)))
+
+
+def _results(pipeline: Any) -> Iterator[dict[str, Any]]:
+    for batch in pipeline.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from batch.to_pylist()

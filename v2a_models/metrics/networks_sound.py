@@ -1,0 +1,265 @@
+"""The networks behind FAD, FD, IS, KLD, NS and WC, as `networks.load` gives them.
+
+Each takes its class from the package that keeps it and its weights from a file. Where a package would download,
+print or change things for the whole process when used as it is meant to be, only its network is taken.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from v2a_models import checkpoint, layouts, published
+from v2a_models.beats import RATE as BEATS_RATE
+from v2a_models.checkpoint_files import CheckpointError, find_checkpoint
+from v2a_models.metrics.networks import Heard, Network, Unavailable
+from v2a_models.shapes import BEATS_DIM
+
+AUDIOSET_CLASSES = 527
+
+_CNN14 = {257: (16_000, 512, 160, 8_000), 513: (32_000, 1024, 320, 14_000)}
+"""Rate, window, hop and highest frequency (Hz) by the number of bins that the mel bands are made of."""
+
+
+class Listener:
+    """What all networks share: sounds are checked, lengthened where too short, and heard in float32."""
+
+    name: str
+    rate: int
+    dims: int
+    classes: tuple[str, ...] | None = None
+    sha256: str
+    shortest = 1
+    """Samples that a sound is lengthened to with silence."""
+
+    def __init__(self, net: nn.Module, device: torch.device | str, sha256: str) -> None:
+        self.net, self.device, self.sha256 = net.to(device).eval(), torch.device(device), sha256
+
+    def hear(self, sounds: Tensor) -> list[Heard]:
+        """See `networks.Network`."""
+        if sounds.ndim != 2 or not sounds.shape[1] or not sounds.is_floating_point():
+            raise ValueError(f"expected float sounds (B, N), got {sounds.dtype} {tuple(sounds.shape)}")
+        if not len(sounds):
+            return []
+        sounds = sounds.detach().float()
+        missing = self.shortest - sounds.shape[1]
+        if missing > 0:
+            sounds = nn.functional.pad(sounds, (0, missing))
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            embeddings, logits = self.forward(sounds.to(self.device))
+        rows = embeddings.float().cpu().numpy()
+        if logits is None:
+            return [Heard(row) for row in rows]
+        shares = logits.float().softmax(-1).cpu().numpy()
+        return [Heard(row, share) for row, share in zip(rows, shares, strict=True)]
+
+    def forward(self, sounds: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Embeddings (B, D) or (B, T, D), and class logits (B, C), of sounds (B, N)."""
+        raise NotImplementedError
+
+
+class Foley(Listener):
+    """The event classifier kept beside a checkpoint: 14 class probabilities for the bundled one; its embedding is
+    what its last layer takes (mean and maximum over time)."""
+
+    name, rate, shortest = "foley", 44_100, 16 * 512  # four halvings of the time axis, of frames of 512
+
+    def __init__(self, name_or_path: str, device: torch.device | str = "cpu") -> None:
+        """Raises Unavailable: no such checkpoint, or one without a classifier."""
+        try:
+            file = find_checkpoint(name_or_path) / "classifier.safetensors"
+            classifier, classes = checkpoint.load_classifier(name_or_path)
+            digest = published.check(file)
+        except (CheckpointError, KeyError, published.WeightsError) as error:
+            raise Unavailable(f"event classifier (--weights foley={name_or_path}): {error}") from error
+        self.classes = tuple(classes)
+        self.dims = classifier.head.in_features
+        self.head = classifier.head.to(device)
+        classifier.head = nn.Identity()  # type: ignore[assignment]
+        super().__init__(classifier, device, digest)
+
+    def forward(self, sounds: Tensor) -> tuple[Tensor, Tensor | None]:
+        pooled = self.net(sounds)
+        return pooled, self.head(pooled)
+
+
+class VGGish(Listener):
+    """torchvggish's VGGish without its PCA and quantiser, which FAD does not use: embeddings (T, 128), after the
+    last ReLU, one per whole 0.96 s; what is left at the end is not heard. Sound is cut in float64, as there."""
+
+    name, rate, dims = "vggish", 16_000, 128
+    shortest = 95 * 160 + 400  # 96 frames of 25 ms, 10 ms apart
+
+    def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
+        """Raises WeightsError: damaged, or of something else."""
+        package = module_of("torchvggish.torchvggish")
+        self.examples = module_of("torchvggish.vggish_input").waveform_to_examples
+        state, _ = layouts.read_state(path)
+        net = package.VGG(package.make_layers(), postprocess=False)
+        layouts.fill(net, state)
+        super().__init__(net, device, published.check(path))
+
+    def forward(self, sounds: Tensor) -> tuple[Tensor, None]:
+        rows = [self.examples(row, self.rate) for row in sounds.cpu().double().numpy()]
+        hidden = self.net(torch.cat(rows).detach().to(self.device))
+        return hidden.unflatten(0, (len(rows), -1)), None
+
+
+class Panns(Listener):
+    """Cnn14: embeddings (2048,), what its last layer takes, and AudioSet's 527 classes.
+
+    Both published rates load; the file tells which it is. The network's own answer is a sigmoid per class; the
+    field's IS and KLD take a softmax of the same logits (av-benchmark), and so does `probabilities`.
+    """
+
+    name, dims = "panns", 2048
+
+    def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
+        """Raises WeightsError: damaged, or of something else."""
+        state, _ = layouts.read_state(path)
+        bands = state.get("logmel_extractor.melW")
+        if bands is None or len(bands) not in _CNN14:
+            raise published.WeightsError("it has no mel bands (logmel_extractor.melW) of 257 or 513 bins")
+        self.rate, window, hop, highest = _CNN14[len(bands)]
+        self.shortest = 32 * hop  # five halvings of the time axis
+        # Loaded this way it is not asked for its labels, which its own __init__ downloads with wget.
+        package = part_of("panns_inference", "models")
+        net = package.Cnn14(self.rate, window, hop, 64, 50, highest, AUDIOSET_CLASSES)
+        layouts.fill(net, state)
+        super().__init__(net, device, published.check(path))
+
+    def forward(self, sounds: Tensor) -> tuple[Tensor, Tensor | None]:
+        embedding = self.net(sounds)["embedding"]
+        # Not the logit of its sigmoid, which rounds large ones away.
+        return embedding, self.net.fc_audioset(embedding)  # type: ignore[operator]
+
+
+class Passt(Listener):
+    """PaSST: embeddings (768,), the mean of its two tokens, and AudioSet's 527 classes as a softmax (as av-benchmark).
+
+    Sounds over 10 s are heard as hear21passt hears scenes: in windows of 10 s, 2.5 s apart, embeddings and logits
+    averaged.
+    """
+
+    name, rate, dims = "passt", 32_000, 768
+    shortest = 16 * 320 + 1  # one patch, and the sample that its pre-emphasis takes
+
+    def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
+        """Raises WeightsError: damaged, or of something else."""
+        passt: Any = module_of("hear21passt.models.passt")
+        mels = module_of("hear21passt.models.preprocess")
+        wrapper = module_of("hear21passt.wrapper")
+        passt.first_RUN = False  # otherwise its first call prints every shape
+        state, _ = layouts.read_state(path)
+        depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
+        # What its get_model makes of `passt_s_swa_p16_128_ap476`, which would download and print.
+        net = passt.PaSST(img_size=(128, 998), stride=(10, 10), depth=depth, distilled=True)
+        layouts.fill(net, state)
+        # fmax: what it takes for None, less the message.
+        mel = mels.AugmentMelSTFT(fmax=15_000, fmin_aug_range=10, fmax_aug_range=2000)
+        super().__init__(
+            wrapper.PasstBasicWrapper(mel=mel, net=net, mode="all"), device, published.check(path)
+        )
+
+    def forward(self, sounds: Tensor) -> tuple[Tensor, Tensor | None]:
+        with warnings.catch_warnings():
+            # Its mel bands ask torch for what is deprecated, its patches warn of every sound not of 10 s.
+            warnings.simplefilter("ignore")
+            both = self.net.get_scene_embeddings(sounds)  # type: ignore[operator]
+        logits, embedding = both.split([AUDIOSET_CLASSES, self.dims], 1)
+        return embedding, logits
+
+
+class Beats(Listener):
+    """BEATs as `beats.BeatsEncoder`: embeddings (T, 768), 6.25 a second."""
+
+    name, rate, dims = "beats", BEATS_RATE, BEATS_DIM
+
+    def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
+        """Raises WeightsError: damaged, or of something else."""
+        net = published.load_audio("beats-iter3-plus-as2m", path, self.rate)
+        super().__init__(net, device, published.check(path))
+
+    def forward(self, sounds: Tensor) -> tuple[Tensor, None]:
+        return self.net(sounds), None
+
+
+class Wav2Clip(Listener):
+    """Wav2CLIP: embeddings (512,), not normalised, to be compared by cosine with each other (WC) or with frames of
+    OpenAI's CLIP ViT-B/32 (CC)."""
+
+    name, rate, dims, shortest = "wav2clip", 16_000, 512, 512
+
+    def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
+        """Raises WeightsError: damaged, or of something else."""
+        package = module_of("wav2clip.model.encoder")
+        state, _ = layouts.read_state(path)
+        net = package.ResNetExtractor(scenario="supervise")
+        net.transform = package.MLPLayers()
+        parts = {"audio_encoder": "encoder", "audio_transform": "transform"}
+        own = {}
+        for key, value in state.items():
+            part, _, rest = key.partition(".")
+            if part in parts:  # its image side, if the file has it, is CLIP
+                own[f"{parts[part]}.{rest}"] = value
+        layouts.fill(net, own)
+        super().__init__(net, device, published.check(path))
+
+    def forward(self, sounds: Tensor) -> tuple[Tensor, None]:
+        # One by one: it normalises the spectrograms of a batch together.
+        return torch.cat([self.net(row[None]) for row in sounds]), None
+
+
+MAKERS: dict[str, Callable[[Path, torch.device | str], Network]] = {
+    "vggish": VGGish,
+    "panns": Panns,
+    "passt": Passt,
+    "beats": Beats,
+    "wav2clip": Wav2Clip,
+}
+
+
+def module_of(name: str) -> ModuleType:
+    """A module of a package of the extra. Raises ImportError, also where the package itself fails some other way."""
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # built for other versions of what it needs, it can fail in any way
+        raise ImportError(f"{name}: {error}") from error
+
+
+def part_of(package: str, module: str) -> ModuleType:
+    """A module of an installed package, imported without running the package's own __init__.
+
+    Raises ImportError if there is none.
+    """
+    if package in sys.modules:
+        return module_of(f"{package}.{module}")
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.submodule_search_locations is None:
+        raise ImportError(f"no package {package}")
+    before = set(sys.modules)
+    empty: Any = ModuleType(package)
+    empty.__path__ = list(spec.submodule_search_locations)
+    sys.modules[package] = empty
+    try:
+        return module_of(f"{package}.{module}")
+    finally:
+        # Whoever imports the package afterwards gets all of it.
+        for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+            if name not in before:
+                del sys.modules[name]
+
+
+def as_rows(heard: list[Heard]) -> np.ndarray:
+    """Embeddings of several sounds below each other: float32 (rows, D), as Fréchet distances take them."""
+    return np.concatenate([np.atleast_2d(each.embedding) for each in heard])

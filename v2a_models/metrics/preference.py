@@ -1,0 +1,151 @@
+"""Which of two systems listeners prefer: votes of a blind A/B page, counted, with the interval of Wilson (1927)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+from v2a_models.metrics.estimate import LEVEL, Estimate
+
+VOTES = ("a", "b", "tie")
+
+
+class VotesError(ValueError):
+    """The votes are not votes, or not those of this page; the message says which."""
+
+
+@dataclass(frozen=True)
+class Preference:
+    """How the votes between two systems fell."""
+
+    first: str
+    second: str
+    wins: int
+    """Votes for the first."""
+    losses: int
+    """Votes for the second."""
+    ties: int
+    unvoted: int
+    """Pairs of the page without a vote."""
+    share: Estimate
+    """Share of the votes that prefer the first, a tie counted as half a vote for each."""
+
+    def result(self) -> dict[str, Any]:
+        """As a comparison's summary holds it: null for what is not known."""
+        value, low, high = (
+            None if math.isnan(x) else x for x in (self.share.value, self.share.low, self.share.high)
+        )
+        named = {"first": self.first, "second": self.second}
+        return named | {
+            "preferred_first": value,
+            "n": self.share.n,
+            "low": low,
+            "high": high,
+            "note": self.share.note,
+        }
+
+
+def wilson(successes: float, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Score interval of a share of `n` votes (Wilson 1927), within [0, 1].
+
+    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n) with p = successes / n and z the normal quantile of the
+    level. Half successes (ties) are taken as they are, which makes the interval a little too wide.
+
+    Raises ValueError for n below 1, successes outside [0, n] or a level outside (0, 1).
+    """
+    if n < 1 or not 0 <= successes <= n or not 0 < level < 1:
+        raise ValueError(f"no interval for {successes} of {n} at level {level}")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    p = successes / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def preferences(votes: Any, key: Any, level: float = LEVEL) -> list[Preference]:
+    """Votes of one listener, by the two systems compared (one entry for a page that compares two).
+
+    votes: what the listening page saves, {"page", "seed", "votes": [{"pair": "0001", "vote": "a" | "b" | "tie"}]}.
+    key: what the page's plan keeps, {"page", "seed", "files": {"0001-a.wav": system}}.
+
+    Raises VotesError for what is not of this form, for the votes of another page or seed, for a pair the page
+    does not have, and for two votes on one pair.
+    """
+    pairs = _pairs(key)
+    given = _given(votes)
+    for name in ("page", "seed"):
+        if votes.get(name) != key.get(name):
+            raise VotesError(
+                f"the votes are of another page: {name} {_short(votes.get(name))} "
+                f"where the key has {_short(key.get(name))}"
+            )
+    counts: dict[tuple[str, str], dict[str, int]] = {}
+    order = _first(key)
+    for pair, (a, b) in pairs.items():
+        first, second = (a, b) if order.get(a, 0) < order.get(b, 0) else (b, a)
+        count = counts.setdefault((first, second), dict.fromkeys(("wins", "losses", "ties", "unvoted"), 0))
+        vote = given.pop(pair, "")
+        chosen = {"a": a, "b": b}.get(vote)
+        count[
+            "unvoted" if not vote else "ties" if not chosen else "wins" if chosen == first else "losses"
+        ] += 1
+    if given:
+        raise VotesError(f"the page has no pair {_short(next(iter(given)))}")
+    return [_preference(first, second, count, level) for (first, second), count in counts.items()]
+
+
+def _preference(first: str, second: str, count: Mapping[str, int], level: float) -> Preference:
+    n = count["wins"] + count["losses"] + count["ties"]
+    notes = [f"{count['unvoted']} of {n + count['unvoted']} pairs without a vote"] if count["unvoted"] else []
+    if not n:
+        return Preference(first, second, **count, share=Estimate.missing(notes[0]))
+    if count["ties"]:
+        notes.append(f"{count['ties']} of {n} votes ties, counted half for each")
+    score = count["wins"] + count["ties"] / 2
+    low, high = wilson(score, n, level)
+    return Preference(first, second, **count, share=Estimate(score / n, low, high, n, "; ".join(notes)))
+
+
+def _first(key: Mapping[str, Any]) -> dict[str, int]:
+    """Which system is named before which: as the key says, else as its files do."""
+    named = [key[name] for name in ("first", "second") if isinstance(key.get(name), str)]
+    return {name: at for at, name in enumerate(dict.fromkeys([*named, *key["files"].values()]))}
+
+
+def _pairs(key: Any) -> dict[str, tuple[str, str]]:
+    """The systems at a and b of every pair."""
+    files = key.get("files") if isinstance(key, Mapping) else None
+    if not isinstance(files, Mapping) or not files or not key.get("page"):
+        raise VotesError('the key is none: {"page", "seed", "files": {file: system}} is wanted')
+    pairs: dict[str, tuple[str, str]] = {}
+    for name in dict.fromkeys(str(file).rpartition("-")[0] for file in files):
+        a, b = files.get(f"{name}-a.wav"), files.get(f"{name}-b.wav")
+        if not (isinstance(a, str) and isinstance(b, str)) or a == b:
+            raise VotesError(f"the key does not name two systems for pair {_short(name)}")
+        pairs[name] = (a, b)
+    return pairs
+
+
+def _given(votes: Any) -> dict[str, str]:
+    """The votes by pair."""
+    rows = votes.get("votes") if isinstance(votes, Mapping) else None
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        raise VotesError('the votes are none: {"page", "seed", "votes": [{"pair", "vote"}]} is wanted')
+    given: dict[str, str] = {}
+    for row in rows:
+        pair, vote = row.get("pair"), row.get("vote")
+        if not isinstance(pair, str) or vote not in VOTES:
+            raise VotesError(f"no vote: {_short(vote)} on pair {_short(pair)}; a, b or tie is wanted")
+        if pair in given:
+            raise VotesError(f"two votes on pair {_short(pair)}")
+        given[pair] = vote
+    return given
+
+
+def _short(value: Any) -> str:
+    """A value of a file from elsewhere, for a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
