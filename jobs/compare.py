@@ -210,6 +210,8 @@ def scoring_clips(plan: Plan) -> list[Any]:
     place = storage.join(plan.out, "clips")
     window_s = grid.seconds(plan.window, grid.SAMPLE_RATE)
     others = other_clips([row.label for row in plan.rows])
+    # A model that made nothing at all must not leave the others without clips.
+    able = [m.slug for m in plan.models if len(generate.missing(plan.rows, place, m.slug)) < len(plan.rows)]
     clips = []
     for row, other in zip(plan.rows, others, strict=True):
         known = plan.facts.get(row.path.rpartition(".")[0], {})
@@ -222,7 +224,7 @@ def scoring_clips(plan: Plan) -> list[Any]:
             scoring.Clip(
                 name=row.clip_id,
                 reference=generate.sound_uri(place, scoring.REFERENCE, row.clip_id),
-                systems={m.slug: generate.sound_uri(place, m.slug, row.clip_id) for m in plan.models},
+                systems={slug: generate.sound_uri(place, slug, row.clip_id) for slug in able},
                 other=generate.sound_uri(place, scoring.REFERENCE, plan.rows[other].clip_id),
                 label=row.label or known.get("label", ""),
                 text=row.text,

@@ -15,7 +15,7 @@ from jobs import registry
 from jobs.cli import version
 from jobs.verb import WrongUsage
 from pipelines import comparepage, compareplots, sounds, storage
-from pipelines.scoresummary import Board, entry, is_baseline, verdict
+from pipelines.scoresummary import Board, Totals, entry, is_baseline, verdict
 from v2a_models import grid
 from v2a_models.metrics.catalogue import BY_NAME
 
@@ -42,9 +42,10 @@ def summarise(
     """All figures of a comparison, as summary.json holds them."""
     from jobs.evaluate import summarise as scored
 
-    for (system, clip), reason in problems.items():
-        if system in board.systems:  # rather why it was not made than that it is not there
-            board.systems[system].failures[clip] = reason
+    for model in plan.models:
+        board.systems.setdefault(model.slug, Totals())
+    for (system, clip), reason in problems.items():  # rather why it was not made than that it is not there
+        board.systems.setdefault(system, Totals()).failures[clip] = reason
     summary = scored(board, plan.missing, command, [])
     before = _speeds(plan.out)
     for system in summary["systems"]:

@@ -114,20 +114,28 @@ class Scorer:
 
     @torch.inference_mode()
     def score(self, clip: Clip) -> Iterator[Scored]:
-        """Every system of a clip, and the baselines. A clip whose reference cannot be read fails for all."""
+        """Every system of a clip, and the baselines; where one system has no sound, none is scored on it.
+
+        So all figures of a comparison are of the same clips.
+        """
         try:
             truth = sounds.read_sound(clip.reference).samples
         except (SoundError, storage.StorageNotFound) as error:
             for system in clip.systems:
                 yield Scored(system, clip.name, f"the reference: {error}")
             return
-        reference = self._analyse(truth)
+        read: dict[str, tuple[np.ndarray, str]] = {}
+        failed = False
         for system, uri in clip.systems.items():
             try:
-                samples, aligned = sounds.read_sound(uri).fitted(len(truth))
+                read[system] = sounds.read_sound(uri).fitted(len(truth))
             except (SoundError, storage.StorageNotFound) as error:
+                failed = True
                 yield Scored(system, clip.name, str(error))
-                continue
+        if failed:
+            return
+        reference = self._analyse(truth)
+        for system, (samples, aligned) in read.items():
             scored = self._compare(system, clip, samples, truth, reference)
             scored.aligned = aligned
             yield scored

@@ -28,7 +28,9 @@ def _onsets() -> list[Metric]:
     found = []
     for name, title in (("f1", "F1"), ("precision", "precision"), ("recall", "recall")):
         for tolerance in (25, 50, 100) if name == "f1" else (50,):
-            about = f"onsets within {tolerance} ms of an event, one to one: {title} over all clips with events"
+            about = (
+                f"onsets within {tolerance} ms of an event, one to one: {title} over all clips with events"
+            )
             found.append(
                 Metric(f"onset_{name}_{tolerance}", f"onset {title} ±{tolerance} ms", "synchrony", "", True,
                        about, False)
