@@ -112,7 +112,7 @@ def command_line(verb: str, config: Any, positional: Sequence[str], without: Seq
         elif item.name in without or value == default:
             continue
         elif isinstance(value, bool):
-            options.append(flag)
+            options.append(flag if value else f"--no-{flag[2:]}")
         elif isinstance(value, dict):
             options += [flag, *(str(part) for pair in value.items() for part in pair)]
         elif isinstance(value, (tuple, list)):

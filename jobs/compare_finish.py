@@ -42,8 +42,8 @@ def summarise(
     """All figures of a comparison, as summary.json holds them."""
     from jobs.evaluate import summarise as scored
 
-    for model in plan.models:
-        board.systems.setdefault(model.slug, Totals())
+    for each in plan.models:
+        board.systems.setdefault(each.slug, Totals())
     for (system, clip), reason in problems.items():  # rather why it was not made than that it is not there
         board.systems.setdefault(system, Totals()).failures[clip] = reason
     summary = scored(board, plan.missing, command, [])

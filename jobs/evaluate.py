@@ -46,7 +46,10 @@ class EvaluateConfig:
     allow_missing: bool = False
     """Score what both folders hold, even where clips are missing on one side."""
     codec: str = "mini"
-    """Checkpoint whose codec is a baseline and gives the latents of FDD."""
+    """Checkpoint whose codec is a baseline and gives the latents of FDD; `none` leaves both out, which is faster."""
+    baselines: bool = True
+    """Score the baselines too. Without them (--no-baselines) the Fréchet distances have only the true sounds to go by,
+    and no metric is checked."""
     networks: tuple[str, ...] = ("foley", "vggish", "panns", "passt", "beats", "clap", "wav2clip")
     """Networks to score with; those that cannot be had are n/a, with the reason."""
     weights: tuple[str, ...] = ()
@@ -77,7 +80,8 @@ def _run(config: EvaluateConfig, console: Console) -> int:
     name = config.pred.rstrip("/").rpartition("/")[2] or "pred"
     clips, notes = find_clips(config, name)
     available, missing = reachable(config.networks, weights(config.weights))
-    job = scoring.Job(config.codec, tuple(available), weights(config.weights))
+    codec = "" if config.codec == "none" else config.codec
+    job = scoring.Job(codec, tuple(available), weights(config.weights), config.baselines)
     console.print(
         f"{len(clips)} clips of {name}, scored with {', '.join(available) or 'no network'}; "
         f"not to be had: {', '.join(missing) or 'none'}.",
@@ -121,7 +125,8 @@ def preflight(config: EvaluateConfig) -> None:
     if config.fps < 0:
         raise WrongUsage(f"--fps must be more than 0, not {config.fps:g}")
     try:
-        find_checkpoint(config.codec)
+        if config.codec != "none":
+            find_checkpoint(config.codec)
         for folder in (config.pred, config.ref):
             storage.check_readable(folder)
             if storage.is_within(folder, config.out):

@@ -59,7 +59,7 @@ class Job:
     """What the workers need to know, in plain values."""
 
     codec: str = "mini"
-    """Checkpoint whose codec is the DAC-GT row, and gives the latents of FDD."""
+    """Checkpoint whose codec is the DAC-GT row, and gives the latents of FDD; empty for neither."""
     networks: tuple[str, ...] = ("foley",)
     files: dict[str, str] = field(default_factory=dict)
     """Weights files of the networks."""
@@ -102,8 +102,8 @@ class Scorer:
 
         torch.set_num_threads(1)
         self.job = job
-        generator: Any = load_generator(job.codec)
-        self.codec = generator.codec
+        generator: Any = load_generator(job.codec) if job.codec else None
+        self.codec = None if generator is None else generator.codec
         self.heard = {name: networks.load(name, job.files) for name in job.networks}
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
@@ -139,17 +139,19 @@ class Scorer:
             scored = self._compare(system, clip, samples, truth, reference)
             scored.aligned = aligned
             yield scored
-        if self.job.baselines:
-            for system, samples in self._baselines(clip, truth):
-                if self.job.keep and system != REFERENCE:
-                    place = storage.join(self.job.keep, system, f"{clip.name}.wav")
-                    storage.write_atomic(place, sounds.wav_bytes(samples))
-                yield self._compare(system, clip, samples, truth, reference)
+        for system, samples in self._baselines(clip, truth):
+            if self.job.keep and system != REFERENCE:
+                place = storage.join(self.job.keep, system, f"{clip.name}.wav")
+                storage.write_atomic(place, sounds.wav_bytes(samples))
+            yield self._compare(system, clip, samples, truth, reference)
 
     def _baselines(self, clip: Clip, truth: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        yield REFERENCE, truth
-        wave = torch.from_numpy(truth)[None, None]
-        yield "codec", self.codec.decode(self.codec.encode(wave), len(truth))[0, 0].numpy()
+        yield REFERENCE, truth  # always: the Fréchet distances are distances from it
+        if not self.job.baselines:
+            return
+        if self.codec is not None:
+            wave = torch.from_numpy(truth)[None, None]
+            yield "codec", self.codec.decode(self.codec.encode(wave), len(truth))[0, 0].numpy()
         if clip.other:
             yield "shuffled", sounds.read_sound(clip.other).fitted(len(truth))[0]
         yield "noise", baselines.spectrum_noise(truth, window_seed(0, clip.name, 0))
@@ -158,8 +160,10 @@ class Scorer:
     def _analyse(self, samples: np.ndarray) -> dict[str, np.ndarray]:
         """Features of one sound."""
         wave = torch.from_numpy(np.ascontiguousarray(samples, np.float32))
-        latents = self.codec.latents(self.codec.encode(wave[None, None]))[0].T
-        found = {"fdm": quality.mfcc_frames(samples), "fdd": np.ascontiguousarray(latents.float().numpy())}
+        found = {"fdm": quality.mfcc_frames(samples)}
+        if self.codec is not None:
+            latents = self.codec.latents(self.codec.encode(wave[None, None]))[0].T
+            found["fdd"] = np.ascontiguousarray(latents.float().numpy())
         for name, network in self.heard.items():
             heard = network.hear(_at_rate(wave, network.rate)[None])[0]
             found[f"{name}.embedding"] = np.atleast_2d(np.asarray(heard.embedding, np.float32))
