@@ -135,6 +135,27 @@ def test_a_champion_is_found_by_its_alias(
         registry.resolve("models:/v2a@champion", None)
 
 
+def test_a_model_that_fails_on_a_clip_leaves_it_out_for_all(
+    compared: Path, train_store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    out = tmp_path / "out"
+    for folder in ("_v2a", "clips/mini", "clips/a-model", "clips/reference"):
+        shutil.copytree(compared / folder, out / folder)
+    first = sorted((out / "clips" / "mini").iterdir())[0]
+    first.write_bytes(b"broken")
+    trained = summary(compared)["systems"][1]["model"]
+    assert compare(train_store, out, "mini", trained, options=("--tracking-uri", "off")) == 1
+    systems = {system["name"]: system for system in summary(out)["systems"]}
+    assert {system["clips"] for system in systems.values()} == {CLIPS - 1}
+    (failure,) = systems["mini"]["failures"]
+    assert failure["clip"] == first.stem and "not a .wav file" in failure["reason"]
+    assert first.stem in capsys.readouterr().out
+    rows = pq.read_table(out / "scores.parquet").to_pylist()
+    assert first.stem not in {row["clip"] for row in rows}
+
+
 @pytest.mark.parametrize(
     ("models", "options", "words"),
     [

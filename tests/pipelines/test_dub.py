@@ -406,6 +406,7 @@ def test_levels() -> None:
 # on Ray
 
 
+@pytest.mark.slow  # `v2a dub` itself is tested on Ray
 def test_the_pipeline_on_ray(ray_session: Any, videos: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     import ray.cloudpickle
     import samples

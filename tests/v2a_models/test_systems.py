@@ -59,6 +59,9 @@ def test_going_on_from_a_checkpoint_takes_its_sizes() -> None:
     system = read_config(find_checkpoint("mini"))["system"]
     generator = systems.new_generator(system, recipe, start="mini")
     assert generator.recipe == recipe
+    # How a store's windows overlap says nothing about one window, and nothing about how films are dubbed.
+    apart = systems.new_generator(system, bundled_recipe(overlap_s=0.0), start="mini")
+    assert apart.recipe.overlap_s == recipe.overlap_s > 0
     with pytest.raises(ValueError, match="cannot be changed"):
         systems.new_generator(system, recipe, start="mini", depth=2)
     other = next(name for name in systems.SYSTEMS if name != system)
@@ -66,3 +69,9 @@ def test_going_on_from_a_checkpoint_takes_its_sizes() -> None:
         systems.new_generator(other, recipe, start="mini")
     with pytest.raises(ValueError, match="window_s"):
         systems.new_generator(system, bundled_recipe(window_s=2.0), start="mini")
+
+
+def test_a_model_dubs_with_overlap_whatever_its_store_has() -> None:
+    for overlap_s in (0.0, 2.0):
+        assert systems.for_dubbing(Recipe(name="r", overlap_s=overlap_s)).overlap_s == 0.4
+    assert systems.for_dubbing(Recipe(name="r", window_s=0.5, overlap_s=0.0)).overlap_s == 0.0
