@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -75,8 +76,8 @@ class CompareConfig:
 def command(config: CompareConfig) -> str:
     """The command line that means this configuration: run again, it resumes."""
 
-    words = command_line("compare", config, positional=(), without=("models",))
-    return words.replace("v2a compare", " ".join(["v2a compare", *config.models]), 1)
+    options = command_line("compare", config, positional=(), without=("models",))
+    return options.replace("v2a compare", shlex.join(["v2a", "compare", *config.models]), 1)
 
 
 def run(config: CompareConfig) -> int:

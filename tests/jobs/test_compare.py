@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import cli, registry
+from jobs.compare import CompareConfig
+from jobs.compare import command as compare_command
 from jobs.verb import WrongUsage
 
 CLIPS = 3
@@ -154,6 +157,14 @@ def test_a_model_that_fails_on_a_clip_leaves_it_out_for_all(
     assert first.stem in capsys.readouterr().out
     rows = pq.read_table(out / "scores.parquet").to_pylist()
     assert first.stem not in {row["clip"] for row in rows}
+
+
+def test_the_printed_command_means_the_same_comparison() -> None:
+    given = CompareConfig(
+        ("mini", "a model"), "store", "out dir", clips=7, promote="stft", networks=("foley",)
+    )
+    words = shlex.split(compare_command(given))
+    assert words[:2] == ["v2a", "compare"] and cli.parse(CompareConfig, words[2:], "v2a compare") == given
 
 
 @pytest.mark.parametrize(
