@@ -130,7 +130,8 @@ def write(plan: Plan, config: CompareConfig, board: Board, summary: dict[str, An
     tracker.start(f"compare {names}"[:200], dataclasses.asdict(config), tags)
     if config.promote:
         summary["champion"] = promote(plan, config, board, summary, uri, tracker)
-        say(summary["champion"]["reason"])
+        for sentence in comparepage.champion_sentences(summary):
+            say(sentence)
     evaluate.write(plan.out, board, summary, scoring_clips(plan))
     page = comparepage.report_html(summary, scores, plots, listen=listen)
     storage.write_atomic(storage.join(plan.out, "report.html"), page.encode("utf-8", "backslashreplace"))
@@ -248,7 +249,7 @@ def promote(
     refused = {"metric": metric.name, "name": "", "promoted": False}
 
     def no(reason: str) -> dict[str, Any]:
-        return refused | {"reason": f"No champion: {reason}"}
+        return refused | {"reason": reason}
 
     if metric.name in summary["unfit"]:
         return no(f"{metric.title} is unfit here ({summary['unfit'][metric.name]}).")
@@ -279,7 +280,7 @@ def promote(
     client = registry.client_of(uri)
     present = registry.champion(client, REGISTERED)
     if present is not None and present.sha256 == model.sha256:
-        return refused | {"name": best, "promoted": True, "reason": f"{best} is the champion already."}
+        return refused | {"name": best, "promoted": True, "reason": "it was so before."}
     if present is not None and present.sha256 not in {m.sha256 for m in plan.models}:
         return no(
             f"the present champion ({registry.PREFIX}{REGISTERED}/{present.version}) was not compared; add "
@@ -289,5 +290,5 @@ def promote(
     if not done:
         return no(f"the registry did not take it ({tracker.problem or 'no answer'}).")
     uri_of_it = f"{registry.PREFIX}{REGISTERED}@{registry.CHAMPION}"
-    reason = f"{best} is the champion: v2a dub ARCHIVE OUT --model {uri_of_it}"
+    reason = f"v2a dub ARCHIVE OUT --model {uri_of_it} --tracking-uri ... uses it."
     return refused | {"name": best, "promoted": True, "reason": reason}
