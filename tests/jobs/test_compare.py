@@ -103,9 +103,9 @@ def test_again_nothing_is_made_anew_and_votes_are_counted(
     (result,) = found["votes"]["results"]
     assert result["n"] == CLIPS and {result["first"], result["second"]} == {"mini", "a-model"}
     assert (result["first"], result["preferred_first"]) in (("mini", 1.0), ("a-model", 0.0))
-    assert (not found["champion"]["promoted"] and "-tracking-uri is off" in found["champion"]["reason"]) or (
-        "not better than" in found["champion"]["reason"]
-    )
+    champion = found["champion"]  # by three clips either way: not better enough, or nowhere to be written down
+    assert not champion["promoted"]
+    assert "not better than" in champion["reason"] or "--tracking-uri is off" in champion["reason"]
     assert len(list((tmp_path / "export" / "mini").glob("*.wav"))) == CLIPS
     (tmp_path / "votes.json").write_text(json.dumps(votes | {"page": "../../secret"}))
     assert compare(train_store, compared, "mini", trained, options=given[:2]) == 2
