@@ -103,7 +103,9 @@ def test_again_nothing_is_made_anew_and_votes_are_counted(
     (result,) = found["votes"]["results"]
     assert result["n"] == CLIPS and {result["first"], result["second"]} == {"mini", "a-model"}
     assert (result["first"], result["preferred_first"]) in (("mini", 1.0), ("a-model", 0.0))
-    champion = found["champion"]  # by three clips either way: not better enough, or nowhere to be written down
+    champion = found[
+        "champion"
+    ]  # by three clips either way: not better enough, or nowhere to be written down
     assert not champion["promoted"]
     assert "not better than" in champion["reason"] or "--tracking-uri is off" in champion["reason"]
     assert len(list((tmp_path / "export" / "mini").glob("*.wav"))) == CLIPS
