@@ -166,26 +166,24 @@ def write_plots(plan: Plan, summary: dict[str, Any], scores: list[dict[str, Any]
         "bars": compareplots.bars(summary),
         "radar": compareplots.radar(summary),
         "heatmap": compareplots.heatmap(summary, scores),
-        "spectrograms": _spectrograms(plan, summary),
+        "spectrograms": _spectrograms(plan, summary, {row["clip"] for row in scores}),
     }
     for name, content in made.items():
         storage.write_atomic(storage.join(plan.out, "plots", f"{name}.png"), content)
     return {name: f"plots/{name}.png" for name in made}
 
 
-def _spectrograms(plan: Plan, summary: dict[str, Any]) -> bytes:
-    """One clip of all systems, the first that all of them have."""
-    place = storage.join(plan.out, "clips")
-    for row in plan.rows:
-        waves: dict[str, np.ndarray] = {}
-        for system in summary["systems"]:
-            uri = storage.join(place, system["name"], f"{row.clip_id}.wav")
-            if storage.exists(uri):
-                waves[system["title"]] = sounds.read_sound(uri).samples
-        if len(waves) == len(summary["systems"]):
-            title = f"{row.label or row.path}, {row.clip_id}"
-            return compareplots.spectrograms(waves, grid.SAMPLE_RATE, title)
-    return compareplots.message("no clip that all systems have")
+def _spectrograms(plan: Plan, summary: dict[str, Any], scored: set[str]) -> bytes:
+    """The first clip that was scored, which all systems have."""
+    row = next((row for row in plan.rows if row.clip_id in scored), None)
+    if row is None:
+        return compareplots.message("no clip was scored")
+    waves: dict[str, np.ndarray] = {}
+    for system in summary["systems"]:
+        uri = storage.join(plan.out, "clips", system["name"], f"{row.clip_id}.wav")
+        if storage.exists(uri):  # a model that made nothing has none
+            waves[system["title"]] = sounds.read_sound(uri).samples
+    return compareplots.spectrograms(waves, grid.SAMPLE_RATE, f"{row.label or row.path}, {row.clip_id}")
 
 
 def write_listening(plan: Plan, config: CompareConfig, summary: dict[str, Any], board: Board) -> str:
