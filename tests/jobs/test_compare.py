@@ -15,9 +15,6 @@ from jobs.compare import CompareConfig
 from jobs.compare import command as compare_command
 from jobs.verb import WrongUsage
 
-# Two workers of Ray Train are started for it, which a busy machine takes minutes for.
-pytestmark = pytest.mark.timeout(900)
-
 CLIPS = 3
 
 

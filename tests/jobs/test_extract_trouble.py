@@ -101,11 +101,11 @@ def disturb(archive: Path, store: Path, recipe: str, kinds: list[str], rng: rand
     return kills
 
 
-def test_killed_and_resumed_gives_the_rows_of_an_undisturbed_run(
+def test_killed_interrupted_and_resumed_gives_the_rows_of_an_undisturbed_run(
     undisturbed: Path, archive: Path, recipe: str, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    assert disturb(archive, store, recipe, ["driver", "worker"], random.Random(1)) == 2
+    assert disturb(archive, store, recipe, ["ctrl-c", "driver", "worker"], random.Random(1)) == 2
     assert rows(store).equals(rows(undisturbed))
     assert not list(store.rglob(".v2a-tmp-*"))
 

@@ -15,9 +15,6 @@ from pipelines.store import Store
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_generator
 
-# Two workers of Ray Train are started for it, which a busy machine takes minutes for.
-pytestmark = pytest.mark.timeout(900)
-
 
 def test_two_workers_learn_and_the_result_generates(trained: Path) -> None:
     done = facts(trained)

@@ -23,9 +23,6 @@ from jobs.tune import Space, TuneConfig
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_generator
 
-# Two workers of Ray Train are started for it, which a busy machine takes minutes for.
-pytestmark = pytest.mark.timeout(900)
-
 SPACE: dict[str, Any] = dict(
     learning_rate=(2e-3, 5e-2), warmup=(1, 4), weight_decay=(0.01, 0.01), ema=(0.5, 0.8), batch_size=(4, 8)
 )
