@@ -66,7 +66,7 @@ class Bench:
     def _features(self) -> Batch:
         frames = torch.from_numpy(np.stack(self.held_out.frames[: self.n]))
         picks = mini_stages.semantic_picks(self.generator.recipe)
-        parts = [self.generator.features(f[:, picks], f) for f in frames.split(8)]
+        parts = [self.generator.features({"semantic": f[:, picks], "sync": f}) for f in frames.split(8)]
         semantic, sync = zip(*((p.semantic, p.sync) for p in parts), strict=True)
         return Batch(semantic=torch.cat(semantic), sync=torch.cat(sync))
 

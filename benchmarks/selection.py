@@ -215,11 +215,13 @@ def true_distance(generator: MaskVATGenerator, batch: Batch, sounds: np.ndarray)
 def seen(generator: MaskVATGenerator, scenes: Sequence[synthfoley.Scene]) -> Batch:
     """Features of the pictures, drawn as for the training corpus."""
     device = next(generator.parameters()).device
-    frames = [
-        torch.from_numpy(np.stack([drawn(scene, generator.recipe, name) for scene in scenes])).to(device)
+    frames = {
+        name: torch.from_numpy(np.stack([drawn(scene, generator.recipe, name) for scene in scenes])).to(
+            device
+        )
         for name in ("semantic", "sync")
-    ]
-    return generator.features(*frames)
+    }
+    return generator.features(frames)
 
 
 def drawn(scene: synthfoley.Scene, recipe: Recipe, name: str) -> np.ndarray:

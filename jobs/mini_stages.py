@@ -149,7 +149,11 @@ def held_out_sounds(
         frames = torch.from_numpy(np.stack(held_out.frames[at : at + 8])).to(device)
         seeds = [window_seed(0, "val", at + i) for i in range(len(frames))]
         made += list(
-            generator.generate_from_frames(frames[:, picks], frames, seeds, **sampling)[:, 0].cpu().numpy()
+            generator.generate_from_frames({"semantic": frames[:, picks], "sync": frames}, seeds, **sampling)[
+                :, 0
+            ]
+            .cpu()
+            .numpy()
         )
     yield "resynthesis", again, held_out
     yield "model", made, held_out

@@ -179,8 +179,12 @@ class Dubber:
         from v2a_models.seeds import window_seed  # loads torch: not in workers that only decode or mux
 
         filled = chunk + [chunk[-1]] * (self.job.batch_size - len(chunk))
-        semantic = np.stack([self._frames(item, k, "semantic") for item, k in filled])
-        sync = np.stack([self._frames(item, k, "sync") for item, k in filled])
+        frames = {
+            name: torch.from_numpy(np.stack([self._frames(item, k, name) for item, k in filled])).to(
+                self.device
+            )
+            for name in ("semantic", "sync")
+        }
         seeds = [
             window_seed(self.job.seed, item.task.video_id, item.task.segment.first_window + k)
             for item, k in filled
@@ -188,12 +192,7 @@ class Dubber:
         # Not every generator can choose among candidates; one that cannot is never asked to.
         options = {"candidates": self.job.candidates} if self.job.candidates > 1 else {}
         with torch.inference_mode():
-            sound = self.generator.generate_from_frames(
-                torch.from_numpy(semantic).to(self.device),
-                torch.from_numpy(sync).to(self.device),
-                seeds,
-                **options,
-            )
+            sound = self.generator.generate_from_frames(frames, seeds, **options)
         return sound[: len(chunk)].float().cpu().numpy()
 
     def _frames(self, item: Item, k: int, name: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -67,14 +67,15 @@ class NoiseGenerator:
     def to(self, device: str) -> NoiseGenerator:
         return self
 
-    def generate_from_frames(self, semantic: Any, sync: Any, seeds: Sequence[int]) -> Any:
+    def generate_from_frames(self, frames: Mapping[str, Any], seeds: Sequence[int]) -> Any:
         import torch
 
+        semantic, sync = frames["semantic"], frames["sync"]
         view = self.recipe.view("sync")
         assert sync.shape[1:] == (round(view.fps * self.recipe.window_s), view.height, view.width, 3)
         rows = []
-        for frames, others, seed in zip(semantic, sync, seeds, strict=True):
-            level = frames.float().mean() / 512 + others.float().mean() / 512
+        for some, others, seed in zip(semantic, sync, seeds, strict=True):
+            level = some.float().mean() / 512 + others.float().mean() / 512
             noise = torch.rand(1, self.recipe.window, generator=torch.Generator().manual_seed(seed))
             rows.append((noise - 0.5) * level)
         return torch.stack(rows)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-_TENSORS = ("semantic", "sync", "codes", "audio")
+_DIMENSIONS = {"semantic": 3, "sync": 3, "codes": 3, "audio": 3, "frames": 5, "waveform": 3}
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,10 @@ class Batch:
     """int64 (B, K, L): codec tokens of the true sound (training only)."""
     audio: Tensor | None = None
     """float (B, T3, D3): features of the true sound (training only)."""
+    frames: Tensor | None = None
+    """uint8 (B, T, H, W, 3): the picture itself, for models that have no encoder of their own recipe."""
+    waveform: Tensor | None = None
+    """int16 (B, channels, samples): the true sound (training only)."""
     text: Sequence[str] | None = None
     """B captions or prompts."""
 
@@ -33,14 +37,14 @@ class Batch:
         sizes = {f.name: len(v) for f in fields(self) if (v := getattr(self, f.name)) is not None}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"rows differ between the parts of a batch: {sizes}")
-        for name in _TENSORS:
+        for name, n in _DIMENSIONS.items():
             tensor = getattr(self, name)
-            if tensor is not None and tensor.ndim != 3:
-                raise ValueError(f"{name} must have 3 dimensions, got {tuple(tensor.shape)}")
+            if tensor is not None and tensor.ndim != n:
+                raise ValueError(f"{name} must have {n} dimensions, got {tuple(tensor.shape)}")
 
     def __len__(self) -> int:
         return next((len(v) for f in fields(self) if (v := getattr(self, f.name)) is not None), 0)
 
     def to(self, device: torch.device | str) -> Batch:
-        moved = {n: getattr(self, n) for n in _TENSORS}
+        moved = {n: getattr(self, n) for n in _DIMENSIONS}
         return replace(self, **{n: None if t is None else t.to(device) for n, t in moved.items()})

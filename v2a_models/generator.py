@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,6 +26,16 @@ class Generator(nn.Module):
     precision: str = "float32"
     """Arithmetic of the transformers: float32 or bfloat16. Another one gives another (as good) sound."""
 
+    streams = False
+    """Whether it goes on from its own past instead of making windows one by one. `generate` of such a system takes any
+    number of frames and `past`, float32 (B, channels, samples): the sound of the first of these frames, which is
+    there already and is not returned again. Nothing further back than `context_frames` frames is listened to."""
+
+    @property
+    def context_frames(self) -> int:
+        """Frames (and their sound) before a moment on which it may depend, in a system that streams."""
+        return 0
+
     @property
     @abstractmethod
     def system(self) -> str:
@@ -47,18 +57,18 @@ class Generator(nn.Module):
         """Waveform float32 (B, channels, recipe.window) in [-1, 1]. Row i depends on row i and seeds[i] only."""
 
     @abstractmethod
-    def features(self, semantic_frames: Tensor, sync_frames: Tensor) -> Batch:
-        """Encodes frames uint8 (B, T, H, W, 3), sampled as the recipe's two views say."""
+    def features(self, frames: Mapping[str, Tensor]) -> Batch:
+        """What the model is fed of frames: by view of the recipe, uint8 (B, T, H, W, 3)."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """Plain values from which `from_config` rebuilds the model without its weights."""
 
     def generate_from_frames(
-        self, semantic_frames: Tensor, sync_frames: Tensor, seeds: Sequence[int], **sampling: Any
+        self, frames: Mapping[str, Tensor], seeds: Sequence[int], **sampling: Any
     ) -> Tensor:
-        """Frames to waveform: `features`, then `generate`."""
-        return self.generate(self.features(semantic_frames, sync_frames), seeds=seeds, **sampling)
+        """Frames (by view) to waveform: `features`, then `generate`."""
+        return self.generate(self.features(frames), seeds=seeds, **sampling)
 
 
 def best_precision(device: torch.device | str = "cpu") -> str:

@@ -33,7 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_stage_runs_and_the_result_generates(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generator = load_generator(str(trained / "toy"))
     frames = torch.zeros(1, 100, 64, 64, 3, dtype=torch.uint8)
-    sound = generator.generate_from_frames(frames[:, :32], frames, [1], steps=2)
+    sound = generator.generate_from_frames({"semantic": frames[:, :32], "sync": frames}, [1], steps=2)
     assert sound.shape == (1, 1, 4 * 44_100) and torch.isfinite(sound).all()
     assert len(load_classifier(str(trained / "toy"))[1]) == 14
 

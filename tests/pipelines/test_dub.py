@@ -298,10 +298,10 @@ class Failing(NoiseGenerator):
     def to(self, device: str) -> Failing:
         return self
 
-    def generate_from_frames(self, semantic: Any, sync: Any, seeds: Any) -> Any:
+    def generate_from_frames(self, frames: Any, seeds: Any) -> Any:
         if self.how == "raise":
             raise RuntimeError("CUDA error: out of memory")
-        return super().generate_from_frames(semantic, sync, seeds) * float("nan")
+        return super().generate_from_frames(frames, seeds) * float("nan")
 
     def __init__(self, how: str) -> None:
         self.how = how

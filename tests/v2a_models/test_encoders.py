@@ -47,7 +47,7 @@ def test_the_columns_are_what_the_generator_sees_and_says(mini: Encoders) -> Non
     generator = load_generator("mini")
     frames, sound = window(mini, 1)
     columns = mini(frames, sound)
-    batch = generator.features(frames["semantic"], frames["sync"])
+    batch = generator.features(frames)
     assert batch.semantic is not None and batch.sync is not None
     assert np.allclose(columns["semantic"], batch.semantic.numpy(), atol=2e-3)
     assert np.allclose(columns["sync"], batch.sync.numpy(), atol=2e-2)

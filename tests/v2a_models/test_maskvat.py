@@ -240,10 +240,12 @@ def generator() -> MaskVATGenerator:
 
 def test_frames_to_sound_has_exact_length_and_repeats(generator: MaskVATGenerator) -> None:
     frames = torch.randint(0, 256, (2, 13, 64, 64, 3), dtype=torch.uint8)
-    sound = generator.generate_from_frames(frames[:, ::3], frames, [1, 2])
+    sound = generator.generate_from_frames({"semantic": frames[:, ::3], "sync": frames}, [1, 2])
     assert sound.shape == (2, 1, 22_050) and sound.dtype == torch.float32
     assert sound.abs().max() <= 1
-    again = generator.generate_from_frames(frames[[1, 0]][:, ::3], frames[[1, 0]], [2, 1])
+    again = generator.generate_from_frames(
+        {"semantic": frames[[1, 0]][:, ::3], "sync": frames[[1, 0]]}, [2, 1]
+    )
     assert torch.equal(sound, again[[1, 0]])
 
 
@@ -259,4 +261,4 @@ def test_a_batch_with_unequal_rows_is_refused() -> None:
 
 def test_frames_of_another_kind_are_refused(generator: MaskVATGenerator) -> None:
     with pytest.raises(ValueError, match="uint8 frames"):
-        generator.features(torch.zeros(1, 2, 64, 64, 3), torch.zeros(1, 5, 64, 64, 3))
+        generator.features({"semantic": torch.zeros(1, 2, 64, 64, 3), "sync": torch.zeros(1, 5, 64, 64, 3)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -111,9 +111,9 @@ class MaskVATGenerator(Generator):
         return self.scav.audio(self.codec.latents(codes))
 
     @torch.inference_mode()
-    def features(self, semantic_frames: Tensor, sync_frames: Tensor) -> Batch:
+    def features(self, frames: Mapping[str, Tensor]) -> Batch:
         with self._arithmetic():
-            semantic, sync = self.semantic(semantic_frames), self.sync(sync_frames)
+            semantic, sync = self.semantic(frames["semantic"]), self.sync(frames["sync"])
         return Batch(semantic=semantic.float(), sync=sync.float())
 
     @torch.inference_mode()
