@@ -32,6 +32,11 @@ class Generator(nn.Module):
     there already and is not returned again. Nothing further back than `context_frames` frames is listened to."""
 
     @property
+    def makes_sound(self) -> bool:
+        """Whether it can be heard already; not if an earlier stage of its training is all that was done."""
+        return True
+
+    @property
     def context_frames(self) -> int:
         """Frames (and their sound) before a moment on which it may depend, in a system that streams."""
         return 0
@@ -63,6 +68,19 @@ class Generator(nn.Module):
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """Plain values from which `from_config` rebuilds the model without its weights."""
+
+    def preview(self, columns: Mapping[str, Tensor]) -> Batch:
+        """What is made into sound while it trains, of columns of a feature store: all of the window, or as much as
+        can be had in reasonable time."""
+        return Batch(semantic=columns.get("semantic"), sync=columns.get("sync"))
+
+    def remarks(self, figures: Mapping[str, float]) -> list[str]:
+        """What somebody who trains it should know of these losses of a validation (such as a collapsed codebook)."""
+        return []
+
+    def with_options(self, **options: Any) -> Generator:
+        """The same weights with other settings. Raises ValueError for those that the weights decide."""
+        raise ValueError(f"{sorted(options)} cannot be changed")
 
     def generate_from_frames(
         self, frames: Mapping[str, Tensor], seeds: Sequence[int], **sampling: Any

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +12,10 @@ from v2a_models.generator import Generator
 from v2a_models.maskvat import model as maskvat
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.maskvat.model import VARIANTS, MaskVAT, sized
+from v2a_models.raw import generator as raw
 from v2a_models.recipe import Recipe
 
-SYSTEMS: dict[str, type[MaskVATGenerator]] = {f"maskvat-{variant}": MaskVATGenerator for variant in VARIANTS}
+SYSTEMS: dict[str, Any] = {f"maskvat-{variant}": MaskVATGenerator for variant in VARIANTS} | raw.GENERATORS
 """Every system by the name that commands and config.json give it."""
 
 DUBBING_OVERLAP_S = 0.4
@@ -46,7 +47,10 @@ def new_generator(
     check_system(system)
     if start:
         return _started(system, recipe, start, options)
-    return _MAKERS[SYSTEMS[system]](system, for_dubbing(recipe), size, files, options)
+    if system in raw.GENERATORS:
+        kind = raw.GENERATORS[system]
+        return kind.sized(recipe if kind.streams else for_dubbing(recipe), size, **options)
+    return _maskvat(system, for_dubbing(recipe), size, files, options)
 
 
 def for_dubbing(recipe: Recipe) -> Recipe:
@@ -68,8 +72,6 @@ def check_system(system: str) -> None:
 def _started(system: str, recipe: Recipe, start: str, options: Mapping[str, Any]) -> Generator:
     from v2a_models.checkpoint import load_generator
 
-    if options:
-        raise ValueError(f"{start} decides the model's sizes: {sorted(options)} cannot be changed")
     known = read_config(find_checkpoint(start)).get("system")
     if known != system:
         raise ValueError(f"{start} is a {known}, not a {system}")
@@ -77,7 +79,12 @@ def _started(system: str, recipe: Recipe, start: str, options: Mapping[str, Any]
     if differs := recipe_difference(generator.recipe, recipe):
         raise ValueError(f"{start} was trained on another recipe than this store: {differs}")
     generator.recipe = replace(recipe, overlap_s=generator.recipe.overlap_s)
-    return generator
+    if not options:
+        return generator
+    try:
+        return generator.with_options(**options)
+    except ValueError as error:
+        raise ValueError(f"{start} decides the model's sizes: {error}") from error
 
 
 def recipe_difference(one: Recipe, other: Recipe) -> str:
@@ -154,6 +161,3 @@ def checked_files(recipe: Recipe, given: Mapping[str, str]) -> dict[str, str]:
 
 def _is_bundled(recipe: Recipe) -> bool:
     return all(encoder.name == "mini" for encoder in recipe.encoders)
-
-
-_MAKERS: dict[type[Generator], Callable[..., Generator]] = {MaskVATGenerator: _maskvat}

@@ -1,0 +1,246 @@
+"""The audio and video transformer: the next sample by self-attention over past ones (2308.12408, section III-D3).
+
+The paper tried two paths for the sound: a short context of raw samples, and a long one made shorter by strided
+convolutions. Both are one network here, by `strides`. With none, every sample is a token. With a stride of S in all,
+the tokens of a moment are those that end S, 2 S, 3 S ... samples before it: strided convolutions laid so that the last
+one ends at the present, as the paper's are. For all moments at once that is a dilated convolution, after which each of
+the S phases attends within itself. The video context embedding is added to the tokens before any attention.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class AVTransformerConfig:
+    """Sizes. The paper publishes none."""
+
+    context: int = 256
+    """Past samples that a layer attends to."""
+    strides: tuple[int, ...] = ()
+    """Of the convolutions that make tokens of samples, for instance 4 4 4; none for raw samples."""
+    dim: int = 64
+    depth: int = 4
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strides", tuple(self.strides))  # lists come from files
+        if self.dim % self.heads:
+            raise ValueError(f"dim must be a multiple of the heads, got {self.dim} and {self.heads}")
+        if min((*self.strides, self.depth, self.heads)) < 1:
+            raise ValueError("strides, depth and heads must be at least 1")
+        if self.context < self.stride or self.context % self.stride:
+            raise ValueError(f"context must be a multiple of the strides together ({self.stride})")
+
+    @property
+    def stride(self) -> int:
+        return math.prod(self.strides)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that a moment attends to, its own included."""
+        return self.context // self.stride
+
+    @property
+    def receptive(self) -> int:
+        """Past samples that the next one depends on."""
+        return self.stride + self.depth * (self.context - self.stride)
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "mini": dict(dim=64, depth=3, heads=4),
+    "base": dict(dim=256, depth=8, heads=8, context=1024),
+    "large": dict(dim=512, depth=12, heads=8, context=2048),
+}
+
+
+class Block(nn.Module):
+    """Self-attention over the last `tokens` tokens and how long ago they were, learned per head; then a ReLU layer."""
+
+    def __init__(self, config: AVTransformerConfig) -> None:
+        super().__init__()
+        dim = config.dim
+        self.heads, self.tokens = config.heads, config.tokens
+        self.norm, self.ff_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.ago = nn.Parameter(torch.zeros(config.heads, config.tokens))
+        """Added to the attention to a token so many tokens ago. Distances, and not places within the context, so that
+        what was computed for a token stays true when the context moves on."""
+        self.ff = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Linear(4 * dim, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, M, D), M tokens in their order."""
+        n, length = self.tokens, x.shape[1]
+        q, k, v = self.split(F.pad(x, (0, 0, 0, -length % n)))
+        # In pieces of n tokens, each of which looks at itself and at the piece before.
+        q, k, v = (part.unflatten(2, (-1, n)) for part in (q, k, v))  # B, heads, pieces, n, d
+        k, v = (torch.cat([F.pad(part, (0, 0, 0, 0, 1, 0))[:, :, :-1], part], 3) for part in (k, v))
+        place = torch.arange(n, device=x.device)
+        ago = place[:, None] + n - torch.arange(2 * n, device=x.device)
+        seen = (ago >= 0) & (ago < n)
+        bias = self.ago[:, ago.clamp(0, n - 1)].masked_fill(~seen, -torch.inf)  # heads, n, 2 n
+        first = bias.masked_fill(torch.arange(2 * n, device=x.device) < n, -torch.inf)
+        mask = torch.stack([first, *[bias] * (q.shape[2] - 1)], 1).to(q.dtype)  # heads, pieces, n, 2 n
+        found = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.rest(x, found.flatten(2, 3).transpose(1, 2).flatten(2)[:, :length])
+
+    def split(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values of x (B, M, D): (B, heads, M, d) each."""
+        parts = self.qkv(self.norm(x)).chunk(3, -1)
+        return tuple(part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
+
+    def rest(self, x: Tensor, found: Tensor) -> Tensor:
+        """What follows the attention."""
+        x = x + self.out(found)
+        return x + self.ff(self.ff_norm(x))
+
+
+class AVTransformer(nn.Module):
+    """Past samples and the video context embedding -> what comes next, for every moment at once.
+
+    channels: of the sound. outputs: numbers that describe one moment's sample.
+    """
+
+    def __init__(self, config: AVTransformerConfig, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.config = config
+        self.context_channels = config.dim
+        kernels, dilation = [], 1
+        for stride in config.strides or (1,):
+            kernels.append((stride, dilation))
+            dilation *= stride
+        widths = [channels] + [config.dim] * len(kernels)
+        self.convolutions: Any = nn.ModuleList(
+            nn.Conv1d(width, config.dim, kernel, dilation=dilation)
+            for width, (kernel, dilation) in zip(widths, kernels, strict=False)
+        )
+        self.blocks: Any = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.dim)
+        self.leave = nn.Linear(config.dim, outputs)
+
+    @property
+    def receptive(self) -> int:
+        return self.config.receptive
+
+    @property
+    def units(self) -> list[nn.Module]:
+        return list(self.blocks)
+
+    def forward(self, audio: Tensor, context: Tensor) -> Tensor:
+        """audio (B, C, N): the sample before each moment. context (B, D, N): of each moment. -> (B, N, outputs)."""
+        x = self._phased(self._tokens(audio) + context)
+        for block in self.blocks:
+            x = block(x)
+        return self._unphased(self.leave(self.norm(x)), audio)
+
+    def _tokens(self, audio: Tensor) -> Tensor:
+        x = audio
+        for layer in self.convolutions:
+            x = convolved(layer, x)
+        return x
+
+    def _phased(self, x: Tensor) -> Tensor:
+        """(B, D, N) to tokens (B * S, N / S, D) of one phase a row."""
+        s = self.config.stride
+        padded = F.pad(x, (0, -x.shape[-1] % s))
+        return padded.unflatten(-1, (-1, s)).permute(0, 3, 2, 1).flatten(0, 1)
+
+    def _unphased(self, x: Tensor, audio: Tensor) -> Tensor:
+        whole = x.unflatten(0, (len(audio), -1)).transpose(1, 2).flatten(1, 2)
+        return whole[:, : audio.shape[-1]]
+
+    def stepper(self, audio: Tensor, context: Tensor) -> AVTransformerStepper:
+        """Goes on after audio and context as for `forward`, of any length, 0 too."""
+        return AVTransformerStepper(self, audio, context)
+
+
+def convolved(layer: nn.Conv1d, x: Tensor) -> Tensor:
+    """A causal convolution with its ReLU; samples before the first are zero."""
+    back = (layer.kernel_size[0] - 1) * layer.dilation[0]
+    return F.relu(layer(F.pad(x, (back, 0))))
+
+
+class AVTransformerStepper:
+    """The same network one sample at a time, from the keys and values that it has computed.
+
+    Keys and values of the last `context` samples lie in rings, one for each phase, so that the tokens of a moment are
+    one block of memory. A sample costs as much as the tokens that it attends to: context / stride.
+    """
+
+    def __init__(self, net: AVTransformer, audio: Tensor, context: Tensor) -> None:
+        self.net, config = net, net.config
+        batch, n = len(audio), audio.shape[-1]
+        self.time = 0
+        self.rings = []
+        x = audio
+        for layer in net.convolutions:
+            length = (layer.kernel_size[0] - 1) * layer.dilation[0] + 1
+            ring = audio.new_zeros(length, batch, layer.in_channels)
+            if n:
+                kept = x[..., max(0, n - length) :].permute(2, 0, 1)
+                ring[torch.arange(n - len(kept), n, device=audio.device) % length] = kept
+                x = convolved(layer, x)
+            self.rings.append(ring)
+        lanes, width, tokens = (config.stride, batch, config.heads), config.dim // config.heads, config.tokens
+        self.scale = width**-0.5
+        # Keys lie with their tokens side by side: a query meets them in one product without copies.
+        self.caches = [
+            (audio.new_zeros(*lanes, width, tokens), audio.new_zeros(*lanes, tokens, width))
+            for _ in net.blocks
+        ]
+        # Of the newest token first to the oldest last, twice over: any turn of the ring is a part of it.
+        self.ago = [torch.cat([block.ago.flip(1)] * 2, 1)[:, None] for block in net.blocks]
+        self.weights = [
+            layer.weight.permute(2, 1, 0).flatten(0, 1).contiguous() for layer in net.convolutions
+        ]
+        if n:
+            self._remember(net._phased(x + context), n)
+
+    def _remember(self, x: Tensor, n: int) -> None:
+        """Fills the caches with the tokens x (B * S, M, D) of n samples."""
+        stride, tokens = self.net.config.stride, self.net.config.tokens
+        phases = torch.arange(stride, device=x.device)
+        for block, (keys, values) in zip(self.net.blocks, self.caches, strict=True):
+            _, k, v = block.split(x)
+            m = k.shape[2]
+            for token in range(max(0, m - tokens - 1), m):
+                there = phases[token * stride + phases < n]  # the last token of some phases is still to come
+                k_now, v_now = (
+                    part[:, :, token].unflatten(0, (-1, stride)).transpose(0, 1)[there] for part in (k, v)
+                )
+                keys[there, ..., token % tokens] = k_now
+                values[there, ..., token % tokens, :] = v_now
+            x = block(x)
+        self.time = n
+
+    def step(self, audio: Tensor, context: Tensor) -> Tensor:
+        """audio (B, C): the sample before. context (B, D): of this moment. -> (B, outputs)."""
+        net, config = self.net, self.net.config
+        x = audio
+        for layer, ring, weight in zip(net.convolutions, self.rings, self.weights, strict=True):
+            kernel, dilation, length = layer.kernel_size[0], layer.dilation[0], len(ring)
+            ring[self.time % length].copy_(x)
+            taps = [ring[(self.time - back * dilation) % length] for back in range(kernel - 1, -1, -1)]
+            x = torch.addmm(layer.bias, torch.cat(taps, 1) if kernel > 1 else taps[0], weight).relu_()
+        x = (x + context)[:, None]
+        age, phase = divmod(self.time, config.stride)
+        slot = age % config.tokens
+        for block, (keys, values), ago in zip(net.blocks, self.caches, self.ago, strict=True):
+            q, k, v = block.split(x)
+            keys[phase, ..., slot].copy_(k[:, :, 0])
+            values[phase, ..., slot, :].copy_(v[:, :, 0])
+            bias = ago[..., config.tokens - 1 - slot : 2 * config.tokens - 1 - slot]
+            # Until the ring has been round once, what lies after the newest was never written.
+            kept = slice(None) if age >= config.tokens else slice(0, slot + 1)
+            weights = torch.matmul(q * self.scale, keys[phase][..., kept]).add_(bias[..., kept]).softmax(-1)
+            found = torch.matmul(weights, values[phase][..., kept, :])
+            x = block.rest(x, found.transpose(1, 2).flatten(2))
+        self.time += 1
+        return net.leave(net.norm(x))[:, 0]

@@ -1,0 +1,161 @@
+"""Deep fusion CNN: sound and picture in parallel, fused after every block (2308.12408, section III-D1).
+
+A 1D stream over the sound of the past n frames and a 3D stream over their pictures. After each residual block each
+stream is mapped to the other's shape and added to it. What comes out is the whole sound of the newest frame at once:
+there is nothing that ties its first sample to the last one before it, which the paper found to add a tone at the frame
+rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from v2a_models.raw import sound
+from v2a_models.raw.video_context import CellsToSamples, cell_count, pixels
+from v2a_models.seeds import RowNoise
+
+LOSSES = ("mse", "mae", "signed-cross-entropy")
+STEM = 2
+"""The picture is halved so many times before the first block."""
+
+
+@dataclass(frozen=True)
+class DeepFusionConfig:
+    """Sizes. The paper publishes none."""
+
+    frames: int = 8
+    """Frames of sound and picture that the next frame's sound is made of."""
+    audio_width: int = 16
+    video_width: int = 16
+    depth: int = 3
+    """Blocks, each with a fusion after it."""
+    kernel: int = 9
+    """Of the 1D convolutions, in samples."""
+    moments: int = 8
+    """Frames of each window that a training step learns."""
+
+    def __post_init__(self) -> None:
+        if min(self.frames, self.audio_width, self.video_width, self.depth, self.moments) < 1:
+            raise ValueError("frames, widths, depth and moments must be at least 1")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, not {self.kernel}")
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "mini": dict(),
+    "base": dict(frames=16, audio_width=64, video_width=64, depth=6),
+    "large": dict(frames=32, audio_width=128, video_width=128, depth=8),
+}
+
+
+class Residual(nn.Module):
+    """Two convolutions around a shortcut, 1D or 3D by the kind of layer; all that it sees is past."""
+
+    def __init__(self, kind: type[nn.Conv1d] | type[nn.Conv3d], width: int, kernel: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, width)
+        self.first = kind(width, width, kernel, padding=kernel // 2)
+        self.second = kind(width, width, kernel, padding=kernel // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(F.relu(self.norm(self.first(x)))))
+
+
+class SamplesToCells(nn.Module):
+    """n_aud -> (x, y) and c_aud -> c_vid: (B, c_aud, T, n_aud) to (B, c_vid, T, cells)."""
+
+    def __init__(self, samples: int, cells: int, c_aud: int, c_vid: int) -> None:
+        super().__init__()
+        self.gather = nn.Linear(samples, cells)
+        self.channels = nn.Conv2d(c_aud, c_vid, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.channels(self.gather(x))
+
+
+class DeepFusion(nn.Module):
+    """Sound of n frames and pictures of n frames -> the sound of the newest frame.
+
+    channels: of the sound. samples: of a frame. size: height and width of the frames.
+    """
+
+    def __init__(
+        self, config: DeepFusionConfig, size: tuple[int, int], *, loss: str, channels: int, samples: int
+    ) -> None:
+        super().__init__()
+        sound.check_loss(loss, LOSSES, channels)
+        self.config, self.loss, self.channels, self.samples = config, loss, channels, samples
+        audio, video, cells = config.audio_width, config.video_width, cell_count(size, STEM)
+        self.audio_stem = nn.Conv1d(channels, audio, 1)
+        self.video_stem = nn.Sequential(
+            nn.Conv3d(3, video, 3, (1, 2, 2), 1),
+            nn.ReLU(),
+            nn.Conv3d(video, video, 3, (1, 2, 2), 1),
+            nn.ReLU(),
+        )
+        steps = range(config.depth)
+        self.audio_blocks = nn.ModuleList(Residual(nn.Conv1d, audio, config.kernel) for _ in steps)
+        self.video_blocks = nn.ModuleList(Residual(nn.Conv3d, video, 3) for _ in steps)
+        self.to_audio = nn.ModuleList(CellsToSamples(cells, samples, video, audio) for _ in steps)
+        # What the last block heard would reach no picture stream any more.
+        self.to_video = nn.ModuleList(SamplesToCells(samples, cells, audio, video) for _ in steps[:-1])
+        self.leave = nn.Conv1d(audio, channels, 1)
+
+    @property
+    def units(self) -> list[nn.Module]:
+        return [*self.audio_blocks, *self.video_blocks]
+
+    @property
+    def context_frames(self) -> int:
+        return self.config.frames
+
+    def predict(self, audio: Tensor, frames: Tensor) -> Tensor:
+        """audio (B, C, n * samples): of the n frames before the newest; frames float (B, 3, n, H, W), up to the newest.
+        Missing ones are zero. -> (B, C, samples) in [-1, 1]."""
+        a, v = self.audio_stem(audio), self.video_stem(frames)
+        h, w = v.shape[3:]
+        for at, (audio_block, video_block) in enumerate(
+            zip(self.audio_blocks, self.video_blocks, strict=True)
+        ):
+            a, v = audio_block(a), video_block(v)
+            heard = a.unflatten(-1, (-1, self.samples))
+            a = a + self.to_audio[at](v).flatten(2)
+            if at < len(self.to_video):
+                v = v + self.to_video[at](heard).unflatten(-1, (h, w))
+        return self.leave(a[..., -self.samples :]).tanh()
+
+    def forward(self, frames: Tensor, waveform: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Losses of a few frames that `generator` chooses.
+
+        frames uint8 (B, T, H, W, 3), waveform int16 (B, C, S), S at least T * samples.
+        """
+        n, samples = self.config.frames, self.samples
+        total = min(frames.shape[1], waveform.shape[-1] // samples)
+        chosen = torch.randperm(total, generator=generator)[: self.config.moments].tolist()
+        heard = F.pad(sound.to_float(waveform), (n * samples, 0))
+        seen = F.pad(pixels(frames), (0, 0, 0, 0, n - 1, 0))
+        predicted = self.predict(
+            torch.cat([heard[..., at * samples : (at + n) * samples] for at in chosen]),
+            torch.cat([seen[:, :, at : at + n] for at in chosen]),
+        )
+        true = torch.cat([heard[..., (at + n) * samples : (at + n + 1) * samples] for at in chosen])
+        return sound.prediction_losses(self.loss, predicted.transpose(1, 2), true.transpose(1, 2))
+
+    @torch.inference_mode()
+    def extend(self, frames: Tensor, past: Tensor, noise: RowNoise, temperature: float = 1.0) -> Tensor:
+        """As `SampleWise.extend`, a frame at a time; there is nothing to draw."""
+        n, samples = self.config.frames, self.samples
+        start = past.shape[-1] // samples
+        heard = F.pad(past, (max(0, n * samples - past.shape[-1]), 0))[..., -n * samples :]
+        made = []
+        for at in range(start, frames.shape[1]):
+            seen = pixels(frames[:, max(0, at - n + 1) : at + 1])
+            seen = F.pad(seen, (0, 0, 0, 0, n - seen.shape[2], 0))
+            made.append(sound.on_grid(self.predict(heard, seen)))
+            heard = torch.cat([heard[..., samples:], made[-1]], -1)
+        return torch.cat(made, -1) if made else past[..., :0]

@@ -1,0 +1,145 @@
+"""Models that give the sound one sample after the other: the surface that training and generation share.
+
+A `SampleWise` holds the video context embedding and a network over past samples (WaveNet or the transformer). It learns
+all moments of a stretch at once, each from the true samples before it, and generates one after the other.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from v2a_models.raw import sound
+from v2a_models.raw.video_context import VideoContext
+from v2a_models.seeds import RowNoise
+
+LOSSES = sound.LOSSES
+
+AT_ONCE = 25
+"""Frames whose embedding and noise are held at a time while generating."""
+
+
+class Stepper(Protocol):
+    """A network in the middle of a sound."""
+
+    def step(self, audio: Tensor, context: Tensor) -> Tensor:
+        """The sample before (B, C), the embedding of this moment (B, D) -> what describes this moment's sample."""
+        ...
+
+
+class SampleWise(nn.Module):
+    """Frames and past samples -> the next sample.
+
+    net: `WaveNet` or `AVTransformer`. channels: of the sound. samples: of a frame. crop_frames: frames that a training
+    step learns, behind those that are only listened to.
+    """
+
+    def __init__(
+        self, video: VideoContext, net: Any, *, loss: str, channels: int, samples: int, crop_frames: int
+    ) -> None:
+        super().__init__()
+        sound.check_loss(loss, LOSSES, channels)
+        self.video, self.net = video, net
+        self.loss, self.channels, self.samples, self.crop_frames = loss, channels, samples, crop_frames
+
+    @property
+    def units(self) -> list[nn.Module]:
+        """The repeated parts, by which a sharded trainer cuts the model."""
+        return self.net.units
+
+    @property
+    def lead_frames(self) -> int:
+        """Frames that cover the past samples on which the next one depends."""
+        return -(-self.net.receptive // self.samples)
+
+    @property
+    def context_frames(self) -> int:
+        """Frames before a moment on which it depends, through the past sound and its pictures."""
+        return self.lead_frames + self.video.config.context_frames
+
+    # training
+
+    def forward(self, frames: Tensor, waveform: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Losses of a stretch that `generator` chooses, the same for all rows.
+
+        frames uint8 (B, T, H, W, 3), waveform int16 (B, C, S), S at least T * samples.
+        """
+        total = min(frames.shape[1], waveform.shape[-1] // self.samples)
+        n = min(total, self.lead_frames + self.crop_frames)
+        start = int(torch.randint(total - n + 1, (), generator=generator))
+        seen_from = max(0, start - self.video.config.context_frames)
+        embedding = self.video(frames[:, seen_from : start + n])[..., (start - seen_from) * self.samples :]
+        true = self._heard(sound.to_float(waveform[..., start * self.samples : (start + n) * self.samples]))
+        first = waveform.new_zeros((*waveform.shape[:2], 1))
+        if start:
+            first = waveform[..., start * self.samples - 1, None]
+        before = torch.cat([self._heard(sound.to_float(first)), true[..., :-1]], -1)
+        counts = torch.ones(true.shape[-1], device=true.device)
+        if start:  # what these listened to is cut off
+            counts[: self.net.receptive] = 0
+        predicted, logits = self._predicted(self.net(before, embedding))
+        return sound.prediction_losses(self.loss, predicted, true.transpose(1, 2), counts, logits)
+
+    def _heard(self, samples: Tensor) -> Tensor:
+        """Samples as the network hears them: as fine as it can say them itself."""
+        if self.loss == "mu-law":
+            return sound.mu_law_inverse(sound.mu_law(samples))
+        return samples
+
+    def _predicted(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(point prediction (..., C), logits (..., C, 256) if there are any) of the network's outputs."""
+        if self.loss != "mu-law":
+            return outputs.tanh(), None
+        logits = outputs.unflatten(-1, (self.channels, sound.LEVELS))
+        return sound.expected(logits), logits
+
+    # generation
+
+    @torch.inference_mode()
+    def extend(self, frames: Tensor, past: Tensor, noise: RowNoise, temperature: float = 1.0) -> Tensor:
+        """The sound that follows `past`: float32 (B, C, (T - T_past) * samples).
+
+        frames uint8 (B, T, H, W, 3), of which the first T_past belong to past, float32 (B, C, T_past * samples).
+        """
+        embedded = past.shape[-1] // self.samples
+        lead = min(embedded, self.lead_frames)
+        heard = self._heard(past[..., past.shape[-1] - lead * self.samples :])
+        stepper: Stepper | None = None
+        last = past.new_zeros(past.shape[:2]) if not lead else heard[..., -1]
+        made = []
+        for at in range(embedded, frames.shape[1], AT_ONCE):
+            until = min(frames.shape[1], at + AT_ONCE)
+            known = lead if stepper is None else 0
+            embedding = self._embedding(frames, at - known, until)
+            if stepper is None:
+                # The sample before each moment: none before the first.
+                before = torch.cat([past.new_zeros((*past.shape[:2], 1)), heard], -1)[..., :-1]
+                n = lead * self.samples
+                stepper = self.net.stepper(before, embedding[..., :n])
+                embedding = embedding[..., n:]
+            uniform = noise.uniform(self.samples * (until - at), self.channels, device=past.device)
+            block = self._run(stepper, last, embedding, uniform, temperature)
+            last = block[-1]
+            made.append(block.permute(1, 2, 0))
+        return torch.cat(made, -1) if made else past[..., :0]
+
+    def _embedding(self, frames: Tensor, start: int, stop: int) -> Tensor:
+        seen_from = max(0, start - self.video.config.context_frames)
+        return self.video(frames[:, seen_from:stop])[..., (start - seen_from) * self.samples :]
+
+    def _run(
+        self, stepper: Stepper, last: Tensor, embedding: Tensor, uniform: Tensor, temperature: float
+    ) -> Tensor:
+        """(N, B, C) samples, one after the other."""
+        contexts, uniforms = embedding.permute(2, 0, 1).contiguous(), uniform.transpose(0, 1).contiguous()
+        made = torch.empty(len(contexts), *last.shape, device=last.device)
+        for at, (context, draw) in enumerate(zip(contexts, uniforms, strict=True)):
+            outputs = stepper.step(last, context)
+            if self.loss == "mu-law":
+                last = sound.draw(outputs.unflatten(-1, (self.channels, sound.LEVELS)), draw, temperature)
+            else:
+                last = sound.on_grid(outputs.tanh_())
+            made[at] = last
+        return made
