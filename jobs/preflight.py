@@ -126,15 +126,18 @@ def make_job(config: DubConfig, load: Callable[[str], Any] | None) -> Job:
         model_sha256=sha256,
         recipe=recipe.digest,
         seed=config.seed,
+        rate=recipe.sample_rate,
+        channels=recipe.channels,
         window=recipe.window,
         overlap=recipe.overlap,
-        semantic=recipe.view("semantic"),
-        sync=recipe.view("sync"),
+        views=recipe.views,
         batch_size=config.batch_size,
         precision=resolve_precision(config.precision),
         candidates=config.candidates,
         scav_sha256=judge,
-        windows_per_segment=segments.windows_per_segment(config.segment_s, recipe.window, recipe.overlap),
+        windows_per_segment=segments.windows_per_segment(
+            config.segment_s, recipe.window, recipe.overlap, recipe.sample_rate
+        ),
         version=version(),
         run_id=uuid.uuid4().hex[:12],
     )

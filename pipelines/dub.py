@@ -50,12 +50,15 @@ class Job:
     recipe: str
     """The recipe's hash."""
     seed: int
+    rate: int
+    """Samples per second that the model makes; all that is counted in samples here is counted at this rate."""
+    channels: int
     window: int
     """Samples of a window."""
     overlap: int
     """Samples that neighbouring windows share."""
-    semantic: View
-    sync: View
+    views: dict[str, View]
+    """The pictures that the model looks at, by name."""
     batch_size: int
     """Windows generated at a time. Always exactly so many: a last batch is filled up with repeats."""
     windows_per_segment: int
@@ -151,7 +154,7 @@ def failed_row(video: dict[str, Any], failure: Failure) -> dict[str, Any]:
 
 def file_segments(job: Job, duration_s: float) -> list[segments.Segment]:
     """The segments of a film."""
-    n_samples = grid.samples(duration_s)
+    n_samples = grid.samples(duration_s, job.rate)
     return list(segments.segments(n_samples, job.window, job.overlap, job.windows_per_segment))
 
 
@@ -169,7 +172,7 @@ def plan_file(
 
     def task(cut: segments.Segment) -> Task:
         fresh = cut.stop - cut.start - (0 if cut.is_first else job.overlap)
-        seconds = grid.seconds(fresh)
+        seconds = grid.seconds(fresh, job.rate)
         return Task(video, output, fallback, cut, len(cuts), n_windows, seconds, have_part=cut.index in done)
 
     todo = [task(cut) for cut in cuts if cut.index not in done]

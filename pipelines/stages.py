@@ -28,7 +28,8 @@ STORAGE_TRIES = 3
 STORAGE_WAIT_S = 2.0
 """Before the second try; twice as long before each further one."""
 
-_ARRAYS = {"semantic": np.uint8, "sync": np.uint8, "thumbs": np.uint8, "sound": np.int16}
+_PICTURES = ("semantic", "sync", "frames", "thumbs")
+_ARRAYS = {**dict.fromkeys(_PICTURES, np.uint8), "sound": np.int16}
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Item:
     decoded_from_s: float = 0.0
     thumb_times: list[float] = field(default_factory=list)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    """semantic and sync: uint8 [frames, h, w, 3]; thumbs: the same; sound: int16 [channels, n]."""
+    """The views of the job and thumbs: uint8 [frames, h, w, 3]; sound: int16 [channels, n]."""
 
     def to_table(self) -> pa.Table:
         """One row (`rows.pack`)."""
@@ -104,18 +105,19 @@ def decode_task(task: Task, job: Job, sandbox: Sandbox) -> Item:
 def _decode_into(item: Item, job: Job, sandbox: Sandbox) -> None:
     segment, video = item.task.segment, item.task.video
     hop = job.window - job.overlap
-    start_s = segments.decode_start(grid.seconds(segment.start), (job.semantic.fps, job.sync.fps))
-    end_s = grid.seconds(segment.start + (segment.n_windows - 1) * hop + job.window)
-    film_s = grid.seconds(segment.stop) - start_s
+    start_s = grid.seconds(segment.start, job.rate)
+    start_s = segments.decode_start(start_s, [view.fps for view in job.views.values()])
+    end_s = grid.seconds(segment.start + (segment.n_windows - 1) * hop + job.window, job.rate)
+    film_s = grid.seconds(segment.stop, job.rate) - start_s
     shown_s = min(float(video["duration_s"]), CARD_S)
     n_thumbs = math.ceil(THUMBS * film_s / shown_s) if start_s < shown_s else 1
     width = round(THUMB_HEIGHT * video["width"] / max(1, video["height"]))
     strip = decoding.View(n_thumbs / film_s, min(max(16, width), 4 * THUMB_HEIGHT), THUMB_HEIGHT)
-    views = [job.semantic, job.sync, strip]
+    views = [*job.views.values(), strip]
     wait_s = STORAGE_WAIT_S
     for attempt in range(STORAGE_TRIES):
         try:
-            semantic, sync, thumbs = sandbox.decode_views(video["uri"], views, start_s, end_s)
+            *pictures, thumbs = sandbox.decode_views(video["uri"], views, start_s, end_s)
             break
         except storage.StorageError:
             if attempt == STORAGE_TRIES - 1:
@@ -125,7 +127,7 @@ def _decode_into(item: Item, job: Job, sandbox: Sandbox) -> None:
     thumbs = thumbs[:n_thumbs]
     item.decoded_from_s = start_s
     item.thumb_times = [start_s + k / strip.fps for k in range(len(thumbs))]
-    item.arrays = {"semantic": semantic, "sync": sync, "thumbs": thumbs}
+    item.arrays = {**dict(zip(job.views, pictures, strict=True)), "thumbs": thumbs}
 
 
 # generate
@@ -152,9 +154,8 @@ class Dubber:
 
     def generate(self, items: list[Item]) -> list[Item]:
         """Give every item its sound, or a failure."""
-        todo = [
-            (item, k) for item in items if "sync" in item.arrays for k in range(item.task.segment.n_windows)
-        ]
+        seen = [item for item in items if item.arrays.keys() >= self.job.views.keys()]
+        todo = [(item, k) for item in seen for k in range(item.task.segment.n_windows)]
         sounds: dict[int, list[np.ndarray]] = {id(item): [] for item in items}
         size = self.job.batch_size
         for first in range(0, len(todo), size):
@@ -183,7 +184,7 @@ class Dubber:
             name: torch.from_numpy(np.stack([self._frames(item, k, name) for item, k in filled])).to(
                 self.device
             )
-            for name in ("semantic", "sync")
+            for name in self.job.views
         }
         seeds = [
             window_seed(self.job.seed, item.task.video_id, item.task.segment.first_window + k)
@@ -193,13 +194,15 @@ class Dubber:
         options = {"candidates": self.job.candidates} if self.job.candidates > 1 else {}
         with torch.inference_mode():
             sound = self.generator.generate_from_frames(frames, seeds, **options)
-        return sound[: len(chunk)].float().cpu().numpy()
+        made = sound[: len(chunk)].float().cpu().numpy()
+        if made.shape[1] != self.job.channels:
+            raise ValueError(f"the generator gave {made.shape[1]} channels, not {self.job.channels}")
+        return made
 
     def _frames(self, item: Item, k: int, name: str) -> np.ndarray:
         job = self.job
-        fps = job.semantic.fps if name == "semantic" else job.sync.fps
         start = item.task.segment.start + k * (job.window - job.overlap)
-        wanted = segments.window_frames(start, job.window, item.decoded_from_s, fps)
+        wanted = segments.window_frames(start, job.window, item.decoded_from_s, job.views[name].fps, job.rate)
         frames = item.arrays[name][wanted]
         missing = wanted.stop - wanted.start - len(frames)
         if missing:

@@ -10,7 +10,7 @@ from typing import Any
 import av
 import numpy as np
 
-from v2a_models.recipe import Recipe
+from v2a_models.recipe import Recipe, View
 
 SMALL_DAC: dict[str, Any] = dict(
     encoder_dim=8, encoder_rates=[2, 4, 8, 8], latent_dim=96, decoder_dim=160, decoder_rates=[8, 8, 4, 2],
@@ -70,13 +70,15 @@ class NoiseGenerator:
     def generate_from_frames(self, frames: Mapping[str, Any], seeds: Sequence[int]) -> Any:
         import torch
 
-        semantic, sync = frames["semantic"], frames["sync"]
-        view = self.recipe.view("sync")
-        assert sync.shape[1:] == (round(view.fps * self.recipe.window_s), view.height, view.width, 3)
+        recipe = self.recipe
+        for name, view in recipe.views.items():
+            n_frames = round(view.fps * recipe.window_s)
+            assert frames[name].shape == (len(seeds), n_frames, view.height, view.width, 3)
         rows = []
-        for some, others, seed in zip(semantic, sync, seeds, strict=True):
-            level = some.float().mean() / 512 + others.float().mean() / 512
-            noise = torch.rand(1, self.recipe.window, generator=torch.Generator().manual_seed(seed))
+        for k, seed in enumerate(seeds):
+            level = sum(seen[k].float().mean() for seen in frames.values()) / (256 * len(frames))
+            shape = (recipe.channels, recipe.window)
+            noise = torch.rand(shape, generator=torch.Generator().manual_seed(seed))
             rows.append((noise - 0.5) * level)
         return torch.stack(rows)
 
@@ -84,6 +86,21 @@ class NoiseGenerator:
 def load_noise(name: str) -> NoiseGenerator:
     """Takes the place of `load_generator`."""
     return NoiseGenerator()
+
+
+class StereoGenerator(NoiseGenerator):
+    """The same from pixels, at another rate and in two channels."""
+
+    name = "stereo"
+    recipe = Recipe(
+        "stereo", window_s=1.0, overlap_s=0.2, semantic=None, sync=None, frames=View(25, 32, 32),
+        sample_rate=16_000, channels=2, waveform=True,
+    )  # fmt: skip
+
+
+def load_stereo(name: str) -> StereoGenerator:
+    """Takes the place of `load_generator`."""
+    return StereoGenerator()
 
 
 def toy_checkpoint(folder: Path, scav: bool = True) -> str:
