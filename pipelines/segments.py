@@ -59,6 +59,11 @@ def windows_per_segment(segment_s: float, window: int, overlap: int, rate: int =
     return max(1, (grid.samples(segment_s, rate) - overlap) // (window - overlap))
 
 
+def whole_frames(segment_s: float, frame: int, rate: int) -> int:
+    """Samples of the whole frames, of `frame` samples each, that fit into `segment_s` seconds; at least one frame."""
+    return max(1, grid.samples(segment_s, rate) // frame) * frame
+
+
 def decode_start(start_s: float, rates: Sequence[float]) -> float:
     """The latest time <= `start_s` that lies on the frame grid of every rate, in seconds.
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines import closing, rows, segments, storage
+from pipelines import closing, dub, rows, segments, storage
 from pipelines import decode as decoding
 from pipelines.dub import CARD_S, THUMB_HEIGHT, THUMBS, Job, Task
 from pipelines.parts import Failure, Part, State
@@ -89,6 +89,11 @@ def decode_task(task: Task, job: Job, sandbox: Sandbox) -> Item:
         if failed:
             item.failure = State(job.out).read_failure(task.video_id, failed[0])
             return item
+    return seen(item, job, sandbox)
+
+
+def seen(item: Item, job: Job, sandbox: Sandbox) -> Item:
+    """The item with its frames, or with the failure that kept them away."""
     started = time.perf_counter()
     try:
         _decode_into(item, job, sandbox)
@@ -104,10 +109,8 @@ def decode_task(task: Task, job: Job, sandbox: Sandbox) -> Item:
 
 def _decode_into(item: Item, job: Job, sandbox: Sandbox) -> None:
     segment, video = item.task.segment, item.task.video
-    hop = job.window - job.overlap
-    start_s = grid.seconds(segment.start, job.rate)
-    start_s = segments.decode_start(start_s, [view.fps for view in job.views.values()])
-    end_s = grid.seconds(segment.start + (segment.n_windows - 1) * hop + job.window, job.rate)
+    first_s, end_s = (grid.seconds(at, job.rate) for at in dub.stretch(job, segment))
+    start_s = segments.decode_start(first_s, [view.fps for view in job.views.values()])
     film_s = grid.seconds(segment.stop, job.rate) - start_s
     shown_s = min(float(video["duration_s"]), CARD_S)
     n_thumbs = math.ceil(THUMBS * film_s / shown_s) if start_s < shown_s else 1
@@ -133,6 +136,38 @@ def _decode_into(item: Item, job: Job, sandbox: Sandbox) -> None:
 # generate
 
 
+def loaded(job: Job, load: Callable[[str], Any], device: str) -> Any:
+    """The job's generator, ready to work in this process."""
+    import torch
+
+    torch.set_num_threads(1)  # see `dub.dubbers_for`
+    generator = load(job.model).to(device)
+    generator.precision = job.precision
+    return generator
+
+
+def batch_of(starts: Sequence[tuple[Item, int]], job: Job, length: int, device: str) -> dict[str, Any]:
+    """The frames of `length` samples of each item, from a sample of it on: by view, uint8 (B, T, H, W, 3).
+
+    Raises ValueError if they are not all there.
+    """
+    import torch
+
+    frames = {name: np.stack([_frames(*start, job, name, length) for start in starts]) for name in job.views}
+    return {name: torch.from_numpy(stack).to(device) for name, stack in frames.items()}
+
+
+def _frames(item: Item, start: int, job: Job, name: str, length: int) -> np.ndarray:
+    wanted = segments.window_frames(start, length, item.decoded_from_s, job.views[name].fps, job.rate)
+    frames = item.arrays[name][wanted]
+    missing = wanted.stop - wanted.start - len(frames)
+    if missing:
+        raise ValueError(
+            f"the decoder gave {missing} frames too few at {grid.seconds(start, job.rate):.2f} s"
+        )
+    return frames
+
+
 class Dubber:
     """Holds the generator; turns pictures into sound. Writes nothing.
 
@@ -141,12 +176,8 @@ class Dubber:
     """
 
     def __init__(self, job: Job, load: Callable[[str], Any], device: str = "cpu") -> None:
-        import torch
-
-        torch.set_num_threads(1)  # see `dubbers_for`
         self.job, self.device = job, device
-        self.generator = load(job.model).to(device)
-        self.generator.precision = job.precision
+        self.generator = loaded(job, load, device)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         for item in self.generate(Item.from_table(batch)):
@@ -179,13 +210,10 @@ class Dubber:
 
         from v2a_models.seeds import window_seed  # loads torch: not in workers that only decode or mux
 
+        hop = self.job.window - self.job.overlap
         filled = chunk + [chunk[-1]] * (self.job.batch_size - len(chunk))
-        frames = {
-            name: torch.from_numpy(np.stack([self._frames(item, k, name) for item, k in filled])).to(
-                self.device
-            )
-            for name in self.job.views
-        }
+        starts = [(item, item.task.segment.start + k * hop) for item, k in filled]
+        frames = batch_of(starts, self.job, self.job.window, self.device)
         seeds = [
             window_seed(self.job.seed, item.task.video_id, item.task.segment.first_window + k)
             for item, k in filled
@@ -198,16 +226,6 @@ class Dubber:
         if made.shape[1] != self.job.channels:
             raise ValueError(f"the generator gave {made.shape[1]} channels, not {self.job.channels}")
         return made
-
-    def _frames(self, item: Item, k: int, name: str) -> np.ndarray:
-        job = self.job
-        start = item.task.segment.start + k * (job.window - job.overlap)
-        wanted = segments.window_frames(start, job.window, item.decoded_from_s, job.views[name].fps, job.rate)
-        frames = item.arrays[name][wanted]
-        missing = wanted.stop - wanted.start - len(frames)
-        if missing:
-            raise ValueError(f"the decoder gave {missing} frames too few for window {k}")
-        return frames
 
     def _assembled(self, item: Item, sounds: list[np.ndarray]) -> Item:
         kept = {"thumbs": item.arrays["thumbs"]} if "thumbs" in item.arrays else {}

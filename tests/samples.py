@@ -63,6 +63,7 @@ class NoiseGenerator:
     name = "noise"
     sha256 = "0" * 64
     recipe = Recipe("noise", window_s=1.0, overlap_s=0.2)
+    streams, context_frames = False, 0
 
     def to(self, device: str) -> NoiseGenerator:
         return self
@@ -101,6 +102,47 @@ class StereoGenerator(NoiseGenerator):
 def load_stereo(name: str) -> StereoGenerator:
     """Takes the place of `load_generator`."""
     return StereoGenerator()
+
+
+class EchoGenerator(NoiseGenerator):
+    """Goes on from its own past: noise as loud as the last pictures are bright, an echo of the sound one and a half
+    pictures ago, and a decay from sample to sample, so that a wrong past is heard for long."""
+
+    name = "echo"
+    recipe = Recipe(
+        "echo", semantic=None, sync=None, frames=View(25, 8, 8), sample_rate=16_000, channels=2, waveform=True
+    )
+    streams, context_frames = True, 2
+    frame = 640
+    """Samples of a picture."""
+
+    def generate_from_frames(self, frames: Mapping[str, Any], seeds: Sequence[int], *, past: Any) -> Any:
+        import torch
+        from scipy.signal import lfilter, lfiltic
+
+        assert len(frames["frames"]) == len(past) == len(seeds) and past.dtype == torch.float32
+        before = past.shape[-1] // self.frame
+        filters = np.zeros(self.frame * 3 // 2 + 1)
+        filters[[0, 1, -1]] = 1, -0.5, -0.4
+        rows = []
+        for seen, heard, seed in zip(frames["frames"].numpy(), past.numpy(), seeds, strict=True):
+            light = 0.02 + seen.mean(axis=(1, 2, 3)) / 2560
+            light = light + np.concatenate([[0.0], light[:-1]])  # the picture before counts too
+            n_samples = (len(seen) - before) * self.frame
+            noise = torch.rand(n_samples, self.recipe.channels, generator=torch.Generator().manual_seed(seed))
+            level = np.repeat(light[before:], self.frame)
+            made = [
+                lfilter([1.0], filters, level * (noise[:, c].numpy() - 0.5),
+                        zi=lfiltic([1.0], filters, heard[c, ::-1].astype(float)))[0]
+                for c in range(self.recipe.channels)
+            ]  # fmt: skip
+            rows.append(np.stack(made).astype(np.float32))
+        return torch.from_numpy(np.stack(rows))
+
+
+def load_echo(name: str) -> EchoGenerator:
+    """Takes the place of `load_generator`."""
+    return EchoGenerator()
 
 
 def toy_checkpoint(folder: Path, scav: bool = True) -> str:

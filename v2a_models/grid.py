@@ -39,6 +39,17 @@ def codec_frames(n_samples: int, hop: int = HOP) -> int:
     return -(-n_samples // hop)
 
 
+def samples_per_frame(fps: float, rate: int) -> int:
+    """Samples that a frame lasts. Raises ValueError where they are no whole number."""
+    exact = rate / fps
+    if abs(exact - round(exact)) > _EPSILON:
+        raise ValueError(
+            f"a frame of {fps:g} per second lasts {exact:.3f} samples of {rate} per second: choose rates of which one "
+            "divides the other"
+        )
+    return round(exact)
+
+
 def frame_count(duration_s: float, fps: float) -> int:
     """Number of target times k / fps that lie before `duration_s`."""
     return max(0, math.ceil(duration_s * fps - _EPSILON))
