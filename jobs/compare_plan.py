@@ -151,8 +151,8 @@ def _model(given: str, recipe: Any, config: CompareConfig) -> Model:
 
     folder = registry.resolve(given, config.tracking_uri)
     try:
-        theirs, _, sha256 = describe_checkpoint(folder)
-        if differs := recipe_difference(theirs, recipe):
+        described = describe_checkpoint(folder)
+        if differs := recipe_difference(described.recipe, recipe):
             raise ValueError(f"it was trained on another recipe than this store's ({differs})")
         generator = load_generator(folder)
     except (OSError, ValueError, KeyError) as error:
@@ -160,4 +160,4 @@ def _model(given: str, recipe: Any, config: CompareConfig) -> Model:
     parameters = sum(p.numel() for p in generator.task().parameters()) / 1e6
     called = given.removeprefix(registry.PREFIX) if given != folder else given.rstrip("/").rpartition("/")[2]
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", called).strip("-.")
-    return Model(slug or "model", given, folder, sha256, parameters)
+    return Model(slug or "model", given, folder, described.sha256, parameters)

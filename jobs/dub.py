@@ -64,9 +64,11 @@ class DubConfig:
     tracking_uri: str | None = None
     """MLflow server or database; by default a file beside the output. `off` records nothing."""
     segment_s: float = 60.0
-    """Seconds of film that one task handles. Changes memory, not the sound."""
+    """Seconds of film that one task handles. Changes memory, not the sound; but of a model that goes on from its own
+    past (wavenet, for instance) each segment is drawn anew, so that another length gives another sound."""
     batch_size: int = 1
-    """Windows generated at a time: one is fastest on processor cores, 16 or more on a GPU."""
+    """Windows generated at a time (films, with a model that goes on from its own past): one is fastest on processor
+    cores, 16 or more on a GPU."""
     candidates: int = 1
     """Sounds drawn for each window, of which the one that fits the picture best is kept. The time that takes grows
     with them; 10 is usual."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli import version
@@ -63,12 +64,24 @@ def check_not_foreign(out: str, name: str) -> None:
             )
 
 
-def described(generator: Any) -> tuple[Recipe, str, str]:
-    """Recipe, name and sha256 of a generator."""
-    return generator.recipe, generator.name, generator.sha256
+@dataclass(frozen=True)
+class Described:
+    """What a job must know of a generator."""
+
+    recipe: Recipe
+    name: str
+    sha256: str
+    streams: bool
+    context_frames: int
 
 
-def describe_checkpoint(model: str) -> tuple[Recipe, str, str]:
+def described(generator: Any) -> Described:
+    """Of a generator in memory."""
+    facts = generator.recipe, generator.name, generator.sha256, generator.streams, generator.context_frames
+    return Described(*facts)
+
+
+def describe_checkpoint(model: str) -> Described:
     """The same of a checkpoint on disk, without loading torch: the weights are for the workers.
 
     Raises CheckpointError, with the choices if there is none.
@@ -78,7 +91,13 @@ def describe_checkpoint(model: str) -> tuple[Recipe, str, str]:
 
     folder = find_checkpoint(model)
     config = read_config(folder)
-    return Recipe.from_dict(config["recipe"]), str(config["name"]), checked_sha256(folder, config)
+    return Described(
+        recipe=Recipe.from_dict(config["recipe"]),
+        name=str(config["name"]),
+        sha256=checked_sha256(folder, config),
+        streams=bool(config.get("streams", False)),
+        context_frames=int(config.get("context_frames", 0)),
+    )
 
 
 def scav_sha256(model: str, load: Callable[[str], Any] | None) -> str:
@@ -109,35 +128,52 @@ def make_job(config: DubConfig, load: Callable[[str], Any] | None) -> Job:
 
     `load` makes the generator, if it is not to be found on disk by `config.model`.
     """
-    from pipelines import segments
     from pipelines.dub import Job
 
     try:
-        recipe, name, sha256 = (
-            describe_checkpoint(config.model) if load is None else described(load(config.model))
-        )
+        model = describe_checkpoint(config.model) if load is None else described(load(config.model))
+        cut = cutting(model, config.segment_s)
         judge = scav_sha256(config.model, load) if config.candidates > 1 else ""
     except (OSError, ValueError, KeyError) as error:
         raise WrongUsage(f"cannot use the model {config.model!r}: {error}") from error
     return Job(
         out=full_address(config.out),
         model=config.model,
-        model_name=name,
-        model_sha256=sha256,
-        recipe=recipe.digest,
+        model_name=model.name,
+        model_sha256=model.sha256,
+        recipe=model.recipe.digest,
         seed=config.seed,
-        window=recipe.window,
-        overlap=recipe.overlap,
-        semantic=recipe.view("semantic"),
-        sync=recipe.view("sync"),
+        rate=model.recipe.sample_rate,
+        channels=model.recipe.channels,
+        views=model.recipe.views,
         batch_size=config.batch_size,
         precision=resolve_precision(config.precision),
         candidates=config.candidates,
         scav_sha256=judge,
-        windows_per_segment=segments.windows_per_segment(config.segment_s, recipe.window, recipe.overlap),
+        **cut,
         version=version(),
         run_id=uuid.uuid4().hex[:12],
     )
+
+
+def cutting(model: Described, segment_s: float) -> dict[str, Any]:
+    """How a job cuts films for a model, as fields of a `Job`. Raises ValueError for a recipe that cannot be dubbed."""
+    from pipelines import segments
+    from v2a_models import grid
+
+    recipe = model.recipe
+    if not recipe.views:
+        raise ValueError(f"its recipe {recipe.name!r} looks at no pictures")
+    if not model.streams:
+        per_segment = segments.windows_per_segment(
+            segment_s, recipe.window, recipe.overlap, recipe.sample_rate
+        )
+        return dict(window=recipe.window, overlap=recipe.overlap, windows_per_segment=per_segment)
+    frame = grid.samples_per_frame(recipe.view("frames").fps, recipe.sample_rate)
+    return dict(
+        window=segments.whole_frames(segment_s, frame, recipe.sample_rate), overlap=0, windows_per_segment=1,
+        streams=True, frame=frame, context=frame * model.context_frames,
+    )  # fmt: skip
 
 
 def resolve_precision(wanted: str) -> str:

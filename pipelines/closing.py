@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import mux, provenance, segments, storage
+from pipelines import mux, provenance, resampling, segments, storage
 from pipelines.dub import CARD_S, SILENT_STATES, THUMBS, Job, Task, failed_row, report_row
 from pipelines.parts import Failure, State
 from v2a_models import grid
@@ -56,8 +56,7 @@ class Reader:
         self.cost_s = 0.0
         self.thumbs: list[tuple[float, np.ndarray]] = []
         self.opening: list[np.ndarray] = []
-        """Mono sound of the first `CARD_S` seconds, in blocks."""
-        self.channels = 1
+        """int16 [channels, n] blocks of the first `CARD_S` seconds, as they go into the file."""
 
     def sounds(self) -> Iterator[np.ndarray]:
         """int16 [channels, n] of each part."""
@@ -72,8 +71,8 @@ class Reader:
         room = grid.samples(CARD_S)
         for block in blocks:
             if room > 0:
-                self.opening.append(block[0, :room])
-                room -= self.opening[-1].size
+                self.opening.append(block[:, :room])
+                room -= self.opening[-1].shape[1]
             yield block
 
     def strip(self, duration_s: float) -> np.ndarray:
@@ -135,13 +134,16 @@ def _write_video(task: Task, job: Job, reader: Reader, meter: Meter, output: str
         remote = storage.is_remote(destination)
         storage.makedirs(storage.parent(destination))
         local = str(Path(scratch, "dubbed" + Path(output).suffix)) if remote else destination
+        n_samples = grid.samples(float(task.video["duration_s"]))
+        joined = segments.join(reader.sounds(), job.overlap)
+        sound = resampling.resampled(joined, job.channels, job.rate, n_samples)
         made = mux.mux_in_child(
             task.video["uri"],
-            meter.watch(reader.keep_opening(segments.join(reader.sounds(), job.overlap))),
+            meter.watch(reader.keep_opening(sound)),
             local,
-            n_samples=grid.samples(float(task.video["duration_s"])),
+            n_samples=n_samples,
             video_start_s=float(task.video["video_start_s"]),
-            channels=reader.channels,
+            channels=job.channels,
             tags=tags,
             default=task.video["audio_state"] in SILENT_STATES,
         )
@@ -182,7 +184,7 @@ def _write_card(task: Task, job: Job, reader: Reader) -> str:
 
         with tempfile.TemporaryDirectory() as scratch:
             local = str(Path(scratch, "card.webp"))
-            sound = np.concatenate(reader.opening)
+            sound = np.concatenate(reader.opening, axis=1)
             report.card(reader.strip(duration_s), sound, grid.SAMPLE_RATE, duration_s, local)
             storage.put_atomic(local, storage.join(job.out, relative))
     except (storage.StorageError, MemoryError):

@@ -1,15 +1,18 @@
 """Batch inference over an archive: which files get sound, in which segments, through which stages.
 
     plan_file (driver) -> decode (tasks) -> Dubber (actors) -> close (tasks) -> driver
+    plan_file (driver) -> Streamer (actors) -------------------> close (tasks) -> driver
 
 One streaming Ray Data pipeline with no barrier. The unit of work is a segment (`pipelines.segments`), so
-memory does not grow with the length of a film. What each stage does is in `pipelines.stages`.
+memory does not grow with the length of a film. What each stage does is in `pipelines.stages`; the lower line
+is for models that go on from their own past (`pipelines.streaming`).
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,12 +53,15 @@ class Job:
     recipe: str
     """The recipe's hash."""
     seed: int
+    rate: int
+    """Samples per second that the model makes; all that is counted in samples here is counted at this rate."""
+    channels: int
     window: int
     """Samples of a window."""
     overlap: int
     """Samples that neighbouring windows share."""
-    semantic: View
-    sync: View
+    views: dict[str, View]
+    """The pictures that the model looks at, by name."""
     batch_size: int
     """Windows generated at a time. Always exactly so many: a last batch is filled up with repeats."""
     windows_per_segment: int
@@ -68,19 +74,28 @@ class Job:
     """Sounds drawn for each window, of which the one that fits best is kept."""
     scav_sha256: str = ""
     """Of what judges the candidates."""
+    streams: bool = False
+    """Whether the model goes on from its own past. A segment is one window then, and no two overlap."""
+    frame: int = 1
+    """Samples that a picture lasts; a model that streams makes the sound of whole pictures."""
+    context: int = 0
+    """Samples before a segment that such a model goes on from, a whole number of pictures."""
 
     def identity(self) -> dict[str, Any]:
         """What decides the sound. Two runs may share an output only if these are equal.
 
-        `selection` is named only where there is one, so that what was made before there was any stays valid.
+        `selection` is named only where there is one, so that what was made before there was any stays valid. Each
+        segment of a model that streams has a seed of its own, so that its length matters there.
         """
+        cut: dict[str, Any] = {"window": self.window, "overlap": self.overlap}
+        if self.streams:
+            cut = {"segment_s": grid.seconds(self.window, self.rate)}
         facts: dict[str, Any] = {
             "model": self.model_name,
             "model_sha256": self.model_sha256,
             "recipe": self.recipe,
             "seed": self.seed,
-            "window": self.window,
-            "overlap": self.overlap,
+            **cut,
             "batch_size": self.batch_size,
             "precision": self.precision,
         }
@@ -151,8 +166,37 @@ def failed_row(video: dict[str, Any], failure: Failure) -> dict[str, Any]:
 
 def file_segments(job: Job, duration_s: float) -> list[segments.Segment]:
     """The segments of a film."""
-    n_samples = grid.samples(duration_s)
+    n_samples = grid.samples(duration_s, job.rate)
     return list(segments.segments(n_samples, job.window, job.overlap, job.windows_per_segment))
+
+
+def stretch(job: Job, segment: segments.Segment) -> tuple[int, int]:
+    """First sample of the footage that the sound of a segment is made of, and one past its last (which may lie
+    behind the film's end)."""
+    if not job.streams:
+        hop = job.window - job.overlap
+        return segment.start, segment.start + (segment.n_windows - 1) * hop + job.window
+    return max(0, segment.start - job.context), segment.start + call_length(job, segment)
+
+
+def call_length(job: Job, segment: segments.Segment) -> int:
+    """Samples that a model which streams makes in its one call for a segment: those of all its pictures.
+
+    Films that are made together need calls of equal length: their last segments are made as long as a whole one, a
+    half, a quarter and so on.
+    """
+    needed = -(-(segment.stop - segment.start) // job.frame)
+    if job.batch_size == 1:
+        return needed * job.frame
+    frames = job.window // job.frame
+    while frames > 1 and -(-frames // 2) >= needed:
+        frames = -(-frames // 2)
+    return frames * job.frame
+
+
+def first_missing(done: Collection[int]) -> int:
+    """The first segment that is not in `done`: where a model that streams goes on."""
+    return next(index for index in itertools.count() if index not in done)
 
 
 def plan_file(
@@ -165,11 +209,13 @@ def plan_file(
     cuts = file_segments(job, video["duration_s"])
     if not cuts:
         raise ValueError(f"a film of {video['duration_s']} s has no room for sound")
+    if job.streams:
+        done = frozenset(range(first_missing(done)))
     n_windows = sum(cut.n_windows for cut in cuts)
 
     def task(cut: segments.Segment) -> Task:
         fresh = cut.stop - cut.start - (0 if cut.is_first else job.overlap)
-        seconds = grid.seconds(fresh)
+        seconds = grid.seconds(fresh, job.rate)
         return Task(video, output, fallback, cut, len(cuts), n_windows, seconds, have_part=cut.index in done)
 
     todo = [task(cut) for cut in cuts if cut.index not in done]
@@ -219,38 +265,39 @@ def dataset(
     """
     import ray.data
 
-    from pipelines import stages
+    from pipelines import stages, streaming
 
-    # A call of several rows would wait for all of them; one row per block starts at once. Very many
-    # blocks burden the scheduler instead.
-    blocks = min(len(tasks), 2000)
-    source = ray.data.from_items([{"task": task.to_json()} for task in tasks], override_num_blocks=blocks)
     dubbers = gpus or dubbers_for(cpus, memory)
     # The fractions let one core run all three stages; how many run at once is set by `concurrency`.
     # Ray's stubs know no Arrow batches.
-    decode: Any = stages.decode
-    close: Any = stages.close
-    decoded = source.map_batches(
-        decode,
-        fn_kwargs={"job": job},
-        batch_size=1,
-        batch_format="pyarrow",
-        num_cpus=0.5,
-        concurrency=max(1, cpus),
-    )
-    dubbed = decoded.map_batches(
-        stages.Dubber,
-        fn_constructor_kwargs={
-            "job": job,
-            "load": load,
-            "device": "cuda" if gpus else "cpu",
-        },
-        batch_size=rows_per_call(tasks, job.batch_size),
+    actors: dict[str, Any] = dict(
+        fn_constructor_kwargs={"job": job, "load": load, "device": "cuda" if gpus else "cpu"},
         batch_format="pyarrow",
         num_cpus=0.25,
         num_gpus=1 if gpus else None,
         compute=ray.data.ActorPoolStrategy(size=dubbers, max_tasks_in_flight_per_actor=2),
     )
+    if job.streams:
+        groups = streaming.together(tasks, job.batch_size, dubbers)
+        # Each segment is handed on, and kept, as soon as it is made: a block of several would wait for all of them.
+        context = ray.data.DataContext.get_current().copy()
+        context.target_max_block_size = 1
+        with ray.data.DataContext.current(context):
+            source = _source([{"films": streaming.to_json(films)} for films in groups])
+        dubbed = source.map_batches(streaming.Streamer, batch_size=1, **actors)
+    else:
+        decode: Any = stages.decode
+        decoded = _source([{"task": task.to_json()} for task in tasks]).map_batches(
+            decode,
+            fn_kwargs={"job": job},
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=0.5,
+            concurrency=max(1, cpus),
+        )
+        size = rows_per_call(tasks, job.batch_size)
+        dubbed = decoded.map_batches(stages.Dubber, batch_size=size, **actors)
+    close: Any = stages.close
     return dubbed.map_batches(
         close,
         fn_kwargs={"job": job},
@@ -259,6 +306,14 @@ def dataset(
         num_cpus=0.2,
         concurrency=max(1, cpus // 2),
     )
+
+
+def _source(rows: list[dict[str, str]]) -> ray.data.Dataset:
+    """Rows for the first stage. A call of several would wait for all of them; one row per block starts at once. Very
+    many blocks burden the scheduler instead."""
+    import ray.data
+
+    return ray.data.from_items(rows, override_num_blocks=min(len(rows), 2000))
 
 
 def results(pipeline: ray.data.Dataset) -> Iterator[dict[str, Any]]:

@@ -22,7 +22,7 @@ FULL_SCALE = 32_767
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of windows of one film. Positions are in samples of the generated track."""
+    """A run of windows of one film. Positions are in samples, at the model's own rate."""
 
     index: int
     first_window: int
@@ -54,9 +54,14 @@ def segments(n_samples: int, window: int, overlap: int, per_segment: int) -> Ite
         yield Segment(index, first, count, start, stop, first == 0, first + count == total)
 
 
-def windows_per_segment(segment_s: float, window: int, overlap: int) -> int:
+def windows_per_segment(segment_s: float, window: int, overlap: int, rate: int = grid.SAMPLE_RATE) -> int:
     """How many whole windows fit into `segment_s` seconds; at least one."""
-    return max(1, (grid.samples(segment_s) - overlap) // (window - overlap))
+    return max(1, (grid.samples(segment_s, rate) - overlap) // (window - overlap))
+
+
+def whole_frames(segment_s: float, frame: int, rate: int) -> int:
+    """Samples of the whole frames, of `frame` samples each, that fit into `segment_s` seconds; at least one frame."""
+    return max(1, grid.samples(segment_s, rate) // frame) * frame
 
 
 def decode_start(start_s: float, rates: Sequence[float]) -> float:
@@ -66,18 +71,20 @@ def decode_start(start_s: float, rates: Sequence[float]) -> float:
     For whole rates that is the last whole second.
     """
     period = math.lcm(*(Fraction(rate).limit_denominator(1001).denominator for rate in rates))
-    # 44100-Hz positions divide to the last bit; the guard keeps an exact multiple from falling one short.
+    # Positions in samples divide to the last bit; the guard keeps an exact multiple from falling one short.
     steps = math.floor(start_s / period + 1e-9)
     return float(steps * period)
 
 
-def window_frames(start: int, window: int, decoded_from_s: float, fps: float) -> slice:
+def window_frames(
+    start: int, window: int, decoded_from_s: float, fps: float, rate: int = grid.SAMPLE_RATE
+) -> slice:
     """Which frames of a decoded stretch belong to the window that starts at sample `start`.
 
     The slice always has `grid.frame_count(window seconds, fps)` frames.
     """
-    first = grid.frame_index(grid.seconds(start) - decoded_from_s, fps)
-    return slice(first, first + grid.frame_count(grid.seconds(window), fps))
+    first = grid.frame_index(grid.seconds(start, rate) - decoded_from_s, fps)
+    return slice(first, first + grid.frame_count(grid.seconds(window, rate), fps))
 
 
 def quantise(sound: np.ndarray) -> np.ndarray:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines import closing, rows, segments, storage
+from pipelines import closing, dub, rows, segments, storage
 from pipelines import decode as decoding
 from pipelines.dub import CARD_S, THUMB_HEIGHT, THUMBS, Job, Task
 from pipelines.parts import Failure, Part, State
@@ -28,7 +28,8 @@ STORAGE_TRIES = 3
 STORAGE_WAIT_S = 2.0
 """Before the second try; twice as long before each further one."""
 
-_ARRAYS = {"semantic": np.uint8, "sync": np.uint8, "thumbs": np.uint8, "sound": np.int16}
+_PICTURES = ("semantic", "sync", "frames", "thumbs")
+_ARRAYS = {**dict.fromkeys(_PICTURES, np.uint8), "sound": np.int16}
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Item:
     decoded_from_s: float = 0.0
     thumb_times: list[float] = field(default_factory=list)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    """semantic and sync: uint8 [frames, h, w, 3]; thumbs: the same; sound: int16 [channels, n]."""
+    """The views of the job and thumbs: uint8 [frames, h, w, 3]; sound: int16 [channels, n]."""
 
     def to_table(self) -> pa.Table:
         """One row (`rows.pack`)."""
@@ -88,6 +89,11 @@ def decode_task(task: Task, job: Job, sandbox: Sandbox) -> Item:
         if failed:
             item.failure = State(job.out).read_failure(task.video_id, failed[0])
             return item
+    return seen(item, job, sandbox)
+
+
+def seen(item: Item, job: Job, sandbox: Sandbox) -> Item:
+    """The item with its frames, or with the failure that kept them away."""
     started = time.perf_counter()
     try:
         _decode_into(item, job, sandbox)
@@ -103,19 +109,18 @@ def decode_task(task: Task, job: Job, sandbox: Sandbox) -> Item:
 
 def _decode_into(item: Item, job: Job, sandbox: Sandbox) -> None:
     segment, video = item.task.segment, item.task.video
-    hop = job.window - job.overlap
-    start_s = segments.decode_start(grid.seconds(segment.start), (job.semantic.fps, job.sync.fps))
-    end_s = grid.seconds(segment.start + (segment.n_windows - 1) * hop + job.window)
-    film_s = grid.seconds(segment.stop) - start_s
+    first_s, end_s = (grid.seconds(at, job.rate) for at in dub.stretch(job, segment))
+    start_s = segments.decode_start(first_s, [view.fps for view in job.views.values()])
+    film_s = grid.seconds(segment.stop, job.rate) - start_s
     shown_s = min(float(video["duration_s"]), CARD_S)
     n_thumbs = math.ceil(THUMBS * film_s / shown_s) if start_s < shown_s else 1
     width = round(THUMB_HEIGHT * video["width"] / max(1, video["height"]))
     strip = decoding.View(n_thumbs / film_s, min(max(16, width), 4 * THUMB_HEIGHT), THUMB_HEIGHT)
-    views = [job.semantic, job.sync, strip]
+    views = [*job.views.values(), strip]
     wait_s = STORAGE_WAIT_S
     for attempt in range(STORAGE_TRIES):
         try:
-            semantic, sync, thumbs = sandbox.decode_views(video["uri"], views, start_s, end_s)
+            *pictures, thumbs = sandbox.decode_views(video["uri"], views, start_s, end_s)
             break
         except storage.StorageError:
             if attempt == STORAGE_TRIES - 1:
@@ -125,10 +130,42 @@ def _decode_into(item: Item, job: Job, sandbox: Sandbox) -> None:
     thumbs = thumbs[:n_thumbs]
     item.decoded_from_s = start_s
     item.thumb_times = [start_s + k / strip.fps for k in range(len(thumbs))]
-    item.arrays = {"semantic": semantic, "sync": sync, "thumbs": thumbs}
+    item.arrays = {**dict(zip(job.views, pictures, strict=True)), "thumbs": thumbs}
 
 
 # generate
+
+
+def loaded(job: Job, load: Callable[[str], Any], device: str) -> Any:
+    """The job's generator, ready to work in this process."""
+    import torch
+
+    torch.set_num_threads(1)  # see `dub.dubbers_for`
+    generator = load(job.model).to(device)
+    generator.precision = job.precision
+    return generator
+
+
+def batch_of(starts: Sequence[tuple[Item, int]], job: Job, length: int, device: str) -> dict[str, Any]:
+    """The frames of `length` samples of each item, from a sample of it on: by view, uint8 (B, T, H, W, 3).
+
+    Raises ValueError if they are not all there.
+    """
+    import torch
+
+    frames = {name: np.stack([_frames(*start, job, name, length) for start in starts]) for name in job.views}
+    return {name: torch.from_numpy(stack).to(device) for name, stack in frames.items()}
+
+
+def _frames(item: Item, start: int, job: Job, name: str, length: int) -> np.ndarray:
+    wanted = segments.window_frames(start, length, item.decoded_from_s, job.views[name].fps, job.rate)
+    frames = item.arrays[name][wanted]
+    missing = wanted.stop - wanted.start - len(frames)
+    if missing:
+        raise ValueError(
+            f"the decoder gave {missing} frames too few at {grid.seconds(start, job.rate):.2f} s"
+        )
+    return frames
 
 
 class Dubber:
@@ -139,12 +176,8 @@ class Dubber:
     """
 
     def __init__(self, job: Job, load: Callable[[str], Any], device: str = "cpu") -> None:
-        import torch
-
-        torch.set_num_threads(1)  # see `dubbers_for`
         self.job, self.device = job, device
-        self.generator = load(job.model).to(device)
-        self.generator.precision = job.precision
+        self.generator = loaded(job, load, device)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         for item in self.generate(Item.from_table(batch)):
@@ -152,9 +185,8 @@ class Dubber:
 
     def generate(self, items: list[Item]) -> list[Item]:
         """Give every item its sound, or a failure."""
-        todo = [
-            (item, k) for item in items if "sync" in item.arrays for k in range(item.task.segment.n_windows)
-        ]
+        seen = [item for item in items if item.arrays.keys() >= self.job.views.keys()]
+        todo = [(item, k) for item in seen for k in range(item.task.segment.n_windows)]
         sounds: dict[int, list[np.ndarray]] = {id(item): [] for item in items}
         size = self.job.batch_size
         for first in range(0, len(todo), size):
@@ -178,13 +210,10 @@ class Dubber:
 
         from v2a_models.seeds import window_seed  # loads torch: not in workers that only decode or mux
 
+        hop = self.job.window - self.job.overlap
         filled = chunk + [chunk[-1]] * (self.job.batch_size - len(chunk))
-        frames = {
-            name: torch.from_numpy(np.stack([self._frames(item, k, name) for item, k in filled])).to(
-                self.device
-            )
-            for name in ("semantic", "sync")
-        }
+        starts = [(item, item.task.segment.start + k * hop) for item, k in filled]
+        frames = batch_of(starts, self.job, self.job.window, self.device)
         seeds = [
             window_seed(self.job.seed, item.task.video_id, item.task.segment.first_window + k)
             for item, k in filled
@@ -193,18 +222,10 @@ class Dubber:
         options = {"candidates": self.job.candidates} if self.job.candidates > 1 else {}
         with torch.inference_mode():
             sound = self.generator.generate_from_frames(frames, seeds, **options)
-        return sound[: len(chunk)].float().cpu().numpy()
-
-    def _frames(self, item: Item, k: int, name: str) -> np.ndarray:
-        job = self.job
-        fps = job.semantic.fps if name == "semantic" else job.sync.fps
-        start = item.task.segment.start + k * (job.window - job.overlap)
-        wanted = segments.window_frames(start, job.window, item.decoded_from_s, fps)
-        frames = item.arrays[name][wanted]
-        missing = wanted.stop - wanted.start - len(frames)
-        if missing:
-            raise ValueError(f"the decoder gave {missing} frames too few for window {k}")
-        return frames
+        made = sound[: len(chunk)].float().cpu().numpy()
+        if made.shape[1] != self.job.channels:
+            raise ValueError(f"the generator gave {made.shape[1]} channels, not {self.job.channels}")
+        return made
 
     def _assembled(self, item: Item, sounds: list[np.ndarray]) -> Item:
         kept = {"thumbs": item.arrays["thumbs"]} if "thumbs" in item.arrays else {}

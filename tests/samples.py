@@ -10,7 +10,7 @@ from typing import Any
 import av
 import numpy as np
 
-from v2a_models.recipe import Recipe
+from v2a_models.recipe import Recipe, View
 
 SMALL_DAC: dict[str, Any] = dict(
     encoder_dim=8, encoder_rates=[2, 4, 8, 8], latent_dim=96, decoder_dim=160, decoder_rates=[8, 8, 4, 2],
@@ -63,6 +63,7 @@ class NoiseGenerator:
     name = "noise"
     sha256 = "0" * 64
     recipe = Recipe("noise", window_s=1.0, overlap_s=0.2)
+    streams, context_frames = False, 0
 
     def to(self, device: str) -> NoiseGenerator:
         return self
@@ -70,13 +71,15 @@ class NoiseGenerator:
     def generate_from_frames(self, frames: Mapping[str, Any], seeds: Sequence[int]) -> Any:
         import torch
 
-        semantic, sync = frames["semantic"], frames["sync"]
-        view = self.recipe.view("sync")
-        assert sync.shape[1:] == (round(view.fps * self.recipe.window_s), view.height, view.width, 3)
+        recipe = self.recipe
+        for name, view in recipe.views.items():
+            n_frames = round(view.fps * recipe.window_s)
+            assert frames[name].shape == (len(seeds), n_frames, view.height, view.width, 3)
         rows = []
-        for some, others, seed in zip(semantic, sync, seeds, strict=True):
-            level = some.float().mean() / 512 + others.float().mean() / 512
-            noise = torch.rand(1, self.recipe.window, generator=torch.Generator().manual_seed(seed))
+        for k, seed in enumerate(seeds):
+            level = sum(seen[k].float().mean() for seen in frames.values()) / (256 * len(frames))
+            shape = (recipe.channels, recipe.window)
+            noise = torch.rand(shape, generator=torch.Generator().manual_seed(seed))
             rows.append((noise - 0.5) * level)
         return torch.stack(rows)
 
@@ -84,6 +87,62 @@ class NoiseGenerator:
 def load_noise(name: str) -> NoiseGenerator:
     """Takes the place of `load_generator`."""
     return NoiseGenerator()
+
+
+class StereoGenerator(NoiseGenerator):
+    """The same from pixels, at another rate and in two channels."""
+
+    name = "stereo"
+    recipe = Recipe(
+        "stereo", window_s=1.0, overlap_s=0.2, semantic=None, sync=None, frames=View(25, 32, 32),
+        sample_rate=16_000, channels=2, waveform=True,
+    )  # fmt: skip
+
+
+def load_stereo(name: str) -> StereoGenerator:
+    """Takes the place of `load_generator`."""
+    return StereoGenerator()
+
+
+class EchoGenerator(NoiseGenerator):
+    """Goes on from its own past: noise as loud as the last pictures are bright, an echo of the sound one and a half
+    pictures ago, and a decay from sample to sample, so that a wrong past is heard for long."""
+
+    name = "echo"
+    recipe = Recipe(
+        "echo", semantic=None, sync=None, frames=View(25, 8, 8), sample_rate=16_000, channels=2, waveform=True
+    )
+    streams, context_frames = True, 2
+    frame = 640
+    """Samples of a picture."""
+
+    def generate_from_frames(self, frames: Mapping[str, Any], seeds: Sequence[int], *, past: Any) -> Any:
+        import torch
+        from scipy.signal import lfilter, lfiltic
+
+        assert len(frames["frames"]) == len(past) == len(seeds) and past.dtype == torch.float32
+        before = past.shape[-1] // self.frame
+        filters = np.zeros(self.frame * 3 // 2 + 1)
+        filters[[0, 1, -1]] = 1, -0.5, -0.4
+        rows = []
+        for seen, heard, seed in zip(frames["frames"].numpy(), past.numpy(), seeds, strict=True):
+            light = 0.02 + seen.mean(axis=(1, 2, 3)) / 2560
+            light = light + np.concatenate([[0.0], light[:-1]])  # the picture before counts too
+            n_samples = (len(seen) - before) * self.frame
+            noise = torch.rand(n_samples, self.recipe.channels, generator=torch.Generator().manual_seed(seed))
+            level = np.repeat(light[before:], self.frame)
+            made = [
+                lfilter([1.0], filters, level * (noise[:, c].numpy() - 0.5),
+                        zi=lfiltic([1.0], filters, heard[c, ::-1].astype(float)))[0]
+                for c in range(self.recipe.channels)
+            ]  # fmt: skip
+            rows.append(np.stack(made).astype(np.float32))
+        return torch.from_numpy(np.stack(rows))
+
+
+def load_echo(name: str) -> EchoGenerator:
+    """Takes the place of `load_generator`."""
+    return EchoGenerator()
 
 
 def toy_checkpoint(folder: Path, scav: bool = True) -> str:

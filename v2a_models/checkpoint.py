@@ -61,6 +61,8 @@ def save_generator(
         name=folder.name,
         sha256=generator.sha256,
         recipe=generator.recipe.to_dict(),
+        streams=generator.streams,
+        context_frames=generator.context_frames,
         classes=list(classes),
         model=generator.config(),
     )

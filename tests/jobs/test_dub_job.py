@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -16,10 +17,11 @@ from typing import Any
 import av
 import pyarrow.parquet as pq
 import pytest
-from samples import NoiseGenerator, load_noise, toy_checkpoint, write_video
+from samples import EchoGenerator, NoiseGenerator, load_echo, load_noise, toy_checkpoint, write_video
 
 from jobs import dub
 from jobs.dub import DubConfig
+from v2a_models.recipe import Recipe
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -29,13 +31,13 @@ sys.path.insert(0, {tests!r})
 import ray.cloudpickle, samples
 ray.cloudpickle.register_pickle_by_value(samples)
 from jobs import cli, dub
-sys.exit(dub.run(cli.parse(dub.DubConfig, sys.argv[1:], "v2a dub"), load=samples.load_noise))
+sys.exit(dub.run(cli.parse(dub.DubConfig, sys.argv[1:], "v2a dub"), load=samples.{load}))
 """
 
 
-def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+def start(*arguments: str, cwd: Path, load: str = "load_noise") -> subprocess.Popen[str]:
     """`v2a dub ARGUMENTS` in a process of its own, with a generator that needs no weights."""
-    code = COMMAND.format(tests=str(Path(__file__).parents[1]))
+    code = COMMAND.format(tests=str(Path(__file__).parents[1]), load=load)
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         cwd=cwd,
@@ -91,8 +93,8 @@ def archive(tmp_path: Path) -> Path:
     return root
 
 
-def run(config: DubConfig) -> int:
-    return dub.run(config, load=load_noise)
+def run(config: DubConfig, load: Any = load_noise) -> int:
+    return dub.run(config, load=load)
 
 
 @pytest.fixture(autouse=True)
@@ -181,12 +183,16 @@ def test_every_file_is_accounted_for(
     assert digests(out)["silent.mp4"] != first["silent.mp4"]
 
 
-def test_killed_and_resumed_is_the_same_as_undisturbed(silent_archive: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("load", [load_noise, load_echo])
+def test_killed_and_resumed_is_the_same_as_undisturbed(
+    silent_archive: Path, tmp_path: Path, load: Any
+) -> None:
     options = ("--segment-s", "1.0", "--batch-size", "2", "--tracking-uri", "off")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     config = DubConfig(str(silent_archive), str(whole), segment_s=1.0, batch_size=2, tracking_uri="off")
-    assert run(config) == 0
-    job = start(str(silent_archive), str(cut), *options, "--num-workers", "1", cwd=tmp_path)
+    assert run(config, load) == 0
+    words = (str(silent_archive), str(cut), *options, "--num-workers", "1")
+    job = start(*words, cwd=tmp_path, load=load.__name__)
     parts = cut / "_v2a" / "parts"
     try:
         while not list(parts.rglob("*.npz")):
@@ -197,7 +203,7 @@ def test_killed_and_resumed_is_the_same_as_undisturbed(silent_archive: Path, tmp
         job.wait()
     time.sleep(1.0)  # what the job had started ends with it
     assert not (cut / "_v2a" / "report.parquet").exists()
-    assert run(DubConfig(**{**vars(config), "out": str(cut)})) == 0
+    assert run(DubConfig(**{**vars(config), "out": str(cut)}), load) == 0
     assert digests(cut) == digests(whole)
     assert len(digests(cut)) == 3
     assert {row["status"] for row in report(cut).values()} == {"dubbed"}
@@ -306,6 +312,62 @@ def test_another_model_does_not_resume(tmp_path: Path, capsys: pytest.CaptureFix
     assert run(config) == 0
     assert dub.run(config, load=lambda name: Worse()) == 2
     assert "model_sha256" in capsys.readouterr().err
+
+
+# models that go on from their own past
+
+
+def test_another_length_of_segments_is_another_sound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "archive").mkdir()
+    config = DubConfig(str(tmp_path / "archive"), str(tmp_path / "out"), tracking_uri="off", segment_s=1.99)
+    assert run(config, load_echo) == 0
+    config.segment_s = 1.97  # as many whole pictures
+    assert run(config, load_echo) == 0
+    config.segment_s = 3.0
+    assert run(config, load_echo) == 2
+    assert "segment_s: 1.96 there, 3.0 now" in capsys.readouterr().err
+
+
+def test_a_checkpoint_says_whether_it_streams(tmp_path: Path) -> None:
+    from jobs.preflight import make_job
+
+    config = DubConfig("archive", "out", model=toy_checkpoint(tmp_path / "toy"), segment_s=10.0)
+    job = make_job(config, None)
+    assert not job.streams and job.windows_per_segment > 1 and job.overlap > 0
+    file = tmp_path / "toy" / "config.json"
+    known = json.loads(file.read_text())
+    assert (known["streams"], known["context_frames"]) == (False, 0)
+    known |= {"streams": True, "context_frames": 7}
+    known["recipe"] |= {
+        "frames": {"fps": 25, "width": 32, "height": 32},
+        "sample_rate": 16_000,
+        "channels": 2,
+    }
+    file.write_text(json.dumps(known))
+    job = make_job(config, None)
+    assert job.streams and (job.rate, job.channels, job.frame, job.context) == (16_000, 2, 640, 7 * 640)
+    assert (job.window, job.overlap, job.windows_per_segment) == (160_000, 0, 1)
+
+
+class OddRate(EchoGenerator):
+    recipe = dataclasses.replace(EchoGenerator.recipe, sample_rate=16_010)
+
+
+class Blind(NoiseGenerator):
+    recipe = Recipe("blind", semantic=None, sync=None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [(OddRate, "lasts 640.400 samples"), (Blind, "looks at no pictures")]
+)
+def test_recipes_that_cannot_be_dubbed_with(
+    kind: type[NoiseGenerator], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "archive").mkdir()
+    assert run(DubConfig(str(tmp_path / "archive"), str(tmp_path / "out")), lambda name: kind()) == 2
+    assert words in capsys.readouterr().err
 
 
 # candidates

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import NoiseGenerator, load_noise, toy_checkpoint, write_video
+from samples import NoiseGenerator, StereoGenerator, load_noise, load_stereo, toy_checkpoint, write_video
 
-from pipelines import archive, closing, dub, segments, stages, storage
+from pipelines import archive, closing, dub, resampling, segments, stages, storage
 from pipelines.dub import Job, Task
 from pipelines.parts import Failure, Part, State
 from pipelines.sandbox import DecodeFailed, Sandbox
 from v2a_models import grid
+from v2a_models.recipe import Recipe
 
 
-def make_job(out: Path | str, **changes: Any) -> Job:
-    recipe = NoiseGenerator.recipe
+def make_job(out: Path | str, recipe: Recipe = NoiseGenerator.recipe, **changes: Any) -> Job:
     job = Job(
         out=str(out),
         model="noise",
@@ -30,10 +30,11 @@ def make_job(out: Path | str, **changes: Any) -> Job:
         model_sha256="0" * 64,
         recipe=recipe.digest,
         seed=0,
+        rate=recipe.sample_rate,
+        channels=recipe.channels,
         window=recipe.window,
         overlap=recipe.overlap,
-        semantic=recipe.view("semantic"),
-        sync=recipe.view("sync"),
+        views=recipe.views,
         batch_size=4,
         windows_per_segment=2,
         version="0",
@@ -65,9 +66,11 @@ def plan(job: Job, video: dict[str, Any], **known: Any) -> list[Task]:
     return dub.plan_file(job, video, video["path"], video["path"] + ".mkv", **known)
 
 
-def run_stages(tasks: list[Task], job: Job, sandbox: Sandbox, call_size: int = 3) -> list[dict[str, Any]]:
+def run_stages(
+    tasks: list[Task], job: Job, sandbox: Sandbox, call_size: int = 3, load: Any = load_noise
+) -> list[dict[str, Any]]:
     """The pipeline in this process; the rows of finished files."""
-    dubber = stages.Dubber(job, load_noise)
+    dubber = stages.Dubber(job, load)
     rows = []
     items = [stages.decode_task(task, job, sandbox) for task in tasks]
     for first in range(0, len(items), call_size):
@@ -193,6 +196,51 @@ def test_sound_does_not_depend_on_segments(
         tracks.append(dubbed_sound(job, video))
     assert tracks[0].shape == (1, grid.samples(video["duration_s"]))
     np.testing.assert_array_equal(tracks[0], tracks[1])
+
+
+@pytest.mark.parametrize("name", ["silent.mp4", "quiet.mkv"])
+def test_stereo_at_another_rate_from_pixels(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path, name: str
+) -> None:
+    import av
+
+    video, recipe = videos[name], StereoGenerator.recipe
+    tracks = []
+    for per_segment in (1, 50):
+        job = make_job(tmp_path / str(per_segment), recipe, windows_per_segment=per_segment)
+        dubber = stages.Dubber(job, load_stereo)
+        for task in plan(job, video):
+            [item] = dubber.generate([stages.decode_task(task, job, sandbox)])
+            part = Part(item.arrays["sound"], item.arrays["thumbs"], np.array(item.thumb_times))
+            State(job.out).write_part(task.video_id, task.segment.index, part)
+        tracks.append(dubbed_sound(job, video))
+    assert tracks[0].shape == (2, grid.samples(video["duration_s"], 16_000))
+    np.testing.assert_array_equal(tracks[0], tracks[1])
+    assert not np.array_equal(tracks[0][0], tracks[0][1])
+
+    job = make_job(tmp_path / "out", recipe)
+    [row] = run_stages(plan(job, video), job, sandbox, load=load_stereo)
+    assert row["status"] == "dubbed" and (tmp_path / "out" / row["card"]).exists()
+    n_samples = grid.samples(video["duration_s"])
+    expected = np.concatenate(list(resampling.resampled(tracks[:1], 2, 16_000, n_samples)), axis=1)
+    assert expected.shape == (2, n_samples)
+    with av.open(str(tmp_path / "out" / row["output"])) as film:
+        track = film.streams.audio[0]  # before what was there
+        assert (track.rate, track.channels) == (44_100, 2)
+        heard = np.concatenate([frame.to_ndarray() for frame in film.decode(track)], axis=1)
+    if name.endswith(".mkv"):  # FLAC: exact to the sample
+        np.testing.assert_array_equal(heard.reshape(-1, 2).T, expected)
+    else:
+        assert n_samples <= heard.shape[1] < n_samples + 1024
+
+
+def test_a_generator_with_other_channels_than_its_recipe_fails_alone(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    job = make_job(tmp_path, StereoGenerator.recipe, channels=1)
+    [task] = plan(job, videos["short.mp4"])
+    [item] = stages.Dubber(job, load_stereo).generate([stages.decode_task(task, job, sandbox)])
+    assert item.failure is not None and "gave 2 channels, not 1" in item.failure.message
 
 
 def test_sound_does_not_depend_on_company_or_order(
@@ -435,6 +483,13 @@ def test_the_pipeline_on_ray(ray_session: Any, videos: dict[str, dict[str, Any]]
         run_stages([task for video in wanted for task in plan(alone, video)], alone, sandbox)
     for path in ("silent.mp4", "short.mp4", "quiet.mkv"):
         assert (tmp_path / path).read_bytes() == (tmp_path / "alone" / path).read_bytes()
+
+
+def test_what_decides_the_sound_is_named_as_it_always_was() -> None:
+    """An output that an earlier version began must resume."""
+    assert list(make_job("out").identity()) == [
+        "model", "model_sha256", "recipe", "seed", "window", "overlap", "batch_size", "precision",
+    ]  # fmt: skip
 
 
 def test_candidates_are_part_of_what_decides_the_sound() -> None:

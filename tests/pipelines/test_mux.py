@@ -255,6 +255,27 @@ def test_stereo_and_other_rates(tmp_path: Path) -> None:
     assert np.array_equal(np.rint(heard * 2**15), sound)
 
 
+STEREO = {"a.mp4": "libx264", "a.mov": "libx264", "a.mkv": "libx264", "a.webm": "libvpx-vp9", "a.avi": "mpeg4",
+          "a.flv": "flv", "a.wmv": "wmv2"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STEREO)
+def test_stereo_in_every_container(tmp_path: Path, name: str) -> None:
+    source = makers.write_video(tmp_path / name, codec=STEREO[name], duration_s=2)
+    left = 12_000 * np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE)
+    sound = np.stack([left, np.zeros_like(left)]).astype(np.int16)
+    out = tmp_path / "out" / name
+    out.parent.mkdir()
+    mux.mux_in_child(str(source), [sound], out, n_samples=2 * RATE, video_start_s=0.0, channels=2)
+    with av.open(str(out)) as film:
+        index = film.streams.audio[0].index
+    heard, _, rate = decode_track(out, index)
+    assert heard.shape[0] == 2 and abs(heard.shape[1] - 2 * rate) < 4096
+    middle = heard[:, rate // 2 : rate]
+    assert middle[0].std() == pytest.approx(12_000 / 2**15 / 2**0.5, rel=0.05)
+    assert middle[1].std() < 0.01
+
+
 @pytest.mark.parametrize(("name", "codec"), [("a.flv", "flv"), ("a.wmv", "wmv2")])
 def test_old_codecs_stay_where_only_their_container_takes_them(tmp_path: Path, name: str, codec: str) -> None:
     source = makers.write_video(tmp_path / name, codec=codec, fps=25, duration_s=2)

@@ -28,6 +28,12 @@ def test_frame_index_inverts_frame_times(index: int, fps: float) -> None:
     assert grid.frame_index((index + 0.5) / fps, fps) == index
 
 
+def test_a_frame_is_a_whole_number_of_samples_or_an_error() -> None:
+    assert (grid.samples_per_frame(25, 16_000), grid.samples_per_frame(30_000 / 1001, 30_000)) == (640, 1001)
+    with pytest.raises(ValueError, match="choose rates"):
+        grid.samples_per_frame(24, 44_100 + 1)
+
+
 @given(st.integers(0, 10**7))
 def test_codec_frames_cover_every_sample_with_less_than_one_to_spare(n_samples: int) -> None:
     spare = grid.codec_frames(n_samples) * grid.HOP - n_samples
