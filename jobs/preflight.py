@@ -86,11 +86,16 @@ def describe_checkpoint(model: str) -> Described:
 
     Raises CheckpointError, with the choices if there is none.
     """
-    from v2a_models.checkpoint_files import checked_sha256, find_checkpoint, read_config
+    from v2a_models.checkpoint_files import CheckpointError, checked_sha256, find_checkpoint, read_config
     from v2a_models.recipe import Recipe
 
     folder = find_checkpoint(model)
     config = read_config(folder)
+    if not config.get("makes_sound", True):
+        raise CheckpointError(
+            f"{folder} has learnt to rebuild pictures only: train its decoder to sound with "
+            f"v2a train {config['system']} STORE --start {folder} --set stage=2 --out NEW"
+        )
     return Described(
         recipe=Recipe.from_dict(config["recipe"]),
         name=str(config["name"]),

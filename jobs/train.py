@@ -31,7 +31,8 @@ class TrainConfig:
     """
 
     name: Annotated[str, tyro.conf.Positional]
-    """What to train: maskvat-adaln, maskvat-seq2seq or maskvat-hybrid."""
+    """What to train: maskvat-adaln, maskvat-seq2seq, maskvat-hybrid (stores like those of the recipes mini and base),
+    deep-fusion, wavenet, av-transformer, vqvae-fc (recipe raw)."""
     store: Annotated[str, tyro.conf.Positional]
     """Feature store that `v2a extract` made: a folder or s3://bucket/prefix. Trains on its split `train` and
     validates with `val`; without a `val`, a twentieth of the videos is kept from training for that."""
@@ -72,10 +73,14 @@ class TrainConfig:
     seed: int = 0
     """Decides the first weights, the order of the rows and what is hidden from the model."""
     start: str = ""
-    """Start from the weights of this checkpoint (folder or bundled name) instead of random ones."""
+    """Start from the weights of this checkpoint (folder or bundled name) instead of random ones. vqvae-fc trains in
+    two steps: first its pictures, then with --start THAT --set stage=2 its sound."""
     set: tuple[str, ...] = ()
-    """Fields of the model's config, for instance --set depth=4 dim=128, or semantic_dim=0 for a model that does
-    not look at CLIP features."""
+    """Fields of the model's config, for instance --set depth=4 dim=128; semantic_dim=0 for a model that does not look
+    at CLIP features; loss=mae, or video_attention=8, for the raw-waveform systems. A wrong name lists all."""
+    protocol: Literal["splits", "per-video"] = "splits"
+    """What is validated with: the store's splits (other videos than those trained on), or, as in 2308.12408, the last
+    fifth of every video whose first four fifths are trained on."""
     weights: tuple[str, ...] = ()
     """Local weights files of the recipe's encoders by role, for instance codec=/models/dac.pth; published ones are
     found by name otherwise. The path must be there on every machine."""

@@ -160,11 +160,11 @@ def write_sounds(out: str, sounds: Mapping[str, Any]) -> list[str]:
 
 
 def spectrograms(sounds: Mapping[str, Any]) -> bytes:
-    """One row per window: the generated sound, and the true one as the codec gives it back."""
+    """One row per window: the generated sound, and the true one (as the codec gives it back, if there is one)."""
     from matplotlib.figure import Figure
 
     made, true, rate = sounds["made"], sounds["true"], sounds["rate"]
-    columns = [("generated", made)] + ([("true, through the codec", true)] if true is not None else [])
+    columns = [("generated", made)] + ([("true", true)] if true is not None else [])
     figure = Figure(figsize=(5.5 * len(columns), 2.6 * len(made)), layout="constrained")
     grid = np.atleast_2d(figure.subplots(len(made), len(columns), squeeze=False))
     for at, clip in enumerate(sounds["clips"]):

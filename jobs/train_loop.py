@@ -284,7 +284,10 @@ class Worker:
             names, sums = self.learner.validate(self.validating, self.rank)
             if self.world > 1:
                 torch.distributed.all_reduce(sums)
-            self._row({f"val/{name}": float(v / sums[-1]) for name, v in zip(names, sums, strict=False)})
+            figures = {name: float(v / sums[-1]) for name, v in zip(names, sums, strict=False)}
+            self._row({f"val/{name}": value for name, value in figures.items()})
+            for remark in self.learner.generator.remarks(figures):
+                self.say(("remark", f"Step {self.learner.step}: {remark}."))
             sounds = self._sounds()
         if sounds is not None:
             self.say(("sounds", dict(step=self.learner.step, **sounds)))
@@ -292,8 +295,6 @@ class Worker:
     def _sounds(self) -> dict[str, Any] | None:
         """Generated sound of the fixed windows and, decoded from their codes, what was really heard: int16."""
         import torch
-
-        from v2a_models.batch import Batch
 
         generator = self.learner.generator
         if self.sharded:
@@ -303,16 +304,17 @@ class Worker:
                 generator = self.job.new_generator()
                 generator.task().load_state_dict(state, strict=False)
                 generator = generator.to(self.device).eval()
-        if self.rank:
+        if self.rank or not generator.makes_sound:
             return None
         batch, clips = self.shown
         batch = self._to_device(batch)
-        features = Batch(semantic=batch.get("semantic"), sync=batch.get("sync"))
         codec, true = getattr(generator, "codec", None), None
         with torch.inference_mode():
-            made = _pcm(generator.generate(features, seeds=list(range(len(clips)))))
+            made = _pcm(generator.generate(generator.preview(batch), seeds=list(range(len(clips)))))
             if codec is not None and "codes" in batch:
                 true = _pcm(codec.decode(batch["codes"], generator.recipe.window))
+            elif "waveform" in batch:
+                true = batch["waveform"][..., : made.shape[-1]].cpu().numpy()
         return dict(clips=clips, rate=generator.recipe.sample_rate, made=made, true=true)
 
     # checkpoints

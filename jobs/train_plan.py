@@ -91,7 +91,7 @@ def _prepare(config: TrainConfig, options: dict[str, Any], files: dict[str, str]
             if finished_steps(out) >= config.steps:
                 return None
         generator = new_generator(config.name, recipe, config.size, files=files, start=start, **options)
-        train, val = open_feeds(Store(store), generator.columns, config.seed)
+        train, val = open_feeds(Store(store), generator.columns, config.seed, config.protocol)
     except (StoreError, WeightsError, ValueError, TypeError, OSError) as error:
         raise WrongUsage(str(error)) from error
     storage.check_writable(out)
@@ -161,7 +161,9 @@ def make_identity(config: TrainConfig, recipe: Any, options: dict[str, Any], sta
         "name", "size", "batch_size", "learning_rate", "warmup", "weight_decay", "clip_norm", "ema", "seed",
     )  # fmt: skip
     settings = {name: getattr(config, name) for name in names}
-    return settings | {"recipe": recipe.digest, "start": start, "set": options}
+    # Named only where it is not the usual one, so that trainings begun before there was another can go on.
+    protocol = {} if config.protocol == "splits" else {"protocol": config.protocol}
+    return settings | protocol | {"recipe": recipe.digest, "start": start, "set": options}
 
 
 def check_same(out: str, what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

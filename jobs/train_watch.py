@@ -198,6 +198,9 @@ class Seen:
             return
         self.tracker.artifacts(uris, f"samples/step-{sounds['step']:07d}")
 
+    def _remark(self, text: str) -> None:
+        self.say(text)
+
     def _saved(self, step: int) -> None:
         self.saved = step
 

@@ -60,7 +60,8 @@ class TuneConfig:
     """
 
     name: Annotated[str, tyro.conf.Positional]
-    """What to train: maskvat-adaln, maskvat-seq2seq or maskvat-hybrid."""
+    """What to train: maskvat-adaln, maskvat-seq2seq, maskvat-hybrid (stores like those of the recipes mini and base),
+    deep-fusion, wavenet, av-transformer, vqvae-fc (recipe raw)."""
     store: Annotated[str, tyro.conf.Positional]
     """Feature store that `v2a extract` made: a folder or s3://bucket/prefix."""
     out: str
@@ -84,6 +85,8 @@ class TuneConfig:
     """Arithmetic of the forward pass; `auto` takes bfloat16 where the hardware has it."""
     seed: int = 0
     """Decides the suggestions, and in every trial alike the first weights and the order of the rows."""
+    start: str = ""
+    """Start every trial from the weights of this checkpoint instead of random ones."""
     set: tuple[str, ...] = ()
     """Fields of the model's config for all trials, for instance --set encoder_depth=1."""
     weights: tuple[str, ...] = ()

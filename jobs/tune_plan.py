@@ -118,7 +118,7 @@ def parameters(
     config: TuneConfig,
 ) -> tuple[Mapping[str, tuple[float, float]], Mapping[str, Sequence[Any]]]:
     """Ranges and choices by the name of the parameter. Raises WrongUsage, also where nothing is left to choose."""
-    from v2a_models.maskvat.model import MaskVATConfig
+    from v2a_models.systems import option_names
 
     space = config.space
     ranges = {name: getattr(space, name) for name in ("learning_rate", "warmup", "weight_decay")}
@@ -126,7 +126,12 @@ def parameters(
     for name in ("ema", "batch_size", "dim", "depth"):
         if getattr(space, name):
             choices[name] = list(dict.fromkeys(getattr(space, name)))
-    known = [field.name for field in dataclasses.fields(MaskVATConfig)]
+    try:
+        known = option_names(config.name)
+    except ValueError as error:
+        raise WrongUsage(str(error)) from error
+    if unknown := sorted({"dim", "depth"} & set(choices) - set(known)):
+        raise WrongUsage(f"--{unknown[0]}: {config.name} has no such option, but {', '.join(known)}")
     for word in space.choose:
         name, _, text = word.partition("=")
         if name not in known:
@@ -146,6 +151,7 @@ def make_identity(config: TuneConfig, recipe: Any) -> dict[str, Any]:
     """All that makes another search; the number of trials is not among it, more may be asked for later."""
     names = ("name", "size", "steps", "grace", "reduction", "metric", "precision", "seed", "set")
     settings = {name: getattr(config, name) for name in names} | dataclasses.asdict(config.space)
+    settings |= {"start": config.start} if config.start else {}
     return json.loads(json.dumps(settings | {"recipe": recipe.digest}))
 
 
@@ -176,7 +182,7 @@ def train_config(config: TuneConfig, chosen: Mapping[str, Any], out: str) -> Tra
     return TrainConfig(
         config.name, config.store, out, steps=config.steps, size=config.size, precision=config.precision,
         save_every=config.grace, validate_every=config.grace, seed=config.seed, set=(*config.set, *of_model),
-        weights=config.weights, gpus=config.gpus, **own,
+        weights=config.weights, gpus=config.gpus, start=config.start, **own,
     )  # fmt: skip
 
 

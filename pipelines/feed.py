@@ -150,9 +150,16 @@ def _pairs(feed: Feed, spans: Sequence[tuple[int, int, int]]) -> np.ndarray:
 # what is in the store
 
 
-def open_feeds(store: Store, columns: Sequence[str], seed: int) -> tuple[Feed, Feed]:
-    """What to train on and what to validate with: splits `train` and `val`; without a `val`, a twentieth of the
-    videos of `train`, chosen by hash.
+PER_VIDEO_SHARE = 0.8
+"""Of each video, what is trained on under the per-video protocol (2308.12408, section IV)."""
+
+
+def open_feeds(
+    store: Store, columns: Sequence[str], seed: int, protocol: str = "splits"
+) -> tuple[Feed, Feed]:
+    """What to train on and what to validate with. `splits`: the splits `train` and `val`; without a `val`, a twentieth
+    of the videos of `train`, chosen by hash. `per-video`: of every video in these splits the windows that end within
+    its first four fifths, and those that begin after them.
 
     Raises StoreError: no store, another recipe among its files, a missing column, an empty split.
     """
@@ -178,6 +185,10 @@ def open_feeds(store: Store, columns: Sequence[str], seed: int) -> tuple[Feed, F
         return Feed(store.root, tuple(columns), paths, numbers, row_bytes, seed)
 
     train = by_split["train"]
+    if protocol == "per-video":
+        both = train + by_split.get("val", [])
+        early, late = _first_and_last(store, [files[at] for at in both])
+        return feed(both, early), feed(both, late)
     if "val" in by_split:
         whole = [[np.arange(facts[at][0]) for at in ats] for ats in (train, by_split["val"])]
         return feed(train, whole[0]), feed(by_split["val"], whole[1])
@@ -223,6 +234,36 @@ def _held_out(store: Store, files: Sequence[storage.FileInfo]) -> list[np.ndarra
     if not chosen or len(chosen) == len(digests):
         chosen = {min(digests, key=digests.__getitem__)}
     return [np.array([name in chosen for name in table]) for table in names]
+
+
+def _first_and_last(
+    store: Store, files: Sequence[storage.FileInfo]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Rows of each file that lie within the first `PER_VIDEO_SHARE` of their video, and those after it; windows on both
+    sides of the border belong to neither."""
+    names = ["video_id", "start_s", "duration_s"]
+    tables = []
+    for info in files:
+        with storage.reading(info.uri) as opened:
+            tables.append(pq.ParquetFile(opened).read(columns=names, use_threads=False).to_pylist())
+    ends: dict[str, float] = {}
+    for row in (row for table in tables for row in table):
+        end_s = row["start_s"] + row["duration_s"]
+        ends[row["video_id"]] = max(ends.get(row["video_id"], 0.0), end_s)
+    early, late = [], []
+    for table in tables:
+        borders = np.array([PER_VIDEO_SHARE * ends[row["video_id"]] for row in table])
+        starts = np.array([row["start_s"] for row in table])
+        lengths = np.array([row["duration_s"] for row in table])
+        early.append(np.flatnonzero(starts + lengths <= borders + 1e-6))
+        late.append(np.flatnonzero(starts >= borders - 1e-6))
+    for rows, part in ((early, "within the first four fifths"), (late, "within the last fifth")):
+        if not sum(map(len, rows)):
+            raise StoreError(
+                f"no window of {store.root} lies {part} of its video: extract shorter windows or longer videos for "
+                "--protocol per-video"
+            )
+    return early, late
 
 
 # reading

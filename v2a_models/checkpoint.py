@@ -63,6 +63,7 @@ def save_generator(
         recipe=generator.recipe.to_dict(),
         streams=generator.streams,
         context_frames=generator.context_frames,
+        makes_sound=generator.makes_sound,
         classes=list(classes),
         model=generator.config(),
     )

@@ -69,6 +69,14 @@ def check_system(system: str) -> None:
         raise ValueError(f"unknown system {system!r}: choose one of {sorted(SYSTEMS)}")
 
 
+def option_names(system: str) -> list[str]:
+    """Names that `new_generator` takes as options for a system."""
+    check_system(system)
+    if system in raw.GENERATORS:
+        return raw.option_names(raw.GENERATORS[system])
+    return sorted(maskvat.MaskVATConfig.__dataclass_fields__)
+
+
 def _started(system: str, recipe: Recipe, start: str, options: Mapping[str, Any]) -> Generator:
     from v2a_models.checkpoint import load_generator
 

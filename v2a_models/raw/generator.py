@@ -26,6 +26,9 @@ from v2a_models.seeds import RowNoise
 PREVIEW_S = 1.0
 """Seconds of sound that a model is asked for while it trains: sample by sample, a whole window takes too long."""
 
+OWN = ("loss", "crop_frames", "temperature")
+"""Options that are neither the network's nor the video context embedding's."""
+
 VIDEO = "video_"
 """Before the names of the video context embedding's sizes among the options."""
 
@@ -283,18 +286,16 @@ GENERATORS: dict[str, type[RawGenerator]] = {
 def changed(settings: RawConfig, options: Mapping[str, Any]) -> RawConfig:
     """The settings with other values. Raises ValueError for an unknown name, with the choices."""
     groups: dict[str, dict[str, Any]] = {"net": {}, "video": {}, "": {}}
-    fields = {"net": _names(settings.net), "video": _names(settings.video)}
-    own = ("loss", "crop_frames", "temperature")
-    known = sorted([*own, *fields["net"], *(VIDEO + name for name in fields["video"])])
+    known = _option_names(type(settings.net))
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(f"unknown model options {unknown}; known: {known}")
     for name, value in options.items():
-        if name in own:
+        if name in OWN:
             groups[""][name] = value
-        elif name in fields["net"]:
-            groups["net"][name] = value
-        elif name.removeprefix(VIDEO) in fields["video"] and name.startswith(VIDEO):
+        elif name.startswith(VIDEO):
             groups["video"][name.removeprefix(VIDEO)] = value
         else:
-            raise ValueError(f"unknown model option {name!r}; known: {known}")
+            groups["net"][name] = value
     return dataclasses.replace(
         settings,
         net=dataclasses.replace(settings.net, **groups["net"]),
@@ -303,8 +304,15 @@ def changed(settings: RawConfig, options: Mapping[str, Any]) -> RawConfig:
     )
 
 
-def _names(config: Any) -> list[str]:
-    return [item.name for item in dataclasses.fields(config)]
+def option_names(kind: type[RawGenerator]) -> list[str]:
+    """Options of a system, sorted."""
+    return _option_names(kind.net_config)
+
+
+def _option_names(net_config: Any) -> list[str]:
+    net = [item.name for item in dataclasses.fields(net_config)]
+    video = [VIDEO + item.name for item in dataclasses.fields(VideoContextConfig)]
+    return sorted([*OWN, *net, *video])
 
 
 def check_recipe(recipe: Recipe, system: str) -> None:
