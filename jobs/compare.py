@@ -34,12 +34,13 @@ class CompareConfig:
     models: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Models: bundled names, checkpoint folders, or models:/NAME/VERSION and models:/NAME@ALIAS."""
     store: str
-    """Feature store that `v2a extract` made with the models' recipe: a folder or s3://bucket/prefix."""
+    """Feature store that `v2a extract` made: a folder or s3://bucket/prefix. Its clips are compared on, and models of
+    its recipe are fed with what it holds."""
     out: str
     """Where the results go, a folder."""
     archive: str | None = None
-    """Archive that the store was extracted from: gives the true sounds. Without it the codec's resynthesis stands in
-    for them."""
+    """Archive that the store was extracted from: gives the true sounds, and the pictures for models of another recipe
+    than the store's. Without it the true sounds are those of the store, or what its codec makes of them."""
     split: Literal["train", "val", "test"] = "val"
     """Part of the store to compare on: what the models were not trained on."""
     clips: int | None = 200
@@ -118,7 +119,7 @@ def _job(plan: Plan, config: CompareConfig, gpus: int = 0) -> Any:
 
     return generate.Job(
         store=plan.store, place=storage.join(plan.out, "clips"), window=plan.window, seed=config.seed,
-        archive=plan.archive, precision=plan.precision, device="cuda" if gpus else "cpu",
+        archive=plan.archive, kept_rate=plan.kept_rate, precision=plan.precision, device="cuda" if gpus else "cpu",
         batch_size=config.batch_size,
     )  # fmt: skip
 
@@ -131,7 +132,7 @@ def fetch(plan: Plan, config: CompareConfig, console: Console, resources: Any) -
 
     job = _job(plan, config)
     todo = generate.missing(plan.rows, job.place, REFERENCE)
-    answers = generate.run_fetch(todo, job, plan.models[0].folder, resources.cpus) if todo else iter(())
+    answers = generate.run_fetch(todo, job, plan.codec, resources.cpus) if todo else iter(())
     each = grid.seconds(plan.window, grid.SAMPLE_RATE)
     return _watched(answers, todo, "true sounds", console, each)[0]
 
@@ -147,7 +148,9 @@ def make(
     todo = generate.missing(plan.rows, job.place, model.slug)
     if not todo:
         return {}, None
-    answers = generate.run_model(todo, job, model.slug, model.folder, resources.cpus, resources.gpus)
+    answers = generate.run_model(
+        todo, job, model.slug, model.folder, model.from_archive, resources.cpus, resources.gpus
+    )
     each = grid.seconds(plan.window, grid.SAMPLE_RATE)
     problems, seconds = _watched(answers, todo, model.slug, console, each)
     return problems, each * len(seconds) / sum(seconds) if seconds else None
@@ -183,7 +186,7 @@ def score(plan: Plan, config: CompareConfig, console: Console) -> Any:
 
     board, clips = Board(), scoring_clips(plan)
     job = scoring.Job(
-        plan.models[0].folder, tuple(plan.networks), weights(config.weights), keep=_job(plan, config).place
+        plan.codec, tuple(plan.networks), weights(config.weights), keep=_job(plan, config).place
     )
 
     def session() -> contextlib.AbstractContextManager[Any]:

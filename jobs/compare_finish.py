@@ -56,6 +56,8 @@ def summarise(
         if model is not None:
             system["model"] = model.given
             system["about"] = f"{model.parameters:.1f} million parameters, sha256 {model.sha256[:12]}"
+            if model.from_archive:
+                system["about"] += ", fed from the archive (its recipe is not the store's)"
             speed = speeds.get(model.slug) or before.get(model.slug)
             system["metrics"]["parameters"] = _plain(model.parameters)
             system["metrics"]["audio_s_per_s"] = _plain(speed)
@@ -69,8 +71,10 @@ def summarise(
         "window_s": grid.seconds(plan.window, grid.SAMPLE_RATE),
         "seed": config.seed,
     }
-    if not plan.archive:
+    if not plan.archive and not plan.kept_rate:
         summary["notes"].append("Without --archive the codec's resynthesis stands in for the true sounds.")
+    if not plan.codec:
+        summary["notes"].append("No codec resynthesis, and no FDD: none of the models has a codec.")
     order = [model.slug for model in plan.models]
     if len(order) > 1:
         summary["paired"] = paired(board, order[0], order[1], plan)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from jobs.preflight import check_not_foreign, describe_checkpoint, full_address, resolve_precision
+from jobs.preflight import Described, check_not_foreign, describe_checkpoint, full_address, resolve_precision
 from jobs.verb import WrongUsage, differences
 from pipelines import storage
 
 if TYPE_CHECKING:
     from jobs.compare import CompareConfig
     from pipelines.generate import Row
+    from v2a_models.recipe import Recipe
 
 STATE_FILE = "compare.json"
 
@@ -30,6 +32,10 @@ class Model:
     sha256: str
     parameters: float
     """Millions, of the generator without its encoders."""
+    codec: bool
+    """Whether it has a codec."""
+    from_archive: bool
+    """Whether its recipe is another than the store's, so that its pictures are decoded from the archive."""
 
 
 @dataclass
@@ -42,6 +48,12 @@ class Plan:
     rows: list[Row]
     models: list[Model]
     window: int
+    """Samples of a clip at 44.1 kHz."""
+    kept_rate: int
+    """Samples per second of the true sounds in the store; 0 if it keeps none."""
+    codec: str
+    """Checkpoint with the codec that gives the baseline of that name, and decodes the store's codes; empty if no model
+    has one."""
     fps: dict[str, float]
     """Pictures per second of each film."""
     facts: dict[str, dict[str, Any]]
@@ -65,6 +77,7 @@ def _prepare(config: CompareConfig) -> Plan:
     from pipelines import generate
     from pipelines.scoresummary import reachable
     from pipelines.store import Store, StoreError
+    from v2a_models import grid
     from v2a_models.metrics import networks
     from v2a_models.metrics.catalogue import BY_NAME
 
@@ -95,6 +108,11 @@ def _prepare(config: CompareConfig) -> Plan:
     if not rows:
         raise WrongUsage(f"{store} has no rows in its split {config.split!r}: choose another --split")
     models = [_model(given, recipe, config) for given in config.models]
+    kept_rate = recipe.sample_rate if recipe.waveform else 0
+    codec = codec_of(models)
+    # Without an archive all models are fed from the store, so that the codec of any is the store's.
+    if not archive and not kept_rate and not (codec and recipe.encoder("codec")):
+        raise WrongUsage(f"{store} holds no sound that these models can decode: name its --archive")
     twice = {m.slug for m in models if [n.slug for n in models].count(m.slug) > 1}
     if twice:
         raise WrongUsage(f"two models are called {', '.join(sorted(twice))}: rename a folder")
@@ -125,7 +143,8 @@ def _prepare(config: CompareConfig) -> Plan:
         events = storage.join(archive, "events.parquet")
     available, missing = reachable(config.networks, weights(config.weights))
     return Plan(
-        out=out, store=store, archive=archive, rows=rows, models=models, window=recipe.window,
+        out=out, store=store, archive=archive, rows=rows, models=models, window=grid.samples(recipe.window_s),
+        kept_rate=kept_rate, codec=codec,
         fps={row["path"]: float(row["fps"] or 0) for row in Store(store).scan() if "fps" in row},
         facts=read_events(events) if events else {}, missing=missing, networks=available,
         precision=resolve_precision(config.precision),
@@ -147,17 +166,51 @@ def read_state(out: str) -> dict[str, Any] | None:
 def _model(given: str, recipe: Any, config: CompareConfig) -> Model:
     from jobs import registry
     from v2a_models.checkpoint import load_generator
-    from v2a_models.systems import recipe_difference
 
     folder = registry.resolve(given, config.tracking_uri)
     try:
         described = describe_checkpoint(folder)
-        if differs := recipe_difference(described.recipe, recipe):
-            raise ValueError(f"it was trained on another recipe than this store's ({differs})")
-        generator = load_generator(folder)
+        generator: Any = load_generator(folder)
+        from_archive = looks_at_archive(described, generator.columns, recipe, config.archive)
     except (OSError, ValueError, KeyError) as error:
         raise WrongUsage(f"cannot use the model {given!r}: {error}") from error
     parameters = sum(p.numel() for p in generator.task().parameters()) / 1e6
     called = given.removeprefix(registry.PREFIX) if given != folder else given.rstrip("/").rpartition("/")[2]
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", called).strip("-.")
-    return Model(slug or "model", given, folder, described.sha256, parameters)
+    codec = getattr(generator, "codec", None) is not None
+    return Model(slug or "model", given, folder, described.sha256, parameters, codec, from_archive)
+
+
+def looks_at_archive(model: Described, columns: Sequence[str], recipe: Recipe, archive: str | None) -> bool:
+    """Whether a model has to look at the films themselves, since the store (of `recipe`) does not hold what it is fed
+    with (`columns`). Raises ValueError if it cannot.
+    """
+    from v2a_models.systems import recipe_difference
+
+    theirs = model.recipe
+    if model.streams:  # takes a clip of any length
+        theirs = replace(theirs, window_s=recipe.window_s, overlap_s=recipe.overlap_s)
+    differs = recipe_difference(theirs, recipe)
+    held = {role for role in ("semantic", "sync") if recipe.encoder(role)} | (
+        {"frames"} & recipe.views.keys()
+    )
+    lacking = sorted(({"semantic", "sync", "frames"} & set(columns)) - held)
+    if not differs and not lacking:
+        return False
+    if theirs.window_s != recipe.window_s:
+        raise ValueError(
+            f"it makes windows of {theirs.window_s:g} s, and the clips of this store last {recipe.window_s:g} s"
+        )
+    if not archive:
+        raise ValueError(
+            f"it was trained on another recipe than this store's ({differs or f'which lacks {lacking}'}): name the "
+            "store's --archive, and its pictures are decoded from there"
+        )
+    return True
+
+
+def codec_of(models: Sequence[Model]) -> str:
+    """Folder of the first model that has a codec, rather of one fed from the store, whose codec is the store's; empty
+    if none has any."""
+    ordered = sorted(models, key=lambda model: model.from_archive)
+    return next((model.folder for model in ordered if model.codec), "")

@@ -2,6 +2,7 @@
 
     OUT/clips/SYSTEM/CLIP.wav       mono, 44.1 kHz, exactly the window's length
 
+A model of the store's recipe is fed with what the store holds, any other one with pictures decoded from the archive.
 What is there is not made again: a killed comparison goes on where it was. Seeds depend on the clip only, so that all
 models draw from the same noise and another batch or cluster gives the same sounds.
 """
@@ -18,12 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from pipelines import sounds, storage
+from pipelines import segments, sounds, storage
 from pipelines.sandbox import DecodeFailed
 from pipelines.store import Store
 from pipelines.worker import shared_sandbox
 from v2a_models import grid
 from v2a_models.batch import Batch
+from v2a_models.recipe import View
 from v2a_models.seeds import window_seed
 
 
@@ -51,9 +53,11 @@ class Job:
     place: str
     """Where the folders of the systems are."""
     window: int
-    """Samples of a window."""
+    """Samples of a clip at 44.1 kHz."""
     seed: int
     archive: str = ""
+    kept_rate: int = 0
+    """Samples per second of the true sounds in the store; 0 if it has none."""
     precision: str = "float32"
     device: str = "cpu"
     batch_size: int = 1
@@ -90,12 +94,13 @@ def spread(rows: Sequence[Row], n: int | None) -> list[Row]:
 class Maker:
     """The actor that Ray Data calls: rows of the store in, sounds of one model written, and how it went."""
 
-    def __init__(self, job: Job, system: str, model: str) -> None:
+    def __init__(self, job: Job, system: str, model: str, from_archive: bool = False) -> None:
+        """from_archive: whether the model's recipe is not the store's, and its pictures come out of the archive."""
         from v2a_models.checkpoint import load_generator
 
         if job.device == "cpu":
             torch.set_num_threads(1)
-        self.job, self.system = job, system
+        self.job, self.system, self.from_archive = job, system, from_archive
         self.generator: Any = load_generator(model, job.device, job.precision)
         self.warm = False
 
@@ -106,51 +111,101 @@ class Maker:
 
     def make(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """Sounds of up to `batch_size` clips; what fails is told, row by row."""
-        answers = []
+        answers: list[dict[str, Any]] = []
+        able: list[Row] = []
+        inputs: list[dict[str, np.ndarray]] = []
+        for row in rows:
+            try:
+                inputs.append(self._input(row))
+                able.append(row)
+            except (DecodeFailed, storage.StorageNotFound) as error:
+                answers.append(self._answer(row, problem=str(error)))
+            except storage.StorageError:
+                raise
+            except Exception as error:
+                answers.append(self._answer(row, problem=_reason(error)))
+        if not able:
+            return answers
         try:
-            features = _features(self.job.store, rows, self.generator.columns)
-            fill = [k % len(rows) for k in range(self.job.batch_size)]
-            semantic, sync = (
-                features[name][fill] if name in features else None for name in ("semantic", "sync")
-            )
-            batch = Batch(semantic=semantic, sync=sync).to(self.job.device)
-            seeds = [window_seed(self.job.seed, rows[k].clip_id, 0) for k in fill]
-            if not self.warm:  # the first call allocates and compiles: it says nothing about speed
-                self.generator.generate(batch, seeds=seeds)
-                self.warm = True
-            started = time.perf_counter()
-            made = self.generator.generate(batch, seeds=seeds).float().mean(1).cpu().numpy()
-            seconds = (time.perf_counter() - started) / len(rows)
-        except storage.StorageError:
-            raise
+            made, seconds = self._generate(able, inputs)
         except Exception as error:  # whatever a model trips over costs these clips, and is told
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            return [dict(clip=row.clip_id, system=self.system, seconds=0.0, problem=reason) for row in rows]
-        for row, sound in zip(rows, made, strict=False):
+            return answers + [self._answer(row, problem=_reason(error)) for row in able]
+        for row, wave in zip(able, made, strict=False):
+            sound = sounds.sound_of(wave, self.generator.recipe.sample_rate).fitted(self.job.window)[0]
             problem = "" if np.isfinite(sound).all() else "the model gave NaN or infinite samples"
             if not problem:
                 storage.write_atomic(
                     sound_uri(self.job.place, self.system, row.clip_id), sounds.wav_bytes(sound)
                 )
-            answers.append(dict(clip=row.clip_id, system=self.system, seconds=seconds, problem=problem))
+            answers.append(self._answer(row, seconds=seconds, problem=problem))
         return answers
 
+    def _answer(self, row: Row, *, seconds: float = 0.0, problem: str = "") -> dict[str, Any]:
+        return dict(clip=row.clip_id, system=self.system, seconds=seconds, problem=problem)
+
+    def _input(self, row: Row) -> dict[str, np.ndarray]:
+        """What the model is fed for one clip: columns of the store, or pictures by view."""
+        if self.from_archive:
+            return seen(row, self.job, self.generator.recipe.views)
+        return stored(row, self.job, [name for name in FED if name in self.generator.columns])
+
+    @torch.inference_mode()
+    def _generate(
+        self, rows: Sequence[Row], inputs: Sequence[Mapping[str, np.ndarray]]
+    ) -> tuple[np.ndarray, float]:
+        """Waveforms float32 [batch_size, channels, n] at the model's rate, and the seconds that a clip took."""
+        fill = [k % len(rows) for k in range(self.job.batch_size)]
+        given: dict[str, Any] = {
+            name: torch.from_numpy(np.stack([inputs[k][name] for k in fill])).to(self.job.device)
+            for name in inputs[0]
+        }
+        if self.from_archive:
+            batch = self.generator.features(given)
+        else:
+            batch = Batch(**{name: t.float() if t.is_floating_point() else t for name, t in given.items()})
+        seeds = [window_seed(self.job.seed, rows[k].clip_id, 0) for k in fill]
+        # The first call allocates and compiles, and says nothing about speed. One that goes on from sample to sample
+        # is so long that this does not show.
+        if not self.warm and not self.generator.streams:
+            self.generator.generate(batch, seeds=seeds)
+        self.warm = True
+        started = time.perf_counter()
+        made = self.generator.generate(batch, seeds=seeds).float().cpu().numpy()
+        return made, (time.perf_counter() - started) / len(rows)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+
+
+FED = ("semantic", "sync", "frames")
+"""Columns of a store that a model may be fed with."""
 
 MADE = pa.schema(
     [("clip", pa.string()), ("system", pa.string()), ("seconds", pa.float64()), ("problem", pa.string())]
 )
 
 
-def _features(root: str, rows: Sequence[Row], columns: Sequence[str]) -> dict[str, torch.Tensor]:
-    """semantic and sync of these rows, each (B, T, D)."""
-    names = [name for name in ("semantic", "sync") if name in columns]
-    parts: list[dict[str, np.ndarray]] = []
-    for row in rows:
-        with storage.reading(Store(root).uri(*row.file.split("/"))) as file:
-            parts.append(_row(pq.ParquetFile(file), row.at, names))
-    return {
-        name: torch.from_numpy(np.stack([part[name] for part in parts]).astype(np.float32)) for name in names
-    }
+def stored(row: Row, job: Job, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of one row of the store, by column."""
+    with storage.reading(Store(job.store).uri(*row.file.split("/"))) as file:
+        return _row(pq.ParquetFile(file), row.at, names)
+
+
+def seen(row: Row, job: Job, views: Mapping[str, View]) -> dict[str, np.ndarray]:
+    """The frames of a clip out of its film, uint8 [T, H, W, 3] by view: those that a store with these views would hold.
+
+    Raises DecodeFailed, StorageError.
+    """
+    uri, rates = storage.join(job.archive, *row.path.split("/")), [view.fps for view in views.values()]
+    clip_s = grid.seconds(job.window, grid.SAMPLE_RATE)
+    from_s = segments.decode_start(row.start_s, rates)
+    decoded = shared_sandbox().decode_views(uri, list(views.values()), from_s, row.start_s + clip_s)
+    found = {}
+    for name, fps, frames in zip(views, rates, decoded, strict=True):
+        first = grid.frame_index(row.start_s - from_s, fps)
+        found[name] = frames[first : first + grid.frame_count(clip_s, fps)]
+    return found
 
 
 def _row(file: pq.ParquetFile, at: int, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -165,12 +220,12 @@ def _row(file: pq.ParquetFile, at: int, names: Sequence[str]) -> dict[str, np.nd
 
 
 def fetch(batch: pa.Table, job: Job, codec: str) -> pa.Table:
-    """The true sounds of some clips: out of the archive, or of the stored codes where there is none."""
+    """The true sounds of some clips: out of the archive, or as the store keeps them where there is none."""
     answers = []
     for row in (Row(**row) for row in batch.to_pylist()):
         problem = ""
         try:
-            sound = _true_sound(row, job) if job.archive else _decoded(row, job, codec)
+            sound = _true_sound(row, job) if job.archive else _kept_sound(row, job, codec)
             storage.write_atomic(sound_uri(job.place, "reference", row.clip_id), sounds.wav_bytes(sound))
         except (DecodeFailed, storage.StorageNotFound) as error:
             problem = str(error)
@@ -185,9 +240,11 @@ def _true_sound(row: Row, job: Job) -> np.ndarray:
     return np.pad(sound[: job.window], (0, max(0, job.window - len(sound))))
 
 
-def _decoded(row: Row, job: Job, codec: str) -> np.ndarray:
-    with storage.reading(Store(job.store).uri(*row.file.split("/"))) as file:
-        codes = _row(pq.ParquetFile(file), row.at, ["codes"])["codes"]
+def _kept_sound(row: Row, job: Job, codec: str) -> np.ndarray:
+    if job.kept_rate:
+        wave = stored(row, job, ["waveform"])["waveform"] / segments.FULL_SCALE
+        return sounds.sound_of(wave, job.kept_rate).fitted(job.window)[0]
+    codes = stored(row, job, ["codes"])["codes"]
     wave = _codec(codec).decode(torch.from_numpy(codes.astype(np.int64))[None], job.window)
     return wave[0, 0].numpy()
 
@@ -231,11 +288,11 @@ def run_fetch(rows: Sequence[Row], job: Job, codec: str, cpus: int) -> Iterator[
 
 
 def run_model(
-    rows: Sequence[Row], job: Job, system: str, model: str, cpus: int, gpus: int
+    rows: Sequence[Row], job: Job, system: str, model: str, from_archive: bool, cpus: int, gpus: int
 ) -> Iterator[dict[str, Any]]:
     """Generates with one model, on the Ray that is running unless clips are few; how it went, clip by clip."""
     if len(rows) <= FEW_CLIPS:
-        for batch in Maker(job, system, model)(_table(rows)):
+        for batch in Maker(job, system, model, from_archive)(_table(rows)):
             yield from batch.to_pylist()
         return
     import ray.data
@@ -245,7 +302,12 @@ def run_model(
     yield from _results(
         _source(rows, per_call).map_batches(
             Maker,
-            fn_constructor_kwargs={"job": job, "system": system, "model": model},
+            fn_constructor_kwargs={
+                "job": job,
+                "system": system,
+                "model": model,
+                "from_archive": from_archive,
+            },
             batch_size=per_call,
             batch_format="pyarrow",
             num_cpus=0.8,

@@ -89,11 +89,15 @@ def _read_wav(content: bytes) -> Sound:
     if rate <= 0 or len(data) > LONGEST_S * rate:
         raise SoundError(f"longer than {LONGEST_S:.0f} s, or without a rate: not a clip")
     samples = _as_float(data)
-    channels = 1 if samples.ndim == 1 else samples.shape[1]
-    mono = samples if samples.ndim == 1 else samples.mean(1)
+    return sound_of(samples[None] if samples.ndim == 1 else samples.T, int(rate))
+
+
+def sound_of(wave: np.ndarray, rate: int) -> Sound:
+    """Samples [channels, n] in [-1, 1] at any rate, as clips have them."""
+    mono = np.ascontiguousarray(wave.mean(0), np.float32)
     if rate != grid.SAMPLE_RATE and len(mono):
-        mono = resample(torch.from_numpy(mono), rate, grid.SAMPLE_RATE).numpy()
-    return Sound(np.ascontiguousarray(mono, np.float32), int(rate), channels)
+        mono = np.ascontiguousarray(resample(torch.from_numpy(mono), rate, grid.SAMPLE_RATE).numpy())
+    return Sound(mono, rate, len(wave))
 
 
 def _as_float(data: np.ndarray) -> np.ndarray:

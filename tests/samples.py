@@ -145,18 +145,18 @@ def load_echo(name: str) -> EchoGenerator:
     return EchoGenerator()
 
 
-def toy_checkpoint(folder: Path, scav: bool = True) -> str:
-    """A MaskVAT with random weights, the same every time, for windows of 0.4 s; with a SCAV beside it."""
+def toy_checkpoint(folder: Path, scav: bool = True, window_s: float = 0.4) -> str:
+    """A MaskVAT with random weights, the same every time, for short windows; with a SCAV beside it."""
     from v2a_models.checkpoint import save_generator
 
-    generator = toy_generator()
+    generator = toy_generator(window_s)
     if not scav:
         generator.scav = None
     save_generator(generator, folder)
     return str(folder)
 
 
-def toy_generator() -> Any:
+def toy_generator(window_s: float = 0.4) -> Any:
     """What `toy_checkpoint` keeps."""
     import torch
 
@@ -168,7 +168,7 @@ def toy_generator() -> Any:
     from v2a_models.visual import SemanticEncoder, SyncEncoder
 
     torch.manual_seed(0)
-    recipe = Recipe("toy", window_s=0.4, overlap_s=0.08)
+    recipe = Recipe("toy", window_s=window_s, overlap_s=0.08)
     encoders = (Codec(MINI), SemanticEncoder.mini(), SyncEncoder.mini())
     maskvat = MaskVAT(MaskVATConfig(dim=32, depth=1, heads=2))
     generator = MaskVATGenerator(recipe, *encoders, maskvat, SamplingConfig(steps=2))
