@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from pipelines import sounds, storage
+from pipelines import memory, sounds, storage
 from pipelines.sandbox import DecodeFailed
 from pipelines.store import Store
 from pipelines.worker import shared_sandbox
@@ -118,27 +118,42 @@ class Maker:
             if not self.warm:  # the first call allocates and compiles: it says nothing about speed
                 self.generator.generate(batch, seeds=seeds)
                 self.warm = True
+            memory.reset_peak(self.job.device)
             started = time.perf_counter()
-            made = self.generator.generate(batch, seeds=seeds).float().mean(1).cpu().numpy()
+            waves = self.generator.generate(batch, seeds=seeds).float().mean(1).cpu().numpy()
             seconds = (time.perf_counter() - started) / len(rows)
         except storage.StorageError:
             raise
         except Exception as error:  # whatever a model trips over costs these clips, and is told
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            return [dict(clip=row.clip_id, system=self.system, seconds=0.0, problem=reason) for row in rows]
-        for row, sound in zip(rows, made, strict=False):
+            return [made(row, self.system, problem=reason) for row in rows]
+        held = memory.peak_mib(self.job.device)
+        for row, sound in zip(rows, waves, strict=False):
             problem = "" if np.isfinite(sound).all() else "the model gave NaN or infinite samples"
             if not problem:
                 storage.write_atomic(
                     sound_uri(self.job.place, self.system, row.clip_id), sounds.wav_bytes(sound)
                 )
-            answers.append(dict(clip=row.clip_id, system=self.system, seconds=seconds, problem=problem))
+            answers.append(made(row, self.system, seconds, held, problem))
         return answers
 
 
 MADE = pa.schema(
-    [("clip", pa.string()), ("system", pa.string()), ("seconds", pa.float64()), ("problem", pa.string())]
+    [
+        ("clip", pa.string()),
+        ("system", pa.string()),
+        ("seconds", pa.float64()),
+        ("memory_mib", pa.float64()),
+        ("problem", pa.string()),
+    ]
 )
+
+
+def made(
+    row: Row, system: str, seconds: float = 0.0, memory_mib: float = 0.0, problem: str = ""
+) -> dict[str, Any]:
+    """How a sound came to be: a row of MADE."""
+    return dict(clip=row.clip_id, system=system, seconds=seconds, memory_mib=memory_mib, problem=problem)
 
 
 def _features(root: str, rows: Sequence[Row], columns: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -174,7 +189,7 @@ def fetch(batch: pa.Table, job: Job, codec: str) -> pa.Table:
             storage.write_atomic(sound_uri(job.place, "reference", row.clip_id), sounds.wav_bytes(sound))
         except (DecodeFailed, storage.StorageNotFound) as error:
             problem = str(error)
-        answers.append(dict(clip=row.clip_id, system="reference", seconds=0.0, problem=problem))
+        answers.append(made(row, "reference", problem=problem))
     return pa.Table.from_pylist(answers, schema=MADE)
 
 
