@@ -1,8 +1,8 @@
 """How fast does `v2a evaluate` score, and in how much memory?
 
 Writes clips of coloured noise with clicks (1,000 of 8 s by default), the same ones a little changed, and a table of
-events, then runs the real command with everything that needs no weights; prints seconds, and the peak memory of the
-command with all its processes.
+events, then runs the real command with everything that needs no weights; prints seconds, processor seconds (which say
+more where the cores are shared), and the peak memory of the command with all its processes.
 
     python -m benchmarks.scoring [--clips 1000] [--seconds 8] [--baselines]
 """
@@ -10,6 +10,7 @@ command with all its processes.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import subprocess
 import sys
@@ -36,11 +37,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         write(work, args.clips, args.seconds)
-        seconds, peak = measure(work, args.baselines)
+        seconds, busy_s, peak = measure(work, args.baselines)
     rate = args.clips * args.seconds / seconds
     print(
         f"{args.clips} clips of {args.seconds:g} s{', with baselines' if args.baselines else ''}: {seconds:.0f} s "
-        f"({rate:.0f} x real time), peak of all processes {peak / 2**30:.2f} GiB"
+        f"({rate:.0f} x real time), {busy_s:.0f} processor seconds, peak of all processes {peak / 2**30:.2f} GiB"
     )
     return 0
 
@@ -50,23 +51,24 @@ def write(work: Path, clips: int, seconds: float) -> None:
     n, rows = grid.samples(seconds, grid.SAMPLE_RATE), [["clip", "onset_s", "strength"]]
     for folder in ("ref", "pred"):
         (work / folder).mkdir()
+    beds = [np.convolve(np.random.default_rng(k).normal(size=n), np.ones(8) / 8, "same") for k in range(8)]
     for number in range(clips):
         rng = np.random.default_rng(number)
-        sound = 0.02 * np.convolve(rng.normal(size=n), np.ones(8) / 8, "same")
+        sound = 0.02 * np.roll(beds[number % len(beds)], int(rng.integers(0, n)))
         for onset_s in np.sort(rng.uniform(0.2, seconds - 0.5, 6)):
             strength, at = rng.uniform(0.2, 1.0), int(onset_s * grid.SAMPLE_RATE)
             decay = np.exp(-np.arange(4000) / 800) * rng.normal(size=4000)
             sound[at : at + 4000] += 0.5 * strength * decay[: len(sound[at : at + 4000])]
             rows.append([f"{number:05}.wav", f"{onset_s:.4f}", f"{strength:.3f}"])
-        changed = np.roll(sound, int(rng.integers(0, 900))) + 0.01 * rng.normal(size=n)
+        changed = np.roll(sound, int(rng.integers(0, 900))) + 0.01 * beds[(number + 1) % len(beds)]
         for folder, samples in (("ref", sound), ("pred", changed)):
             (work / folder / f"{number:05}.wav").write_bytes(wav_bytes(samples.astype(np.float32)))
     with (work / "events.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
 
 
-def measure(work: Path, baselines: bool) -> tuple[float, int]:
-    """Seconds that the command takes, and the peak memory of it and its children (proportional set size)."""
+def measure(work: Path, baselines: bool) -> tuple[float, float, int]:
+    """Seconds of the command, processor seconds, and peak memory (proportional set size) of all its processes."""
     command = [
         sys.executable,
         "-m",
@@ -80,12 +82,14 @@ def measure(work: Path, baselines: bool) -> tuple[float, int]:
     command += [] if baselines else ["--no-baselines"]
     started = time.perf_counter()
     job = subprocess.Popen(command, stdout=sys.stderr)
-    peak, ended = 0, threading.Event()
+    peak, busy, ended = 0, {}, threading.Event()
 
     def watch() -> None:
         nonlocal peak
         while not ended.wait(0.5):
-            peak = max(peak, _memory(job.pid))
+            memory, seconds = _usage(job.pid)
+            peak = max(peak, memory)
+            busy.update(seconds)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -94,21 +98,20 @@ def measure(work: Path, baselines: bool) -> tuple[float, int]:
     watcher.join()
     if code:
         raise SystemExit(f"v2a evaluate ended with {code}")
-    return time.perf_counter() - started, peak
+    return time.perf_counter() - started, sum(busy.values()), peak
 
 
-def _memory(pid: int) -> int:
-    total = 0
-    try:
+def _usage(pid: int) -> tuple[int, dict[int, float]]:
+    """Bytes of a process and its children, and the processor seconds of each so far."""
+    memory, seconds = 0, {}
+    with contextlib.suppress(psutil.Error):
         parent = psutil.Process(pid)
         for process in (parent, *parent.children(recursive=True)):
-            try:
-                total += process.memory_full_info().pss
-            except psutil.Error:
-                continue
-    except psutil.Error:
-        pass
-    return total
+            with contextlib.suppress(psutil.Error):
+                memory += process.memory_full_info().pss
+                times = process.cpu_times()
+                seconds[process.pid] = times.user + times.system
+    return memory, seconds
 
 
 if __name__ == "__main__":

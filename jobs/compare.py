@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from jobs.compare_plan import Plan
     from pipelines.generate import Row
+    from v2a_models.metrics.estimate import Estimate
 
 
 @dataclass
@@ -49,12 +51,17 @@ class CompareConfig:
     """Decides what is drawn, for all models alike."""
     events: str | None = None
     """Table of events (.parquet or .csv), such as SynthFoley's; by default ARCHIVE/events.parquet if there is one."""
-    networks: tuple[str, ...] = ("foley", "vggish", "panns", "passt", "beats", "clap", "wav2clip")
+    networks: tuple[str, ...] = (
+        "foley", "scav", "vggish", "panns", "passt", "beats", "clap", "wav2clip", "clip",
+    )  # fmt: skip
     """Networks to score with; those that cannot be had are n/a, with the reason."""
     weights: tuple[str, ...] = ()
     """Weights files of the networks, for instance vggish=/models/vggish.pth."""
+    download: bool = False
+    """Fetch published weights that are not on this machine, under their licences, and keep them."""
     export: str | None = None
-    """Also copy every model's sounds there, as EXPORT/MODEL/CLIP.wav, for av-benchmark and other scorers."""
+    """Also copy every model's sounds and the true ones there, as EXPORT/MODEL/FILM.wav and EXPORT/reference/FILM.wav
+    (FILM-000001.wav for the second window of a film), for av-benchmark and other scorers."""
     listen: int = 20
     """Pairs on the listening page."""
     votes: str | None = None
@@ -95,7 +102,7 @@ def _run(config: CompareConfig, console: Console) -> int:
     console.print(
         f"{len(plan.rows)} clips of {plan.store}, {len(plan.models)} models: "
         f"{', '.join(model.slug for model in plan.models)}. Networks: {', '.join(plan.networks) or 'none'}; not to be "
-        f"had: {', '.join(plan.missing) or 'none'}.",
+        f"had: {', '.join(name for name in config.networks if name in plan.missing) or 'none'}.",
         markup=False,
     )
     with contextlib.ExitStack() as stack:
@@ -103,12 +110,12 @@ def _run(config: CompareConfig, console: Console) -> int:
         if len(plan.rows) > generate.FEW_CLIPS:
             resources = stack.enter_context(ray_session.session(config.num_workers, config.address))
         problems = fetch(plan, config, console, resources)
-        speeds = {}
+        costs = {}
         for model in plan.models:
-            found, speeds[model.slug] = make(plan, config, model, console, resources)
+            found, costs[model.slug] = make(plan, config, model, console, resources)
             problems |= found
         board = score(plan, config, console)
-    summary = compare_finish.summarise(plan, config, board, problems, speeds, command(config))
+    summary = compare_finish.summarise(plan, config, board, problems, costs, command(config))
     compare_finish.write(plan, config, board, summary, console)
     console.print(f"Report: {plan.out}/report.html ({time.perf_counter() - started:.0f} s)", markup=False)
     return SOME_FAILED if any(system["failed"] for system in summary["systems"]) else DONE
@@ -134,45 +141,60 @@ def fetch(plan: Plan, config: CompareConfig, console: Console, resources: Any) -
     todo = generate.missing(plan.rows, job.place, REFERENCE)
     answers = generate.run_fetch(todo, job, plan.codec, resources.cpus) if todo else iter(())
     each = grid.seconds(plan.window, grid.SAMPLE_RATE)
-    return _watched(answers, todo, "true sounds", console, each)[0]
+    return problems_of(_watched(answers, todo, "true sounds", console, each))
 
 
 def make(
     plan: Plan, config: CompareConfig, model: Any, console: Console, resources: Any
-) -> tuple[dict[tuple[str, str], str], float | None]:
-    """The sounds of one model: what failed, and seconds of sound per second (None if nothing had to be made)."""
+) -> tuple[dict[tuple[str, str], str], dict[str, Estimate]]:
+    """The sounds of one model: what failed, and what it cost by figure (nothing where nothing had to be made)."""
     from pipelines import generate
     from v2a_models import grid
 
     job = _job(plan, config, resources.gpus)
     todo = generate.missing(plan.rows, job.place, model.slug)
     if not todo:
-        return {}, None
+        return {}, {}
     answers = generate.run_model(
         todo, job, model.slug, model.folder, model.from_archive, resources.cpus, resources.gpus
     )
     each = grid.seconds(plan.window, grid.SAMPLE_RATE)
-    problems, seconds = _watched(answers, todo, model.slug, console, each)
-    return problems, each * len(seconds) / sum(seconds) if seconds else None
+    found = _watched(answers, todo, model.slug, console, each)
+    return problems_of(found), costs_of(found, each)
+
+
+def problems_of(answers: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
+    """(system, clip) -> why it has no sound."""
+    return {(a["system"], a["clip"]): a["problem"] for a in answers if a["problem"]}
+
+
+def costs_of(answers: Sequence[Mapping[str, Any]], each_s: float) -> dict[str, Estimate]:
+    """Speed (with the interval of drawing the clips anew) and memory of making clips of `each_s` seconds."""
+    from v2a_models.metrics.estimate import Estimate, bootstrap_mean
+
+    timed = [a for a in answers if a["seconds"] and not a["problem"]]
+    if not timed:
+        return {}
+    slow = bootstrap_mean([a["seconds"] for a in timed])
+    speed = Estimate(each_s / slow.value, each_s / slow.high, each_s / slow.low, slow.n, slow.note)
+    memory = Estimate(max(a["memory_mib"] for a in timed), math.nan, math.nan, len(timed))
+    return {"audio_s_per_s": speed, "memory": memory}
 
 
 def _watched(
     answers: Any, todo: Sequence[Row], what: str, console: Console, each_s: float
-) -> tuple[dict[tuple[str, str], str], list[float]]:
+) -> list[dict[str, Any]]:
+    """The answers, with progress shown as they come."""
     from jobs.progress import Progress
 
-    problems: dict[tuple[str, str], str] = {}
-    seconds: list[float] = []
+    found: list[dict[str, Any]] = []
     if not todo:
-        return problems, seconds
+        return found
     with Progress(console, len(todo), len(todo) * each_s, doing=what, unit=f"clips of {what}") as progress:
         for answer in answers:
-            if answer["problem"]:
-                problems[answer["system"], answer["clip"]] = answer["problem"]
-            elif answer["seconds"]:
-                seconds.append(answer["seconds"])
+            found.append(answer)
             progress.advance(each_s, finished=True, failed=bool(answer["problem"]))
-    return problems, seconds
+    return found
 
 
 def score(plan: Plan, config: CompareConfig, console: Console) -> Any:
@@ -186,8 +208,9 @@ def score(plan: Plan, config: CompareConfig, console: Console) -> Any:
 
     board, clips = Board(), scoring_clips(plan)
     job = scoring.Job(
-        plan.codec, tuple(plan.networks), weights(config.weights), keep=_job(plan, config).place
-    )
+        plan.codec, tuple(plan.networks), weights(config.weights), keep=_job(plan, config).place,
+        download=config.download,
+    )  # fmt: skip
 
     def session() -> contextlib.AbstractContextManager[Any]:
         return ray_session.session(config.num_workers, config.address)
@@ -235,6 +258,8 @@ def scoring_clips(plan: Plan) -> list[Any]:
                 events=tuple(at for at, _ in inside) if "events" in known else None,
                 strengths=tuple(strength for _, strength in inside),
                 fps=plan.fps.get(row.path, 0.0),
+                film=storage.join(plan.archive, *row.path.split("/")) if plan.archive else "",
+                start_s=row.start_s,
             )
         )
     return clips

@@ -6,29 +6,32 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jobs import registry
 from jobs.cli import version
 from jobs.verb import WrongUsage
 from pipelines import comparepage, compareplots, sounds, storage
 from pipelines.scoresummary import Board, Totals, entry, is_baseline, verdict
+from pipelines.scoring import REFERENCE
 from v2a_models import grid
-from v2a_models.metrics.catalogue import BY_NAME
+from v2a_models.metrics.catalogue import BY_NAME, METRICS
+from v2a_models.metrics.estimate import Estimate
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from jobs.compare import CompareConfig
     from jobs.compare_plan import Plan
+    from pipelines.generate import Row
 
 TITLES = {"reference": "ground truth", "codec": "codec resynthesis", "shuffled": "shuffled", "noise": "noise",
           "silence": "silence"}  # fmt: skip
-REGISTERED = "v2a"
-"""Name under which champions are registered."""
+COSTS = ("audio_s_per_s", "memory")
+"""Figures that only a run that makes sounds can measure."""
 
 
 def summarise(
@@ -36,18 +39,19 @@ def summarise(
     config: CompareConfig,
     board: Board,
     problems: Mapping[tuple[str, str], str],
-    speeds: Mapping[str, float | None],
+    costs: Mapping[str, Mapping[str, Estimate]],
     command: str,
 ) -> dict[str, Any]:
     """All figures of a comparison, as summary.json holds them."""
-    from jobs.evaluate import summarise as scored
+    from jobs.evaluate_finish import summarise as scored
 
     for each in plan.models:
         board.systems.setdefault(each.slug, Totals())
     for (system, clip), reason in problems.items():  # rather why it was not made than that it is not there
         board.systems.setdefault(system, Totals()).failures[clip] = reason
     summary = scored(board, plan.missing, command, [])
-    before = _speeds(plan.out)
+    before = _costs(plan.out)
+    unknown = {name: entry(Estimate.missing("not measured in this run")) for name in COSTS}
     for system in summary["systems"]:
         system["title"] = (
             TITLES.get(system["name"], system["name"]) if is_baseline(system["name"]) else system["name"]
@@ -58,11 +62,10 @@ def summarise(
             system["about"] = f"{model.parameters:.1f} million parameters, sha256 {model.sha256[:12]}"
             if model.from_archive:
                 system["about"] += ", fed from the archive (its recipe is not the store's)"
-            speed = speeds.get(model.slug) or before.get(model.slug)
-            system["metrics"]["parameters"] = _plain(model.parameters)
-            system["metrics"]["audio_s_per_s"] = _plain(speed)
-    for name in ("audio_s_per_s", "parameters"):
-        metric = BY_NAME[name]
+            now = {name: entry(found) for name, found in costs.get(model.slug, {}).items()}
+            now["parameters"] = entry(Estimate(model.parameters, math.nan, math.nan, 1))
+            system["metrics"] |= unknown | before.get(model.slug, {}) | now
+    for metric in (m for m in METRICS if m.group == "cost"):
         keys = ("name", "title", "group", "unit", "higher", "about", "per_clip")
         summary["metrics"].append({key: getattr(metric, key) for key in keys})
     summary |= {
@@ -81,22 +84,18 @@ def summarise(
     return summary
 
 
-def _plain(value: float | None) -> dict[str, Any]:
-    return {
-        "value": value,
-        "low": None,
-        "high": None,
-        "n": 0,
-        "note": "" if value else "not measured in this run",
-    }
-
-
-def _speeds(out: str) -> dict[str, float]:
-    """What an earlier run of the same comparison measured."""
+def _costs(out: str) -> dict[str, dict[str, Any]]:
+    """What an earlier run of the same comparison measured, by system."""
     try:
         before = json.loads(storage.read_bytes(storage.join(out, "summary.json")))
-        found = {s["name"]: s["metrics"].get("audio_s_per_s", {}).get("value") for s in before["systems"]}
-        return {name: value for name, value in found.items() if value}
+        return {
+            system["name"]: {
+                name: system["metrics"][name]
+                for name in COSTS
+                if system["metrics"].get(name, {}).get("value") is not None
+            }
+            for system in before["systems"]
+        }
     except (storage.StorageNotFound, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
@@ -105,7 +104,7 @@ def paired(board: Board, first: str, second: str, plan: Plan) -> dict[str, Any]:
     """The difference of two models by every figure that can be drawn in pairs."""
     found = {}
     for name, metric in BY_NAME.items():
-        if metric.group == "cost" or metric.network in plan.missing:
+        if metric.group == "cost" or any(network in plan.missing for network in metric.networks):
             continue
         difference = board.difference(metric, first, second)
         if difference.available:
@@ -115,15 +114,14 @@ def paired(board: Board, first: str, second: str, plan: Plan) -> dict[str, Any]:
 
 def write(plan: Plan, config: CompareConfig, board: Board, summary: dict[str, Any], console: Console) -> None:
     """Everything in OUT and in MLflow."""
-    from jobs import evaluate
+    from jobs import compare_record, evaluate_finish
     from jobs.compare import scoring_clips
+    from jobs.compare_champion import promote
     from jobs.tracking import Tracker, resolve_uri
 
     if config.votes:
         summary["votes"] = votes(plan.out, config.votes)
     uri = resolve_uri(plan.out, config.tracking_uri)
-    if config.promote:
-        summary["champion"] = {"metric": config.promote, "name": "", "promoted": False, "reason": ""}
     scores = scores_rows(plan, board)
     plots = write_plots(plan, summary, scores)
     listen = write_listening(plan, config, summary, board)
@@ -136,17 +134,15 @@ def write(plan: Plan, config: CompareConfig, board: Board, summary: dict[str, An
         summary["champion"] = promote(plan, config, board, summary, uri, tracker)
         for sentence in comparepage.champion_sentences(summary):
             say(sentence)
-    evaluate.write(plan.out, board, summary, scoring_clips(plan))
+    evaluate_finish.write(plan.out, board, summary, scoring_clips(plan))
     page = comparepage.report_html(summary, scores, plots, listen=listen)
     storage.write_atomic(storage.join(plan.out, "report.html"), page.encode("utf-8", "backslashreplace"))
     if config.export:
-        for model in plan.models:
-            made = sounds.list_sounds(storage.join(plan.out, "clips", model.slug))
-            sounds.export_sounds(made, storage.join(config.export, model.slug))
-    evaluate.tell(summary, board, plan.models[0].slug, console)
+        export(plan, config.export)
+    evaluate_finish.tell(summary, board, plan.models[0].slug, console)
     files = ["report.html", "scores.parquet", "summary.json", "table.md", "table.tex", *plots.values()]
     tracker.artifacts([storage.join(plan.out, file) for file in files])
-    record_children(plan, summary, uri, tracker)
+    compare_record.record(plan, summary, scores, uri, tracker)
     tracker.finish("FINISHED")
 
 
@@ -228,69 +224,25 @@ def votes(out: str, path: str) -> dict[str, Any]:
     return {"file": path.rpartition("/")[2], "n": sum(result["n"] for result in results), "results": results}
 
 
-def record_children(plan: Plan, summary: dict[str, Any], uri: str | None, parent: Any) -> None:
-    """A run in MLflow for every system below the comparison's own."""
-    from jobs.tracking import Tracker
-
-    if uri is None or not parent.opened():
-        return
-    for system in summary["systems"]:
-        child = Tracker(uri, "v2a/compare", out=plan.out, say=lambda text: None)
-        tags = {"mlflow.parentRunId": parent.run_id, "v2a.kind": system["kind"], "v2a.model": system["model"]}
-        child.start(system["title"], {"system": system["name"], "model": system["model"]}, tags)
-        known = {name: e["value"] for name, e in system["metrics"].items() if e["value"] is not None}
-        child.metrics({name: value for name, value in known.items() if math.isfinite(value)})
-        child.finish("FINISHED")
+def export(plan: Plan, folder: str) -> None:
+    """Copies the sounds of the models and the true ones into folders of av-benchmark's layout."""
+    names = export_names(plan.rows)
+    for system in (REFERENCE, *(model.slug for model in plan.models)):
+        place = storage.join(plan.out, "clips", system)
+        made = sounds.list_sounds(place) if storage.is_dir(place) else {}
+        kept = {names[clip]: uri for clip, uri in made.items() if clip in names}
+        sounds.export_sounds(kept, storage.join(folder, system))
 
 
-def promote(
-    plan: Plan, config: CompareConfig, board: Board, summary: dict[str, Any], uri: str | None, tracker: Any
-) -> dict[str, Any]:
-    """Makes the best model by a metric the champion, if it is better than all others beyond the interval."""
-    metric = BY_NAME[config.promote]
-    refused = {"metric": metric.name, "name": "", "promoted": False}
+def export_names(rows: Sequence[Row]) -> dict[str, str]:
+    """What the sound of each clip is called outside: as published systems call theirs, by the film.
 
-    def no(reason: str) -> dict[str, Any]:
-        return refused | {"reason": reason}
-
-    if metric.name in summary["unfit"]:
-        return no(f"{metric.title} is unfit here ({summary['unfit'][metric.name]}).")
-    values = {
-        m.slug: next(s for s in summary["systems"] if s["name"] == m.slug)["metrics"][metric.name]["value"]
-        for m in plan.models
-        if m.slug in board.systems
-    }
-    known = {slug: value for slug, value in values.items() if value is not None}
-    if len(known) < 2:
-        return no(f"{metric.title} is known of {len(known)} model only; name two or more.")
-    best = sorted(known, key=lambda slug: known[slug], reverse=bool(metric.higher))[0]
-    for other in known:
-        if other == best:
-            continue
-        difference = board.difference(metric, best, other)
-        if verdict(metric, difference) != "first":
-            return no(
-                f"{best} ({known[best]:.3g}) is not better than {other} ({known[other]:.3g}) in {metric.title} beyond "
-                f"the interval of their difference ({difference.low:.3g} to {difference.high:.3g})"
-                f"{f'; {difference.note}' if difference.note else ''}. More --clips may decide it."
-            )
-    if uri is None:
-        return no("--tracking-uri is off, and the registry is there.")
-    model = next(m for m in plan.models if m.slug == best)
-    if not tracker.opened():
-        return no("MLflow does not answer.")
-    client = registry.client_of(uri)
-    present = registry.champion(client, REGISTERED)
-    if present is not None and present.sha256 == model.sha256:
-        return refused | {"name": best, "promoted": True, "reason": "it was so before."}
-    if present is not None and present.sha256 not in {m.sha256 for m in plan.models}:
-        return no(
-            f"the present champion ({registry.PREFIX}{REGISTERED}/{present.version}) was not compared; add "
-            f"{registry.PREFIX}{REGISTERED}@{registry.CHAMPION} to the models."
-        )
-    done = registry.crown(client, tracker, REGISTERED, model.folder, model.sha256, metric.name)
-    if not done:
-        return no(f"the registry did not take it ({tracker.problem or 'no answer'}).")
-    uri_of_it = f"{registry.PREFIX}{REGISTERED}@{registry.CHAMPION}"
-    reason = f"v2a dub ARCHIVE OUT --model {uri_of_it} --tracking-uri ... uses it."
-    return refused | {"name": best, "promoted": True, "reason": reason}
+    FILM, without its ending, for what begins with the film, and FILM-000001 for the next window. Clips keep their
+    own names where two films would be called the same.
+    """
+    found = {}
+    for row in rows:
+        stem = (row.path.rpartition(".")[0] or row.path).replace("/", "-")
+        found[row.clip_id] = stem if not row.start_s else f"{stem}-{row.clip_id.rpartition('-')[2]}"
+    shared = Counter(found.values())
+    return {clip: name if shared[name] == 1 else clip for clip, name in found.items()}

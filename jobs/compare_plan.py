@@ -73,7 +73,8 @@ def prepare(config: CompareConfig) -> Plan:
 
 
 def _prepare(config: CompareConfig) -> Plan:
-    from jobs.evaluate import read_events, weights
+    from jobs.evaluate import weights
+    from jobs.evaluate_tables import read_events
     from pipelines import generate
     from pipelines.scoresummary import reachable
     from pipelines.store import Store, StoreError
@@ -87,8 +88,8 @@ def _prepare(config: CompareConfig) -> Plan:
         value = getattr(config, name)
         if value is not None and value < least:
             raise WrongUsage(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
-    if config.promote and (config.promote not in BY_NAME or BY_NAME[config.promote].higher is None):
-        choices = ", ".join(name for name, m in BY_NAME.items() if m.higher is not None)
+    if config.promote and (config.promote not in BY_NAME or BY_NAME[config.promote].group == "cost"):
+        choices = ", ".join(name for name, m in BY_NAME.items() if m.group != "cost")
         raise WrongUsage(f"--promote takes one of {choices}, not {config.promote!r}")
     unknown = [name for name in config.networks if name not in networks.NETWORKS]
     if unknown:
@@ -141,7 +142,7 @@ def _prepare(config: CompareConfig) -> Plan:
     events = config.events
     if events is None and archive and storage.exists(storage.join(archive, "events.parquet")):
         events = storage.join(archive, "events.parquet")
-    available, missing = reachable(config.networks, weights(config.weights))
+    available, missing = reachable(config.networks, weights(config.weights), config.download)
     return Plan(
         out=out, store=store, archive=archive, rows=rows, models=models, window=grid.samples(recipe.window_s),
         kept_rate=kept_rate, codec=codec,

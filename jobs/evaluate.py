@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from jobs.cli import DONE, SOME_FAILED, command_line, version
+from jobs.cli import DONE, SOME_FAILED, command_line
 from jobs.verb import WrongUsage, run_verb
 
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
     from pipelines.scoresummary import Board
     from pipelines.scoring import Clip
-
-PROBLEMS_SHOWN = 10
 
 
 @dataclass
@@ -43,6 +40,10 @@ class EvaluateConfig:
     scores onsets, and classes."""
     fps: float = 0.0
     """Pictures per second of the films: measures the tone that some models make at that rate."""
+    captions: str | None = None
+    """Table (.parquet or .csv: clip, caption) of what the system says is heard: scores captions."""
+    true_captions: str | None = None
+    """Table of the same form with the true captions, one or more per clip; by default those of the table of events."""
     allow_missing: bool = False
     """Score what both folders hold, even where clips are missing on one side."""
     codec: str = "mini"
@@ -50,10 +51,17 @@ class EvaluateConfig:
     baselines: bool = True
     """Score the baselines too. Without them (--no-baselines) the Fréchet distances have only the true sounds to go by,
     and no metric is checked."""
-    networks: tuple[str, ...] = ("foley", "vggish", "panns", "passt", "beats", "clap", "wav2clip")
+    networks: tuple[str, ...] = (
+        "foley", "scav", "vggish", "panns", "passt", "beats", "clap", "wav2clip", "clip",
+    )  # fmt: skip
     """Networks to score with; those that cannot be had are n/a, with the reason."""
     weights: tuple[str, ...] = ()
     """Weights files of the networks, for instance vggish=/models/vggish.pth."""
+    download: bool = False
+    """Fetch published weights that are not on this machine, under their licences, and keep them."""
+    export: str | None = None
+    """Also write the sounds as they were scored (mono, 44.1 kHz, exactly as long as the true ones) to EXPORT/PRED and
+    EXPORT/reference, for av-benchmark and other scorers."""
     num_workers: int | None = None
     """Cores to use; all of them by default."""
     address: str | None = None
@@ -71,7 +79,8 @@ def run(config: EvaluateConfig) -> int:
 
 
 def _run(config: EvaluateConfig, console: Console) -> int:
-    from jobs import ray_session
+    from jobs import evaluate_tables, ray_session
+    from jobs.evaluate_finish import summarise, tell, write
     from pipelines import scoring, storage
     from pipelines.scoresummary import Board, reachable
 
@@ -79,12 +88,22 @@ def _run(config: EvaluateConfig, console: Console) -> int:
     preflight(config)
     name = config.pred.rstrip("/").rpartition("/")[2] or "pred"
     clips, notes = find_clips(config, name)
-    available, missing = reachable(config.networks, weights(config.weights))
+    said, true = evaluate_tables.find_captions(config, {clip.name: clip.text for clip in clips})
+    asked = (*config.networks, *["bertscore"] * bool(said))
+    available, missing = reachable(asked, weights(config.weights), config.download)
+    reader = None
+    if "bertscore" in available:
+        from v2a_models.metrics import networks
+
+        reader = networks.load_bertscore(weights(config.weights))
+        available.remove("bertscore")
     codec = "" if config.codec == "none" else config.codec
-    job = scoring.Job(codec, tuple(available), weights(config.weights), config.baselines)
+    job = scoring.Job(
+        codec, tuple(available), weights(config.weights), baselines=config.baselines, download=config.download
+    )
     console.print(
         f"{len(clips)} clips of {name}, scored with {', '.join(available) or 'no network'}; "
-        f"not to be had: {', '.join(missing) or 'none'}.",
+        f"not to be had: {', '.join(name for name in asked if name in missing) or 'none'}.",
         markup=False,
     )
     board = Board()
@@ -101,6 +120,10 @@ def _run(config: EvaluateConfig, console: Console) -> int:
             if scored.clip not in seen:
                 seen.add(scored.clip)
                 progress.advance(0.0, finished=True, failed=bool(scored.problem))
+    if said:
+        add_captions(board, name, said, true, reader)
+    if config.export:
+        export(config.export, name, clips, board)
     summary = summarise(board, missing, command(config), notes)
     write(config.out, board, summary, clips)
     tell(summary, board, name, console)
@@ -151,6 +174,8 @@ def weights(words: Sequence[str]) -> dict[str, str]:
 
 def find_clips(config: EvaluateConfig, name: str) -> tuple[list[Clip], list[str]]:
     """The clips that both folders hold, and what there is to say about the others. Raises WrongUsage."""
+    from jobs.evaluate_finish import listed
+    from jobs.evaluate_tables import read_events
     from pipelines import scoring, sounds
 
     try:
@@ -162,8 +187,7 @@ def find_clips(config: EvaluateConfig, name: str) -> tuple[list[Clip], list[str]
     notes = []
     for what, lacking in (("PRED lacks", ref.keys() - pred.keys()), ("REF lacks", pred.keys() - ref.keys())):
         if lacking:
-            listed = ", ".join(sorted(lacking)[:PROBLEMS_SHOWN])
-            notes.append(f"{what} {len(lacking)} clips: {listed}{' ...' if len(lacking) > 10 else ''}")
+            notes.append(f"{what} {len(lacking)} clips: {listed(sorted(lacking))}")
     if not common:
         raise WrongUsage(f"{config.pred} and {config.ref} have no clip in common (files are matched by name)")
     if notes and not config.allow_missing:
@@ -171,10 +195,50 @@ def find_clips(config: EvaluateConfig, name: str) -> tuple[list[Clip], list[str]
     facts = [known.get(clip, {}) for clip in common]
     others = other_clips([fact.get("label", "") for fact in facts])
     clips = [
-        scoring.Clip(clip, ref[clip], {name: pred[clip]}, ref[common[other]], fps=config.fps, **fact)
+        scoring.Clip(
+            clip,
+            ref[clip],
+            {name: pred[clip]},
+            ref[common[other]],
+            fps=config.fps,
+            film="" if ref[clip].lower().endswith(sounds.PICTURELESS) else ref[clip],
+            **fact,
+        )
         for clip, fact, other in zip(common, facts, others, strict=True)
     ]
     return clips, notes
+
+
+def add_captions(
+    board: Board, name: str, said: Mapping[str, str], true: Mapping[str, Sequence[str]], reader: Any
+) -> None:
+    """Scores the captions of a system, and beside them the first true ones, of the same clips and of others."""
+    clips = sorted(set(board.systems[name].clips) & said.keys() & true.keys())
+    first = {clip: true[clip][0] for clip in clips}
+    turned = dict(zip(clips, [first[clips[k]] for k in other_clips(list(first.values()))], strict=True))
+    for system, captions in ((name, said), ("reference", first), ("shuffled", turned)):
+        if system in board.systems:
+            board.systems[system].caption({clip: captions[clip] for clip in clips}, true, reader)
+
+
+def export(folder: str, name: str, clips: Sequence[Clip], board: Board) -> None:
+    """Writes the scored sounds and the true ones in av-benchmark's layout: FOLDER/SYSTEM/CLIP.wav, mono, of one
+    length. Raises WrongUsage if two clips would be one file."""
+    from pipelines import sounds, storage
+
+    scored = set(board.systems[name].clips)
+    kept = [clip for clip in clips if clip.name in scored]
+    try:
+        files = sounds.flat_names([clip.name for clip in kept])
+    except sounds.SoundError as error:
+        raise WrongUsage(f"--export: {error}") from error
+    for clip in kept:
+        n = len(sounds.read_sound(clip.reference).samples)
+        for system, uri in ((name, clip.systems[name]), ("reference", clip.reference)):
+            samples, _ = sounds.read_sound(uri).fitted(n)
+            storage.write_atomic(
+                storage.join(folder, system, f"{files[clip.name]}.wav"), sounds.wav_bytes(samples)
+            )
 
 
 def other_clips(labels: Sequence[str]) -> list[int]:
@@ -182,160 +246,6 @@ def other_clips(labels: Sequence[str]) -> list[int]:
     from v2a_models.metrics.baselines import shuffled
 
     return [int(k) for k in shuffled(labels, 0)] if len(labels) > 1 else [0] * len(labels)
-
-
-def read_events(path: str) -> dict[str, dict[str, Any]]:
-    """What a table of events says of each clip, by the clip's name: label, caption, onsets, strengths.
-
-    Raises WrongUsage for a table without `clip` and `onset_s`, StorageError.
-    """
-    import io
-
-    import pyarrow.csv
-    import pyarrow.parquet as pq
-
-    from pipelines import storage
-
-    content = io.BytesIO(storage.read_bytes(path))
-    try:
-        table = pyarrow.csv.read_csv(content) if path.endswith(".csv") else pq.read_table(content)
-        rows = table.to_pylist()
-        found: dict[str, dict[str, Any]] = {}
-        for row in sorted(rows, key=lambda row: (str(row["clip"]), row["onset_s"] or 0.0)):
-            clip = str(row["clip"]).rpartition(".")[0] or str(row["clip"])
-            fact = found.setdefault(
-                clip, {"label": str(row.get("class") or ""), "text": str(row.get("caption") or "")}
-            )
-            if row["onset_s"] is not None:
-                fact["events"] = (*fact.get("events", ()), float(row["onset_s"]))
-                if row.get("strength") is not None:
-                    fact["strengths"] = (*fact.get("strengths", ()), float(row["strength"]))
-    except (KeyError, ValueError, TypeError, OSError) as error:
-        raise WrongUsage(
-            f"{path} is no table of events (clip, onset_s, and also class, strength): {error}"
-        ) from error
-    return {clip: _sounding(fact) for clip, fact in found.items()}
-
-
-def _sounding(fact: dict[str, Any]) -> dict[str, Any]:
-    """Without onsets where a sound goes on all the time: those of SynthFoley's machines and weather."""
-    from pipelines import synthfoley
-
-    if fact["label"] in synthfoley.CLASSES and fact["label"] not in synthfoley.IMPACTS:
-        return {name: value for name, value in fact.items() if name not in ("events", "strengths")}
-    return fact
-
-
-def summarise(board: Board, missing: Mapping[str, str], command: str, notes: Sequence[str]) -> dict[str, Any]:
-    """All figures of an evaluation, as summary.json holds them."""
-    from pipelines.scoresummary import entry, is_baseline
-    from pipelines.scoring import BASELINES
-    from v2a_models.metrics.catalogue import METRICS
-
-    figures = {system: board.figures(system, missing) for system in board.systems}
-    shown = [m for m in METRICS if any(m.name in f for f in figures.values())]
-    ordered = sorted(
-        board.systems, key=lambda s: (is_baseline(s), list(BASELINES).index(s) if is_baseline(s) else 0)
-    )
-    return {
-        "command": command,
-        "started": time.time(),
-        "version": version(),
-        "metrics": [
-            {k: getattr(m, k) for k in ("name", "title", "group", "unit", "higher", "about", "per_clip")}
-            for m in shown
-        ],
-        "systems": [
-            {
-                "name": system,
-                "title": system,
-                "kind": "baseline" if is_baseline(system) else "model",
-                "model": "",
-                "about": BASELINES.get(system, ""),
-                "clips": len(board.systems[system].clips),
-                "failed": len(board.systems[system].failures),
-                "failures": [
-                    {"clip": c, "reason": r} for c, r in sorted(board.systems[system].failures.items())
-                ],
-                "aligned": _counted(board.systems[system].aligned),
-                "metrics": {name: entry(estimate) for name, estimate in figures[system].items()},
-            }
-            for system in ordered
-        ],
-        "clips": len({clip for totals in board.systems.values() for clip in totals.clips}),
-        "paired": None,
-        "champion": None,
-        "votes": None,
-        "unfit": board.unfit(figures),
-        "notes": list(notes),
-    }
-
-
-def _counted(reasons: Mapping[str, str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for reason in reasons.values():
-        counts[reason] = counts.get(reason, 0) + 1
-    return counts
-
-
-def write(out: str, board: Board, summary: Mapping[str, Any], clips: Sequence[Clip]) -> None:
-    """scores.parquet, summary.json, table.md and table.tex in OUT."""
-    import io
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from pipelines import comparetable, storage
-    from v2a_models.metrics.catalogue import METRICS
-
-    facts = {clip.name: clip for clip in clips}
-    names = [m.name for m in METRICS if m.per_clip]
-    rows = [{"label": facts[row["clip"]].label, **row} for row in board.rows()]
-    fields = [(name, pa.string()) for name in ("system", "clip", "label")] + [
-        (name, pa.float64()) for name in names
-    ]
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(fields)), sink)
-    storage.write_atomic(storage.join(out, "scores.parquet"), sink.getvalue())
-    storage.write_atomic(storage.join(out, "table.md"), comparetable.markdown(summary).encode())
-    storage.write_atomic(storage.join(out, "table.tex"), comparetable.latex(summary).encode())
-    storage.write_atomic(storage.join(out, "summary.json"), json.dumps(summary, indent=2).encode())
-
-
-def tell(summary: Mapping[str, Any], board: Board, name: str, console: Console) -> None:
-    """Prints the figures, and what there was to say about the sounds."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from jobs.scan import printable
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("† unfit here" if summary["unfit"] else "", no_wrap=True)
-    for system in summary["systems"]:
-        table.add_column(printable(system["title"]), justify="right", no_wrap=True)
-    for metric in summary["metrics"]:
-        cells = [_cell(system["metrics"].get(metric["name"])) for system in summary["systems"]]
-        if any(cell != "n/a" for cell in cells):
-            mark = " †" if metric["name"] in summary["unfit"] else ""
-            unit = f" ({metric['unit']})" if metric["unit"] else ""
-            arrow = {True: " ↑", False: " ↓", None: ""}[metric["higher"]]
-            table.add_row(f"{metric['title']}{unit}{arrow}{mark}", *cells)
-    # Piped into a file there is no screen to fit on.
-    wide = console if console.is_terminal else Console(highlight=False, width=200)
-    wide.print(table, soft_wrap=False)
-    for system in summary["systems"]:
-        for reason, n in system["aligned"].items():
-            console.print(f"{system['name']}: {n} clips: {reason}", markup=False)
-    for clip, reason in list(board.systems[name].failures.items())[:PROBLEMS_SHOWN]:
-        console.print(f"not scored: {clip}: {reason}", markup=False)
-    for metric, reason in summary["unfit"].items():
-        console.print(f"unfit here: {metric}: {reason}", markup=False)
-    for note in summary["notes"]:
-        console.print(note, markup=False)
-
-
-def _cell(estimate: Mapping[str, Any] | None) -> str:
-    return "n/a" if estimate is None or estimate["value"] is None else f"{estimate['value']:.3g}"
 
 
 if __name__ == "__main__":

@@ -94,6 +94,10 @@ class Tracker:
         """Files to keep with the run (larger than `LARGEST_ARTIFACT` are left out)."""
         self._calls.put((self._artifacts, (list(uris), folder)))
 
+    def table(self, columns: Mapping[str, Sequence[Any]], file: str) -> None:
+        """A table (.json) that MLflow's pages show, and compare between runs."""
+        self._calls.put((self._table, ({name: list(values) for name, values in columns.items()}, file)))
+
     def finish(self, status: str = "FINISHED", wait_s: float = 60.0) -> None:
         """Close the run (FINISHED, FAILED or KILLED) and wait until all is recorded, at most `wait_s`."""
         if self.uri is None:
@@ -216,6 +220,9 @@ class Tracker:
         for uri in uris:
             if storage.exists(uri) and storage.size(uri) <= LARGEST_ARTIFACT:
                 self._artifact(uri, folder)
+
+    def _table(self, columns: dict[str, list[Any]], file: str) -> None:
+        self._client.log_table(self.run_id, columns, file)
 
     def _artifact(self, uri: str, folder: str) -> None:
         if not storage.is_remote(uri):

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from pipelines import segments, sounds, storage
+from pipelines import memory, segments, sounds, storage
 from pipelines.sandbox import DecodeFailed
 from pipelines.store import Store
 from pipelines.worker import shared_sandbox
@@ -119,29 +119,27 @@ class Maker:
                 inputs.append(self._input(row))
                 able.append(row)
             except (DecodeFailed, storage.StorageNotFound) as error:
-                answers.append(self._answer(row, problem=str(error)))
+                answers.append(made(row, self.system, problem=str(error)))
             except storage.StorageError:
                 raise
             except Exception as error:
-                answers.append(self._answer(row, problem=_reason(error)))
+                answers.append(made(row, self.system, problem=_reason(error)))
         if not able:
             return answers
         try:
-            made, seconds = self._generate(able, inputs)
+            waves, seconds = self._generate(able, inputs)
         except Exception as error:  # whatever a model trips over costs these clips, and is told
-            return answers + [self._answer(row, problem=_reason(error)) for row in able]
-        for row, wave in zip(able, made, strict=False):
+            return answers + [made(row, self.system, problem=_reason(error)) for row in able]
+        held = memory.peak_mib(self.job.device)
+        for row, wave in zip(able, waves, strict=False):
             sound = sounds.sound_of(wave, self.generator.recipe.sample_rate).fitted(self.job.window)[0]
             problem = "" if np.isfinite(sound).all() else "the model gave NaN or infinite samples"
             if not problem:
                 storage.write_atomic(
                     sound_uri(self.job.place, self.system, row.clip_id), sounds.wav_bytes(sound)
                 )
-            answers.append(self._answer(row, seconds=seconds, problem=problem))
+            answers.append(made(row, self.system, seconds, held, problem))
         return answers
-
-    def _answer(self, row: Row, *, seconds: float = 0.0, problem: str = "") -> dict[str, Any]:
-        return dict(clip=row.clip_id, system=self.system, seconds=seconds, problem=problem)
 
     def _input(self, row: Row) -> dict[str, np.ndarray]:
         """What the model is fed for one clip: columns of the store, or pictures by view."""
@@ -169,9 +167,10 @@ class Maker:
         if not self.warm and not self.generator.streams:
             self.generator.generate(batch, seeds=seeds)
         self.warm = True
+        memory.reset_peak(self.job.device)
         started = time.perf_counter()
-        made = self.generator.generate(batch, seeds=seeds).float().cpu().numpy()
-        return made, (time.perf_counter() - started) / len(rows)
+        waves = self.generator.generate(batch, seeds=seeds).float().cpu().numpy()
+        return waves, (time.perf_counter() - started) / len(rows)
 
 
 def _reason(error: Exception) -> str:
@@ -182,8 +181,21 @@ FED = ("semantic", "sync", "frames")
 """Columns of a store that a model may be fed with."""
 
 MADE = pa.schema(
-    [("clip", pa.string()), ("system", pa.string()), ("seconds", pa.float64()), ("problem", pa.string())]
+    [
+        ("clip", pa.string()),
+        ("system", pa.string()),
+        ("seconds", pa.float64()),
+        ("memory_mib", pa.float64()),
+        ("problem", pa.string()),
+    ]
 )
+
+
+def made(
+    row: Row, system: str, seconds: float = 0.0, memory_mib: float = 0.0, problem: str = ""
+) -> dict[str, Any]:
+    """How a sound came to be: a row of MADE."""
+    return dict(clip=row.clip_id, system=system, seconds=seconds, memory_mib=memory_mib, problem=problem)
 
 
 def stored(row: Row, job: Job, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -229,7 +241,7 @@ def fetch(batch: pa.Table, job: Job, codec: str) -> pa.Table:
             storage.write_atomic(sound_uri(job.place, "reference", row.clip_id), sounds.wav_bytes(sound))
         except (DecodeFailed, storage.StorageNotFound) as error:
             problem = str(error)
-        answers.append(dict(clip=row.clip_id, system="reference", seconds=0.0, problem=problem))
+        answers.append(made(row, "reference", problem=problem))
     return pa.Table.from_pylist(answers, schema=MADE)
 
 

@@ -7,25 +7,29 @@ two systems the same draws are taken of both, over the clips that both were scor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.fitness import turned
 from pipelines.scoring import BASELINES, REFERENCE, Scored
-from v2a_models.metrics import networks
+from v2a_models.metrics import caption, networks
 from v2a_models.metrics.catalogue import BY_NAME, METRICS, Metric
 from v2a_models.metrics.estimate import Estimate, better, bootstrap_mean, interval, paired_bootstrap
-from v2a_models.metrics.frechet import Sample, frechet_with_interval
+from v2a_models.metrics.frechet import Sample, frechet_difference, frechet_with_interval
 from v2a_models.metrics.quality import inception_score
+
+if TYPE_CHECKING:
+    from v2a_models.metrics.networks_text import BertScore
 
 DRAWS = 500
 """Bootstrap draws of a pooled figure."""
 FRECHET = {"fdd": "fdd", "fdm": "fdm", "fd_foley": "foley", "fad_vggish": "vggish", "fd_panns": "panns",
            "fd_passt": "passt"}  # fmt: skip
 """Fréchet distances, and what they are taken of."""
-FRECHET_MEMORY_MIB = 32
+FRECHET_MEMORY_MIB = 128
 """Of the bootstrap groups of one feature of one system."""
 LEAST_CLIPS = 8
 """Fewer clips than this say nothing about whether a figure is fit."""
@@ -43,6 +47,8 @@ class Totals:
     """Per clip with events: int64 (tolerances, 3), matched, heard and true onsets."""
     errors: list[np.ndarray] = field(default_factory=list)
     probabilities: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    bleu: dict[str, np.ndarray] = field(default_factory=dict)
+    """What BLEU counts of the caption of each clip that has one."""
     samples: dict[str, Sample] = field(default_factory=dict)
     tolerances: tuple[str, ...] = ()
 
@@ -64,9 +70,32 @@ class Totals:
             if part == "probabilities":
                 self.probabilities.setdefault(kind, []).append(np.array(array))
                 continue
+            if kind not in FRECHET.values():
+                continue
             if kind not in self.samples:
                 self.samples[kind] = Sample(array.shape[-1], FRECHET_MEMORY_MIB)
             self.samples[kind].add(array, number)
+
+    def caption(
+        self, said: Mapping[str, str], true: Mapping[str, Sequence[str]], reader: BertScore | None
+    ) -> None:
+        """Scores captions, by clip, against one or more true ones; clips without either have no score.
+
+        reader: of BertScore; None leaves it out.
+        """
+        clips = [clip for clip in self.clips if clip in said and clip in true]
+        if not clips:
+            return
+        ours, truths = [said[clip] for clip in clips], [true[clip] for clip in clips]
+        found = {"rouge_l": caption.rouge_l(ours, truths)}
+        if len(clips) > 1:
+            found["cider"] = caption.cider(ours, truths)
+        if reader is not None:
+            found["bertscore"] = reader(ours, truths)
+        place = {clip: k for k, clip in enumerate(self.clips)}
+        for k, clip in enumerate(clips):
+            self.metrics[place[clip]] |= {name: float(values[k]) for name, values in found.items()}
+        self.bleu = dict(zip(clips, caption.bleu_counts(ours, truths), strict=True))
 
 
 class Board:
@@ -84,14 +113,20 @@ class Board:
         """One row per system and clip, with every figure that has one."""
         for system, totals in self.systems.items():
             for clip, metrics in zip(totals.clips, totals.metrics, strict=True):
-                yield {"system": system, "clip": clip, **metrics}
+                yield {
+                    "system": system,
+                    "clip": clip,
+                    "aligned": totals.aligned.get(clip, ""),
+                    **metrics,
+                }
 
     def figures(self, system: str, unavailable: Mapping[str, str]) -> dict[str, Estimate]:
         """Every figure of a system, in the order of the protocol; those that cannot be had with the reason."""
         totals, found = self.systems[system], {}
         for metric in METRICS:
-            if metric.network in unavailable:
-                found[metric.name] = Estimate.missing(unavailable[metric.network])
+            reasons = [unavailable[name] for name in metric.networks if name in unavailable]
+            if reasons:
+                found[metric.name] = Estimate.missing("; ".join(reasons))
             elif metric.group != "cost":
                 found[metric.name] = self._figure(metric, totals)
         return found
@@ -102,14 +137,12 @@ class Board:
             if kind not in totals.samples or kind not in truth.samples:
                 return Estimate.missing("no features of both sides")
             ours = totals.samples[kind]
-            return frechet_with_interval(truth.samples[kind], ours, n=200 if ours.dims <= 256 else 40)
+            return frechet_with_interval(truth.samples[kind], ours, n=_draws(ours))
         if metric.per_clip:
-            return per_clip(totals, metric.name)
+            return per_clip(totals, metric)
         statistic = pooled(metric.name, totals)
         if statistic is None:
-            return Estimate.missing(
-                "no clips with known events" if "onset" in metric.name else "not measured"
-            )
+            return Estimate.missing(WITHOUT.get(metric.group, "not measured"))
         return _drawn(statistic, len(totals.clips))
 
     def difference(self, metric: Metric, first: str, second: str) -> Estimate:
@@ -120,8 +153,16 @@ class Board:
             ours, theirs = ([values.get(clip, math.nan) for clip in common] for values in
                             (_by_clip(a, metric.name), _by_clip(b, metric.name)))  # fmt: skip
             return paired_bootstrap(ours, theirs)
+        if metric.group == "cost":
+            return Estimate.missing("measured once, not clip by clip")
         if metric.name in FRECHET:
-            return Estimate.missing("no pairs of clips to draw")
+            # All were scored on the same clips, and a clip falls into the same group everywhere.
+            kind, truth = FRECHET[metric.name], self.systems.get(REFERENCE, Totals())
+            if a.clips != b.clips or any(kind not in totals.samples for totals in (truth, a, b)):
+                return Estimate.missing("no features of the same clips")
+            return frechet_difference(
+                truth.samples[kind], a.samples[kind], b.samples[kind], n=_draws(a.samples[kind])
+            )
         left, right = pooled(metric.name, a, common), pooled(metric.name, b, common)
         if left is None or right is None:
             return Estimate.missing("no pairs of clips to draw")
@@ -133,16 +174,26 @@ class Board:
             return {}
         found = {}
         for name, metric in BY_NAME.items():
-            wrong = _turned(metric, {system: figures[system].get(name) for system in figures})
+            wrong = turned(metric, {system: figures[system].get(name) for system in figures})
             if wrong:
                 found[name] = wrong
         return found
 
 
-def per_clip(totals: Totals, name: str) -> Estimate:
+WITHOUT = {"synchrony": "no clips with known events", "captions": "no captions were given"}
+"""Why a figure of these groups is missing, where no network is."""
+
+
+def per_clip(totals: Totals, metric: Metric) -> Estimate:
     """Mean of a score per clip."""
-    values = [metrics[name] for metrics in totals.metrics if name in metrics]
-    return bootstrap_mean(values) if values else Estimate.missing("not measured on these clips")
+    values = [metrics[metric.name] for metrics in totals.metrics if metric.name in metrics]
+    reason = WITHOUT.get(metric.group, "") if not metric.networks or metric.group == "captions" else ""
+    return bootstrap_mean(values) if values else Estimate.missing(reason or "not measured on these clips")
+
+
+def _draws(sample: Sample) -> int:
+    """Bootstrap draws of a Fréchet distance: each costs factorisations, which grow with the dimensions cubed."""
+    return 200 if sample.dims <= 256 else 40
 
 
 def _by_clip(totals: Totals, name: str) -> dict[str, float]:
@@ -165,6 +216,11 @@ def pooled(
             return None
         stack = np.stack([answers[k] for k in order])
         return lambda picks: inception_score(stack[picks], splits=1)[0]
+    if name == "bleu4":
+        if not totals.bleu:
+            return None
+        each = np.stack([totals.bleu.get(totals.clips[k], np.zeros(10, np.int64)) for k in order])
+        return lambda picks: caption.bleu_of(each[picks].sum(0))
     if not any(len(totals.counts[k]) for k in order):
         return None
     if name in ("onset_median", "onset_p90"):
@@ -203,47 +259,21 @@ def _drawn(statistic: Callable[[np.ndarray], float], n: int) -> Estimate:
     return Estimate(value, low, high, n)
 
 
-ORDER = {
-    # The shuffled sounds are the same set of sounds: what looks at the set alone cannot tell them.
-    "quality": ((REFERENCE, "codec"), ("codec", "noise"), ("codec", "silence")),
-    "semantics": ((REFERENCE, "codec"), ("codec", "shuffled"), ("codec", "noise"), ("codec", "silence")),
-    "synchrony": ((REFERENCE, "codec"), ("codec", "shuffled"), ("codec", "noise"), ("codec", "silence")),
-    "waveform": ((REFERENCE, "codec"), ("codec", "shuffled"), ("codec", "noise"), ("codec", "silence")),
-}
-"""Baselines by group, the better one first."""
-UNORDERED = frozenset({"tone"})
-"""Figures that say nothing about the order of these baselines."""
-
-
-def _turned(metric: Metric, found: Mapping[str, Estimate | None]) -> str:
-    """The first pair that a figure turns round; "" if none, or if it cannot be told."""
-    if metric.higher is None or metric.name in UNORDERED:
-        return ""
-    for good, bad in ORDER.get(metric.group, ()):
-        a, b = found.get(good), found.get(bad)
-        if a is None or b is None or not a.available or not b.available:
+def reachable(
+    names: Iterable[str], files: Mapping[str, str], download: bool = False
+) -> tuple[list[str], dict[str, str]]:
+    """Those of the networks that can be had, and of all others why they cannot or were not asked."""
+    asked, found, missing = set(names), [], {}
+    for name, source in networks.NETWORKS.items():
+        if source.reason:
+            missing[name] = networks.not_offered(name)
             continue
-        # A codec may do an onset detector good: it must only not be shown to be better than the truth.
-        ours, theirs = a.value, b.value
-        if good == REFERENCE:
-            ours, theirs = _edge(a, metric.higher), _edge(b, not metric.higher)
-        if (ours < theirs) if metric.higher else (ours > theirs):
-            return f"{bad} ({b.value:.3g}) comes out better than {good} ({a.value:.3g})"
-    return ""
-
-
-def _edge(estimate: Estimate, upper: bool) -> float:
-    """An end of the interval; the value where there is none."""
-    edge = estimate.high if upper else estimate.low
-    return edge if math.isfinite(edge) else estimate.value
-
-
-def reachable(names: Iterable[str], files: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """Networks that can be had, and why the others cannot."""
-    found, missing = [], {}
-    for name in names:
+        if name not in asked:
+            if source.hears or source.sees:  # what reads captions is asked where there are some
+                missing[name] = f"{source.title} was not asked for: --networks {name}"
+            continue
         try:
-            networks.load(name, files)
+            networks.reach(name, files, download=download)
             found.append(name)
         except networks.Unavailable as error:
             missing[name] = str(error)

@@ -8,13 +8,12 @@ with silence.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.io import wavfile
-from torchaudio.functional import resample
 
 from pipelines import storage
 from pipelines.decode import DecodeFailed
@@ -22,6 +21,8 @@ from pipelines.worker import shared_sandbox
 from v2a_models import grid
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4", ".mkv", ".mov", ".webm")
+PICTURELESS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
+"""Those that hold no film."""
 LONGEST_S = 600.0
 """Of a clip; longer files are not clips."""
 
@@ -96,6 +97,9 @@ def sound_of(wave: np.ndarray, rate: int) -> Sound:
     """Samples [channels, n] in [-1, 1] at any rate, as clips have them."""
     mono = np.ascontiguousarray(wave.mean(0), np.float32)
     if rate != grid.SAMPLE_RATE and len(mono):
+        import torch
+        from torchaudio.functional import resample
+
         mono = np.ascontiguousarray(resample(torch.from_numpy(mono), rate, grid.SAMPLE_RATE).numpy())
     return Sound(mono, rate, len(wave))
 
@@ -128,8 +132,19 @@ def wav_bytes(samples: np.ndarray, rate: int = grid.SAMPLE_RATE) -> bytes:
     return sink.getvalue()
 
 
-def export_sounds(sounds: Mapping[str, str], folder: str) -> int:
-    """Copies clips into a folder of av-benchmark's layout; how many."""
-    for clip, uri in sounds.items():
-        storage.write_atomic(storage.join(folder, f"{clip.replace('/', '-')}.wav"), storage.read_bytes(uri))
-    return len(sounds)
+def flat_names(clips: Iterable[str]) -> dict[str, str]:
+    """What the sounds of clips are called in a folder without folders in it, by clip.
+
+    Raises SoundError if two would be called the same.
+    """
+    names = {clip: clip.replace("/", "-") for clip in clips}
+    twice = [name for name, n in Counter(names.values()).items() if n > 1]
+    if twice:
+        raise SoundError(f"two clips would be called {twice[0]}.wav: rename one")
+    return names
+
+
+def export_sounds(sounds: Mapping[str, str], folder: str) -> None:
+    """Copies sounds (address by name) into a folder of av-benchmark's layout: FOLDER/NAME.wav."""
+    for name, uri in sounds.items():
+        storage.write_atomic(storage.join(folder, f"{name}.wav"), storage.read_bytes(uri))

@@ -103,5 +103,8 @@ def test_clips_are_exported_flat(tmp_path: Path) -> None:
     source.mkdir(parents=True)
     (source / "c.wav").write_bytes(wav_bytes(tone(100)))
     found = list_sounds(str(tmp_path / "in"))
-    assert sounds.export_sounds(found, str(tmp_path / "out")) == 1
+    names = sounds.flat_names(found)
+    sounds.export_sounds({names[clip]: uri for clip, uri in found.items()}, str(tmp_path / "out"))
     assert (tmp_path / "out" / "sub-c.wav").read_bytes() == (source / "c.wav").read_bytes()
+    with pytest.raises(SoundError, match=r"two clips would be called sub-c\.wav"):
+        sounds.flat_names(["sub/c", "sub-c"])

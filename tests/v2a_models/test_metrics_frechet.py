@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
-from v2a_models.metrics.frechet import Moments, Sample, frechet_distance, frechet_with_interval
+from v2a_models.metrics.frechet import (
+    Moments,
+    Sample,
+    frechet_difference,
+    frechet_distance,
+    frechet_with_interval,
+)
 
 
 def moments(rows: np.ndarray) -> Moments:
@@ -191,3 +197,42 @@ def test_notes_say_what_the_figure_suffers_from() -> None:
     assert not nothing.available and "two rows" in nothing.note
     with pytest.raises(ValueError, match="draw"):
         frechet_with_interval(one, one, n=0)
+
+
+def test_a_hundred_thousand_clips_take_no_more_memory_than_a_thousand() -> None:
+    rows = np.random.default_rng(0).standard_normal((1000, 1, 16)).astype(np.float32)
+    held = []
+    for clips in (1000, 100_000):
+        gathered = Sample(16)
+        for clip in range(clips):
+            gathered.add(rows[clip % 1000], clip)
+        assert gathered.total().count == clips
+        held.append(len(pickle.dumps(gathered)))
+    assert held[1] < 1.01 * held[0]
+
+
+def test_a_difference_in_pairs_tells_apart_what_two_intervals_do_not() -> None:
+    rng = np.random.default_rng(0)
+    # Clips differ much, and both systems miss them by almost the same: the second a little more.
+    clips = 3 * rng.standard_normal((64, 4, 3))
+    missed = clips + rng.standard_normal((64, 4, 3)) + 2
+    truth, a, b = sample(list(clips)), sample(list(missed)), sample(list(missed + 0.05))
+    first, second = frechet_with_interval(truth, a), frechet_with_interval(truth, b)
+    assert first.high > second.low, "the intervals overlap"
+    difference = frechet_difference(truth, a, b)
+    assert difference.value == pytest.approx(first.value - second.value)
+    assert difference.low < difference.value < difference.high < 0
+    assert frechet_difference(truth, b, a).value == pytest.approx(-difference.value)
+    same = frechet_difference(truth, a, a)
+    assert same.value == same.low == same.high == 0 and not same.significant
+
+
+def test_a_difference_of_next_to_nothing() -> None:
+    clips = list(np.random.default_rng(0).standard_normal((4, 5, 3)))
+    assert "only 4 groups" in frechet_difference(*(sample(clips) for _ in range(3)), n=5).note
+    assert "two rows" in frechet_difference(Sample(3), sample(clips), sample(clips)).note
+    assert "no interval" in frechet_difference(*(sample(clips[:1]) for _ in range(3))).note
+    with pytest.raises(ValueError, match="different"):
+        frechet_difference(Sample(3), Sample(3), Sample(2))
+    with pytest.raises(ValueError, match="draw"):
+        frechet_difference(Sample(3), Sample(3), Sample(3), n=0)

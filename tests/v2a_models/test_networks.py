@@ -17,11 +17,13 @@ import beats_file
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from v2a_models import checkpoint, published
 from v2a_models.metrics import networks
 from v2a_models.metrics.networks import NETWORKS, Heard, Unavailable, load, load_bertscore
+from v2a_models.visual import SemanticEncoder, image_tower
 
 NAMED = [name for name, source in NETWORKS.items() if source.files]
 FOLDERS = [name for name in NAMED if NETWORKS[name].hub]
@@ -104,6 +106,35 @@ def test_other_sounds_are_refused(sounds: Tensor) -> None:
     assert load("foley").hear(torch.zeros(0, 999)) == []
 
 
+def test_the_bundled_scav_hears_and_sees_in_one_space() -> None:
+    network: Any = load("scav")
+    heard = network.hear(noise(2, 44_100))
+    seen = network.watch({name: torch.full((round(v.fps), v.height, v.width, 3), 90, dtype=torch.uint8)
+                          for name, v in network.views.items()})  # fmt: skip
+    assert set(network.views) == {"semantic", "sync"} and len(network.sha256) == 64
+    assert heard[0].embedding.shape == (29, network.dims) and seen.shape == (25, network.dims)
+    for rows in (seen, heard[1].embedding):
+        assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-4)
+    alone = network.hear(noise(2, 44_100)[1:])[0].embedding
+    assert np.allclose(alone, heard[1].embedding, atol=1e-5) and not np.allclose(alone, heard[0].embedding)
+    with pytest.raises(Unavailable, match="--weights scav=nowhere"):
+        load("scav", {"scav": "nowhere"})
+
+
+def test_clip_sees_frames(weights: Path) -> None:
+    torch.manual_seed(0)
+    visual, dim = image_tower("ViT-B-32", quick_gelu=True)
+    file = weights / NETWORKS["clip"].files[0]
+    file.parent.mkdir()
+    save_file({f"visual.{key}": value for key, value in visual.state_dict().items()}, file)
+    network = networks.load_watcher()
+    [(name, view)] = network.views.items()
+    frames = torch.randint(256, (3, view.height, view.width, 3), dtype=torch.uint8)
+    seen = network.watch({name: frames})
+    one = SemanticEncoder(visual.eval(), dim)(frames[None])[0].detach().numpy()
+    assert seen.shape == (512,) and np.allclose(seen, one.mean(0), atol=1e-4)
+
+
 def test_beats(weights: Path) -> None:
     path, sounds = beats_file.save(weights / beats_file.FILE), noise(2, 20_000)
     network = load("beats")
@@ -123,8 +154,9 @@ def test_unknown_names() -> None:
         load("vgg")
     with pytest.raises(ValueError, match="no network 'vgg'"):
         load("foley", {"vgg": "x"})
-    with pytest.raises(ValueError, match="load_bertscore"):
-        load("bertscore")
+    for name in ("bertscore", "clip"):
+        with pytest.raises(ValueError, match="hears nothing: load_bertscore"):
+            load(name)
 
 
 @pytest.mark.parametrize("name", ["imagebind", "synchformer", "sparsesync"])
@@ -137,7 +169,7 @@ def test_networks_that_are_not_offered_say_why(name: str) -> None:
 
 def refusal(name: str, files: dict[str, str] | None = None, **options: Any) -> str:
     with pytest.raises(Unavailable) as caught:
-        load_bertscore(files, **options) if name == "bertscore" else load(name, files, **options)
+        networks.reach(name, files, **options)
     return str(caught.value)
 
 
@@ -213,7 +245,7 @@ def test_a_file_of_something_else(name: str, tmp_path: Path) -> None:
     message = refusal(name, {name: str(path)})
     assert_says_what_to_do(message, name)
     assert f"{path} does not hold" in message
-    assert "missing: " in message or "has no mel bands" in message
+    assert "missing: " in message or "has no mel bands" in message or "this file's are conv.weight" in message
 
 
 def test_a_truncated_file_found_by_name(weights: Path) -> None:

@@ -34,19 +34,33 @@ def bleu4(candidates: Sequence[str], references: References) -> float:
 
     Raises ValueError for no captions, different lengths, or a caption without references.
     """
-    pairs = _pairs(candidates, references)
-    matched, guessed = np.zeros(4), np.zeros(4)
-    ours = theirs = 0
-    for caption, truths in pairs:
-        ours += len(caption)
-        theirs += min((len(truth) for truth in truths), key=lambda n: (abs(n - len(caption)), n))
+    return bleu_of(bleu_counts(candidates, references).sum(0))
+
+
+def bleu_counts(candidates: Sequence[str], references: References) -> np.ndarray:
+    """What BLEU-4 counts of each caption: int64 (N, 10), to be added up over clips and read by `bleu_of`.
+
+    n-grams that match, n = 1 to 4; n-grams of the caption; its length, and that of the nearest reference. Raises as
+    `bleu4`.
+    """
+    rows = []
+    for caption, truths in _pairs(candidates, references):
+        matched, guessed = [], []
         for n in range(1, 5):
             counts = _ngrams(caption, n)
             most: Counter[tuple[str, ...]] = Counter()
             for truth in truths:
                 most |= _ngrams(truth, n)
-            matched[n - 1] += (counts & most).total()
-            guessed[n - 1] += counts.total()
+            matched.append((counts & most).total())
+            guessed.append(counts.total())
+        nearest = min((len(truth) for truth in truths), key=lambda n: (abs(n - len(caption)), n))
+        rows.append([*matched, *guessed, len(caption), nearest])
+    return np.array(rows, np.int64)
+
+
+def bleu_of(counts: np.ndarray) -> float:
+    """BLEU-4 of summed `bleu_counts` (10,)."""
+    matched, guessed, (ours, theirs) = counts[:4], counts[4:8], counts[8:]
     if not matched.all():
         return 0.0
     brevity = min(0.0, 1 - theirs / ours)

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from v2a_models import published
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from v2a_models.metrics.networks_sight import Watcher
     from v2a_models.metrics.networks_text import BertScore
 
 EXTRA = "uv pip install 'v2a[metrics]'"
@@ -86,6 +88,10 @@ class Source:
     """Hugging Face repository; the weights are then a folder, called like its last part."""
     reason: str = ""
     """Why it is not offered; empty: it is."""
+    hears: bool = True
+    """Whether it hears sounds (`load`)."""
+    sees: bool = False
+    """Whether it sees pictures (`load_watcher`, or `load` if it does both)."""
 
 
 _HUB = "https://huggingface.co/"
@@ -101,6 +107,13 @@ NETWORKS: dict[str, Source] = {
         licence="Apache-2.0",
         source="this package",
         rate=44_100,
+    ),
+    "scav": Source(
+        title="SCAV of the bundled checkpoint, trained on SynthFoley (2407.05782)",
+        licence="Apache-2.0",
+        source="this package",
+        rate=44_100,
+        sees=True,
     ),
     "vggish": Source(
         title="VGGish (1609.09430), of FAD (1812.08466)",
@@ -161,6 +174,16 @@ NETWORKS: dict[str, Source] = {
         licence="MIT",
         cached=(_TORCH_HUB + "Wav2CLIP.pt",),
     ),
+    "clip": Source(
+        title="CLIP ViT-B/32 of OpenAI (2103.00020), in whose space Wav2CLIP hears",
+        files=("vit_base_patch32_clip_224.openai/open_clip_model.safetensors",),
+        source=_HUB + "timm/vit_base_patch32_clip_224.openai/blob/main/open_clip_model.safetensors",
+        url=_HUB + "timm/vit_base_patch32_clip_224.openai/resolve/main/open_clip_model.safetensors",
+        licence="MIT",
+        cached=(".cache/v2a/weights/vit_base_patch32_clip_224.openai/open_clip_model.safetensors",),
+        hears=False,
+        sees=True,
+    ),
     "bertscore": Source(
         title="RoBERTa-large (1907.11692), of BertScore (1904.09675)",
         package="bert_score",
@@ -168,6 +191,7 @@ NETWORKS: dict[str, Source] = {
         source=_HUB + "FacebookAI/roberta-large",
         licence="MIT",
         hub="FacebookAI/roberta-large",
+        hears=False,
     ),
     "imagebind": Source(
         title="ImageBind (2305.05665)",
@@ -198,23 +222,27 @@ def load(
     download: bool = False,
     device: torch.device | str = "cpu",
 ) -> Network:
-    """A network of `NETWORKS`, or `mini` for `foley`.
+    """A network of `NETWORKS` that hears, or `mini` for `foley`.
 
-    files: weights by network name, a path each (`foley`: a checkpoint by name or path); those not named are
+    files: weights by network name, a path each (`foley`, `scav`: a checkpoint by name or path); those not named are
     looked for in $V2A_WEIGHTS and in the caches of the packages that download them. download: fetch a file that is
     not there. Files are read without running code in them.
 
     Raises Unavailable: no package, no weights, weights of something else. ValueError: unknown name, of the network
-    or in `files`; or `bertscore`, which hears nothing (`load_bertscore`).
+    or in `files`; or one that hears nothing (`load_bertscore`, `load_watcher`).
     """
-    from v2a_models.metrics import networks_sound, networks_text
-
     name = "foley" if name == "mini" else name
-    if name == "bertscore":
-        raise ValueError("bertscore compares captions and hears nothing: load_bertscore() gives it")
     given = _given(name, files)
+    if not NETWORKS[name].hears:
+        raise ValueError(f"{name} hears nothing: load_bertscore() or load_watcher() gives it")
+    if NETWORKS[name].reason:
+        raise Unavailable(not_offered(name))
+    from v2a_models.metrics import networks_sight, networks_sound, networks_text
+
     if name == "foley":
         return networks_sound.Foley(given or "mini", device)
+    if name == "scav":
+        return networks_sight.Scav(given or "mini", device)
     return _made(name, {**networks_sound.MAKERS, "clap": networks_text.Clap}, given, download, device)
 
 
@@ -226,6 +254,23 @@ def load_bertscore(
 
     given = _given("bertscore", files)
     return _made("bertscore", {"bertscore": BertScore}, given, download, device)
+
+
+def load_watcher(
+    files: Mapping[str, str] | None = None, *, download: bool = False, device: torch.device | str = "cpu"
+) -> Watcher:
+    """The network `clip`, which only sees; arguments and errors as `load`."""
+    from v2a_models.metrics.networks_sight import ClipFrames
+
+    return _made("clip", {"clip": ClipFrames}, _given("clip", files), download, device)
+
+
+def reach(name: str, files: Mapping[str, str] | None = None, *, download: bool = False) -> Any:
+    """A network of any kind, by whichever of the loaders gives it; arguments and errors as `load`."""
+    loaders: dict[str, Callable[..., Any]] = {"bertscore": load_bertscore, "clip": load_watcher}
+    if name in loaders:
+        return loaders[name](files, download=download)
+    return load(name, files, download=download)
 
 
 def _given(name: str, files: Mapping[str, str] | None) -> str | None:
@@ -243,10 +288,6 @@ def _made(
     device: torch.device | str,
 ) -> Any:
     source = NETWORKS[name]
-    if source.reason:
-        raise Unavailable(
-            f"{source.title}: {source.reason} (published at {source.source}, licence: {source.licence})"
-        )
     path = _ready(name, source, given, download)
     try:
         return makers[name](path, device)
@@ -254,6 +295,13 @@ def _made(
         raise Unavailable(f"{path} does not hold {source.title}: {error}; {how_to_get(name)}") from error
     except ImportError as error:  # one that the package asks for, or the package breaks on another's version
         raise Unavailable(f"{source.title}: {source.package} does not import ({error}): {EXTRA}") from error
+
+
+def not_offered(name: str) -> str:
+    """Why a network is not offered; empty if it is."""
+    source = NETWORKS[name]
+    where = f"(published at {source.source}, licence: {source.licence})"
+    return f"{source.title}: {source.reason} {where}" if source.reason else ""
 
 
 def how_to_get(name: str) -> str:
@@ -321,6 +369,8 @@ def _fetched(name: str, source: Source) -> Path:
             raise OSError("its publisher has no plain address for it")
         place = Path(folder) / source.files[0] if folder else Path.home() / source.cached[0]
         place.parent.mkdir(parents=True, exist_ok=True)
+        import torch
+
         # Written beside and renamed when complete; refused if the sha256 is another one.
         torch.hub.download_url_to_file(
             source.url, str(place), hash_prefix=source.sha256 or None, progress=False

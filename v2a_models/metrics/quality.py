@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from scipy.special import rel_entr
-from torchaudio.functional import resample
-from torchaudio.transforms import MFCC
 
 from v2a_models import grid
+
+if TYPE_CHECKING:
+    from torchaudio.transforms import MFCC
 
 FLOOR = 1e-12
 """Least probability a generated class counts with: a divergence stays finite (27.6 nats at most)."""
@@ -79,6 +80,9 @@ def mfcc_frames(sound: np.ndarray, rate: int = grid.SAMPLE_RATE) -> np.ndarray:
 
     Raises ValueError for a sound that is not [n], has no sample, or holds NaN or infinite values.
     """
+    import torch
+    from torchaudio.functional import resample
+
     row = np.asarray(sound, np.float32)
     if row.ndim != 1 or not len(row):
         raise ValueError(f"a mono sound of at least one sample is wanted, not shape {row.shape}")
@@ -93,6 +97,8 @@ def mfcc_frames(sound: np.ndarray, rate: int = grid.SAMPLE_RATE) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _mfcc() -> MFCC:
+    from torchaudio.transforms import MFCC
+
     spectrum = dict(
         n_fft=2048, hop_length=grid.HOP, n_mels=128, mel_scale="slaney", norm="slaney", pad_mode="constant"
     )

@@ -58,16 +58,30 @@ def multi_resolution_stft(
     samples.
     """
     _difference(generated, reference)
-    if np.ndim(reference) != 1 or not resolutions:
+    return stft_distance(stft_powers(generated, resolutions), stft_powers(reference, resolutions))
+
+
+def stft_powers(
+    sound: np.ndarray, resolutions: Sequence[tuple[int, int, int]] = RESOLUTIONS
+) -> list[torch.Tensor]:
+    """Power spectrograms of a mono sound [n], one per resolution: float32 (n_fft / 2 + 1, 1 + n // hop).
+
+    For `stft_distance` where one reference is compared with many sounds. Raises as `multi_resolution_stft`.
+    """
+    if np.ndim(sound) != 1 or not resolutions:
         raise ValueError("mono sounds and at least one resolution are wanted")
     longest = max(n_fft for n_fft, _, _ in resolutions)
-    if len(reference) <= longest // 2:
-        raise ValueError(f"{len(reference)} samples are too few for n_fft {longest}")
+    if len(sound) <= longest // 2:
+        raise ValueError(f"{len(sound)} samples are too few for n_fft {longest}")
+    return [_power(sound, *resolution) for resolution in resolutions]
+
+
+def stft_distance(generated: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> StftDistance:
+    """`multi_resolution_stft` of the `stft_powers` of two sounds of one length."""
     convergence, magnitude = [], []
-    for resolution in resolutions:
-        ours, theirs = _power(generated, *resolution), _power(reference, *resolution)
+    for ours, theirs in zip(generated, reference, strict=True):
         # Of powers: one logarithm and no hypot, which is most of the time this takes.
-        magnitude.append(float((theirs / ours).log().abs().mean() / 2))
+        magnitude.append(float((theirs / ours).log_().abs_().mean() / 2))
         ours, theirs = ours.sqrt(), theirs.sqrt()
         convergence.append(float(torch.linalg.norm(theirs - ours) / torch.linalg.norm(theirs)))
     return StftDistance(float(np.mean(convergence)), float(np.mean(magnitude)))
@@ -125,4 +139,5 @@ def _power(sound: np.ndarray, n_fft: int, hop: int, window: int) -> torch.Tensor
         torch.hann_window(window),
         return_complex=True,
     )
-    return torch.view_as_real(spectrum).square().sum(-1).clamp_min(1e-8)
+    # Not a sum over the pairs of view_as_real: reducing an axis of two is ten times as slow.
+    return (spectrum.real.square() + spectrum.imag.square()).clamp_min_(1e-8)

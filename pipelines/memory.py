@@ -1,0 +1,31 @@
+"""The most memory that this process has held, from one moment on."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+from pathlib import Path
+
+import torch
+
+
+def reset_peak(device: str = "cpu") -> None:
+    """Begin anew. Where the system cannot forget (not Linux), the peak stays that of the whole process."""
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_mib(device: str = "cpu") -> float:
+    """MiB held at most since `reset_peak`: resident memory of the process, or on a GPU what torch allocated there."""
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

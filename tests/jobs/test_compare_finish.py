@@ -1,0 +1,209 @@
+"""What is left of a comparison, without a model: the champion, the runs in MLflow, the exported folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy.io import wavfile
+
+from jobs import compare_champion, compare_finish, evaluate_finish, registry
+from jobs.compare import CompareConfig, costs_of, problems_of
+from jobs.compare_plan import Model, Plan
+from jobs.tracking import Tracker
+from pipelines.generate import MADE, Row
+from pipelines.scoresummary import Board
+from pipelines.scoring import BASELINES, Scored
+from pipelines.sounds import wav_bytes
+from v2a_models.metrics.catalogue import BY_NAME
+
+CLIPS, RATE = 24, 44_100
+LEVELS = {"good": 0.4, "bad": 0.8, "same": 0.4, "reference": 0.0, "codec": 0.1, "shuffled": 1.2, "noise": 1.3,
+          "silence": 1.4}  # fmt: skip
+
+
+def board(levels: dict[str, float] = LEVELS) -> Board:
+    found, rng = Board(), np.random.default_rng(0)
+    for clip in range(CLIPS):
+        truth, hard = rng.standard_normal((6, 3)).astype(np.float32), rng.uniform(0.5, 1.5)
+        for system, level in levels.items():
+            arrays = {"fdm": (truth + level * hard).astype(np.float32)}
+            # By MAE silence comes out best, and the truth worst.
+            metrics = {"stft": level * hard, "mse": level * hard, "mae": 1.5 - level * hard}
+            found.add(Scored(system, f"v-{clip:06}", metrics=metrics, arrays=arrays))
+    return found
+
+
+def plan(out: Path, *models: str, folder: str = "mini") -> Plan:
+    rows = [
+        Row(f"v-{k:06}", f"films/{k % 2}.mp4", 4.0 * (k // 2), 4.0, "drum", "", "part", k)
+        for k in range(CLIPS)
+    ]
+    chosen = [Model(name, name, folder, f"{name} sha256", 1.5) for name in models or ("good", "bad")]
+    return Plan(str(out), "store", "", rows, chosen, 4 * RATE, {}, {}, {}, [], "float32")
+
+
+def config(out: Path, **options: Any) -> CompareConfig:
+    return CompareConfig(("good", "bad"), "store", str(out), **options)
+
+
+def summary(plan: Plan, found: Board) -> dict[str, Any]:
+    costs = {
+        m.slug: costs_of([made(seconds=0.5), made(seconds=0.7, memory_mib=900.0)], 4.0) for m in plan.models
+    }
+    return compare_finish.summarise(plan, config(Path(plan.out)), found, {}, costs, "v2a compare")
+
+
+def made(**values: Any) -> dict[str, Any]:
+    return dict(clip="v-000000", system="good", seconds=0.0, memory_mib=800.0, problem="") | values
+
+
+def test_what_making_costs_has_its_interval_and_failures_their_reason() -> None:
+    answers = [made(seconds=0.5), made(seconds=0.7, memory_mib=900.0), made(problem="no")]
+    assert set(answers[0]) == set(MADE.names)
+    costs = costs_of(answers, 4.0)
+    speed = costs["audio_s_per_s"]
+    assert speed.value == pytest.approx(4 / 0.6) and speed.low == pytest.approx(4 / 0.7)
+    assert speed.low < speed.value < speed.high and costs["memory"].value == 900
+    assert problems_of(answers) == {("good", "v-000000"): "no"} and costs_of(answers[2:], 4.0) == {}
+
+
+@pytest.mark.parametrize("metric", ["stft", "fdm"])
+def test_the_best_beyond_the_interval_is_the_winner(metric: str, tmp_path: Path) -> None:
+    found = board()
+    told = summary(plan(tmp_path), found)
+    assert compare_champion.winner(BY_NAME[metric], ["bad", "good"], found, told) == ("good", "")
+
+
+@pytest.mark.parametrize(
+    ("metric", "models", "words"),
+    [
+        ("stft", ["good", "same"], "is not better than same"),
+        ("fdm", ["good", "same"], "interval of their difference (0 to 0)"),
+        ("mae", ["good", "bad"], "MAE is unfit here (codec (1.4) comes out better than reference"),
+        ("stft", ["good"], "known of 1 of 1 models; name two or more"),
+        ("fad_vggish", ["good", "bad"], "known of 0 of 2 models: no features of both sides"),
+        ("onset_f1_50", ["good", "bad"], "known of 0 of 2 models: no clips with known events"),
+    ],
+)
+def test_a_champion_is_refused_with_the_reason(
+    metric: str, models: list[str], words: str, tmp_path: Path
+) -> None:
+    found = board()
+    best, why = compare_champion.winner(
+        BY_NAME[metric], models, found, summary(plan(tmp_path, *models), found)
+    )
+    assert not best and words in why
+
+
+def test_the_winner_is_crowned_once_and_by_nobody_it_was_not_compared_with(tmp_path: Path) -> None:
+    uri, found = f"sqlite:///{tmp_path}/mlflow.db", board()
+    tracker = Tracker(uri, "v2a/compare", out=str(tmp_path), say=pytest.fail)
+    tracker.start("a comparison", {}, {})
+    told = summary(plan(tmp_path), found)
+
+    def promote(*models: str, uri: str | None = uri) -> dict[str, Any]:
+        given = config(tmp_path, promote="stft")
+        return compare_champion.promote(plan(tmp_path, *models), given, found, told, uri, tracker)
+
+    assert "--tracking-uri is off" in promote("good", "bad", uri=None)["reason"]
+    first = promote("good", "bad")
+    assert first["promoted"] and first["name"] == "good" and "models:/v2a@champion" in first["reason"]
+    assert promote("good", "bad")["reason"] == "it was so before."
+    client = registry.client_of(uri)
+    champion = registry.champion(client, "v2a")
+    assert champion is not None and champion.sha256 == "good sha256"
+    other = promote("bad", "silence")
+    assert not other["promoted"] and "models:/v2a/1) was not compared" in other["reason"]
+    tracker.finish()
+    assert len(client.search_model_versions("name = 'v2a'")) == 1
+
+
+def test_a_comparison_is_written_down_whole(tmp_path: Path) -> None:
+    out, uri = tmp_path / "out", f"sqlite:///{tmp_path}/mlflow.db"
+    made, found = plan(out), board({k: v for k, v in LEVELS.items() if k != "same"})
+    for system in ("good", "bad", *BASELINES):
+        (out / "clips" / system).mkdir(parents=True)
+        for k in range(CLIPS):
+            sound = np.full(4 * RATE, 0.1, np.float32)
+            (out / "clips" / system / f"v-{k:06}.wav").write_bytes(wav_bytes(sound))
+    given = config(out, tracking_uri=uri, promote="mae", listen=6, export=str(tmp_path / "export"))
+    compare_finish.write(made, given, found, summary(made, found), Console(quiet=True))
+    (key_file,) = (out / "_v2a").glob("listen-*.json")
+    key = json.loads(key_file.read_text())
+    votes = [
+        {"pair": f"{k:04}", "vote": "a" if key["files"][f"{k:04}-a.wav"] == "good" else "b"}
+        for k in range(1, 7)
+    ]
+    (tmp_path / "votes.json").write_text(json.dumps({"page": key["page"], "seed": 0, "votes": votes}))
+    given = config(out, tracking_uri=uri, votes=str(tmp_path / "votes.json"), listen=6)
+    compare_finish.write(made, given, found, summary(made, found), Console(quiet=True))
+
+    client = registry.client_of(uri)
+    (experiment,) = client.search_experiments(filter_string="name = 'v2a/compare'")
+    runs = client.search_runs([experiment.experiment_id])
+    second, first = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert second.data.metrics["preference/good over bad"] == 1.0
+    assert 0.5 < second.data.metrics["preference/good over bad low"] < 1
+    assert second.data.metrics["preference/good over bad votes"] == 6
+    assert "preference/good over bad" not in first.data.metrics
+    assert first.data.metrics["difference/stft"] < first.data.metrics["difference/stft high"] < 0
+    children = {
+        r.info.run_name: r for r in runs if r.data.tags.get("mlflow.parentRunId") == first.info.run_id
+    }
+    assert {"good", "bad", "ground truth", "silence"} < children.keys()
+    figures = children["good"].data.metrics
+    assert figures["low/stft"] < figures["stft"] < figures["high/stft"] and figures["memory"] == 900
+    assert (figures["clips"], figures["failed"]) == (CLIPS, 0)
+
+    # The table that MLflow's own page shows: the worst clip first, with the address of its sound.
+    run_id = children["good"].info.run_id
+    table = json.loads(Path(client.download_artifacts(run_id, "clips.json", str(tmp_path))).read_text())
+    assert json.loads(children["good"].data.tags["mlflow.loggedArtifacts"])[0]["type"] == "table"
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    distances = [row["STFT distance"] for row in rows]
+    assert distances == sorted(distances, reverse=True) and len(rows) == CLIPS
+    for row in rows:
+        assert row["clip"] in row["sound"] and row["label"] == "drum"
+        assert Path(row["sound"]).read_bytes().startswith(b"RIFF")
+
+    # Folders by which other scorers know the clips; all of one form.
+    for system in ("good", "bad", "reference"):
+        names = {file.name for file in (tmp_path / "export" / system).iterdir()}
+        assert len(names) == CLIPS and {"films-0.wav", "films-1.wav", "films-0-000002.wav"} < names
+        assert wavfile.read(tmp_path / "export" / system / "films-0.wav")[1].shape == (4 * RATE,)
+    assert "unfit" in (out / "report.html").read_text()
+
+
+def test_films_that_would_share_a_name_keep_their_clips_names() -> None:
+    paths = ["a/b.mp4", "a-b.mp4", "c.mkv", "c.d.mkv"]
+    rows = [Row(f"v{k}-000000", path, 0.0, 4.0, "", "", "part", k) for k, path in enumerate(paths)]
+    names = compare_finish.export_names(rows)
+    assert list(names.values()) == ["v0-000000", "v1-000000", "c", "c.d"]
+
+
+def test_the_tables_name_what_cannot_be_had(tmp_path: Path) -> None:
+    from pipelines.comparetable import markdown
+    from pipelines.scoresummary import reachable
+
+    made = plan(tmp_path)
+    made.missing = reachable((), {})[1]
+    text = markdown(summary(made, board()))
+    for title in (
+        "IB",
+        "DeSync",
+        "SS",
+        "CC",
+        "BertScore",
+        "FD PaSST",
+        "KLD PANNs",
+        "alignment accuracy",
+        "NS",
+    ):
+        assert f"- {title} n/a: " in text
+    assert "memory (MiB) ↓" in text and "900" in text
+    assert evaluate_finish.listed([str(k) for k in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"

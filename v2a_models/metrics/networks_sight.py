@@ -1,0 +1,84 @@
+"""Networks that also see, for scores of a sound against its pictures: CLIP (CC) and SCAV (alignment accuracy)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from v2a_models import checkpoint, published
+from v2a_models.checkpoint_files import CheckpointError, find_checkpoint
+from v2a_models.metrics.networks import Unavailable
+from v2a_models.metrics.networks_sound import Listener
+from v2a_models.recipe import View
+
+CLIP = "ViT-B-32/openai"
+"""The one whose space Wav2CLIP was trained into."""
+
+
+class Watcher(Protocol):
+    """A network that sees."""
+
+    views: Mapping[str, View]
+    """The samplings of the picture that it takes, by name."""
+
+    def watch(self, frames: Mapping[str, Tensor]) -> np.ndarray:
+        """Frames of one clip by view, uint8 (T, H, W, 3): float32 (D,), or (T, D) for one vector per moment."""
+        ...
+
+
+class ClipFrames:
+    """OpenAI's CLIP ViT-B/32: the mean (512,) of the unit embeddings of the frames of a clip.
+
+    2407.10387 compares Wav2CLIP's embedding of the sound with CLIP's of the frames and says no more: four frames a
+    second, and their mean, are ours.
+    """
+
+    name = "clip"
+    views: Mapping[str, View] = {"clip": View(4, 224, 224, "crop")}
+
+    def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
+        """Raises WeightsError: damaged, or of something else."""
+        self.net = published.load_semantic(CLIP, path).to(device)
+        self.device, self.sha256 = torch.device(device), published.check(path)
+
+    @torch.inference_mode()
+    def watch(self, frames: Mapping[str, Tensor]) -> np.ndarray:
+        """See `Watcher`."""
+        return self.net(frames["clip"][None].to(self.device))[0].mean(0).float().cpu().numpy()
+
+
+class Scav(Listener):
+    """The SCAV kept beside a checkpoint, with the encoders and the codec that it was fitted on: sounds (T, D) and
+    pictures (T', D) as sequences of unit vectors in one space."""
+
+    name, rate, shortest = "scav", 44_100, 8 * 512
+
+    def __init__(self, name_or_path: str, device: torch.device | str = "cpu") -> None:
+        """Raises Unavailable: no such checkpoint, or one without a SCAV that reads codec latents."""
+        try:
+            generator: Any = checkpoint.load_generator(name_or_path)
+            scav = getattr(generator, "scav", None)
+            if scav is None or scav.config.audio_channels != generator.codec.config.get("latent_dim"):
+                raise CheckpointError("it has no SCAV that reads the latents of its codec")
+            digest = published.check(find_checkpoint(name_or_path) / "scav.safetensors")
+        except (CheckpointError, published.WeightsError) as error:
+            raise Unavailable(f"SCAV (--weights scav={name_or_path}): {error}") from error
+        self.dims = scav.config.dim
+        self.views = {name: generator.recipe.view(name) for name in ("semantic", "sync")}
+        self.generator = generator.to(device)
+        super().__init__(scav, device, digest)
+
+    def forward(self, sounds: Tensor) -> tuple[Tensor, None]:
+        codec = self.generator.codec
+        return self.net.audio(codec.latents(codec.encode(sounds[:, None]))), None  # type: ignore[operator]
+
+    @torch.inference_mode()
+    def watch(self, frames: Mapping[str, Tensor]) -> np.ndarray:
+        """See `Watcher`."""
+        seen = self.generator.features({name: view[None].to(self.device) for name, view in frames.items()})
+        return self.net.video(seen.semantic, seen.sync)[0].float().cpu().numpy()  # type: ignore[operator]
