@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from samples import NoiseGenerator, load_noise, toy_checkpoint, write_video
@@ -181,27 +183,46 @@ def test_every_file_is_accounted_for(
     assert digests(out)["silent.mp4"] != first["silent.mp4"]
 
 
+def is_over(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def kill_on_the_way(silent_archive: Path, cut: Path, *options: str) -> bool:
+    """Kills the command once a segment is done, and waits for all that it started; False if it was over before."""
+    job = start(str(silent_archive), str(cut), *options, "--num-workers", "1", cwd=cut.parent)
+    family: list[psutil.Process] = []
+    try:
+        while not list((cut / "_v2a").glob("parts/**/*.npz")) and job.poll() is None:
+            time.sleep(0.02)
+        if job.poll() is None:
+            family = psutil.Process(job.pid).children(recursive=True)
+    finally:
+        job.kill()
+        code = job.wait()
+    while not all(map(is_over, family)):  # what the job had started ends with it
+        time.sleep(0.05)
+    assert code in (0, -signal.SIGKILL), job.communicate()[0]
+    return code == -signal.SIGKILL and not (cut / "_v2a" / "report.parquet").exists()
+
+
 def test_killed_and_resumed_is_the_same_as_undisturbed(silent_archive: Path, tmp_path: Path) -> None:
     options = ("--segment-s", "1.0", "--batch-size", "2", "--tracking-uri", "off")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     config = DubConfig(str(silent_archive), str(whole), segment_s=1.0, batch_size=2, tracking_uri="off")
     assert run(config) == 0
-    job = start(str(silent_archive), str(cut), *options, "--num-workers", "1", cwd=tmp_path)
-    parts = cut / "_v2a" / "parts"
-    try:
-        while not list(parts.rglob("*.npz")):
-            assert job.poll() is None, job.communicate()[0]
-            time.sleep(0.02)
-    finally:
-        os.kill(job.pid, signal.SIGKILL)
-        job.wait()
-    time.sleep(1.0)  # what the job had started ends with it
-    assert not (cut / "_v2a" / "report.parquet").exists()
+    for _ in range(3):  # on a busy machine a job may be over before this process has its turn
+        shutil.rmtree(cut, ignore_errors=True)
+        if killed := kill_on_the_way(silent_archive, cut, *options):
+            break
+    assert killed
     assert run(DubConfig(**{**vars(config), "out": str(cut)})) == 0
     assert digests(cut) == digests(whole)
     assert len(digests(cut)) == 3
     assert {row["status"] for row in report(cut).values()} == {"dubbed"}
-    assert not list(parts.rglob("*.npz"))
+    assert not list(cut.rglob("*.npz"))
     assert not list(cut.rglob(".v2a-tmp-*"))
 
 
@@ -213,7 +234,7 @@ def test_ctrl_c_prints_the_command_that_resumes(silent_archive: Path, tmp_path: 
         assert job.poll() is None, job.communicate()[0]
         time.sleep(0.05)
     os.killpg(job.pid, signal.SIGINT)  # as a terminal does: to all processes of the command
-    text, _ = job.communicate(timeout=60)
+    text, _ = job.communicate(timeout=300)
     assert job.returncode == 130, text
     command = text.strip().splitlines()[-1].strip()
     assert shlex.split(command) == [
