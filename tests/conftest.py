@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,14 @@ import pytest
 from hypothesis import settings
 
 # Before anything imports Ray, MLflow or a maths library. Tests share few cores.
+# Containers often set this. Ray's workers would compile torch again one by one, 5 s each.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Threads of maths libraries spin while they wait for each other. Where other processes want the cores as well, as
+# they do here, a step of a small model takes thirty times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Ray gives its workers niceness 15; on a busy machine they would wait for the tests that wait for them.
 os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -19,8 +19,8 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve films of 12 s: 288 windows of half a second."""
-    return footage(tmp_path_factory.mktemp("archive"), range(12), 12.0)
+    """Six films of 8 s: 96 windows of half a second."""
+    return footage(tmp_path_factory.mktemp("archive"), range(6), 8.0)
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def undisturbed(
     archive: Path, recipe: str, ray_session: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     store = tmp_path_factory.mktemp("undisturbed") / "store"
-    assert run(archive, store, recipe, rows_per_file=20) == 0
+    assert run(archive, store, recipe, rows_per_file=8) == 0
     return store
 
 

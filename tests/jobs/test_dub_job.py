@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from samples import EchoGenerator, NoiseGenerator, load_echo, load_noise, toy_checkpoint, write_video
@@ -183,6 +185,33 @@ def test_every_file_is_accounted_for(
     assert digests(out)["silent.mp4"] != first["silent.mp4"]
 
 
+def is_over(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def kill_on_the_way(silent_archive: Path, cut: Path, *options: str, load: Any) -> bool:
+    """Kills the command once a segment is done, and waits for all that it started; False if it was over before."""
+    job = start(
+        str(silent_archive), str(cut), *options, "--num-workers", "1", cwd=cut.parent, load=load.__name__
+    )
+    family: list[psutil.Process] = []
+    try:
+        while not list((cut / "_v2a").glob("parts/**/*.npz")) and job.poll() is None:
+            time.sleep(0.02)
+        if job.poll() is None:
+            family = psutil.Process(job.pid).children(recursive=True)
+    finally:
+        job.kill()
+        code = job.wait()
+    while not all(map(is_over, family)):  # what the job had started ends with it
+        time.sleep(0.05)
+    assert code in (0, -signal.SIGKILL), job.communicate()[0]
+    return code == -signal.SIGKILL and not (cut / "_v2a" / "report.parquet").exists()
+
+
 @pytest.mark.parametrize("load", [load_noise, load_echo])
 def test_killed_and_resumed_is_the_same_as_undisturbed(
     silent_archive: Path, tmp_path: Path, load: Any
@@ -191,23 +220,16 @@ def test_killed_and_resumed_is_the_same_as_undisturbed(
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     config = DubConfig(str(silent_archive), str(whole), segment_s=1.0, batch_size=2, tracking_uri="off")
     assert run(config, load) == 0
-    words = (str(silent_archive), str(cut), *options, "--num-workers", "1")
-    job = start(*words, cwd=tmp_path, load=load.__name__)
-    parts = cut / "_v2a" / "parts"
-    try:
-        while not list(parts.rglob("*.npz")):
-            assert job.poll() is None, job.communicate()[0]
-            time.sleep(0.02)
-    finally:
-        os.kill(job.pid, signal.SIGKILL)
-        job.wait()
-    time.sleep(1.0)  # what the job had started ends with it
-    assert not (cut / "_v2a" / "report.parquet").exists()
+    for _ in range(3):  # on a busy machine a job may be over before this process has its turn
+        shutil.rmtree(cut, ignore_errors=True)
+        if killed := kill_on_the_way(silent_archive, cut, *options, load=load):
+            break
+    assert killed
     assert run(DubConfig(**{**vars(config), "out": str(cut)}), load) == 0
     assert digests(cut) == digests(whole)
     assert len(digests(cut)) == 3
     assert {row["status"] for row in report(cut).values()} == {"dubbed"}
-    assert not list(parts.rglob("*.npz"))
+    assert not list(cut.rglob("*.npz"))
     assert not list(cut.rglob(".v2a-tmp-*"))
 
 
@@ -219,7 +241,7 @@ def test_ctrl_c_prints_the_command_that_resumes(silent_archive: Path, tmp_path: 
         assert job.poll() is None, job.communicate()[0]
         time.sleep(0.05)
     os.killpg(job.pid, signal.SIGINT)  # as a terminal does: to all processes of the command
-    text, _ = job.communicate(timeout=60)
+    text, _ = job.communicate(timeout=300)
     assert job.returncode == 130, text
     command = text.strip().splitlines()[-1].strip()
     assert shlex.split(command) == [

@@ -27,15 +27,15 @@ pytestmark = pytest.mark.timeout(900)
 
 def test_every_window_of_every_file_is_a_row(undisturbed: Path, archive: Path) -> None:
     found = rows(undisturbed)
-    assert found.num_rows == 288
+    assert found.num_rows == 96
     paths = found["path"].to_pylist()
-    assert {path: paths.count(path) for path in paths} == {f"film {k}.mp4": 24 for k in range(12)}
-    assert set(found["start_s"].to_pylist()) == {k / 2 for k in range(24)}
+    assert {path: paths.count(path) for path in paths} == {f"film {k}.mp4": 16 for k in range(6)}
+    assert set(found["start_s"].to_pylist()) == {k / 2 for k in range(16)}
     assert set(found["split"].to_pylist()) <= {"train", "val", "test"}
-    assert found["frames"].combine_chunks().to_numpy_ndarray().shape == (288, 5, 12, 16, 3)
+    assert found["frames"].combine_chunks().to_numpy_ndarray().shape == (96, 5, 12, 16, 3)
     sound = found["waveform"].combine_chunks().to_numpy_ndarray()
-    assert sound.shape == (288, 1, 4000) and (abs(sound.astype(int)).max(axis=(1, 2)) > 10_000).all()
-    assert 10 <= len(files(undisturbed)) <= 22, "about twenty rows a file"
+    assert sound.shape == (96, 1, 4000) and (abs(sound.astype(int)).max(axis=(1, 2)) > 10_000).all()
+    assert 8 <= len(files(undisturbed)) <= 15, "about eight rows a file"
     assert not list(undisturbed.rglob(".v2a-tmp-*"))
     assert Store(str(undisturbed)).failures() == []
 
@@ -43,7 +43,7 @@ def test_every_window_of_every_file_is_a_row(undisturbed: Path, archive: Path) -
 def test_the_same_run_makes_the_same_files(
     undisturbed: Path, archive: Path, recipe: str, tmp_path: Path
 ) -> None:
-    assert run(archive, tmp_path / "again", recipe, rows_per_file=20) == 0
+    assert run(archive, tmp_path / "again", recipe, rows_per_file=8) == 0
     assert files(tmp_path / "again") == files(undisturbed)
 
 
@@ -62,7 +62,7 @@ def test_a_finished_store_is_told_without_starting_anything(
     monkeypatch.setattr(ray_session, "session", unwanted)
     before = files(undisturbed)
     assert run(archive, undisturbed, recipe) == 0
-    assert "Nothing to do: all 288 windows of 12 files" in capsys.readouterr().out
+    assert "Nothing to do: all 96 windows of 6 files" in capsys.readouterr().out
     assert files(undisturbed) == before
 
 
@@ -77,7 +77,7 @@ def test_new_files_add_only_their_rows(
     assert "8 windows to extract" in capsys.readouterr().out
     now = files(store)
     assert {name: now[name] for name in files(undisturbed)} == files(undisturbed)
-    assert rows(store).num_rows == 296
+    assert rows(store).num_rows == 104
 
 
 def test_bad_files_become_rows_of_failures_and_are_tried_again(
@@ -240,7 +240,7 @@ def test_describe_writes_nothing(archive: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "jobs.extract", str(archive), str(tmp_path / "store"), "--describe"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    for word in ("decode", "encode", "write", "codes", "semantic", "12 files", "rows", "core-hours"):
+    for word in ("decode", "encode", "write", "codes", "semantic", "6 files", "rows", "core-hours"):
         assert word in done.stdout, word
     assert not (tmp_path / "store").exists()
 

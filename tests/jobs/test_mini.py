@@ -14,9 +14,9 @@ from v2a_models.training import FitConfig
 
 
 def toy(tmp_path: Path, stages: tuple[str, ...] | None = None) -> MiniConfig:
-    short = FitConfig(steps=2)
+    short = FitConfig(steps=1)
     config = MiniConfig(
-        work=tmp_path / "work", out=tmp_path / "toy", corpus=CorpusConfig(scenes=28), codec_spectra=short,
+        work=tmp_path / "work", out=tmp_path / "toy", corpus=CorpusConfig(scenes=12, seconds=5.0), codec_spectra=short,
         codec=short, clip=short, sync=short, scav=short, maskvat=short, classifier=short, threads=2,
     )  # fmt: skip
     return config if stages is None else MiniConfig(**{**vars(config), "stages": stages})
