@@ -197,7 +197,7 @@ def test_what_cannot_work_is_told_before_anything_starts(
     check_refused(
         config(store, out, dict(learning_rate=(0.1, 0.01))), "--learning-rate takes the lowest", capsys
     )
-    check_refused(config(store, out, dict(choose=("dept=3,4",))), "a field of the model: variant", capsys)
+    check_refused(config(store, out, dict(choose=("dept=3,4",))), "a field of the model: audio_dim, ", capsys)
     single = dict(learning_rate=(0.1, 0.1), warmup=(2, 2), ema=(0.5,), batch_size=(8,))
     check_refused(config(store, out, single), "nothing to choose between", capsys)
     wrong = config(store, out)

@@ -6,7 +6,8 @@ import torch
 from v2a_models import systems
 from v2a_models.checkpoint_files import CheckpointError, find_checkpoint, read_config
 from v2a_models.maskvat.generator import MaskVATGenerator
-from v2a_models.recipe import Encoder, Recipe
+from v2a_models.raw import generator as raw
+from v2a_models.recipe import Encoder, Recipe, View
 
 
 def bundled_recipe(sha256: str = "", **fields: object) -> Recipe:
@@ -24,7 +25,47 @@ def columns(recipe: Recipe, rows: int) -> dict[str, torch.Tensor]:
     )
 
 
-@pytest.mark.parametrize("system", sorted(systems.SYSTEMS))
+def raw_recipe() -> Recipe:
+    view = View(fps=10, width=16, height=16)
+    return Recipe(
+        "small raw", sample_rate=1000, channels=2, window_s=0.8, overlap_s=0.0, frames=view, waveform=True
+    )
+
+
+@pytest.mark.parametrize("system", sorted(raw.GENERATORS))
+def test_every_raw_system_can_be_trained(system: str) -> None:
+    torch.manual_seed(0)
+    recipe = raw_recipe()
+    generator = systems.new_generator(system, recipe, **({"stage": 2} if system == "vqvae-fc" else {}))
+    assert generator.system == system and generator.makes_sound
+    task = generator.task()
+    assert generator.columns == ("frames", "waveform")
+    batch = dict(
+        frames=torch.randint(0, 256, (2, 8, 16, 16, 3), dtype=torch.uint8),
+        waveform=torch.randint(-9000, 9000, (2, 2, 800), dtype=torch.int16),
+    )
+    losses = task(batch, seed=1)
+    assert torch.isfinite(losses["loss"]) and task(batch, seed=1)["loss"] == losses["loss"]
+    losses["loss"].backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in task.parameters())
+    with pytest.raises(ValueError, match="no pictures"):
+        systems.new_generator(system, bundled_recipe())
+
+
+def test_an_option_reaches_the_part_that_has_it() -> None:
+    fusion = systems.new_generator("deep-fusion", raw_recipe(), video_width=4)
+    assert fusion.config()["net"]["video_width"] == 4 and fusion.config()["video"] is None
+    wavenet = systems.new_generator("wavenet", raw_recipe(), video_width=4, layers=3, temperature=0.5)
+    config = wavenet.config()
+    assert (config["video"]["width"], config["net"]["layers"], config["temperature"]) == (4, 3, 0.5)
+    for system in systems.SYSTEMS:
+        names = systems.option_names(system)
+        assert len(names) == len(set(names))
+    with pytest.raises(ValueError, match="unknown model options"):
+        systems.new_generator("vqvae-fc", raw_recipe(), video_attention=8)
+
+
+@pytest.mark.parametrize("system", sorted(set(systems.SYSTEMS) - set(raw.GENERATORS)))
 def test_every_system_can_be_trained(system: str) -> None:
     torch.manual_seed(0)
     recipe = bundled_recipe()

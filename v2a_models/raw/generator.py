@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -40,8 +40,8 @@ class RawConfig:
     net: Any
     """Sizes of its network: WaveNetConfig, AVTransformerConfig, DeepFusionConfig or VQVAEConfig."""
     loss: str
-    video: VideoContextConfig = field(default_factory=VideoContextConfig)
-    """Of the video context embedding; deep fusion and the VQ-VAE have a picture stream of their own."""
+    video: VideoContextConfig | None = None
+    """Of the video context embedding; None for deep fusion and the VQ-VAE, which have a picture stream of their own."""
     crop_frames: int = 8
     """Frames that a training step of a sample-wise model learns."""
     temperature: float = 1.0
@@ -76,6 +76,7 @@ class RawGenerator(Generator):
     net_config: ClassVar[type]
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]]
     default_loss: ClassVar[str] = "mse"
+    video: ClassVar[VideoContextConfig | None] = None
     changeable: ClassVar[tuple[str, ...]] = ("loss", "crop_frames", "temperature", "moments")
 
     def __init__(self, recipe: Recipe, settings: RawConfig) -> None:
@@ -105,19 +106,20 @@ class RawGenerator(Generator):
     @classmethod
     def from_config(cls, recipe: Recipe, config: dict[str, Any]) -> RawGenerator:
         """The model without its weights. Raises KeyError or TypeError for a config of another kind."""
-        parts = dict(net=cls.net_config(**config["net"]), video=VideoContextConfig(**config["video"]))
-        return cls(recipe, RawConfig(**{**config, **parts}))
+        video = config["video"] and VideoContextConfig(**config["video"])
+        return cls(recipe, RawConfig(**{**config, "net": cls.net_config(**config["net"]), "video": video}))
 
     @classmethod
     def sized(cls, recipe: Recipe, size: str, **options: Any) -> RawGenerator:
-        """An untrained model of one of its sizes; `options` override fields of its network, of the video context
-        embedding (video_width, video_depth, video_attention), `loss`, `crop_frames` and `temperature`.
+        """An untrained model of one of its sizes; `options` override fields of its network, `loss`, `crop_frames`,
+        `temperature` and, where it has one, those of the video context embedding (video_width, video_depth,
+        video_attention).
 
         Raises ValueError for unknown ones, with the choices.
         """
         if size not in cls.sizes:
             raise ValueError(f"unknown size {size!r}: choose one of {list(cls.sizes)}")
-        plain = RawConfig(cls.net_config(**cls.sizes[size]), cls.default_loss)
+        plain = RawConfig(cls.net_config(**cls.sizes[size]), cls.default_loss, cls.video)
         return cls(recipe, changed(plain, options))
 
     def task(self) -> nn.Module:
@@ -178,9 +180,11 @@ class SampleWiseGenerator(StreamingGenerator):
     """One sample after the other."""
 
     default_loss = "mu-law"
+    video = VideoContextConfig()
 
     def _build(self) -> samplewise.SampleWise:
         settings, channels = self.settings, self.recipe.channels
+        assert settings.video is not None
         described = channels * (samplewise.sound.LEVELS if settings.loss == "mu-law" else 1)
         net = self._network(settings.net, channels, described)
         video = VideoContext(settings.video, self.size, self.samples, net.context_channels)
@@ -285,34 +289,27 @@ GENERATORS: dict[str, type[RawGenerator]] = {
 
 def changed(settings: RawConfig, options: Mapping[str, Any]) -> RawConfig:
     """The settings with other values. Raises ValueError for an unknown name, with the choices."""
-    groups: dict[str, dict[str, Any]] = {"net": {}, "video": {}, "": {}}
-    known = _option_names(type(settings.net))
+    known = _option_names(type(settings.net), settings.video)
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(f"unknown model options {unknown}; known: {known}")
-    for name, value in options.items():
-        if name in OWN:
-            groups[""][name] = value
-        elif name.startswith(VIDEO):
-            groups["video"][name.removeprefix(VIDEO)] = value
-        else:
-            groups["net"][name] = value
-    return dataclasses.replace(
-        settings,
-        net=dataclasses.replace(settings.net, **groups["net"]),
-        video=dataclasses.replace(settings.video, **groups["video"]),
-        **groups[""],
-    )
+    own = {name: value for name, value in options.items() if name in OWN}
+    net = {name: value for name, value in options.items() if name in _fields(settings.net)}
+    rest = {name.removeprefix(VIDEO): options[name] for name in set(options) - set(own) - set(net)}
+    video = dataclasses.replace(settings.video, **rest) if settings.video else None
+    return dataclasses.replace(settings, net=dataclasses.replace(settings.net, **net), video=video, **own)
 
 
 def option_names(kind: type[RawGenerator]) -> list[str]:
     """Options of a system, sorted."""
-    return _option_names(kind.net_config)
+    return _option_names(kind.net_config, kind.video)
 
 
-def _option_names(net_config: Any) -> list[str]:
-    net = [item.name for item in dataclasses.fields(net_config)]
-    video = [VIDEO + item.name for item in dataclasses.fields(VideoContextConfig)]
-    return sorted([*OWN, *net, *video])
+def _fields(config: Any) -> list[str]:
+    return [item.name for item in dataclasses.fields(config)]
+
+
+def _option_names(net_config: Any, video: VideoContextConfig | None) -> list[str]:
+    return sorted([*OWN, *_fields(net_config), *((VIDEO + name for name in _fields(video)) if video else ())])
 
 
 def check_recipe(recipe: Recipe, system: str) -> None:
