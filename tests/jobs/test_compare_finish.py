@@ -43,8 +43,13 @@ def plan(out: Path, *models: str, folder: str = "mini") -> Plan:
         Row(f"v-{k:06}", f"films/{k % 2}.mp4", 4.0 * (k // 2), 4.0, "drum", "", "part", k)
         for k in range(CLIPS)
     ]
-    chosen = [Model(name, name, folder, f"{name} sha256", 1.5) for name in models or ("good", "bad")]
-    return Plan(str(out), "store", "", rows, chosen, 4 * RATE, {}, {}, {}, [], "float32")
+    chosen = [
+        Model(name, name, folder, f"{name} sha256", 1.5, True, False) for name in models or ("good", "bad")
+    ]
+    return Plan(
+        str(out), "store", "", rows, chosen, window=4 * RATE, kept_rate=RATE, codec="mini", fps={}, facts={},
+        missing={}, networks=[], precision="float32",
+    )  # fmt: skip
 
 
 def config(out: Path, **options: Any) -> CompareConfig:
