@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training import make_store, row
+from training import SHAPES, make_store, recipe, row
 
 from pipelines import feed as feeding
+from pipelines import store as storing
 from pipelines.feed import Feed, open_feeds
 from pipelines.store import Store, StoreError
 
@@ -137,6 +139,43 @@ def test_without_val_some_videos_are_held_out(tmp_path: Path) -> None:
         sides.append({row(int(clip[-4:]))["video_id"] for clip in read["clip_id"]})
     assert len(train) + len(val) == 84 and 0 < len(val) < 20
     assert not sides[0] & sides[1]
+
+
+def video_store(folder: Path, windows: dict[str, int], length_s: float = 4.0) -> Store:
+    """A store of videos of so many windows of `length_s`, over both splits."""
+    store = make_store(folder, {})
+    kind = storing.schema(recipe(), SHAPES)
+    for number, (video, n) in enumerate(windows.items()):
+        rows = [
+            row(k) | dict(clip_id=f"{video}-{k}", video_id=video, start_s=length_s * k, duration_s=length_s)
+            for k in range(n)
+        ]
+        store.write_rows(storing.table(rows, kind), "val" if number % 2 else "train")
+    return store
+
+
+def clips_of(feed: Feed) -> list[str]:
+    return sorted(feeding.read_rows(feed, feed.spread(1000))["clip_id"].tolist())
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 14), min_size=1, max_size=4).filter(lambda windows: max(windows) >= 5))
+def test_per_video_trains_on_the_first_four_fifths_and_never_across_the_border(windows: list[int]) -> None:
+    named = {f"video{at}": n for at, n in enumerate(windows)}
+    with TemporaryDirectory() as folder:
+        train, val = open_feeds(video_store(Path(folder) / "store", named), COLUMNS, 0, "per-video")
+        early, late = clips_of(train), clips_of(val)
+    assert early == sorted(f"{v}-{k}" for v, n in named.items() for k in range(n) if 5 * (k + 1) <= 4 * n)
+    assert late == sorted(f"{v}-{k}" for v, n in named.items() for k in range(n) if 5 * k >= 4 * n)
+
+
+def test_videos_too_short_for_per_video_are_told(tmp_path: Path) -> None:
+    with pytest.raises(
+        StoreError, match="within the first four fifths of its video: extract shorter windows"
+    ):
+        open_feeds(video_store(tmp_path / "one", {"a": 1, "b": 1}), COLUMNS, 0, "per-video")
+    with pytest.raises(StoreError, match="within the last fifth"):
+        open_feeds(video_store(tmp_path / "three", {"a": 3}), COLUMNS, 0, "per-video")
 
 
 def test_stores_that_cannot_be_trained_on(tmp_path: Path) -> None:
