@@ -7,7 +7,16 @@ import sys
 import time
 from pathlib import Path
 
-SCRIPTS = ("decode", "extract", "dub_speed", "generation", "mini_quality", "selection")
+SCRIPTS = (
+    "decode",
+    "extract",
+    "dub_speed",
+    "generation",
+    "mini_quality",
+    "selection",
+    "scoring",
+    "raw_sampling",
+)
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from extraction import footage, run
+from samples import write_video
 
 from jobs import dub, train, tune
 from jobs.dub import DubConfig
@@ -68,21 +69,52 @@ def models(store: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     return made
 
 
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A film, and one that is shorter than what the models look back on, or than their window."""
+    root = footage(tmp_path_factory.mktemp("archive"), range(1), 5.0)
+    write_video(root / "short.mp4", 0.3, fps=10, sound=0.0)
+    return root
+
+
 @pytest.mark.parametrize("name", list(OPTIONS))
-def test_each_system_dubs_a_film(name: str, models: dict[str, Path], films: Path, tmp_path: Path) -> None:
+def test_each_system_dubs_a_film(name: str, models: dict[str, Path], archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     config = DubConfig(
-        str(films), str(out), model=str(models[name]), only="all", batch_size=4, segment_s=2.0, tracking_uri="off",
+        str(archive), str(out), model=str(models[name]), only="all", batch_size=4, segment_s=2.0, tracking_uri="off",
         num_workers=2,
     )  # fmt: skip
     assert dub.run(config) == 0
     report = pq.read_table(out / "_v2a" / "report.parquet").to_pylist()
-    assert [row["status"] for row in report] == ["dubbed"] * 3
-    with av.open(str(out / "film 0.mp4")) as file:
-        made = [stream for stream in file.streams.audio if "v2a" in stream.metadata.get("handler_name", "")]
-        assert len(made) == 1 and made[0].channels == 2 and made[0].rate == 44_100
-        sound = np.concatenate([frame.to_ndarray() for frame in file.decode(made[0])], 1)
-    assert abs(sound.shape[1] - 5 * 44_100) < 1024 and np.abs(sound).max() > 0
+    assert [row["status"] for row in report] == ["dubbed"] * 2
+    for film, seconds in (("film 0.mp4", 5.0), ("short.mp4", 0.3)):
+        with av.open(str(out / film)) as file:
+            made = [
+                stream for stream in file.streams.audio if "v2a" in stream.metadata.get("handler_name", "")
+            ]
+            assert len(made) == 1 and made[0].channels == 2 and made[0].rate == 44_100
+            sound = np.concatenate([frame.to_ndarray() for frame in file.decode(made[0])], 1)
+        assert abs(sound.shape[1] - seconds * 44_100) < 1024 and np.abs(sound).max() > 0
+
+
+def test_a_collapsed_codebook_is_named_with_its_perplexity(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Far more codes than there are pieces of pictures: most must stay unused."""
+    assert train.run(training("vqvae-fc", store, tmp_path / "out", "codebook_size=4096", steps=2)) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the codebook has collapsed: perplexity" in said and "of 4096 codes" in said
+
+
+def test_a_training_that_diverges_is_stopped_and_told(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    diverging = training("wavenet", store, tmp_path / "out", learning_rate=1e30, warmup=0)
+    assert train.run(diverging) == 1
+    captured = capsys.readouterr()
+    said = " ".join((captured.out + captured.err).split())
+    assert "not a finite number" in said and "learning-rate" in said
+    assert not (tmp_path / "out" / "config.json").exists()
 
 
 def test_what_was_trained_is_written_down(models: dict[str, Path], store: str) -> None:
