@@ -17,7 +17,7 @@ def toy(tmp_path: Path, stages: tuple[str, ...] | None = None) -> MiniConfig:
     short = FitConfig(steps=1)
     config = MiniConfig(
         work=tmp_path / "work", out=tmp_path / "toy", corpus=CorpusConfig(scenes=12, seconds=5.0), codec_spectra=short,
-        codec=short, clip=short, sync=short, scav=short, maskvat=short, classifier=short, threads=2,
+        codec=short, clip=short, sync=short, scav=short, maskvat=short, classifier=short, threads=1,
     )  # fmt: skip
     return config if stages is None else MiniConfig(**{**vars(config), "stages": stages})
 
