@@ -6,6 +6,7 @@ times, and the encoder of the new track.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -233,6 +234,7 @@ class Encoder:
         self._rate, self._layout = track.sample_rate, layout(track.channels)
         self._next = round((track.video_start_s + shift_s) * track.sample_rate)
         self._channels, self._tail = track.channels, out.kind.tail
+        self._hash = hashlib.sha256()
         if not out.kind.holds_start:
             lead, self._next = max(0, self._next), min(0, self._next)
             self._rest(lead)
@@ -250,11 +252,21 @@ class Encoder:
         frame.time_base = Fraction(1, self._rate)
         frame.pts = self._next
         self._next += block.shape[1]
-        self._out.mux(self._track.encode(frame))
+        self._write(self._track.encode(frame))
 
     def finish(self) -> None:
         self._rest(self._tail)
-        self._out.mux(self._track.encode(None))
+        self._write(self._track.encode(None))
+
+    @property
+    def digest(self) -> str:
+        """sha256 in hex digits of the packets so far."""
+        return self._hash.hexdigest()
+
+    def _write(self, packets: list[Any]) -> None:
+        for packet in packets:
+            self._hash.update(bytes(packet))
+        self._out.mux(packets)
 
     def _rest(self, n_samples: int) -> None:
         for at in range(0, n_samples, BLOCK):
