@@ -29,6 +29,9 @@ LANGUAGE = "zxx"
 BLOCK = 8192
 """Samples that go to the encoder at a time; the track is never more than this ahead of the picture."""
 
+_REORDERED = 16
+"""Pictures that a decoder may hold back, at most."""
+
 _BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT
 
 
@@ -79,11 +82,16 @@ def shift_of(film: Any, kind: Container) -> Fraction:
 def repair_times(packet: Any, last_dts: dict[int, int], shift: int) -> None:
     """Move a packet by `shift` ticks and give it the times that muxers insist on: a dts that rises within
     the stream and does not come after pts."""
-    last = last_dts.get(packet.stream_index)
+    last, guesses = last_dts.get(packet.stream_index), ~packet.stream_index
     if packet.dts is not None:
         dts = packet.dts + shift
+        last_dts[guesses] = _REORDERED
     elif last is not None:
-        dts = last + max(1, packet.duration or 1)
+        # Matroska tells no dts for the first pictures where a decoder holds some back. Those that follow have
+        # small ones: whole steps here would push them, and their pictures with them.
+        held_back = packet.pts is not None and last_dts.get(guesses, 0) < _REORDERED
+        dts = last + (1 if held_back else max(1, packet.duration or 1))
+        last_dts[guesses] = last_dts.get(guesses, 0) + 1
     else:
         dts = (packet.pts or 0) + shift
     pts = dts if packet.pts is None else packet.pts + shift
