@@ -37,6 +37,9 @@ VERBS = {
     "evaluate": Verb("jobs.evaluate", "EvaluateConfig", "score a folder of sounds against the true ones"),
     "compare": Verb("jobs.compare", "CompareConfig", "run models over the same clips, side by side"),
     "store": Verb("jobs.store", "StoreConfig", "show what a feature store holds"),
+    "verify": Verb(
+        "jobs.verify", "VerifyConfig", "check what dubbed files say of themselves, and their signature"
+    ),
     "synth": Verb("jobs.synth", "SynthConfig", "render SynthFoley, a corpus with exact sound events"),
 }
 

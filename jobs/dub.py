@@ -75,6 +75,12 @@ class DubConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the transformers. `auto` takes bfloat16 where this machine's hardware has it. Name one for
     a cluster of unlike machines, so that all of them compute alike."""
+    sign_key: str | None = None
+    """File with a private key (PEM): every dubbed file is signed with it by C2PA. Or set V2A_SIGN_KEY. On a cluster, a
+    path that all machines see. Without a key files are marked as synthetic and not signed."""
+    sign_cert: str | None = None
+    """File with the certificate of that key and those that lead to its authority (PEM). Or set V2A_SIGN_CERT.
+    `v2a verify --make-test-certificate FOLDER` makes a pair for trying out."""
 
 
 def run(config: DubConfig, *, load: Callable[[str], Any] | None = None) -> int:
@@ -127,6 +133,8 @@ def _run_on_ray(
         | {"archive": full_address(config.archive), "windows_per_segment": job.windows_per_segment}
     )
     describe(console, plan, job)
+    if job.sign_key:
+        console.print(f"Signing with {job.sign_cert}.", markup=False)
     uri = resolve_uri(config.out, config.tracking_uri)
     tracker = Tracker(uri, "v2a/dub", out=config.out, say=lambda text: console.print(text, markup=False))
     tracker.start(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,12 +30,49 @@ def preflight(config: DubConfig) -> None:
         raise WrongUsage(f"--candidates must be at least 1, not {config.candidates}")
     if not config.segment_s > 0:
         raise WrongUsage(f"--segment-s must be more than 0 seconds, not {config.segment_s}")
+    check_signer(config)
     try:
         check_places(config.archive, config.out, "OUT", writes=not config.dry_run)
         if State(config.out).read_config() is None:
             check_not_foreign(config.out, "OUT")
     except storage.StorageError as error:
         raise WrongUsage(str(error)) from error
+
+
+def signer_of(config: DubConfig) -> tuple[str, str]:
+    """(path of the key, path of the certificate) by option or environment; empty where nothing is to be signed.
+
+    Raises WrongUsage if there is only one of the two.
+    """
+    key = config.sign_key or os.environ.get("V2A_SIGN_KEY", "")
+    cert = config.sign_cert or os.environ.get("V2A_SIGN_CERT", "")
+    if bool(key) != bool(cert):
+        given, missing = ("key", "certificate") if key else ("certificate", "key")
+        raise WrongUsage(
+            f"signing takes a key and its certificate, and there is only a {given}; give the {missing} too "
+            "(--sign-key and --sign-cert, or V2A_SIGN_KEY and V2A_SIGN_CERT), or neither. "
+            "For trying out: v2a verify --make-test-certificate FOLDER"
+        )
+    return _full_path(key), _full_path(cert)
+
+
+def _full_path(path: str) -> str:
+    # A key itself, given by mistake, is refused by `signing.load` and must stay recognisable until then.
+    return (
+        path if not path or path.lstrip().startswith("-----") else os.path.abspath(os.path.expanduser(path))
+    )
+
+
+def check_signer(config: DubConfig) -> None:
+    """Raises WrongUsage if files are to be signed and cannot be."""
+    key, cert = signer_of(config)
+    if key:
+        from pipelines import signing
+
+        try:
+            signing.check(signing.Signer(key, cert))
+        except signing.SigningError as error:
+            raise WrongUsage(f"cannot sign: {error}") from error
 
 
 def check_places(archive: str, out: str, name: str, writes: bool) -> None:
@@ -141,6 +179,7 @@ def make_job(config: DubConfig, load: Callable[[str], Any] | None) -> Job:
         judge = scav_sha256(config.model, load) if config.candidates > 1 else ""
     except (OSError, ValueError, KeyError) as error:
         raise WrongUsage(f"cannot use the model {config.model!r}: {error}") from error
+    sign_key, sign_cert = signer_of(config)
     return Job(
         out=full_address(config.out),
         model=config.model,
@@ -156,6 +195,8 @@ def make_job(config: DubConfig, load: Callable[[str], Any] | None) -> Job:
         candidates=config.candidates,
         scav_sha256=judge,
         **cut,
+        sign_key=sign_key,
+        sign_cert=sign_cert,
         version=version(),
         run_id=uuid.uuid4().hex[:12],
     )
@@ -211,8 +252,8 @@ def check_identity(config: DubConfig, job: Job) -> None:
     if before is None or config.restart:
         return
     now = job.identity() | {"archive": full_address(config.archive)}
-    # `selection` is named only where there is one.
-    if differing := differences(before, {"selection": None} | now):
+    # `selection` and `signed` are named only where there is one.
+    if differing := differences(before, {"selection": None, "signed": None} | now):
         raise WrongUsage(
             f"OUT ({config.out}) was made with other settings:\n{differing}\n"
             "Use those, or choose another OUT, or add --restart to do everything again."

@@ -107,6 +107,7 @@ SCAN_SCHEMA = pa.schema(
         pa.field("peak_dbfs", pa.float64()),
         pa.field("video_start_s", pa.float64()),
         pa.field("n_audio_tracks", pa.int32()),
+        pa.field("sha256", pa.string()),
         pa.field("status", pa.string(), nullable=False),
         pa.field("error_class", pa.string(), nullable=False),
         pa.field("error", pa.string(), nullable=False),
@@ -115,7 +116,7 @@ SCAN_SCHEMA = pa.schema(
 )
 """One row per file. `status`: `ok` (a video), `audio_only`, `not_video` (no footage: text, pictures, ...),
 `failed` (looks like a video but cannot be read; `error_class` and `error` say why). The columns from
-`duration_s` to `n_audio_tracks` are null unless `status` is `ok`. `error` of an `ok` row is a remark."""
+`duration_s` to `sha256` are null unless `status` is `ok`. `error` of an `ok` row is a remark."""
 
 _FACTS = (
     "duration_s",
@@ -129,6 +130,7 @@ _FACTS = (
     "peak_dbfs",
     "video_start_s",
     "n_audio_tracks",
+    "sha256",
 )
 
 _STORAGE_TRIES = 3

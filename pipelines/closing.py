@@ -6,12 +6,13 @@ import math
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipelines import mux, provenance, resampling, segments, storage
+from pipelines import hashing, mux, provenance, resampling, segments, signing, storage
 from pipelines.dub import CARD_S, SILENT_STATES, THUMBS, Job, Task, failed_row, report_row
 from pipelines.parts import Failure, State
 from v2a_models import grid
@@ -41,6 +42,19 @@ class Meter:
     @property
     def rms_dbfs(self) -> float:
         return dbfs(math.sqrt(self.square_sum / max(1, self.n)) / segments.FULL_SCALE)
+
+
+@dataclass
+class Proof:
+    """What is known of a file before it gets its name."""
+
+    source_sha256: str = ""
+    output_sha256: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Of its sidecar and its manifest."""
+    manifest: bytes = b""
+    """Signed; empty where nothing is signed."""
+    signer: str = ""
 
 
 def dbfs(level: float) -> float:
@@ -92,19 +106,21 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
     state = State(job.out)
     failed = [index for index, is_failure in state.segments_done(task.video_id).items() if is_failure]
     if failed:
-        return _signed(failed_row(task.video, state.read_failure(task.video_id, min(failed))), job)
+        return _of_run(failed_row(task.video, state.read_failure(task.video_id, min(failed))), job)
     made: mux.MuxResult | None = None
     for output in (task.output, task.fallback):
-        reader, meter = Reader(state, task), Meter()
+        reader, meter, proof = Reader(state, task), Meter(), Proof()
         try:
-            made = _write_video(task, job, reader, meter, output)
+            made = _write_video(task, job, reader, meter, output, proof)
             break
         except mux.MuxFailed as error:
             if error.error_class == "ContainerCannotHold" and output != task.fallback:
                 continue
-            return _signed(failed_row(task.video, Failure("mux", error.error_class, error.message)), job)
+            failure = Failure(error.stage, error.error_class, error.message)
+            row = failed_row(task.video, failure) | {"source_sha256_after": proof.source_sha256}
+            return _of_run(row, job)
     assert made is not None
-    _write_provenance(task, job, output)
+    _write_provenance(task, job, output, proof)
     card = _write_card(task, job, reader)
     cost = reader.cost_s + time.perf_counter() - started
     duration_s = float(task.video["duration_s"])
@@ -119,17 +135,26 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
         "sound_rms_dbfs": meter.rms_dbfs,
         "core_seconds": cost,
         "x_realtime": duration_s / cost,
+        "source_sha256_after": proof.source_sha256,
+        "output_sha256": proof.output_sha256,
+        "signer": proof.signer,
     }
-    return _signed(report_row(task.video, "dubbed", **known), job)
+    return _of_run(report_row(task.video, "dubbed", **known), job)
 
 
-def _signed(row: dict[str, Any], job: Job) -> dict[str, Any]:
+def _of_run(row: dict[str, Any], job: Job) -> dict[str, Any]:
     return row | {"run_id": job.run_id}
 
 
-def _write_video(task: Task, job: Job, reader: Reader, meter: Meter, output: str) -> mux.MuxResult:
+def _write_video(
+    task: Task, job: Job, reader: Reader, meter: Meter, output: str, proof: Proof
+) -> mux.MuxResult:
     destination = storage.join(job.out, output)
     tags = provenance.tags(**_origin(job))
+
+    def seal(path: Path, made: mux.MuxResult) -> None:
+        _seal(task, job, output, path, made, proof)
+
     with tempfile.TemporaryDirectory() as scratch:
         remote = storage.is_remote(destination)
         storage.makedirs(storage.parent(destination))
@@ -146,10 +171,50 @@ def _write_video(task: Task, job: Job, reader: Reader, meter: Meter, output: str
             channels=job.channels,
             tags=tags,
             default=task.video["audio_state"] in SILENT_STATES,
+            seal=seal,
         )
         if remote:
             storage.put_atomic(local, destination)
     return made
+
+
+def _seal(task: Task, job: Job, output: str, path: Path, made: mux.MuxResult, proof: Proof) -> None:
+    """Check the source, sign the finished file `path` and note what it is, before it gets its name.
+
+    Raises MuxFailed for a source that has changed meanwhile and for a signature that cannot be made.
+    """
+    proof.source_sha256 = made.source_sha256
+    before = task.video.get("sha256")
+    if before and before != made.source_sha256:
+        raise mux.MuxFailed(
+            "SourceChanged",
+            "the source was changed while it was dubbed: its sha256 is no longer the one of the scan; run the "
+            "command again when nobody writes to it",
+        )
+    proof.facts = provenance.sidecar(
+        **_origin(job),
+        source=task.video["path"],
+        output=output,
+        track=mux.TITLE,
+        duration_s=float(task.video["duration_s"]),
+        windows=task.n_windows,
+        video_id=task.video_id,
+        source_sha256=made.source_sha256,
+        packets=made.digests.to_json(),
+    )
+    name = output.rpartition("/")[2]
+    if job.sign_key:
+        signer = signing.Signer(job.sign_key, job.sign_cert)
+        definition = signing.manifest(proof.facts, name, made.source_sha256, job.version)
+        try:
+            proof.signer = signing.load(signer).name
+            proof.manifest = signing.sign_file(signer, definition, path, name)
+        except signing.SigningError as error:
+            raise mux.MuxFailed("SigningFailed", str(error), "sign") from error
+        if not signing.embeds(output):  # there before the film is: no unsigned file is ever seen
+            storage.write_atomic(storage.join(job.out, output + signing.BESIDE), proof.manifest)
+    with path.open("rb") as file:
+        proof.output_sha256 = hashing.sha256(file)
 
 
 def _origin(job: Job) -> dict[str, Any]:
@@ -163,16 +228,13 @@ def _origin(job: Job) -> dict[str, Any]:
     }
 
 
-def _write_provenance(task: Task, job: Job, output: str) -> None:
-    facts = provenance.sidecar(
-        **_origin(job),
-        source=task.video["path"],
-        output=output,
-        track=mux.TITLE,
-        duration_s=float(task.video["duration_s"]),
-        windows=task.n_windows,
-    )
-    State(job.out).write_provenance(task.video_id, facts)
+def _write_provenance(task: Task, job: Job, output: str, proof: Proof) -> None:
+    state, facts = State(job.out), proof.facts | {"outputSha256": proof.output_sha256}
+    if proof.manifest:
+        where = "embedded" if signing.embeds(output) else output + signing.BESIDE
+        facts |= {"manifest": where, "signer": proof.signer}
+        state.write_manifest(task.video_id, proof.manifest)
+    state.write_provenance(task.video_id, facts)
 
 
 def _write_card(task: Task, job: Job, reader: Reader) -> str:

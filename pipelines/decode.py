@@ -71,6 +71,8 @@ class Probe:
     n_frames: int
     note: str = ""
     """What a reader should know although the file is usable (ends early, sound that cannot be decoded)."""
+    sha256: str = ""
+    """Of the whole file, where it was asked for (the sandbox does)."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

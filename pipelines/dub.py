@@ -80,12 +80,15 @@ class Job:
     """Samples that a picture lasts; a model that streams makes the sound of whole pictures."""
     context: int = 0
     """Samples before a segment that such a model goes on from, a whole number of pictures."""
+    sign_key: str = ""
+    """Path of the private key that signs what is made; nothing is signed if empty. Never the key itself."""
+    sign_cert: str = ""
 
     def identity(self) -> dict[str, Any]:
         """What decides the sound. Two runs may share an output only if these are equal.
 
-        `selection` is named only where there is one, so that what was made before there was any stays valid. Each
-        segment of a model that streams has a seed of its own, so that its length matters there.
+        `selection` and `signed` are named only where there is one, so that what was made before there was any stays
+        valid. Each segment of a model that streams has a seed of its own, so that its length matters there.
         """
         cut: dict[str, Any] = {"window": self.window, "overlap": self.overlap}
         if self.streams:
@@ -101,6 +104,10 @@ class Job:
         }
         if self.candidates > 1:
             facts["selection"] = f"best of {self.candidates} by SCAV {self.scav_sha256[:16]}"
+        if self.sign_key:
+            facts["signed"] = (
+                "yes"  # an output is signed as a whole, by whichever certificate is valid at the time
+            )
         return facts
 
 
@@ -156,6 +163,12 @@ def report_row(video: dict[str, Any], status: str, reason: str = "", **known: An
     row |= {"sound_peak_dbfs": None, "sound_rms_dbfs": None, "core_seconds": 0.0, "x_realtime": None}
     copied = ("video_id", "path", "duration_s", "fps", "width", "height", "video_codec", "container")
     row |= {name: video.get(name) for name in (*copied, "audio_state", "peak_dbfs")}
+    row |= {
+        "source_sha256": video.get("sha256") or "",
+        "source_sha256_after": "",
+        "output_sha256": "",
+        "signer": "",
+    }
     return row | known
 
 

@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 
-from pipelines import media, storage
+from pipelines import digests, media, storage
 from pipelines.containers import Container, container_of, output_name
+from pipelines.digests import Digests
 from pipelines.mux_copy import (
     BLOCK,
     TITLE,
@@ -52,6 +51,13 @@ class MuxResult:
     """Bytes of the file."""
     dropped: tuple[str, ...] = ()
     """Streams of the source that the container cannot hold, in words."""
+    source_sha256: str = ""
+    """Of the whole source as it was read for this copy."""
+    digests: Digests = field(default_factory=Digests)
+    """Of the packets that were written."""
+
+
+Seal = Callable[[Path, MuxResult], None]
 
 
 def mux(
@@ -105,17 +111,20 @@ def mux_in_child(
     default: bool = True,
     memory_mb: int = 2048,
     stall_s: float = 120.0,
+    seal: Seal | None = None,
 ) -> MuxResult:
     """`mux` in a process of its own, for files that nobody vouches for.
 
     The child has `memory_mb` of address space and is killed when it makes no headway for `stall_s` seconds
     (time spent waiting for `sound` does not count). A crash, a hang or too much memory is MuxFailed
     (`MuxerCrashed`, `MuxerTimeout`, `MuxerOutOfMemory`); whatever `sound` raises comes through as it is.
+
+    seal: called with the finished file before it gets its name, and may replace it; what it raises leaves nothing.
     """
     from pipelines import mux_child  # which imports this module
 
     track = Track(n_samples, video_start_s, channels, sample_rate, title, default, tags or {})
-    return mux_child.run(source_uri, sound, Path(destination), track, memory_mb, stall_s)
+    return mux_child.run(source_uri, sound, Path(destination), track, memory_mb, stall_s, seal)
 
 
 def mux_to(
@@ -134,11 +143,12 @@ def mux_to(
             # as its source and the sound together.
             limit = 2 * source.size + 4 * track.channels * track.n_samples + (64 << 20)
             with Sink(path, limit) as sink:
-                dropped = _copy(source, sink, kind, _blocks(sound, track), track, beat)
+                dropped, found = _copy(source, sink, kind, _blocks(sound, track), track, beat)
                 size = sink.finish()
+            source_sha256 = source.sha256(beat)
     except OSError as error:
         raise disk_error(Path(path), error) from error
-    return MuxResult(kind.muxer, kind.codec, track.n_samples, size, tuple(dropped))
+    return MuxResult(kind.muxer, kind.codec, track.n_samples, size, tuple(dropped), source_sha256, found)
 
 
 def _copy(
@@ -148,13 +158,14 @@ def _copy(
     blocks: Iterator[np.ndarray],
     track: Track,
     beat: Callable[[], None],
-) -> list[str]:
-    """Write the film with its new track; the streams left out, in words."""
+) -> tuple[list[str], Digests]:
+    """Write the film with its new track; the streams left out, in words, and what the others are."""
     try:
         with source.open() as film:
             shift = shift_of(film, kind)
             out = Output(film, sink, kind, track)
             encoder = Encoder(out, track, float(shift))
+            hasher = digests.Hasher(out.copies)
             last_dts: dict[int, int] = {}
             for packet in packets(film, out.copies):
                 copy = out.copies[packet.stream]
@@ -163,6 +174,7 @@ def _copy(
                 while encoder.position <= moment and (block := next(blocks, None)) is not None:
                     encoder.feed(block)
                     beat()
+                hasher.saw(packet, packet.stream)
                 packet.stream = copy
                 out.container.mux(packet)
                 beat()
@@ -171,7 +183,7 @@ def _copy(
                 beat()
             encoder.finish()
             out.container.close()
-            return out.dropped
+            return out.dropped, Digests(hasher.of("video"), hasher.of("audio"), encoder.digest)
     except (av.FFmpegError, OSError, TooLarge) as error:
         if source.error is not None:
             raise source.error from error
@@ -211,21 +223,7 @@ def video_digest(uri: str, *, nal_units: bool = False) -> str:
         streams = [stream for stream in film.streams.video if not media.is_attached(stream)]
         hashes = {stream.index: hashlib.sha256() for stream in streams}
         for packet in packets(film, streams) if streams else ():
-            payload = bytes(packet)
-            if nal_units and packet.stream.codec_context.name in ("h264", "hevc"):
-                payload = b"".join(_nal_units(payload, packet.stream.codec_context))
-            hashes[packet.stream_index].update(payload)
+            hashes[packet.stream_index].update(
+                digests.content(packet, packet.stream) if nal_units else bytes(packet)
+            )
     return hashlib.sha256(b"".join(h.digest() for h in hashes.values())).hexdigest()
-
-
-def _nal_units(payload: bytes, context: Any) -> Iterator[bytes]:
-    extradata = bytes(context.extradata or b"")
-    if extradata[:1] != b"\x01":  # start codes
-        yield from (unit.rstrip(b"\0") for unit in re.split(rb"\x00\x00\x00?\x01", payload) if unit)
-        return
-    width = 1 + (extradata[4 if context.name == "h264" else 21] & 3)
-    at = 0
-    while at + width <= len(payload):
-        size = int.from_bytes(payload[at : at + width], "big")
-        yield payload[at + width : at + width + size].rstrip(b"\0")
-        at += width + size

@@ -26,6 +26,7 @@ import numpy as np
 
 from pipelines import mux, storage
 from pipelines.containers import container_of
+from pipelines.digests import Digests
 from pipelines.mux_io import disk_error
 from pipelines.sandbox_child import limit_this_process
 
@@ -40,6 +41,7 @@ def run(
     track: mux.Track,
     memory_mb: int,
     stall_s: float,
+    seal: mux.Seal | None = None,
 ) -> mux.MuxResult:
     """Parent's end of `mux.mux_in_child`."""
     container_of(destination)  # a wrong suffix is the caller's mistake: before any process is started
@@ -55,8 +57,11 @@ def run(
     }
     try:
         with tempfile.TemporaryFile() as log:
-            answer = _converse(order, sound, stall_s, log)
+            answer = converse("pipelines.mux_child", order, sound, stall_s, log)
         result = _result(answer)
+        if seal is not None:
+            seal(temporary, result)
+            result = dataclasses.replace(result, size=temporary.stat().st_size)
         temporary.replace(destination)
     except OSError as error:
         raise disk_error(destination, error) from error
@@ -66,13 +71,13 @@ def run(
     return result
 
 
-def _converse(
-    order: dict[str, Any], sound: Iterable[np.ndarray], stall_s: float, log: IO[bytes]
+def converse(
+    module: str, order: dict[str, Any], sound: Iterable[np.ndarray], stall_s: float, log: IO[bytes]
 ) -> dict[str, Any]:
-    """Start the child, feed it, and return its answer (or an error in the same form)."""
+    """Start a child that runs `module`, feed it, and return its answer (or an error in the same form)."""
     few = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
     child = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.mux_child"],
+        [sys.executable, "-m", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
@@ -179,6 +184,8 @@ def _result(answer: dict[str, Any]) -> mux.MuxResult:
         n_samples=int(answer["n_samples"]),
         size=int(answer["size"]),
         dropped=tuple(map(str, answer["dropped"])),
+        source_sha256=str(answer["source_sha256"]),
+        digests=Digests.from_json(answer["digests"]),
     )
 
 

@@ -6,6 +6,7 @@ times, and the encoder of the new track.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ LANGUAGE = "zxx"
 
 BLOCK = 8192
 """Samples that go to the encoder at a time; the track is never more than this ahead of the picture."""
+
+_REORDERED = 16
+"""Pictures that a decoder may hold back, at most."""
 
 _BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT
 
@@ -78,11 +82,16 @@ def shift_of(film: Any, kind: Container) -> Fraction:
 def repair_times(packet: Any, last_dts: dict[int, int], shift: int) -> None:
     """Move a packet by `shift` ticks and give it the times that muxers insist on: a dts that rises within
     the stream and does not come after pts."""
-    last = last_dts.get(packet.stream_index)
+    last, guesses = last_dts.get(packet.stream_index), ~packet.stream_index
     if packet.dts is not None:
         dts = packet.dts + shift
+        last_dts[guesses] = _REORDERED
     elif last is not None:
-        dts = last + max(1, packet.duration or 1)
+        # Matroska tells no dts for the first pictures where a decoder holds some back. Those that follow have
+        # small ones: whole steps here would push them, and their pictures with them.
+        held_back = packet.pts is not None and last_dts.get(guesses, 0) < _REORDERED
+        dts = last + (1 if held_back else max(1, packet.duration or 1))
+        last_dts[guesses] = last_dts.get(guesses, 0) + 1
     else:
         dts = (packet.pts or 0) + shift
     pts = dts if packet.pts is None else packet.pts + shift
@@ -233,6 +242,7 @@ class Encoder:
         self._rate, self._layout = track.sample_rate, layout(track.channels)
         self._next = round((track.video_start_s + shift_s) * track.sample_rate)
         self._channels, self._tail = track.channels, out.kind.tail
+        self._hash = hashlib.sha256()
         if not out.kind.holds_start:
             lead, self._next = max(0, self._next), min(0, self._next)
             self._rest(lead)
@@ -250,11 +260,21 @@ class Encoder:
         frame.time_base = Fraction(1, self._rate)
         frame.pts = self._next
         self._next += block.shape[1]
-        self._out.mux(self._track.encode(frame))
+        self._write(self._track.encode(frame))
 
     def finish(self) -> None:
         self._rest(self._tail)
-        self._out.mux(self._track.encode(None))
+        self._write(self._track.encode(None))
+
+    @property
+    def digest(self) -> str:
+        """sha256 in hex digits of the packets so far."""
+        return self._hash.hexdigest()
+
+    def _write(self, packets: list[Any]) -> None:
+        for packet in packets:
+            self._hash.update(bytes(packet))
+        self._out.mux(packets)
 
     def _rest(self, n_samples: int) -> None:
         for at in range(0, n_samples, BLOCK):

@@ -7,13 +7,14 @@ carries on; these remember it.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
 from av.container import InputContainer
 
-from pipelines import media, storage
+from pipelines import hashing, media, storage
 
 
 class Source:
@@ -24,13 +25,24 @@ class Source:
         self.size = file.seek(0, os.SEEK_END)
         file.seek(0)
         self.error: storage.StorageError | None = None
+        self._hash = hashing.Running()
 
     def read(self, n: int = -1) -> bytes:
         try:
-            return self._file.read(n)
+            offset = self._file.tell()
+            data = self._file.read(n)
         except Exception as error:
             self.error = storage.StorageError(f"{self._uri}: {error}")
             raise
+        self._hash.saw(offset, data)
+        return data
+
+    def sha256(self, tick: Callable[[], None]) -> str:
+        """Of the whole file; reads what was left out before."""
+        try:
+            return self._hash.finish(self._file, tick)
+        except Exception as error:
+            raise storage.StorageError(f"{self._uri}: {error}") from error
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return self._file.seek(offset, whence)

@@ -4,6 +4,7 @@
     OUT/_v2a/parts/<video_id>/<segment>.npz     sound of a segment
     OUT/_v2a/parts/<video_id>/<segment>.json    why a segment has no sound
     OUT/_v2a/provenance/<video_id>.json         what made the sound of a dubbed file
+    OUT/_v2a/provenance/<video_id>.c2pa         its signed manifest, for when the file has lost its own
     OUT/_v2a/rows/<video_id>.json               a finished file's report row, written last of all
 
 Every write is atomic and every name is a function of the input, so that doing anything twice is harmless
@@ -126,6 +127,9 @@ class State:
 
     def write_provenance(self, video_id: str, facts: dict[str, Any]) -> None:
         storage.write_atomic(self.uri("provenance", f"{video_id}.json"), _json(facts))
+
+    def write_manifest(self, video_id: str, manifest: bytes) -> None:
+        storage.write_atomic(self.uri("provenance", f"{video_id}.c2pa"), manifest)
 
     def read_row(self, video_id: str) -> dict[str, Any] | None:
         """The report row of a finished file, or None."""

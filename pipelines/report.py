@@ -55,6 +55,10 @@ REPORT_SCHEMA = pa.schema(
         ("core_seconds", pa.float64()),
         ("x_realtime", pa.float64()),
         ("card", pa.string()),
+        ("source_sha256", pa.string()),
+        ("source_sha256_after", pa.string()),
+        ("output_sha256", pa.string()),
+        ("signer", pa.string()),
     ]
 )
 """Columns of `report.parquet`. `path` is relative to the archive, `output` and `card` to OUT."""

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from pipelines import decode, loudness, painting, storage
+from pipelines import decode, hashing, loudness, painting, storage
 from pipelines.decode import DecodeFailed, View
 
 NEXT = b"next\n"
@@ -159,10 +159,15 @@ class _Watched:
     def __init__(self, file: BinaryIO, uri: str) -> None:
         self.file, self.uri = file, uri
         self.error: storage.StorageError | None = None
+        self.hash: hashing.Running | None = None
 
     def read(self, n: int = -1) -> bytes:
         try:
-            return self.file.read(n)
+            offset = self.file.tell()
+            data = self.file.read(n)
+            if self.hash is not None:
+                self.hash.saw(offset, data)
+            return data
         except MemoryError:
             raise
         except Exception as error:
@@ -253,7 +258,10 @@ class _Server:
         return True
 
     def _probe(self, request: dict[str, Any], file: Any) -> _Answer:
-        return {"result": decode.probe(file, tick=self._tick).to_json(), "shapes": []}, np.empty(0)
+        file.hash = running = hashing.Running()  # a probe reads the whole file anyway
+        facts = decode.probe(file, tick=self._tick).to_json()
+        file.hash = None
+        return {"result": facts | {"sha256": running.finish(file, self._tick)}, "shapes": []}, np.empty(0)
 
     def _sound(self, request: dict[str, Any], file: Any) -> _Answer:
         names = ("start_s", "end_s", "sample_rate", "origin_s", "channels")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 from pipelines import mux, provenance
+from v2a_models.seeds import window_seed
+from v2a_models.selection import candidate_seed
 
 FACTS = {"model": "mini", "model_sha256": "ab" * 32, "recipe": "4f2e", "seed": 7, "version": "0.1.0"}
 
@@ -47,3 +50,36 @@ def test_sidecar_is_json() -> None:
     assert side["digitalSourceType"] == provenance.SOURCE_TYPE
     assert side["track"] == {"title": mux.TITLE, "synthetic": True, "duration_s": 12.5, "windows": 4}
     assert side["generator"]["seed"] == 7
+
+
+def test_the_rule_for_seeds_is_the_one_that_is_used() -> None:
+    side = provenance.sidecar(
+        **FACTS, source="a", output="a", track="t", duration_s=1.0, windows=3, video_id="00ff", candidates=2
+    )
+    told = side["generator"]["windowSeeds"]
+    assert "'SEED/VIDEOID/WINDOW/0'" in told["rule"] and "'WINDOWSEED/candidate K'" in told["rule"]
+
+    def first_bits(text: str) -> int:
+        return int(hashlib.sha256(text.encode()).hexdigest(), 16) >> (256 - 63)
+
+    for window in range(told["windows"]):
+        seed = first_bits(f"{side['generator']['seed']}/{told['videoId']}/{window}/0")
+        assert seed == window_seed(7, "00ff", window) == candidate_seed(seed, 0)
+        assert first_bits(f"{seed}/candidate 1") == candidate_seed(seed, 1)
+
+
+def test_a_sidecar_does_not_grow_with_the_film() -> None:
+    short, long = (
+        provenance.sidecar(**FACTS, source="a", output="a", track="t", duration_s=s, windows=n)
+        for s, n in ((4.0, 1), (36_000.0, 10_000))
+    )
+    assert len(json.dumps(long)) < len(json.dumps(short)) + 20
+
+
+def test_tags_follow_from_the_sidecar() -> None:
+    side = provenance.sidecar(
+        **FACTS, source="a", output="a", track="t", duration_s=1.0, windows=1, candidates=3
+    )
+    assert provenance.tags_of(side) == provenance.tags(**FACTS, candidates=3)
+    with pytest.raises(ValueError, match="not a sidecar"):
+        provenance.tags_of({"generator": {}})

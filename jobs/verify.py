@@ -1,0 +1,170 @@
+"""`v2a verify FILE...`: check what dubbed files say of themselves, their signature, and whether they were changed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from jobs.cli import DONE, SOME_FAILED
+from jobs.verb import WrongUsage, run_verb
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipelines.verifying import Finding
+
+_SIGNS = {"good": "ok  ", "note": "note", "bad": "BAD "}
+
+
+@dataclass
+class VerifyConfig:
+    """Check dubbed files: signature, hashes, sidecar, and whether picture and sound are still the same.
+
+    Every check is one line, ok, note or BAD. A file passes if nothing is bad. Changed picture, changed sound, a
+    manifest that belongs to another file and an edited sidecar are told apart. A copy into another container passes
+    with a note: its packets are still those that were signed. The sidecar is looked for in the _v2a folder of the
+    output that the file lies in, a manifest in the file, beside it (NAME.c2pa) and in that folder.
+
+    Valid means that nothing was changed since; who signed is another question: --trust names whom you believe.
+    Files are read by processes with limits, and nothing is asked of any network.
+    Exit code: 0 all pass, 1 some do not, 2 wrong usage.
+    """
+
+    files: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Dubbed files, or s3:// objects."""
+    source: str | None = None
+    """The original of the one FILE: is the picture the same, packet for packet?"""
+    sidecar: str | None = None
+    """Sidecar (.json) of the one FILE, if it lies elsewhere."""
+    manifest: str | None = None
+    """Manifest (.c2pa) of the one FILE, if it lies elsewhere. OUT/_v2a/provenance keeps a copy of each."""
+    trust: str | None = None
+    """File with certificates (PEM) of the authorities that you trust."""
+    json: bool = False
+    """Print one JSON object per file instead of lines."""
+    make_test_certificate: str | None = None
+    """Make a key and a certificate for trying out in this folder, which is named as a test in every signature, and say
+    how to sign with it. Checks no file."""
+
+
+def run(config: VerifyConfig) -> int:
+    """Verify files; the exit code: 0 all pass, 1 some do not, 2 wrong usage."""
+    return run_verb("verify", "v2a verify FILE...", lambda console: _run(config, console))
+
+
+def _run(config: VerifyConfig, console: Console) -> int:
+    if config.make_test_certificate is not None:
+        return make_test_certificate(config, console)
+    if not config.files:
+        raise WrongUsage("give the files to check, or --make-test-certificate FOLDER; see v2a verify --help")
+    one = ("source", "sidecar", "manifest")
+    if len(config.files) > 1 and (given := [name for name in one if getattr(config, name) is not None]):
+        raise WrongUsage(f"--{given[0]} belongs to one file; check them one by one")
+    trust = _trust(config)
+    passed = True
+    for name in config.files:
+        findings = check(name, config, trust)
+        good = all(found.level != "bad" for found in findings)
+        passed = passed and good
+        tell(console, name, findings, good, config.json)
+    return DONE if passed else SOME_FAILED
+
+
+def make_test_certificate(config: VerifyConfig, console: Console) -> int:
+    """Write a key and a certificate for trying out."""
+    from pipelines import signing
+
+    assert config.make_test_certificate is not None
+    if config.files:
+        raise WrongUsage("--make-test-certificate checks no file; leave FILE out")
+    try:
+        made = signing.make_test_certificate(config.make_test_certificate)
+    except signing.SigningError as error:
+        raise WrongUsage(str(error)) from error
+    console.print(
+        f"Made {made.key} and {made.certificate}: for trying out. Nobody trusts them, and signatures say so.\n"
+        f"Sign with:\n  v2a dub ARCHIVE OUT --sign-key {made.key} --sign-cert {made.certificate}",
+        markup=False,
+    )
+    return DONE
+
+
+def check(name: str, config: VerifyConfig, trust: str = "") -> list[Finding]:
+    """All findings about one file. Raises WrongUsage for a sidecar, manifest or source that is not there."""
+    from pipelines import inspecting, signing, storage, verifying
+    from pipelines.media import DecodeFailed
+    from pipelines.verifying import Finding
+
+    try:
+        side = _sidecar(name, config)
+        manifest = _read(config.manifest, "manifest") if config.manifest is not None else None
+        if manifest is None and storage.exists(name + signing.BESIDE):
+            manifest = storage.read_bytes(name + signing.BESIDE)
+        found = inspecting.inspect(name, manifest=manifest, trust=trust)
+        if found.signed is None and manifest is None and side is not None and side.manifest_uri:
+            # Re-muxed in its place: what carried the manifest is gone, the copy in the records is not.
+            manifest = storage.read_bytes(side.manifest_uri)
+            found = inspecting.inspect(name, manifest=manifest, trust=trust)
+    except storage.StorageError as error:
+        return [Finding("bad", "unreadable", str(error))]
+    except DecodeFailed as error:
+        return [Finding("bad", "not-a-film", f"cannot be read as a film: {error}")]
+    source = None
+    if config.source is not None:
+        try:
+            source = inspecting.inspect(config.source)
+        except (storage.StorageError, DecodeFailed) as error:
+            raise WrongUsage(f"cannot read --source {config.source}: {error}") from error
+    return verifying.judge(found, side.facts if side is not None else None, source)
+
+
+def _sidecar(name: str, config: VerifyConfig) -> Any:
+    from pipelines import verifying
+
+    if config.sidecar is None:
+        return verifying.find_sidecar(name)
+    _read(config.sidecar, "sidecar")
+    side = verifying.read_sidecar(config.sidecar)
+    if side is None:
+        raise WrongUsage(f"--sidecar {config.sidecar} is no JSON record of v2a")
+    return side
+
+
+def _trust(config: VerifyConfig) -> str:
+    if config.trust is None:
+        return ""
+    text = _read(config.trust, "trust").decode("ascii", "replace")
+    if "-----BEGIN CERTIFICATE-----" not in text:
+        raise WrongUsage(f"--trust {config.trust} holds no certificate in PEM form")
+    return text
+
+
+def _read(place: str, option: str) -> bytes:
+    from pipelines import storage
+
+    try:
+        return storage.read_bytes(place)
+    except storage.StorageError as error:
+        raise WrongUsage(f"cannot read --{option} {place}: {error}") from error
+
+
+def tell(console: Console, name: str, findings: list[Finding], good: bool, as_json: bool) -> None:
+    """Print what was found about one file."""
+    from jobs.scan import printable
+
+    if as_json:
+        print(json.dumps({"file": name, "passed": good, "findings": [asdict(found) for found in findings]}))
+        return
+    console.print(printable(f"{name}: {'passes' if good else 'DOES NOT PASS'}"), markup=False)
+    for found in findings:
+        console.print(printable(f"  {_SIGNS[found.level]} {found.code}: {found.text}"), markup=False)
+
+
+if __name__ == "__main__":
+    from jobs import cli
+
+    sys.exit(cli.main(["verify", *sys.argv[1:]]))
