@@ -45,16 +45,18 @@ def test_struck_things_cannot_go_on() -> None:
 
 
 def test_blocks_are_made_once_and_hold_what_the_encoders_give(tmp_path: Path) -> None:
-    config = SteerConfig(blocks=1, seconds=1.0, others=1)
+    config = SteerConfig(blocks=1, seconds=1.5, others=1)
     encoders = load_generator("mini")
     render(tmp_path, config, encoders, lambda text: None)
     before = (tmp_path / "0000.npz").stat().st_mtime_ns
     render(tmp_path, config, encoders, lambda text: None)
     assert (tmp_path / "0000.npz").stat().st_mtime_ns == before
     (block,) = load(tmp_path, config)
-    assert block.semantic.shape == (BLOCK, 8, 128) and block.sync.shape == (BLOCK, 25, 128)
-    assert block.codes.shape == (BLOCK, 2, 4, 87)
+    assert block.semantic.shape == (BLOCK, 12, 128) and block.sync.shape == (BLOCK, 38, 128)
+    assert block.codes.shape == (BLOCK, 2, 4, 130)
     assert all(own.label != other.label for own, other in block.scenes)
-    assert (block.codes[:, 0] != block.codes[:, 1]).any((1, 2)).all()
+    heard = np.array([bool(sounds[0].events) for sounds in block.scenes])
+    assert heard.any()
+    assert (block.codes[heard, 0] != block.codes[heard, 1]).any((1, 2)).all()
     with pytest.raises(ValueError, match="another corpus"):
         render(tmp_path, SteerConfig(blocks=1, seconds=2.0), encoders)
