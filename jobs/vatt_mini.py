@@ -50,9 +50,9 @@ class VattMiniConfig:
     threads: int = 0
     """CPU threads of torch; 0 for all cores."""
     corpus: SteerConfig = field(default_factory=SteerConfig)
-    converter: FitConfig = FitConfig(steps=700, learning_rate=2e-3, warmup=50, ema=0.98)
-    audio: FitConfig = FitConfig(steps=6000, learning_rate=1.2e-3, warmup=150, ema=0.995)
-    rows: int = 16
+    converter: FitConfig = FitConfig(steps=400, learning_rate=2e-3, warmup=50, ema=0.98)
+    audio: FitConfig = FitConfig(steps=4000, learning_rate=1e-3, warmup=150, ema=0.995)
+    rows: int = 8
     """Crops of a step."""
     crop: int = 130
     """Codec frames of a crop, 1.5 s: attention without positions takes up longer windows by itself."""

@@ -137,6 +137,9 @@ class VATTGenerator(Generator):
         self.settings = changed(self.settings, options)
         return self
 
+    def preview(self, columns: Mapping[str, Any]) -> Batch:
+        return Batch(semantic=columns["semantic"], sync=columns.get("sync"), text=columns.get("text"))
+
     def task(self) -> VATTTask:
         return VATTTask(self.audio, self.settings, self._tokens)
 
