@@ -55,6 +55,9 @@ REPORT_SCHEMA = pa.schema(
         ("core_seconds", pa.float64()),
         ("x_realtime", pa.float64()),
         ("card", pa.string()),
+        ("prompt", pa.string()),
+        ("negative", pa.string()),
+        ("caption", pa.string()),
     ]
 )
 """Columns of `report.parquet`. `path` is relative to the archive, `output` and `card` to OUT."""
