@@ -6,9 +6,13 @@ are there, by templates and other words for the same thing. Pure functions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from v2a_models.vatt.instructions import INSTRUCTIONS
 
@@ -76,12 +80,113 @@ def reworded(label: str, text: str, rng: np.random.Generator) -> str:
     return frame.format(thing) + WITHOUT[int(rng.integers(len(WITHOUT)))]
 
 
+ROW_SCHEMA = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("instruction", pa.string()),
+        ("caption", pa.string()),
+        ("split", pa.string()),
+        ("source", pa.string()),
+    ]
+)
+"""A row of the set. `source`: `text`, `label`, `events` or the captioning model's name."""
+
+
+_SIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("anvil", ("anvil", "blacksmith")),
+    ("hammer_wood", ("hammer", "wooden")),
+    ("saw", ("saw", "sawing")),
+    ("drum", ("drum", "drumming")),
+    ("bouncing_ball", ("ball",)),
+    ("clap", ("clap", "claps", "clapping")),
+    ("water_drip", ("drip", "drips", "dripping", "drops")),
+    ("glass", ("glass", "glasses")),
+    ("bell", ("bell",)),
+    ("firework", ("firework", "fireworks")),
+    ("engine", ("engine", "motor", "machine")),
+    ("rain", ("rain", "raining")),
+    ("waves", ("waves",)),
+    ("fan", ("fan",)),
+)
+"""Words that give a class away; the first that fits counts. A hammer hits wood unless there is an anvil."""
+
+
+def named(caption: str) -> str | None:
+    """The SynthFoley class that a caption names; None if it names none."""
+    words = set(re.findall(r"[a-z]+", caption.lower()))
+    if "hammers" in words or "hammering" in words:
+        words.add("hammer")
+    return next((label for label, signs in _SIGNS if words & set(signs)), None)
+
+
+def counted(label: str, onsets_s: Sequence[float], length_s: float) -> str:
+    """How often and how fast something is heard in a window: `a drum, 4 times, fast`; empty without onsets."""
+    if not onsets_s:
+        return ""
+    thing = THINGS.get(label, (plain(label),))[0]
+    n, rate = len(onsets_s), len(onsets_s) / max(length_s, 1e-9)
+    often = "once" if n == 1 else f"{n} times"
+    pace = "fast" if rate > 1.25 else "slow" if rate < 0.7 else "repeated"
+    return f"{thing}, {often}" + (f", {pace}" if n > 1 else "")
+
+
+def clip_rows(
+    clip: Mapping[str, Any],
+    onsets_s: Sequence[float] | None,
+    n: int,
+    seed: int,
+    written: Mapping[str, str] | None = None,
+) -> list[dict[str, str]]:
+    """At most `n` rows (ROW_SCHEMA) of one clip, no two with the same caption, in an order of its own.
+
+    clip: clip_id, label, text, split, duration_s. onsets_s: of its events, seconds from its start, or None. written:
+    captions by the name of the model that wrote them. What is drawn depends on (seed, clip_id) only, so that no
+    worker or order changes it. A clip of which nothing is known gives no rows.
+    """
+    label, text = str(clip["label"] or ""), " ".join(str(clip["text"] or "").split())
+    digest = hashlib.sha256(f"{seed}/{clip['clip_id']}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    found: dict[str, tuple[str, str]] = {}
+
+    def take(caption: str, source: str) -> None:
+        caption = " ".join(caption.split())
+        if caption:
+            found.setdefault(caption.casefold().rstrip(" ."), (caption, source))
+
+    take(text, "text")
+    for model, caption in (written or {}).items():
+        take(caption, model)
+    if onsets_s is not None:
+        take(counted(label, onsets_s, float(clip["duration_s"])), "events")
+    for _ in range(8 * n):
+        if len(found) >= n or not label:
+            break
+        take(reworded(label, "", rng), "label")
+    asked = rng.permutation(len(INSTRUCTIONS))
+    return [
+        dict(
+            clip_id=str(clip["clip_id"]), instruction=INSTRUCTIONS[asked[at % len(asked)]], caption=caption,
+            split=str(clip["split"]), source=source,
+        )
+        for at, (caption, source) in enumerate(list(found.values())[:n])
+    ]  # fmt: skip
+
+
+def check_splits(videos: Iterable[tuple[str, str]]) -> None:
+    """Raises ValueError, naming some, for videos (video, split) that are in more than one split: what was trained on
+    would be tested with."""
+    seen: dict[str, str] = {}
+    both = sorted({video for video, split in videos if seen.setdefault(video, split) != split})
+    if both:
+        raise ValueError(
+            f"{len(both)} videos are in more than one split, such as {', '.join(both[:3])}: extract the store anew "
+            "with one split a video"
+        )
+
+
 def vocabulary() -> Iterator[str]:
     """Every frame, every thing, and every instruction: what a tokenizer must be able to write well."""
     yield from (frame.format("") for frame in FRAMES)
     yield from (thing for things in THINGS.values() for thing in things)
     yield from (text for text in WITHOUT if text)
     yield from INSTRUCTIONS
-
-
-__all__: Sequence[str] = ["FRAMES", "THINGS", "plain", "reworded", "vocabulary"]
