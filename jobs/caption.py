@@ -27,8 +27,8 @@ class CaptionConfig:
     """Folder with videos, or s3://bucket/prefix."""
     out: str
     """The table to write: a .parquet file outside the archive, local or s3://."""
-    model: str = "vatt-mini"
-    """A vatt or a vatt-converter, by bundled name or folder."""
+    model: str
+    """A vatt or a vatt-converter: the folder that v2a train made, or the name of a bundled one."""
     windows: int = 1
     """Stretches of a film (of the model's window each) that get a caption, evenly over it."""
     beams: int = 1
