@@ -36,6 +36,10 @@ VERBS = {
     "tune": Verb("jobs.tune", "TuneConfig", "look for the settings with which a generator trains best"),
     "evaluate": Verb("jobs.evaluate", "EvaluateConfig", "score a folder of sounds against the true ones"),
     "compare": Verb("jobs.compare", "CompareConfig", "run models over the same clips, side by side"),
+    "instruct": Verb(
+        "jobs.instruct", "InstructConfig", "write captions and instructions of a feature store's clips"
+    ),
+    "caption": Verb("jobs.caption", "CaptionConfig", "say what the films of an archive should sound like"),
     "store": Verb("jobs.store", "StoreConfig", "show what a feature store holds"),
     "verify": Verb(
         "jobs.verify", "VerifyConfig", "check what dubbed files say of themselves, and their signature"

@@ -72,6 +72,11 @@ class DubConfig:
     candidates: int = 1
     """Sounds drawn for each window, of which the one that fits the picture best is kept. The time that takes grows
     with them; 10 is usual."""
+    prompt: str = ""
+    """What is to be heard, for instance "a heavy wooden hammer, no music": the picture still says when. Needs a model
+    that follows text, such as one of v2a train vatt."""
+    negative: str = ""
+    """What is not to be heard, for instance "music, voices"."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the transformers. `auto` takes bfloat16 where this machine's hardware has it. Name one for
     a cluster of unlike machines, so that all of them compute alike."""
@@ -152,6 +157,7 @@ def _run_on_ray(
             facts["wall_s"] = time.perf_counter() - started
         facts |= {"model": job.model_name, "model_sha256": job.model_sha256, "seed": job.seed}
         facts |= {"candidates": job.candidates} if job.candidates > 1 else {}
+        facts |= {name: text for name, text in (("prompt", job.prompt), ("negative", job.negative)) if text}
         write_report(config.out, table, facts)
         tracker.metrics({name: value for name, value in figures.items() if isinstance(value, (int, float))})
         reports = [storage.join(config.out, "_v2a", name) for name in ("report.parquet", "report.html")]

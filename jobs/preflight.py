@@ -111,12 +111,13 @@ class Described:
     sha256: str
     streams: bool
     context_frames: int
+    follows_text: bool = False
 
 
 def described(generator: Any) -> Described:
     """Of a generator in memory."""
     facts = generator.recipe, generator.name, generator.sha256, generator.streams, generator.context_frames
-    return Described(*facts)
+    return Described(*facts, bool(getattr(generator, "follows_text", False)))
 
 
 def describe_checkpoint(model: str) -> Described:
@@ -140,6 +141,7 @@ def describe_checkpoint(model: str) -> Described:
         sha256=checked_sha256(folder, config),
         streams=bool(config.get("streams", False)),
         context_frames=int(config.get("context_frames", 0)),
+        follows_text=bool(config.get("follows_text", False)),
     )
 
 
@@ -176,6 +178,7 @@ def make_job(config: DubConfig, load: Callable[[str], Any] | None) -> Job:
     try:
         model = describe_checkpoint(config.model) if load is None else described(load(config.model))
         cut = cutting(model, config.segment_s)
+        check_texts(config, model, load)
         judge = scav_sha256(config.model, load) if config.candidates > 1 else ""
     except (OSError, ValueError, KeyError) as error:
         raise WrongUsage(f"cannot use the model {config.model!r}: {error}") from error
@@ -194,12 +197,33 @@ def make_job(config: DubConfig, load: Callable[[str], Any] | None) -> Job:
         precision=resolve_precision(config.precision),
         candidates=config.candidates,
         scav_sha256=judge,
+        prompt=config.prompt.strip(),
+        negative=config.negative.strip(),
+        captions=model.follows_text,
         **cut,
         sign_key=sign_key,
         sign_cert=sign_cert,
         version=version(),
         run_id=uuid.uuid4().hex[:12],
     )
+
+
+def check_texts(config: DubConfig, model: Described, load: Callable[[str], Any] | None) -> None:
+    """Raises ValueError for a prompt that the model cannot follow or cannot read: no film is begun with it."""
+    texts = [text.strip() for text in (config.prompt, config.negative) if text.strip()]
+    if not texts:
+        return
+    if not model.follows_text:
+        raise ValueError(
+            "it follows no text: leave --prompt and --negative out, or take a model that does, such as one of "
+            "v2a train vatt"
+        )
+    if load is None:
+        from v2a_models.checkpoint import load_generator as load
+    generator: Any = load(config.model)
+    generator.converter.check(texts)
+    if config.negative.strip() and generator.settings.sampling.guidance == 1:
+        raise ValueError("it is sampled without guidance, so that --negative would do nothing")
 
 
 def cutting(model: Described, segment_s: float) -> dict[str, Any]:
@@ -241,6 +265,7 @@ def full_address(place: str) -> str:
 def check_identity(config: DubConfig, job: Job) -> None:
     """Raises WrongUsage if OUT was made with other settings, unless all is to be done again."""
     from pipelines import storage
+    from pipelines.dub import TEXTS
     from pipelines.parts import State
 
     state = State(config.out)
@@ -252,8 +277,8 @@ def check_identity(config: DubConfig, job: Job) -> None:
     if before is None or config.restart:
         return
     now = job.identity() | {"archive": full_address(config.archive)}
-    # `selection` and `signed` are named only where there is one.
-    if differing := differences(before, {"selection": None, "signed": None} | now):
+    # `selection`, `signed` and texts are named only where there are any.
+    if differing := differences(before, dict.fromkeys(("selection", "signed", *TEXTS)) | now):
         raise WrongUsage(
             f"OUT ({config.out}) was made with other settings:\n{differing}\n"
             "Use those, or choose another OUT, or add --restart to do everything again."

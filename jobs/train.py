@@ -32,6 +32,7 @@ class TrainConfig:
 
     name: Annotated[str, tyro.conf.Positional]
     """What to train: maskvat-adaln, maskvat-seq2seq, maskvat-hybrid (stores like those of the recipes mini and base),
+    vatt-converter (a language model that sees: stores with texts), then vatt, vatt-cross-attn or vatt-v on top of it,
     deep-fusion, wavenet, av-transformer, vqvae-fc (recipe raw)."""
     store: Annotated[str, tyro.conf.Positional]
     """Feature store that `v2a extract` made: a folder or s3://bucket/prefix. Trains on its split `train` and

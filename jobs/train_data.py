@@ -17,12 +17,16 @@ VALIDATED_BYTES = 512 << 20
 
 
 def to_tensors(rows: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], list[str]]:
-    """Columns as a model takes them: numbers as float32, tokens as int64; and the clips."""
+    """Columns as a model takes them: numbers as float32, tokens as int64, texts as lists; and the clips."""
     import torch
 
-    tensors = {}
+    tensors: dict[str, Any] = {}
     for name, array in rows.items():
-        if name != "clip_id":
+        if name == "clip_id":
+            continue
+        if array.dtype == object:
+            tensors[name] = [str(text or "") for text in array]
+        else:
             wide = np.float32 if array.dtype == np.float16 else np.int64 if array.dtype == np.uint16 else None
             tensors[name] = torch.from_numpy(np.array(array, dtype=wide, order="C"))
     return tensors, [str(clip) for clip in rows["clip_id"]]

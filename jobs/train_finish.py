@@ -30,7 +30,7 @@ def write_model(plan: Plan, system: str, checkpoint: Any, job: Any, facts: Mappi
     with checkpoint.as_directory() as folder:
         state = torch.load(Path(folder, STATE), map_location="cpu", weights_only=True, mmap=True)
         history = json.loads(state["history"])
-        plan.generator.task().load_state_dict(fitting.finished_weights(state))
+        fitting.fill(plan.generator.task(), fitting.finished_weights(state))
         steps = int(state["step"])
     with tempfile.TemporaryDirectory() as scratch:
         name = plan.out.rstrip("/").rpartition("/")[2] or system

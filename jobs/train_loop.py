@@ -152,7 +152,10 @@ class Worker:
             yield [self._to_device(batch) for batch in tensors], clips
 
     def _to_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        return {
+            name: column.to(self.device, non_blocking=True) if hasattr(column, "to") else column
+            for name, column in batch.items()
+        }
 
     def _train(self, micros: list[dict[str, Any]], clip_ids: list[list[str]]) -> dict[str, Any]:
         """One step; its losses and the norm of its gradients."""

@@ -90,6 +90,7 @@ def _prepare(config: TrainConfig, options: dict[str, Any], files: dict[str, str]
             check_same(out, "a training", known["identity"], identity)
             if finished_steps(out) >= config.steps:
                 return None
+        options = options | _tokenizer(config.name, Store(store), options, start)
         generator = new_generator(config.name, recipe, config.size, files=files, start=start, **options)
         train, val = open_feeds(Store(store), generator.columns, config.seed, config.protocol)
     except (StoreError, WeightsError, ValueError, TypeError, OSError) as error:
@@ -100,6 +101,27 @@ def _prepare(config: TrainConfig, options: dict[str, Any], files: dict[str, str]
         out, store, generator, train, val, options, files, identity,
         run_id=str((known or {}).get("run_id", "")), name=name, resume=resume,
     )  # fmt: skip
+
+
+def _tokenizer(system: str, store: Any, options: Mapping[str, Any], start: str) -> dict[str, Any]:
+    """The option `tokenizer` of a small language model of one's own, made of the store's texts.
+
+    Raises WrongUsage for a store without any.
+    """
+    from v2a_models.vatt import language
+
+    if system != "vatt-converter" or start or options.get("base", language.OWN) != language.OWN:
+        return {}
+    from pipelines import instructions
+    from pipelines.texts import texts_of
+
+    texts = texts_of(store)
+    if not texts:
+        raise WrongUsage(
+            f"{store.root} has no captions in its column `text`: extract it with --labels TABLE, a table with the "
+            "columns path and text"
+        )
+    return {"tokenizer": language.train_tokenizer([*texts, *instructions.vocabulary()], 640)}
 
 
 def _check_numbers(config: TrainConfig) -> None:

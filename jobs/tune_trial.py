@@ -142,7 +142,10 @@ class Trial:
 
     def _train(self, batch: Mapping[str, Tensor]) -> Tensor:
         learner = self.learner
-        batch = {name: tensor.to(learner.device, non_blocking=True) for name, tensor in batch.items()}
+        batch = {
+            name: column.to(learner.device, non_blocking=True) if hasattr(column, "to") else column
+            for name, column in batch.items()
+        }
         losses, _ = learner.gradients([batch])
         learner.apply(self.job.batch_size)
         return losses["loss"]

@@ -69,6 +69,8 @@ class Reader:
         self.state, self.task = state, task
         self.cost_s = 0.0
         self.thumbs: list[tuple[float, np.ndarray]] = []
+        self.captions: list[str] = []
+        """Of the segments that have one, each where it differs from the one before."""
         self.opening: list[np.ndarray] = []
         """int16 [channels, n] blocks of the first `CARD_S` seconds, as they go into the file."""
 
@@ -77,6 +79,8 @@ class Reader:
         for index in range(self.task.n_segments):
             part = self.state.read_part(self.task.video_id, index)
             self.cost_s += part.cost_s
+            if part.caption and part.caption not in self.captions[-1:]:
+                self.captions.append(part.caption)
             self.thumbs += zip(part.thumb_times.tolist(), part.thumbs, strict=True)
             yield part.sound
 
@@ -131,6 +135,9 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
         "n_windows": task.n_windows,
         "model": job.model_name,
         "seed": job.seed,
+        "prompt": job.prompt,
+        "negative": job.negative,
+        "caption": "; ".join(reader.captions),
         "sound_peak_dbfs": meter.peak_dbfs,
         "sound_rms_dbfs": meter.rms_dbfs,
         "core_seconds": cost,

@@ -41,6 +41,10 @@ CARD_S = 120.0
 """The report's picture shows at most so much of a film: more would be too fine to see."""
 
 
+TEXTS = ("prompt", "negative")
+"""Named in what decides the sound only where they are given, so that what was made without them stays valid."""
+
+
 @dataclass(frozen=True)
 class Job:
     """All that the stages need to know. Plain values, so that it travels to every worker."""
@@ -74,6 +78,12 @@ class Job:
     """Sounds drawn for each window, of which the one that fits best is kept."""
     scav_sha256: str = ""
     """Of what judges the candidates."""
+    prompt: str = ""
+    """What is to be heard, for a model that follows text; empty: what the picture suggests."""
+    negative: str = ""
+    """What is not to be heard."""
+    captions: bool = False
+    """Whether the model says what it takes each segment to sound like."""
     streams: bool = False
     """Whether the model goes on from its own past. A segment is one window then, and no two overlap."""
     frame: int = 1
@@ -108,7 +118,7 @@ class Job:
             facts["signed"] = (
                 "yes"  # an output is signed as a whole, by whichever certificate is valid at the time
             )
-        return facts
+        return facts | {name: text for name in TEXTS if (text := getattr(self, name))}
 
 
 @dataclass(frozen=True)
@@ -161,6 +171,7 @@ def report_row(video: dict[str, Any], status: str, reason: str = "", **known: An
     row: dict[str, Any] = {"status": status, "reason": reason, "output": "", "card": "", "model": ""}
     row |= {"stage": "", "error_class": "", "message": "", "n_windows": 0, "seed": None}
     row |= {"sound_peak_dbfs": None, "sound_rms_dbfs": None, "core_seconds": 0.0, "x_realtime": None}
+    row |= {"prompt": "", "negative": "", "caption": ""}
     copied = ("video_id", "path", "duration_s", "fps", "width", "height", "video_codec", "container")
     row |= {name: video.get(name) for name in (*copied, "audio_state", "peak_dbfs")}
     row |= {

@@ -215,8 +215,18 @@ def _look(info: storage.FileInfo, recipe: Recipe, columns: tuple[str, ...]) -> t
     if text is None or (found := Recipe.from_dict(json.loads(text))) != recipe:
         other = "no recipe" if text is None else f"the recipe {found.name} ({found.digest})"
         raise StoreError(f"{info.uri} has {other}, its store {recipe.name} ({recipe.digest})")
-    sizes = (kind.field(name).type for name in columns)
-    return n, sum(int(np.prod(t.shape)) * t.value_type.bit_width // 8 for t in sizes)
+    return n, sum(_bytes(kind.field(name).type) for name in columns)
+
+
+TEXT_BYTES = 128
+"""Reckoned for a text; it is small beside any array."""
+
+
+def _bytes(kind: Any) -> int:
+    """Of one value of a column."""
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return int(np.prod(kind.shape)) * kind.value_type.bit_width // 8
+    return TEXT_BYTES
 
 
 def _held_out(store: Store, files: Sequence[storage.FileInfo]) -> list[np.ndarray]:

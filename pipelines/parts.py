@@ -39,6 +39,8 @@ class Part:
     """float64 [frames], seconds from the film's start."""
     cost_s: float = 0.0
     """Core-seconds spent on it."""
+    caption: str = ""
+    """What it should sound like, in words, from a model that has them."""
 
     def to_bytes(self) -> bytes:
         """An uncompressed npz."""
@@ -49,6 +51,7 @@ class Part:
             thumbs=self.thumbs,
             thumb_times=self.thumb_times,
             cost_s=np.float64(self.cost_s),
+            caption=np.str_(self.caption),
         )
         return stream.getvalue()
 
@@ -57,7 +60,9 @@ class Part:
         """Inverse of `to_bytes`. Raises ValueError if `data` is not a part."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as held:
-                return cls(held["sound"], held["thumbs"], held["thumb_times"], float(held["cost_s"]))
+                caption = str(held["caption"]) if "caption" in held else ""
+                arrays = held["sound"], held["thumbs"], held["thumb_times"]
+                return cls(*arrays, float(held["cost_s"]), caption)
         except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"not a part: {error}") from error
 

@@ -59,6 +59,9 @@ REPORT_SCHEMA = pa.schema(
         ("source_sha256_after", pa.string()),
         ("output_sha256", pa.string()),
         ("signer", pa.string()),
+        ("prompt", pa.string()),
+        ("negative", pa.string()),
+        ("caption", pa.string()),
     ]
 )
 """Columns of `report.parquet`. `path` is relative to the archive, `output` and `card` to OUT."""

@@ -42,6 +42,7 @@ class Item:
     """Core-seconds spent so far."""
     decoded_from_s: float = 0.0
     thumb_times: list[float] = field(default_factory=list)
+    caption: str = ""
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     """The views of the job and thumbs: uint8 [frames, h, w, 3]; sound: int16 [channels, n]."""
 
@@ -53,6 +54,7 @@ class Item:
             "cost_s": self.cost_s,
             "decoded_from_s": self.decoded_from_s,
             "thumb_times": self.thumb_times,
+            "caption": self.caption,
         }
         return rows.pack(notes, self.arrays, _ARRAYS)
 
@@ -65,7 +67,8 @@ class Item:
     def _from_row(cls, notes: dict[str, Any], arrays: dict[str, np.ndarray]) -> Item:
         failure = Failure(**notes["failure"]) if notes["failure"] else None
         task = Task.from_json(notes["task"])
-        return cls(task, failure, notes["cost_s"], notes["decoded_from_s"], notes["thumb_times"], arrays)
+        known = notes["cost_s"], notes["decoded_from_s"], notes["thumb_times"], notes["caption"]
+        return cls(task, failure, *known, arrays)
 
 
 # decode
@@ -219,13 +222,30 @@ class Dubber:
             for item, k in filled
         ]
         # Not every generator can choose among candidates; one that cannot is never asked to.
-        options = {"candidates": self.job.candidates} if self.job.candidates > 1 else {}
+        options: dict[str, Any] = {"candidates": self.job.candidates} if self.job.candidates > 1 else {}
+        # The same of text.
+        texts = {"prompts": self.job.prompt, "negative": self.job.negative}
+        options |= {name: text for name, text in texts.items() if text}
         with torch.inference_mode():
-            sound = self.generator.generate_from_frames(frames, seeds, **options)
+            if self.job.captions:
+                sound = self._captioned(chunk, frames, seeds, options)
+            else:
+                sound = self.generator.generate_from_frames(frames, seeds, **options)
         made = sound[: len(chunk)].float().cpu().numpy()
         if made.shape[1] != self.job.channels:
             raise ValueError(f"the generator gave {made.shape[1]} channels, not {self.job.channels}")
         return made
+
+    def _captioned(
+        self, chunk: list[tuple[Item, int]], frames: dict[str, Any], seeds: list[int], options: dict[str, Any]
+    ) -> Any:
+        """The sound, and for the first window of each segment what it should sound like, in words."""
+        batch = self.generator.features(frames)
+        if any(k == 0 for _, k in chunk):
+            for (item, k), caption in zip(chunk, self.generator.captions(batch), strict=False):
+                if k == 0:
+                    item.caption = caption
+        return self.generator.generate(batch, seeds=seeds, **options)
 
     def _assembled(self, item: Item, sounds: list[np.ndarray]) -> Item:
         kept = {"thumbs": item.arrays["thumbs"]} if "thumbs" in item.arrays else {}
@@ -272,7 +292,7 @@ def close_item(item: Item, job: Job) -> dict[str, Any] | None:
         state.write_failure(task.video_id, task.segment.index, item.failure)
     elif not task.have_part:
         thumbs = item.arrays["thumbs"]
-        part = Part(item.arrays["sound"], thumbs, np.array(item.thumb_times), item.cost_s)
+        part = Part(item.arrays["sound"], thumbs, np.array(item.thumb_times), item.cost_s, item.caption)
         state.write_part(task.video_id, task.segment.index, part)
     if len(state.segments_done(task.video_id)) < task.n_segments:
         return None

@@ -64,6 +64,7 @@ def save_generator(
         streams=generator.streams,
         context_frames=generator.context_frames,
         makes_sound=generator.makes_sound,
+        follows_text=generator.follows_text,
         classes=list(classes),
         model=generator.config(),
     )
@@ -90,6 +91,8 @@ def load_generator(
         raise CheckpointError(f"{folder}: unknown system {config.get('system')!r}; known: {sorted(SYSTEMS)}")
     try:
         generator = SYSTEMS[config["system"]].from_config(Recipe.from_dict(config["recipe"]), config["model"])
+    except CheckpointError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{folder}/config.json does not describe a {config['system']}: {error}"
@@ -147,7 +150,8 @@ def load_scav(name_or_path: str, device: torch.device | str = "cpu") -> SCAV | N
 def _save(module: nn.Module, file: Path) -> None:
     """Half precision, written beside and then renamed. Without a generator's SCAV, which has its own file."""
     beside = file.with_name(f".{file.stem}.tmp")
-    state = {k: _halved(v) for k, v in module.state_dict().items() if not k.startswith("scav.")}
+    stored = getattr(module, "stored", lambda name: True)
+    state = {k: _halved(v) for k, v in module.state_dict().items() if not k.startswith("scav.") and stored(k)}
     save_file(state, beside)
     os.replace(beside, file)
 
@@ -161,7 +165,11 @@ def _write_config(folder: Path, config: dict[str, Any]) -> None:
 def _fill(module: nn.Module, file: Path) -> None:
     try:
         state = load_file(file)
-        module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+        state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+        if stored := getattr(module, "stored", None):
+            there = module.state_dict()
+            state |= {k: v for k, v in there.items() if not stored(k) and k not in state}
+        module.load_state_dict(state)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{file} cannot be loaded: {error}") from error
 

@@ -28,7 +28,13 @@ BETAS = (0.9, 0.98)
 LAST_RATE = 0.05
 """Share of the peak learning rate that is left at the end."""
 
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+def _whole_state(task: nn.Module) -> StateDictOptions:
+    """Whole tensors on the CPU; without what is frozen (a language model of gigabytes), which does not change."""
+    frozen = any(not p.requires_grad for p in task.parameters())
+    return StateDictOptions(
+        full_state_dict=True, cpu_offload=True, ignore_frozen_params=frozen, strict=not frozen
+    )
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,7 @@ def backward(
 
 def autocast(batch: Mapping[str, Tensor], precision: str) -> torch.autocast:
     """The arithmetic of a forward pass over `batch`."""
-    device = next(iter(batch.values())).device.type
+    device = next(column.device.type for column in batch.values() if isinstance(column, Tensor))
     return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
 
 
@@ -198,21 +204,32 @@ def gather(task: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """
     plain = task.module if isinstance(task, DistributedDataParallel) else task
     return dict(
-        model=get_model_state_dict(plain, options=_WHOLE),
-        optimizer=get_optimizer_state_dict(plain, optimizer, options=_WHOLE),
+        model=get_model_state_dict(plain, options=_whole_state(plain)),
+        optimizer=get_optimizer_state_dict(plain, optimizer, options=_whole_state(plain)),
     )
 
 
 def restore(task: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
     """Inverse of `gather`, in any number of processes. Raises RuntimeError or KeyError for another model's."""
     plain = task.module if isinstance(task, DistributedDataParallel) else task
-    set_model_state_dict(plain, state["model"], options=_WHOLE)
-    set_optimizer_state_dict(plain, optimizer, state["optimizer"], options=_WHOLE)
+    set_model_state_dict(plain, state["model"], options=_whole_state(plain))
+    set_optimizer_state_dict(plain, optimizer, state["optimizer"], options=_whole_state(plain))
 
 
 def finished_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """What to keep of a finished training: the average where there is one, else the weights."""
     return {**state["model"], **state["ema"]}
+
+
+def fill(task: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Puts the weights of a finished training in place; what is frozen is not among them and stays.
+
+    Raises RuntimeError for those of another model.
+    """
+    frozen = {name for name, p in task.named_parameters() if not p.requires_grad}
+    missing, unexpected = task.load_state_dict(dict(weights), strict=False)
+    if unexpected or set(missing) - frozen:
+        raise RuntimeError(f"these weights belong to another model: {[*missing, *unexpected][:3]}")
 
 
 PEAKS = {

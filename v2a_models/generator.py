@@ -36,6 +36,10 @@ class Generator(nn.Module):
         """Whether it can be heard already; not if an earlier stage of its training is all that was done."""
         return True
 
+    follows_text = False
+    """Whether `generate` takes `prompts` and `negative`: strings, one a row or one for all, that say what is to be
+    heard and what is not."""
+
     @property
     def context_frames(self) -> int:
         """Frames (and their sound) before a moment on which it may depend, in a system that streams."""
@@ -73,6 +77,10 @@ class Generator(nn.Module):
         """What is made into sound while it trains, of columns of a feature store: all of the window, or as much as
         can be had in reasonable time."""
         return Batch(semantic=columns.get("semantic"), sync=columns.get("sync"))
+
+    def stored(self, name: str) -> bool:
+        """Whether a checkpoint holds this parameter; not those that it names by their hash instead."""
+        return True
 
     def remarks(self, figures: Mapping[str, float]) -> list[str]:
         """What somebody who trains it should know of these losses of a validation (such as a collapsed codebook)."""

@@ -109,7 +109,10 @@ class Learner:
         """
         sums: dict[str, Tensor] = {}
         for at, (batch, weight) in enumerate(rows):
-            batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
+            batch = {
+                name: column.to(self.device) if isinstance(column, Tensor) else column
+                for name, column in batch.items()
+            }
             with fitting.autocast(batch, self.settings.precision):
                 # Not the spread task: every process has its own part and nothing is exchanged.
                 losses = self.module(batch, 1_000_003 * (at + 1) + rank)

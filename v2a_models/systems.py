@@ -14,8 +14,11 @@ from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.maskvat.model import VARIANTS, MaskVAT, sized
 from v2a_models.raw import generator as raw
 from v2a_models.recipe import Recipe
+from v2a_models.vatt import build as vatt
 
-SYSTEMS: dict[str, Any] = {f"maskvat-{variant}": MaskVATGenerator for variant in VARIANTS} | raw.GENERATORS
+SYSTEMS: dict[str, Any] = (
+    {f"maskvat-{variant}": MaskVATGenerator for variant in VARIANTS} | raw.GENERATORS | vatt.GENERATORS
+)
 """Every system by the name that commands and config.json give it."""
 
 DUBBING_OVERLAP_S = 0.4
@@ -50,6 +53,8 @@ def new_generator(
     if system in raw.GENERATORS:
         kind = raw.GENERATORS[system]
         return kind.sized(recipe if kind.streams else for_dubbing(recipe), size, **options)
+    if system in vatt.GENERATORS:
+        return vatt.new_vatt(system, for_dubbing(recipe), size, checked_files(recipe, files or {}), options)
     return _maskvat(system, for_dubbing(recipe), size, files, options)
 
 
@@ -74,6 +79,8 @@ def option_names(system: str) -> list[str]:
     check_system(system)
     if system in raw.GENERATORS:
         return raw.option_names(raw.GENERATORS[system])
+    if system in vatt.GENERATORS:
+        return vatt.option_names(system)
     return sorted(maskvat.MaskVATConfig.__dataclass_fields__)
 
 

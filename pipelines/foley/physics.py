@@ -121,10 +121,10 @@ def make_scene(
         times, strengths = _strikes(rng, duration_s)
     else:
         times, strengths, level = _levels(rng, duration_s)
-        rev = _speed(label, level, params)
+        rev, phase = moving(label, level, params)
         params["level"] = level.astype(np.float32)
         params["speed"] = rev.astype(np.float32)
-        params["phase"] = np.cumsum(rev) / CURVE_RATE + float(rng.uniform(0, 1))
+        params["phase"] = phase + float(rng.uniform(0, 1))
     events = tuple(Event(float(t), float(s), label) for t, s in zip(times, strengths, strict=True))
     return Scene(
         label=label,
@@ -212,7 +212,13 @@ def _levels(rng: np.random.Generator, duration_s: float):
     return times, levels, curve
 
 
-def _speed(label: str, level: np.ndarray, params: dict[str, Any]) -> np.ndarray:
+def moving(label: str, level: np.ndarray, params: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Speed (turns or strokes per second) and phase of a continuous class whose level follows a curve."""
+    speed = _speed(label, level, params)
+    return speed, np.cumsum(speed) / CURVE_RATE
+
+
+def _speed(label: str, level: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
     """Visible rate of the motion (turns or strokes per second) at each point of the level curve."""
     top = {"engine": 1.9, "saw": 1.9, "rain": 0.0, "waves": 0.0, "fan": 2.6}[label]
     if label == "waves":

@@ -57,8 +57,8 @@ def test_missing_weights_are_named(folder: Path) -> None:
 
 def test_foreign_config_is_refused(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"system": "vatt"}))
-    with pytest.raises(CheckpointError, match="unknown system 'vatt'"):
+    (folder / "config.json").write_text(json.dumps(config | {"system": "vast"}))
+    with pytest.raises(CheckpointError, match="unknown system 'vast'"):
         load_generator(str(folder))
     config["model"]["maskvat"]["depth"] = 3
     (folder / "config.json").write_text(json.dumps(config))

@@ -65,8 +65,8 @@ def test_an_option_reaches_the_part_that_has_it() -> None:
         systems.new_generator("vqvae-fc", raw_recipe(), video_attention=8)
 
 
-@pytest.mark.parametrize("system", sorted(set(systems.SYSTEMS) - set(raw.GENERATORS)))
-def test_every_system_can_be_trained(system: str) -> None:
+@pytest.mark.parametrize("system", [name for name in sorted(systems.SYSTEMS) if name.startswith("maskvat")])
+def test_every_maskvat_can_be_trained(system: str) -> None:
     torch.manual_seed(0)
     recipe = bundled_recipe()
     generator = systems.new_generator(system, recipe, dim=32, depth=1, heads=2, encoder_depth=1)

@@ -128,7 +128,7 @@ class MaskVAT(nn.Module):
             if layer is not None:
                 if features is None:
                     raise ValueError(f"this model needs {name} features")
-                streams.append(_stretch(layer(features), length))
+                streams.append(stretch(layer(features), length))
         fused = self.fuse(torch.cat(streams, -1))
         if keep is not None:
             fused = torch.where(keep[:, None, None], fused, self.null.to(fused.dtype))
@@ -191,7 +191,7 @@ def _mlp(inputs: int, outputs: int) -> nn.Module:
     )
 
 
-def _stretch(sequence: Tensor, length: int) -> Tensor:
+def stretch(sequence: Tensor, length: int) -> Tensor:
     """Linear interpolation of (B, T, D) to (B, length, D), cell centres matched."""
     position = torch.from_numpy(grid.resample_index(length, sequence.shape[1])).to(sequence.device)
     low = position.floor().long()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,20 +50,10 @@ def sample(
 
     Raises ValueError for parts of unlike sizes.
     """
-    levels, size = model.config.n_codebooks, model.config.codebook_size
     batch, device = len(seeds), model.null.device
     for features in (semantic, sync, *(negative or ())):
         if features is not None and len(features) != batch:
             raise ValueError(f"{batch} seeds need features of {batch} rows, got {len(features)}")
-    noise = RowNoise(seeds)
-    codes = torch.full((batch, levels, length), model.mask_id, device=device)
-    if known_mask is not None:
-        if known_codes is None or known_codes.shape != codes.shape or known_mask.shape != codes.shape:
-            raise ValueError(f"known_codes and known_mask must both be {tuple(codes.shape)}")
-        codes = torch.where(known_mask, known_codes, codes)
-    hidden = codes == model.mask_id
-    total = hidden.flatten(1).sum(1)
-
     conditions = [model.condition(semantic, sync, length)]
     if config.guidance != 1:
         against = (
@@ -71,8 +61,39 @@ def sample(
         )
         conditions.append(against.to(conditions[0].dtype))
     influences = model.influences(torch.cat(conditions))
+    shape = (model.config.n_codebooks, length, model.config.codebook_size)
+    return reveal(
+        lambda codes: model(codes, influences), shape, seeds, config, device, known_codes, known_mask
+    )
+
+
+@torch.inference_mode()
+def reveal(
+    predict: Callable[[Tensor], Tensor],
+    shape: tuple[int, int, int],
+    seeds: Sequence[int],
+    config: SamplingConfig,
+    device: torch.device | str = "cpu",
+    known_codes: Tensor | None = None,
+    known_mask: Tensor | None = None,
+) -> Tensor:
+    """Codes int64 (B, K, L) from any model of hidden codes; `shape` is (K, L, V), a row per seed.
+
+    predict: codes with hidden ones set to V, (B, K, L), or with guidance (2B, K, L), each row twice, -> logits
+    (..., K, L, V), first those under the condition, then those to move away from. Known codes as for `sample`.
+    Raises ValueError for parts of unlike sizes.
+    """
+    levels, length, size = shape
+    noise = RowNoise(seeds)
+    codes = torch.full((len(seeds), levels, length), size, device=device)
+    if known_mask is not None:
+        if known_codes is None or known_codes.shape != codes.shape or known_mask.shape != codes.shape:
+            raise ValueError(f"known_codes and known_mask must both be {tuple(codes.shape)}")
+        codes = torch.where(known_mask, known_codes, codes)
+    hidden = codes == size
+    total = hidden.flatten(1).sum(1)
     for step in range(1, config.steps + 1):
-        logits = model(codes.repeat(len(conditions), 1, 1), influences).float()
+        logits = predict(codes.repeat(1 if config.guidance == 1 else 2, 1, 1)).float()
         if config.guidance != 1:
             conditional, null = logits.chunk(2)
             logits = null + config.guidance * (conditional - null)
@@ -88,7 +109,7 @@ def sample(
         confidence = confidence + annealed * noise.gumbel(levels, length, device=device)
         still = torch.tensor([hidden_after(step, config.steps, int(n)) for n in total], device=device)
         hidden = lowest(confidence, hidden, still)
-        codes = codes.masked_fill(hidden, model.mask_id)
+        codes = codes.masked_fill(hidden, size)
     return codes
 
 

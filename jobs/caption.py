@@ -1,0 +1,86 @@
+"""`v2a caption ARCHIVE --out captions.parquet`: what each film should sound like, in words."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from jobs.cli import DONE, SOME_FAILED, command_line
+from jobs.verb import WrongUsage, run_verb
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass
+class CaptionConfig:
+    """Say what the films of an archive should sound like: a table with a row per window looked at.
+
+    ARCHIVE is only read. Every file is in the table once or more: captioned, skipped or failed, and why.
+    """
+
+    archive: Annotated[str, tyro.conf.Positional]
+    """Folder with videos, or s3://bucket/prefix."""
+    out: str
+    """The table to write: a .parquet file outside the archive, local or s3://."""
+    model: str
+    """A vatt or a vatt-converter: the folder that v2a train made, or the name of a bundled one."""
+    windows: int = 1
+    """Stretches of a film (of the model's window each) that get a caption, evenly over it."""
+    beams: int = 1
+    """Ways of saying it that are followed at a time: 1 takes the likeliest word each time."""
+    num_workers: int | None = None
+    """Cores to use; all of them by default."""
+    address: str | None = None
+    """Ray cluster to run on, for instance auto or ray://head:10001; by default this machine."""
+
+
+def command(config: CaptionConfig) -> str:
+    """The command line that means this configuration."""
+    return command_line("caption", config, positional=("archive",))
+
+
+def run(config: CaptionConfig) -> int:
+    """Write the table; the exit code: 0 done, 1 some files failed, 2 wrong usage, 130 interrupted."""
+    return run_verb("caption", command(config), lambda console: _run(config, console))
+
+
+def _run(config: CaptionConfig, console: Console) -> int:
+    from jobs import ray_session
+    from jobs.instruct import check_captioner, check_out, model_place
+    from jobs.preflight import full_address
+    from jobs.scan import scan_rows
+    from pipelines import captioning, storage
+
+    check_out(config.out)
+    for name in ("windows", "beams"):
+        if getattr(config, name) < 1:
+            raise WrongUsage(f"--{name} must be at least 1, not {getattr(config, name)}")
+    out = full_address(config.out)
+    try:
+        storage.check_readable(config.archive)
+        if storage.is_within(config.archive, out):
+            raise WrongUsage(f"--out ({config.out}) lies inside ARCHIVE; choose a place outside")
+        check_captioner(config.model)
+    except (storage.StorageError, ValueError) as error:
+        raise WrongUsage(str(error)) from error
+    settings = {"model": model_place(config.model), "windows": config.windows, "beams": config.beams}
+    with ray_session.session(config.num_workers, config.address) as resources:
+        films = scan_rows(config.archive, resources.cpus)
+        rows = captioning.run(films, captioning.Captioner, settings, resources.cpus) if films else []
+    rows.sort(key=lambda row: (row["path"], row["start_s"]))
+    captioning.write(out, rows, captioning.CAPTION_SCHEMA)
+    states = Counter({row["path"]: row["status"] for row in rows}.values())
+    told = ", ".join(f"{states[name]} {name}" for name in ("captioned", "skipped", "failed"))
+    console.print(f"{len(films)} files: {told}. Table: {config.out}", markup=False)
+    return SOME_FAILED if states["failed"] else DONE
+
+
+if __name__ == "__main__":
+    from jobs import cli
+
+    sys.exit(cli.main(["caption", *sys.argv[1:]]))

@@ -1,0 +1,167 @@
+"""`v2a instruct STORE --out FILE.parquet`: what could be asked of a store's clips, and the captions to answer with."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from jobs.cli import DONE, command_line
+from jobs.verb import WrongUsage, run_verb
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass
+class InstructConfig:
+    """Write a V2A Instruction table of a feature store: rows of clip, instruction, caption and split.
+
+    Captions come from the store's texts and labels, in several words for the same, from a table of events, and from a
+    captioning model. No clip has a caption twice, and every row has its clip's split. The same command gives the same
+    table.
+    """
+
+    store: Annotated[str, tyro.conf.Positional]
+    """Feature store that `v2a extract` made: a folder or s3://bucket/prefix."""
+    out: str
+    """The table to write: a .parquet file, local or s3://."""
+    captions: int = 4
+    """Rows per clip at most."""
+    events: str | None = None
+    """SynthFoley's events.parquet of the archive: captions that count what is heard."""
+    model: str = ""
+    """A model whose captions are taken too: a vatt or a vatt-converter, by name or folder."""
+    seed: int = 0
+    """Another one gives other words."""
+    num_workers: int | None = None
+    """Cores to use; all of them by default."""
+    address: str | None = None
+    """Ray cluster to run on, for instance auto or ray://head:10001; by default this machine."""
+
+
+def command(config: InstructConfig) -> str:
+    """The command line that means this configuration."""
+    return command_line("instruct", config, positional=("store",))
+
+
+def run(config: InstructConfig) -> int:
+    """Write the table; the exit code: 0 done, 1 stopped, 2 wrong usage, 130 interrupted."""
+    return run_verb("instruct", command(config), lambda console: _run(config, console))
+
+
+def _run(config: InstructConfig, console: Console) -> int:
+    from jobs import ray_session
+    from jobs.preflight import full_address
+    from pipelines import captioning, instructions
+    from pipelines.store import Store, StoreError
+
+    check_out(config.out)
+    if config.captions < 1:
+        raise WrongUsage(f"--captions must be at least 1, not {config.captions}")
+    store = Store(full_address(config.store))
+    try:
+        recipe = store.recipe()
+        items = [{"file": info.path} for info in store.files()]
+        if not items:
+            raise WrongUsage(f"{config.store} holds no rows yet: v2a extract fills it")
+        if config.model:
+            check_captioner(config.model, recipe)
+        instructions.check_splits(_videos(store))
+    except (StoreError, ValueError) as error:
+        raise WrongUsage(str(error)) from error
+    job = captioning.InstructJob(
+        store.root, config.captions, config.seed, events_of(config.events), model_place(config.model)
+    )
+    if len(items) <= captioning.FEW:
+        rows = captioning.run(items, captioning.Instructor, {"job": job}, 1)
+    else:
+        with ray_session.session(config.num_workers, config.address) as resources:
+            rows = captioning.run(items, captioning.Instructor, {"job": job}, resources.cpus)
+    if not rows:
+        raise WrongUsage(
+            f"nothing is known of the clips of {config.store}: extract with --labels, or give --events or --model"
+        )
+    rows.sort(key=lambda row: (row["clip_id"], row["instruction"], row["caption"]))
+    captioning.write(full_address(config.out), rows, instructions.ROW_SCHEMA)
+    sources = Counter(row["source"] for row in rows)
+    told = ", ".join(f"{n} from {source}" for source, n in sources.most_common())
+    console.print(
+        f"{len(rows)} rows of {len({row['clip_id'] for row in rows})} clips ({told}): {config.out}",
+        markup=False,
+    )
+    return DONE
+
+
+def check_out(out: str) -> None:
+    """Raises WrongUsage unless `out` names a .parquet file."""
+    if not out.endswith(".parquet"):
+        raise WrongUsage(f"--out must be a .parquet file, not {out}")
+
+
+def model_place(model: str) -> str:
+    """A model as workers find it: bundled ones by name, others by their full address."""
+    from jobs.preflight import full_address
+    from v2a_models.checkpoint_files import bundled_names
+
+    return model if not model or model in bundled_names() else full_address(model)
+
+
+def check_captioner(model: str, recipe: Any = None) -> None:
+    """Raises ValueError for a model that writes no captions, or sees other features than those of `recipe`."""
+    from v2a_models.checkpoint_files import find_checkpoint, read_config
+    from v2a_models.recipe import Recipe
+
+    config = read_config(find_checkpoint(model))
+    if config.get("system") != "vatt-converter" and not config.get("follows_text"):
+        raise ValueError(f"the model {model!r} writes no captions; take a vatt or a vatt-converter")
+    if recipe is None:
+        return
+    theirs, ours = Recipe.from_dict(config["recipe"]).encoder("semantic"), recipe.encoder("semantic")
+    if theirs != ours:
+        raise ValueError(f"the model {model!r} sees features of another encoder than the store's")
+
+
+def events_of(table: str | None) -> dict[str, list[float]] | None:
+    """Onsets by path of a table of events. Raises WrongUsage if it is none."""
+    if table is None:
+        return None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pipelines import storage
+
+    found: dict[str, list[float]] = {}
+    try:
+        with storage.reading(table) as file:
+            rows = pq.ParquetFile(file).read(columns=["clip", "onset_s"], use_threads=False).to_pylist()
+    except (pa.ArrowException, storage.StorageError, KeyError, ValueError) as error:
+        raise WrongUsage(
+            f"--events {table} is no table of events (columns clip, onset_s): {error}"
+        ) from error
+    for row in rows:
+        found.setdefault(row["clip"], []).append(row["onset_s"])
+    return found
+
+
+def _videos(store: Any) -> list[tuple[str, str]]:
+    import pyarrow.parquet as pq
+
+    from pipelines import storage
+
+    found = []
+    for info in store.files():
+        split = info.path.split("/", 1)[0].removeprefix("split=")
+        with storage.reading(info.uri) as file:
+            column = pq.ParquetFile(file).read(columns=["video_id"], use_threads=False)["video_id"]
+        found += [(video, split) for video in set(column.to_pylist())]
+    return found
+
+
+if __name__ == "__main__":
+    from jobs import cli
+
+    sys.exit(cli.main(["instruct", *sys.argv[1:]]))

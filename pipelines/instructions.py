@@ -1,0 +1,192 @@
+"""Rows of a V2A Instruction set (2411.05679, section 4): what is asked, and the caption of what is heard.
+
+The paper's captions were written by an audio-language model. Ours come from labels, SynthFoley's events and texts that
+are there, by templates and other words for the same thing. Pure functions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from v2a_models.vatt.instructions import INSTRUCTIONS
+
+THINGS: dict[str, tuple[str, ...]] = {
+    "drum": ("a drum", "drum beats", "a drum being played", "drumming with a stick"),
+    "hammer_wood": (
+        "a hammer on wood",
+        "a wooden hammer",
+        "hammering on wood",
+        "a hammer hitting a wooden block",
+    ),
+    "anvil": (
+        "an anvil",
+        "a metal hammer on an anvil",
+        "metallic blows on an anvil",
+        "a blacksmith at an anvil",
+    ),
+    "bouncing_ball": (
+        "a bouncing ball",
+        "a rubber ball",
+        "a ball that bounces",
+        "a rubber ball on the floor",
+    ),
+    "clap": ("hand claps", "clapping hands", "someone clapping", "two hands clapping"),
+    "water_drip": ("dripping water", "water drops", "drops of water", "a dripping tap"),
+    "glass": ("breaking glass", "shattering glass", "glass that breaks", "a glass breaking into shards"),
+    "bell": ("a bell", "a ringing bell", "bell strokes", "the strokes of a bell"),
+    "firework": ("fireworks", "exploding fireworks", "firework bursts", "bursts of fireworks"),
+    "engine": ("an engine", "a running engine", "a machine", "a motor that runs"),
+    "saw": ("a saw", "sawing wood", "a hand saw", "a saw in a log"),
+    "rain": ("rain", "falling rain", "pouring rain", "rain on the ground"),
+    "waves": ("sea waves", "ocean waves", "waves of the sea", "breaking waves"),
+    "fan": ("a fan", "a spinning fan", "an electric fan", "the hum of a fan"),
+}
+"""Other words for SynthFoley's classes."""
+
+FRAMES: tuple[str, ...] = (
+    "{}",
+    "the sound of {}",
+    "the noise of {}",
+    "we hear {}",
+    "this sounds like {}",
+    "{} can be heard",
+    "make the sound of {}",
+    "it should sound like {}",
+)
+"""Sentences around a thing that is heard."""
+
+WITHOUT: tuple[str, ...] = ("", "", "", ", no music", ", nothing else")
+
+
+def plain(label: str) -> str:
+    """A label of any corpus as words: `hammer_wood` -> `hammer wood`."""
+    return " ".join(label.replace("_", " ").replace("/", " ").split())
+
+
+def reworded(label: str, text: str, rng: np.random.Generator) -> str:
+    """The text, or the same in other words: half of the time as it is. One that is empty is made from the label."""
+    if text and rng.random() < 0.5:
+        return text
+    things = THINGS.get(label, (plain(label),) if label else ())
+    if not things:
+        return text
+    frame, thing = FRAMES[int(rng.integers(len(FRAMES)))], things[int(rng.integers(len(things)))]
+    return frame.format(thing) + WITHOUT[int(rng.integers(len(WITHOUT)))]
+
+
+ROW_SCHEMA = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("instruction", pa.string()),
+        ("caption", pa.string()),
+        ("split", pa.string()),
+        ("source", pa.string()),
+    ]
+)
+"""A row of the set. `source`: `text`, `label`, `events` or the captioning model's name."""
+
+
+_SIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("anvil", ("anvil", "blacksmith")),
+    ("hammer_wood", ("hammer", "wooden")),
+    ("saw", ("saw", "sawing")),
+    ("drum", ("drum", "drumming")),
+    ("bouncing_ball", ("ball",)),
+    ("clap", ("clap", "claps", "clapping")),
+    ("water_drip", ("drip", "drips", "dripping", "drops")),
+    ("glass", ("glass", "glasses")),
+    ("bell", ("bell",)),
+    ("firework", ("firework", "fireworks")),
+    ("engine", ("engine", "motor", "machine")),
+    ("rain", ("rain", "raining")),
+    ("waves", ("waves",)),
+    ("fan", ("fan",)),
+)
+"""Words that give a class away; the first that fits counts. A hammer hits wood unless there is an anvil."""
+
+
+def named(caption: str) -> str | None:
+    """The SynthFoley class that a caption names; None if it names none."""
+    words = set(re.findall(r"[a-z]+", caption.lower()))
+    if "hammers" in words or "hammering" in words:
+        words.add("hammer")
+    return next((label for label, signs in _SIGNS if words & set(signs)), None)
+
+
+def counted(label: str, onsets_s: Sequence[float], length_s: float) -> str:
+    """How often and how fast something is heard in a window: `a drum, 4 times, fast`; empty without onsets."""
+    if not onsets_s:
+        return ""
+    thing = THINGS.get(label, (plain(label),))[0]
+    n, rate = len(onsets_s), len(onsets_s) / max(length_s, 1e-9)
+    often = "once" if n == 1 else f"{n} times"
+    pace = "fast" if rate > 1.25 else "slow" if rate < 0.7 else "repeated"
+    return f"{thing}, {often}" + (f", {pace}" if n > 1 else "")
+
+
+def clip_rows(
+    clip: Mapping[str, Any],
+    onsets_s: Sequence[float] | None,
+    n: int,
+    seed: int,
+    written: Mapping[str, str] | None = None,
+) -> list[dict[str, str]]:
+    """At most `n` rows (ROW_SCHEMA) of one clip, no two with the same caption, in an order of its own.
+
+    clip: clip_id, label, text, split, duration_s. onsets_s: of its events, seconds from its start, or None. written:
+    captions by the name of the model that wrote them. What is drawn depends on (seed, clip_id) only, so that no
+    worker or order changes it. A clip of which nothing is known gives no rows.
+    """
+    label, text = str(clip["label"] or ""), " ".join(str(clip["text"] or "").split())
+    digest = hashlib.sha256(f"{seed}/{clip['clip_id']}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    found: dict[str, tuple[str, str]] = {}
+
+    def take(caption: str, source: str) -> None:
+        caption = " ".join(caption.split())
+        if caption:
+            found.setdefault(caption.casefold().rstrip(" ."), (caption, source))
+
+    take(text, "text")
+    for model, caption in (written or {}).items():
+        take(caption, model)
+    if onsets_s is not None:
+        take(counted(label, onsets_s, float(clip["duration_s"])), "events")
+    for _ in range(8 * n):
+        if len(found) >= n or not label:
+            break
+        take(reworded(label, "", rng), "label")
+    asked = rng.permutation(len(INSTRUCTIONS))
+    return [
+        dict(
+            clip_id=str(clip["clip_id"]), instruction=INSTRUCTIONS[asked[at % len(asked)]], caption=caption,
+            split=str(clip["split"]), source=source,
+        )
+        for at, (caption, source) in enumerate(list(found.values())[:n])
+    ]  # fmt: skip
+
+
+def check_splits(videos: Iterable[tuple[str, str]]) -> None:
+    """Raises ValueError, naming some, for videos (video, split) that are in more than one split: what was trained on
+    would be tested with."""
+    seen: dict[str, str] = {}
+    both = sorted({video for video, split in videos if seen.setdefault(video, split) != split})
+    if both:
+        raise ValueError(
+            f"{len(both)} videos are in more than one split, such as {', '.join(both[:3])}: extract the store anew "
+            "with one split a video"
+        )
+
+
+def vocabulary() -> Iterator[str]:
+    """Every frame, every thing, and every instruction: what a tokenizer must be able to write well."""
+    yield from (frame.format("") for frame in FRAMES)
+    yield from (thing for things in THINGS.values() for thing in things)
+    yield from (text for text in WITHOUT if text)
+    yield from INSTRUCTIONS

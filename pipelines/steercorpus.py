@@ -1,0 +1,153 @@
+"""SynthFoley for models that follow text: each picture with several sounds, and captions that name what is heard.
+
+If the caption always named what is seen, a model could leave it unread. Here the same movement is also given the sound
+of other classes, at the same moments and strengths: timing can only come from the picture, material only from the text.
+
+    scene = make_scene(seed, index)
+    other = resounded(scene, "anvil")        # a drum that sounds like an anvil
+
+Kept as one .npz per block of scenes, features and tokens of the bundled `mini` encoders; needs neither Ray nor PyAV.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines import minicorpus, synthfoley
+from pipelines.foley.captions import caption
+from pipelines.foley.physics import Event, Scene, generator, moving
+from v2a_models import grid
+
+BLOCK = len(synthfoley.CLASSES)
+"""Scenes per file: each class once."""
+
+
+@dataclass(frozen=True)
+class SteerConfig:
+    """Which scenes, and how many sounds each has."""
+
+    blocks: int = 24
+    """Files, of as many scenes as there are classes."""
+    seed: int = 5
+    """Neither that of `mini` (1) nor that of the held-out scenes (2026)."""
+    seconds: float = 8.0
+    others: int = 4
+    """Sounds of other classes beside its own."""
+    size: int = 64
+
+
+def resounded(scene: Scene, label: str) -> Scene:
+    """The scene with the sound (and the caption) of another class, its events where they were. What is seen of it
+    would not fit; render the picture from `scene`.
+
+    Raises ValueError for an unknown class, or one of the other kind: events of impacts are moments, those of
+    continuous sounds are changes of level.
+    """
+    if label not in synthfoley.CLASSES:
+        raise ValueError(f"unknown class {label!r}; choose one of {', '.join(synthfoley.CLASSES)}")
+    if (label in synthfoley.IMPACTS) != (scene.label in synthfoley.IMPACTS):
+        raise ValueError(f"{scene.label} cannot sound like {label}: one is struck, the other goes on")
+    params = dict(scene.params)
+    if label in synthfoley.CONTINUOUS:
+        speed, phase = moving(label, np.asarray(params["level"], np.float64), params)
+        params |= {"speed": speed, "phase": phase}
+    events = tuple(Event(e.onset_s, e.strength, label) for e in scene.events)
+    rng = generator(scene.seed, scene.index, 3, synthfoley.CLASSES.index(label))
+    text = caption(label, events, params, rng, scene.duration_s)
+    return dataclasses.replace(scene, label=label, events=events, params=params, caption=text)
+
+
+def others_of(scene: Scene, n: int) -> list[str]:
+    """`n` other classes of the same kind, drawn by the scene's own numbers; all there are if fewer."""
+    kind = synthfoley.IMPACTS if scene.label in synthfoley.IMPACTS else synthfoley.CONTINUOUS
+    choices = [label for label in kind if label != scene.label]
+    return [str(label) for label in generator(scene.seed, scene.index, 4).permutation(choices)[:n]]
+
+
+def caption_of(scene: Scene, rng: np.random.Generator, start_s: float = 0.0, length_s: float = 0.0) -> str:
+    """A caption of `length_s` seconds of a scene from `start_s` on (0: of all of it), its wording drawn anew."""
+    if not length_s:
+        return caption(scene.label, scene.events, scene.params, rng, scene.duration_s)
+    inside = [e for e in scene.events if start_s <= e.onset_s < start_s + length_s]
+    # A continuous sound that does not change within the stretch goes on as it was last.
+    before = [e for e in scene.events if e.onset_s < start_s]
+    if scene.label in synthfoley.CONTINUOUS and before:
+        inside = [before[-1], *inside]
+    return caption(scene.label, inside or scene.events, scene.params, rng, length_s)
+
+
+@dataclass
+class Block:
+    """Features and tokens of some scenes. N scenes, S sounds each (the first its own)."""
+
+    semantic: np.ndarray
+    """float16 (N, T1, D)."""
+    sync: np.ndarray
+    """float16 (N, T2, D)."""
+    codes: np.ndarray
+    """int16 (N, S, K, L)."""
+    scenes: list[list[Scene]]
+    """What is heard, by scene and sound."""
+
+
+def render(root: Path, config: SteerConfig, encoders: Any, log: Callable[[str], None] = print) -> None:
+    """Makes the blocks that are missing below `root`. encoders: a generator with `semantic`, `sync` and `codec`."""
+    root.mkdir(parents=True, exist_ok=True)
+    stamp, wanted = root / "config.json", repr(dataclasses.replace(config, blocks=0))
+    if stamp.exists() and stamp.read_text() != wanted:
+        raise ValueError(
+            f"{root} holds another corpus: {stamp.read_text()}, wanted {wanted}; remove it first"
+        )
+    stamp.write_text(wanted)
+    for number in range(config.blocks):
+        file = root / f"{number:04d}.npz"
+        if file.exists():
+            continue
+        made = _rendered([_scene(config, number * BLOCK + k) for k in range(BLOCK)], config, encoders)
+        beside = root / f".{number:04d}.tmp.npz"
+        np.savez(beside, semantic=made.semantic, sync=made.sync, codes=made.codes)
+        os.replace(beside, file)
+        log(f"corpus: {number + 1}/{config.blocks} blocks")
+
+
+def load(root: Path, config: SteerConfig) -> list[Block]:
+    """The blocks that are there, in order."""
+    blocks = []
+    for file in sorted(root.glob("[0-9]*.npz"))[: config.blocks]:
+        with np.load(file, allow_pickle=False) as arrays:
+            first = int(file.stem) * BLOCK
+            sounds = [_sounds(_scene(config, first + k), config) for k in range(BLOCK)]
+            blocks.append(Block(arrays["semantic"], arrays["sync"], arrays["codes"], sounds))
+    return blocks
+
+
+def _scene(config: SteerConfig, index: int) -> Scene:
+    return synthfoley.make_scene(config.seed, index, config.seconds)
+
+
+def _sounds(scene: Scene, config: SteerConfig) -> list[Scene]:
+    return [scene, *(resounded(scene, label) for label in others_of(scene, config.others))]
+
+
+@torch.inference_mode()
+def _rendered(scenes: Sequence[Scene], config: SteerConfig, encoders: Any) -> Block:
+    semantic, sync, codes = [], [], []
+    picks = [grid.frame_index(t, 25) for t in grid.frame_times(0, config.seconds, 8)]
+    heard = [_sounds(scene, config) for scene in scenes]
+    for scene, sounds in zip(scenes, heard, strict=True):
+        times = minicorpus.picked_times(scene, 25)
+        large = synthfoley.render_frames(scene, times, 2 * config.size, 2 * config.size)
+        frames = torch.from_numpy(minicorpus.halve(large))[None]
+        semantic.append(encoders.semantic(frames[:, picks])[0].numpy().astype(np.float16))
+        sync.append(encoders.sync(frames)[0].numpy().astype(np.float16))
+        waves = torch.from_numpy(np.stack([synthfoley.render_sound(sound) for sound in sounds]))[:, None]
+        codes.append(torch.cat([encoders.codec.encode(wave) for wave in waves.split(1)]).numpy())
+    return Block(np.stack(semantic), np.stack(sync), np.stack(codes).astype(np.int16), heard)

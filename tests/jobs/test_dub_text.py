@@ -1,0 +1,92 @@
+"""Prompts of `v2a dub`: from the command line through the stages into the sound and the report."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from language import SMALL, TEXTS
+from samples import write_video
+from training import recipe
+
+from jobs.dub import DubConfig, command
+from jobs.preflight import check_identity, make_job
+from jobs.verb import WrongUsage
+from pipelines import archive, dub, report, stages
+from pipelines.parts import State
+from pipelines.sandbox import Sandbox
+from v2a_models.checkpoint import load_generator, save_generator
+from v2a_models.systems import new_generator
+from v2a_models.vatt.language import train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny untrained VATT: follows text in its own way, which is enough to see that it is given it."""
+    root = tmp_path_factory.mktemp("models")
+    sizes = {name: value for name, value in SMALL.items() if name != "num_key_value_heads"}
+    torch.manual_seed(0)
+    converter = new_generator("vatt-converter", recipe(), tokenizer=train_tokenizer(TEXTS, 200), **sizes)
+    save_generator(converter, root / "converter")
+    tiny: dict[str, Any] = dict(
+        dim=32, separate=1, shared=1, heads=2, steps=2, top_k=0, choice_temperature=1.0
+    )
+    save_generator(new_generator("vatt", recipe(), converter=str(root / "converter"), **tiny), root / "vatt")
+    return str(root / "vatt")
+
+
+def config(model: str, out: Path, **more: Any) -> DubConfig:
+    return DubConfig("archive", str(out), model=model, precision="float32", **more)
+
+
+def test_a_prompt_changes_the_sound_and_stands_in_the_report_with_the_caption(
+    model: str, tmp_path: Path
+) -> None:
+    write_video(tmp_path / "archive" / "short.mp4", 0.5)
+    sounds, rows = [], []
+    with Sandbox() as sandbox:
+        [video] = archive.scan(str(tmp_path / "archive"), sandbox)
+        for name, texts in (("plain", {}), ("drum", {"prompt": "a drum"}), ("not", {"negative": "a drum"})):
+            job = make_job(config(model, tmp_path / name, **texts), None)
+            [task] = dub.plan_file(job, video, "short.mp4", "short.mp4.mkv")
+            [item] = stages.Dubber(job, load_generator).generate([stages.decode_task(task, job, sandbox)])
+            assert item.failure is None
+            sounds.append(item.arrays["sound"])
+            row = stages.close_item(item, job)
+            assert row is not None and row["status"] == "dubbed"
+            assert row["prompt"] == texts.get("prompt", "") and row["negative"] == texts.get("negative", "")
+            rows.append(row)
+    assert not any(np.array_equal(sounds[a], sounds[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
+    told = rows[1]["caption"]
+    assert told and told == rows[0]["caption"]  # says what is seen, whatever is asked for
+    report.write(str(tmp_path / "drum"), [rows[1]], {})
+    kept = pq.read_table(tmp_path / "drum" / "_v2a" / "report.parquet").to_pylist()[0]
+    assert (kept["prompt"], kept["caption"]) == ("a drum", told)
+    assert "a drum" in (tmp_path / "drum" / "_v2a" / "report.html").read_text()
+
+
+def test_the_command_names_the_texts_and_resuming_needs_the_same(model: str, tmp_path: Path) -> None:
+    wanted = config(model, tmp_path, prompt="a drum, no music")
+    assert "--prompt 'a drum, no music'" in command(wanted)
+    job = make_job(wanted, None)
+    assert job.identity()["prompt"] == "a drum, no music" and "negative" not in job.identity()
+    State(str(tmp_path)).write_config(job.identity() | {"archive": str(Path("archive").resolve())})
+    check_identity(wanted, job)
+    for other in (dataclasses.replace(wanted, prompt="rain"), dataclasses.replace(wanted, prompt="")):
+        with pytest.raises(WrongUsage, match="prompt: a drum, no music there"):
+            check_identity(other, make_job(other, None))
+
+
+def test_what_cannot_be_followed_is_refused_before_anything_starts(model: str, tmp_path: Path) -> None:
+    for texts in ({"prompt": "a drum"}, {"negative": "music"}):
+        with pytest.raises(WrongUsage, match="follows no text"):
+            make_job(config("mini", tmp_path, **texts), None)
+    with pytest.raises(WrongUsage, match="tokens, the model reads at most 32"):
+        make_job(config(model, tmp_path, prompt="a drum and " * 40), None)
+    with pytest.raises(WrongUsage, match="does not know: '☃'"):
+        make_job(config(model, tmp_path, negative="☃"), None)

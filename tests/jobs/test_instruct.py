@@ -1,0 +1,98 @@
+"""`v2a instruct` on a store and `v2a caption` on an archive, by their own commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from language import SMALL, TEXTS
+from samples import write_video
+from training import SHAPES, recipe, row
+
+from jobs import cli
+from pipelines import archive, captioning
+from pipelines import store as storing
+from pipelines.captioning import starts
+from pipelines.sandbox import Sandbox
+from pipelines.store import Store
+from v2a_models.checkpoint import save_generator
+from v2a_models.systems import new_generator
+from v2a_models.vatt.language import train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("models") / "told"
+    sizes = {name: value for name, value in SMALL.items() if name != "num_key_value_heads"}
+    torch.manual_seed(0)
+    save_generator(
+        new_generator("vatt-converter", recipe(), tokenizer=train_tokenizer(TEXTS, 200), **sizes), folder
+    )
+    return str(folder)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = Store(str(tmp_path / "store"))
+    made.write_identity({"recipe": recipe().to_dict()})
+    for split, numbers in (("train", range(0, 6)), ("test", range(6, 8))):
+        rows = [row(k) | {"label": "drum", "text": TEXTS[k % 2] if k % 3 else ""} for k in numbers]
+        made.write_rows(storing.table(rows, storing.schema(recipe(), SHAPES)), split)
+    return made
+
+
+def test_a_table_of_rows_that_can_be_made_again(
+    store: Store, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events = tmp_path / "events.parquet"
+    pq.write_table(pa.table({"clip": ["0.mp4", "0.mp4"], "onset_s": [0.5, 1.0]}), events)
+    out = tmp_path / "rows.parquet"
+    command = ["instruct", store.root, "--out", str(out), "--events", str(events), "--model", model]
+    assert cli.main(command) == 0
+    table = pq.read_table(out).to_pylist()
+    assert {row["clip_id"] for row in table} == {f"clip-{k:04d}" for k in range(8)}
+    assert {row["split"] for row in table if row["clip_id"] in ("clip-0006", "clip-0007")} == {"test"}
+    assert {row["source"] for row in table} >= {"text", "label", "events", "told"}
+    assert [row["caption"] for row in table if row["source"] == "events"] == ["a drum, 2 times, slow"]
+    assert "8 clips" in capsys.readouterr().out
+    before = out.read_bytes()
+    assert cli.main(command) == 0 and out.read_bytes() == before
+
+
+def test_what_cannot_be_is_told(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for more, message in (
+        (["--out", str(tmp_path / "a.csv")], ".parquet"),
+        (["--out", str(tmp_path / "a.parquet"), "--model", "mini"], "writes no captions"),
+        (
+            ["--out", str(tmp_path / "a.parquet"), "--events", str(tmp_path / "no.parquet")],
+            "no table of events",
+        ),
+    ):
+        assert cli.main(["instruct", store.root, *more]) == 2
+        assert message in capsys.readouterr().err
+    assert cli.main(["caption", str(tmp_path), "--out", str(tmp_path / "a.parquet"), "--model", "mini"]) == 2
+    assert not list(tmp_path.glob("*.parquet"))
+
+
+def test_windows_lie_evenly_within_the_film() -> None:
+    assert starts(3.0, 4.0, 5) == [0.0] and starts(20.0, 4.0, 1) == [8.0]
+    assert starts(20.0, 4.0, 3) == [0.0, 8.0, 16.0] and len(starts(9.0, 4.0, 9)) == 2
+
+
+def test_every_film_is_answered(model: str, tmp_path: Path) -> None:
+    root = tmp_path / "archive"
+    write_video(root / "short.mp4", 0.5)
+    (root / "notes.txt").write_text("no video")
+    (root / "broken.mp4").write_bytes(b"nothing that a decoder knows" * 40)
+    with Sandbox() as sandbox:
+        films = list(archive.scan(str(root), sandbox))
+    settings = {"model": model, "windows": 2, "beams": 1}
+    rows = {row["path"]: row for row in captioning.run(films, captioning.Captioner, settings, 1)}
+    states = {path: row["status"] for path, row in rows.items()}
+    assert states == {"short.mp4": "captioned", "notes.txt": "skipped", "broken.mp4": "failed"}
+    assert rows["short.mp4"]["caption"] and rows["broken.mp4"]["error"]
+    captioning.write(str(tmp_path / "out.parquet"), list(rows.values()), captioning.CAPTION_SCHEMA)
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == 3

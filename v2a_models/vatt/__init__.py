@@ -1,0 +1,1 @@
+"""VATT: video to audio through text (Liu et al. 2024, arXiv 2411.05679)."""

@@ -1,0 +1,395 @@
+"""VATT with its encoders, its language model and its codec, behind the project's Generator surface.
+
+video -> sound                     an instruction without a caption is the prompt
+video and text -> sound            the text says what is heard, the picture when
+video -> caption                   what it should sound like
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from v2a_models.batch import Batch
+from v2a_models.codec import Codec
+from v2a_models.generator import Generator
+from v2a_models.maskvat.sampling import SamplingConfig
+from v2a_models.recipe import Recipe
+from v2a_models.scav import SCAV
+from v2a_models.selection import candidate_seed, generate_best
+from v2a_models.untrained import untrained_encoder
+from v2a_models.vatt.audio import AudioConfig, Condition, VATTAudio
+from v2a_models.vatt.converter import Converter, ConverterConfig, ConverterTask
+from v2a_models.vatt.instructions import ASK, DEFAULT, INSTRUCTIONS
+from v2a_models.vatt.losses import training_loss
+from v2a_models.vatt.masking import Masking
+from v2a_models.vatt.sampling import PAPER, sample
+
+Texts = Sequence[str] | str
+
+
+@dataclass(frozen=True)
+class VATTConfig:
+    """What a model is made of besides its recipe, and how it is trained and sampled."""
+
+    audio: AudioConfig
+    converter: ConverterConfig | None = None
+    """None for VATT-V, which follows the projected features of the frames and no text."""
+    stage: int = 2
+    """Of the training: 1 gives instructions without captions, 2 the store's captions (where it has them)."""
+    masking: Masking = Masking()
+    masking_steps: int = 20_000
+    """Training passes over which the mean of `moving` masking goes its way."""
+    sampling: SamplingConfig = PAPER
+
+
+class VATTTask(nn.Module):
+    """What training fits: columns of the feature store -> losses. Holds VATT Audio and nothing frozen."""
+
+    passes: Tensor
+
+    def __init__(
+        self, audio: VATTAudio, config: VATTConfig, tokens: Callable[..., tuple[Tensor, Tensor]]
+    ) -> None:
+        super().__init__()
+        self.audio, self.config = audio, config
+        self.register_buffer("passes", torch.zeros((), dtype=torch.long))
+        # A bound method: the frozen language model behind it is neither trained nor saved with the task.
+        self._tokens = tokens
+
+    @property
+    def units(self) -> list[nn.Module]:
+        """The repeated blocks, by which FSDP cuts the model."""
+        return self.audio.units
+
+    def forward(self, batch: Mapping[str, Any], seed: int) -> dict[str, Tensor]:
+        """Losses of columns of B windows; `seed` decides what is hidden and which instruction stands for no caption."""
+        generator = torch.Generator().manual_seed(seed)
+        rows = len(batch["codes"])
+        picks = torch.randint(len(INSTRUCTIONS), (rows,), generator=generator).tolist()
+        given = batch.get("text") or [""] * rows
+        texts = [text or INSTRUCTIONS[pick] for text, pick in zip(given, picks, strict=True)]
+        progress = float(self.passes) / self.config.masking_steps
+        if self.training:
+            self.passes += 1
+        tokens, valid = self._tokens(batch["semantic"], texts)
+        return training_loss(
+            self.audio, tokens, valid, batch.get("sync"), batch["codes"].long(), generator, self.config.masking,
+            progress,
+        )  # fmt: skip
+
+
+class VATTGenerator(Generator):
+    """Frames and text -> hidden states of a language model -> codec tokens -> waveform (2411.05679)."""
+
+    def __init__(
+        self, recipe: Recipe, codec: Codec, semantic: nn.Module, sync: nn.Module | None, settings: VATTConfig
+    ) -> None:
+        super().__init__()
+        self.recipe, self.settings = recipe, settings
+        self.codec, self.semantic, self.sync = codec, semantic, sync
+        self.converter = None if settings.converter is None else Converter(settings.converter)
+        if self.converter is not None:
+            # With the base model's hash, which is known only now.
+            self.settings = dataclasses.replace(settings, converter=self.converter.config)
+            self.converter.requires_grad_(False)
+        self.audio = VATTAudio(settings.audio)
+        self.scav: SCAV | None = None
+        """Picks among candidates. Kept in a file of its own."""
+
+    @property
+    def system(self) -> str:
+        if self.converter is None:
+            return "vatt-v"
+        return "vatt-cross-attn" if self.settings.audio.join == "cross" else "vatt"
+
+    @property
+    def follows_text(self) -> bool:  # type: ignore[override]
+        return self.converter is not None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        names = ["semantic"] + ["sync"] * bool(self.settings.audio.sync_dim) + ["codes"]
+        return (*names, *(["text"] if self.converter is not None and self.settings.stage == 2 else []))
+
+    def stored(self, name: str) -> bool:
+        part, _, rest = name.partition(".")
+        if part in ("codec", "semantic", "sync"):
+            return not bundled(self.recipe)
+        return part != "converter" or self.converter is None or self.converter.stored(rest)
+
+    def config(self) -> dict[str, Any]:
+        return dict(codec=self.codec.config, settings=dataclasses.asdict(self.settings))
+
+    @classmethod
+    def from_config(cls, recipe: Recipe, config: dict[str, Any]) -> VATTGenerator:
+        """The model without its weights; encoders that came with the package, and a published language model, with
+        theirs. Raises KeyError or TypeError for a config of another kind, CheckpointError for missing weights."""
+        return cls(recipe, *parts_of(recipe, config["codec"]), settings_from(config["settings"]))
+
+    def with_options(self, **options: Any) -> VATTGenerator:
+        """Another `stage` of training, masking or sampling with the same weights."""
+        self.settings = changed(self.settings, options)
+        return self
+
+    def preview(self, columns: Mapping[str, Any]) -> Batch:
+        return Batch(semantic=columns["semantic"], sync=columns.get("sync"), text=columns.get("text"))
+
+    def task(self) -> VATTTask:
+        return VATTTask(self.audio, self.settings, self._tokens)
+
+    # what the sound follows
+
+    @torch.no_grad()
+    def _tokens(self, semantic: Tensor | None, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Tokens (B, C, D) of the condition, and which of them count."""
+        if semantic is None:
+            raise ValueError(f"{self.system} needs semantic features")
+        if self.converter is None:
+            return semantic, torch.ones(semantic.shape[:2], dtype=torch.bool, device=semantic.device)
+        return self.converter.eval().hidden_states(semantic, texts)
+
+    def _texts(self, given: Texts | None, rows: int) -> list[str]:
+        if given is None:
+            return [DEFAULT] * rows
+        if self.converter is None:
+            raise ValueError("vatt-v follows no text; use vatt or vatt-cross-attn for prompts")
+        texts = [given] * rows if isinstance(given, str) else list(given)
+        if len(texts) != rows:
+            raise ValueError(f"{rows} rows need as many prompts (or one for all), got {len(texts)}")
+        return texts
+
+    @torch.inference_mode()
+    def condition(self, batch: Batch, texts: Texts | None = None) -> Condition:
+        """What the sound of a batch is to follow, made once for all steps and candidates.
+
+        texts: a prompt a row, or one for all; by default `batch.text`, or an instruction that names no sound. Raises
+        ValueError for prompts that the model cannot read.
+        """
+        semantic = batch.semantic
+        chosen = self._texts(batch.text if texts is None else texts, len(batch))
+        with self._arithmetic():
+            tokens, valid = self._tokens(semantic, chosen)
+            return self.audio.condition(tokens, valid, batch.sync, self.recipe.codec_frames)
+
+    @torch.inference_mode()
+    def captions(self, batch: Batch, *, beams: int = 1, instruction: str = ASK) -> list[str]:
+        """What each row should sound like. Raises ValueError for VATT-V, which has no language."""
+        if self.converter is None:
+            raise ValueError("vatt-v writes no captions; use vatt or vatt-cross-attn")
+        if batch.semantic is None:
+            raise ValueError(f"{self.system} needs semantic features")
+        with self._arithmetic():
+            return self.converter.eval().captions(batch.semantic, instruction, beams=beams)
+
+    # what comes out
+
+    def _arithmetic(self) -> torch.autocast:
+        """bfloat16 for the transformers where asked for; the codec always decodes in float32."""
+        device = next(self.audio.parameters()).device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    @torch.inference_mode()
+    def features(self, frames: Mapping[str, Tensor]) -> Batch:
+        with self._arithmetic():
+            semantic = self.semantic(frames["semantic"]).float()
+            looks = self.sync is not None and self.settings.audio.sync_dim
+            return Batch(semantic=semantic, sync=self.sync(frames["sync"]).float() if looks else None)  # type: ignore[misc]
+
+    @torch.inference_mode()
+    def codes(
+        self,
+        batch: Batch,
+        seeds: Sequence[int],
+        *,
+        prompts: Texts | None = None,
+        negative: Texts | None = None,
+        known_codes: Tensor | None = None,
+        known_mask: Tensor | None = None,
+        condition: Condition | None = None,
+        against: Condition | None = None,
+        **sampling: Any,
+    ) -> Tensor:
+        """Codec tokens int64 (B, K, recipe.codec_frames), one seed a row.
+
+        prompts: what is to be heard (as for `condition`); negative: what is not, moved away from by guidance.
+        condition, against: the same, already made. `sampling` overrides fields of SamplingConfig, e.g. steps=8.
+        Raises TypeError for an unknown sampling option, ValueError for missing features or unusable prompts, and for
+        a negative prompt without guidance, which would do nothing.
+        """
+        config = dataclasses.replace(self.settings.sampling, **sampling)
+        if condition is None:
+            condition, against = self._both(batch, prompts, negative)
+        if against is not None and config.guidance == 1:
+            raise ValueError("a negative prompt needs guidance other than 1")
+        with self._arithmetic():
+            return sample(
+                self.audio,
+                condition,
+                self.recipe.codec_frames,
+                seeds,
+                config,
+                known_codes,
+                known_mask,
+                against,
+            )
+
+    def _both(
+        self, batch: Batch, prompts: Texts | None, negative: Texts | None
+    ) -> tuple[Condition, Condition | None]:
+        return self.condition(batch, prompts), None if negative is None else self.condition(batch, negative)
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Waveform float32 (B, 1, recipe.window) of codes."""
+        return self.codec.decode(codes, self.recipe.window).float().clamp_(-1, 1)
+
+    def generate(
+        self,
+        batch: Batch,
+        *,
+        seeds: Sequence[int],
+        candidates: int = 1,
+        prompts: Texts | None = None,
+        negative: Texts | None = None,
+        **sampling: Any,
+    ) -> Tensor:
+        """Waveform (B, 1, recipe.window) in [-1, 1]: the best of `candidates`. Options as for `codes`."""
+        condition, against = self._both(batch, prompts, negative)
+        sampling |= dict(condition=condition, against=against)
+        if candidates != 1:
+            return generate_best(self, batch, seeds, candidates, **sampling)
+        return self.decode(self.codes(batch, [candidate_seed(seed, 0) for seed in seeds], **sampling))
+
+
+class ConverterGenerator(Generator):
+    """VATT Converter alone: what `v2a train vatt-converter` makes. Writes captions; makes no sound yet."""
+
+    def __init__(self, recipe: Recipe, semantic: nn.Module, config: ConverterConfig, stage: int = 2) -> None:
+        super().__init__()
+        self.recipe, self.semantic, self.stage = recipe, semantic, stage
+        self.converter = Converter(config)
+
+    @property
+    def makes_sound(self) -> bool:
+        return False
+
+    @property
+    def system(self) -> str:
+        return "vatt-converter"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return ("semantic", "text")
+
+    def stored(self, name: str) -> bool:
+        part, _, rest = name.partition(".")
+        return self.converter.stored(rest) if part == "converter" else not bundled(self.recipe)
+
+    def config(self) -> dict[str, Any]:
+        return dict(converter=dataclasses.asdict(self.converter.config), stage=self.stage)
+
+    @classmethod
+    def from_config(cls, recipe: Recipe, config: dict[str, Any]) -> ConverterGenerator:
+        """As `VATTGenerator.from_config`."""
+        _, semantic, _ = parts_of(recipe, None)
+        return cls(recipe, semantic, _converter_config(config["converter"]), config["stage"])
+
+    def with_options(self, **options: Any) -> ConverterGenerator:
+        """The same weights in another `stage` of training."""
+        if unknown := sorted(set(options) - {"stage"}):
+            raise ValueError(f"{unknown} cannot be changed, only ['stage']")
+        self.stage = int(options.get("stage", self.stage))
+        return self
+
+    def task(self) -> ConverterTask:
+        return ConverterTask(self.converter, self.stage)
+
+    @torch.inference_mode()
+    def features(self, frames: Mapping[str, Tensor]) -> Batch:
+        return Batch(semantic=self.semantic(frames["semantic"]).float())
+
+    def captions(self, batch: Batch, *, beams: int = 1, instruction: str = ASK) -> list[str]:
+        """What each row should sound like."""
+        assert batch.semantic is not None
+        return self.converter.eval().captions(batch.semantic, instruction, beams=beams)
+
+    def generate(self, batch: Batch, *, seeds: Sequence[int], **sampling: Any) -> Tensor:
+        raise ValueError(
+            "a vatt-converter makes no sound: train a vatt on it with v2a train vatt STORE --set converter=DIR"
+        )
+
+
+def bundled(recipe: Recipe) -> bool:
+    """Whether all encoders of a recipe came with the package: a checkpoint then names them by their hash."""
+    return bool(recipe.encoders) and all(encoder.name == "mini" for encoder in recipe.encoders)
+
+
+def parts_of(recipe: Recipe, codec: dict[str, Any] | None) -> tuple[Any, nn.Module, nn.Module | None]:
+    """Codec, semantic and sync encoder of a recipe: with weights if they came with the package, else without.
+
+    Raises CheckpointError if those are of another release than the recipe's.
+    """
+    if bundled(recipe):
+        from v2a_models.checkpoint import load_generator
+        from v2a_models.systems import checked_files
+
+        checked_files(recipe, {})
+        mini: Any = load_generator("mini")
+        return mini.codec, mini.semantic, mini.sync
+    sync = untrained_encoder(recipe, "sync") if recipe.sync is not None else None
+    return codec and Codec(codec), untrained_encoder(recipe, "semantic"), sync
+
+
+def settings_from(values: Mapping[str, Any]) -> VATTConfig:
+    """Inverse of dataclasses.asdict."""
+    converter = values["converter"]
+    return VATTConfig(
+        **{
+            **values,
+            "audio": AudioConfig(**values["audio"]),
+            "converter": None if converter is None else _converter_config(converter),
+            "masking": Masking(**values["masking"]),
+            "sampling": SamplingConfig(**values["sampling"]),
+        }
+    )
+
+
+def _converter_config(values: Mapping[str, Any]) -> ConverterConfig:
+    return ConverterConfig(**{**values, "targets": tuple(values["targets"])})
+
+
+CHANGEABLE = (
+    "stage",
+    "masking",
+    "masking_mean",
+    "masking_steps",
+    "steps",
+    "guidance",
+    "choice_temperature",
+    "top_k",
+)
+"""Options that weights do not decide."""
+
+
+def changed(settings: VATTConfig, options: Mapping[str, Any]) -> VATTConfig:
+    """Settings with some of CHANGEABLE. Raises ValueError for others and for wrong values."""
+    if unknown := sorted(set(options) - set(CHANGEABLE)):
+        raise ValueError(f"{unknown} cannot be changed, only {list(CHANGEABLE)}")
+    left = dict(options)
+    stage = int(left.pop("stage", settings.stage))
+    if stage not in (1, 2):
+        raise ValueError(f"unknown stage {stage}: choose 1 (instructions) or 2 (captions)")
+    masking = dataclasses.replace(
+        settings.masking,
+        distribution=str(left.pop("masking", settings.masking.distribution)),
+        mean=float(left.pop("masking_mean", settings.masking.mean)),
+    )
+    steps = int(left.pop("masking_steps", settings.masking_steps))
+    sampling = dataclasses.replace(settings.sampling, **left)
+    return dataclasses.replace(settings, stage=stage, masking=masking, masking_steps=steps, sampling=sampling)
