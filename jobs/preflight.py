@@ -218,9 +218,9 @@ def check_texts(config: DubConfig, model: Described, load: Callable[[str], Any] 
             "it follows no text: leave --prompt and --negative out, or take a model that does, such as one of "
             "v2a train vatt"
         )
-    if load is None:
-        from v2a_models.checkpoint import load_generator as load
-    generator: Any = load(config.model)
+    from v2a_models.checkpoint import load_generator
+
+    generator: Any = (load or load_generator)(config.model)
     generator.converter.check(texts)
     if config.negative.strip() and generator.settings.sampling.guidance == 1:
         raise ValueError("it is sampled without guidance, so that --negative would do nothing")

@@ -18,6 +18,7 @@ from v2a_models.scav import interpolated_euclidean, select
 
 if TYPE_CHECKING:
     from v2a_models.maskvat.generator import MaskVATGenerator
+    from v2a_models.vatt.generator import VATTGenerator
 
 
 def candidate_seed(seed: int, candidate: int) -> int:
@@ -30,7 +31,7 @@ def candidate_seed(seed: int, candidate: int) -> int:
 
 @torch.inference_mode()
 def generate_best(
-    generator: MaskVATGenerator,
+    generator: MaskVATGenerator | VATTGenerator,
     batch: Batch,
     seeds: Sequence[int],
     candidates: int,
@@ -61,7 +62,7 @@ def generate_best(
 
 @torch.inference_mode()
 def best_codes(
-    generator: MaskVATGenerator,
+    generator: MaskVATGenerator | VATTGenerator,
     batch: Batch,
     seeds: Sequence[int],
     candidates: int,
