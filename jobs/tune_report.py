@@ -163,9 +163,10 @@ def write_best(plan: Plan, config: TuneConfig, best: Record, threads: int) -> li
         return [info.uri for info in storage.list_tree(out) if "/" not in info.path]
     base = plan.base
     chosen = train_config(config, best.parameters, out)
-    options = train_plan.parse_options(chosen.set)
+    given = train_plan.parse_options(chosen.set)
+    options = base.options | given  # with what the plan made itself, such as a tokenizer
     generator = new_generator(config.name, base.recipe, config.size, files=base.files, **options)
-    identity = train_plan.make_identity(chosen, base.recipe, options, "")
+    identity = train_plan.make_identity(chosen, base.recipe, given, "")
     mine = train_plan.Plan(
         out,
         base.store,

@@ -99,6 +99,13 @@ def check(name: str, config: VerifyConfig, trust: str = "") -> list[Finding]:
     from pipelines.media import DecodeFailed
     from pipelines.verifying import Finding
 
+    if name.endswith(signing.BESIDE):
+        film = name.removesuffix(signing.BESIDE)
+        if storage.exists(film):
+            return [Finding("note", "manifest", f"the manifest of {film}: checked with that file")]
+        return [
+            Finding("bad", "manifest-alone", f"a manifest, and the film it belongs to ({film}) is not there")
+        ]
     try:
         side = _sidecar(name, config)
         manifest = _read(config.manifest, "manifest") if config.manifest is not None else None

@@ -115,9 +115,8 @@ class Job:
         if self.candidates > 1:
             facts["selection"] = f"best of {self.candidates} by SCAV {self.scav_sha256[:16]}"
         if self.sign_key:
-            facts["signed"] = (
-                "yes"  # an output is signed as a whole, by whichever certificate is valid at the time
-            )
+            # As a whole or not at all, by whichever certificate is valid at the time.
+            facts["signed"] = "yes"
         return facts | {name: text for name in TEXTS if (text := getattr(self, name))}
 
 

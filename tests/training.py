@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from language import TEXTS
 
 from jobs.train import TrainConfig
 from pipelines import store as storing
@@ -56,6 +57,15 @@ def make_store(folder: Path, splits: dict[str, list[int]]) -> Store:
         for size in sizes:
             store.write_rows(storing.table([row(k) for k in range(number, number + size)], kind), split)
             number += size
+    return store
+
+
+def captioned(folder: Path, n: int = 12) -> Store:
+    """A store whose captions follow from its features."""
+    store = Store(str(folder))
+    store.write_identity({"recipe": recipe().to_dict()})
+    rows = [row(k) | {"text": TEXTS[k % 2]} for k in range(n)]
+    store.write_rows(storing.table(rows, storing.schema(recipe(), SHAPES)), "train")
     return store
 
 

@@ -94,6 +94,11 @@ class Recipe:
         named = ((name, getattr(self, name)) for name in ("semantic", "sync", "frames"))
         return {name: view for name, view in named if view is not None}
 
+    @property
+    def bundled(self) -> bool:
+        """Whether all its encoders came with the package."""
+        return bool(self.encoders) and all(encoder.name == "mini" for encoder in self.encoders)
+
     def encoder(self, role: str) -> Encoder | None:
         """What makes the features or tokens of a role, if anything does."""
         return next((encoder for encoder in self.encoders if encoder.role == role), None)

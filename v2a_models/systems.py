@@ -138,7 +138,7 @@ def _maskvat(
     scav = None
     if "audio" in encoders:
         widths["audio_dim"] = int(encoders["audio"].dim)  # type: ignore[arg-type]
-    elif _is_bundled(recipe):
+    elif recipe.bundled:
         from v2a_models.checkpoint import load_generator
 
         scav = getattr(load_generator("mini"), "scav", None)
@@ -172,7 +172,3 @@ def checked_files(recipe: Recipe, given: Mapping[str, str]) -> dict[str, str]:
             published.check(path, encoder.sha256)
             files[encoder.role] = str(path)
     return files
-
-
-def _is_bundled(recipe: Recipe) -> bool:
-    return all(encoder.name == "mini" for encoder in recipe.encoders)

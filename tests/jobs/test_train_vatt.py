@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from language import TEXTS
-from training import SHAPES, make_store, recipe, row
+from training import captioned, make_store
 
 from jobs.train import TrainConfig
 from jobs.train_data import to_tensors
 from jobs.train_plan import prepare
 from jobs.verb import WrongUsage
-from pipelines import store as storing
 from pipelines.feed import read_rows
 from pipelines.store import Store
 from v2a_models import fitting
@@ -23,15 +21,6 @@ from v2a_models.checkpoint import load_generator, save_generator
 from v2a_models.learner import Learner
 
 TINY = ("hidden_size=32", "intermediate_size=64", "num_hidden_layers=1", "num_attention_heads=2")
-
-
-def captioned(folder: Path, n: int = 12) -> Store:
-    """A store whose captions follow from its features."""
-    store = Store(str(folder))
-    store.write_identity({"recipe": recipe().to_dict()})
-    rows = [row(k) | {"text": TEXTS[k % 2]} for k in range(n)]
-    store.write_rows(storing.table(rows, storing.schema(recipe(), SHAPES)), "train")
-    return store
 
 
 def trained(plan: Any, config: TrainConfig, steps: int) -> list[float]:

@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import torch
-from training import TINY, make_store, row
+from training import TINY, captioned, make_store, row
 
 from jobs import cli, tune
 from jobs.train import TrainConfig
@@ -177,6 +177,19 @@ def test_trials_that_fail_are_rows(
     assert best(out)["parameters"]["dim"] == 32
     assert load_generator(str(out / "best")).maskvat.config.dim == 32  # type: ignore[attr-defined]
     assert "failed: dim must be" in capsys.readouterr().out
+
+
+def test_a_small_language_model_is_searched_for_with_the_tokenizer_of_its_store(
+    ray_session: Any, tmp_path: Path
+) -> None:
+    texts = captioned(tmp_path / "store", 24)
+    small = ("hidden_size=32", "intermediate_size=64", "num_hidden_layers=1", "num_attention_heads=2")
+    given = TuneConfig(
+        "vatt-converter", texts.root, str(tmp_path / "out"), trials=1, space=Space(**SPACE),
+        **{**SETTINGS, "set": small, "steps": 4},
+    )  # fmt: skip
+    assert run(given) == 0
+    assert load_generator(str(tmp_path / "out" / "best")).system == "vatt-converter"
 
 
 def check_refused(config: TuneConfig, words: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -207,6 +207,12 @@ def test_the_command(tmp_path: Path, signer: Signer, capsys: pytest.CaptureFixtu
     assert verify.run(VerifyConfig((str(out), str(tmp_path / "text.mp4"), str(tmp_path / "gone.mp4")))) == 1
     text = capsys.readouterr().out
     assert "cannot be read as a film" in text and "gone.mp4: DOES NOT PASS" in text
+    beside = make(tmp_path, "b.mkv", signer)
+    lone = beside.with_name(beside.name + signing.BESIDE)
+    assert verify.run(VerifyConfig((str(beside), str(lone)))) == 0  # as OUT/* gives them
+    beside.unlink()
+    assert verify.run(VerifyConfig((str(lone),))) == 1
+    assert "manifest-alone" in capsys.readouterr().out
     for wrong in (
         VerifyConfig(),
         VerifyConfig((str(out),), source=str(tmp_path / "none")),

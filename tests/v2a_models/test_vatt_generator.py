@@ -69,6 +69,14 @@ def test_waveform_has_the_windows_length_and_a_row_is_its_own(vatt: Any) -> None
     )
 
 
+def test_candidates_are_judged_by_the_moments_that_the_model_itself_does_not_see(folder: str) -> None:
+    blind = new_generator("vatt", recipe(), converter=folder, sync_dim=0, **TINY).eval()
+    assert blind.scav is not None  # type: ignore[attr-defined]
+    frames = {"semantic": torch.zeros(1, 32, 64, 64, 3, dtype=torch.uint8)}
+    frames["sync"] = torch.zeros(1, 100, 64, 64, 3, dtype=torch.uint8)
+    assert blind.generate_from_frames(frames, [1], candidates=2).shape == (1, 1, blind.recipe.window)
+
+
 def test_the_language_model_is_asked_once_whatever_the_steps_and_candidates(
     vatt: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,6 @@ from v2a_models.vatt.generator import (
     ConverterGenerator,
     VATTConfig,
     VATTGenerator,
-    bundled,
     changed,
 )
 
@@ -110,7 +109,7 @@ def _vatt(system: str, recipe: Recipe, size: str, encoders: Any, options: dict[s
     if converter is not None and generator.converter is not None:
         generator.converter.load_state_dict(converter.converter.state_dict())
     generator.audio.recompute = size == "large"
-    if bundled(recipe):
+    if recipe.bundled:
         from v2a_models.checkpoint import load_generator
 
         generator.scav = getattr(load_generator("mini"), "scav", None)

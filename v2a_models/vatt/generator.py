@@ -118,9 +118,10 @@ class VATTGenerator(Generator):
         return (*names, *(["text"] if self.converter is not None and self.settings.stage == 2 else []))
 
     def stored(self, name: str) -> bool:
+        # The recipe names encoders that came with the package by their hash.
         part, _, rest = name.partition(".")
         if part in ("codec", "semantic", "sync"):
-            return not bundled(self.recipe)
+            return not self.recipe.bundled
         return part != "converter" or self.converter is None or self.converter.stored(rest)
 
     def config(self) -> dict[str, Any]:
@@ -198,7 +199,8 @@ class VATTGenerator(Generator):
     def features(self, frames: Mapping[str, Tensor]) -> Batch:
         with self._arithmetic():
             semantic = self.semantic(frames["semantic"]).float()
-            looks = self.sync is not None and self.settings.audio.sync_dim
+            # What chooses among candidates looks at it too.
+            looks = self.sync is not None and (self.settings.audio.sync_dim or self.scav is not None)
             return Batch(semantic=semantic, sync=self.sync(frames["sync"]).float() if looks else None)  # type: ignore[misc]
 
     @torch.inference_mode()
@@ -289,7 +291,7 @@ class ConverterGenerator(Generator):
 
     def stored(self, name: str) -> bool:
         part, _, rest = name.partition(".")
-        return self.converter.stored(rest) if part == "converter" else not bundled(self.recipe)
+        return self.converter.stored(rest) if part == "converter" else not self.recipe.bundled
 
     def config(self) -> dict[str, Any]:
         return dict(converter=dataclasses.asdict(self.converter.config), stage=self.stage)
@@ -325,17 +327,12 @@ class ConverterGenerator(Generator):
         )
 
 
-def bundled(recipe: Recipe) -> bool:
-    """Whether all encoders of a recipe came with the package: a checkpoint then names them by their hash."""
-    return bool(recipe.encoders) and all(encoder.name == "mini" for encoder in recipe.encoders)
-
-
 def parts_of(recipe: Recipe, codec: dict[str, Any] | None) -> tuple[Any, nn.Module, nn.Module | None]:
     """Codec, semantic and sync encoder of a recipe: with weights if they came with the package, else without.
 
     Raises CheckpointError if those are of another release than the recipe's.
     """
-    if bundled(recipe):
+    if recipe.bundled:
         from v2a_models.checkpoint import load_generator
         from v2a_models.systems import checked_files
 
