@@ -63,6 +63,7 @@ class Settings:
     precision: str = "float32"
     seed: int = 0
     batch_size: int = 4
+    device: str = "cpu"
 
 
 def windows(video: Footage, first: bool, n_frames: int) -> list[slice]:
@@ -81,9 +82,10 @@ def columns(video: Footage, picks: Sequence[slice]) -> dict[str, torch.Tensor]:
 
 def fitted(generator: Any, batches: Any, settings: Settings) -> Learner:
     """Trains on `batches(rng)`; the averaged weights are not yet in place."""
-    learner = Learner(generator, settings, torch.device("cpu"))
+    learner = Learner(generator, settings, torch.device(settings.device))
     for step in range(settings.steps):
-        learner.gradients([batches(np.random.default_rng([settings.seed, step]))])
+        batch = batches(np.random.default_rng([settings.seed, step]))
+        learner.gradients([{name: column.to(learner.device) for name, column in batch.items()}])
         learner.apply(settings.batch_size)
     return learner
 
@@ -121,7 +123,8 @@ def heard(generator: Any, video: Footage, keep: Path) -> dict[str, float]:
     part = slice(start, min(len(video.frames), start + round(HEARD_S * FPS)))
     there = columns(video, [part])
     started = time.process_time()
-    made = generator.generate(Batch(frames=there["frames"]), seeds=[1])[0].numpy()
+    frames = there["frames"].to(next(generator.parameters()).device)
+    made = generator.generate(Batch(frames=frames), seeds=[1])[0].cpu().numpy()
     spent = time.process_time() - started
     true = there["waveform"][0].numpy() / 32767
     mono, wanted = made.mean(0), true.mean(0)
@@ -175,7 +178,7 @@ def truth(material: str) -> dict[str, float]:
 
 def table(args: argparse.Namespace) -> str:
     """Table I again, and what was heard: by system and loss over all materials, and (--full) every model."""
-    settings = Settings(steps=args.steps)
+    settings = Settings(steps=args.steps, device=args.device)
     every = results(args.work / "table", [*footage.RENDERED, *footage.recorded()], LOSSES.get, settings)
     materials = list(dict.fromkeys(key[0] for key in every))
     real = {material: truth(material) for material in materials}
@@ -239,7 +242,7 @@ def full(every: dict[Any, Any], real: dict[str, dict[str, float]]) -> str:
 
 def context(args: argparse.Namespace) -> str:
     """The embedding's variants on the clapping scene: where it is added, and attention over frames."""
-    settings = Settings(steps=args.steps)
+    settings = Settings(steps=args.steps, device=args.device)
     variants: dict[str, tuple[str, dict[str, Any]]] = {
         "WaveNet, added to the samples (published)": ("wavenet", dict(join="audio")),
         "WaveNet, added to the channels": ("wavenet", {}),
@@ -308,7 +311,7 @@ def vqvae(args: argparse.Namespace) -> str:
         file = args.work / f"vqvae-{name.replace(' ', '-')}.json"
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(experiment(name, args.steps), indent=1))
+            file.write_text(json.dumps(experiment(name, args.steps, args.device), indent=1))
         r = json.loads(file.read_text())
         lines.append(
             f"| {name} | {r['perplexity']:.0f} | {r['ssim']:.3f} | {r['ssim_still']:.3f} | {r['noise_mse']:.5f} of "
@@ -332,6 +335,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--full", action="store_true", help="table: every model, not only what sums them up")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cpu, as the figures in docs, or cuda")
     parser.add_argument("--picture", default="docs/raw_waves.png")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 from scipy.signal import resample_poly
 
@@ -120,6 +119,8 @@ def _whole(sound: np.ndarray, n_frames: int) -> np.ndarray:
 
 def _recorded(name: str, path: Path) -> Footage:
     """A trusted clip of one's own, read in this process."""
+    import av  # rendered footage needs no decoder
+
     with av.open(str(path)) as file:
         shown = [
             (

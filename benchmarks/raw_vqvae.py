@@ -22,22 +22,22 @@ CLIPS = 56
 """Scenes to train on, and half as many to judge by; of one class or spread over all."""
 
 
-def experiment(name: str, steps: int) -> dict[str, float]:
+def experiment(name: str, steps: int, device: str = "cpu") -> dict[str, float]:
     """All three experiments; `name` is "one class" or "all classes"."""
     from benchmarks.raw_experiments import Settings, fitted
 
     labels = ["engine"] if name == "one class" else list(synthfoley.CLASSES)
     train, held = (
-        {"frames": torch.from_numpy(frames), "waveform": torch.from_numpy(sound)}
+        {"frames": torch.from_numpy(frames).to(device), "waveform": torch.from_numpy(sound).to(device)}
         for frames, sound in (
             footage.clips(labels, n // len(labels), WINDOW_S, seed)
             for n, seed in ((CLIPS, 11), (CLIPS // 2, 12))
         )
     )
-    settings = Settings(steps=steps, batch_size=8)
+    settings = Settings(steps=steps, batch_size=8, device=device)
 
     def batch(rng: np.random.Generator) -> dict[str, Tensor]:
-        picks = rng.choice(len(train["frames"]), settings.batch_size)
+        picks = torch.from_numpy(rng.choice(len(train["frames"]), settings.batch_size)).to(device)
         return {column: tensor[picks] for column, tensor in train.items()}
 
     torch.manual_seed(0)
@@ -78,18 +78,18 @@ def rebuilt(generator: Any, frames: Tensor) -> dict[str, float]:
 def from_noise(sounds: Tensor, steps: int) -> float:
     """MSE of a decoder that was trained to give each sound from a noise vector of its own: can it say anything?"""
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(len(sounds), 512, generator=generator)
+    noise = torch.randn(len(sounds), 512, generator=generator).to(sounds.device)
     torch.manual_seed(0)
-    decoder: nn.Module = SoundDecoder(512, (128,), sounds.shape[1], sounds.shape[2])
+    decoder: nn.Module = SoundDecoder(512, (128,), sounds.shape[1], sounds.shape[2]).to(sounds.device)
     optimizer = torch.optim.AdamW(decoder.parameters(), 2e-3)
     for _ in range(2 * steps):
         loss = (decoder(noise) - sounds).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 def distance(made: Tensor, true: Tensor) -> float:
-    pairs = zip(made.mean(1).numpy(), true.mean(1).numpy(), strict=True)
+    pairs = zip(made.mean(1).cpu().numpy(), true.mean(1).cpu().numpy(), strict=True)
     return float(np.mean([footage.stft_distance(a, b) for a, b in pairs]))

@@ -49,9 +49,13 @@ class VattMiniConfig:
     """Which stages to run, in this order; finished ones are skipped."""
     threads: int = 0
     """CPU threads of torch; 0 for all cores."""
+    device: str = "auto"
+    """Where the two models are trained: cuda, cpu, or auto for cuda where there is one."""
     corpus: SteerConfig = field(default_factory=SteerConfig)
     converter: FitConfig = FitConfig(steps=400, learning_rate=2e-3, warmup=50, ema=0.98)
     audio: FitConfig = FitConfig(steps=4000, learning_rate=1e-3, warmup=150, ema=0.995)
+    layers: int = 4
+    """Of VATT Audio; the first two have a feed-forward of their own for the condition."""
     rows: int = 8
     """Crops of a step."""
     crop: int = 130
@@ -72,6 +76,11 @@ def run(config: VattMiniConfig) -> int:
     return 0
 
 
+def _device(config: VattMiniConfig) -> torch.device:
+    name = config.device
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
 def log(text: str) -> None:
     """One plain line with the time of day."""
     print(time.strftime("%H:%M:%S"), text, flush=True)
@@ -85,12 +94,15 @@ def corpus(config: VattMiniConfig, mini: Any) -> None:
 def converter(config: VattMiniConfig, mini: Any) -> None:
     """The small language model with its projection: what does the picture sound like?"""
     blocks = steercorpus.load(config.work / "corpus", config.corpus)
-    task = ConverterTask(_converter(config, blocks), 2)
+    device = _device(config)
+    task = ConverterTask(_converter(config, blocks), 2).to(device)
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         crops = [_crop(blocks, rng, 345, own=1.0) for _ in range(16)]
         texts = [_words(crop, rng) for crop in crops]
-        return task(dict(semantic=torch.stack([crop["semantic"] for crop in crops]), text=texts), step)
+        return task(
+            dict(semantic=torch.stack([crop["semantic"] for crop in crops]).to(device), text=texts), step
+        )
 
     fit("converter", task, step_loss, config.converter, config.work, log=log)
     torch.save(task.converter.state_dict(), config.work / "converter.pt")
@@ -109,7 +121,10 @@ def _converter(config: VattMiniConfig, blocks: list[Block]) -> Converter:
 def _generator(config: VattMiniConfig, mini: Any) -> VATTGenerator:
     trained = _converter(config, [])
     trained.load_state_dict(torch.load(config.work / "converter.pt", map_location="cpu", weights_only=True))
-    sizes = sized("mini", n_codebooks=4, codebook_size=512, condition_dim=trained.width, sync_dim=128)
+    sizes = sized(
+        "mini", n_codebooks=4, codebook_size=512, condition_dim=trained.width, sync_dim=128,
+        shared=config.layers - 2,
+    )  # fmt: skip
     settings = VATTConfig(sizes, trained.config, sampling=SAMPLING)
     recipe = (
         mini.recipe if mini.recipe.encoders else dataclasses.replace(mini.recipe, encoders=_encoders(mini))
@@ -133,13 +148,15 @@ def _encoders(mini: Any) -> tuple[Any, ...]:
 def audio(config: VattMiniConfig, mini: Any) -> None:
     """VATT Audio on all sounds: captions say which, the picture says when."""
     blocks = steercorpus.load(config.work / "corpus", config.corpus)
-    generator = _generator(config, mini)
+    device = _device(config)
+    generator = _generator(config, mini).to(device)
     task = generator.task()
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         crops = [_crop(blocks, rng, config.crop, OWN_SOUND) for _ in range(config.rows)]
         batch: dict[str, Any] = {
-            name: torch.stack([crop[name] for crop in crops]) for name in ("semantic", "sync", "codes")
+            name: torch.stack([crop[name] for crop in crops]).to(device)
+            for name in ("semantic", "sync", "codes")
         }
         batch["text"] = [
             "" if crop["own"] and rng.random() < ONLY_SEEN else _words(crop, rng) for crop in crops
@@ -147,7 +164,7 @@ def audio(config: VattMiniConfig, mini: Any) -> None:
         return task(batch, step)
 
     fit("audio", task, step_loss, config.audio, config.work, log=log)
-    torch.save(generator.audio.state_dict(), config.work / "audio.pt")
+    torch.save(generator.audio.cpu().state_dict(), config.work / "audio.pt")
 
 
 def _crop(blocks: list[Block], rng: np.random.Generator, length: int, own: float) -> dict[str, Any]:

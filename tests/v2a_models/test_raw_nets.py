@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from v2a_models.raw.av_transformer import AVTransformer, AVTransformerConfig
 from v2a_models.raw.deep_fusion import DeepFusion, DeepFusionConfig
+from v2a_models.raw.samplewise import Sampler
 from v2a_models.raw.video_context import VideoContext, VideoContextConfig
 from v2a_models.raw.wavenet import WaveNet, WaveNetConfig
 
@@ -79,7 +80,36 @@ def test_one_after_the_other_says_what_all_at_once_says(name: str, start: int) -
         whole = net(audio, context)
         stepper = net.stepper(audio[..., :start], context[..., :start])
         steps = [stepper.step(audio[..., t], context[..., t]) for t in range(start, LENGTH)]
+        # With places that a CUDA graph can follow.
+        stepper = net.stepper(audio[..., :start], context[..., :start])
+        stepper.time = torch.tensor([stepper.time])
+        followed = [stepper.step(audio[..., t], context[..., t]) for t in range(start, LENGTH)]
     assert torch.allclose(torch.stack(steps, 1), whole[:, start:], atol=1e-12)
+    assert torch.allclose(torch.stack(followed, 1), whole[:, start:], atol=1e-12)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+@pytest.mark.parametrize("name", list(NETS))
+@pytest.mark.parametrize("heard", [0, 3, 20])
+def test_a_recorded_sample_is_the_sample(name: str, heard: int) -> None:
+    net = NETS[name].cuda()
+    try:
+        audio, context = (part.cuda() for part in inputs(net))
+        drawn = torch.zeros(LENGTH - heard, len(audio), audio.shape[1], dtype=audio.dtype, device="cuda")
+        with torch.inference_mode():
+            plain, last, sounds = net.stepper(audio[..., :heard], context[..., :heard]), audio[..., heard], []
+            for t in range(heard, LENGTH):
+                last = plain.step(last, context[..., t])[:, : audio.shape[1]].tanh()
+                sounds.append(last)
+            sampler = Sampler(
+                net.stepper(audio[..., :heard], context[..., :heard]),
+                lambda outputs, uniform: outputs[:, : audio.shape[1]].tanh() + uniform,
+                audio[..., heard],
+            )
+            made = sampler.run(context[..., heard:].permute(2, 0, 1).contiguous(), drawn)
+        assert torch.allclose(made.double(), torch.stack(sounds), atol=1e-6)
+    finally:
+        net.cpu()
 
 
 @pytest.mark.parametrize("name", list(NETS))

@@ -91,7 +91,7 @@ def reveal(
             raise ValueError(f"known_codes and known_mask must both be {tuple(codes.shape)}")
         codes = torch.where(known_mask, known_codes, codes)
     hidden = codes == size
-    total = hidden.flatten(1).sum(1)
+    total = hidden.flatten(1).sum(1).tolist()
     for step in range(1, config.steps + 1):
         logits = predict(codes.repeat(1 if config.guidance == 1 else 2, 1, 1)).float()
         if config.guidance != 1:
@@ -107,7 +107,7 @@ def reveal(
         annealed = config.choice_temperature * (1 - step / config.steps)
         confidence = probabilities.gather(-1, drawn[..., None])[..., 0].log()
         confidence = confidence + annealed * noise.gumbel(levels, length, device=device)
-        still = torch.tensor([hidden_after(step, config.steps, int(n)) for n in total], device=device)
+        still = torch.tensor([hidden_after(step, config.steps, n) for n in total], device=device)
         hidden = lowest(confidence, hidden, still)
         codes = codes.masked_fill(hidden, size)
     return codes

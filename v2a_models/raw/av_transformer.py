@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from v2a_models.raw import rings
+
 
 @dataclass(frozen=True)
 class AVTransformerConfig:
@@ -174,11 +176,14 @@ class AVTransformerStepper:
     one block of memory. A sample costs as much as the tokens that it attends to: context / stride.
     """
 
+    time: int | Tensor
+    """Samples so far; `Sampler` makes it a tensor where a CUDA graph is to follow it."""
+
     def __init__(self, net: AVTransformer, audio: Tensor, context: Tensor) -> None:
         self.net, config = net, net.config
         batch, n = len(audio), audio.shape[-1]
         self.time = 0
-        self.rings = []
+        self.rings: list[Tensor] = []
         x = audio
         for layer in net.convolutions:
             length = (layer.kernel_size[0] - 1) * layer.dilation[0] + 1
@@ -226,21 +231,32 @@ class AVTransformerStepper:
         x = audio
         for layer, ring, weight in zip(net.convolutions, self.rings, self.weights, strict=True):
             kernel, dilation, length = layer.kernel_size[0], layer.dilation[0], len(ring)
-            ring[self.time % length].copy_(x)
-            taps = [ring[(self.time - back * dilation) % length] for back in range(kernel - 1, -1, -1)]
+            rings.write(ring, self.time % length, x)
+            taps = [
+                rings.read(ring, (self.time - back * dilation) % length) for back in range(kernel - 1, -1, -1)
+            ]
             x = torch.addmm(layer.bias, torch.cat(taps, 1) if kernel > 1 else taps[0], weight).relu_()
         x = (x + context)[:, None]
-        age, phase = divmod(self.time, config.stride)
+        age, phase = self.time // config.stride, self.time % config.stride
         slot = age % config.tokens
         for block, (keys, values), ago in zip(net.blocks, self.caches, self.ago, strict=True):
             q, k, v = block.split(x)
-            keys[phase, ..., slot].copy_(k[:, :, 0])
-            values[phase, ..., slot, :].copy_(v[:, :, 0])
-            bias = ago[..., config.tokens - 1 - slot : 2 * config.tokens - 1 - slot]
-            # Until the ring has been round once, what lies after the newest was never written.
-            kept = slice(None) if age >= config.tokens else slice(0, slot + 1)
-            weights = torch.matmul(q * self.scale, keys[phase][..., kept]).add_(bias[..., kept]).softmax(-1)
-            found = torch.matmul(weights, values[phase][..., kept, :])
+            if isinstance(slot, int):
+                bias = ago[..., config.tokens - 1 - slot : 2 * config.tokens - 1 - slot]
+                # Until the ring has been round once, what lies after the newest was never written.
+                kept = slice(None) if age >= config.tokens else slice(0, slot + 1)
+                keys[phase, ..., slot].copy_(k[:, :, 0])
+                values[phase, ..., slot, :].copy_(v[:, :, 0])
+                there, said, bias = keys[phase][..., kept], values[phase][..., kept, :], bias[..., kept]
+            else:
+                place = torch.arange(config.tokens, device=slot.device)
+                bias = ago.index_select(-1, place + config.tokens - 1 - slot)
+                bias = bias.masked_fill((place > slot) & (age < config.tokens), -torch.inf)
+                keys[phase, :, :, :, slot] = k[None, :, :, 0]
+                values[phase, :, :, slot] = v[None, :, :, 0]
+                there, said = rings.read(keys, phase), rings.read(values, phase)
+            weights = torch.matmul(q * self.scale, there).add_(bias).softmax(-1)
+            found = torch.matmul(weights, said)
             x = block.rest(x, found.transpose(1, 2).flatten(2))
         self.time += 1
         return net.leave(net.norm(x))[:, 0]

@@ -6,6 +6,8 @@ all moments of a stretch at once, each from the true samples before it, and gene
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -23,6 +25,9 @@ AT_ONCE = 25
 
 class Stepper(Protocol):
     """A network in the middle of a sound."""
+
+    time: int | Tensor
+    """Samples so far, a number or an int64 tensor (1,)."""
 
     def step(self, audio: Tensor, context: Tensor) -> Tensor:
         """The sample before (B, C), the embedding of this moment (B, D) -> what describes this moment's sample."""
@@ -106,22 +111,22 @@ class SampleWise(nn.Module):
         embedded = past.shape[-1] // self.samples
         lead = min(embedded, self.lead_frames)
         heard = self._heard(past[..., past.shape[-1] - lead * self.samples :])
-        stepper: Stepper | None = None
+        sampler: Sampler | None = None
         last = past.new_zeros(past.shape[:2]) if not lead else heard[..., -1]
         made = []
         for at in range(embedded, frames.shape[1], AT_ONCE):
             until = min(frames.shape[1], at + AT_ONCE)
-            known = lead if stepper is None else 0
+            known = lead if sampler is None else 0
             embedding = self._embedding(frames, at - known, until)
-            if stepper is None:
+            if sampler is None:
                 # The sample before each moment: none before the first.
                 before = torch.cat([past.new_zeros((*past.shape[:2], 1)), heard], -1)[..., :-1]
                 n = lead * self.samples
                 stepper = self.net.stepper(before, embedding[..., :n])
+                sampler = Sampler(stepper, partial(self._sample, temperature=temperature), last)
                 embedding = embedding[..., n:]
             uniform = noise.uniform(self.samples * (until - at), self.channels, device=past.device)
-            block = self._run(stepper, last, embedding, uniform, temperature)
-            last = block[-1]
+            block = sampler.run(embedding.permute(2, 0, 1).contiguous(), uniform.transpose(0, 1).contiguous())
             made.append(block.permute(1, 2, 0))
         return torch.cat(made, -1) if made else past[..., :0]
 
@@ -129,17 +134,52 @@ class SampleWise(nn.Module):
         seen_from = max(0, start - self.video.config.context_frames)
         return self.video(frames[:, seen_from:stop])[..., (start - seen_from) * self.samples :]
 
-    def _run(
-        self, stepper: Stepper, last: Tensor, embedding: Tensor, uniform: Tensor, temperature: float
-    ) -> Tensor:
-        """(N, B, C) samples, one after the other."""
-        contexts, uniforms = embedding.permute(2, 0, 1).contiguous(), uniform.transpose(0, 1).contiguous()
-        made = torch.empty(len(contexts), *last.shape, device=last.device)
-        for at, (context, draw) in enumerate(zip(contexts, uniforms, strict=True)):
-            outputs = stepper.step(last, context)
-            if self.loss == "mu-law":
-                last = sound.draw(outputs.unflatten(-1, (self.channels, sound.LEVELS)), draw, temperature)
+    def _sample(self, outputs: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+        """The next sample (B, C) from what describes it, by one uniform number per row and channel."""
+        if self.loss == "mu-law":
+            return sound.draw(outputs.unflatten(-1, (self.channels, sound.LEVELS)), uniform, temperature)
+        return sound.on_grid(outputs.tanh_())
+
+
+class Sampler:
+    """Runs a stepper from sample to sample.
+
+    On a GPU a sample is some hundred kernels of a microsecond each, and starting them takes longer than running them.
+    So after the first samples they are recorded as one CUDA graph, and a sample is one start.
+    """
+
+    WARM_UP = 3
+    """Samples before the recording: libraries set themselves up at their first calls, which cannot be recorded."""
+
+    def __init__(self, stepper: Stepper, sample: Callable[[Tensor, Tensor], Tensor], last: Tensor) -> None:
+        self._stepper, self._sample, self.last = stepper, sample, last.clone()
+        self._graph: Any = None
+        self._steps = 0
+        if last.is_cuda:
+            stepper.time = torch.tensor([stepper.time], device=last.device)
+
+    def run(self, contexts: Tensor, uniforms: Tensor) -> Tensor:
+        """contexts (N, B, D), uniforms (N, B, C) of N moments -> their samples (N, B, C)."""
+        made = torch.empty(len(contexts), *self.last.shape, device=self.last.device)
+        for at, (context, uniform) in enumerate(zip(contexts, uniforms, strict=True)):
+            if not self.last.is_cuda or self._steps < self.WARM_UP:
+                self.last = self._one(context, uniform)
             else:
-                last = sound.on_grid(outputs.tanh_())
-            made[at] = last
+                self._replay(context, uniform)
+            self._steps += 1
+            made[at] = self.last
         return made
+
+    def _one(self, context: Tensor, uniform: Tensor) -> Tensor:
+        return self._sample(self._stepper.step(self.last, context), uniform)
+
+    def _replay(self, context: Tensor, uniform: Tensor) -> None:
+        if self._graph is None:
+            self.last, self._context, self._uniform = self.last.clone(), context.clone(), uniform.clone()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self.last.copy_(self._one(self._context, self._uniform))
+            self._graph = graph
+        self._context.copy_(context)
+        self._uniform.copy_(uniform)
+        self._graph.replay()

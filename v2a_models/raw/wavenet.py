@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from v2a_models.raw import rings
+
 JOINS = ("audio", "channels")
 
 
@@ -125,6 +127,9 @@ class WaveNetStepper:
     Each layer keeps its last `dilation` inputs in a ring: the cost of a sample does not grow with what was heard.
     """
 
+    time: int | Tensor
+    """Samples so far; `Sampler` makes it a tensor where a CUDA graph is to follow it."""
+
     def __init__(self, net: WaveNet, audio: Tensor, context: Tensor) -> None:
         batch, n = len(audio), audio.shape[-1]
         self.time, self.join = n, net.config.join
@@ -157,9 +162,9 @@ class WaveNetStepper:
             x = torch.addmm(bias, audio, weight).add_(context)
         width = x.shape[1]
         for at, (ring, d, gate_bias, past, now, on) in enumerate(self.layers):
-            slot = ring[self.time % d]
-            z = torch.addmm(gate_bias, slot, past).addmm_(x, now)
-            slot.copy_(x)
+            slot = self.time % d
+            z = torch.addmm(gate_bias, rings.read(ring, slot), past).addmm_(x, now)
+            rings.write(ring, slot, x)
             opened = self.opened[:, at]
             opened.copy_(z[:, :width].tanh_().mul_(z[:, width:].sigmoid_()))
             if on is not None:
