@@ -18,9 +18,9 @@ import tyro
 from torch import Tensor
 
 from pipelines import instructions, steercorpus, synthfoley
-from pipelines.steercorpus import Block, SteerConfig
-from v2a_models import grid
+from pipelines.steercorpus import Block, Corpus, Crop, SteerConfig
 from v2a_models.checkpoint import load_classifier, load_generator, save_generator
+from v2a_models.generator import best_precision
 from v2a_models.maskvat.sampling import SamplingConfig
 from v2a_models.training import FitConfig, fit
 from v2a_models.vatt.audio import sized
@@ -95,20 +95,18 @@ def converter(config: VattMiniConfig, mini: Any) -> None:
     """The small language model with its projection: what does the picture sound like?"""
     blocks = steercorpus.load(config.work / "corpus", config.corpus)
     device = _device(config)
-    task = ConverterTask(_converter(config, blocks), 2).to(device)
+    held = Corpus(blocks, device)
+    task = ConverterTask(untrained_converter(config, blocks), 2).to(device)
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        crops = [_crop(blocks, rng, 345, own=1.0) for _ in range(16)]
-        texts = [_words(crop, rng) for crop in crops]
-        return task(
-            dict(semantic=torch.stack([crop["semantic"] for crop in crops]).to(device), text=texts), step
-        )
+        batch, crops = held.crops(rng, 16, 345, own=1.0)
+        return task(dict(semantic=batch["semantic"], text=[words_of(crop, rng) for crop in crops]), step)
 
     fit("converter", task, step_loss, config.converter, config.work, log=log)
     torch.save(task.converter.state_dict(), config.work / "converter.pt")
 
 
-def _converter(config: VattMiniConfig, blocks: list[Block]) -> Converter:
+def untrained_converter(config: VattMiniConfig, blocks: list[Block]) -> Converter:
     """Untrained, around the tokenizer that the work folder holds, or one made of the scenes' captions."""
     kept = config.work / "tokenizer.json"
     if not kept.exists():
@@ -118,8 +116,8 @@ def _converter(config: VattMiniConfig, blocks: list[Block]) -> Converter:
     return Converter(ConverterConfig(128, own=SMALL, tokenizer=kept.read_text(), max_text=32))
 
 
-def _generator(config: VattMiniConfig, mini: Any) -> VATTGenerator:
-    trained = _converter(config, [])
+def untrained_generator(config: VattMiniConfig, mini: Any) -> VATTGenerator:
+    trained = untrained_converter(config, [])
     trained.load_state_dict(torch.load(config.work / "converter.pt", map_location="cpu", weights_only=True))
     sizes = sized(
         "mini", n_codebooks=4, codebook_size=512, condition_dim=trained.width, sync_dim=128,
@@ -147,62 +145,38 @@ def _encoders(mini: Any) -> tuple[Any, ...]:
 
 def audio(config: VattMiniConfig, mini: Any) -> None:
     """VATT Audio on all sounds: captions say which, the picture says when."""
-    blocks = steercorpus.load(config.work / "corpus", config.corpus)
     device = _device(config)
-    generator = _generator(config, mini).to(device)
+    held = Corpus(steercorpus.load(config.work / "corpus", config.corpus), device)
+    generator = untrained_generator(config, mini).to(device)
     task = generator.task()
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        crops = [_crop(blocks, rng, config.crop, OWN_SOUND) for _ in range(config.rows)]
-        batch: dict[str, Any] = {
-            name: torch.stack([crop[name] for crop in crops]).to(device)
-            for name in ("semantic", "sync", "codes")
-        }
-        batch["text"] = [
-            "" if crop["own"] and rng.random() < ONLY_SEEN else _words(crop, rng) for crop in crops
-        ]
-        return task(batch, step)
+        batch = steering_batch(held, rng, config.rows, config.crop)
+        with torch.autocast(device.type, torch.bfloat16, enabled=best_precision(device) == "bfloat16"):
+            return task(batch, step)
 
     fit("audio", task, step_loss, config.audio, config.work, log=log)
     torch.save(generator.audio.cpu().state_dict(), config.work / "audio.pt")
 
 
-def _crop(blocks: list[Block], rng: np.random.Generator, length: int, own: float) -> dict[str, Any]:
-    """A random stretch of a random scene: features, tokens and what is heard. Of three, the one with most events."""
-    block = blocks[int(rng.integers(len(blocks)))]
-    row = int(rng.integers(len(block.semantic)))
-    sound = 0 if rng.random() < own else int(rng.integers(1, block.codes.shape[1]))
-    scene = block.scenes[row][sound]
-    length_s = grid.seconds(length * grid.HOP)
-    n = grid.frame_count(length_s, 25)
-    best, most = 0, -1
-    for _ in range(3):
-        at = int(rng.integers(block.sync.shape[1] - n + 1))
-        inside = sum(at / 25 <= event.onset_s < at / 25 + length_s for event in scene.events)
-        if inside > most:
-            best, most = at, inside
-    start_s = best / 25
-    first = min(round(grid.samples(start_s) / grid.HOP), block.codes.shape[-1] - length)
-    seen = grid.frame_index(start_s, 8)
-    slow = block.semantic[row, seen : seen + grid.frame_count(length_s, 8)]
-    slow = np.pad(slow, ((0, grid.frame_count(length_s, 8) - len(slow)), (0, 0)), mode="edge")
-    return dict(
-        semantic=torch.from_numpy(slow.astype(np.float32)),
-        sync=torch.from_numpy(block.sync[row, best : best + n].astype(np.float32)),
-        codes=torch.from_numpy(block.codes[row, sound, :, first : first + length].astype(np.int64)),
-        scene=scene, own=sound == 0, start_s=start_s, length_s=length_s,
-    )  # fmt: skip
+def steering_batch(held: Corpus, rng: np.random.Generator, rows: int, length: int) -> dict[str, Any]:
+    """Columns of `rows` random crops of `length` codec frames, each with a caption of what is heard or, where that
+    is what is seen, sometimes without."""
+    batch: dict[str, Any]
+    batch, crops = held.crops(rng, rows, length, OWN_SOUND)
+    batch["text"] = ["" if crop.own and rng.random() < ONLY_SEEN else words_of(crop, rng) for crop in crops]
+    return batch
 
 
-def _words(crop: dict[str, Any], rng: np.random.Generator) -> str:
+def words_of(crop: Crop, rng: np.random.Generator) -> str:
     """A caption of a crop, in SynthFoley's words or in others."""
-    text = steercorpus.caption_of(crop["scene"], rng, crop["start_s"], crop["length_s"])
-    return instructions.reworded(crop["scene"].label, text, rng)
+    text = steercorpus.caption_of(crop.scene, rng, crop.start_s, crop.length_s)
+    return instructions.reworded(crop.scene.label, text, rng)
 
 
 def export(config: VattMiniConfig, mini: Any) -> None:
     """The checkpoint folder that `v2a dub --model vatt-mini` loads."""
-    generator = _generator(config, mini)
+    generator = untrained_generator(config, mini)
     generator.audio.load_state_dict(
         torch.load(config.work / "audio.pt", map_location="cpu", weights_only=True)
     )

@@ -129,6 +129,65 @@ def load(root: Path, config: SteerConfig) -> list[Block]:
     return blocks
 
 
+@dataclass(frozen=True)
+class Crop:
+    """What is heard in a stretch of a scene."""
+
+    scene: Scene
+    own: bool
+    """Whether it is the sound of what is seen."""
+    start_s: float
+    length_s: float
+
+
+class Corpus:
+    """All blocks in one piece on a device, so that a large batch is a few lookups there."""
+
+    def __init__(self, blocks: Sequence[Block], device: torch.device | str = "cpu") -> None:
+        self.scenes = [sounds for block in blocks for sounds in block.scenes]
+        self.semantic, self.sync, self.codes = (
+            torch.from_numpy(np.concatenate([getattr(block, name) for block in blocks])).to(device)
+            for name in ("semantic", "sync", "codes")
+        )
+
+    def crops(
+        self, rng: np.random.Generator, rows: int, length: int, own: float
+    ) -> tuple[dict[str, torch.Tensor], list[Crop]]:
+        """Random stretches of `length` codec frames, the share `own` of them with the scene's own sound. Of three
+        places in a scene, the one with most events.
+
+        -> semantic float32 (B, T1, D), sync float32 (B, T2, D), codes int64 (B, K, length); and what is heard.
+        """
+        length_s = grid.seconds(length * grid.HOP)
+        fast, slow = (grid.frame_count(length_s, fps) for fps in (25, 8))
+        crops, picks = [], []
+        for row in rng.integers(len(self.scenes), size=rows):
+            sound = 0 if rng.random() < own else int(rng.integers(1, self.codes.shape[1]))
+            scene = self.scenes[row][sound]
+            onsets = np.array([event.onset_s for event in scene.events])
+            starts = rng.integers(self.sync.shape[1] - fast + 1, size=3)
+            inside = [((at / 25 <= onsets) & (onsets < at / 25 + length_s)).sum() for at in starts]
+            at = int(starts[int(np.argmax(inside))])
+            first = min(round(grid.samples(at / 25) / grid.HOP), self.codes.shape[-1] - length)
+            picks.append((int(row), sound, at, grid.frame_index(at / 25, 8), first))
+            crops.append(Crop(scene, sound == 0, at / 25, length_s))
+        device = self.codes.device
+        of, sound, at, seen, first = (
+            torch.tensor(column, device=device)[:, None] for column in zip(*picks, strict=True)
+        )
+        late = (seen + torch.arange(slow, device=device)).clamp_max(self.semantic.shape[1] - 1)
+        batch = dict(
+            semantic=self.semantic[of, late].float(),
+            sync=self.sync[of, at + torch.arange(fast, device=device)].float(),
+            codes=self.codes[of[:, 0], sound[:, 0]]
+            .gather(
+                2, (first + torch.arange(length, device=device))[:, None].expand(-1, self.codes.shape[2], -1)
+            )
+            .long(),
+        )
+        return batch, crops
+
+
 def _scene(config: SteerConfig, index: int) -> Scene:
     return synthfoley.make_scene(config.seed, index, config.seconds)
 
