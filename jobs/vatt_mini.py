@@ -85,18 +85,18 @@ def corpus(config: VattMiniConfig, mini: Any) -> None:
 def converter(config: VattMiniConfig, mini: Any) -> None:
     """The small language model with its projection: what does the picture sound like?"""
     blocks = steercorpus.load(config.work / "corpus", config.corpus)
-    task = ConverterTask(_converter(config, blocks), 2)
+    task = ConverterTask(untrained_converter(config, blocks), 2)
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        crops = [_crop(blocks, rng, 345, own=1.0) for _ in range(16)]
-        texts = [_words(crop, rng) for crop in crops]
+        crops = [random_crop(blocks, rng, 345, own=1.0) for _ in range(16)]
+        texts = [words_of(crop, rng) for crop in crops]
         return task(dict(semantic=torch.stack([crop["semantic"] for crop in crops]), text=texts), step)
 
     fit("converter", task, step_loss, config.converter, config.work, log=log)
     torch.save(task.converter.state_dict(), config.work / "converter.pt")
 
 
-def _converter(config: VattMiniConfig, blocks: list[Block]) -> Converter:
+def untrained_converter(config: VattMiniConfig, blocks: list[Block]) -> Converter:
     """Untrained, around the tokenizer that the work folder holds, or one made of the scenes' captions."""
     kept = config.work / "tokenizer.json"
     if not kept.exists():
@@ -106,8 +106,8 @@ def _converter(config: VattMiniConfig, blocks: list[Block]) -> Converter:
     return Converter(ConverterConfig(128, own=SMALL, tokenizer=kept.read_text(), max_text=32))
 
 
-def _generator(config: VattMiniConfig, mini: Any) -> VATTGenerator:
-    trained = _converter(config, [])
+def untrained_generator(config: VattMiniConfig, mini: Any) -> VATTGenerator:
+    trained = untrained_converter(config, [])
     trained.load_state_dict(torch.load(config.work / "converter.pt", map_location="cpu", weights_only=True))
     sizes = sized("mini", n_codebooks=4, codebook_size=512, condition_dim=trained.width, sync_dim=128)
     settings = VATTConfig(sizes, trained.config, sampling=SAMPLING)
@@ -133,24 +133,32 @@ def _encoders(mini: Any) -> tuple[Any, ...]:
 def audio(config: VattMiniConfig, mini: Any) -> None:
     """VATT Audio on all sounds: captions say which, the picture says when."""
     blocks = steercorpus.load(config.work / "corpus", config.corpus)
-    generator = _generator(config, mini)
+    generator = untrained_generator(config, mini)
     task = generator.task()
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        crops = [_crop(blocks, rng, config.crop, OWN_SOUND) for _ in range(config.rows)]
-        batch: dict[str, Any] = {
-            name: torch.stack([crop[name] for crop in crops]) for name in ("semantic", "sync", "codes")
-        }
-        batch["text"] = [
-            "" if crop["own"] and rng.random() < ONLY_SEEN else _words(crop, rng) for crop in crops
-        ]
-        return task(batch, step)
+        return task(steering_batch(blocks, rng, config.rows, config.crop), step)
 
     fit("audio", task, step_loss, config.audio, config.work, log=log)
     torch.save(generator.audio.state_dict(), config.work / "audio.pt")
 
 
-def _crop(blocks: list[Block], rng: np.random.Generator, length: int, own: float) -> dict[str, Any]:
+def steering_batch(
+    blocks: list[Block], rng: np.random.Generator, rows: int, length: int, device: torch.device | str = "cpu"
+) -> dict[str, Any]:
+    """Columns of `rows` random crops of `length` codec frames, each with a caption of what is heard or, where that
+    is what is seen, sometimes without."""
+    crops = [random_crop(blocks, rng, length, OWN_SOUND) for _ in range(rows)]
+    batch: dict[str, Any] = {
+        name: torch.stack([crop[name] for crop in crops]).to(device) for name in ("semantic", "sync", "codes")
+    }
+    batch["text"] = [
+        "" if crop["own"] and rng.random() < ONLY_SEEN else words_of(crop, rng) for crop in crops
+    ]
+    return batch
+
+
+def random_crop(blocks: list[Block], rng: np.random.Generator, length: int, own: float) -> dict[str, Any]:
     """A random stretch of a random scene: features, tokens and what is heard. Of three, the one with most events."""
     block = blocks[int(rng.integers(len(blocks)))]
     row = int(rng.integers(len(block.semantic)))
@@ -177,7 +185,7 @@ def _crop(blocks: list[Block], rng: np.random.Generator, length: int, own: float
     )  # fmt: skip
 
 
-def _words(crop: dict[str, Any], rng: np.random.Generator) -> str:
+def words_of(crop: dict[str, Any], rng: np.random.Generator) -> str:
     """A caption of a crop, in SynthFoley's words or in others."""
     text = steercorpus.caption_of(crop["scene"], rng, crop["start_s"], crop["length_s"])
     return instructions.reworded(crop["scene"].label, text, rng)
@@ -185,7 +193,7 @@ def _words(crop: dict[str, Any], rng: np.random.Generator) -> str:
 
 def export(config: VattMiniConfig, mini: Any) -> None:
     """The checkpoint folder that `v2a dub --model vatt-mini` loads."""
-    generator = _generator(config, mini)
+    generator = untrained_generator(config, mini)
     generator.audio.load_state_dict(
         torch.load(config.work / "audio.pt", map_location="cpu", weights_only=True)
     )
