@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -70,6 +72,51 @@ def test_a_prompt_changes_the_sound_and_stands_in_the_report_with_the_caption(
     assert "a drum" in (tmp_path / "drum" / "_v2a" / "report.html").read_text()
 
 
+@pytest.mark.parametrize("name", ["film.mp4", "film.avi"])
+def test_captions_of_every_window_become_subtitles(model: str, tmp_path: Path, name: str) -> None:
+    write_video(tmp_path / "archive" / name, 9.0)
+    out, load = tmp_path / "out", saying_when(model)
+    with Sandbox() as sandbox:
+        [video] = archive.scan(str(tmp_path / "archive"), sandbox)
+        job = make_job(config(model, out, captions=True, segment_s=8.0), None)
+        assert job.identity()["captions"] == "subtitles"
+        for task in dub.plan_file(job, video, name, name + ".mkv"):
+            items = stages.Item.from_table(stages.decode_task(task, job, sandbox).to_table())
+            [item] = stages.Dubber(job, load).generate(items)
+            assert item.failure is None
+            row = stages.close_item(*stages.Item.from_table(item.to_table()), job)
+    assert task.n_segments > 1 and row is not None and row["status"] == "dubbed"
+    texts = [cue["text"] for cue in row["captions"]]
+    assert texts == [f"sound {k}" for k in range(row["n_windows"])] and row["caption"] == "; ".join(texts)
+    ends = [cue["end_s"] for cue in row["captions"]]
+    assert [cue["start_s"] for cue in row["captions"]] == pytest.approx([0.0, *ends[:-1]])
+    assert ends[-1] == row["duration_s"]
+    if name == "film.mp4":
+        with av.open(str(out / name)) as film:
+            shown = [bytes(packet)[2:].decode() for packet in film.demux(film.streams.subtitles[0])]
+        assert [text for text in shown if text] == texts and row["subtitles"] == "track"
+    else:
+        assert row["subtitles"] == "film.avi.srt"
+        assert (out / "film.avi.srt").read_text().split("\n\n")[1].splitlines()[2] == "sound 1"
+    report.write(str(out), [row], {})
+    [kept] = pq.read_table(out / "_v2a" / "report.parquet").to_pylist()
+    assert kept["captions"] == row["captions"] and kept["subtitles"] == row["subtitles"]
+    assert '"sound 1"' in (out / "_v2a" / "report.html").read_text()
+
+
+def saying_when(model: str) -> Any:
+    """Loads the model with captions that count its calls, one a window."""
+
+    def load(name: str) -> Any:
+        generator: Any = load_generator(model)
+        calls = load.calls  # type: ignore[attr-defined]
+        generator.captions = lambda batch: [f"sound {next(calls)}" for _ in range(len(batch))]
+        return generator
+
+    load.calls = itertools.count()  # type: ignore[attr-defined]
+    return load
+
+
 def test_the_command_names_the_texts_and_resuming_needs_the_same(model: str, tmp_path: Path) -> None:
     wanted = config(model, tmp_path, prompt="a drum, no music")
     assert "--prompt 'a drum, no music'" in command(wanted)
@@ -86,6 +133,8 @@ def test_what_cannot_be_followed_is_refused_before_anything_starts(model: str, t
     for texts in ({"prompt": "a drum"}, {"negative": "music"}):
         with pytest.raises(WrongUsage, match="follows no text"):
             make_job(config("mini", tmp_path, **texts), None)
+    with pytest.raises(WrongUsage, match="has no words: leave --captions out"):
+        make_job(config("mini", tmp_path, captions=True), None)
     with pytest.raises(WrongUsage, match="tokens, the model reads at most 32"):
         make_job(config(model, tmp_path, prompt="a drum and " * 40), None)
     with pytest.raises(WrongUsage, match="does not know: '☃'"):
