@@ -115,6 +115,7 @@ def _run(config: CompareConfig, console: Console) -> int:
             found, costs[model.slug] = make(plan, config, model, console, resources)
             problems |= found
         board = score(plan, config, console)
+        score_captions(plan, config, board)
     summary = compare_finish.summarise(plan, config, board, problems, costs, command(config))
     compare_finish.write(plan, config, board, summary, console)
     console.print(f"Report: {plan.out}/report.html ({time.perf_counter() - started:.0f} s)", markup=False)
@@ -207,10 +208,10 @@ def score(plan: Plan, config: CompareConfig, console: Console) -> Any:
     from v2a_models import grid
 
     board, clips = Board(), scoring_clips(plan)
+    hearing = tuple(name for name in plan.networks if name != "bertscore")  # which reads
     job = scoring.Job(
-        plan.codec, tuple(plan.networks), weights(config.weights), keep=_job(plan, config).place,
-        download=config.download,
-    )  # fmt: skip
+        plan.codec, hearing, weights(config.weights), keep=_job(plan, config).place, download=config.download
+    )
 
     def session() -> contextlib.AbstractContextManager[Any]:
         return ray_session.session(config.num_workers, config.address)
@@ -226,6 +227,20 @@ def score(plan: Plan, config: CompareConfig, console: Console) -> Any:
                 seen.add(scored.clip)
                 progress.advance(window_s, finished=True)
     return board
+
+
+def score_captions(plan: Plan, config: CompareConfig, board: Any) -> None:
+    """Scores the captions of models that have words against the texts of the store."""
+    from jobs.evaluate import add_captions, weights
+    from pipelines import generate
+    from v2a_models.metrics import networks
+
+    place, true = _job(plan, config).place, {row.clip_id: [row.text] for row in plan.rows if row.text.strip()}
+    found = {m.slug: generate.captions_of(place, m.slug) for m in plan.models if m.slug in board.systems}
+    said = {slug: texts for slug, texts in found.items() if texts.keys() & true.keys()}
+    if said:
+        asked = "bertscore" in plan.networks
+        add_captions(board, said, true, networks.load_bertscore(weights(config.weights)) if asked else None)
 
 
 def scoring_clips(plan: Plan) -> list[Any]:

@@ -87,6 +87,10 @@ def clip_table(
     ordered = sorted(rows, key=badness)
     table: dict[str, list[Any]] = {name: [row[name] for row in ordered] for name in ("clip", "label", "path")}
     table["sound"] = [storage.join(plan.out, sound_url(row["system"], row["clip"])) for row in ordered]
+    texts = {row.clip_id: row.text for row in plan.rows}
+    if any(row["caption"] for row in ordered):
+        table["caption"] = [row["caption"] for row in ordered]
+        table["true caption"] = [texts[row["clip"]] for row in ordered]
     for metric in metrics:
         table[metric["title"]] = [row.get(metric["name"]) for row in ordered]
     return table

@@ -77,6 +77,9 @@ class DubConfig:
     that follows text, such as one of v2a train vatt."""
     negative: str = ""
     """What is not to be heard, for instance "music, voices"."""
+    captions: bool = False
+    """Say of every window what it should sound like, as a subtitle track (in mp4, mov and mkv; else FILM.srt beside
+    the film). Needs a model that has words, such as one of v2a train vatt. The report has captions in any case."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the transformers. `auto` takes bfloat16 where this machine's hardware has it. Name one for
     a cluster of unlike machines, so that all of them compute alike."""

@@ -121,7 +121,7 @@ def _run(config: EvaluateConfig, console: Console) -> int:
                 seen.add(scored.clip)
                 progress.advance(0.0, finished=True, failed=bool(scored.problem))
     if said:
-        add_captions(board, name, said, true, reader)
+        add_captions(board, {name: said}, true, reader)
     if config.export:
         export(config.export, name, clips, board)
     summary = summarise(board, missing, command(config), notes)
@@ -210,15 +210,19 @@ def find_clips(config: EvaluateConfig, name: str) -> tuple[list[Clip], list[str]
 
 
 def add_captions(
-    board: Board, name: str, said: Mapping[str, str], true: Mapping[str, Sequence[str]], reader: Any
+    board: Board, said: Mapping[str, Mapping[str, str]], true: Mapping[str, Sequence[str]], reader: Any
 ) -> None:
-    """Scores the captions of a system, and beside them the first true ones, of the same clips and of others."""
-    clips = sorted(set(board.systems[name].clips) & said.keys() & true.keys())
+    """Scores the captions of systems (by system and clip), and beside them the first true ones, of the same clips and
+    of others."""
+    scored = [set(board.systems[name].clips) & texts.keys() & true.keys() for name, texts in said.items()]
+    clips = sorted(set().union(*scored))
+    if not clips:
+        return
     first = {clip: true[clip][0] for clip in clips}
     turned = dict(zip(clips, [first[clips[k]] for k in other_clips(list(first.values()))], strict=True))
-    for system, captions in ((name, said), ("reference", first), ("shuffled", turned)):
+    for system, captions in {**said, "reference": first, "shuffled": turned}.items():
         if system in board.systems:
-            board.systems[system].caption({clip: captions[clip] for clip in clips}, true, reader)
+            board.systems[system].caption(captions, true, reader)
 
 
 def export(folder: str, name: str, clips: Sequence[Clip], board: Board) -> None:

@@ -85,7 +85,7 @@ def write(out: str, board: Board, summary: Mapping[str, Any], clips: Sequence[Cl
     facts = {clip.name: clip for clip in clips}
     names = [m.name for m in METRICS if m.per_clip]
     rows = [{"label": facts[row["clip"]].label, **row} for row in board.rows()]
-    fields = [(name, pa.string()) for name in ("system", "clip", "label", "aligned")] + [
+    fields = [(name, pa.string()) for name in ("system", "clip", "label", "aligned", "caption")] + [
         (name, pa.float64()) for name in names
     ]
     sink = io.BytesIO()

@@ -200,6 +200,7 @@ def make_job(config: DubConfig, load: Callable[[str], Any] | None) -> Job:
         prompt=config.prompt.strip(),
         negative=config.negative.strip(),
         captions=model.follows_text,
+        subtitles=config.captions,
         **cut,
         sign_key=sign_key,
         sign_cert=sign_cert,
@@ -210,6 +211,10 @@ def make_job(config: DubConfig, load: Callable[[str], Any] | None) -> Job:
 
 def check_texts(config: DubConfig, model: Described, load: Callable[[str], Any] | None) -> None:
     """Raises ValueError for a prompt that the model cannot follow or cannot read: no film is begun with it."""
+    if config.captions and not model.follows_text:
+        raise ValueError(
+            "it has no words: leave --captions out, or take a model that has, such as one of v2a train vatt"
+        )
     texts = [text.strip() for text in (config.prompt, config.negative) if text.strip()]
     if not texts:
         return
@@ -277,8 +282,8 @@ def check_identity(config: DubConfig, job: Job) -> None:
     if before is None or config.restart:
         return
     now = job.identity() | {"archive": full_address(config.archive)}
-    # `selection`, `signed` and texts are named only where there are any.
-    if differing := differences(before, dict.fromkeys(("selection", "signed", *TEXTS)) | now):
+    # `selection`, `captions`, `signed` and texts are named only where there are any.
+    if differing := differences(before, dict.fromkeys(("selection", "captions", "signed", *TEXTS)) | now):
         raise WrongUsage(
             f"OUT ({config.out}) was made with other settings:\n{differing}\n"
             "Use those, or choose another OUT, or add --restart to do everything again."

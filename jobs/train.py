@@ -180,7 +180,10 @@ def _tell(plan: Plan, config: TrainConfig, seen: Seen, wall_s: float, console: C
     losses = [f"loss {seen.train['train/loss']:.4f}"] if seen.train else []
     losses += [f"validation {seen.val['val/loss']:.4f}"] if seen.val else []
     console.print(f"Trained {config.steps} steps in {clock(wall_s)}. {', '.join(losses)}", markup=False)
-    console.print(f"Model: {config.out} (v2a dub ARCHIVE OUT --model {config.out})", markup=False)
+    use = f"v2a dub ARCHIVE OUT --model {config.out}"
+    if config.name == "vatt-converter":  # makes no sound yet
+        use = f"v2a train vatt STORE --out NEW --set converter={config.out}"
+    console.print(f"Model: {config.out} ({use})", markup=False)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from jobs import train_samples
 from jobs.train_data import ahead, grouped, to_tensors, validation_picks, validation_rows
 from jobs.train_job import STATE, Fatal, Job, out_of_memory
 
-N_SAMPLES = 2
-"""Windows that are turned into sound at every validation."""
 ASK_EVERY_S = 0.5
 """How often rank 0 asks whether to stop."""
 
@@ -277,7 +274,7 @@ class Worker:
 
         self.validating = validation_rows(self.validation, self.rank, self.world, self.micro)
         if self.rank == 0:
-            picks = validation_picks(self.validation)[:N_SAMPLES]
+            picks = validation_picks(self.validation)[: train_samples.n_shown(self.learner.generator)]
             self.shown = to_tensors(read_rows(self.validation, picks))
 
     def _validate(self) -> None:
@@ -291,34 +288,26 @@ class Worker:
             self._row({f"val/{name}": value for name, value in figures.items()})
             for remark in self.learner.generator.remarks(figures):
                 self.say(("remark", f"Step {self.learner.step}: {remark}."))
-            sounds = self._sounds()
-        if sounds is not None:
-            self.say(("sounds", dict(step=self.learner.step, **sounds)))
+            self._samples()
 
-    def _sounds(self) -> dict[str, Any] | None:
-        """Generated sound of the fixed windows and, decoded from their codes, what was really heard: int16."""
-        import torch
-
+    def _samples(self) -> None:
+        """Tells what the model makes of the fixed windows, its averaged weights being in place."""
         generator = self.learner.generator
         if self.sharded:
-            # The averaged weights are in place now.
             state = {name: _whole(tensor) for name, tensor in self.learner.module.state_dict().items()}
             if self.rank == 0:  # a sharded model cannot sample on one worker alone
                 generator = self.job.new_generator()
                 generator.task().load_state_dict(state, strict=False)
                 generator = generator.to(self.device).eval()
-        if self.rank or not generator.makes_sound:
-            return None
-        batch, clips = self.shown
+        if self.rank:
+            return
+        (batch, clips), step = self.shown, self.learner.step
         batch = self._to_device(batch)
-        codec, true = getattr(generator, "codec", None), None
-        with torch.inference_mode():
-            made = _pcm(generator.generate(generator.preview(batch), seeds=list(range(len(clips)))))
-            if codec is not None and "codes" in batch:
-                true = _pcm(codec.decode(batch["codes"], generator.recipe.window))
-            elif "waveform" in batch:
-                true = batch["waveform"][..., : made.shape[-1]].cpu().numpy()
-        return dict(clips=clips, rate=generator.recipe.sample_rate, made=made, true=true)
+        if generator.makes_sound:
+            self.say(("sounds", dict(step=step, **train_samples.sounds(generator, batch, clips))))
+        # Under a model of sound the language model is frozen: its words are told once.
+        if train_samples.has_words(generator) and (not generator.makes_sound or step == self.job.steps):
+            self.say(("captions", train_samples.captions(generator, batch, clips, step)))
 
     # checkpoints
 
@@ -362,8 +351,3 @@ class Worker:
 def _whole(tensor: Any) -> Any:
     """A possibly sharded tensor as a whole one."""
     return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach()
-
-
-def _pcm(sound: Any) -> np.ndarray:
-    """int16 (B, channels, samples)."""
-    return (sound.float().clamp(-1, 1) * 32767).round().short().cpu().numpy()

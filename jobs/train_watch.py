@@ -198,6 +198,13 @@ class Seen:
             return
         self.tracker.artifacts(uris, f"samples/step-{sounds['step']:07d}")
 
+    def _captions(self, columns: dict[str, list[Any]]) -> None:
+        self.tracker.table(columns, "captions.json")
+        said = f'"{columns["generated"][0]}"'
+        if true := columns["reference"][0]:
+            said += f', where it is "{true}"'
+        self.say(f"Step {columns['step'][0]} says of {columns['clip'][0]}: {said}.")
+
     def _remark(self, text: str) -> None:
         self.say(text)
 

@@ -162,10 +162,9 @@ def audio(config: VattMiniConfig, mini: Any) -> None:
 def steering_batch(held: Corpus, rng: np.random.Generator, rows: int, length: int) -> dict[str, Any]:
     """Columns of `rows` random crops of `length` codec frames, each with a caption of what is heard or, where that
     is what is seen, sometimes without."""
-    batch: dict[str, Any]
     batch, crops = held.crops(rng, rows, length, OWN_SOUND)
-    batch["text"] = ["" if crop.own and rng.random() < ONLY_SEEN else words_of(crop, rng) for crop in crops]
-    return batch
+    text = ["" if crop.own and rng.random() < ONLY_SEEN else words_of(crop, rng) for crop in crops]
+    return dict(batch, text=text)
 
 
 def words_of(crop: Crop, rng: np.random.Generator) -> str:

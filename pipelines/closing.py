@@ -12,10 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import hashing, mux, provenance, resampling, segments, signing, storage
+from pipelines import hashing, mux, provenance, resampling, segments, signing, storage, subtitles
+from pipelines.containers import container_of
 from pipelines.dub import CARD_S, SILENT_STATES, THUMBS, Job, Task, failed_row, report_row
 from pipelines.parts import Failure, State
 from v2a_models import grid
+
+BESIDE = ".srt"
+"""Added to the name of a dubbed film whose container holds no subtitles."""
 
 
 class Meter:
@@ -69,8 +73,8 @@ class Reader:
         self.state, self.task = state, task
         self.cost_s = 0.0
         self.thumbs: list[tuple[float, np.ndarray]] = []
-        self.captions: list[str] = []
-        """Of the segments that have one, each where it differs from the one before."""
+        self.told: dict[int, str] = {}
+        """Captions by number of their window."""
         self.opening: list[np.ndarray] = []
         """int16 [channels, n] blocks of the first `CARD_S` seconds, as they go into the file."""
 
@@ -79,10 +83,14 @@ class Reader:
         for index in range(self.task.n_segments):
             part = self.state.read_part(self.task.video_id, index)
             self.cost_s += part.cost_s
-            if part.caption and part.caption not in self.captions[-1:]:
-                self.captions.append(part.caption)
+            self.told |= part.captions
             self.thumbs += zip(part.thumb_times.tolist(), part.thumbs, strict=True)
             yield part.sound
+
+    def cues(self, job: Job) -> list[subtitles.Cue]:
+        """Captions of what was read so far, with their times."""
+        window_s, overlap_s = (grid.seconds(n, job.rate) for n in (job.window, job.overlap))
+        return subtitles.cues(self.told, window_s, overlap_s, float(self.task.video["duration_s"]))
 
     def keep_opening(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Pass the blocks on and keep the first of them for the picture in the report."""
@@ -112,10 +120,16 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
     if failed:
         return _of_run(failed_row(task.video, state.read_failure(task.video_id, min(failed))), job)
     made: mux.MuxResult | None = None
+    words: list[subtitles.Cue] = []
+    if job.subtitles:  # the muxer wants to know them from the start
+        ahead = Reader(state, task)
+        for _ in ahead.sounds():
+            pass
+        words = ahead.cues(job)
     for output in (task.output, task.fallback):
         reader, meter, proof = Reader(state, task), Meter(), Proof()
         try:
-            made = _write_video(task, job, reader, meter, output, proof)
+            made = _write_video(task, job, reader, meter, output, proof, words)
             break
         except mux.MuxFailed as error:
             if error.error_class == "ContainerCannotHold" and output != task.fallback:
@@ -137,7 +151,7 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
         "seed": job.seed,
         "prompt": job.prompt,
         "negative": job.negative,
-        "caption": "; ".join(reader.captions),
+        **_told(reader.cues(job), words, output),
         "sound_peak_dbfs": meter.peak_dbfs,
         "sound_rms_dbfs": meter.rms_dbfs,
         "core_seconds": cost,
@@ -149,18 +163,33 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
     return _of_run(report_row(task.video, "dubbed", **known), job)
 
 
+def _told(found: list[subtitles.Cue], shown: list[subtitles.Cue], output: str) -> dict[str, Any]:
+    """Captions as columns of the report."""
+    texts = [text for _, _, text in found]
+    changes = [text for at, text in enumerate(texts) if text not in texts[at - 1 : at]]
+    where = "" if not shown else "track" if container_of(output).subtitles else output + BESIDE
+    return {
+        "caption": "; ".join(changes),
+        "captions": [dict(start_s=start_s, end_s=end_s, text=text) for start_s, end_s, text in found],
+        "subtitles": where,
+    }
+
+
 def _of_run(row: dict[str, Any], job: Job) -> dict[str, Any]:
     return row | {"run_id": job.run_id}
 
 
 def _write_video(
-    task: Task, job: Job, reader: Reader, meter: Meter, output: str, proof: Proof
+    task: Task, job: Job, reader: Reader, meter: Meter, output: str, proof: Proof, words: list[subtitles.Cue]
 ) -> mux.MuxResult:
     destination = storage.join(job.out, output)
     tags = provenance.tags(**_origin(job))
 
     def seal(path: Path, made: mux.MuxResult) -> None:
         _seal(task, job, output, path, made, proof)
+        if words and not container_of(output).subtitles:
+            text = subtitles.srt(words).encode()
+            storage.write_atomic(storage.join(job.out, output + BESIDE), text)
 
     with tempfile.TemporaryDirectory() as scratch:
         remote = storage.is_remote(destination)
@@ -178,6 +207,7 @@ def _write_video(
             channels=job.channels,
             tags=tags,
             default=task.video["audio_state"] in SILENT_STATES,
+            captions=words,
             seal=seal,
         )
         if remote:

@@ -137,6 +137,7 @@ def clip_data(summary: Summary, scores: Sequence[Mapping[str, Any]], worst: int)
                 "path": any_row["path"] or "",
                 "start": _brief(any_row["start_s"]),
                 "sounds": [sound_url(name, clip) if name in held else None for name in names],
+                "captions": [held.get(name, {}).get("caption") or "" for name in names],
                 "scores": [[_brief(held.get(name, {}).get(m["name"])) for m in metrics] for name in names],
             }
         )

@@ -38,6 +38,8 @@ class Container:
     tail: int = 0
     """Samples of silence after the sound, where the encoder does not give out its last ones otherwise."""
     options: tuple[tuple[str, str], ...] = ()
+    subtitles: str = ""
+    """Codec of a subtitle track of plain text; empty where the container holds none."""
 
     def reads(self, format_name: str) -> bool:
         """Whether a film that FFmpeg's demuxer calls `format_name` stays in its own container here."""
@@ -49,16 +51,28 @@ _MP4_OPTIONS = (("movflags", "+use_metadata_tags"), ("movie_timescale", "44100")
 
 CONTAINERS = (
     Container(
-        "mp4", "aac", suffixes=(".mp4", ".m4v"), source=("mov",), bit_rate=192_000, options=_MP4_OPTIONS
+        "mp4",
+        "aac",
+        suffixes=(".mp4", ".m4v"),
+        source=("mov",),
+        bit_rate=192_000,
+        options=_MP4_OPTIONS,
+        subtitles="mov_text",
     ),
     Container(
-        "mov", "aac", suffixes=(".mov", ".qt"), source=("mov",), bit_rate=192_000, options=_MP4_OPTIONS
+        "mov",
+        "aac",
+        suffixes=(".mov", ".qt"),
+        source=("mov",),
+        bit_rate=192_000,
+        options=_MP4_OPTIONS,
+        subtitles="mov_text",
     ),
     Container(
         "webm", "libopus", suffixes=(".webm",), source=("matroska", "webm"), rate=48_000, bit_rate=128_000
     ),
     Container("avi", "pcm_s16le", suffixes=(".avi",), source=("avi",), holds_start=False),
-    Container("matroska", "flac", suffixes=(".mkv",), source=("matroska", "webm")),
+    Container("matroska", "flac", suffixes=(".mkv",), source=("matroska", "webm"), subtitles="subrip"),
     Container("flv", "aac", suffixes=(".flv",), source=("flv",), bit_rate=192_000, names_tracks=False),
     Container(
         "asf",

@@ -84,6 +84,8 @@ class Job:
     """What is not to be heard."""
     captions: bool = False
     """Whether the model says what it takes each segment to sound like."""
+    subtitles: bool = False
+    """Whether it says so of each window, and films get that as subtitles."""
     streams: bool = False
     """Whether the model goes on from its own past. A segment is one window then, and no two overlap."""
     frame: int = 1
@@ -97,8 +99,9 @@ class Job:
     def identity(self) -> dict[str, Any]:
         """What decides the sound. Two runs may share an output only if these are equal.
 
-        `selection` and `signed` are named only where there is one, so that what was made before there was any stays
-        valid. Each segment of a model that streams has a seed of its own, so that its length matters there.
+        `selection`, `captions` and `signed` are named only where there is one, so that what was made before there
+        was any stays valid. Each segment of a model that streams has a seed of its own, so that its length matters
+        there.
         """
         cut: dict[str, Any] = {"window": self.window, "overlap": self.overlap}
         if self.streams:
@@ -114,6 +117,8 @@ class Job:
         }
         if self.candidates > 1:
             facts["selection"] = f"best of {self.candidates} by SCAV {self.scav_sha256[:16]}"
+        if self.subtitles:
+            facts["captions"] = "subtitles"
         if self.sign_key:
             # As a whole or not at all, by whichever certificate is valid at the time.
             facts["signed"] = "yes"
@@ -170,7 +175,7 @@ def report_row(video: dict[str, Any], status: str, reason: str = "", **known: An
     row: dict[str, Any] = {"status": status, "reason": reason, "output": "", "card": "", "model": ""}
     row |= {"stage": "", "error_class": "", "message": "", "n_windows": 0, "seed": None}
     row |= {"sound_peak_dbfs": None, "sound_rms_dbfs": None, "core_seconds": 0.0, "x_realtime": None}
-    row |= {"prompt": "", "negative": "", "caption": ""}
+    row |= {"prompt": "", "negative": "", "caption": "", "captions": [], "subtitles": ""}
     copied = ("video_id", "path", "duration_s", "fps", "width", "height", "video_codec", "container")
     row |= {name: video.get(name) for name in (*copied, "audio_state", "peak_dbfs")}
     row |= {

@@ -1,6 +1,7 @@
 """Generates the sounds of a feature store's clips with several models, and fetches the true ones, as Ray Data stages.
 
     OUT/clips/SYSTEM/CLIP.wav       mono, 44.1 kHz, exactly the window's length
+    OUT/clips/SYSTEM/CLIP.txt       what it should sound like, of a model that has words
 
 A model of the store's recipe is fed with what the store holds, any other one with pictures decoded from the archive.
 What is there is not made again: a killed comparison goes on where it was. Seeds depend on the clip only, so that all
@@ -69,6 +70,20 @@ def sound_uri(place: str, system: str, clip_id: str) -> str:
     return storage.join(place, system, f"{clip_id}.wav")
 
 
+def caption_uri(place: str, system: str, clip_id: str) -> str:
+    """Where the caption of a clip is kept."""
+    return storage.join(place, system, f"{clip_id}.txt")
+
+
+def captions_of(place: str, system: str) -> dict[str, str]:
+    """Captions that a model wrote, by clip; none of a model without words."""
+    folder = storage.join(place, system)
+    if not storage.is_dir(folder):
+        return {}
+    texts = [info for info in storage.list_tree(folder) if info.path.endswith(".txt")]
+    return {info.path.removesuffix(".txt"): storage.read_bytes(info.uri).decode() for info in texts}
+
+
 def rows_of(store: Store, split: str) -> list[Row]:
     """All clips of a split, by clip."""
     found = []
@@ -127,14 +142,18 @@ class Maker:
         if not able:
             return answers
         try:
-            waves, seconds = self._generate(able, inputs)
+            waves, told, seconds = self._generate(able, inputs)
         except Exception as error:  # whatever a model trips over costs these clips, and is told
             return answers + [made(row, self.system, problem=_reason(error)) for row in able]
         held = memory.peak_mib(self.job.device)
-        for row, wave in zip(able, waves, strict=False):
+        for k, (row, wave) in enumerate(zip(able, waves, strict=False)):
             sound = sounds.sound_of(wave, self.generator.recipe.sample_rate).fitted(self.job.window)[0]
             problem = "" if np.isfinite(sound).all() else "the model gave NaN or infinite samples"
             if not problem:
+                if told:  # first: a clip whose sound is there is not made again
+                    storage.write_atomic(
+                        caption_uri(self.job.place, self.system, row.clip_id), told[k].encode()
+                    )
                 storage.write_atomic(
                     sound_uri(self.job.place, self.system, row.clip_id), sounds.wav_bytes(sound)
                 )
@@ -150,8 +169,9 @@ class Maker:
     @torch.inference_mode()
     def _generate(
         self, rows: Sequence[Row], inputs: Sequence[Mapping[str, np.ndarray]]
-    ) -> tuple[np.ndarray, float]:
-        """Waveforms float32 [batch_size, channels, n] at the model's rate, and the seconds that a clip took."""
+    ) -> tuple[np.ndarray, list[str], float]:
+        """Waveforms float32 [batch_size, channels, n] at the model's rate, captions of a model that has words, and the
+        seconds that a clip's sound took."""
         fill = [k % len(rows) for k in range(self.job.batch_size)]
         given: dict[str, Any] = {
             name: torch.from_numpy(np.stack([inputs[k][name] for k in fill])).to(self.job.device)
@@ -161,6 +181,7 @@ class Maker:
             batch = self.generator.features(given)
         else:
             batch = Batch(**{name: t.float() if t.is_floating_point() else t for name, t in given.items()})
+        told = self.generator.captions(batch) if self.generator.follows_text else []
         seeds = [window_seed(self.job.seed, rows[k].clip_id, 0) for k in fill]
         # The first call allocates and compiles, and says nothing about speed. One that goes on from sample to sample
         # is so long that this does not show.
@@ -170,7 +191,7 @@ class Maker:
         memory.reset_peak(self.job.device)
         started = time.perf_counter()
         waves = self.generator.generate(batch, seeds=seeds).float().cpu().numpy()
-        return waves, (time.perf_counter() - started) / len(rows)
+        return waves, told, (time.perf_counter() - started) / len(rows)
 
 
 def _reason(error: Exception) -> str:

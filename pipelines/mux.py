@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
 import numpy as np
 
-from pipelines import digests, media, storage
+from pipelines import digests, media, storage, subtitles
 from pipelines.containers import Container, container_of, output_name
 from pipelines.digests import Digests
 from pipelines.mux_copy import (
@@ -72,6 +72,7 @@ def mux(
     tags: dict[str, str] | None = None,
     title: str = TITLE,
     default: bool = True,
+    captions: Sequence[subtitles.Cue] = (),
 ) -> MuxResult:
     """Copy the film at `source_uri` to `destination` with one more sound track.
 
@@ -83,7 +84,7 @@ def mux(
     Raises MuxFailed for what the file causes (`ContainerCannotHold`: take the `.mkv` name), StorageError for
     the disk, ValueError for sound that is not as announced.
     """
-    track = Track(n_samples, video_start_s, channels, sample_rate, title, default, tags or {})
+    track = Track(n_samples, video_start_s, channels, sample_rate, title, default, tags or {}, captions)
     target = Path(destination)
     container_of(target)
     temporary = Path(storage.temporary_name(str(target)))
@@ -109,6 +110,7 @@ def mux_in_child(
     tags: dict[str, str] | None = None,
     title: str = TITLE,
     default: bool = True,
+    captions: Sequence[subtitles.Cue] = (),
     memory_mb: int = 2048,
     stall_s: float = 120.0,
     seal: Seal | None = None,
@@ -123,7 +125,7 @@ def mux_in_child(
     """
     from pipelines import mux_child  # which imports this module
 
-    track = Track(n_samples, video_start_s, channels, sample_rate, title, default, tags or {})
+    track = Track(n_samples, video_start_s, channels, sample_rate, title, default, tags or {}, captions)
     return mux_child.run(source_uri, sound, Path(destination), track, memory_mb, stall_s, seal)
 
 
@@ -165,6 +167,10 @@ def _copy(
             shift = shift_of(film, kind)
             out = Output(film, sink, kind, track)
             encoder = Encoder(out, track, float(shift))
+            start_s = track.video_start_s + float(shift)
+            words = subtitles.Writer(
+                out.container, out.captions, kind.subtitles, track.captions if out.captions else (), start_s
+            )
             hasher = digests.Hasher(out.copies)
             last_dts: dict[int, int] = {}
             for packet in packets(film, out.copies):
@@ -174,6 +180,7 @@ def _copy(
                 while encoder.position <= moment and (block := next(blocks, None)) is not None:
                     encoder.feed(block)
                     beat()
+                words.advance(moment)
                 hasher.saw(packet, packet.stream)
                 packet.stream = copy
                 out.container.mux(packet)
@@ -182,6 +189,7 @@ def _copy(
                 encoder.feed(block)
                 beat()
             encoder.finish()
+            words.finish()
             out.container.close()
             return out.dropped, Digests(hasher.of("video"), hasher.of("audio"), encoder.digest)
     except (av.FFmpegError, OSError, TooLarge) as error:

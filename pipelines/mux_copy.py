@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -17,7 +17,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from pipelines import media
+from pipelines import media, subtitles
 from pipelines.containers import Container
 from pipelines.media import DecodeFailed
 from pipelines.mux_io import Sink
@@ -50,6 +50,8 @@ class Track:
     containers know no other way. Say False where another track is audible: it then comes last."""
     tags: dict[str, str] = field(default_factory=dict)
     """Metadata for the container (`provenance.tags`); a comment of the source stays in front of ours."""
+    captions: Sequence[subtitles.Cue] = ()
+    """Written as a subtitle track where the container holds one."""
 
 
 class MuxFailed(DecodeFailed):
@@ -113,6 +115,8 @@ class Output:
     container: Any
     copies: dict[Any, Any]
     track: Any
+    captions: Any
+    """The subtitle stream; None where there is none."""
     dropped: list[str]
 
     def __init__(self, film: Any, sink: Sink, kind: Container, track: Track) -> None:
@@ -152,6 +156,8 @@ class Output:
                 self.dropped.append(f"{stream.type} stream {stream.index}: {why}")
         if not has_track:
             self._add_track()
+        wanted = self.kind.subtitles and self._spec.captions
+        self.captions = subtitles.add_stream(self.container, self.kind.subtitles) if wanted else None
         alone = not any(stream.type == "audio" for stream in self.copies)
         self.track.disposition = Disposition.default if self._spec.default or alone else 0
         self.container.metadata.update(metadata(self._film.metadata, self._spec.tags))

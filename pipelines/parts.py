@@ -16,7 +16,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,8 +39,8 @@ class Part:
     """float64 [frames], seconds from the film's start."""
     cost_s: float = 0.0
     """Core-seconds spent on it."""
-    caption: str = ""
-    """What it should sound like, in words, from a model that has them."""
+    captions: dict[int, str] = field(default_factory=dict)
+    """What windows of it should sound like, by their number in the film, in words, from a model that has them."""
 
     def to_bytes(self) -> bytes:
         """An uncompressed npz."""
@@ -51,7 +51,8 @@ class Part:
             thumbs=self.thumbs,
             thumb_times=self.thumb_times,
             cost_s=np.float64(self.cost_s),
-            caption=np.str_(self.caption),
+            caption_windows=np.array(list(self.captions), np.int64),
+            captions=np.array(list(self.captions.values()), np.str_),
         )
         return stream.getvalue()
 
@@ -60,9 +61,13 @@ class Part:
         """Inverse of `to_bytes`. Raises ValueError if `data` is not a part."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as held:
-                caption = str(held["caption"]) if "caption" in held else ""
+                captions = {}
+                if "captions" in held:
+                    captions = dict(
+                        zip(held["caption_windows"].tolist(), held["captions"].tolist(), strict=True)
+                    )
                 arrays = held["sound"], held["thumbs"], held["thumb_times"]
-                return cls(*arrays, float(held["cost_s"]), caption)
+                return cls(*arrays, float(held["cost_s"]), captions)
         except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"not a part: {error}") from error
 

@@ -29,6 +29,9 @@ from pipelines.dub import CARD_S
 
 STATUSES = ("dubbed", "skipped", "failed")
 
+CAPTIONS = pa.list_(pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())]))
+"""What stretches of a film should sound like. `caption` says the same without times."""
+
 REPORT_SCHEMA = pa.schema(
     [
         ("video_id", pa.string()),
@@ -62,9 +65,12 @@ REPORT_SCHEMA = pa.schema(
         ("prompt", pa.string()),
         ("negative", pa.string()),
         ("caption", pa.string()),
+        ("captions", CAPTIONS),
+        ("subtitles", pa.string()),
     ]
 )
-"""Columns of `report.parquet`. `path` is relative to the archive, `output` and `card` to OUT."""
+"""Columns of `report.parquet`. `path` is relative to the archive, `output`, `card` and `subtitles` (where they are a
+file of their own, else `track`) to OUT."""
 
 
 def write(out_root: str, rows: Iterable[Mapping[str, Any]], run: Mapping[str, Any]) -> None:
@@ -163,6 +169,9 @@ def _page_row(row: Mapping[str, Any]) -> dict[str, Any]:
         if value is None or value == "" or name == "video_id":
             continue
         known[name] = round(value, 4) if isinstance(value, float) else value
+    if captions := known.pop("captions", None):  # the page makes `caption` of them
+        known["captions"] = [[round(cue["start_s"], 2), cue["text"]] for cue in captions]
+        known.pop("caption", None)
     for name in ("output", "card"):
         if name in known:
             known[f"{name}_url"] = link(str(known[name]))

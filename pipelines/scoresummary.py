@@ -49,6 +49,8 @@ class Totals:
     probabilities: dict[str, list[np.ndarray]] = field(default_factory=dict)
     bleu: dict[str, np.ndarray] = field(default_factory=dict)
     """What BLEU counts of the caption of each clip that has one."""
+    said: dict[str, str] = field(default_factory=dict)
+    """The captions."""
     samples: dict[str, Sample] = field(default_factory=dict)
     tolerances: tuple[str, ...] = ()
 
@@ -87,6 +89,7 @@ class Totals:
         if not clips:
             return
         ours, truths = [said[clip] for clip in clips], [true[clip] for clip in clips]
+        self.said = dict(zip(clips, ours, strict=True))
         found = {"rouge_l": caption.rouge_l(ours, truths)}
         if len(clips) > 1:
             found["cider"] = caption.cider(ours, truths)
@@ -117,6 +120,7 @@ class Board:
                     "system": system,
                     "clip": clip,
                     "aligned": totals.aligned.get(clip, ""),
+                    "caption": totals.said.get(clip, ""),
                     **metrics,
                 }
 

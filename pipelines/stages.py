@@ -42,7 +42,8 @@ class Item:
     """Core-seconds spent so far."""
     decoded_from_s: float = 0.0
     thumb_times: list[float] = field(default_factory=list)
-    caption: str = ""
+    captions: dict[int, str] = field(default_factory=dict)
+    """By number of the window in the film."""
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     """The views of the job and thumbs: uint8 [frames, h, w, 3]; sound: int16 [channels, n]."""
 
@@ -54,7 +55,7 @@ class Item:
             "cost_s": self.cost_s,
             "decoded_from_s": self.decoded_from_s,
             "thumb_times": self.thumb_times,
-            "caption": self.caption,
+            "captions": list(self.captions.items()),
         }
         return rows.pack(notes, self.arrays, _ARRAYS)
 
@@ -67,7 +68,8 @@ class Item:
     def _from_row(cls, notes: dict[str, Any], arrays: dict[str, np.ndarray]) -> Item:
         failure = Failure(**notes["failure"]) if notes["failure"] else None
         task = Task.from_json(notes["task"])
-        known = notes["cost_s"], notes["decoded_from_s"], notes["thumb_times"], notes["caption"]
+        captions = {int(number): str(text) for number, text in notes["captions"]}
+        known = notes["cost_s"], notes["decoded_from_s"], notes["thumb_times"], captions
         return cls(task, failure, *known, arrays)
 
 
@@ -239,12 +241,14 @@ class Dubber:
     def _captioned(
         self, chunk: list[tuple[Item, int]], frames: dict[str, Any], seeds: list[int], options: dict[str, Any]
     ) -> Any:
-        """The sound, and for the first window of each segment what it should sound like, in words."""
+        """The sound, and what it should be in words: of every window where there are to be subtitles, else of the
+        first of each segment."""
         batch = self.generator.features(frames)
-        if any(k == 0 for _, k in chunk):
-            for (item, k), caption in zip(chunk, self.generator.captions(batch), strict=False):
-                if k == 0:
-                    item.caption = caption
+        wanted = [self.job.subtitles or k == 0 for _, k in chunk]
+        if any(wanted):
+            for (item, k), wants, text in zip(chunk, wanted, self.generator.captions(batch), strict=False):
+                if wants:
+                    item.captions[item.task.segment.first_window + k] = text
         return self.generator.generate(batch, seeds=seeds, **options)
 
     def _assembled(self, item: Item, sounds: list[np.ndarray]) -> Item:
@@ -292,7 +296,7 @@ def close_item(item: Item, job: Job) -> dict[str, Any] | None:
         state.write_failure(task.video_id, task.segment.index, item.failure)
     elif not task.have_part:
         thumbs = item.arrays["thumbs"]
-        part = Part(item.arrays["sound"], thumbs, np.array(item.thumb_times), item.cost_s, item.caption)
+        part = Part(item.arrays["sound"], thumbs, np.array(item.thumb_times), item.cost_s, item.captions)
         state.write_part(task.video_id, task.segment.index, part)
     if len(state.segments_done(task.video_id)) < task.n_segments:
         return None

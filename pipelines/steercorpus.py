@@ -162,15 +162,16 @@ class Corpus:
         fast, slow = (grid.frame_count(length_s, fps) for fps in (25, 8))
         crops, picks = [], []
         for row in rng.integers(len(self.scenes), size=rows):
-            sound = 0 if rng.random() < own else int(rng.integers(1, self.codes.shape[1]))
-            scene = self.scenes[row][sound]
+            heard = 0 if rng.random() < own else int(rng.integers(1, self.codes.shape[1]))
+            scene = self.scenes[row][heard]
             onsets = np.array([event.onset_s for event in scene.events])
             starts = rng.integers(self.sync.shape[1] - fast + 1, size=3)
             inside = [((at / 25 <= onsets) & (onsets < at / 25 + length_s)).sum() for at in starts]
-            at = int(starts[int(np.argmax(inside))])
-            first = min(round(grid.samples(at / 25) / grid.HOP), self.codes.shape[-1] - length)
-            picks.append((int(row), sound, at, grid.frame_index(at / 25, 8), first))
-            crops.append(Crop(scene, sound == 0, at / 25, length_s))
+            best = int(starts[int(np.argmax(inside))])
+            start_s = best / 25
+            code = min(round(grid.samples(start_s) / grid.HOP), self.codes.shape[-1] - length)
+            picks.append((int(row), heard, best, grid.frame_index(start_s, 8), code))
+            crops.append(Crop(scene, heard == 0, start_s, length_s))
         device = self.codes.device
         of, sound, at, seen, first = (
             torch.tensor(column, device=device)[:, None] for column in zip(*picks, strict=True)

@@ -151,7 +151,7 @@ def fit(
         spent, mark = spent + now - mark, now
         for key, value in losses.items():
             if value.ndim == 0:
-                sums[key] = sums.get(key, 0.0) + float(value)
+                sums[key] = sums.get(key, 0.0) + float(value.detach())
         counted += 1
         if step % config.log_every == 0 or step == config.steps:
             row = dict(step=step, minutes=round(spent / 60, 2), lr=rate)

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from extraction import RECIPE, footage, run
+from language import SMALL, TEXTS
 from training import make_store, train_config
+from training import recipe as bundled_recipe
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +48,27 @@ def trained(train_store: str, ray_session: Any, tmp_path_factory: pytest.TempPat
     out = tmp_path_factory.mktemp("trained") / "a model"
     assert train.run(train_config(train_store, out, tracking_uri=None)) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def vatt(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny untrained VATT: follows text in its own way, which is enough to see that it is given it."""
+    import torch
+
+    from v2a_models.checkpoint import save_generator
+    from v2a_models.systems import new_generator
+    from v2a_models.vatt.language import train_tokenizer
+
+    root = tmp_path_factory.mktemp("models")
+    sizes = {name: value for name, value in SMALL.items() if name != "num_key_value_heads"}
+    torch.manual_seed(0)
+    converter = new_generator(
+        "vatt-converter", bundled_recipe(), tokenizer=train_tokenizer(TEXTS, 200), **sizes
+    )
+    save_generator(converter, root / "converter")
+    tiny: dict[str, Any] = dict(
+        dim=32, separate=1, shared=1, heads=2, steps=2, top_k=0, choice_temperature=1.0
+    )
+    made = new_generator("vatt", bundled_recipe(), converter=str(root / "converter"), **tiny)
+    save_generator(made, root / "vatt")
+    return str(root / "vatt")

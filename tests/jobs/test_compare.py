@@ -9,11 +9,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from training import captioned, recipe
 
 from jobs import cli, registry
 from jobs.compare import CompareConfig
 from jobs.compare import command as compare_command
 from jobs.verb import WrongUsage
+from v2a_models.checkpoint import save_generator
+from v2a_models.systems import new_generator
 
 CLIPS = 3
 
@@ -79,6 +82,38 @@ def test_mlflow_has_a_run_per_system_below_one(compared: Path) -> None:
     assert children["noise"].data.metrics["stft"] > children["codec resynthesis"].data.metrics["stft"] > 0
     names = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert {"report.html", "scores.parquet", "table.md", "bars.png"} <= names
+
+
+def test_captions_of_models_with_words_are_scored(vatt: str, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    store, out = captioned(tmp_path / "store"), tmp_path / "out"
+    mute = new_generator("vatt-v", recipe(), dim=32, separate=1, shared=1, heads=2, steps=2)
+    save_generator(mute, tmp_path / "mute")
+    assert compare(store.root, out, tmp_path / "mute", vatt, options=("--split", "train")) == 0
+    systems = {system["name"]: system["metrics"] for system in summary(out)["systems"]}
+    for metric in ("bleu4", "rouge_l", "cider"):
+        assert systems["vatt"][metric]["value"] is not None, metric
+        assert systems["reference"][metric]["value"] > systems["vatt"][metric]["value"]
+        assert systems["mute"][metric]["value"] is None and systems["mute"][metric]["note"]
+    assert systems["reference"]["rouge_l"]["value"] == 1.0
+    [header] = [line for line in (out / "table.md").read_text().splitlines() if "CIDEr" in line]
+    column = [cell.strip() for cell in header.split("|")].index("ROUGE-L ↑")
+    cells = {line.split("|")[1].strip(): line.split("|")[column].strip()
+             for line in (out / "table.md").read_text().split(header)[1].splitlines()[2:5] if "|" in line}  # fmt: skip
+    assert cells["mute"].startswith("n/a") and not cells["vatt"].startswith("n/a")
+    rows = pq.read_table(out / "scores.parquet").to_pylist()
+    told = {row["clip"]: row["caption"] for row in rows if row["system"] == "vatt"}
+    assert len(told) == CLIPS and all(told.values())
+    for clip, text in told.items():
+        assert (out / "clips" / "vatt" / f"{clip}.txt").read_text() == text
+        assert text in (out / "report.html").read_text()
+    client = MlflowClient(tracking_uri=f"sqlite:///{out}/_v2a/mlflow.db")
+    runs = {r.info.run_name: r for r in client.search_runs(["1"])}
+    assert runs["vatt"].data.metrics["rouge_l"] == systems["vatt"]["rouge_l"]["value"]
+    assert "rouge_l" not in runs["mute"].data.metrics
+    table = json.loads(Path(client.download_artifacts(runs["vatt"].info.run_id, "clips.json")).read_text())
+    assert {"caption", "true caption"} <= set(table["columns"])
 
 
 def test_again_nothing_is_made_anew_and_votes_are_counted(

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
-from language import SMALL, TEXTS
 from samples import write_video
-from training import recipe
 
 from jobs.dub import DubConfig, command
 from jobs.preflight import check_identity, make_job
@@ -20,24 +19,7 @@ from jobs.verb import WrongUsage
 from pipelines import archive, dub, report, stages
 from pipelines.parts import State
 from pipelines.sandbox import Sandbox
-from v2a_models.checkpoint import load_generator, save_generator
-from v2a_models.systems import new_generator
-from v2a_models.vatt.language import train_tokenizer
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A tiny untrained VATT: follows text in its own way, which is enough to see that it is given it."""
-    root = tmp_path_factory.mktemp("models")
-    sizes = {name: value for name, value in SMALL.items() if name != "num_key_value_heads"}
-    torch.manual_seed(0)
-    converter = new_generator("vatt-converter", recipe(), tokenizer=train_tokenizer(TEXTS, 200), **sizes)
-    save_generator(converter, root / "converter")
-    tiny: dict[str, Any] = dict(
-        dim=32, separate=1, shared=1, heads=2, steps=2, top_k=0, choice_temperature=1.0
-    )
-    save_generator(new_generator("vatt", recipe(), converter=str(root / "converter"), **tiny), root / "vatt")
-    return str(root / "vatt")
+from v2a_models.checkpoint import load_generator
 
 
 def config(model: str, out: Path, **more: Any) -> DubConfig:
@@ -45,14 +27,14 @@ def config(model: str, out: Path, **more: Any) -> DubConfig:
 
 
 def test_a_prompt_changes_the_sound_and_stands_in_the_report_with_the_caption(
-    model: str, tmp_path: Path
+    vatt: str, tmp_path: Path
 ) -> None:
     write_video(tmp_path / "archive" / "short.mp4", 0.5)
     sounds, rows = [], []
     with Sandbox() as sandbox:
         [video] = archive.scan(str(tmp_path / "archive"), sandbox)
         for name, texts in (("plain", {}), ("drum", {"prompt": "a drum"}), ("not", {"negative": "a drum"})):
-            job = make_job(config(model, tmp_path / name, **texts), None)
+            job = make_job(config(vatt, tmp_path / name, **texts), None)
             [task] = dub.plan_file(job, video, "short.mp4", "short.mp4.mkv")
             [item] = stages.Dubber(job, load_generator).generate([stages.decode_task(task, job, sandbox)])
             assert item.failure is None
@@ -70,8 +52,53 @@ def test_a_prompt_changes_the_sound_and_stands_in_the_report_with_the_caption(
     assert "a drum" in (tmp_path / "drum" / "_v2a" / "report.html").read_text()
 
 
-def test_the_command_names_the_texts_and_resuming_needs_the_same(model: str, tmp_path: Path) -> None:
-    wanted = config(model, tmp_path, prompt="a drum, no music")
+@pytest.mark.parametrize("name", ["film.mp4", "film.avi"])
+def test_captions_of_every_window_become_subtitles(vatt: str, tmp_path: Path, name: str) -> None:
+    write_video(tmp_path / "archive" / name, 9.0)
+    out, load = tmp_path / "out", saying_when(vatt)
+    with Sandbox() as sandbox:
+        [video] = archive.scan(str(tmp_path / "archive"), sandbox)
+        job = make_job(config(vatt, out, captions=True, segment_s=8.0), None)
+        assert job.identity()["captions"] == "subtitles"
+        for task in dub.plan_file(job, video, name, name + ".mkv"):
+            items = stages.Item.from_table(stages.decode_task(task, job, sandbox).to_table())
+            [item] = stages.Dubber(job, load).generate(items)
+            assert item.failure is None
+            row = stages.close_item(*stages.Item.from_table(item.to_table()), job)
+    assert task.n_segments > 1 and row is not None and row["status"] == "dubbed"
+    texts = [cue["text"] for cue in row["captions"]]
+    assert texts == [f"sound {k}" for k in range(row["n_windows"])] and row["caption"] == "; ".join(texts)
+    ends = [cue["end_s"] for cue in row["captions"]]
+    assert [cue["start_s"] for cue in row["captions"]] == pytest.approx([0.0, *ends[:-1]])
+    assert ends[-1] == row["duration_s"]
+    if name == "film.mp4":
+        with av.open(str(out / name)) as film:
+            shown = [bytes(packet)[2:].decode() for packet in film.demux(film.streams.subtitles[0])]
+        assert [text for text in shown if text] == texts and row["subtitles"] == "track"
+    else:
+        assert row["subtitles"] == "film.avi.srt"
+        assert (out / "film.avi.srt").read_text().split("\n\n")[1].splitlines()[2] == "sound 1"
+    report.write(str(out), [row], {})
+    [kept] = pq.read_table(out / "_v2a" / "report.parquet").to_pylist()
+    assert kept["captions"] == row["captions"] and kept["subtitles"] == row["subtitles"]
+    assert '"sound 1"' in (out / "_v2a" / "report.html").read_text()
+
+
+def saying_when(model: str) -> Any:
+    """Loads the model with captions that count its calls, one a window."""
+
+    def load(name: str) -> Any:
+        generator: Any = load_generator(model)
+        calls = load.calls  # type: ignore[attr-defined]
+        generator.captions = lambda batch: [f"sound {next(calls)}" for _ in range(len(batch))]
+        return generator
+
+    load.calls = itertools.count()  # type: ignore[attr-defined]
+    return load
+
+
+def test_the_command_names_the_texts_and_resuming_needs_the_same(vatt: str, tmp_path: Path) -> None:
+    wanted = config(vatt, tmp_path, prompt="a drum, no music")
     assert "--prompt 'a drum, no music'" in command(wanted)
     job = make_job(wanted, None)
     assert job.identity()["prompt"] == "a drum, no music" and "negative" not in job.identity()
@@ -82,11 +109,13 @@ def test_the_command_names_the_texts_and_resuming_needs_the_same(model: str, tmp
             check_identity(other, make_job(other, None))
 
 
-def test_what_cannot_be_followed_is_refused_before_anything_starts(model: str, tmp_path: Path) -> None:
+def test_what_cannot_be_followed_is_refused_before_anything_starts(vatt: str, tmp_path: Path) -> None:
     for texts in ({"prompt": "a drum"}, {"negative": "music"}):
         with pytest.raises(WrongUsage, match="follows no text"):
             make_job(config("mini", tmp_path, **texts), None)
+    with pytest.raises(WrongUsage, match="has no words: leave --captions out"):
+        make_job(config("mini", tmp_path, captions=True), None)
     with pytest.raises(WrongUsage, match="tokens, the model reads at most 32"):
-        make_job(config(model, tmp_path, prompt="a drum and " * 40), None)
+        make_job(config(vatt, tmp_path, prompt="a drum and " * 40), None)
     with pytest.raises(WrongUsage, match="does not know: '☃'"):
-        make_job(config(model, tmp_path, negative="☃"), None)
+        make_job(config(vatt, tmp_path, negative="☃"), None)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from training import captioned, make_store
+from training import SETTINGS, captioned, facts, make_store
 
+from jobs import train, train_samples
 from jobs.train import TrainConfig
 from jobs.train_data import to_tensors
 from jobs.train_plan import prepare
@@ -88,3 +90,85 @@ def test_a_store_without_captions_is_told_what_it_needs(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store", {"train": [4], "val": [2]})
     with pytest.raises(WrongUsage, match=r"no captions in its column `text`.*--labels"):
         prepare(config("vatt-converter", store, tmp_path / "out"))
+
+
+SOUND = ("dim=32", "separate=1", "shared=1", "heads=2")
+
+
+@pytest.fixture(scope="module")
+def words(ray_session: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
+    """A store with captions, and a converter that two workers trained on it, with its MLflow records."""
+    root = tmp_path_factory.mktemp("words")
+    store = captioned(root / "store")
+    assert train.run(shared("vatt-converter", store, root / "converter", set=TINY)) == 0
+    return store, root / "converter"
+
+
+def shared(system: str, store: Store, out: Path, **more: Any) -> TrainConfig:
+    return TrainConfig(system, store.root, str(out), **{**SETTINGS, **more})
+
+
+def recorded(out: Path) -> list[dict[str, Any]]:
+    """Rows of the captions that MLflow has of a training."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{out}/_v2a/mlflow.db")
+    (experiment,) = client.search_experiments(filter_string="name = 'v2a/train'")
+    (run,) = client.search_runs([experiment.experiment_id])
+    table = json.loads(Path(client.download_artifacts(run.info.run_id, "captions.json")).read_text())
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+
+
+def test_two_workers_teach_it_words_and_mlflow_has_samples(words: tuple[Store, Path]) -> None:
+    store, out = words
+    assert facts(out)["workers"] == 2 and facts(out)["train_loss"] < 3.0  # from ln(200) = 5.3
+    rows = recorded(out)
+    plan = prepare(shared("vatt-converter", store, out.parent / "other", set=TINY))
+    assert plan is not None
+    columns, clips = to_tensors(read_rows(plan.val, plan.val.spread(train_samples.N_CAPTIONS)))
+    n = len(clips)
+    assert [row["step"] for row in rows] == [12] * n + [24] * n
+    assert {row["clip"]: row["reference"] for row in rows} == dict(zip(clips, columns["text"], strict=True))
+    # What stands there last is what the finished model says.
+    again: Any = load_generator(str(out))
+    told = again.captions(again.preview({"semantic": columns["semantic"]}))
+    assert [row["generated"] for row in rows[n:]] == told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_workers_teach_it_sound_and_go_on(
+    words: tuple[Store, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], strategy: str
+) -> None:
+    (store, converter), out = words, tmp_path / "sound"
+    config = shared("vatt", store, out, set=(*SOUND, f"converter={converter}"), strategy=strategy, steps=8)
+    assert train.run(config) == 0 and facts(out)["steps"] == 8
+    first = facts(out)["train_loss"]
+    assert train.run(dataclasses.replace(config, steps=24)) == 0
+    assert "Going on at step 8 of 24 with 2 workers" in " ".join(capsys.readouterr().out.split())
+    assert facts(out)["steps"] == 24 and facts(out)["strategy"] == strategy
+    assert facts(out)["train_loss"] < 0.8 * first
+    assert {row["step"] for row in recorded(out)} == {8, 24}
+    made: Any = load_generator(str(out))
+    theirs: Any = load_generator(str(converter))
+    for name, tensor in made.converter.state_dict().items():
+        assert torch.equal(tensor, theirs.converter.state_dict()[name]), "the language model was trained too"
+
+
+@pytest.mark.slow
+def test_sharded_workers_teach_it_words_and_go_on(
+    words: tuple[Store, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, unsharded = words
+    config = shared("vatt-converter", store, tmp_path / "words", set=TINY, strategy="fsdp", steps=8)
+    assert train.run(config) == 0
+    assert train.run(dataclasses.replace(config, steps=24)) == 0
+    assert "Going on at step 8 of 24" in " ".join(capsys.readouterr().out.split())
+    done = facts(tmp_path / "words")
+    assert done["train_loss"] == pytest.approx(facts(unsharded)["train_loss"], rel=0.3)
+    assert {row["step"] for row in recorded(tmp_path / "words")} == {8, 12, 24}
+
+
+def test_a_model_without_words_has_no_captions() -> None:
+    assert not train_samples.has_words(load_generator("mini"))
+    assert train_samples.n_shown(load_generator("mini")) == train_samples.N_SOUNDS

@@ -1,0 +1,303 @@
+"""How much of the sound to hide while VATT Audio trains: the paper's ablation (2411.05679), on SynthFoley.
+
+    python -m jobs.vatt_mini --stages corpus converter          # what it is trained on; once
+    python -m benchmarks.vatt_masking [--work build/vatt-mini] [--steps 600] [--device cuda]
+
+Every distribution trains the same small model from the same start on the same crops; only the share of hidden codes
+differs. Scenes that none was trained on, the last blocks of the corpus, tell them apart: does the sound follow a prompt
+that names another class than is seen, are its onsets where the picture has them, and how well are hidden codes foretold
+(cross entropy, the same codes hidden for all)? A distribution that is done is kept as JSON below WORK/masking, and one
+that was stopped goes on. Needs neither Ray nor PyAV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.vatt_steering import PROMPTS, Case, score
+from jobs import vatt_mini
+from pipelines import instructions, steercorpus, synthfoley
+from pipelines.steercorpus import Block, Corpus, SteerConfig
+from v2a_models import grid
+from v2a_models.batch import Batch
+from v2a_models.checkpoint import load_classifier, load_generator
+from v2a_models.checkpoint_files import sha256
+from v2a_models.generator import best_precision
+from v2a_models.maskvat.masking import random_mask
+from v2a_models.seeds import window_seed
+from v2a_models.training import FitConfig, fit
+from v2a_models.vatt.generator import VATTGenerator, changed
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "gaussian, mean 0.55": dict(masking="gaussian", masking_mean=0.55),
+    "gaussian, mean 0.65": dict(masking="gaussian", masking_mean=0.65),
+    "gaussian, mean 0.75": dict(masking="gaussian", masking_mean=0.75),
+    "gaussian, mean 0.85": dict(masking="gaussian", masking_mean=0.85),
+    "gaussian, moving mean": dict(masking="moving"),
+    "uniform": dict(masking="uniform"),
+    "arc cosine": dict(masking="arccos"),
+}
+"""The kinds of the paper's table; which means it tried, our copy of it does not say."""
+
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+"""Hidden of the held-out codes when cross entropy is taken: decoding passes through all of them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """Windows that were not trained on, each with several sounds."""
+
+    cases: list[Case]
+    """What is seen of a window, and what is asked for."""
+    semantic: Tensor
+    """(N, T1, D), a row per case."""
+    sync: Tensor
+    codes: Tensor
+    """int64 (N, K, L): the true sound of what is asked for."""
+
+    def spread(self, n: int) -> HeldOut:
+        """Evenly spread `n` of the cases."""
+        rows = np.unique(np.linspace(0, len(self.cases) - 1, min(n, len(self.cases))).astype(int)).tolist()
+        cases = [self.cases[row] for row in rows]
+        return HeldOut(cases, self.semantic[rows], self.sync[rows], self.codes[rows])
+
+    def batch(self, rows: slice, device: torch.device) -> Batch:
+        texts = [case.prompt for case in self.cases[rows]]
+        return Batch(self.semantic[rows].to(device), self.sync[rows].to(device), text=texts)
+
+
+def held_out(blocks: Sequence[Block], recipe: Any) -> HeldOut:
+    """Cases of the windows of struck things with events: prompts that name other classes, each in words of its own."""
+    cases, semantic, sync, codes = [], [], [], []
+    length, n = recipe.codec_frames, grid.frame_count(recipe.window_s, 25)
+    slow = grid.frame_count(recipe.window_s, 8)
+    for block in blocks:
+        windows = block.sync.shape[1] // n
+        for row, sounds in enumerate(block.scenes):
+            if sounds[0].label not in synthfoley.IMPACTS:
+                continue
+            for at in range(windows):
+                seen = _within(sounds[0], at * recipe.window_s, recipe.window_s)
+                if not seen.events:
+                    continue
+                first = min(
+                    round(grid.samples(at * recipe.window_s) / grid.HOP), block.codes.shape[-1] - length
+                )
+                for sound in range(1, min(PROMPTS, len(sounds) - 1) + 1):
+                    rng = np.random.default_rng([seen.seed, seen.index, at, sound])
+                    wanted = _within(sounds[sound], at * recipe.window_s, recipe.window_s)
+                    text = steercorpus.caption_of(wanted, rng, 0, recipe.window_s)
+                    cases.append(Case(seen, wanted, instructions.reworded(wanted.label, text, rng)))
+                    semantic.append(block.semantic[row, at * slow : (at + 1) * slow])
+                    sync.append(block.sync[row, at * n : (at + 1) * n])
+                    codes.append(block.codes[row, sound, :, first : first + length])
+    if not cases:
+        raise ValueError("no held-out window has an event: hold out more blocks")
+    return HeldOut(
+        cases,
+        torch.from_numpy(np.stack(semantic).astype(np.float32)),
+        torch.from_numpy(np.stack(sync).astype(np.float32)),
+        torch.from_numpy(np.stack(codes).astype(np.int64)),
+    )
+
+
+def _within(scene: Any, start_s: float, length_s: float) -> Any:
+    """The scene with the events of a stretch only, timed from its start."""
+    events = tuple(
+        dataclasses.replace(event, onset_s=event.onset_s - start_s)
+        for event in scene.events
+        if start_s <= event.onset_s < start_s + length_s
+    )
+    return dataclasses.replace(scene, events=events)
+
+
+def trained(
+    config: vatt_mini.VattMiniConfig, mini: Any, held: Corpus, name: str, fitting: FitConfig, folder: Path,
+    device: torch.device,
+) -> VATTGenerator:  # fmt: skip
+    """The small model after `fitting.steps` steps with one distribution (resumable)."""
+    torch.manual_seed(fitting.seed)
+    generator = vatt_mini.untrained_generator(config, mini).to(device)
+    generator.settings = changed(generator.settings, dict(VARIANTS[name], masking_steps=fitting.steps))
+    precision = best_precision(device)
+    task = generator.task()
+
+    def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        batch = vatt_mini.steering_batch(held, rng, config.rows, config.crop)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            return task(batch, step)
+
+    fit(file_name(name), task, step_loss, fitting, folder, log=lambda text: print(text, file=sys.stderr))
+    generator.precision = precision
+    return generator.eval()  # type: ignore[return-value]
+
+
+@torch.inference_mode()
+def cross_entropy(generator: VATTGenerator, data: HeldOut, device: torch.device) -> list[float]:
+    """Mean cross entropy in nats of hidden codes at each of SHARES; which are hidden is the same for every model."""
+    sums = np.zeros(len(SHARES))
+    for first in range(0, len(data.cases), 16):
+        part = range(first, min(first + 16, len(data.cases)))
+        rows = slice(part.start, part.stop)
+        codes, condition = data.codes[rows], generator.condition(data.batch(rows, device))
+        for at, share in enumerate(SHARES):
+            drawn = [torch.rand(codes.shape[1:], generator=torch.Generator().manual_seed(k)) for k in part]
+            hidden = random_mask(torch.full((len(part),), share), torch.stack(drawn))
+            shown = codes.masked_fill(hidden, generator.audio.mask_id).to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=generator.precision == "bfloat16"):
+                logits = generator.audio(shown, condition)
+            flat = logits.float()[hidden.to(device)]
+            loss = torch.nn.functional.cross_entropy(flat, codes[hidden].to(device))
+            sums[at] += float(loss) * len(part)
+    return [round(float(value), 4) for value in sums / len(data.cases)]
+
+
+def made(generator: VATTGenerator, data: HeldOut, device: torch.device, at_once: int) -> list[np.ndarray]:
+    """The sound of every case, float32 [n]."""
+    sounds: list[np.ndarray] = []
+    for at in range(0, len(data.cases), at_once):
+        rows = slice(at, min(at + at_once, len(data.cases)))
+        seeds = [window_seed(0, "masking", row) for row in range(rows.start, rows.stop)]
+        waves = generator.generate(data.batch(rows, device), seeds=seeds)
+        sounds += list(waves[:, 0].cpu().numpy())
+    return sounds
+
+
+def resynthesised(mini: Any, data: HeldOut, window: int) -> list[np.ndarray]:
+    """The true sound of every case through the codec: what a perfect model would give."""
+    device = next(mini.codec.parameters()).device
+    with torch.inference_mode():
+        waves = [mini.codec.decode(codes.to(device), window).cpu() for codes in data.codes.split(16)]
+    return list(torch.cat(waves)[:, 0].float().numpy())
+
+
+def table(rows: dict[str, dict[str, Any]], settings: dict[str, Any]) -> str:
+    """Markdown."""
+    lines = [
+        f"{settings['cases']} cases in held-out windows; {settings['steps']} training steps of {settings['rows']} "
+        f"crops, seed {settings['seed']}; ± is the 95 % interval of a share of so many cases",
+        "",
+        "| hidden in training | heard as asked | heard as seen | onset F1 ±100 ms | on the wrong clips | cross entropy "
+        "(nats) | half hidden | all hidden |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        nats = row.get("nats")
+        told = ["", "", ""]
+        if nats:
+            told = [
+                f"{np.mean(nats):.3f}",
+                f"{nats[SHARES.index(0.5)]:.3f}",
+                f"{nats[SHARES.index(1.0)]:.3f}",
+            ]
+        half = 1.96 * math.sqrt(row["follows"] * (1 - row["follows"]) / row["cases"])
+        lines.append(
+            f"| {name} | {row['follows']:.3f} ± {half:.3f} | {row['seen']:.3f} | {row['onset_f1']:.3f} | "
+            f"{row['onset_f1_shuffled']:.3f} | {' | '.join(told)} |"
+        )
+    return "\n".join(lines)
+
+
+def file_name(name: str) -> str:
+    return name.replace(", ", "-").replace(" ", "_")
+
+
+def _kept(file: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """A result of the same settings that is there already."""
+    if not file.exists():
+        return None
+    found = json.loads(file.read_text())
+    return dict(found["figures"]) if found["settings"] == settings else None
+
+
+def _keep(file: Path, settings: dict[str, Any], figures: dict[str, Any]) -> None:
+    beside = file.with_suffix(".tmp")
+    beside.write_text(json.dumps(dict(settings=settings, figures=figures), indent=2) + "\n")
+    os.replace(beside, file)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, default=Path("build/vatt-mini"), help="of jobs.vatt_mini")
+    parser.add_argument("--out", type=Path, help="results and training states; WORK/masking by default")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--variants", nargs="+", choices=tuple(VARIANTS), default=list(VARIANTS), metavar="NAME"
+    )
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--rows", type=int, default=16, help="crops of a step")
+    parser.add_argument("--blocks", type=int, default=24, help="of the corpus that are used, if there")
+    parser.add_argument("--held-out", type=int, default=4, help="of these: the last ones, not trained on")
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of the corpus's scenes")
+    parser.add_argument("--others", type=int, default=4, help="sounds of other classes in the corpus")
+    parser.add_argument("--cases", type=int, default=144, help="held-out cases at most")
+    parser.add_argument("--at-once", type=int, default=16, help="windows that are generated together")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(arguments)
+    work, device = args.work, torch.device(args.device)
+    if missing := [
+        name for name in ("converter.pt", "tokenizer.json", "corpus") if not (work / name).exists()
+    ]:
+        parser.error(
+            f"{work} lacks {', '.join(missing)}: run python -m jobs.vatt_mini --work {work} --stages corpus converter"
+        )
+    corpus = SteerConfig(blocks=args.blocks, seconds=args.seconds, others=args.others)
+    config = vatt_mini.VattMiniConfig(work=work, rows=args.rows, corpus=corpus)
+    blocks = steercorpus.load(work / "corpus", corpus)
+    if not 1 <= args.held_out < len(blocks):
+        parser.error(f"{len(blocks)} blocks are there: hold out at least one and leave some to train on")
+    mini: Any = load_generator("mini")
+    mini.codec.to(device)
+    judge, _ = load_classifier("mini")
+    taught = Corpus(blocks[: -args.held_out], device)
+    data = held_out(blocks[-args.held_out :], mini.recipe).spread(args.cases)
+    fitting = FitConfig(
+        steps=args.steps, learning_rate=1e-3, warmup=min(100, args.steps // 6 + 1), ema=0.99, seed=args.seed
+    )
+    folder = args.out or work / "masking"
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = dict(
+        steps=args.steps, rows=args.rows, seed=args.seed, blocks=len(blocks), held_out=args.held_out,
+        cases=len(data.cases), device=device.type, converter=sha256(work / "converter.pt")[:16],
+    )  # fmt: skip
+    states = folder / "-".join(
+        str(settings[key]) for key in ("device", "steps", "rows", "blocks", "seed", "converter")
+    )
+    results = {
+        "*the true sound through the codec*": score(
+            resynthesised(mini, data, mini.recipe.window), data.cases, judge
+        )
+    }
+    for name in args.variants:
+        file = folder / f"{file_name(name)}.json"
+        figures = _kept(file, settings)
+        if figures is None:
+            started = time.monotonic()
+            generator = trained(config, mini, taught, name, fitting, states, device)
+            nats = cross_entropy(generator, data, device)
+            figures = dict(score(made(generator, data, device, args.at_once), data.cases, judge), nats=nats)
+            figures["seconds"] = round(time.monotonic() - started, 1)
+            _keep(file, settings, figures)
+        print(f"{name}: {json.dumps(figures)}", file=sys.stderr, flush=True)
+        results[name] = figures
+    print(table(results, settings), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

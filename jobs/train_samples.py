@@ -1,0 +1,56 @@
+"""What a model that is being trained makes of a few fixed windows: sounds, and words where it has some."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+N_SOUNDS = 2
+"""Windows that are turned into sound at every validation."""
+N_CAPTIONS = 8
+"""Windows that a model with words gives captions of."""
+
+
+def has_words(generator: Any) -> bool:
+    """Whether it writes captions."""
+    return getattr(generator, "converter", None) is not None
+
+
+def n_shown(generator: Any) -> int:
+    """Windows to keep at hand."""
+    return max(N_SOUNDS, N_CAPTIONS if has_words(generator) else 0)
+
+
+def sounds(generator: Any, batch: Mapping[str, Any], clips: Sequence[str]) -> dict[str, Any]:
+    """Generated sound of the first windows and, decoded from their codes, what was really heard: int16."""
+    import torch
+
+    batch, clips = {name: column[:N_SOUNDS] for name, column in batch.items()}, clips[:N_SOUNDS]
+    codec, true = getattr(generator, "codec", None), None
+    with torch.inference_mode():
+        made = _pcm(generator.generate(generator.preview(batch), seeds=list(range(len(clips)))))
+        if codec is not None and "codes" in batch:
+            true = _pcm(codec.decode(batch["codes"], generator.recipe.window))
+        elif "waveform" in batch:
+            true = batch["waveform"][..., : made.shape[-1]].cpu().numpy()
+    return dict(clips=clips, rate=generator.recipe.sample_rate, made=made, true=true)
+
+
+def captions(
+    generator: Any, batch: Mapping[str, Any], clips: Sequence[str], step: int
+) -> dict[str, list[Any]]:
+    """Columns of a table: step, clip, the caption of the store (empty where it has none), and the generated one."""
+    import torch
+
+    n = min(N_CAPTIONS, len(clips))
+    with torch.inference_mode():
+        made = generator.captions(generator.preview({name: column[:n] for name, column in batch.items()}))
+    true = list(batch.get("text") or [""] * n)[:n]
+    return dict(step=[step] * n, clip=list(clips[:n]), reference=true, generated=made)
+
+
+def _pcm(sound: Any) -> np.ndarray:
+    """int16 (B, channels, samples)."""
+    return (sound.float().clamp(-1, 1) * 32767).round().short().cpu().numpy()

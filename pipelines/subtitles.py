@@ -1,0 +1,117 @@
+"""Captions as subtitles: which stretch of the film each is about, SubRip text, and a track in the film's copy.
+
+A caption is about a window; windows overlap, and subtitles may not: each lasts from the middle of one overlap to the
+middle of the next. Neighbours that say the same are one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import av
+
+TITLE = "v2a captions (generated)"
+LANGUAGE = "eng"
+"""ISO 639-2: of the captions that v2a's models are trained on."""
+
+Cue = tuple[float, float, str]
+"""Start and end in seconds from the first picture, and what is said."""
+
+_TICKS = 1000
+"""Of a second: subtitles are timed in milliseconds everywhere."""
+
+
+def cues(told: Mapping[int, str], window_s: float, overlap_s: float, duration_s: float) -> list[Cue]:
+    """Captions by number of their window as stretches of a film of `duration_s`, in order and without overlaps."""
+    hop_s, found = window_s - overlap_s, list[Cue]()
+    for number in sorted(told):
+        text = tidy(told[number])
+        start_s = number * hop_s + (overlap_s / 2 if number else 0.0)
+        end_s = min(number * hop_s + window_s - overlap_s / 2, duration_s)
+        if number * hop_s + window_s >= duration_s:
+            end_s = duration_s
+        if not text or end_s <= start_s:
+            continue
+        if found and found[-1][2] == text and abs(found[-1][1] - start_s) < 1e-6:
+            found[-1] = (found[-1][0], end_s, text)
+        else:
+            found.append((start_s, end_s, text))
+    return found
+
+
+def tidy(text: str) -> str:
+    """One line; nothing in it that SubRip would take for a line of times."""
+    return " ".join(text.replace("-->", "->").split())
+
+
+def srt(found: Sequence[Cue]) -> str:
+    """The text of a .srt file."""
+    return "".join(
+        f"{number}\n{_clock(start_s)} --> {_clock(end_s)}\n{text}\n\n"
+        for number, (start_s, end_s, text) in enumerate(found, 1)
+    )
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds * _TICKS)
+    minutes, rest = divmod(whole, 60 * _TICKS)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{rest // _TICKS:02},{rest % _TICKS:03}"
+
+
+def add_stream(container: Any, codec: str) -> Any:
+    """A subtitle stream of a container that is being written: `mov_text` or `subrip`."""
+    stream = container.add_stream(codec)
+    # The encoder writes the header of mov_text (font, place), without which players of mp4 show nothing.
+    stream.codec_context.subtitle_header = _STYLE.encode()
+    stream.codec_context.time_base = stream.time_base = Fraction(1, _TICKS)
+    stream.metadata.update({"title": TITLE, "language": LANGUAGE})
+    if codec == "mov_text":
+        stream.metadata["handler_name"] = TITLE
+    stream.disposition = 0
+    return stream
+
+
+class Writer:
+    """Gives subtitles to the muxer as the film advances."""
+
+    def __init__(self, container: Any, stream: Any, codec: str, found: Sequence[Cue], start_s: float) -> None:
+        """start_s: container time of the first picture."""
+        self._container, self._stream, self._codec = container, stream, codec
+        self._left = [(start_s + a, start_s + b, text) for a, b, text in found]
+
+    def advance(self, moment_s: float | Fraction) -> None:
+        """Write all that begin at or before a container time."""
+        while self._left and self._left[0][0] <= moment_s:
+            self._container.mux(self._packet(*self._left.pop(0)))
+
+    def finish(self) -> None:
+        self.advance(float("inf"))
+
+    def _packet(self, start_s: float, end_s: float, text: str) -> Any:
+        data = text.encode()
+        if self._codec == "mov_text":
+            data = data[:0xFFFF]
+            data = len(data).to_bytes(2, "big") + data
+        packet: Any = av.Packet(data)
+        packet.stream, packet.time_base = self._stream, Fraction(1, _TICKS)
+        packet.pts = packet.dts = max(0, round(start_s * _TICKS))
+        packet.duration = max(1, round(end_s * _TICKS) - packet.pts)
+        return packet
+
+
+_STYLE = """[Script Info]
+ScriptType: v4.00+
+PlayResX: 384
+PlayResY: 288
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, Italic, Underline, \
+StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR, MarginV, Encoding
+Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10,10,10,1
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
+"""Head of an ASS script, which FFmpeg's encoders of subtitles take their looks from."""
