@@ -33,8 +33,8 @@ class Truth:
     samples: np.ndarray
     arrays: dict[str, np.ndarray]
     """Features of the true sound."""
-    powers: list[torch.Tensor]
-    """Its spectrograms (`waveform.stft_powers`)."""
+    spectra: list[torch.Tensor]
+    """Its spectrograms (`waveform.stft_magnitudes`)."""
     seen: dict[str, np.ndarray]
     """What the networks that see make of the pictures, by network."""
     other: dict[str, np.ndarray]
@@ -88,7 +88,7 @@ class Scorer:
         truth = Truth(
             samples,
             self._analyse(samples),
-            waveform.stft_powers(samples),
+            waveform.stft_magnitudes(samples),
             self._watch(clip, len(samples)),
             {} if other is None else self._analyse(other),
         )
@@ -149,12 +149,13 @@ class Scorer:
     def _compare(
         self, system: str, clip: Clip, samples: np.ndarray, arrays: Mapping[str, np.ndarray], truth: Truth
     ) -> Scored:
-        powers = truth.powers if system == REFERENCE else waveform.stft_powers(samples)
-        figures = {
-            "mse": waveform.mse(samples, truth.samples),
-            "mae": waveform.mae(samples, truth.samples),
-            "stft": waveform.stft_distance(powers, truth.powers).total,
-        }
+        figures = dict.fromkeys(("mse", "mae", "stft"), 0.0)
+        if system != REFERENCE:
+            figures = {
+                "mse": waveform.mse(samples, truth.samples),
+                "mae": waveform.mae(samples, truth.samples),
+                "stft": waveform.stft_distance(samples, truth.spectra).total,
+            }
         if clip.fps and len(samples) >= grid.SAMPLE_RATE:
             figures["tone"] = waveform.frame_rate_tone_db(samples, grid.SAMPLE_RATE, clip.fps)
         figures |= self._heard(clip, arrays, truth)

@@ -83,6 +83,8 @@ def mfcc_frames(sound: np.ndarray, rate: int = grid.SAMPLE_RATE) -> np.ndarray:
     import torch
     from torchaudio.functional import resample
 
+    from v2a_models.metrics.spectra import power_blocks
+
     row = np.asarray(sound, np.float32)
     if row.ndim != 1 or not len(row):
         raise ValueError(f"a mono sound of at least one sample is wanted, not shape {row.shape}")
@@ -91,8 +93,17 @@ def mfcc_frames(sound: np.ndarray, rate: int = grid.SAMPLE_RATE) -> np.ndarray:
     waveform = torch.from_numpy(row)
     if rate != grid.SAMPLE_RATE:
         waveform = resample(waveform, rate, grid.SAMPLE_RATE)
+    transform = _mfcc()
+    spectrum = transform.MelSpectrogram
+    padded = np.pad(waveform.numpy(), spectrum.n_fft // 2)
     with torch.inference_mode():
-        return _mfcc()(waveform).T.numpy().copy()
+        bands = torch.cat(
+            [
+                power @ spectrum.mel_scale.fb
+                for power in power_blocks(padded, spectrum.n_fft, spectrum.hop_length, spectrum.n_fft)
+            ]
+        )
+        return (transform.amplitude_to_DB(bands) @ transform.dct_mat).numpy()
 
 
 @lru_cache(maxsize=1)

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import find_peaks, stft
+from scipy.signal import find_peaks
 
 from v2a_models import grid
+from v2a_models.metrics.spectra import power_blocks
 
 _WINDOW, _HOP = 1024, 256
 _LAG = 3
@@ -21,22 +22,15 @@ _LAG = 3
 
 def onset_envelope(sound: np.ndarray, rate: int = grid.SAMPLE_RATE) -> tuple[np.ndarray, np.ndarray]:
     """Times in seconds and spectral flux of a mono sound [n]: mean rise of the log spectrum, in dB."""
-    pad = np.zeros(_WINDOW, sound.dtype)
-    _, times, spectrum = stft(
-        np.concatenate([pad, sound]),
-        rate,
-        nperseg=_WINDOW,
-        noverlap=_WINDOW - _HOP,
-        boundary=None,
-        padded=False,
-    )
     # Third-octave-like bands keep a noisy bin from counting as much as a whole partial.
     edges = np.unique(np.geomspace(2, _WINDOW // 2, 33).astype(int))
-    power = np.add.reduceat(np.abs(spectrum) ** 2, edges[:-1], axis=0)
+    blocks = power_blocks(np.pad(sound, (_WINDOW, 0)), _WINDOW, _HOP, _WINDOW)
+    power = np.concatenate([np.add.reduceat(block.numpy(), edges[:-1], axis=1) for block in blocks])
+    power /= (_WINDOW / 2) ** 2  # the sum of the window: a steady tone has its own power
     level = 10 * np.log10(power + 1e-8)  # floor at -80 dB: below it nothing is heard
-    rise = np.zeros(level.shape[1])
-    rise[_LAG:] = np.maximum(0, level[:, _LAG:] - level[:, :-_LAG]).mean(0)
-    return times - _WINDOW / rate, rise
+    rise = np.zeros(len(level))
+    rise[_LAG:] = np.maximum(0, level[_LAG:] - level[:-_LAG]).mean(1)
+    return (_HOP * np.arange(len(level)) - _WINDOW / 2) / rate, rise
 
 
 def onsets(sound: np.ndarray, rate: int = grid.SAMPLE_RATE, rise_db: float = 6.0) -> np.ndarray:

@@ -134,7 +134,6 @@ def strength_correlation(
         raise ValueError(f"{len(event_times)} events with {len(strengths)} strengths")
     events = sorted(zip(event_times, strengths, strict=True))
     starts = [round(time * rate) for time, _ in events]
-    energy = np.concatenate([[0.0], np.cumsum(np.asarray(sound, np.float64) ** 2)])
     rises, kept = [], []
     for place, (start, (_, strength)) in enumerate(zip(starts, events, strict=True)):
         stop = min(len(sound), start + round(after_s * rate))
@@ -143,10 +142,14 @@ def strength_correlation(
         if not 0 <= start < stop:
             continue
         first = max(0, start - round(before_s * rate))
-        before = (energy[start] - energy[first]) / (start - first) if start > first else 0.0
-        rises.append((energy[stop] - energy[start]) / (stop - start) - before)
+        before = _power(sound[first:start]) if start > first else 0.0
+        rises.append(_power(sound[start:stop]) - before)
         kept.append(strength)
     return _pearson(rankdata(rises), rankdata(kept))
+
+
+def _power(sound: np.ndarray) -> float:
+    return float(np.mean(np.asarray(sound, np.float64) ** 2))
 
 
 def _checkerboard(size: int) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.signal import welch
+
+from v2a_models.metrics.spectra import power_blocks, welch_power
 
 RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
 """n_fft, hop and window of Yamamoto et al. 2020 (1910.11480), in samples."""
@@ -58,13 +60,13 @@ def multi_resolution_stft(
     samples.
     """
     _difference(generated, reference)
-    return stft_distance(stft_powers(generated, resolutions), stft_powers(reference, resolutions))
+    return stft_distance(generated, stft_magnitudes(reference, resolutions), resolutions)
 
 
-def stft_powers(
+def stft_magnitudes(
     sound: np.ndarray, resolutions: Sequence[tuple[int, int, int]] = RESOLUTIONS
 ) -> list[torch.Tensor]:
-    """Power spectrograms of a mono sound [n], one per resolution: float32 (n_fft / 2 + 1, 1 + n // hop).
+    """Magnitude spectrograms of a mono sound [n], one per resolution: float32 (1 + n // hop, n_fft / 2 + 1).
 
     For `stft_distance` where one reference is compared with many sounds. Raises as `multi_resolution_stft`.
     """
@@ -73,17 +75,26 @@ def stft_powers(
     longest = max(n_fft for n_fft, _, _ in resolutions)
     if len(sound) <= longest // 2:
         raise ValueError(f"{len(sound)} samples are too few for n_fft {longest}")
-    return [_power(sound, *resolution) for resolution in resolutions]
+    return [torch.cat(list(_magnitudes(sound, *resolution))) for resolution in resolutions]
 
 
-def stft_distance(generated: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> StftDistance:
-    """`multi_resolution_stft` of the `stft_powers` of two sounds of one length."""
+def stft_distance(
+    generated: np.ndarray,
+    reference: Sequence[torch.Tensor],
+    resolutions: Sequence[tuple[int, int, int]] = RESOLUTIONS,
+) -> StftDistance:
+    """`multi_resolution_stft` of a sound [n] and the `stft_magnitudes` of another of the same length."""
     convergence, magnitude = [], []
-    for ours, theirs in zip(generated, reference, strict=True):
-        # Of powers: one logarithm and no hypot, which is most of the time this takes.
-        magnitude.append(float((theirs / ours).log_().abs_().mean() / 2))
-        ours, theirs = ours.sqrt(), theirs.sqrt()
-        convergence.append(float(torch.linalg.norm(theirs - ours) / torch.linalg.norm(theirs)))
+    for spectrum, resolution in zip(reference, resolutions, strict=True):
+        start, logs, apart, whole = 0, 0.0, 0.0, 0.0
+        for ours in _magnitudes(generated, *resolution):
+            theirs = spectrum[start : start + len(ours)]
+            start += len(ours)
+            logs += float((theirs / ours).log_().abs_().sum())
+            apart += float(torch.nn.functional.mse_loss(ours, theirs, reduction="sum"))
+            whole += float(theirs.square().sum())
+        magnitude.append(logs / spectrum.numel())
+        convergence.append(math.sqrt(apart / whole))
     return StftDistance(float(np.mean(convergence)), float(np.mean(magnitude)))
 
 
@@ -115,8 +126,7 @@ def frame_rate_tone_db(sound: np.ndarray, rate: int, fps: float, harmonics: int 
         raise ValueError(f"{fps} frames per second leave no line below half of {rate} Hz")
     if len(sound) < length:
         raise ValueError(f"{len(sound)} samples are shorter than {_PERIODS} frames ({length})")
-    _, power = welch(np.asarray(sound, np.float64), rate, nperseg=length, scaling="spectrum")
-    power = power + _FLOOR
+    power = welch_power(sound, length, _PERIODS * lines + 9) + _FLOOR
     at = _PERIODS * np.arange(1, lines + 1)[:, None]
     line = power[at + np.arange(-1, 2)].mean(1)
     left = power[at + np.arange(-8, -3)].mean(1)
@@ -130,14 +140,8 @@ def _difference(generated: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.asarray(generated, np.float64) - np.asarray(reference, np.float64)
 
 
-def _power(sound: np.ndarray, n_fft: int, hop: int, window: int) -> torch.Tensor:
-    spectrum = torch.stft(
-        torch.from_numpy(np.asarray(sound, np.float32)),
-        n_fft,
-        hop,
-        window,
-        torch.hann_window(window),
-        return_complex=True,
-    )
-    # Not a sum over the pairs of view_as_real: reducing an axis of two is ten times as slow.
-    return (spectrum.real.square() + spectrum.imag.square()).clamp_min_(1e-8)
+def _magnitudes(sound: np.ndarray, n_fft: int, hop: int, window: int) -> Iterator[torch.Tensor]:
+    """Blocks (frames, n_fft / 2 + 1) of magnitudes with their floor; frames centred, the ends mirrored."""
+    padded = np.pad(np.asarray(sound, np.float32), n_fft // 2, mode="reflect")
+    for power in power_blocks(padded, n_fft, hop, window):
+        yield power.clamp_min_(1e-8).sqrt_()
