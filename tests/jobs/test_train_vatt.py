@@ -156,17 +156,13 @@ def test_two_workers_teach_it_sound_and_go_on(
 
 
 @pytest.mark.slow
-def test_sharded_workers_teach_it_words_and_go_on(
-    words: tuple[Store, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sharded_workers_learn_the_same_words(words: tuple[Store, Path], tmp_path: Path) -> None:
     store, unsharded = words
-    config = shared("vatt-converter", store, tmp_path / "words", set=TINY, strategy="fsdp", steps=8)
-    assert train.run(config) == 0
-    assert train.run(dataclasses.replace(config, steps=24)) == 0
-    assert "Going on at step 8 of 24" in " ".join(capsys.readouterr().out.split())
-    done = facts(tmp_path / "words")
-    assert done["train_loss"] == pytest.approx(facts(unsharded)["train_loss"], rel=0.3)
-    assert {row["step"] for row in recorded(tmp_path / "words")} == {8, 12, 24}
+    out = tmp_path / "words"
+    assert train.run(shared("vatt-converter", store, out, set=TINY, strategy="fsdp")) == 0
+    assert facts(out)["strategy"] == "fsdp"
+    assert facts(out)["val_loss"] == pytest.approx(facts(unsharded)["val_loss"], rel=0.05)
+    assert [row["generated"] for row in recorded(out)] == [row["generated"] for row in recorded(unsharded)]
 
 
 def test_a_model_without_words_has_no_captions() -> None:
