@@ -149,7 +149,8 @@ class Captioner:
         views = recipe.views
         rates = [view.fps for view in views.values()]
         contact = View(2 / recipe.window_s, FRAME_WIDTH, FRAME_HEIGHT, "crop")
-        found, picture = [], np.zeros((FRAME_HEIGHT, FRAME_WIDTH, 3), np.uint8)
+        found: list[tuple[float, str]] = []
+        picture = np.zeros((FRAME_HEIGHT, FRAME_WIDTH, 3), np.uint8)
         for start_s in starts(film["duration_s"], recipe.window_s, self.windows):
             from_s = segments.decode_start(start_s, rates)
             looked = [*views.values(), *([contact] if not found else [])]
