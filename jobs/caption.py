@@ -12,22 +12,26 @@ import tyro
 from jobs.cli import DONE, SOME_FAILED, command_line
 from jobs.verb import WrongUsage, run_verb
 
+BUNDLED = "vatt-mini"
+"""The bundled model with words, where it is bundled."""
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 @dataclass
 class CaptionConfig:
-    """Say what the films of an archive should sound like: a table with a row per window looked at.
+    """Say what the films of an archive should sound like: a table with a row per window looked at, and a page.
 
-    ARCHIVE is only read. Every file is in the table once or more: captioned, skipped or failed, and why.
+    ARCHIVE is only read. Every file is in the table once or more: captioned, skipped or failed, and why. The page,
+    beside the table with the ending .html, shows a frame of each film with its captions, and finds films by them.
     """
 
     archive: Annotated[str, tyro.conf.Positional]
     """Folder with videos, or s3://bucket/prefix."""
     out: str
     """The table to write: a .parquet file outside the archive, local or s3://."""
-    model: str
+    model: str = BUNDLED
     """A vatt or a vatt-converter: the folder that v2a train made, or the name of a bundled one."""
     windows: int = 1
     """Stretches of a film (of the model's window each) that get a caption, evenly over it."""
@@ -54,7 +58,7 @@ def _run(config: CaptionConfig, console: Console) -> int:
     from jobs.instruct import check_captioner, check_out, model_place
     from jobs.preflight import full_address
     from jobs.scan import scan_rows
-    from pipelines import captioning, storage
+    from pipelines import captioning, storage, wordpages
 
     check_out(config.out)
     for name in ("windows", "beams"):
@@ -76,7 +80,13 @@ def _run(config: CaptionConfig, console: Console) -> int:
     captioning.write(out, rows, captioning.CAPTION_SCHEMA)
     states = Counter({row["path"]: row["status"] for row in rows}.values())
     told = ", ".join(f"{states[name]} {name}" for name in ("captioned", "skipped", "failed"))
-    console.print(f"{len(films)} files: {told}. Table: {config.out}", markup=False)
+    told = f"{len(films)} files: {told}"
+    frames = {row["path"]: row["frame"] for row in rows if row.get("frame")}
+    model = config.model.rstrip("/").rpartition("/")[2]
+    page = wordpages.captions_html(rows, frames, archive=config.archive, model=model, told=told)
+    place = out.removesuffix(".parquet") + ".html"
+    storage.write_atomic(place, page.encode("utf-8", "backslashreplace"))
+    console.print(f"{told}. Table: {config.out}, page: {place}", markup=False)
     return SOME_FAILED if states["failed"] else DONE
 
 

@@ -114,8 +114,10 @@ def check_captioner(model: str, recipe: Any = None) -> None:
     """Raises ValueError for a model that writes no captions, or sees other features than those of `recipe`."""
     from v2a_models.checkpoint_files import find_checkpoint, read_config
     from v2a_models.recipe import Recipe
+    from v2a_models.vatt.language import check_adapter
 
     config = read_config(find_checkpoint(model))
+    check_adapter(config)
     if config.get("system") != "vatt-converter" and not config.get("follows_text"):
         raise ValueError(f"the model {model!r} writes no captions; take a vatt or a vatt-converter")
     if recipe is None:

@@ -127,9 +127,11 @@ def describe_checkpoint(model: str) -> Described:
     """
     from v2a_models.checkpoint_files import CheckpointError, checked_sha256, find_checkpoint, read_config
     from v2a_models.recipe import Recipe
+    from v2a_models.vatt.language import check_adapter
 
     folder = find_checkpoint(model)
     config = read_config(folder)
+    check_adapter(config)
     if not config.get("makes_sound", True):
         raise CheckpointError(
             f"{folder} has learnt to rebuild pictures only: train its decoder to sound with "

@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 from pipelines import instructions, segments, storage
 from pipelines.sandbox import DecodeFailed
 from pipelines.store import Store
+from pipelines.wordpages import FRAME_HEIGHT, FRAME_WIDTH, contact_frame
 from pipelines.worker import shared_sandbox
 from v2a_models import grid
+from v2a_models.recipe import View
 
 CAPTION_SCHEMA = pa.schema(
     [
@@ -31,6 +33,9 @@ CAPTION_SCHEMA = pa.schema(
     ]
 )
 """A row per window that was looked at, or per file that was not: `captioned`, `skipped`, `failed`."""
+
+SEEN_SCHEMA = CAPTION_SCHEMA.append(pa.field("frame", pa.binary()))
+"""The same with a small picture (WebP) in the first row of a film, for the page."""
 
 FACTS = ("clip_id", "video_id", "path", "start_s", "duration_s", "label", "text")
 
@@ -104,7 +109,7 @@ def captioner(model: str, load: Callable[[str], Any] | None = None) -> Any:
 
 
 class Captioner:
-    """The actor that Ray Data calls: films (scan rows) in, rows of CAPTION_SCHEMA out."""
+    """The actor that Ray Data calls: films (scan rows) in, rows of SEEN_SCHEMA out."""
 
     def __init__(
         self, model: str, windows: int, beams: int, load: Callable[[str], Any] | None = None
@@ -113,7 +118,7 @@ class Captioner:
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         for film in batch.to_pylist():
-            yield pa.Table.from_pylist(self.film(film), schema=CAPTION_SCHEMA)
+            yield pa.Table.from_pylist(self.film(film), schema=SEEN_SCHEMA)
 
     def film(self, film: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Captions of up to `windows` windows, evenly over the film; one row that says why where there are none."""
@@ -121,12 +126,14 @@ class Captioner:
             status = "skipped" if film["status"] in ("not_video", "audio_only") else "failed"
             return [caption_row(film, status=status, error=str(film["error"] or film["status"]))]
         try:
-            return [
+            captions, picture = self._captions(film)
+            rows = [
                 caption_row(
                     film, start_s, min(self.model.recipe.window_s, film["duration_s"] - start_s), text
                 )
-                for start_s, text in self._captions(film)
+                for start_s, text in captions
             ]
+            return [rows[0] | {"frame": contact_frame(picture)}, *rows[1:]]
         except DecodeFailed as error:
             return [caption_row(film, status="failed", error=str(error))]
         except storage.StorageError:
@@ -134,18 +141,23 @@ class Captioner:
         except Exception as error:  # whatever a model trips over costs this film, and is told
             return [caption_row(film, status="failed", error=f"{type(error).__name__}: {error}")]
 
-    def _captions(self, film: Mapping[str, Any]) -> list[tuple[float, str]]:
+    def _captions(self, film: Mapping[str, Any]) -> tuple[list[tuple[float, str]], np.ndarray]:
+        """Start and caption of each window, and a picture from the middle of the first: uint8 [height, width, 3]."""
         import torch
 
         recipe = self.model.recipe
         views = recipe.views
         rates = [view.fps for view in views.values()]
-        found = []
+        contact = View(2 / recipe.window_s, FRAME_WIDTH, FRAME_HEIGHT, "crop")
+        found: list[tuple[float, str]] = []
+        picture = np.zeros((FRAME_HEIGHT, FRAME_WIDTH, 3), np.uint8)
         for start_s in starts(film["duration_s"], recipe.window_s, self.windows):
             from_s = segments.decode_start(start_s, rates)
-            decoded = shared_sandbox().decode_views(
-                film["uri"], list(views.values()), from_s, start_s + recipe.window_s
-            )
+            looked = [*views.values(), *([contact] if not found else [])]
+            decoded = shared_sandbox().decode_views(film["uri"], looked, from_s, start_s + recipe.window_s)
+            if not found:
+                *decoded, pictures = decoded
+                picture = pictures[len(pictures) // 2].copy()
             frames = {}
             for (name, view), stack in zip(views.items(), decoded, strict=True):
                 first = grid.frame_index(start_s - from_s, view.fps)
@@ -153,7 +165,7 @@ class Captioner:
                 frames[name] = torch.from_numpy(stack[first : first + n][None].copy())
             [text] = self.model.captions(self.model.features(frames), beams=self.beams)
             found.append((start_s, text))
-        return found
+        return found, picture
 
 
 def starts(duration_s: float, window_s: float, n: int) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,19 @@ import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from language import base_folder
 from samples import write_video
+from training import recipe
 
+from jobs import cli
 from jobs.dub import DubConfig, command
 from jobs.preflight import check_identity, make_job
 from jobs.verb import WrongUsage
 from pipelines import archive, dub, report, stages
 from pipelines.parts import State
 from pipelines.sandbox import Sandbox
-from v2a_models.checkpoint import load_generator
+from v2a_models.checkpoint import load_generator, save_generator
+from v2a_models.systems import new_generator
 
 
 def config(model: str, out: Path, **more: Any) -> DubConfig:
@@ -119,3 +124,33 @@ def test_what_cannot_be_followed_is_refused_before_anything_starts(vatt: str, tm
         make_job(config(vatt, tmp_path, prompt="a drum and " * 40), None)
     with pytest.raises(WrongUsage, match="does not know: '☃'"):
         make_job(config(vatt, tmp_path, negative="☃"), None)
+
+
+def test_a_prompt_of_nothing_is_none(vatt: str, tmp_path: Path) -> None:
+    job = make_job(config(vatt, tmp_path, prompt=" \n", negative="  "), None)
+    assert (job.prompt, job.negative) == ("", "") and job.identity() == make_job(
+        config(vatt, tmp_path), None
+    ).identity()
+
+
+def test_the_base_of_an_adapter_is_looked_for_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, films = base_folder(tmp_path / "base", "gemma"), tmp_path / "films"
+    films.mkdir()
+    save_generator(new_generator("vatt-converter", recipe(), base=str(base)), tmp_path / "converter")
+    tiny: dict[str, Any] = dict(dim=32, separate=1, shared=1, heads=2)
+    made = new_generator("vatt", recipe(), converter=str(tmp_path / "converter"), **tiny)
+    save_generator(made, tmp_path / "vatt")
+    wanted = config(str(tmp_path / "vatt"), tmp_path / "out")
+    assert make_job(wanted, None).model_name == "vatt"
+    caption = ["caption", str(films), "--out", str(tmp_path / "a.parquet"), "--model", wanted.model]
+    base.rename(tmp_path / "elsewhere")
+    words = f"the language model '{base}' is not here.*licence"
+    with pytest.raises(WrongUsage, match=words):
+        make_job(wanted, None)
+    assert cli.main(caption) == 2 and re.search(words, " ".join(capsys.readouterr().err.split()))
+    base_folder(base, "gemma", seed=1)
+    with pytest.raises(WrongUsage, match=r"this adapter belongs to .* get the release it was trained with"):
+        make_job(wanted, None)
+    assert cli.main(caption) == 2 and "this adapter belongs to" in capsys.readouterr().err

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from language import SMALL, TEXTS
+from PIL import Image
 from samples import write_video
 from training import SHAPES, recipe, row
 
@@ -18,6 +22,7 @@ from pipelines import store as storing
 from pipelines.captioning import starts
 from pipelines.sandbox import Sandbox
 from pipelines.store import Store
+from pipelines.wordpages import FRAME_HEIGHT, FRAME_WIDTH
 from v2a_models.checkpoint import save_generator
 from v2a_models.systems import new_generator
 from v2a_models.vatt.language import train_tokenizer
@@ -73,7 +78,6 @@ def test_what_cannot_be_is_told(store: Store, tmp_path: Path, capsys: pytest.Cap
     ):
         assert cli.main(["instruct", store.root, *more]) == 2
         assert message in capsys.readouterr().err
-    assert cli.main(["caption", str(tmp_path), "--out", str(tmp_path / "a.parquet"), "--model", "mini"]) == 2
     assert not list(tmp_path.glob("*.parquet"))
 
 
@@ -82,17 +86,41 @@ def test_windows_lie_evenly_within_the_film() -> None:
     assert starts(20.0, 4.0, 3) == [0.0, 8.0, 16.0] and len(starts(9.0, 4.0, 9)) == 2
 
 
-def test_every_film_is_answered(model: str, tmp_path: Path) -> None:
-    root = tmp_path / "archive"
+def test_every_film_is_answered(
+    model: str, tmp_path: Path, ray_session: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = tmp_path / "archive", tmp_path / "out.parquet"
     write_video(root / "short.mp4", 0.5)
     (root / "notes.txt").write_text("no video")
     (root / "broken.mp4").write_bytes(b"nothing that a decoder knows" * 40)
-    with Sandbox() as sandbox:
-        films = list(archive.scan(str(root), sandbox))
-    settings = {"model": model, "windows": 2, "beams": 1}
-    rows = {row["path"]: row for row in captioning.run(films, captioning.Captioner, settings, 1)}
+    assert cli.main(["caption", str(root), "--out", str(out), "--model", model, "--windows", "2"]) == 1
+    assert "3 files: 1 captioned, 1 skipped, 1 failed" in capsys.readouterr().out
+    rows = {row["path"]: row for row in pq.read_table(out).to_pylist()}
     states = {path: row["status"] for path, row in rows.items()}
     assert states == {"short.mp4": "captioned", "notes.txt": "skipped", "broken.mp4": "failed"}
     assert rows["short.mp4"]["caption"] and rows["broken.mp4"]["error"]
-    captioning.write(str(tmp_path / "out.parquet"), list(rows.values()), captioning.CAPTION_SCHEMA)
-    assert pq.read_table(tmp_path / "out.parquet").num_rows == 3
+    assert "frame" not in rows["short.mp4"]
+    page = (tmp_path / "out.html").read_text()
+    assert all(path in page for path in rows) and page.count("data:image/webp") == 1
+    assert rows["short.mp4"]["caption"] in page and rows["broken.mp4"]["error"] in page
+
+
+def test_the_contact_frame_is_of_the_film(model: str, tmp_path: Path) -> None:
+    write_video(tmp_path / "film.mp4", 1.0, size=(128, 72))
+    with Sandbox() as sandbox:
+        [film] = archive.scan(str(tmp_path), sandbox)
+    [row] = captioning.Captioner(model, 1, 1).film(film)
+    picture = np.asarray(Image.open(io.BytesIO(row["frame"])))
+    assert picture.shape == (FRAME_HEIGHT, FRAME_WIDTH, 3)
+    # Half a second in (picture 6): grey, with a stripe at the left.
+    assert picture[40, 150].max() < 190 and picture[40, 10, 0] > picture[40, 10, 1] + 60
+
+
+def test_no_model_is_taken_for_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    films = tmp_path / "films"
+    films.mkdir()
+    command = ["caption", str(films), "--out", str(tmp_path / "a.parquet"), "--model"]
+    assert cli.main([*command, "mini"]) == 2
+    assert "the model 'mini' writes no captions" in capsys.readouterr().err
+    assert cli.main([*command, "no-such"]) == 2
+    assert "no model 'no-such': choose one of" in capsys.readouterr().err

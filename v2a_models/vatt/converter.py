@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2a_models.checkpoint_files import CheckpointError
 from v2a_models.vatt import language
 from v2a_models.vatt.instructions import ASK, DEFAULT, INSTRUCTIONS
 
@@ -61,13 +60,7 @@ class Converter(nn.Module):
             self.tokenizer = language.own_tokenizer(config.tokenizer)
             self.llm: Any = language.new_model(config.own, len(self.tokenizer))
         else:
-            folder = language.find_base(config.base)
-            there = language.base_digest(folder)
-            if config.base_sha256 and there != config.base_sha256:
-                raise CheckpointError(
-                    f"this adapter belongs to {config.base} with sha256 {config.base_sha256[:16]}…, and {folder} has "
-                    f"{there[:16]}…: get the release it was trained with, or train it again on this one"
-                )
+            folder, there = language.checked_base(config.base, config.base_sha256)
             self.config = dataclasses.replace(config, base_sha256=there)
             model, self.tokenizer = language.load_base(folder)
             self.llm = _with_lora(model, config)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,6 +81,27 @@ def base_digest(folder: Path) -> str:
     files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
     lines = "".join(f"{file.name} {sha256(file)}\n" for file in files)
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def checked_base(name: str, wanted: str = "") -> tuple[Path, str]:
+    """Folder of a language model and its digest. Raises CheckpointError if it is missing, or not the `wanted` one."""
+    folder = find_base(name)
+    there = base_digest(folder)
+    if wanted and there != wanted:
+        raise CheckpointError(
+            f"this adapter belongs to {name} with sha256 {wanted[:16]}…, and {folder} has {there[:16]}…: get the "
+            "release it was trained with, or train it again on this one"
+        )
+    return folder, there
+
+
+def check_adapter(config: Mapping[str, Any]) -> None:
+    """Raises CheckpointError unless the language model that a checkpoint (its config.json) adapts is here and the one
+    it was trained on; without loading anything."""
+    model = config.get("model") or {}
+    converter = model.get("converter") or (model.get("settings") or {}).get("converter")
+    if converter and converter["base"] != OWN:
+        checked_base(converter["base"], converter["base_sha256"])
 
 
 def load_base(folder: Path) -> tuple[Any, Any]:
