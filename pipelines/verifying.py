@@ -143,7 +143,8 @@ def _content(found: Inspection, facts: dict[str, Any], same_bytes: bool, what: s
     if generated:
         rest.remove(then.generated)
     # Where the generated track was changed it is among the rest.
-    kept = not Counter(then.kept) - Counter(rest) and len(found.sound) == len(then.kept) + 1
+    others = (*then.kept, *then.alternatives)
+    kept = not Counter(others) - Counter(rest) and len(found.sound) == len(others) + 1
     if video and generated and kept:
         if same_bytes:
             return [
