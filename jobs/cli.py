@@ -10,7 +10,7 @@ import difflib
 import importlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,8 +110,7 @@ def command_line(verb: str, config: Any, positional: Sequence[str], without: Seq
     `positional` names the fields given without a flag, `without` those that are left out.
     """
     words, options = ["v2a", verb], []
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
+    for item, value in _fields(config):
         default = item.default_factory() if callable(item.default_factory) else item.default
         flag = "--" + item.name.replace("_", "-")
         if item.name in positional:
@@ -127,6 +126,16 @@ def command_line(verb: str, config: Any, positional: Sequence[str], without: Seq
         else:
             options += [flag, str(value)]
     return shlex.join([*words, *options])
+
+
+def _fields(config: Any) -> Iterator[tuple[Any, Any]]:
+    """The fields of a configuration with their values, those of its groups of options in their place."""
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from _fields(value)
+        else:
+            yield item, value
 
 
 def version() -> str:

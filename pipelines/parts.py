@@ -5,6 +5,8 @@
     OUT/_v2a/parts/<video_id>/<segment>.json    why a segment has no sound
     OUT/_v2a/provenance/<video_id>.json         what made the sound of a dubbed file
     OUT/_v2a/provenance/<video_id>.c2pa         its signed manifest, for when the file has lost its own
+    OUT/_v2a/asked/<video_id>.json              what is asked for one film only, and where it gets sound
+    OUT/_v2a/sound/<video_id>.flac              samples of a track that was coded with loss, for `v2a redub`
     OUT/_v2a/rows/<video_id>.json               a finished file's report row, written last of all
 
 Every write is atomic and every name is a function of the input, so that doing anything twice is harmless
@@ -150,6 +152,27 @@ class State:
     def drop_row(self, video_id: str) -> None:
         storage.delete(self.row_uri(video_id), missing_ok=True)
 
+    # what is asked for one film
+
+    def read_asked(self, video_id: str) -> dict[str, Any]:
+        """What was asked for a film when it was begun; empty if nothing but the job's own settings."""
+        try:
+            asked = json.loads(storage.read_bytes(self.uri("asked", f"{video_id}.json")))
+        except (storage.StorageNotFound, ValueError):
+            return {}
+        return asked if isinstance(asked, dict) else {}
+
+    def write_asked(self, video_id: str, asked: dict[str, Any]) -> None:
+        uri = self.uri("asked", f"{video_id}.json")
+        if asked:
+            storage.write_atomic(uri, _json(asked))
+        else:
+            storage.delete(uri, missing_ok=True)
+
+    def sound_uri(self, video_id: str) -> str:
+        """Where the samples of a track are kept that was coded with loss."""
+        return self.uri("sound", f"{video_id}.flac")
+
     # the whole
 
     def read_config(self) -> dict[str, Any] | None:
@@ -166,6 +189,8 @@ class State:
     def clear(self) -> None:
         """Forget rows and parts. Dubbed files stay until they are written again."""
         self._empty("rows")
+        self._empty("asked")
+        self._empty("sound")
         self.clear_parts()
         storage.delete(self.uri("config.json"), missing_ok=True)
 

@@ -55,13 +55,23 @@ def sidecar(
     video_id: str = "",
     source_sha256: str = "",
     packets: dict[str, Any] | None = None,
+    prompt: str = "",
+    negative: str = "",
+    samples_sha256: str = "",
+    treatment: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The same facts as JSON values, for a file beside the dubbed one and for its signed manifest.
 
     source, output: paths relative to the archive and to the output folder; track: title of the sound track;
     windows: number of stretches that were generated; candidates: sounds that each was chosen from; video_id: of the
-    scan; packets: `digests.Digests.to_json`. Its size does not grow with the film.
+    scan; packets: `digests.Digests.to_json`; samples_sha256: of the track's 16-bit samples before they were coded,
+    interleaved; treatment: how the sound was brought into the film, where not as it was generated. Its size does not
+    grow with the film.
     """
+    sound: dict[str, Any] = {"title": track, "synthetic": True, "duration_s": duration_s, "windows": windows}
+    sound |= {"samplesSha256": samples_sha256} if samples_sha256 else {}
+    sound |= {"treatment": treatment} if treatment else {}
+    texts = {name: text for name, text in (("prompt", prompt), ("negative", negative)) if text}
     return {
         "statement": STATEMENT,
         "digitalSourceType": SOURCE_TYPE,
@@ -69,7 +79,7 @@ def sidecar(
         "sourceSha256": source_sha256,
         "output": output,
         "packets": packets or {},
-        "track": {"title": track, "synthetic": True, "duration_s": duration_s, "windows": windows},
+        "track": sound,
         "generator": {
             "model": model,
             "sha256": model_sha256,
@@ -77,6 +87,7 @@ def sidecar(
             "seed": seed,
             "candidates": candidates,
             "windowSeeds": {"rule": SEED_RULE, "videoId": video_id, "windows": windows},
+            **texts,
         },
         "software": {"name": "v2a", "version": version},
     }

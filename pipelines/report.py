@@ -62,6 +62,11 @@ REPORT_SCHEMA = pa.schema(
         ("prompt", pa.string()),
         ("negative", pa.string()),
         ("caption", pa.string()),
+        ("treatment", pa.string()),
+        ("sound_lufs", pa.float64()),
+        ("sound_true_peak_dbtp", pa.float64()),
+        ("heard_s", pa.float64()),
+        ("tracks", pa.int32()),
     ]
 )
 """Columns of `report.parquet`. `path` is relative to the archive, `output` and `card` to OUT."""

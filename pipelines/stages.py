@@ -83,7 +83,7 @@ def decode(batch: pa.Table, job: Job) -> Iterator[pa.Table]:
 def decode_task(task: Task, job: Job, sandbox: Sandbox) -> Item:
     """Decode the frames of one segment, for the model and for the report's film strip."""
     item = Item(task)
-    if task.have_part:
+    if task.have_part or task.needless:
         return item
     if task.n_segments > 1:
         # A long film that has failed already need not be decoded to its end.
@@ -191,9 +191,7 @@ class Dubber:
         seen = [item for item in items if item.arrays.keys() >= self.job.views.keys()]
         todo = [(item, k) for item in seen for k in range(item.task.segment.n_windows)]
         sounds: dict[int, list[np.ndarray]] = {id(item): [] for item in items}
-        size = self.job.batch_size
-        for first in range(0, len(todo), size):
-            chunk = todo[first : first + size]
+        for chunk in self._chunks(todo):
             started = time.perf_counter()
             try:
                 made = self._batch(chunk)
@@ -207,6 +205,15 @@ class Dubber:
                 item.cost_s += cost
         return [self._assembled(item, sounds[id(item)]) for item in items]
 
+    def _chunks(self, todo: list[tuple[Item, int]]) -> Iterator[list[tuple[Item, int]]]:
+        """Windows that are generated together: those that follow the same texts, at most `batch_size`."""
+        alike: dict[str, list[tuple[Item, int]]] = {}
+        for item, k in todo:
+            alike.setdefault(json.dumps(self.job.texts(item.task.asked)), []).append((item, k))
+        size = self.job.batch_size
+        for group in alike.values():
+            yield from (group[first : first + size] for first in range(0, len(group), size))
+
     def _batch(self, chunk: list[tuple[Item, int]]) -> np.ndarray:
         """float32 [windows, channels, samples]."""
         import torch
@@ -218,22 +225,23 @@ class Dubber:
         starts = [(item, item.task.segment.start + k * hop) for item, k in filled]
         frames = batch_of(starts, self.job, self.job.window, self.device)
         seeds = [
-            window_seed(self.job.seed, item.task.video_id, item.task.segment.first_window + k)
+            window_seed(item.task.seed(self.job), item.task.video_id, item.task.segment.first_window + k)
             for item, k in filled
         ]
         # Not every generator can choose among candidates; one that cannot is never asked to.
         options: dict[str, Any] = {"candidates": self.job.candidates} if self.job.candidates > 1 else {}
+        options |= {"keep": self.job.keep_top} if self.job.keep_top > 1 else {}
         # The same of text.
-        texts = {"prompts": self.job.prompt, "negative": self.job.negative}
-        options |= {name: text for name, text in texts.items() if text}
+        texts = self.job.texts(chunk[0][0].task.asked)
+        options |= {{"prompt": "prompts"}.get(name, name): text for name, text in texts.items()}
         with torch.inference_mode():
             if self.job.captions:
                 sound = self._captioned(chunk, frames, seeds, options)
             else:
                 sound = self.generator.generate_from_frames(frames, seeds, **options)
         made = sound[: len(chunk)].float().cpu().numpy()
-        if made.shape[1] != self.job.channels:
-            raise ValueError(f"the generator gave {made.shape[1]} channels, not {self.job.channels}")
+        if made.shape[1] != self.job.made_channels:
+            raise ValueError(f"the generator gave {made.shape[1]} channels, not {self.job.made_channels}")
         return made
 
     def _captioned(
@@ -249,7 +257,11 @@ class Dubber:
 
     def _assembled(self, item: Item, sounds: list[np.ndarray]) -> Item:
         kept = {"thumbs": item.arrays["thumbs"]} if "thumbs" in item.arrays else {}
-        if item.failure is None and not item.task.have_part:
+        if item.task.needless and not item.task.have_part:
+            segment = item.task.segment
+            kept["sound"] = np.zeros((self.job.made_channels, segment.stop - segment.start), np.int16)
+            kept["thumbs"] = np.zeros((0, 1, 1, 3), np.uint8)
+        elif item.failure is None and not item.task.have_part:
             try:
                 track = segments.overlap_add(sounds, item.task.segment, self.job.window, self.job.overlap)
                 kept["sound"] = track

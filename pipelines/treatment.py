@@ -32,7 +32,7 @@ RAMP_S = 0.05
 MOST_GAIN_DB = 30.0
 """Nothing is made louder by more than this: near-silence would become noise."""
 
-_SCALE = 32_768.0
+FULL_SCALE = 32_768.0
 """Of 16-bit samples. Not 32,767: a power of two gives every sample back exactly."""
 
 _BACK_OFF_DB = 0.3
@@ -195,7 +195,7 @@ def _wanted(blocks: Iterable[np.ndarray], material: Material, how: Treatment, ma
     lift = 10 ** (how.mix_gain / 20) if how.existing == "mix" and material.existing is not None else 1.0
     shape, position = Envelope(material.spans, made), 0
     for block in _cut(blocks):
-        sound = block.astype(np.float32) / _SCALE
+        sound = block.astype(np.float32) / FULL_SCALE
         sound = in_channels(sound, material.tracks, made.channels)
         if lift != 1.0:
             sound = sound * np.float32(lift)
@@ -301,7 +301,7 @@ def _rise(x: np.ndarray) -> np.ndarray:
 
 def quantised(sound: np.ndarray) -> np.ndarray:
     """float in [-1, 1] to int16, clipped; gives 16-bit samples back exactly."""
-    return np.clip(np.rint(sound * _SCALE), -32_768, 32_767).astype(np.int16)
+    return np.clip(np.rint(sound * FULL_SCALE), -32_768, 32_767).astype(np.int16)
 
 
 def meet(one: Sequence[Span], other: Sequence[Span]) -> list[Span]:

@@ -213,7 +213,9 @@ def _against_sidecar(found: Inspection, side: dict[str, Any]) -> list[Finding]:
 def _source(found: Inspection, facts: dict[str, Any], source: Inspection) -> list[Finding]:
     same_video = sorted(source.video) == sorted(found.video)
     findings = [
-        Finding("good", "video-of-source", "the picture is the source's, packet for packet")
+        Finding("note", "sound-only", "a sound file: there is no picture to compare")
+        if not found.video and facts.get("packets", {}).get("video") == []
+        else Finding("good", "video-of-source", "the picture is the source's, packet for packet")
         if same_video
         else Finding("bad", "video-not-of-source", "the picture is not the source's")
     ]
