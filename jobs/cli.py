@@ -29,6 +29,7 @@ VERBS = {
     "demo": Verb("jobs.demo", "DemoConfig", "build a small archive, dub it, and say where to look"),
     "scan": Verb("jobs.scan", "ScanConfig", "list an archive: what is there, and what is silent"),
     "dub": Verb("jobs.dub", "DubConfig", "give the silent videos of an archive a sound track"),
+    "redub": Verb("jobs.redub", "RedubConfig", "make the sound of one part of a dubbed film again"),
     "extract": Verb(
         "jobs.extract", "ExtractConfig", "turn footage with sound into a feature store for training"
     ),
@@ -52,6 +53,7 @@ EXAMPLES = (
     ("v2a scan ~/films", "how many hours are silent?"),
     ("v2a dub ~/films ~/films-dubbed --dry-run", "what would be done, and for how long"),
     ("v2a dub ~/films ~/films-dubbed", "do it; run it again to resume"),
+    ("v2a redub ~/films-dubbed reel.mp4 --start 61 --end 70 --seed 8", "another sound for this part only"),
     ("v2a dub s3://bucket/films s3://bucket/dubbed --address auto", "the same on a Ray cluster"),
     ("v2a extract ~/clips ~/store --recipe mini", "features and codec tokens for training"),
     ("v2a train maskvat-hybrid ~/store --out ~/model", "train on it; run it again to resume"),
@@ -111,7 +113,8 @@ def command_line(verb: str, config: Any, positional: Sequence[str], without: Seq
     """
     words, options = ["v2a", verb], []
     for item, value in _fields(config):
-        default = item.default_factory() if callable(item.default_factory) else item.default
+        factory = item.default_factory
+        default = item.default if factory is dataclasses.MISSING else factory()
         flag = "--" + item.name.replace("_", "-")
         if item.name in positional:
             words.append(f"./{value}" if value.startswith("-") else value)

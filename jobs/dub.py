@@ -120,10 +120,11 @@ def _run(config: DubConfig, load: Callable[[str], Any] | None, console: Console)
     job = make_job(config, load, wishes)
     check_identity(config, job)
     with ray_session.session(config.num_workers, config.address) as resources:
-        return _run_on_ray(config, load or _load_generator, console, job, wishes, resources)
+        return _run_on_ray(config, load or load_generator, console, job, wishes, resources)
 
 
-def _load_generator(model: str) -> Any:
+def load_generator(model: str) -> Any:
+    """The generator of that name or path."""
     from v2a_models.checkpoint import load_generator
 
     return load_generator(model)

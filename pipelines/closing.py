@@ -287,9 +287,10 @@ def _facts(
     found: mux.MuxResult,
 ) -> dict[str, Any]:
     """What the sidecar and the manifest say."""
+    texts: dict[str, Any] = dict(job.texts(task.asked))
     return provenance.sidecar(
         **_origin(task, job),
-        **job.texts(task.asked),
+        **texts,
         source=task.video["path"],
         output=output,
         track=making.title,

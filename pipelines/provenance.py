@@ -7,6 +7,7 @@ to keep.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
@@ -22,7 +23,14 @@ SEED_RULE = (
 
 
 def tags(
-    *, model: str, model_sha256: str, recipe: str, seed: int, version: str, candidates: int = 1
+    *,
+    model: str,
+    model_sha256: str,
+    recipe: str,
+    seed: int,
+    version: str,
+    candidates: int = 1,
+    edits: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, str]:
     """Container metadata of a dubbed file.
 
@@ -32,6 +40,8 @@ def tags(
     facts = f"v2a {version}, model {model} (sha256 {model_sha256}), recipe {recipe}, seed {seed}"
     if candidates > 1:
         facts += f", best of {candidates} candidates"
+    for edit in edits:
+        facts += f", {edit['start_s']:g} to {edit['end_s']:g} s again from seed {edit['seed']}"
     return {
         "comment": f"{STATEMENT} {facts}. {SOURCE_TYPE}",
         "digital_source_type": SOURCE_TYPE,
@@ -109,6 +119,7 @@ def tags_of(side: dict[str, Any]) -> dict[str, str]:
             seed=made["seed"],
             version=side["software"]["version"],
             candidates=made["candidates"],
+            edits=side.get("edits", ()),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a sidecar of v2a: {error}") from error

@@ -45,7 +45,7 @@ class Writer:
             self._file: Any = av.open(str(path), "w", format=kind, options=_OPTIONS.get(kind, {}))
             self._file.flags |= _BITEXACT
             self._file.metadata.update(tags or {})
-            self._stream = self._file.add_stream(KINDS[kind], rate=rate)
+            self._stream: Any = self._file.add_stream(KINDS[kind], rate=rate)
             self._stream.codec_context.layout = self._layout
         except OSError as error:
             raise disk_error(path, error) from error
@@ -88,6 +88,14 @@ def passing(blocks: Iterable[np.ndarray], writer: Writer, channels: int) -> Iter
     for block in blocks:
         writer.feed(block[:channels])
         yield block
+
+
+def read(path: Path) -> Iterator[np.ndarray]:
+    """int16 [channels, n] blocks of a local FLAC or WAV file of 16 bits that this project wrote itself."""
+    with av.open(str(path)) as file:
+        for frame in file.decode(file.streams.audio[0]):
+            sound = frame.to_ndarray()
+            yield sound.reshape(-1, frame.layout.nb_channels).T if frame.format.is_packed else sound
 
 
 class Samples:

@@ -178,13 +178,13 @@ def _heard(material: Material, how: Treatment, made: Format, gains: Sequence[Gai
     existing = material.existing() if material.existing is not None else None
     together = existing is not None and how.existing == "mix"
     if existing is not None and together:
-        wanted = _summed(wanted, _cut(existing), material.tracks)
+        wanted = _summed(wanted, cut(existing), material.tracks)
     levelled = _levelled(wanted, made, gains)
     if existing is None or together:
         yield from levelled
         return
     shape, position = Envelope(material.spans, made), 0
-    for own, new in zip(_cut(existing), _cut(levelled), strict=True):
+    for own, new in zip(cut(existing), cut(levelled), strict=True):
         weight = shape.at(position, own.shape[1])
         yield np.tile(own * (1 - weight), (material.tracks, 1)) + new
         position += own.shape[1]
@@ -194,7 +194,7 @@ def _wanted(blocks: Iterable[np.ndarray], material: Material, how: Treatment, ma
     """The generated sound in the track's channels, before it is mixed, where it is wanted."""
     lift = 10 ** (how.mix_gain / 20) if how.existing == "mix" and material.existing is not None else 1.0
     shape, position = Envelope(material.spans, made), 0
-    for block in _cut(blocks):
+    for block in cut(blocks):
         sound = block.astype(np.float32) / FULL_SCALE
         sound = in_channels(sound, material.tracks, made.channels)
         if lift != 1.0:
@@ -240,13 +240,13 @@ def _limited(blocks: Blocks, made: Format, gains: Sequence[Gains]) -> Blocks:
     def one(k: int) -> Blocks:
         mine = (block[k * c : (k + 1) * c] for block in copies[k])
         ceiling = gains[k].ceiling_dbtp
-        return _cut(mine if ceiling is None else ebur128.limited(mine, made.rate, c, ceiling))
+        return cut(mine if ceiling is None else ebur128.limited(mine, made.rate, c, ceiling))
 
     for pieces in zip(*(one(k) for k in range(len(gains))), strict=True):
         yield np.concatenate(pieces)
 
 
-def _cut(blocks: Iterable[np.ndarray], n: int = resampling.BLOCK) -> Blocks:
+def cut(blocks: Iterable[np.ndarray], n: int = resampling.BLOCK) -> Blocks:
     """The same sound in blocks of exactly `n` samples but for the last."""
     held: list[np.ndarray] = []
     have = 0

@@ -23,7 +23,6 @@ BEYOND_S = 0.05
 """Seconds by which an in or out time may lie beyond the end of a film: tables are rounded."""
 
 _YES, _NO = ("1", "true", "yes", "y"), ("0", "false", "no", "n", "")
-_TIMES = ("start_s", "end_s")
 
 
 class WishError(ValueError):
@@ -110,13 +109,12 @@ def _row(row: Mapping[str, Any]) -> tuple[str, Wish]:
     path = _text(cells["path"])
     if not path:
         raise WishError("no path")
-    times = {name: _time(name, cells[name]) for name in _TIMES}
-    start_s, end_s = times["start_s"], times["end_s"]
+    start_s, end_s = (_time(name, cells[name]) for name in ("start_s", "end_s"))
     if end_s is not None and end_s <= (start_s or 0.0):
         raise WishError(f"end_s ({end_s:g}) must be later than start_s ({start_s or 0:g})")
-    texts = {name: _text(cells[name]) or None for name in ("prompt", "negative")}
+    prompt, negative = (_text(cells[name]) or None for name in ("prompt", "negative"))
     path = path.replace("\\", "/").removeprefix("./")
-    return path, Wish(**texts, seed=_seed(cells["seed"]), **times, skip=_yes(cells["skip"]))
+    return path, Wish(prompt, negative, _seed(cells["seed"]), start_s, end_s, _yes(cells["skip"]))
 
 
 def _text(value: Any) -> str:

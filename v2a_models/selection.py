@@ -84,7 +84,7 @@ def nearest_codes(
 
     _, distances = best_codes(generator, batch, seeds, candidates, heard_as=kept, **sampling)
     # Stable, as `select` is: of equals the first one is the nearer.
-    order = distances.nan_to_num(nan=torch.inf).argsort(1, stable=True)[:, :keep]
+    order = distances.nan_to_num(nan=torch.inf).argsort(dim=1, stable=True)[:, :keep]
     rows = torch.arange(len(order), device=order.device)[:, None]
     return torch.stack(drawn, 1)[rows, order]
 
