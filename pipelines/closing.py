@@ -15,13 +15,16 @@ import numpy as np
 
 from pipelines import ebur128, mux, provenance, segments, soundfiles, storage, tracks, treatment
 from pipelines.containers import LOSSLESS, container_of
-from pipelines.decode import DecodeFailed
+from pipelines.decode import DecodeFailed, damage_within
 from pipelines.digests import Digests
-from pipelines.dub import CARD_S, SILENT_STATES, THUMBS, Job, Task, failed_row, report_row
+from pipelines.dub import CARD_S, SILENT_STATES, THUMBS, Job, Task, failed_row, file_segments, report_row
 from pipelines.parts import Failure, State
 from pipelines.sealing import Proof, Sealer
 from pipelines.tracks import Making
 from v2a_models import grid
+
+MOST_LISTED = 20
+"""Damaged stretches that the report names, one by one."""
 
 
 class Meter:
@@ -69,6 +72,10 @@ class Reader:
         self.thumbs: list[tuple[float, np.ndarray]] = []
         self.captions: list[str] = []
         """Of the segments that have one, each where it differs from the one before."""
+        self.unseen: list[tuple[int, str]] = []
+        """Segments that cannot be seen, and why."""
+        self.damage: list[tuple[float, float]] = []
+        """Stretches, in seconds, in which older pictures stand in for damaged ones."""
         self.opening: list[np.ndarray] = []
         """int16 [channels, n] blocks of the first `CARD_S` seconds, as they go into the file."""
 
@@ -77,6 +84,9 @@ class Reader:
         for index in range(self.task.n_segments):
             part = self.state.read_part(self.task.video_id, index)
             self.cost_s += part.cost_s
+            if part.unseen:
+                self.unseen.append((index, part.unseen))
+            self.damage += part.damage
             if part.caption and part.caption not in self.captions[-1:]:
                 self.captions.append(part.caption)
             self.thumbs += zip(part.thumb_times.tolist(), part.thumbs, strict=True)
@@ -109,6 +119,8 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
     failed = [index for index, is_failure in state.segments_done(task.video_id).items() if is_failure]
     if failed:
         return _of_run(failed_row(task.video, state.read_failure(task.video_id, min(failed))), job)
+    if (whole := state.unseen(task.video_id, task.n_segments)) is not None:
+        return _of_run(failed_row(task.video, whole), job)
     made: mux.MuxResult | None = None
     for output in (task.output, task.fallback):
         reader, meter, proof = Reader(state, task), Meter(), Proof()
@@ -129,6 +141,7 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
     duration_s = float(task.video["duration_s"])
     loud = meter.r128.levels() if meter.r128 is not None else None
     known: dict[str, Any] = {
+        "reason": _damage(reader, job, duration_s),
         "output": output,
         "output_size": made.size,
         "card": card,
@@ -151,6 +164,24 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
         "signer": proof.signer,
     }
     return _of_run(report_row(task.video, "dubbed", **known), job)
+
+
+def _damage(reader: Reader, job: Job, duration_s: float) -> str:
+    """Where the pictures are damaged, and what became of the sound there, in words; empty if they are not."""
+    said = []
+    if reader.unseen:
+        cuts = file_segments(job, duration_s)
+        unseen = [(cuts[k].start / job.rate, cuts[k].stop / job.rate) for k, _ in reader.unseen]
+        said.append(f"damaged, so silent: {_times(unseen, duration_s)} ({reader.unseen[0][1]})")
+    if reader.damage:
+        said.append(f"damaged, older pictures stand in: {_times(reader.damage, duration_s)}")
+    return "; ".join(said)
+
+
+def _times(found: list[tuple[float, float]], duration_s: float) -> str:
+    joined = damage_within(found, 0.0, duration_s)
+    more = f" and {len(joined) - MOST_LISTED} more" if len(joined) > MOST_LISTED else ""
+    return ", ".join(f"{first:.1f} to {last:.1f} s" for first, last in joined[:MOST_LISTED]) + more
 
 
 def _of_run(row: dict[str, Any], job: Job) -> dict[str, Any]:

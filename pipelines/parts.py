@@ -18,7 +18,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,10 @@ class Part:
     """Core-seconds spent on it."""
     caption: str = ""
     """What it should sound like, in words, from a model that has them."""
+    unseen: str = ""
+    """Why its pictures cannot be seen, so that it is silent."""
+    damage: list[tuple[float, float]] = field(default_factory=list)
+    """Stretches of the film, in seconds, in which pictures are damaged and older ones stand in for them."""
 
     def to_bytes(self) -> bytes:
         """An uncompressed npz."""
@@ -54,6 +58,8 @@ class Part:
             thumb_times=self.thumb_times,
             cost_s=np.float64(self.cost_s),
             caption=np.str_(self.caption),
+            unseen=np.str_(self.unseen),
+            damage=np.array(self.damage, np.float64).reshape(-1, 2),
         )
         return stream.getvalue()
 
@@ -62,9 +68,10 @@ class Part:
         """Inverse of `to_bytes`. Raises ValueError if `data` is not a part."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as held:
-                caption = str(held["caption"]) if "caption" in held else ""
+                words = [str(held[name]) if name in held else "" for name in ("caption", "unseen")]
+                damage = [(float(a), float(b)) for a, b in held["damage"]] if "damage" in held else []
                 arrays = held["sound"], held["thumbs"], held["thumb_times"]
-                return cls(*arrays, float(held["cost_s"]), caption)
+                return cls(*arrays, float(held["cost_s"]), *words, damage)
         except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"not a part: {error}") from error
 
@@ -111,6 +118,15 @@ class State:
     def read_part(self, video_id: str, segment: int) -> Part:
         """Raises storage.StorageNotFound if it is gone, ValueError if it is damaged."""
         return Part.from_bytes(storage.read_bytes(self.part_uri(video_id, segment)))
+
+    def unseen(self, video_id: str, n_segments: int) -> Failure | None:
+        """Why a film has no sound of which every segment is damaged; None if one of them is not."""
+        reason = ""
+        for index in range(n_segments):
+            reason = self.read_part(video_id, index).unseen
+            if not reason:
+                return None
+        return Failure("decode", "InvalidData", f"nothing of it can be seen: {reason}")
 
     def write_failure(self, video_id: str, segment: int, failure: Failure) -> None:
         storage.write_atomic(self.part_uri(video_id, segment, "json"), _json(asdict(failure)))

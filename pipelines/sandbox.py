@@ -117,9 +117,17 @@ class Sandbox:
             raise DecodeFailed("DecoderCrashed", f"the decoder answered nonsense: {error}", "probe") from None
         return facts
 
-    def decode_views(self, uri: str, views: Sequence[View], start_s: float, end_s: float) -> list[np.ndarray]:
-        """`decode.decode_views` of the file at `uri`: one uint8 [T, H, W, 3] per view, the caller's own."""
-        [arrays] = self._iterate(uri, views, start_s, [end_s], copy=True)
+    def decode_views(
+        self,
+        uri: str,
+        views: Sequence[View],
+        start_s: float,
+        end_s: float,
+        damage: list[tuple[float, float]] | None = None,
+    ) -> list[np.ndarray]:
+        """`decode.decode_views` of the file at `uri`: one uint8 [T, H, W, 3] per view, the caller's own. `damage` gets
+        the times between which pictures are damaged."""
+        [arrays] = self._iterate(uri, views, start_s, [end_s], copy=True, damage=damage)
         return arrays
 
     def iter_views(
@@ -220,9 +228,15 @@ class Sandbox:
         return result
 
     def _iterate(
-        self, uri: str, views: Sequence[View], start_s: float, ends_s: Sequence[float], copy: bool = False
+        self,
+        uri: str,
+        views: Sequence[View],
+        start_s: float,
+        ends_s: Sequence[float],
+        copy: bool = False,
+        damage: list[tuple[float, float]] | None = None,
     ) -> Iterator[list[np.ndarray]]:
-        """`iter_views`; with `copy` the arrays are the caller's own."""
+        """`iter_views`; with `copy` the arrays are the caller's own. `damage` gets what the last answer says of it."""
         shapes = decode.stretch_shapes(views, start_s, ends_s)
         sizes = [sum(math.prod(shape) for shape in stretch) for stretch in shapes]
         half, size = halves(max(sizes))
@@ -245,7 +259,10 @@ class Sandbox:
             with self._listening(child, "decode") as reader:
                 say(child, {**request, "skip": skip})
                 for k, wanted in enumerate(shapes[skip:], start=1):
-                    agree(reader.answer()["shapes"], wanted)
+                    answer = reader.answer()
+                    agree(answer["shapes"], wanted)
+                    if damage is not None:
+                        damage[:] = [(float(a), float(b)) for a, b in answer["result"].get("damage", [])]
                     arrays = painting.carve(memory[(k - 1) % 2 * half :], wanted)
                     if copy:
                         arrays = [array.copy() for array in arrays]

@@ -299,6 +299,7 @@ class _Server:
         frames = _Frames(self.memory, half)
         n_left = len(request["ends_s"]) - request["skip"]
         answer: dict[str, Any] = {}
+        damage: list[tuple[float, float]] = []
         for arrays in decode.iter_views(
             file,
             [View(*view) for view in request["views"]],
@@ -308,13 +309,14 @@ class _Server:
             self._tick,
             frames.allocate,
             request["skip"],
+            damage,
         ):
             answer = {"result": {}, "shapes": [list(array.shape) for array in arrays]}
             frames.n_sent, n_left = frames.n_sent + 1, n_left - 1
             if n_left:  # the last one is announced when nothing can go wrong any more
                 file.check()
                 self._send(answer)
-        return answer, np.empty(0)
+        return answer | {"result": {"damage": damage}}, np.empty(0)
 
     def _map(self, size: int) -> None:
         """Sees `size` bytes of the shared memory; what is seen counts as this process's memory."""

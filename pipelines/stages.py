@@ -43,6 +43,8 @@ class Item:
     decoded_from_s: float = 0.0
     thumb_times: list[float] = field(default_factory=list)
     caption: str = ""
+    damage: list[tuple[float, float]] = field(default_factory=list)
+    """Stretches of the film, in seconds, whose pictures are damaged."""
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     """The views of the job and thumbs: uint8 [frames, h, w, 3]; sound: int16 [channels, n]."""
 
@@ -55,6 +57,7 @@ class Item:
             "decoded_from_s": self.decoded_from_s,
             "thumb_times": self.thumb_times,
             "caption": self.caption,
+            "damage": self.damage,
         }
         return rows.pack(notes, self.arrays, _ARRAYS)
 
@@ -67,7 +70,7 @@ class Item:
     def _from_row(cls, notes: dict[str, Any], arrays: dict[str, np.ndarray]) -> Item:
         failure = Failure(**notes["failure"]) if notes["failure"] else None
         task = Task.from_json(notes["task"])
-        known = notes["cost_s"], notes["decoded_from_s"], notes["thumb_times"], notes["caption"]
+        known = [notes[name] for name in ("cost_s", "decoded_from_s", "thumb_times", "caption", "damage")]
         return cls(task, failure, *known, arrays)
 
 
@@ -123,7 +126,7 @@ def _decode_into(item: Item, job: Job, sandbox: Sandbox) -> None:
     wait_s = STORAGE_WAIT_S
     for attempt in range(STORAGE_TRIES):
         try:
-            *pictures, thumbs = sandbox.decode_views(video["uri"], views, start_s, end_s)
+            *pictures, thumbs = sandbox.decode_views(video["uri"], views, start_s, end_s, item.damage)
             break
         except storage.StorageError:
             if attempt == STORAGE_TRIES - 1:
@@ -294,17 +297,39 @@ def close(batch: pa.Table, job: Job) -> Iterator[pa.Table]:
         )
 
 
+def damaged(item: Item) -> bool:
+    """Whether only this part of a longer film is damaged: the others are dubbed, and this one is silent."""
+    failure = item.failure
+    return (
+        failure is not None
+        and (failure.stage, failure.error_class) == ("decode", "InvalidData")
+        and item.task.n_segments > 1
+    )
+
+
+def silence(item: Item, job: Job) -> Part:
+    """The part of a segment that cannot be seen."""
+    assert item.failure is not None
+    segment = item.task.segment
+    sound = np.zeros((job.made_channels, segment.stop - segment.start), np.int16)
+    nothing = np.zeros((0, 1, 1, 3), np.uint8)
+    return Part(sound, nothing, np.zeros(0), item.cost_s, unseen=item.failure.message)
+
+
 def close_item(item: Item, job: Job) -> dict[str, Any] | None:
     """Keep what a segment gave; if it was the film's last, finish the file and return its report row."""
     state, task = State(job.out), item.task
     row = state.read_row(task.video_id)
     if row is not None and row.get("run_id") == job.run_id:
         return row  # a retried task, or one that came second: all is done
-    if item.failure is not None:
+    if item.failure is not None and damaged(item):
+        state.write_part(task.video_id, task.segment.index, silence(item, job))
+    elif item.failure is not None:
         state.write_failure(task.video_id, task.segment.index, item.failure)
     elif not task.have_part:
         thumbs = item.arrays["thumbs"]
         part = Part(item.arrays["sound"], thumbs, np.array(item.thumb_times), item.cost_s, item.caption)
+        part.damage = [(float(first), float(last)) for first, last in item.damage]
         state.write_part(task.video_id, task.segment.index, part)
     if len(state.segments_done(task.video_id)) < task.n_segments:
         return None
