@@ -68,10 +68,10 @@ class Part:
         """Inverse of `to_bytes`. Raises ValueError if `data` is not a part."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as held:
-                words = [str(held[name]) if name in held else "" for name in ("caption", "unseen")]
+                caption, unseen = (str(held[name]) if name in held else "" for name in ("caption", "unseen"))
                 damage = [(float(a), float(b)) for a, b in held["damage"]] if "damage" in held else []
                 arrays = held["sound"], held["thumbs"], held["thumb_times"]
-                return cls(*arrays, float(held["cost_s"]), *words, damage)
+                return cls(*arrays, float(held["cost_s"]), caption, unseen, damage)
         except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"not a part: {error}") from error
 

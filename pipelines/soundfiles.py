@@ -45,7 +45,8 @@ class Writer:
             self._file: Any = av.open(str(path), "w", format=kind, options=_OPTIONS.get(kind, {}))
             self._file.flags |= _BITEXACT
             self._file.metadata.update(tags or {})
-            self._stream: Any = self._file.add_stream(KINDS[kind], rate=rate)
+            stream: Any = self._file.add_stream(KINDS[kind], rate=rate)
+            self._stream = stream
             self._stream.codec_context.layout = self._layout
         except OSError as error:
             raise disk_error(path, error) from error

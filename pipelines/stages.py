@@ -70,8 +70,8 @@ class Item:
     def _from_row(cls, notes: dict[str, Any], arrays: dict[str, np.ndarray]) -> Item:
         failure = Failure(**notes["failure"]) if notes["failure"] else None
         task = Task.from_json(notes["task"])
-        known = [notes[name] for name in ("cost_s", "decoded_from_s", "thumb_times", "caption", "damage")]
-        return cls(task, failure, *known, arrays)
+        names = ("cost_s", "decoded_from_s", "thumb_times", "caption", "damage")
+        return cls(task, failure, **{name: notes[name] for name in names}, arrays=arrays)
 
 
 # decode
