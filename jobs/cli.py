@@ -10,7 +10,7 @@ import difflib
 import importlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ VERBS = {
     "demo": Verb("jobs.demo", "DemoConfig", "build a small archive, dub it, and say where to look"),
     "scan": Verb("jobs.scan", "ScanConfig", "list an archive: what is there, and what is silent"),
     "dub": Verb("jobs.dub", "DubConfig", "give the silent videos of an archive a sound track"),
+    "redub": Verb("jobs.redub", "RedubConfig", "make the sound of one part of a dubbed film again"),
     "extract": Verb(
         "jobs.extract", "ExtractConfig", "turn footage with sound into a feature store for training"
     ),
@@ -52,6 +53,7 @@ EXAMPLES = (
     ("v2a scan ~/films", "how many hours are silent?"),
     ("v2a dub ~/films ~/films-dubbed --dry-run", "what would be done, and for how long"),
     ("v2a dub ~/films ~/films-dubbed", "do it; run it again to resume"),
+    ("v2a redub ~/films-dubbed reel.mp4 --start 61 --end 70 --seed 8", "another sound for this part only"),
     ("v2a dub s3://bucket/films s3://bucket/dubbed --address auto", "the same on a Ray cluster"),
     ("v2a extract ~/clips ~/store --recipe mini", "features and codec tokens for training"),
     ("v2a train maskvat-hybrid ~/store --out ~/model", "train on it; run it again to resume"),
@@ -110,9 +112,9 @@ def command_line(verb: str, config: Any, positional: Sequence[str], without: Seq
     `positional` names the fields given without a flag, `without` those that are left out.
     """
     words, options = ["v2a", verb], []
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        default = item.default_factory() if callable(item.default_factory) else item.default
+    for item, value in _fields(config):
+        factory = item.default_factory
+        default = item.default if factory is dataclasses.MISSING else factory()
         flag = "--" + item.name.replace("_", "-")
         if item.name in positional:
             words.append(f"./{value}" if value.startswith("-") else value)
@@ -127,6 +129,16 @@ def command_line(verb: str, config: Any, positional: Sequence[str], without: Seq
         else:
             options += [flag, str(value)]
     return shlex.join([*words, *options])
+
+
+def _fields(config: Any) -> Iterator[tuple[Any, Any]]:
+    """The fields of a configuration with their values, those of its groups of options in their place."""
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from _fields(value)
+        else:
+            yield item, value
 
 
 def version() -> str:

@@ -7,13 +7,14 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from jobs.cli import DONE, SOME_FAILED, command_line
-from jobs.preflight import check_identity, full_address, make_job, preflight
+from jobs.preflight import check_identity, full_address, full_model, make_job, preflight, read_wishes
+from jobs.sound_options import SoundOptions
 from jobs.verb import Stopped, reason_of, run_verb
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from jobs.ray_session import Resources
     from pipelines.dub import Job
     from pipelines.planning import Plan
+    from pipelines.wishes import Wish
 
 FILES_SHOWN = 30
 """Files that a dry run lists one by one."""
@@ -72,6 +74,13 @@ class DubConfig:
     candidates: int = 1
     """Sounds drawn for each window, of which the one that fits the picture best is kept. The time that takes grows
     with them; 10 is usual."""
+    keep_top: int = 1
+    """Of the candidates, so many become tracks: the best, and named alternatives (or further sidecars), the second best
+    of every window and so on."""
+    manifest: str | None = None
+    """Table of what is asked for single films, .csv or .parquet, columns path (relative to ARCHIVE), prompt, negative,
+    seed, start_s and end_s (in and out time: silence outside), skip. Empty cells, and films that are not in it: as
+    this command says."""
     prompt: str = ""
     """What is to be heard, for instance "a heavy wooden hammer, no music": the picture still says when. Needs a model
     that follows text, such as one of v2a train vatt."""
@@ -89,6 +98,7 @@ class DubConfig:
     sign_cert: str | None = None
     """File with the certificate of that key and those that lead to its authority (PEM). Or set V2A_SIGN_CERT.
     `v2a verify --make-test-certificate FOLDER` makes a pair for trying out."""
+    sound: SoundOptions = field(default_factory=SoundOptions)
 
 
 def run(config: DubConfig, *, load: Callable[[str], Any] | None = None) -> int:
@@ -109,45 +119,60 @@ def _run(config: DubConfig, load: Callable[[str], Any] | None, console: Console)
 
     preflight(config)
     config = dataclasses.replace(config, model=registry.resolve(config.model, config.tracking_uri))
-    job = make_job(config, load)
+    wishes = read_wishes(config)
+    job = make_job(config, load, wishes)
     check_identity(config, job)
     with ray_session.session(config.num_workers, config.address) as resources:
-        return _run_on_ray(config, load or _load_generator, console, job, resources)
+        return _run_on_ray(config, load or load_generator, console, job, wishes, resources)
 
 
-def _load_generator(model: str) -> Any:
+def load_generator(model: str) -> Any:
+    """The generator of that name or path."""
     from v2a_models.checkpoint import load_generator
 
     return load_generator(model)
 
 
 def _run_on_ray(
-    config: DubConfig, load: Callable[[str], Any], console: Console, job: Job, resources: Resources
+    config: DubConfig,
+    load: Callable[[str], Any],
+    console: Console,
+    job: Job,
+    wishes: dict[str, Wish],
+    resources: Resources,
 ) -> int:
     from jobs.scan import scan_rows
     from jobs.tracking import Tracker, resolve_uri
-    from pipelines import storage
+    from pipelines import quiet, storage
     from pipelines.parts import State
-    from pipelines.planning import make_plan
+    from pipelines.planning import Wish, make_plan, wants_silence
 
     started, started_at = time.perf_counter(), time.time()
     rows = scan_rows(config.archive, resources.cpus)
-    plan = make_plan(job, rows, config.only, restart=config.restart, dry_run=config.dry_run)
+    how = job.treatment
+    partly = [v for v in rows if wants_silence(v, how.existing, wishes.get(v["path"], Wish()))]
+    silences = quiet.look_at_all(partly, how.silence_dbfs, resources.cpus)
+    plan = make_plan(
+        job,
+        rows,
+        config.only,
+        restart=config.restart,
+        dry_run=config.dry_run,
+        wishes=wishes,
+        silences=silences,
+    )
     if config.dry_run:
         show_plan(console, plan, resources.cpus, job.candidates)
         return DONE
-    State(config.out).write_config(
-        job.identity()
-        | {"archive": full_address(config.archive), "windows_per_segment": job.windows_per_segment}
-    )
+    State(config.out).write_config(kept_config(config, job))
     describe(console, plan, job)
     if job.sign_key:
         console.print(f"Signing with {job.sign_cert}.", markup=False)
     uri = resolve_uri(config.out, config.tracking_uri)
     tracker = Tracker(uri, "v2a/dub", out=config.out, say=lambda text: console.print(text, markup=False))
-    tracker.start(
-        f"dub {job.run_id}", dataclasses.asdict(config), {"v2a.version": job.version, "v2a.out": config.out}
-    )
+    params = dataclasses.asdict(config)
+    params |= params.pop("sound")
+    tracker.start(f"dub {job.run_id}", params, {"v2a.version": job.version, "v2a.out": config.out})
     status = "KILLED"
     try:
         elapsed_s = execute(plan, job, load, console, resources)
@@ -172,6 +197,12 @@ def _run_on_ray(
         tracker.finish(status, wait_s=60.0 if status == "FINISHED" else 3.0)
     tell(console, config, figures, time.perf_counter() - started)
     return SOME_FAILED if figures["files_failed"] else DONE
+
+
+def kept_config(config: DubConfig, job: Job) -> dict[str, Any]:
+    """What OUT remembers of how it was made."""
+    places = {"archive": full_address(config.archive), "model_place": full_model(job.model)}
+    return job.identity() | places | {"windows_per_segment": job.windows_per_segment}
 
 
 # during

@@ -14,6 +14,7 @@ from jobs.verb import WrongUsage, differences
 if TYPE_CHECKING:
     from jobs.dub import DubConfig
     from pipelines.dub import Job
+    from pipelines.wishes import Wish
     from v2a_models.recipe import Recipe
 
 
@@ -28,6 +29,16 @@ def preflight(config: DubConfig) -> None:
         raise WrongUsage(f"--batch-size must be at least 1, not {config.batch_size}")
     if config.candidates < 1:
         raise WrongUsage(f"--candidates must be at least 1, not {config.candidates}")
+    if not 1 <= config.keep_top <= min(config.candidates, MOST_TRACKS):
+        raise WrongUsage(
+            f"--keep-top must be from 1 to the number of --candidates ({config.candidates}) and at most "
+            f"{MOST_TRACKS}, not {config.keep_top}"
+        )
+    how = config.sound.treatment()
+    if how.existing == "mix" and config.only == "silent":
+        raise WrongUsage(
+            "--existing mix is for films that have sound, and --only silent leaves them out: add --only all"
+        )
     if not config.segment_s > 0:
         raise WrongUsage(f"--segment-s must be more than 0 seconds, not {config.segment_s}")
     check_signer(config)
@@ -37,6 +48,22 @@ def preflight(config: DubConfig) -> None:
             check_not_foreign(config.out, "OUT")
     except storage.StorageError as error:
         raise WrongUsage(str(error)) from error
+
+
+MOST_TRACKS = 7
+"""Tracks that are resampled together (`pipelines.resampling`)."""
+
+
+def read_wishes(config: DubConfig) -> dict[str, Wish]:
+    """What the manifest asks for, by path. Raises WrongUsage."""
+    from pipelines import storage, wishes
+
+    if config.manifest is None:
+        return {}
+    try:
+        return wishes.read(config.manifest)
+    except (wishes.WishError, storage.StorageError) as error:
+        raise WrongUsage(f"cannot follow --manifest: {error}") from error
 
 
 def signer_of(config: DubConfig) -> tuple[str, str]:
@@ -170,8 +197,10 @@ def scav_sha256(model: str, load: Callable[[str], Any] | None) -> str:
     return found
 
 
-def make_job(config: DubConfig, load: Callable[[str], Any] | None) -> Job:
-    """Settings of the stages. Raises WrongUsage if there is no such model.
+def make_job(
+    config: DubConfig, load: Callable[[str], Any] | None, wishes: dict[str, Wish] | None = None
+) -> Job:
+    """Settings of the stages. Raises WrongUsage if there is no such model, or if it cannot follow what is asked for.
 
     `load` makes the generator, if it is not to be found on disk by `config.model`.
     """
@@ -180,7 +209,7 @@ def make_job(config: DubConfig, load: Callable[[str], Any] | None) -> Job:
     try:
         model = describe_checkpoint(config.model) if load is None else described(load(config.model))
         cut = cutting(model, config.segment_s)
-        check_texts(config, model, load)
+        check_texts(config, model, load, wishes or {})
         judge = scav_sha256(config.model, load) if config.candidates > 1 else ""
     except (OSError, ValueError, KeyError) as error:
         raise WrongUsage(f"cannot use the model {config.model!r}: {error}") from error
@@ -206,31 +235,45 @@ def make_job(config: DubConfig, load: Callable[[str], Any] | None) -> Job:
         **cut,
         sign_key=sign_key,
         sign_cert=sign_cert,
+        treatment=config.sound.treatment(),
+        keep_top=config.keep_top,
+        keep_sound=config.sound.keep_sound,
         version=version(),
         run_id=uuid.uuid4().hex[:12],
     )
 
 
-def check_texts(config: DubConfig, model: Described, load: Callable[[str], Any] | None) -> None:
+def check_texts(
+    config: DubConfig, model: Described, load: Callable[[str], Any] | None, wishes: dict[str, Wish]
+) -> None:
     """Raises ValueError for a prompt that the model cannot follow or cannot read: no film is begun with it."""
     if config.captions and not model.follows_text:
         raise ValueError(
             "it has no words: leave --captions out, or take a model that has, such as one of v2a train vatt"
         )
-    texts = [text.strip() for text in (config.prompt, config.negative) if text.strip()]
+    asked = [(config.prompt, config.negative, ""), *((w.prompt, w.negative, p) for p, w in wishes.items())]
+    texts = {text.strip(): path for *pair, path in reversed(asked) for text in pair if text and text.strip()}
     if not texts:
         return
     if not model.follows_text:
+        where = next(iter(texts.values()))
+        leave = (
+            f"its prompt and negative for {where!r} in the manifest" if where else "--prompt and --negative"
+        )
         raise ValueError(
-            "it follows no text: leave --prompt and --negative out, or take a model that does, such as one of "
-            "v2a train vatt"
+            f"it follows no text: leave {leave} out, or take a model that does, such as one of v2a train vatt"
         )
     from v2a_models.checkpoint import load_generator
 
     generator: Any = (load or load_generator)(config.model)
-    generator.converter.check(texts)
-    if config.negative.strip() and generator.settings.sampling.guidance == 1:
-        raise ValueError("it is sampled without guidance, so that --negative would do nothing")
+    for text, path in texts.items():
+        try:
+            generator.converter.check([text])
+        except ValueError as error:
+            raise ValueError(f"{path} in the manifest: {error}" if path else str(error)) from error
+    negative = any(text and text.strip() for _, text, _ in asked)
+    if negative and generator.settings.sampling.guidance == 1:
+        raise ValueError("it is sampled without guidance, so that a negative prompt would do nothing")
 
 
 def cutting(model: Described, segment_s: float) -> dict[str, Any]:
@@ -269,11 +312,17 @@ def full_address(place: str) -> str:
     return place if storage.is_remote(place) else storage.local_path(place)
 
 
+def full_model(model: str) -> str:
+    """Where a model is, from any folder: a name stays a name."""
+    return os.path.abspath(model) if os.path.isdir(model) else model
+
+
 def check_identity(config: DubConfig, job: Job) -> None:
     """Raises WrongUsage if OUT was made with other settings, unless all is to be done again."""
     from pipelines import storage
     from pipelines.dub import TEXTS
     from pipelines.parts import State
+    from pipelines.treatment import NAMES
 
     state = State(config.out)
     if config.restart and not config.dry_run:
@@ -284,8 +333,9 @@ def check_identity(config: DubConfig, job: Job) -> None:
     if before is None or config.restart:
         return
     now = job.identity() | {"archive": full_address(config.archive)}
-    # `selection`, `captions`, `signed` and texts are named only where there are any.
-    if differing := differences(before, dict.fromkeys(("selection", "captions", "signed", *TEXTS)) | now):
+    # These are named only where there are any.
+    optional = ("selection", "captions", "signed", "keep_top", *NAMES, *TEXTS)
+    if differing := differences(before, dict.fromkeys(optional) | now):
         raise WrongUsage(
             f"OUT ({config.out}) was made with other settings:\n{differing}\n"
             "Use those, or choose another OUT, or add --restart to do everything again."

@@ -189,6 +189,7 @@ def iter_views(
     tick: Tick | None = None,
     allocate: Allocate | None = None,
     skip: int = 0,
+    damage: list[tuple[float, float]] | None = None,
 ) -> Iterator[list[np.ndarray]]:
     """Pictures of consecutive stretches, up to each of `ends_s`, for several views from one decoding pass.
 
@@ -199,13 +200,18 @@ def iter_views(
 
     `threads` is the number of decoding threads. `allocate` gives the arrays to fill for a list of shapes; it
     is asked once the stretch before has been used, so it may give the same memory again. `skip` leaves out
-    that many stretches at the start without decoding them. Raises DecodeFailed, possibly after some
+    that many stretches at the start without decoding them. `damage` gets, at the end, the times between which pictures
+    are damaged, so that older ones stand in for them. Raises DecodeFailed, possibly after some
     stretches; ValueError unless `start_s` and `ends_s` ascend.
     """
     shapes = stretch_shapes(views, start_s, ends_s)[skip:]
     return _attempts(
-        _Plan(list(views), start_s, [start_s, *ends_s][skip:], shapes, threads, tick, allocate), file
-    )
+        _Plan(
+            list(views), start_s, [start_s, *ends_s][skip:], shapes, threads, tick, allocate,
+            [] if damage is None else damage,
+        ),
+        file,
+    )  # fmt: skip
 
 
 def stretch_shapes(
@@ -235,6 +241,8 @@ class _Plan:
     threads: int
     tick: Tick | None
     allocate: Allocate | None
+    damage: list[tuple[float, float]]
+    """Gets the stretches of the whole in which pictures are damaged, in seconds, in order."""
 
     def targets(self) -> list[np.ndarray]:
         """Times of all pictures, by view."""
@@ -273,11 +281,12 @@ def _attempt(plan: _Plan, file: BinaryIO, read_ahead_s: float) -> Iterator[list[
     is near. Raises _TooLate, before the first stretch, for no index, open groups of pictures, damage."""
     file.seek(0)
     start_s = plan.times_s[0]
+    found: list[tuple[float, float]] = []
     with media.opened(file) as container:
         video = media.video_stream(container, "decode")
         video.thread_type = "AUTO"
         video.thread_count = plan.threads
-        frames = media.pictures(container, video, plan.tick)
+        frames = media.pictures(container, video, plan.tick, found)
         early = next(frames, None)
         if early is None:
             raise DecodeFailed("NoFrames", "the file announces pictures but holds none", "decode")
@@ -289,7 +298,8 @@ def _attempt(plan: _Plan, file: BinaryIO, read_ahead_s: float) -> Iterator[list[
         if start_s > read_ahead_s + _NEAR_START_S:
             frames.close()
             media.seek(container, video, origin_s + start_s - read_ahead_s)
-            frames = media.pictures(container, video, plan.tick)
+            found.clear()
+            frames = media.pictures(container, video, plan.tick, found)
             early = next(frames, None)
             if early is None or early[0] > origin_s + start_s + tolerance_s:
                 raise _TooLate
@@ -300,6 +310,25 @@ def _attempt(plan: _Plan, file: BinaryIO, read_ahead_s: float) -> Iterator[list[
         for frame, slices in pick_frames(wanted, targets, tolerance_s):
             yield from painter.add(frame, slices)
         yield from painter.complete()
+        plan.damage[:] = damage_within(
+            [(a - origin_s, b - origin_s) for a, b in found], start_s, plan.times_s[-1]
+        )
+
+
+def damage_within(
+    found: Sequence[tuple[float, float]], start_s: float, end_s: float, join_s: float = 0.5
+) -> list[tuple[float, float]]:
+    """Stretches of time, cut to those between `start_s` and `end_s`; what lies nearer than `join_s` becomes one."""
+    joined: list[tuple[float, float]] = []
+    for first, last in sorted(found):
+        first, last = max(first, start_s), min(last, end_s)
+        if first >= last:
+            continue
+        if joined and first - joined[-1][1] < join_s:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        else:
+            joined.append((first, last))
+    return joined
 
 
 def _note(video: Any, duration_s: float, levels: Sequence[Level]) -> str:

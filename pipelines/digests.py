@@ -25,16 +25,20 @@ class Digests:
     """Sound tracks of the source."""
     generated: str = ""
     """The generated sound track."""
+    alternatives: tuple[str, ...] = ()
+    """Further generated sound tracks."""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        values = asdict(self)
+        return values if self.alternatives else {k: v for k, v in values.items() if k != "alternatives"}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Digests:
         """Inverse of `to_json`. Raises ValueError for anything else."""
         try:
             video, kept = (tuple(map(str, values[name])) for name in ("video", "kept"))
-            return cls(video, kept, str(values["generated"]))
+            others = tuple(map(str, values.get("alternatives", ())))
+            return cls(video, kept, str(values["generated"]), others)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not packet digests: {error}") from error
 

@@ -26,6 +26,9 @@ FLOOR_DBFS = -120.0
 CHANNELS = (1, 2)
 """Numbers of channels that sound can be mixed to."""
 
+STREAMED = 1 << 16
+"""Samples of a block of `iter_sound`."""
+
 _SURROUND_SUM = 1 + 2 * math.sqrt(1 / 2)
 """What FFmpeg's weights for one side of 5.1 add up to: front, centre and surround."""
 
@@ -173,6 +176,73 @@ def sound_facts(
         for time_s, chunk in resampled(container, audio, sample_rate, tick, 1):
             begin, end = min(begin, time_s), max(end, time_s + chunk.shape[1] / sample_rate)
         return max(0, round((end - begin) * sample_rate)) if end else 0, *facts
+
+
+def track_facts(file: BinaryIO, track: int | None = None) -> tuple[int, int]:
+    """Rate and channels of a sound track, the default one or that of this number, as the file announces them.
+    Raises DecodeFailed (`NoAudioStream`)."""
+    with media.opened(file) as container:
+        audio = _track(container, track)
+        return int(audio.rate or 0), int(audio.channels)
+
+
+def _track(container: InputContainer, track: int | None) -> Any:
+    found = container.streams.audio
+    if not found or (track is not None and track >= len(found)):
+        raise DecodeFailed("NoAudioStream", "the file has no such sound track", "sound")
+    return media.default_stream(found) if track is None else found[track]
+
+
+def iter_sound(
+    file: BinaryIO,
+    n_samples: int,
+    sample_rate: int,
+    channels: int,
+    origin_s: float,
+    *,
+    block: int = STREAMED,
+    track: int | None = None,
+    skip: int = 0,
+    tick: Tick | None = None,
+) -> Iterator[np.ndarray]:
+    """All of a sound track from the first picture on (`origin_s`, container time): float32 [channels, n], in blocks of
+    `block` samples but for the last, `n_samples` in all; zeros where the track has nothing.
+
+    One pass from the start, so that the samples do not depend on where one begins. `track`: number of the sound track,
+    the default one without; `skip`: blocks that are not given. Raises DecodeFailed.
+    """
+    with media.opened(file) as container:
+        audio = _track(container, track)
+        held, at, number = np.zeros((channels, min(block, n_samples)), np.float32), 0, 0
+        expected: int | None = None
+        for time_s, chunk in resampled(container, audio, sample_rate, tick, channels):
+            start = round((time_s - origin_s) * sample_rate)
+            # Timestamps jitter by their own rounding; only a real gap moves the sound.
+            if expected is not None and abs(start - expected) < 0.02 * sample_rate:
+                start = expected
+            expected = start + chunk.shape[1]
+            if start >= n_samples:
+                break
+            chunk = np.nan_to_num(chunk[:, max(0, at - start) :], nan=0.0, posinf=1.0, neginf=-1.0)
+            start = max(start, at)
+            while chunk.shape[1]:
+                n = min(chunk.shape[1], at + held.shape[1] - start)
+                if n > 0:
+                    held[:, start - at : start - at + n] = chunk[:, :n]
+                    chunk, start = chunk[:, n:], start + n
+                if start < at + held.shape[1]:
+                    break
+                if number >= skip:
+                    yield held
+                at, number = at + held.shape[1], number + 1
+                if at >= n_samples:
+                    return
+                held = np.zeros((channels, min(block, n_samples - at)), np.float32)
+        while at < n_samples:
+            if number >= skip:
+                yield held
+            at, number = at + held.shape[1], number + 1
+            held = np.zeros((channels, min(block, max(0, n_samples - at))), np.float32)
 
 
 def decode_sound(

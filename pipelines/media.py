@@ -231,13 +231,19 @@ def time_of(frame: Any, stream: Any) -> float | None:
     return None if frame.pts is None else float(frame.pts * stream.time_base)
 
 
-def pictures(container: InputContainer, video: Any, tick: Tick | None = None) -> Pictures:
+def pictures(
+    container: InputContainer,
+    video: Any,
+    tick: Tick | None = None,
+    damage: list[tuple[float, float]] | None = None,
+) -> Pictures:
     """(container time in seconds, frame) in presentation order.
 
-    Packets that cannot be decoded are skipped and counted. Raises DecodeFailed (`InvalidData`,
+    Packets that cannot be decoded are skipped and counted; `damage` gets the times between which they lie, and those of
+    pictures that the decoder calls corrupt. Raises DecodeFailed (`InvalidData`,
     `Encrypted`) at the end, or after ten seconds or so, if more than DAMAGED_SHARE of them were bad.
     """
-    n_packets = n_bad = n_frames = 0
+    n_packets = n_bad = n_frames = n_told = 0
     previous: float | None = None
     reason: Exception | None = None
 
@@ -261,10 +267,17 @@ def pictures(container: InputContainer, video: Any, tick: Tick | None = None) ->
         if time is None:
             time = 0.0 if previous is None else previous + frame_step(video)
         n_frames += 1
+        if damage is not None and (n_bad > n_told or frame.is_corrupt):
+            # Nothing is known of what lies before the first picture: decoding may have begun in the middle.
+            if previous is not None:
+                damage.append((previous, time + frame_step(video) if frame.is_corrupt else time))
+            n_told = n_bad
         previous = time
         yield time, frame
         if n_packets > 250 and n_bad > DAMAGED_SHARE * n_packets:
             break
+    if damage is not None and n_bad > n_told and previous is not None:
+        damage.append((previous, math.inf))
     if reason is not None and (n_frames == 0 or n_bad > DAMAGED_SHARE * n_packets):
         raise undecodable(n_bad, n_packets, reason, "decode")
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -61,35 +62,25 @@ Seal = Callable[[Path, MuxResult], None]
 
 
 def mux(
-    source_uri: str,
-    sound: Iterable[np.ndarray],
-    destination: str | os.PathLike[str],
-    *,
-    n_samples: int,
-    video_start_s: float,
-    channels: int = 1,
-    sample_rate: int = 44_100,
-    tags: dict[str, str] | None = None,
-    title: str = TITLE,
-    default: bool = True,
-    captions: Sequence[subtitles.Cue] = (),
+    source_uri: str, sound: Iterable[np.ndarray], destination: str | os.PathLike[str], **track: Any
 ) -> MuxResult:
     """Copy the film at `source_uri` to `destination` with one more sound track.
 
-    sound: int16 arrays [channels, n] of any lengths, `n_samples` in all, at `sample_rate`; consumed as a
-        stream, never more than a block ahead of the picture. The other arguments are described at `Track`.
+    sound: int16 arrays [tracks * channels, n] of any lengths, `n_samples` in all, at `sample_rate`; consumed as a
+        stream, never more than a block ahead of the picture.
     destination: a local path; its suffix names the container (`containers.CONTAINERS`). Written beside, then
         renamed: there is never a partial file under that name.
+    track: the fields of `Track`; `n_samples` and `video_start_s` always.
 
     Raises MuxFailed for what the file causes (`ContainerCannotHold`: take the `.mkv` name), StorageError for
     the disk, ValueError for sound that is not as announced.
     """
-    track = Track(n_samples, video_start_s, channels, sample_rate, title, default, tags or {}, captions)
+    spec = Track(**track)
     target = Path(destination)
-    container_of(target)
+    container_of(target).coded(spec.codec)
     temporary = Path(storage.temporary_name(str(target)))
     try:
-        result = mux_to(source_uri, sound, str(temporary), track)
+        result = mux_to(source_uri, sound, str(temporary), spec)
         temporary.replace(target)
     except OSError as error:
         raise disk_error(target, error) from error
@@ -103,17 +94,10 @@ def mux_in_child(
     sound: Iterable[np.ndarray],
     destination: str | os.PathLike[str],
     *,
-    n_samples: int,
-    video_start_s: float,
-    channels: int = 1,
-    sample_rate: int = 44_100,
-    tags: dict[str, str] | None = None,
-    title: str = TITLE,
-    default: bool = True,
-    captions: Sequence[subtitles.Cue] = (),
     memory_mb: int = 2048,
     stall_s: float = 120.0,
     seal: Seal | None = None,
+    **track: Any,
 ) -> MuxResult:
     """`mux` in a process of its own, for files that nobody vouches for.
 
@@ -125,8 +109,7 @@ def mux_in_child(
     """
     from pipelines import mux_child  # which imports this module
 
-    track = Track(n_samples, video_start_s, channels, sample_rate, title, default, tags or {}, captions)
-    return mux_child.run(source_uri, sound, Path(destination), track, memory_mb, stall_s, seal)
+    return mux_child.run(source_uri, sound, Path(destination), Track(**track), memory_mb, stall_s, seal)
 
 
 def mux_to(
@@ -137,13 +120,13 @@ def mux_to(
     beat: Callable[[], None] = lambda: None,
 ) -> MuxResult:
     """`mux` straight to `path`, where a partial file stays if it fails. Calls `beat` as it advances."""
-    kind = container_of(path)
+    kind = container_of(path).coded(track.codec)
     try:
         with storage.open_read(source_uri) as file:
             source = Source(file, source_uri)
             # Entries of a hostile index may all point at the same bytes; a real copy is about as large
             # as its source and the sound together.
-            limit = 2 * source.size + 4 * track.channels * track.n_samples + (64 << 20)
+            limit = 2 * source.size + 4 * track.channels * track.tracks * track.n_samples + (64 << 20)
             with Sink(path, limit) as sink:
                 dropped, found = _copy(source, sink, kind, _blocks(sound, track), track, beat)
                 size = sink.finish()
@@ -191,7 +174,8 @@ def _copy(
             encoder.finish()
             words.finish()
             out.container.close()
-            return out.dropped, Digests(hasher.of("video"), hasher.of("audio"), encoder.digest)
+            first, *others = encoder.digests
+            return out.dropped, Digests(hasher.of("video"), hasher.of("audio"), first, tuple(others))
     except (av.FFmpegError, OSError, TooLarge) as error:
         if source.error is not None:
             raise source.error from error
@@ -205,13 +189,11 @@ def _copy(
 
 
 def _blocks(sound: Iterable[np.ndarray], track: Track) -> Iterator[np.ndarray]:
-    """The sound in blocks of at most `BLOCK` samples, checked: int16 [channels, n]."""
-    seen = 0
+    """The sound in blocks of at most `BLOCK` samples, checked: int16 [tracks * channels, n]."""
+    seen, channels = 0, track.tracks * track.channels
     for chunk in sound:
-        if chunk.dtype != np.int16 or chunk.ndim != 2 or chunk.shape[0] != track.channels:
-            raise ValueError(
-                f"sound must be int16 [{track.channels}, n], not {chunk.dtype} {list(chunk.shape)}"
-            )
+        if chunk.dtype != np.int16 or chunk.ndim != 2 or chunk.shape[0] != channels:
+            raise ValueError(f"sound must be int16 [{channels}, n], not {chunk.dtype} {list(chunk.shape)}")
         seen += chunk.shape[1]
         if seen > track.n_samples:
             raise ValueError(f"the sound has more than the {track.n_samples} samples that were announced")

@@ -44,7 +44,9 @@ def run(
     seal: mux.Seal | None = None,
 ) -> mux.MuxResult:
     """Parent's end of `mux.mux_in_child`."""
-    container_of(destination)  # a wrong suffix is the caller's mistake: before any process is started
+    container_of(destination).coded(
+        track.codec
+    )  # a wrong suffix is the caller's mistake: before any process is started
     temporary = Path(storage.temporary_name(str(destination.absolute())))
     if not storage.is_remote(source_uri):
         source_uri = storage.local_path(source_uri)  # absolute: the child has another working folder
@@ -212,7 +214,9 @@ def main() -> None:
 
 def _obey(order: dict[str, Any], pipe: IO[bytes], beat: Callable[[], None]) -> mux.MuxResult:
     track = mux.Track(**order["track"])
-    return mux.mux_to(order["source"], _read_sound(pipe, track.channels), order["temporary"], track, beat)
+    return mux.mux_to(
+        order["source"], _read_sound(pipe, track.tracks * track.channels), order["temporary"], track, beat
+    )
 
 
 def _read_sound(pipe: IO[bytes], channels: int) -> Iterator[np.ndarray]:

@@ -35,9 +35,13 @@ _REORDERED = 16
 _BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT
 
 
+ALTERNATIVE = "v2a (generated, alternative {})"
+"""Title of the second track and those after it."""
+
+
 @dataclass(frozen=True)
 class Track:
-    """The sound track to add."""
+    """The sound track to add, or several of the same form."""
 
     n_samples: int
     video_start_s: float
@@ -52,6 +56,18 @@ class Track:
     """Metadata for the container (`provenance.tags`); a comment of the source stays in front of ours."""
     captions: Sequence[subtitles.Cue] = ()
     """Written as a subtitle track where the container holds one."""
+    codec: str = "auto"
+    """One of `containers.CODECS`, or that of the container."""
+    tracks: int = 1
+    """How many tracks; the sound has `tracks * channels` channels then, track after track."""
+    replaces: int | None = None
+    """Number of a sound track of the source that is left out, and in whose place the new one comes."""
+    old_comment: str = ""
+    """What of the source's comment goes away, with a track that is replaced."""
+
+    @property
+    def titles(self) -> list[str]:
+        return [self.title, *(ALTERNATIVE.format(k) for k in range(2, self.tracks + 1))]
 
 
 class MuxFailed(DecodeFailed):
@@ -114,7 +130,7 @@ class Output:
 
     container: Any
     copies: dict[Any, Any]
-    track: Any
+    tracks: list[Any]
     captions: Any
     """The subtitle stream; None where there is none."""
     dropped: list[str]
@@ -146,21 +162,25 @@ class Output:
             buffer_size=1 << 18,
         )
         self.container.flags |= _BITEXACT
-        self.copies, self.dropped = {}, []
-        has_track = False
+        self.copies, self.dropped, self.tracks = {}, [], []
+        spec = self._spec
+        old = None if spec.replaces is None else self._film.streams.audio[spec.replaces]
         for stream in self._film.streams:
-            if stream.type == "audio" and self._spec.default and not has_track:
-                self._add_track()
-                has_track = True
+            if stream is old or (stream.type == "audio" and spec.default and old is None and not self.tracks):
+                self._add_tracks()
+            if stream is old:
+                continue
             if why := self._add_copy(stream, keep_codec_tags):
                 self.dropped.append(f"{stream.type} stream {stream.index}: {why}")
-        if not has_track:
-            self._add_track()
-        wanted = self.kind.subtitles and self._spec.captions
+        if not self.tracks:
+            self._add_tracks()
+        wanted = self.kind.subtitles and spec.captions
         self.captions = subtitles.add_stream(self.container, self.kind.subtitles) if wanted else None
         alone = not any(stream.type == "audio" for stream in self.copies)
-        self.track.disposition = Disposition.default if self._spec.default or alone else 0
-        self.container.metadata.update(metadata(self._film.metadata, self._spec.tags))
+        self.tracks[0].disposition = Disposition.default if spec.default or alone else 0
+        if old is not None:
+            self.tracks[0].disposition = old.disposition
+        self.container.metadata.update(metadata(self._film.metadata, spec.tags, spec.old_comment))
         if chapters := self._film.chapters():
             self.container.set_chapters(chapters)
         self.container.start_encoding()
@@ -211,19 +231,32 @@ class Output:
         self.copies[stream] = copy
         return ""
 
-    def _add_track(self) -> None:
+    def _add_tracks(self) -> None:
         kind, spec = self.kind, self._spec
-        self.track = self.container.add_stream(kind.codec, rate=kind.rate or spec.sample_rate)
-        self.track.codec_context.layout = layout(spec.channels)
-        if kind.bit_rate:
-            self.track.codec_context.bit_rate = kind.bit_rate
-        self.track.metadata.update({"title": spec.title, "language": LANGUAGE})
-        if kind.muxer in ("mp4", "mov"):
-            self.track.metadata["handler_name"] = spec.title
+        if kind.muxer == "flv" and spec.tracks > 1:
+            raise ValueError("flv holds one sound track that every player knows")
+        for title in spec.titles:
+            track = self.container.add_stream(
+                kind.codec, rate=kind.rate or coded_rate(kind, spec.sample_rate)
+            )
+            track.codec_context.layout = layout(spec.channels)
+            if kind.bit_rate:
+                track.codec_context.bit_rate = kind.bit_rate
+            track.metadata.update({"title": title, "language": LANGUAGE})
+            if kind.muxer in ("mp4", "mov"):
+                track.metadata["handler_name"] = title
+            track.disposition = 0
+            self.tracks.append(track)
 
 
-def metadata(source: dict[str, str], tags: dict[str, str]) -> dict[str, str]:
-    """Container metadata of the copy: what the source says, then what `tags` add."""
+def coded_rate(kind: Container, rate: int) -> int:
+    """The rate that the container's encoder takes for sound at `rate`: the same, or the next above that it knows."""
+    known = sorted(av.Codec(kind.codec, "w").audio_rates or [])
+    return next((r for r in known if r >= rate), known[-1]) if known else rate
+
+
+def metadata(source: dict[str, str], tags: dict[str, str], without: str = "") -> dict[str, str]:
+    """Container metadata of the copy: what the source says but for `without` in its comment, then what `tags` add."""
     brands = {
         "major_brand",
         "minor_version",
@@ -234,6 +267,8 @@ def metadata(source: dict[str, str], tags: dict[str, str]) -> dict[str, str]:
         if (match := re.fullmatch(r"(.+)-[a-z]{3}", key)) and kept.get(match[1]) == kept[key]:
             del kept[key]  # FFmpeg lists a tag that has a language twice
     names = {key.lower(): key for key in kept}
+    if without and (comment := names.get("comment")):
+        kept[comment] = kept[comment].replace(without, "").rstrip("\n")
     for key, value in tags.items():
         name = names.get(key.lower(), key)
         kept[name] = f"{kept[name]}\n{value}" if key == "comment" and kept.get(name) else value
@@ -241,14 +276,14 @@ def metadata(source: dict[str, str], tags: dict[str, str]) -> dict[str, str]:
 
 
 class Encoder:
-    """Feeds sound to the new track and its packets to the muxer."""
+    """Feeds sound to the new tracks and their packets to the muxer."""
 
     def __init__(self, out: Output, track: Track, shift_s: float) -> None:
-        self._out, self._track = out.container, out.track
+        self._out, self._tracks = out.container, out.tracks
         self._rate, self._layout = track.sample_rate, layout(track.channels)
         self._next = round((track.video_start_s + shift_s) * track.sample_rate)
         self._channels, self._tail = track.channels, out.kind.tail
-        self._hash = hashlib.sha256()
+        self._hashes = [hashlib.sha256() for _ in out.tracks]
         if not out.kind.holds_start:
             lead, self._next = max(0, self._next), min(0, self._next)
             self._rest(lead)
@@ -259,32 +294,36 @@ class Encoder:
         return Fraction(self._next, self._rate)
 
     def feed(self, block: np.ndarray) -> None:
-        """int16 [channels, n]"""
-        interleaved = np.ascontiguousarray(block.T).reshape(1, -1)
-        frame: Any = av.AudioFrame.from_ndarray(interleaved, format="s16", layout=self._layout)
-        frame.sample_rate = self._rate
-        frame.time_base = Fraction(1, self._rate)
-        frame.pts = self._next
+        """int16 [tracks * channels, n]"""
+        for k, track in enumerate(self._tracks):
+            mine = block[k * self._channels : (k + 1) * self._channels]
+            interleaved = np.ascontiguousarray(mine.T).reshape(1, -1)
+            frame: Any = av.AudioFrame.from_ndarray(interleaved, format="s16", layout=self._layout)
+            frame.sample_rate = self._rate
+            frame.time_base = Fraction(1, self._rate)
+            frame.pts = self._next
+            self._write(k, track.encode(frame))
         self._next += block.shape[1]
-        self._write(self._track.encode(frame))
 
     def finish(self) -> None:
         self._rest(self._tail)
-        self._write(self._track.encode(None))
+        for k, track in enumerate(self._tracks):
+            self._write(k, track.encode(None))
 
     @property
-    def digest(self) -> str:
-        """sha256 in hex digits of the packets so far."""
-        return self._hash.hexdigest()
+    def digests(self) -> list[str]:
+        """sha256 in hex digits of the packets of each track so far."""
+        return [found.hexdigest() for found in self._hashes]
 
-    def _write(self, packets: list[Any]) -> None:
+    def _write(self, k: int, packets: list[Any]) -> None:
         for packet in packets:
-            self._hash.update(bytes(packet))
+            self._hashes[k].update(bytes(packet))
         self._out.mux(packets)
 
     def _rest(self, n_samples: int) -> None:
         for at in range(0, n_samples, BLOCK):
-            self.feed(np.zeros((self._channels, min(BLOCK, n_samples - at)), np.int16))
+            n = min(BLOCK, n_samples - at)
+            self.feed(np.zeros((self._channels * len(self._tracks), n), np.int16))
 
 
 def layout(channels: int) -> str:

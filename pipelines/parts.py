@@ -5,6 +5,8 @@
     OUT/_v2a/parts/<video_id>/<segment>.json    why a segment has no sound
     OUT/_v2a/provenance/<video_id>.json         what made the sound of a dubbed file
     OUT/_v2a/provenance/<video_id>.c2pa         its signed manifest, for when the file has lost its own
+    OUT/_v2a/asked/<video_id>.json              what is asked for one film only, and where it gets sound
+    OUT/_v2a/sound/<video_id>.flac              samples of a track that was coded with loss, for `v2a redub`
     OUT/_v2a/rows/<video_id>.json               a finished file's report row, written last of all
 
 Every write is atomic and every name is a function of the input, so that doing anything twice is harmless
@@ -41,6 +43,10 @@ class Part:
     """Core-seconds spent on it."""
     captions: dict[int, str] = field(default_factory=dict)
     """What windows of it should sound like, by their number in the film, in words, from a model that has them."""
+    unseen: str = ""
+    """Why its pictures cannot be seen, so that it is silent."""
+    damage: list[tuple[float, float]] = field(default_factory=list)
+    """Stretches of the film, in seconds, in which pictures are damaged and older ones stand in for them."""
 
     def to_bytes(self) -> bytes:
         """An uncompressed npz."""
@@ -53,6 +59,8 @@ class Part:
             cost_s=np.float64(self.cost_s),
             caption_windows=np.array(list(self.captions), np.int64),
             captions=np.array(list(self.captions.values()), np.str_),
+            unseen=np.str_(self.unseen),
+            damage=np.array(self.damage, np.float64).reshape(-1, 2),
         )
         return stream.getvalue()
 
@@ -66,8 +74,10 @@ class Part:
                     captions = dict(
                         zip(held["caption_windows"].tolist(), held["captions"].tolist(), strict=True)
                     )
+                unseen = str(held["unseen"]) if "unseen" in held else ""
+                damage = [(float(a), float(b)) for a, b in held["damage"]] if "damage" in held else []
                 arrays = held["sound"], held["thumbs"], held["thumb_times"]
-                return cls(*arrays, float(held["cost_s"]), captions)
+                return cls(*arrays, float(held["cost_s"]), captions, unseen, damage)
         except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"not a part: {error}") from error
 
@@ -115,6 +125,15 @@ class State:
         """Raises storage.StorageNotFound if it is gone, ValueError if it is damaged."""
         return Part.from_bytes(storage.read_bytes(self.part_uri(video_id, segment)))
 
+    def unseen(self, video_id: str, n_segments: int) -> Failure | None:
+        """Why a film has no sound of which every segment is damaged; None if one of them is not."""
+        reason = ""
+        for index in range(n_segments):
+            reason = self.read_part(video_id, index).unseen
+            if not reason:
+                return None
+        return Failure("decode", "InvalidData", f"nothing of it can be seen: {reason}")
+
     def write_failure(self, video_id: str, segment: int, failure: Failure) -> None:
         storage.write_atomic(self.part_uri(video_id, segment, "json"), _json(asdict(failure)))
 
@@ -155,6 +174,27 @@ class State:
     def drop_row(self, video_id: str) -> None:
         storage.delete(self.row_uri(video_id), missing_ok=True)
 
+    # what is asked for one film
+
+    def read_asked(self, video_id: str) -> dict[str, Any]:
+        """What was asked for a film when it was begun; empty if nothing but the job's own settings."""
+        try:
+            asked = json.loads(storage.read_bytes(self.uri("asked", f"{video_id}.json")))
+        except (storage.StorageNotFound, ValueError):
+            return {}
+        return asked if isinstance(asked, dict) else {}
+
+    def write_asked(self, video_id: str, asked: dict[str, Any]) -> None:
+        uri = self.uri("asked", f"{video_id}.json")
+        if asked:
+            storage.write_atomic(uri, _json(asked))
+        else:
+            storage.delete(uri, missing_ok=True)
+
+    def sound_uri(self, video_id: str) -> str:
+        """Where the samples of a track are kept that was coded with loss."""
+        return self.uri("sound", f"{video_id}.flac")
+
     # the whole
 
     def read_config(self) -> dict[str, Any] | None:
@@ -171,6 +211,8 @@ class State:
     def clear(self) -> None:
         """Forget rows and parts. Dubbed files stay until they are written again."""
         self._empty("rows")
+        self._empty("asked")
+        self._empty("sound")
         self.clear_parts()
         storage.delete(self.uri("config.json"), missing_ok=True)
 

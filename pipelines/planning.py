@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines import containers, dub, storage
+from pipelines import archive, containers, dub, storage, treatment
 from pipelines.parts import Failure, State
+from pipelines.quiet import Silence
+from pipelines.wishes import BEYOND_S, Wish
 
 
 @dataclass
@@ -37,29 +39,50 @@ def make_plan(
     *,
     restart: bool = False,
     dry_run: bool = False,
+    wishes: Mapping[str, Wish] | None = None,
+    silences: Mapping[str, Silence] | None = None,
 ) -> Plan:
     """Sort the files of a scan. What earlier runs finished is kept, what they began is taken up, and what
-    failed is tried again, unless `restart`. A `dry_run` changes nothing on disk.
+    failed is tried again, unless `restart` or what is asked for it has changed. A `dry_run` changes nothing on disk.
+
+    wishes: what is asked for single films, by path; silences: where films are silent (`wants_silence`), by video_id.
     """
 
     state, plan = State(job.out), Plan()
     taken: set[str] = set()
+    scanned = list(scanned)
+    wishes, silences = wishes or {}, silences or {}
     for video in scanned:
         video_id = video["video_id"]
         plan.order.append(video_id)
-        action, reason = dub.decide(video, only)
+        wish, silence = wishes.get(video["path"], Wish()), silences.get(video_id)
+        action, reason = decide(video, only, wish, silence)
         if action == "skipped":
             plan.rows[video_id] = dub.report_row(video, "skipped", reason)
             continue
         if action == "failed":
-            plan.rows[video_id] = dub.failed_row(video, Failure("scan", video["error_class"], video["error"]))
+            plan.rows[video_id] = dub.failed_row(video, why_failed(video, wish, silence))
             continue
-        wanted = containers.output_name(
-            video["path"], container=video["container"], video_codec=video["video_codec"]
-        )
+        spans = spans_of(video, wish, silence)
+        if spans == ():
+            plan.rows[video_id] = dub.report_row(video, "skipped", "not silent between in and out time")
+            continue
+        try:
+            wanted = wanted_output(job, video)
+        except ValueError as error:
+            plan.rows[video_id] = dub.failed_row(video, Failure("plan", "ContainerCannotHold", str(error)))
+            continue
         output = dub.unique_output(wanted, video_id, taken)
-        fallback = dub.unique_output(f"{video['path']}.mkv", video_id, taken)
-        row = None if restart else state.read_row(video_id)
+        fallback = output
+        if job.treatment.sidecar == "none":
+            fallback = dub.unique_output(f"{video['path']}.mkv", video_id, taken)
+        own = wish.differing()
+        asked = own | ({} if spans is None else {"spans": [list(span) for span in spans]})
+        if state.read_asked(video_id) != asked and not dry_run:
+            state.drop_row(video_id)
+            state.drop_parts(video_id)
+            state.write_asked(video_id, asked)
+        row = None if restart or state.read_asked(video_id) != asked else state.read_row(video_id)
         if row is not None and row["status"] == "dubbed" and _still_there(job.out, row):
             plan.rows[video_id] = row
             plan.kept += 1
@@ -73,12 +96,87 @@ def make_plan(
                 state.drop_parts(video_id, failures_only=True)
             done = frozenset(index for index, is_failure in left.items() if not is_failure)
         try:
-            plan.tasks += dub.plan_file(job, video, output, fallback, done)
+            plan.tasks += dub.plan_file(job, video, output, fallback, done, own, spans)
         except ValueError as error:
             plan.rows[video_id] = dub.failed_row(video, Failure("scan", "ZeroDuration", str(error)))
             continue
         plan.to_dub[video_id] = video
+    for path in sorted(wishes.keys() - {row["path"] for row in scanned}):
+        row = dub.failed_row(unknown(path), Failure("manifest", "UnknownPath", UNKNOWN.format(path)))
+        plan.order.append(row["video_id"])
+        plan.rows[row["video_id"]] = row
     return plan
+
+
+UNKNOWN = "the manifest names {!r}, which is not in the archive; give its path relative to the archive"
+
+
+def unknown(path: str) -> dict[str, Any]:
+    """What stands in for the scan row of a film that a manifest names and the archive does not have."""
+    return {"video_id": archive.video_id(path, 0, "manifest"), "path": path}
+
+
+def wants_silence(video: dict[str, Any], existing: str, wish: Wish) -> bool:
+    """Whether it must be known where the film's own sound is silent."""
+    audible = video["status"] == "ok" and video["audio_state"] not in dub.SILENT_STATES
+    return existing == "replace-silent-parts" and audible and not wish.skip
+
+
+def decide(video: dict[str, Any], only: str, wish: Wish, silence: Silence | None) -> tuple[str, str]:
+    """What becomes of a scanned file: (dub | skipped | failed, reason). `silence`: of a film that is to get sound in
+    its silent parts."""
+    action, reason = dub.decide(video, "all" if silence is not None else only)
+    if action != "failed" and wish.skip:
+        return "skipped", "the manifest says skip"
+    if action != "dub":
+        return action, reason
+    if silence is not None:
+        if silence.error:
+            return "failed", "its sound cannot be read"
+        if not silence.parts:
+            return "skipped", "has sound throughout"
+        reason = f"sound track: silent for {silence.seconds:.1f} s"
+    if max(wish.start_s or 0.0, wish.end_s or 0.0) > float(video["duration_s"]) + BEYOND_S:
+        return "failed", "the manifest's in or out time lies beyond its end"
+    return "dub", reason
+
+
+def why_failed(video: dict[str, Any], wish: Wish, silence: Silence | None) -> Failure:
+    """Why `decide` gave a film up."""
+    if video["status"] != "ok":
+        return Failure("scan", video["error_class"], video["error"])
+    if silence is not None and silence.error:
+        return Failure("sound", silence.error_class, silence.error)
+    times = f"{wish.start_s or 0:g} to {'the end' if wish.end_s is None else f'{wish.end_s:g}'}"
+    length = f"the film lasts {video['duration_s']:.3f} s"
+    return Failure(
+        "manifest", "BeyondTheEnd", f"in and out times {times} s, and {length}: correct the manifest"
+    )
+
+
+def spans_of(video: dict[str, Any], wish: Wish, silence: Silence | None) -> tuple[treatment.Span, ...] | None:
+    """Where the film gets sound, in seconds; None for everywhere."""
+    parts = None if silence is None else silence.parts
+    if wish.start_s is None and wish.end_s is None:
+        return parts
+    asked = (wish.start_s or 0.0, float(video["duration_s"]) if wish.end_s is None else wish.end_s)
+    return (asked,) if parts is None else tuple(treatment.meet(parts, [asked]))
+
+
+def wanted_output(job: dub.Job, video: dict[str, Any]) -> str:
+    """Where the film's copy, or its sound, goes, relative to OUT. Raises ValueError if nothing can hold both its
+    pictures and the codec that is asked for."""
+    how = job.treatment
+    if how.sidecar != "none":
+        return f"{video['path']}.{how.sidecar}"
+    name = containers.output_name(
+        video["path"],
+        container=video["container"],
+        video_codec=video["video_codec"],
+        audio_codec=how.audio_codec,
+    )
+    containers.container_of(name).coded(how.audio_codec)
+    return name
 
 
 def _still_there(out: str, row: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ to keep.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
@@ -22,7 +23,14 @@ SEED_RULE = (
 
 
 def tags(
-    *, model: str, model_sha256: str, recipe: str, seed: int, version: str, candidates: int = 1
+    *,
+    model: str,
+    model_sha256: str,
+    recipe: str,
+    seed: int,
+    version: str,
+    candidates: int = 1,
+    edits: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, str]:
     """Container metadata of a dubbed file.
 
@@ -32,6 +40,8 @@ def tags(
     facts = f"v2a {version}, model {model} (sha256 {model_sha256}), recipe {recipe}, seed {seed}"
     if candidates > 1:
         facts += f", best of {candidates} candidates"
+    for edit in edits:
+        facts += f", {edit['start_s']:g} to {edit['end_s']:g} s again from seed {edit['seed']}"
     return {
         "comment": f"{STATEMENT} {facts}. {SOURCE_TYPE}",
         "digital_source_type": SOURCE_TYPE,
@@ -55,13 +65,23 @@ def sidecar(
     video_id: str = "",
     source_sha256: str = "",
     packets: dict[str, Any] | None = None,
+    prompt: str = "",
+    negative: str = "",
+    samples_sha256: str = "",
+    treatment: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The same facts as JSON values, for a file beside the dubbed one and for its signed manifest.
 
     source, output: paths relative to the archive and to the output folder; track: title of the sound track;
     windows: number of stretches that were generated; candidates: sounds that each was chosen from; video_id: of the
-    scan; packets: `digests.Digests.to_json`. Its size does not grow with the film.
+    scan; packets: `digests.Digests.to_json`; samples_sha256: of the track's 16-bit samples before they were coded,
+    interleaved; treatment: how the sound was brought into the film, where not as it was generated. Its size does not
+    grow with the film.
     """
+    sound: dict[str, Any] = {"title": track, "synthetic": True, "duration_s": duration_s, "windows": windows}
+    sound |= {"samplesSha256": samples_sha256} if samples_sha256 else {}
+    sound |= {"treatment": treatment} if treatment else {}
+    texts = {name: text for name, text in (("prompt", prompt), ("negative", negative)) if text}
     return {
         "statement": STATEMENT,
         "digitalSourceType": SOURCE_TYPE,
@@ -69,7 +89,7 @@ def sidecar(
         "sourceSha256": source_sha256,
         "output": output,
         "packets": packets or {},
-        "track": {"title": track, "synthetic": True, "duration_s": duration_s, "windows": windows},
+        "track": sound,
         "generator": {
             "model": model,
             "sha256": model_sha256,
@@ -77,6 +97,7 @@ def sidecar(
             "seed": seed,
             "candidates": candidates,
             "windowSeeds": {"rule": SEED_RULE, "videoId": video_id, "windows": windows},
+            **texts,
         },
         "software": {"name": "v2a", "version": version},
     }
@@ -98,6 +119,7 @@ def tags_of(side: dict[str, Any]) -> dict[str, str]:
             seed=made["seed"],
             version=side["software"]["version"],
             candidates=made["candidates"],
+            edits=side.get("edits", ()),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a sidecar of v2a: {error}") from error

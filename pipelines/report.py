@@ -67,6 +67,11 @@ REPORT_SCHEMA = pa.schema(
         ("caption", pa.string()),
         ("captions", CAPTIONS),
         ("subtitles", pa.string()),
+        ("treatment", pa.string()),
+        ("sound_lufs", pa.float64()),
+        ("sound_true_peak_dbtp", pa.float64()),
+        ("heard_s", pa.float64()),
+        ("tracks", pa.int32()),
     ]
 )
 """Columns of `report.parquet`. `path` is relative to the archive, `output`, `card` and `subtitles` (where they are a

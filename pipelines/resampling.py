@@ -16,6 +16,9 @@ from v2a_models import grid
 BLOCK = 1 << 16
 """Samples that are resampled at a time."""
 
+_LAYOUTS = {1: "mono", 2: "stereo"}
+"""More channels are several tracks at once, up to seven: each is resampled by itself."""
+
 
 def resampled(
     blocks: Iterable[np.ndarray], channels: int, rate: int, n_samples: int, to: int = grid.SAMPLE_RATE
@@ -30,7 +33,7 @@ def resampled(
         yield from blocks
         return
     room = n_samples
-    for block in _converted(blocks, "mono" if channels == 1 else "stereo", rate, to):
+    for block in _converted(blocks, _LAYOUTS.get(channels, f"{channels}c"), rate, to):
         yield block[:, :room]
         room -= min(room, block.shape[1])
     if room:

@@ -29,7 +29,7 @@ import numpy as np
 
 from pipelines import decode, painting, storage
 from pipelines.decode import DecodeFailed, Probe, View
-from pipelines.loudness import CHANNELS
+from pipelines.loudness import CHANNELS, STREAMED
 from pipelines.sandbox_child import NEXT, SharedMemory, halves, start
 from pipelines.sandbox_pipe import Reader, Shapes, agree, say
 from v2a_models import grid
@@ -117,9 +117,17 @@ class Sandbox:
             raise DecodeFailed("DecoderCrashed", f"the decoder answered nonsense: {error}", "probe") from None
         return facts
 
-    def decode_views(self, uri: str, views: Sequence[View], start_s: float, end_s: float) -> list[np.ndarray]:
-        """`decode.decode_views` of the file at `uri`: one uint8 [T, H, W, 3] per view, the caller's own."""
-        [arrays] = self._iterate(uri, views, start_s, [end_s], copy=True)
+    def decode_views(
+        self,
+        uri: str,
+        views: Sequence[View],
+        start_s: float,
+        end_s: float,
+        damage: list[tuple[float, float]] | None = None,
+    ) -> list[np.ndarray]:
+        """`decode.decode_views` of the file at `uri`: one uint8 [T, H, W, 3] per view, the caller's own. `damage` gets
+        the times between which pictures are damaged."""
+        [arrays] = self._iterate(uri, views, start_s, [end_s], copy=True, damage=damage)
         return arrays
 
     def iter_views(
@@ -161,6 +169,46 @@ class Sandbox:
             raise DecodeFailed("DecoderCrashed", f"the decoder answered nonsense: {error}", "sound") from None
         return samples, rate, channels
 
+    def track_facts(self, uri: str, track: int | None = None) -> tuple[int, int]:
+        """`loudness.track_facts` of the file at `uri`: rate and channels."""
+        answer, _ = self._ask("track", uri, {"track": track}, [])
+        try:
+            return int(answer["rate"]), int(answer["channels"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DecodeFailed("DecoderCrashed", f"the decoder answered nonsense: {error}", "sound") from None
+
+    def iter_sound(
+        self,
+        uri: str,
+        n_samples: int,
+        sample_rate: int,
+        channels: int,
+        origin_s: float,
+        track: int | None = None,
+    ) -> Iterator[np.ndarray]:
+        """`loudness.iter_sound` of the file at `uri`: float32 [channels, n] blocks, the caller's own.
+
+        Until the iteration ends or is closed, other threads wait, as with `iter_views`.
+        """
+        if n_samples < 1:
+            return
+        request: dict[str, Any] = {"verb": "sound_blocks", "uri": _absolute(uri), "n_samples": n_samples}
+        request |= {"sample_rate": sample_rate, "channels": channels, "origin_s": origin_s}
+        request |= {"block": STREAMED, "track": track}
+        sizes = [min(STREAMED, n_samples - at) for at in range(0, n_samples, STREAMED)]
+
+        def converse(skip: int) -> Iterator[np.ndarray]:
+            child, _ = self._running()
+            with self._listening(child, "sound") as reader:
+                say(child, {**request, "skip": skip})
+                for size in sizes[skip:]:
+                    [shape] = agree(reader.answer()["shapes"], [(channels, size)])
+                    block = reader.array(shape, np.float32)
+                    with reader.paused():
+                        yield block
+
+        yield from self._persist(converse, len(sizes))
+
     def _ask(
         self, verb: str, uri: str, request: dict[str, Any], shapes: Shapes
     ) -> tuple[dict[str, Any], list[np.ndarray]]:
@@ -180,9 +228,15 @@ class Sandbox:
         return result
 
     def _iterate(
-        self, uri: str, views: Sequence[View], start_s: float, ends_s: Sequence[float], copy: bool = False
+        self,
+        uri: str,
+        views: Sequence[View],
+        start_s: float,
+        ends_s: Sequence[float],
+        copy: bool = False,
+        damage: list[tuple[float, float]] | None = None,
     ) -> Iterator[list[np.ndarray]]:
-        """`iter_views`; with `copy` the arrays are the caller's own."""
+        """`iter_views`; with `copy` the arrays are the caller's own. `damage` gets what the last answer says of it."""
         shapes = decode.stretch_shapes(views, start_s, ends_s)
         sizes = [sum(math.prod(shape) for shape in stretch) for stretch in shapes]
         half, size = halves(max(sizes))
@@ -205,7 +259,10 @@ class Sandbox:
             with self._listening(child, "decode") as reader:
                 say(child, {**request, "skip": skip})
                 for k, wanted in enumerate(shapes[skip:], start=1):
-                    agree(reader.answer()["shapes"], wanted)
+                    answer = reader.answer()
+                    agree(answer["shapes"], wanted)
+                    if damage is not None:
+                        damage[:] = [(float(a), float(b)) for a, b in answer["result"].get("damage", [])]
                     arrays = painting.carve(memory[(k - 1) % 2 * half :], wanted)
                     if copy:
                         arrays = [array.copy() for array in arrays]

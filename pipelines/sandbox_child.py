@@ -234,6 +234,8 @@ class _Server:
                     "decode": self._decode,
                     "sound": self._sound,
                     "sound_facts": self._sound_facts,
+                    "track": self._track,
+                    "sound_blocks": self._sound_blocks,
                 }[verb]
                 answer, sound = serve(request, watched)
             watched.check()
@@ -252,9 +254,7 @@ class _Server:
             else:
                 self._send({"failed": [type(cause).__name__, str(cause), verb]})
             return True
-        self._send(answer)
-        self.out.write(np.ascontiguousarray(sound).reshape(-1).view(np.uint8).data)
-        self.out.flush()
+        self._send_sound(answer, sound)
         return True
 
     def _probe(self, request: dict[str, Any], file: Any) -> _Answer:
@@ -272,12 +272,34 @@ class _Server:
         facts = zip(("samples", "rate", "channels"), loudness.sound_facts(file, tick=self._tick), strict=True)
         return {"result": dict(facts), "shapes": []}, np.empty(0)
 
+    def _track(self, request: dict[str, Any], file: Any) -> _Answer:
+        facts = zip(("rate", "channels"), loudness.track_facts(file, request["track"]), strict=True)
+        return {"result": dict(facts), "shapes": []}, np.empty(0)
+
+    def _sound_blocks(self, request: dict[str, Any], file: Any) -> _Answer:
+        names = ("n_samples", "sample_rate", "channels", "origin_s", "block", "track", "skip")
+        last: np.ndarray | None = None
+        # One behind: the last block is announced when nothing can go wrong any more.
+        for sound in loudness.iter_sound(file, tick=self._tick, **{name: request[name] for name in names}):
+            if last is not None:
+                file.check()
+                self._send_sound({"result": {}, "shapes": [list(last.shape)]}, last)
+            last = sound
+        assert last is not None
+        return {"result": {}, "shapes": [list(last.shape)]}, last
+
+    def _send_sound(self, answer: dict[str, Any], sound: np.ndarray) -> None:
+        self._send(answer)
+        self.out.write(np.ascontiguousarray(sound).reshape(-1).view(np.uint8).data)
+        self.out.flush()
+
     def _decode(self, request: dict[str, Any], file: Any) -> _Answer:
         half, size = request["memory"]
         self._map(size)
         frames = _Frames(self.memory, half)
         n_left = len(request["ends_s"]) - request["skip"]
         answer: dict[str, Any] = {}
+        damage: list[tuple[float, float]] = []
         for arrays in decode.iter_views(
             file,
             [View(*view) for view in request["views"]],
@@ -287,13 +309,14 @@ class _Server:
             self._tick,
             frames.allocate,
             request["skip"],
+            damage,
         ):
             answer = {"result": {}, "shapes": [list(array.shape) for array in arrays]}
             frames.n_sent, n_left = frames.n_sent + 1, n_left - 1
             if n_left:  # the last one is announced when nothing can go wrong any more
                 file.check()
                 self._send(answer)
-        return answer, np.empty(0)
+        return answer | {"result": {"damage": damage}}, np.empty(0)
 
     def _map(self, size: int) -> None:
         """Sees `size` bytes of the shared memory; what is seen counts as this process's memory."""

@@ -28,7 +28,8 @@ TEST_MARK = "v2a TEST certificate"
 """In the names of certificates made by `make_test_certificate`."""
 
 MIME = {".mp4": "video/mp4", ".m4v": "video/x-m4v", ".mov": "video/quicktime", ".qt": "video/quicktime"} | {
-    ".avi": "video/x-msvideo"
+    ".avi": "video/x-msvideo",
+    ".wav": "audio/wav",
 }
 """What carries its manifest inside, by suffix."""
 

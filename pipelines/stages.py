@@ -44,6 +44,8 @@ class Item:
     thumb_times: list[float] = field(default_factory=list)
     captions: dict[int, str] = field(default_factory=dict)
     """By number of the window in the film."""
+    damage: list[tuple[float, float]] = field(default_factory=list)
+    """Stretches of the film, in seconds, whose pictures are damaged."""
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     """The views of the job and thumbs: uint8 [frames, h, w, 3]; sound: int16 [channels, n]."""
 
@@ -56,6 +58,7 @@ class Item:
             "decoded_from_s": self.decoded_from_s,
             "thumb_times": self.thumb_times,
             "captions": list(self.captions.items()),
+            "damage": self.damage,
         }
         return rows.pack(notes, self.arrays, _ARRAYS)
 
@@ -68,9 +71,10 @@ class Item:
     def _from_row(cls, notes: dict[str, Any], arrays: dict[str, np.ndarray]) -> Item:
         failure = Failure(**notes["failure"]) if notes["failure"] else None
         task = Task.from_json(notes["task"])
+        names = ("cost_s", "decoded_from_s", "thumb_times", "damage")
         captions = {int(number): str(text) for number, text in notes["captions"]}
-        known = notes["cost_s"], notes["decoded_from_s"], notes["thumb_times"], captions
-        return cls(task, failure, *known, arrays)
+        known = {name: notes[name] for name in names}
+        return cls(task, failure, captions=captions, **known, arrays=arrays)
 
 
 # decode
@@ -85,7 +89,7 @@ def decode(batch: pa.Table, job: Job) -> Iterator[pa.Table]:
 def decode_task(task: Task, job: Job, sandbox: Sandbox) -> Item:
     """Decode the frames of one segment, for the model and for the report's film strip."""
     item = Item(task)
-    if task.have_part:
+    if task.have_part or task.needless:
         return item
     if task.n_segments > 1:
         # A long film that has failed already need not be decoded to its end.
@@ -125,7 +129,7 @@ def _decode_into(item: Item, job: Job, sandbox: Sandbox) -> None:
     wait_s = STORAGE_WAIT_S
     for attempt in range(STORAGE_TRIES):
         try:
-            *pictures, thumbs = sandbox.decode_views(video["uri"], views, start_s, end_s)
+            *pictures, thumbs = sandbox.decode_views(video["uri"], views, start_s, end_s, item.damage)
             break
         except storage.StorageError:
             if attempt == STORAGE_TRIES - 1:
@@ -193,9 +197,7 @@ class Dubber:
         seen = [item for item in items if item.arrays.keys() >= self.job.views.keys()]
         todo = [(item, k) for item in seen for k in range(item.task.segment.n_windows)]
         sounds: dict[int, list[np.ndarray]] = {id(item): [] for item in items}
-        size = self.job.batch_size
-        for first in range(0, len(todo), size):
-            chunk = todo[first : first + size]
+        for chunk in self._chunks(todo):
             started = time.perf_counter()
             try:
                 made = self._batch(chunk)
@@ -209,6 +211,15 @@ class Dubber:
                 item.cost_s += cost
         return [self._assembled(item, sounds[id(item)]) for item in items]
 
+    def _chunks(self, todo: list[tuple[Item, int]]) -> Iterator[list[tuple[Item, int]]]:
+        """Windows that are generated together: those that follow the same texts, at most `batch_size`."""
+        alike: dict[str, list[tuple[Item, int]]] = {}
+        for item, k in todo:
+            alike.setdefault(json.dumps(self.job.texts(item.task.asked)), []).append((item, k))
+        size = self.job.batch_size
+        for group in alike.values():
+            yield from (group[first : first + size] for first in range(0, len(group), size))
+
     def _batch(self, chunk: list[tuple[Item, int]]) -> np.ndarray:
         """float32 [windows, channels, samples]."""
         import torch
@@ -220,22 +231,23 @@ class Dubber:
         starts = [(item, item.task.segment.start + k * hop) for item, k in filled]
         frames = batch_of(starts, self.job, self.job.window, self.device)
         seeds = [
-            window_seed(self.job.seed, item.task.video_id, item.task.segment.first_window + k)
+            window_seed(item.task.seed(self.job), item.task.video_id, item.task.segment.first_window + k)
             for item, k in filled
         ]
         # Not every generator can choose among candidates; one that cannot is never asked to.
         options: dict[str, Any] = {"candidates": self.job.candidates} if self.job.candidates > 1 else {}
+        options |= {"keep": self.job.keep_top} if self.job.keep_top > 1 else {}
         # The same of text.
-        texts = {"prompts": self.job.prompt, "negative": self.job.negative}
-        options |= {name: text for name, text in texts.items() if text}
+        texts = self.job.texts(chunk[0][0].task.asked)
+        options |= {{"prompt": "prompts"}.get(name, name): text for name, text in texts.items()}
         with torch.inference_mode():
             if self.job.captions:
                 sound = self._captioned(chunk, frames, seeds, options)
             else:
                 sound = self.generator.generate_from_frames(frames, seeds, **options)
         made = sound[: len(chunk)].float().cpu().numpy()
-        if made.shape[1] != self.job.channels:
-            raise ValueError(f"the generator gave {made.shape[1]} channels, not {self.job.channels}")
+        if made.shape[1] != self.job.made_channels:
+            raise ValueError(f"the generator gave {made.shape[1]} channels, not {self.job.made_channels}")
         return made
 
     def _captioned(
@@ -253,7 +265,11 @@ class Dubber:
 
     def _assembled(self, item: Item, sounds: list[np.ndarray]) -> Item:
         kept = {"thumbs": item.arrays["thumbs"]} if "thumbs" in item.arrays else {}
-        if item.failure is None and not item.task.have_part:
+        if item.task.needless and not item.task.have_part:
+            segment = item.task.segment
+            kept["sound"] = np.zeros((self.job.made_channels, segment.stop - segment.start), np.int16)
+            kept["thumbs"] = np.zeros((0, 1, 1, 3), np.uint8)
+        elif item.failure is None and not item.task.have_part:
             try:
                 track = segments.overlap_add(sounds, item.task.segment, self.job.window, self.job.overlap)
                 kept["sound"] = track
@@ -286,17 +302,39 @@ def close(batch: pa.Table, job: Job) -> Iterator[pa.Table]:
         )
 
 
+def damaged(item: Item) -> bool:
+    """Whether only this part of a longer film is damaged: the others are dubbed, and this one is silent."""
+    failure = item.failure
+    return (
+        failure is not None
+        and (failure.stage, failure.error_class) == ("decode", "InvalidData")
+        and item.task.n_segments > 1
+    )
+
+
+def silence(item: Item, job: Job) -> Part:
+    """The part of a segment that cannot be seen."""
+    assert item.failure is not None
+    segment = item.task.segment
+    sound = np.zeros((job.made_channels, segment.stop - segment.start), np.int16)
+    nothing = np.zeros((0, 1, 1, 3), np.uint8)
+    return Part(sound, nothing, np.zeros(0), item.cost_s, unseen=item.failure.message)
+
+
 def close_item(item: Item, job: Job) -> dict[str, Any] | None:
     """Keep what a segment gave; if it was the film's last, finish the file and return its report row."""
     state, task = State(job.out), item.task
     row = state.read_row(task.video_id)
     if row is not None and row.get("run_id") == job.run_id:
         return row  # a retried task, or one that came second: all is done
-    if item.failure is not None:
+    if item.failure is not None and damaged(item):
+        state.write_part(task.video_id, task.segment.index, silence(item, job))
+    elif item.failure is not None:
         state.write_failure(task.video_id, task.segment.index, item.failure)
     elif not task.have_part:
         thumbs = item.arrays["thumbs"]
         part = Part(item.arrays["sound"], thumbs, np.array(item.thumb_times), item.cost_s, item.captions)
+        part.damage = [(float(first), float(last)) for first, last in item.damage]
         state.write_part(task.video_id, task.segment.index, part)
     if len(state.segments_done(task.video_id)) < task.n_segments:
         return None

@@ -13,6 +13,7 @@ import os
 import posixpath
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
@@ -211,6 +212,49 @@ def put_atomic(local_file: str, uri: str) -> None:
             while chunk := source.read(4 << 20):
                 file.write(chunk)
             _sync(file)
+
+
+def copy(uri: str, to: str) -> None:
+    """Brings a file to another place beside it, as `write_atomic` does, without holding it in memory."""
+    with _translated(to):
+        if is_remote(uri):
+            s3_filesystem().copy(_key(uri), _key(to))
+            return
+    put_atomic(local_path(uri), to)
+
+
+class Pending:
+    """A local file to be written at `path`, which is at `uri` once `commit` was called: never in part.
+
+    It lies beside a local `uri`, where `sweep_temporaries` finds what a kill leaves. A context manager.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri, self.committed = uri, False
+        if is_remote(uri):
+            handle, self.path = tempfile.mkstemp(suffix=os.path.splitext(uri)[1])
+            os.close(handle)
+        else:
+            makedirs(parent(uri))
+            self.path = temporary_name(uri)
+
+    def commit(self) -> None:
+        """Raises StorageError."""
+        if is_remote(self.uri):
+            put_atomic(self.path, self.uri)
+        else:
+            with _translated(self.uri), open(self.path, "rb+") as file:
+                os.fsync(file.fileno())
+                os.replace(self.path, local_path(self.uri))
+                self.committed = True
+
+    def __enter__(self) -> Pending:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.committed:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
 
 
 def temporary_name(uri: str) -> str:

@@ -184,7 +184,10 @@ class Streamer:
         starts = [(item, item.task.segment.start - past) for _, item in filled]
         frames = stages.batch_of(starts, job, past + length, self.device)
         heard = np.stack([reel.past for reel, _ in filled]).astype(np.float32) / segments.FULL_SCALE
-        seeds = [window_seed(job.seed, item.task.video_id, item.task.segment.index) for _, item in filled]
+        seeds = [
+            window_seed(item.task.seed(job), item.task.video_id, item.task.segment.index)
+            for _, item in filled
+        ]
         with torch.inference_mode():
             sound = self.generator.generate_from_frames(
                 frames, seeds, past=torch.from_numpy(heard).to(self.device)

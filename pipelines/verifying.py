@@ -143,7 +143,8 @@ def _content(found: Inspection, facts: dict[str, Any], same_bytes: bool, what: s
     if generated:
         rest.remove(then.generated)
     # Where the generated track was changed it is among the rest.
-    kept = not Counter(then.kept) - Counter(rest) and len(found.sound) == len(then.kept) + 1
+    others = (*then.kept, *then.alternatives)
+    kept = not Counter(others) - Counter(rest) and len(found.sound) == len(others) + 1
     if video and generated and kept:
         if same_bytes:
             return [
@@ -212,7 +213,9 @@ def _against_sidecar(found: Inspection, side: dict[str, Any]) -> list[Finding]:
 def _source(found: Inspection, facts: dict[str, Any], source: Inspection) -> list[Finding]:
     same_video = sorted(source.video) == sorted(found.video)
     findings = [
-        Finding("good", "video-of-source", "the picture is the source's, packet for packet")
+        Finding("note", "sound-only", "a sound file: there is no picture to compare")
+        if not found.video and facts.get("packets", {}).get("video") == []
+        else Finding("good", "video-of-source", "the picture is the source's, packet for packet")
         if same_video
         else Finding("bad", "video-not-of-source", "the picture is not the source's")
     ]

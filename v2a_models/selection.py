@@ -36,17 +36,21 @@ def generate_best(
     seeds: Sequence[int],
     candidates: int,
     *,
+    keep: int = 1,
     decode_all: bool = False,
     **sampling: Any,
 ) -> Tensor:
-    """Waveform (B, 1, recipe.window) of the nearest of `candidates` candidates of each row.
+    """Waveform (B, keep, recipe.window) of the nearest of `candidates` candidates of each row, the nearest first.
 
     decode_all: decode every candidate and judge what comes back out of the codec's encoder, as a space made from
     waveforms has to. Slower; kept to be compared with. `sampling`: as for `generator.codes`.
 
-    Raises ValueError as `check_selects`.
+    Raises ValueError as `check_selects`, and where more are to be kept than drawn.
     """
     check_selects(generator, candidates)
+    if keep > 1:
+        codes = nearest_codes(generator, batch, seeds, candidates, keep, **sampling)
+        return torch.cat([generator.decode(codes[:, k]) for k in range(keep)], 1)
     if not decode_all:
         return generator.decode(best_codes(generator, batch, seeds, candidates, **sampling)[0])
     waveforms: list[Tensor] = []
@@ -58,6 +62,31 @@ def generate_best(
     _, distances = best_codes(generator, batch, seeds, candidates, heard_as=again, **sampling)
     rows = torch.arange(len(distances), device=distances.device)
     return torch.stack(waveforms, 1)[rows, select(distances)]
+
+
+@torch.inference_mode()
+def nearest_codes(
+    generator: MaskVATGenerator | VATTGenerator,
+    batch: Batch,
+    seeds: Sequence[int],
+    candidates: int,
+    keep: int,
+    **sampling: Any,
+) -> Tensor:
+    """Tokens int64 (B, keep, K, L) of the nearest candidates of each row, the nearest first."""
+    if not 1 <= keep <= candidates:
+        raise ValueError(f"of {candidates} candidates at most as many can be kept, not {keep}")
+    drawn: list[Tensor] = []
+
+    def kept(codes: Tensor) -> Tensor:
+        drawn.append(codes)
+        return codes
+
+    _, distances = best_codes(generator, batch, seeds, candidates, heard_as=kept, **sampling)
+    # Stable, as `select` is: of equals the first one is the nearer.
+    order = distances.nan_to_num(nan=torch.inf).argsort(dim=1, stable=True)[:, :keep]
+    rows = torch.arange(len(order), device=order.device)[:, None]
+    return torch.stack(drawn, 1)[rows, order]
 
 
 @torch.inference_mode()

@@ -49,7 +49,7 @@ def test_levels() -> None:
         np.full((1, 100), -16384, np.int16),
         np.zeros((1, 0), np.int16),
     ]
-    assert sum(block.size for block in meter.watch(blocks)) == 200
+    assert sum(block.size for block in meter.watch(blocks, 1)) == 200
     assert meter.peak_dbfs == pytest.approx(-6.02, abs=0.01)
     assert meter.rms_dbfs == pytest.approx(-6.02, abs=0.01)
     assert closing.dbfs(0) == -120

@@ -1,0 +1,180 @@
+"""`v2a redub OUT FILE --start 61 --end 70 --seed 8`: make the sound of one part of a dubbed film again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from jobs import dub, registry
+from jobs.cli import DONE, command_line
+from jobs.preflight import check_signer, make_job
+from jobs.sound_options import SoundOptions
+from jobs.verb import Stopped, WrongUsage, run_verb
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipelines.dub import Job
+    from pipelines.redub import Dubbed
+
+
+@dataclass
+class RedubConfig:
+    """Make the sound of one part of a dubbed film again, from another seed, and leave all the rest as it is.
+
+    Outside of --start and --end every sample stays what it was (before the codec: AAC and Opus code a little around
+    the part anew); at both ends, inside of the part, old and new sound cross over in 50 ms. Picture and other tracks
+    are copied packet by packet. The model must be the one that dubbed the film. Sidecar, manifest and report say what
+    was made again. Needs the original in its archive, to look at.
+    """
+
+    out: Annotated[str, tyro.conf.Positional]
+    """Output folder of an earlier `v2a dub`, or s3:// prefix."""
+    file: Annotated[str, tyro.conf.Positional]
+    """The film, as the report calls it: sub/reel.mp4; or its path."""
+    start: float
+    """Where the part begins, in seconds from the film's first picture."""
+    end: float
+    """Where it ends."""
+    seed: int
+    """Another one than before gives another sound; the same gives the same again."""
+    prompt: str | None = None
+    """What is to be heard in the part, where the model follows text; by default as the film was dubbed."""
+    negative: str | None = None
+    """What is not to be heard in it."""
+    model: str | None = None
+    """Where the model is now, if it has moved since. It must be the same one."""
+    archive: str | None = None
+    """Where the originals are now, if they have moved since."""
+    sign_key: str | None = None
+    """As for `v2a dub`. A film that was signed must be signed again."""
+    sign_cert: str | None = None
+
+
+def run(config: RedubConfig, *, load: Callable[[str], Any] | None = None) -> int:
+    """Redub a part; the exit code: 0 done, 1 it failed and the film is as it was, 2 wrong usage."""
+    again = command_line("redub", config, positional=("out", "file"))
+    return run_verb("redub", again, lambda console: _run(config, load, console))
+
+
+def _run(config: RedubConfig, load: Callable[[str], Any] | None, console: Console) -> int:
+    from pipelines import redub, storage
+    from pipelines.decode import DecodeFailed
+    from pipelines.parts import State
+
+    started, span = time.perf_counter(), (config.start, config.end)
+    state = State(config.out)
+    known = state.read_config()
+    if known is None:
+        raise WrongUsage(f"{config.out} is no output of v2a dub")
+    try:
+        film = redub.find(config.out, config.file, report_rows(config.out))
+        job = job_of(config, film, known, load)
+        spans = state.read_asked(film.video_id).get("spans")
+        redub.check(film, job, span, spans)
+    except redub.RedubError as error:
+        raise WrongUsage(str(error)) from error
+    if film.side.get("signer") and not job.sign_key:
+        raise WrongUsage(f"{film.output} was signed: give --sign-key and --sign-cert, or it would lose that")
+    storage.check_writable(config.out)
+    video = original(config, film, known)
+    try:
+        row = redub.redub(film, video, job, span, load or dub.load_generator)
+    except (redub.RedubError, DecodeFailed) as error:
+        raise Stopped(f"{film.output} is as it was: {error}") from error
+    _report(config.out, row)
+    place = storage.join(config.out, film.output)
+    console.print(
+        f"{place}: {config.start:g} to {config.end:g} s again from seed {config.seed}, "
+        f"in {time.perf_counter() - started:.0f} s; every other sample is as it was.",
+        markup=False,
+    )
+    return DONE
+
+
+def report_rows(out: str) -> list[dict[str, Any]]:
+    """All rows of the report. Raises RedubError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pipelines import storage
+    from pipelines.redub import RedubError
+
+    try:
+        data = storage.read_bytes(storage.join(out, "_v2a", "report.parquet"))
+    except storage.StorageNotFound as error:
+        raise RedubError(f"{out} has no report yet: let v2a dub come to its end first") from error
+    return pq.read_table(pa.BufferReader(data)).to_pylist()
+
+
+def job_of(
+    config: RedubConfig, film: Dubbed, known: dict[str, Any], load: Callable[[str], Any] | None
+) -> Job:
+    """The job that dubbed the film, with the part's seed and texts. Raises WrongUsage."""
+    from pipelines import treatment
+
+    made, how = film.side["generator"], film.side["track"]["treatment"]
+    model = config.model or known.get("model_place") or made["model"]
+    texts = {name: getattr(config, name) for name in ("prompt", "negative")}
+    texts = {name: made.get(name, "") if text is None else text for name, text in texts.items()}
+    plain = dub.DubConfig(
+        archive=known["archive"],
+        out=config.out,
+        model=registry.resolve(model, None),
+        seed=config.seed,
+        batch_size=known["batch_size"],
+        precision=known["precision"],
+        candidates=made["candidates"],
+        sign_key=config.sign_key,
+        sign_cert=config.sign_cert,
+        sound=SoundOptions(keep_sound=True),
+        **texts,
+    )
+    check_signer(plain)
+    job = make_job(plain, load)
+    return dataclasses.replace(
+        job, treatment=treatment.Treatment(**{name: how[name] for name in treatment.NAMES})
+    )
+
+
+def original(config: RedubConfig, film: Dubbed, known: dict[str, Any]) -> dict[str, Any]:
+    """Scan row of the film in the archive. Raises WrongUsage if it is not the one that was dubbed."""
+    from pipelines import archive, storage
+    from pipelines.worker import shared_sandbox
+
+    root = config.archive or known["archive"]
+    uri = storage.join(root, *film.row["path"].split("/"))
+    try:
+        row = archive.scan_file(storage.stat_file(uri, film.row["path"]), shared_sandbox())
+    except storage.StorageError as error:
+        raise WrongUsage(f"the original is not there ({error}); say where with --archive") from error
+    if row["status"] != "ok":
+        raise WrongUsage(f"the original {uri} cannot be read any more: {row['error_class']}: {row['error']}")
+    if row["sha256"] != film.side["sourceSha256"]:
+        raise WrongUsage(f"the original {uri} is not, byte for byte, the one that was dubbed")
+    return row
+
+
+def _report(out: str, row: dict[str, Any]) -> None:
+    from pipelines import report, storage
+
+    rows = [row if old["video_id"] == row["video_id"] else old for old in report_rows(out)]
+    try:
+        facts = json.loads(storage.read_bytes(storage.join(out, "_v2a", "summary.json")))
+    except (storage.StorageNotFound, ValueError):
+        facts = {"out": out}
+    names = report.REPORT_SCHEMA.names
+    report.write(out, [{name: found.get(name) for name in names} for found in rows], facts)
+
+
+if __name__ == "__main__":
+    from jobs import cli
+
+    sys.exit(cli.main(["redub", *sys.argv[1:]]))

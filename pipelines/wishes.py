@@ -1,0 +1,156 @@
+"""What is asked for single films: a manifest, CSV or Parquet, of prompts, seeds and times.
+
+    path,prompt,negative,seed,start_s,end_s,skip
+    1925/reel 7.mp4,a steam engine,music,8,12.5,61,
+    1925/leader.mp4,,,,,,yes
+
+One row per film; an empty cell leaves what the command says. Films that it does not name are dubbed as the command
+says.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from pipelines import storage
+
+BEYOND_S = 0.05
+"""Seconds by which an in or out time may lie beyond the end of a film: tables are rounded."""
+
+_YES, _NO = ("1", "true", "yes", "y"), ("0", "false", "no", "n", "")
+
+
+class WishError(ValueError):
+    """A manifest that cannot be followed; the message says where and what to write instead."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for one film; None where the command decides."""
+
+    prompt: str | None = None
+    negative: str | None = None
+    seed: int | None = None
+    start_s: float | None = None
+    """In time: generated sound begins here."""
+    end_s: float | None = None
+    """Out time."""
+    skip: bool = False
+
+    def differing(self) -> dict[str, Any]:
+        """What decides how its windows sound, where the command does not."""
+        values = {name: getattr(self, name) for name in ("prompt", "negative", "seed")}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+COLUMNS = ("path", *(f.name for f in fields(Wish)))
+
+
+def read(uri: str) -> dict[str, Wish]:
+    """The wishes of a manifest by path. Raises WishError, StorageError."""
+    suffix = uri.rpartition(".")[2].lower()
+    data = storage.read_bytes(uri)
+    if suffix == "parquet":
+        names, rows = _of_parquet(uri, data)
+    elif suffix == "csv":
+        names, rows = _of_csv(uri, data)
+    else:
+        raise WishError(f"a manifest is a .csv or .parquet file, not {uri!r}")
+    return parse(uri, names, rows)
+
+
+def _of_csv(uri: str, data: bytes) -> tuple[list[str], Iterable[Mapping[str, Any]]]:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise WishError(f"{uri} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="(more cells than columns)")
+    return list(reader.fieldnames or []), reader
+
+
+def _of_parquet(uri: str, data: bytes) -> tuple[list[str], Iterable[Mapping[str, Any]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+    except pa.ArrowInvalid as error:
+        raise WishError(f"{uri} is no Parquet file: {error}") from error
+    return list(table.column_names), table.to_pylist()
+
+
+def parse(uri: str, names: list[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, Wish]:
+    """Rows of a table to wishes. Raises WishError with the row's number, as a spreadsheet counts it."""
+    if unknown := [name for name in names if name not in COLUMNS]:
+        raise WishError(f"{uri} has unknown columns: {', '.join(unknown)}; known are {', '.join(COLUMNS)}")
+    if "path" not in names:
+        raise WishError(f"{uri} has no column 'path' (of each film, relative to the archive)")
+    found: dict[str, Wish] = {}
+    for number, row in enumerate(rows, start=2):
+        try:
+            path, wish = _row(row)
+            if path in found:
+                raise WishError(f"{path!r} is there twice")
+        except WishError as error:
+            raise WishError(f"{uri}, row {number}: {error}") from None
+        found[path] = wish
+    return found
+
+
+def _row(row: Mapping[str, Any]) -> tuple[str, Wish]:
+    if extra := [name for name in row if name not in COLUMNS]:
+        raise WishError(f"it has {extra[0]}; put texts with commas in quotes")
+    cells = {name: row.get(name) for name in COLUMNS}
+    path = _text(cells["path"])
+    if not path:
+        raise WishError("no path")
+    start_s, end_s = (_time(name, cells[name]) for name in ("start_s", "end_s"))
+    if end_s is not None and end_s <= (start_s or 0.0):
+        raise WishError(f"end_s ({end_s:g}) must be later than start_s ({start_s or 0:g})")
+    prompt, negative = (_text(cells[name]) or None for name in ("prompt", "negative"))
+    path = path.replace("\\", "/").removeprefix("./")
+    return path, Wish(prompt, negative, _seed(cells["seed"]), start_s, end_s, _yes(cells["skip"]))
+
+
+def _text(value: Any) -> str:
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value).strip()
+
+
+def _seed(value: Any) -> int | None:
+    text = _text(value)
+    if not text:
+        return None
+    try:
+        number = float(text)
+        if number != int(number):
+            raise ValueError
+        return int(text) if text.lstrip("+-").isdigit() else int(number)
+    except (ValueError, OverflowError):
+        raise WishError(f"seed must be a whole number, not {text!r}") from None
+
+
+def _time(name: str, value: Any) -> float | None:
+    text = _text(value)
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise WishError(f"{name} must be seconds from the film's start, such as 61.5, not {text!r}")
+    return seconds
+
+
+def _yes(value: Any) -> bool:
+    text = _text(value).lower()
+    if text in _YES:
+        return True
+    if text in _NO:
+        return False
+    raise WishError(f"skip must be yes or no, not {text!r}")

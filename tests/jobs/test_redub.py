@@ -1,0 +1,189 @@
+"""`v2a redub`: another sound for one part, every other sample as it was, and nothing lost by a kill."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dubbing import RATE, film, noise, only_track, quickly, report, titles, track
+from samples import NoiseGenerator, load_noise
+
+from jobs import cli, redub, verify
+from pipelines import mux, signing, storage, tracks
+from pipelines import redub as redubbing
+from pipelines.parts import State
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def v2a_redub(*arguments: str | Path, load: Any = load_noise) -> int:
+    words = [str(word) for word in arguments]
+    return redub.run(cli.parse(redub.RedubConfig, words, "v2a redub"), load=load)
+
+
+def verified(out: Path, name: str, source: Path) -> dict[str, str]:
+    config = verify.VerifyConfig((str(out / name),), source=str(source))
+    return {f.code: f.level for f in verify.check(str(out / name), config)}
+
+
+def samples_of(out: Path, name: str, title: str = mux.TITLE) -> np.ndarray:
+    """What was encoded."""
+    kept = out / "_v2a" / "sound" / f"{report(out)[name]['video_id']}.flac"
+    return only_track(kept) if kept.exists() else track(out / name, title)
+
+
+CASES: dict[str, list[str]] = {
+    "a.mkv": [],
+    "a.mp4": [],
+    "a.webm": ["--loudness", "-30"],
+    "a.avi": ["--channels", "stereo"],
+    "b.mp4": ["--audio-codec", "flac", "--loudness", "-14"],
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_only_that_part_changes(tmp_path: Path, name: str) -> None:
+    from media import write_video
+
+    archive, out = tmp_path / "archive", tmp_path / "out"
+    archive.mkdir()
+    codec = {".webm": "libvpx", ".avi": "mpeg4"}.get(Path(name).suffix, "libx264")
+    source = write_video(archive / name, duration_s=5.0, codec=codec, sound="silent")
+    quickly(archive, out, *CASES[name])
+    before, row = samples_of(out, name), report(out)[name]
+    assert v2a_redub(out, name, "--start", "2.1", "--end", "3.4", "--seed", "8") == 0
+    after = samples_of(out, name)
+    first, last = round(2.1 * RATE), round(3.4 * RATE)
+    assert before.shape == after.shape
+    assert np.array_equal(before[:, :first], after[:, :first])
+    assert np.array_equal(before[:, last:], after[:, last:])
+    middle = slice(first + RATE // 10, last - RATE // 10)
+    assert np.mean(before[:, middle] != after[:, middle]) > 0.9
+    found = verified(out, name, source)
+    assert "bad" not in found.values(), found
+    assert {"marked", "unchanged", "video-of-source", "source"} <= found.keys()
+    assert sorted(titles(out / name)) == sorted(["", mux.TITLE]) or name == "a.avi" or name.endswith("mp4")
+    new = report(out)[name]
+    assert new["output_sha256"] != row["output_sha256"] and "2.1 to 3.4 s again (seed 8)" in new["treatment"]
+    side = json.loads((out / "_v2a" / "provenance" / f"{row['video_id']}.json").read_text())
+    [edit] = side["edits"]
+    assert (edit["start_s"], edit["end_s"], edit["seed"]) == (2.1, 3.4, 8)
+    assert not list((out / "_v2a").glob("redub/*")) and not list(out.rglob(".v2a-tmp-*"))
+
+    # Back to the first seed: the very samples of the first time, but for the ramps, where old and new are one.
+    assert v2a_redub(out, out / name, "--start", "2.1", "--end", "3.4", "--seed", "0") == 0
+    again = samples_of(out, name)
+    if "--loudness" not in CASES[name]:  # a limiter hears what came before the part
+        assert np.array_equal(again[:, middle], before[:, middle])
+    assert np.array_equal(again[:, :first], before[:, :first])
+    # A dub of the same archive keeps what was made.
+    kept = (out / name).read_bytes()
+    quickly(archive, out, *CASES[name])
+    assert (out / name).read_bytes() == kept
+
+
+def test_with_the_film_s_own_sound_and_alternatives_and_a_signature(tmp_path: Path) -> None:
+    archive, out = tmp_path / "archive", tmp_path / "out"
+    own = noise(5.0, 0.4)
+    own[:, RATE : 4 * RATE] = 0
+    source = film(archive / "gap.mkv", own, 5.0, "flac")
+    signer = signing.make_test_certificate(tmp_path / "keys")
+    keys = ["--sign-key", signer.key, "--sign-cert", signer.certificate]
+    quickly(archive, out, "--existing", "replace-silent-parts", *keys)
+    title = tracks.TITLES["replace-silent-parts"]
+    before = track(out / "gap.mkv", title)
+    span = ["--start", "0.5", "--end", "2.5", "--seed", "3"]
+    assert v2a_redub(out, "gap.mkv", *span) == 2  # it would lose its signature
+    assert v2a_redub(out, "gap.mkv", *span, *keys) == 0
+    after = track(out / "gap.mkv", title)
+    assert np.array_equal(after[:, :RATE], own[:, :RATE])
+    assert np.array_equal(after[:, round(2.5 * RATE) :], before[:, round(2.5 * RATE) :])
+    assert not np.array_equal(after[:, : round(2.5 * RATE)], before[:, : round(2.5 * RATE)])
+    found = verified(out, "gap.mkv", source)
+    assert "bad" not in found.values() and found["test-certificate"] == "note"
+    assert v2a_redub(out, "gap.mkv", "--start", "4.2", "--end", "4.8", "--seed", "3", *keys) == 2
+
+
+def test_a_sound_file(tmp_path: Path) -> None:
+    archive, out = tmp_path / "archive", tmp_path / "out"
+    source = film(archive / "reel.mov", None, 3.0)
+    quickly(archive, out, "--sidecar", "wav")
+    before = only_track(out / "reel.mov.wav")
+    assert v2a_redub(out, "reel.mov.wav", "--start", "1", "--end", "2", "--seed", "8") == 0
+    after = only_track(out / "reel.mov.wav")
+    assert np.array_equal(before[:, :RATE], after[:, :RATE])
+    assert np.array_equal(before[:, 2 * RATE :], after[:, 2 * RATE :])
+    assert not np.array_equal(before, after)
+    assert "bad" not in verified(out, "reel.mov.wav", source).values()
+
+
+class Other(NoiseGenerator):
+    sha256 = "1" * 64
+
+
+def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive, out = tmp_path / "archive", tmp_path / "out"
+    film(archive / "reel.mp4", None, 2.0)
+    film(archive / "lossy.mp4", None, 2.0)
+    quickly(archive, out, "--no-keep-sound")
+    whole = {path: path.read_bytes() for path in out.glob("*.mp4")}
+
+    def says(words: str, *arguments: str | Path, code: int = 2, load: Any = load_noise) -> None:
+        assert v2a_redub(*arguments, load=load) == code
+        assert words in capsys.readouterr().err
+
+    def span(start: float, end: float) -> list[str]:
+        return ["--start", str(start), "--end", str(end), "--seed", "1"]
+
+    says("is no output of v2a dub", archive, "reel.mp4", *span(0, 1))
+    says("is not a dubbed file", out, "real.mp4", *span(0, 1))
+    says("which lasts 2.000 s", out, "reel.mp4", *span(1, 2.2))
+    says("which lasts 2.000 s", out, "reel.mp4", *span(1, 0.5))
+    says("1111", out, "reel.mp4", *span(0, 1), load=lambda name: Other())
+    says("samples were not kept", out, "reel.mp4", *span(0, 1), code=1)
+    assert {path: path.read_bytes() for path in out.glob("*.mp4")} == whole
+    with (out / "lossy.mp4").open("ab") as file:
+        file.write(b"\0\0\0\x10free somebody")
+    says("not, byte for byte, what was dubbed", out, "lossy.mp4", *span(0, 1), code=1)
+    with (archive / "reel.mp4").open("ab") as file:
+        file.write(b"\0\0\0\x10free somebody")
+    says("not, byte for byte, the one that was dubbed", out, "reel.mp4", *span(0, 1))
+    shutil.rmtree(archive)
+    says("say where with --archive", out, "reel.mp4", *span(0, 1))
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_kill_between_name_and_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    """Killed after all was written down: the next command takes it over if the film has its name, forgets it if not."""
+    archive, out = tmp_path / "archive", tmp_path / "out"
+    source = film(archive / "reel.mp4", None, 2.0)
+    quickly(archive, out)
+    before, old = samples_of(out, "reel.mp4"), (out / "reel.mp4").read_bytes()
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(redubbing, "_take_over", kill)
+        with pytest.raises(Killed):
+            v2a_redub(out, "reel.mp4", "--start", "0.5", "--end", "1.5", "--seed", "1")
+    if not named:
+        (out / "reel.mp4").write_bytes(old)
+    state = State(str(out))
+    video_id = report(out)["reel.mp4"]["video_id"]
+    redubbing.resume(state, video_id)
+    assert not list((out / "_v2a").glob("redub/*"))
+    assert "bad" not in verified(out, "reel.mp4", source).values()
+    changed = not np.array_equal(samples_of(out, "reel.mp4"), before)
+    assert changed == named
+    assert v2a_redub(out, "reel.mp4", "--start", "0.5", "--end", "1.5", "--seed", "1") == 0
+    assert storage.size(str(out / "reel.mp4")) == state.read_row(video_id)["output_size"]  # type: ignore[index]
