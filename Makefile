@@ -53,7 +53,7 @@ mini: $(STAMP) ## Train the bundled model again (resumable; about two hours of o
 	$(BIN)/python -m jobs.mini
 
 lock: | $(VENV)/uv/bin/uv ## Resolve requirements.lock again
-	$(VENV)/uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --quiet \
+	$(VENV)/uv/bin/uv pip compile pyproject.toml --extra dev --extra cluster --extra server --universal --python-version 3.11 --quiet \
 		--no-header --upgrade --output-file requirements.lock
 
 clean: ## Remove what was built (not .venv)
