@@ -99,7 +99,8 @@ def test_everything_an_image_needs_is_locked() -> None:
         *project["dependencies"],
         *(x for e in ("cluster", "server") for x in project["optional-dependencies"][e]),
     ]
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    locks = [ROOT / "requirements.lock", ROOT / "requirements-cluster.lock"]
+    lines = [line for lock in locks for line in lock.read_text().splitlines()]
     locked = dict(
         line.split(" ;")[0].split("==") for line in lines if "==" in line and not line.startswith(" ")
     )
