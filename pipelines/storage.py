@@ -271,13 +271,15 @@ def check_readable(root: str) -> None:
 
 def check_writable(root: str) -> None:
     """Raises StorageError, with the fix, unless files can be written below `root` (made if missing)."""
-    probe = join(root, f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}")
+    # On S3 always the same: one that a killed run has left is removed by the next.
+    mine = "probe" if is_remote(root) else f"{os.getpid()}-{secrets.token_hex(4)}"
+    probe = join(root, f"{TEMPORARY_PREFIX}{mine}")
     try:
         if not is_remote(root) and os.path.exists(local_path(root)) and not is_dir(root):
             raise StorageError(f"{local_path(root)} is a file")
         makedirs(root)
         write_atomic(probe, b"v2a")
-        delete(probe)
+        delete(probe, missing_ok=True)
     except StorageError as error:
         raise StorageError(
             f"cannot write to {root}: {error} (make it writable or choose another output folder)"
