@@ -7,7 +7,7 @@ ARCHIVE ?=
 OUT    ?= out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow lint format bench mini lock clean
+.PHONY: help setup demo test slow fuzz chaos lint format bench mini lock clean
 
 help: ## Print this list
 	@echo "v2a: sound for silent footage, at the scale of archives"; echo
@@ -22,10 +22,12 @@ $(VENV)/uv/bin/uv:
 	$(PYTHON) -m venv $(VENV)/uv
 	$(VENV)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
 
-$(STAMP): requirements.lock pyproject.toml | $(VENV)/uv/bin/uv
+$(STAMP): requirements.lock requirements-cluster.lock pyproject.toml | $(VENV)/uv/bin/uv
 	@test -x $(BIN)/python || $(VENV)/uv/bin/uv venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 	$(VENV)/uv/bin/uv pip sync --quiet --python $(BIN)/python requirements.lock
 	$(VENV)/uv/bin/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	# What a Ray head needs besides, kept apart: where it is installed, every Ray starts its dashboard agent in full.
+	$(VENV)/uv/bin/uv pip install --quiet --python $(BIN)/python --no-deps --target $(VENV)/cluster -r requirements-cluster.lock
 	@touch $@
 
 demo: $(STAMP) ## Dub a small archive (or ARCHIVE=folder) with the bundled model
@@ -37,10 +39,18 @@ test: $(STAMP) ## Run the test suite
 slow: $(STAMP) ## Run the slow tests: a dozen random kills, an S3 server of another make, large encoders
 	$(BIN)/python -m pytest -m slow
 
-lint: $(STAMP) ## Check style, formatting and types
+fuzz: $(STAMP) ## Put 5,000 damaged and hostile files through scan and decode
+	$(BIN)/python tests/fuzz.py --inputs 5000
+
+lint: $(STAMP) ## Check style, formatting, types, the Dockerfile, and the packages for known holes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint infra/Dockerfile
+	@$(BIN)/python .ci/audit.py $(VENV)/uv/bin/uv requirements.lock requirements-cluster.lock
+
+chaos: $(STAMP) ## Put 200 faults into dub: kills, failing S3, a full disk (about an hour)
+	$(BIN)/python tests/chaos.py --faults 200
 
 format: $(STAMP) ## Apply the formatter and the safe fixes
 	$(BIN)/ruff check --fix .
@@ -52,9 +62,11 @@ bench: $(STAMP) ## Measure every figure the README quotes
 mini: $(STAMP) ## Train the bundled model again (resumable; about two hours of one core)
 	$(BIN)/python -m jobs.mini
 
-lock: | $(VENV)/uv/bin/uv ## Resolve requirements.lock again
-	$(VENV)/uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --quiet \
+lock: | $(VENV)/uv/bin/uv ## Resolve the two lock files again
+	$(VENV)/uv/bin/uv pip compile pyproject.toml --extra dev --extra server --universal --python-version 3.11 --quiet \
 		--no-header --upgrade --output-file requirements.lock
+	$(VENV)/uv/bin/uv pip compile pyproject.toml --extra cluster --universal --python-version 3.11 --quiet --no-header \
+		--no-annotate --constraints requirements.lock | grep -vxFf requirements.lock > requirements-cluster.lock
 
 clean: ## Remove what was built (not .venv)
 	rm -rf build out dist .pytest_cache .ruff_cache .mypy_cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -106,10 +107,16 @@ def parse(config: Any, arguments: Sequence[str], prog: str) -> Any:
     return tyro.cli(config, args=list(arguments), prog=prog, config=(tyro.conf.OmitArgPrefixes,))
 
 
+def without_password(text: str) -> str:
+    """A text whose URLs have lost user name and password, as it may stand in logs, reports and MLflow."""
+    return re.sub(r"(?<=://)[^/\s]+@", "***@", text)  # up to the last @ before a slash
+
+
 def command_line(verb: str, config: Any, positional: Sequence[str], without: Sequence[str] = ()) -> str:
     """The command that means this configuration, its options in the order of the dataclass.
 
-    `positional` names the fields given without a flag, `without` those that are left out.
+    `positional` names the fields given without a flag, `without` those that are left out. Passwords in URLs are
+    replaced by ***: this line is printed, and stands in reports.
     """
     words, options = ["v2a", verb], []
     for item, value in _fields(config):
@@ -128,7 +135,7 @@ def command_line(verb: str, config: Any, positional: Sequence[str], without: Seq
             options += [flag, *map(str, value)]
         else:
             options += [flag, str(value)]
-    return shlex.join([*words, *options])
+    return shlex.join(without_password(word) for word in [*words, *options])
 
 
 def _fields(config: Any) -> Iterator[tuple[Any, Any]]:

@@ -6,6 +6,7 @@ dropped, and the job goes on.
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import tempfile
@@ -14,8 +15,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from jobs.cli import without_password
 from pipelines import storage
 
 OFF = "off"
@@ -23,6 +24,7 @@ OFF = "off"
 
 REQUEST_TIMEOUT_S = 10
 LARGEST_ARTIFACT = 64 << 20
+RAY_JOB_TAG = "ray.job_id"
 PARAM_LENGTH = 500
 
 
@@ -121,10 +123,9 @@ class Tracker:
 
     def _give_up(self, reason: str) -> None:
         if not self.problem:
-            self.problem = reason
-            self.say(
-                f"MLflow at {_public(self.uri)} is not recording this run ({reason[:200]}); the job goes on."
-            )
+            self.problem = reason = without_password(reason)
+            place = without_password(self.uri or "")
+            self.say(f"MLflow at {place} is not recording this run ({reason[:200]}); the job goes on.")
 
     def _start(
         self,
@@ -155,10 +156,25 @@ class Tracker:
             return
         run = client.create_run(self._experiment_id(client), run_name=name, tags=tags)
         self._client, self.run_id = client, run.info.run_id
+        self._link_job(run.info)
         if then is not None:
             then(run.info.run_id)
-        texts = {key: "" if value is None else str(value)[:PARAM_LENGTH] for key, value in params.items()}
+        texts = {
+            key: "" if value is None else without_password(str(value))[:PARAM_LENGTH]
+            for key, value in params.items()
+        }
         client.log_batch(self.run_id, params=[Param(key, text) for key, text in texts.items()])
+
+    def _link_job(self, info: Any) -> None:
+        """Inside `ray job submit`: the run names the job, and the job's log names the run."""
+        job = ray_job()
+        if not job:
+            return
+        self._client.set_tag(info.run_id, RAY_JOB_TAG, job)
+        place = without_password(self.uri or "").rstrip("/")
+        if place.startswith(("http://", "https://")):
+            place += f"/#/experiments/{info.experiment_id}/runs/{info.run_id}"
+        self.say(f"MLflow run {info.run_id} of Ray job {job}: {place}")
 
     def _resume(self, client: Any, run_id: str) -> bool:
         from mlflow.exceptions import MlflowException
@@ -173,6 +189,7 @@ class Tracker:
                 return False
             raise
         self._client, self.run_id = client, run_id
+        self._link_job(run.info)
         return True
 
     def _tags(self, values: dict[str, str]) -> None:
@@ -237,9 +254,10 @@ class Tracker:
         self._client.set_terminated(self.run_id, status)
 
 
-def _public(uri: str | None) -> str:
-    """The URI without user name and password."""
-    parts = urlsplit(uri or "")
-    if parts.username is None and parts.password is None:
-        return uri or ""
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+def ray_job() -> str:
+    """The id of the job that this process is the entrypoint of, as `ray job list` shows it; else ""."""
+    try:
+        handed = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+        return str(handed["metadata"]["job_submission_id"])
+    except (ValueError, KeyError, TypeError):
+        return ""

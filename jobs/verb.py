@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from jobs.cli import INTERRUPTED, SOME_FAILED, WRONG_USAGE
+from jobs.cli import INTERRUPTED, SOME_FAILED, WRONG_USAGE, without_password
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,10 +33,11 @@ def run_verb(name: str, again: str, body: Callable[[Console], int]) -> int:
     try:
         return body(console)
     except WrongUsage as problem:
-        errors.print(f"v2a {name}: {problem}", markup=False)
+        errors.print(without_password(f"v2a {name}: {problem}"), markup=False)
         return WRONG_USAGE
     except (Stopped, StorageError) as problem:
-        errors.print(f"v2a {name}: {problem}\nTo go on where it stopped:\n  {again}", markup=False)
+        text = f"v2a {name}: {problem}\nTo go on where it stopped:\n  {again}"
+        errors.print(without_password(text), markup=False)
         return SOME_FAILED
     except KeyboardInterrupt:
         errors.print(f"\nInterrupted. To go on where it stopped:\n  {again}", markup=False)

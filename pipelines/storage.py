@@ -25,6 +25,9 @@ TEMPORARY_PREFIX = ".v2a-tmp-"
 PRIVATE_FOLDER = "_v2a"
 """Folder of the project's own records; never part of an archive."""
 
+S3_PAGE = 1000
+"""Keys asked for at a time; the most that S3 gives."""
+
 _S3_BLOCK = 4 << 20
 _S3_BLOCKS_KEPT = 12
 
@@ -121,9 +124,10 @@ def stat_file(uri: str, path: str = "") -> FileInfo:
     with _translated(uri):
         name = path or posixpath.basename(uri)
         if is_remote(uri):
-            return _s3_info(s3_filesystem().info(_key(uri), refresh=True), name)
-        facts = os.stat(local_path(uri))
-        return FileInfo(name, uri, facts.st_size, str(facts.st_mtime_ns))
+            facts = s3_filesystem().info(_key(uri), refresh=True)
+            return _s3_info(name, f"s3://{facts['name']}", facts["size"], str(facts.get("ETag", "")))
+        local = os.stat(local_path(uri))
+        return FileInfo(name, uri, local.st_size, str(local.st_mtime_ns))
 
 
 def open_read(uri: str) -> BinaryIO:
@@ -311,13 +315,15 @@ def check_readable(root: str) -> None:
 
 def check_writable(root: str) -> None:
     """Raises StorageError, with the fix, unless files can be written below `root` (made if missing)."""
-    probe = join(root, f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}")
+    # On S3 always the same: one that a killed run has left is removed by the next.
+    mine = "probe" if is_remote(root) else f"{os.getpid()}-{secrets.token_hex(4)}"
+    probe = join(root, f"{TEMPORARY_PREFIX}{mine}")
     try:
         if not is_remote(root) and os.path.exists(local_path(root)) and not is_dir(root):
             raise StorageError(f"{local_path(root)} is a file")
         makedirs(root)
         write_atomic(probe, b"v2a")
-        delete(probe)
+        delete(probe, missing_ok=True)
     except StorageError as error:
         raise StorageError(
             f"cannot write to {root}: {error} (make it writable or choose another output folder)"
@@ -325,18 +331,18 @@ def check_writable(root: str) -> None:
 
 
 def list_tree(root: str) -> Iterator[FileInfo]:
-    """Every file below `root`, folder by folder, sorted by name within a folder.
+    """Every file below `root`: folder by folder, sorted by name within a folder; on S3 in the order of the keys.
 
-    Streams: never more than one folder's names per level are in memory. Links to files inside the root
-    are followed; links that leave the root, links to folders, broken links, pipes, devices and folders
-    that cannot be listed are yielded with `problem` set and must not be opened. Folders named `_v2a`
-    and temporary files of this project are left out.
+    Streams: never more than one folder's names per level, or a thousand keys, are in memory. Links to files
+    inside the root are followed; links that leave the root, links to folders, broken links, pipes, devices,
+    folders that cannot be listed and keys that would climb out of a folder (`..`) are yielded with `problem`
+    set and must not be opened. Folders named `_v2a` and temporary files of this project are left out.
 
     Raises StorageError if the root itself cannot be listed.
     """
     check_readable(root)
     if is_remote(root):
-        yield from _list_s3(_key(root).rstrip("/"), "")
+        yield from _list_s3(_key(root).rstrip("/"))
     else:
         top = local_path(root)
         yield from _list_local(os.path.realpath(top), top, "")
@@ -395,23 +401,35 @@ def _printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _list_s3(bucket_prefix: str, prefix: str) -> Iterator[FileInfo]:
-    with _translated("s3://" + bucket_prefix):
-        listed = s3_filesystem().ls(bucket_prefix, detail=True, refresh=True)
-    # Markers of empty folders come back under the folder's own name.
-    listed = [entry for entry in listed if entry["name"].rstrip("/") != bucket_prefix]
-    for entry in sorted(listed, key=lambda entry: str(entry["name"])):
-        name = str(entry["name"]).rstrip("/")[len(bucket_prefix) + 1 :]
-        if entry["type"] == "directory":
-            if name != PRIVATE_FOLDER:
-                yield from _list_s3(f"{bucket_prefix}/{name}", f"{prefix}{name}/")
-        elif not name.startswith(TEMPORARY_PREFIX):
-            yield _s3_info(entry, prefix + name)
+def _list_s3(root: str) -> Iterator[FileInfo]:
+    bucket, _, prefix = root.partition("/")
+    prefix = f"{prefix}/" if prefix else ""
+    where: dict[str, str] | None = {}
+    while where is not None:
+        # Page by page: `S3FileSystem.ls` holds a whole folder, and loses keys with empty parts (`a//b`).
+        with _translated(f"s3://{root}"):
+            page = s3_filesystem().call_s3(
+                "list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=S3_PAGE, **where
+            )
+        where = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
+        for entry in page.get("Contents", ()):
+            path = str(entry["Key"])[len(prefix) :]
+            *folders, name = path.split("/")
+            if PRIVATE_FOLDER in folders:
+                # May hold as much as all else: go on behind it.
+                inside = "/".join(folders[: folders.index(PRIVATE_FOLDER) + 1])
+                where = {"StartAfter": f"{prefix}{inside}/\U0010ffff"}
+                break
+            # A key that ends with a slash marks an empty folder.
+            if name and not name.startswith(TEMPORARY_PREFIX):
+                uri = f"s3://{bucket}/{entry['Key']}"
+                yield _s3_info(path, uri, entry["Size"], str(entry.get("ETag", "")))
 
 
-def _s3_info(entry: dict[str, Any], path: str) -> FileInfo:
-    version = str(entry.get("ETag", "")).strip('"')
-    return FileInfo(path, "s3://" + str(entry["name"]), int(entry["size"]), version)
+def _s3_info(path: str, uri: str, size: int, etag: str) -> FileInfo:
+    odd = {"", ".", ".."} & set(path.split("/"))
+    problem = "a key with an empty part, . or .. names no file that could lie in a folder" if odd else ""
+    return FileInfo(path, uri, int(size), etag.strip('"'), problem)
 
 
 def _key(uri: str) -> str:

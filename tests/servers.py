@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 CREDENTIALS = {
@@ -76,10 +80,41 @@ def moto() -> Iterator[int]:
         yield port
 
 
+@contextlib.contextmanager
+def mlflow(folder: Path, port: int | None = None) -> Iterator[str]:
+    """A real MLflow server, its database and artifacts in `folder`; its address."""
+    port = port or free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    # Without its runners of jobs, eight processes that a tracking server needs for nothing.
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "log.txt").open("ab") as log:
+        server = subprocess.Popen(
+            command, stdout=log, stderr=log, cwd=folder, start_new_session=True, env=environment
+        )
+    try:
+        until = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=2).close()
+                break
+            except OSError:
+                said = (folder / "log.txt").read_text()
+                assert server.poll() is None and time.monotonic() < until, f"MLflow did not start:\n{said}"
+                time.sleep(0.3)
+        yield address
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
 class Proxy(ThreadingHTTPServer):
     """Passes requests on to a server, fails some of them, and counts.
 
-    `fail` is asked for every request (method, path) and gives an HTTP status to answer with, or 0.
+    `fail` is asked for every request (method, path) and gives 0, an HTTP status to answer with, or what else is to go
+    wrong: "slow" (a second late), "truncated" (half of what was announced) or "gone" (no answer at all).
     """
 
     daemon_threads = True
@@ -114,7 +149,12 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             status = self.server.fail(self.command, self.path)
             self.server.failed += bool(status)
-        if status:
+        if status == "gone":
+            self.close_connection = True
+            return
+        if status == "slow":
+            time.sleep(1.0)
+        elif isinstance(status, int) and status:
             code = {503: "SlowDown", 500: "InternalError"}[status]
             text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>on purpose</Message></Error>".encode()
             self._answer(status, [("Content-Type", "application/xml")], text)
@@ -130,10 +170,16 @@ class _Handler(BaseHTTPRequestHandler):
         kept = [
             (k, v) for k, v in answer.getheaders() if k.lower() not in ("transfer-encoding", "connection")
         ]
-        self._answer(answer.status, kept, data)
         upstream.close()
+        if status == "truncated" and self.command == "GET" and len(data) > 1:
+            self._answer(answer.status, kept, data, len(data) // 2)
+            self.close_connection = True
+            return
+        self._answer(answer.status, kept, data)
 
-    def _answer(self, status: int, headers: list[tuple[str, str]], data: bytes) -> None:
+    def _answer(
+        self, status: int, headers: list[tuple[str, str]], data: bytes, sent: int | None = None
+    ) -> None:
         self.send_response(status)
         for name, value in headers:
             if name.lower() != "content-length" or self.command == "HEAD":
@@ -142,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(data)
+            self.wfile.write(data[:sent])
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass_on
 
@@ -156,7 +202,7 @@ class RayCluster:
     def __init__(self, nodes: int, cpus: int = 1) -> None:
         from ray.cluster_utils import Cluster
 
-        store = {"object_store_memory": 256 << 20}
+        self.cpus, store = cpus, {"object_store_memory": 256 << 20}
         # The head's own core is for the controller's bookkeeping only: workers live on the nodes.
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **store})
         self.nodes = [self.cluster.add_node(num_cpus=cpus, **store) for _ in range(nodes)]
@@ -174,3 +220,8 @@ class RayCluster:
     def kill_node(self, number: int) -> None:
         """SIGKILL for all of its processes, as when a machine is gone."""
         self.cluster.remove_node(self.nodes[number], allow_graceful=False)
+
+    def replace_node(self, number: int) -> None:
+        """Kills a node, and gives the cluster another."""
+        self.kill_node(number)
+        self.nodes[number] = self.cluster.add_node(num_cpus=self.cpus, object_store_memory=256 << 20)

@@ -2,53 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import servers
 
 from jobs.tracking import OFF, Tracker, resolve_uri
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a real MLflow server with a sqlite database."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    with (folder / "log.txt").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, start_new_session=True)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(240):
-            if process.poll() is not None:
-                pytest.fail((folder / "log.txt").read_text())
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=2).close()
-                break
-            except OSError:
-                time.sleep(0.5)
-        else:
-            pytest.fail("the server did not start:\n" + (folder / "log.txt").read_text())
+    with servers.mlflow(tmp_path_factory.mktemp("mlflow")) as address:
         yield address
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def record(uri: str | None, out: Path, said: list[str]) -> Tracker:
@@ -102,7 +70,7 @@ def test_a_run_beside_the_output(tmp_path: Path) -> None:
 
 def test_a_server_that_is_away_is_mentioned_once(tmp_path: Path) -> None:
     said: list[str] = []
-    address = f"http://127.0.0.1:{free_port()}"
+    address = f"http://127.0.0.1:{servers.free_port()}"
     tracker = record(address, tmp_path / "out", said)
     assert len(said) == 1
     assert address in said[0]
@@ -139,3 +107,45 @@ def test_switched_off(tmp_path: Path) -> None:
     tracker = record(None, tmp_path / "out", said)
     assert said == []
     assert tracker.run_id is None
+
+
+def test_a_job_and_its_run_name_each_other(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    handed = '{"runtime_env": {}, "metadata": {"job_submission_id": "raysubmit_1", "owner": "me"}}'
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", handed)
+    said: list[str] = []
+    tracker = record(server, tmp_path / "out", said)
+    assert tracker.run_id is not None
+    run = MlflowClient(tracking_uri=server).get_run(tracker.run_id)
+    assert run.data.tags["ray.job_id"] == "raysubmit_1"
+    page = f"{server}/#/experiments/{run.info.experiment_id}/runs/{tracker.run_id}"
+    assert said == [f"MLflow run {tracker.run_id} of Ray job raysubmit_1: {page}"]
+    # A job that goes on with the run of an earlier one takes its place.
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", handed.replace("raysubmit_1", "raysubmit_2"))
+    again = Tracker(server, "v2a/dub", out=str(tmp_path), say=said.append)
+    again.start("dub 2", {}, {}, run_id=tracker.run_id)
+    again.finish()
+    assert MlflowClient(tracking_uri=server).get_run(tracker.run_id).data.tags["ray.job_id"] == "raysubmit_2"
+    assert tracker.run_id in said[1]
+
+
+def test_no_password_is_kept_in_a_run_or_said(server: str, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    guarded = server.replace("http://", "http://user:hunter2@")
+    said: list[str] = []
+    tracker = Tracker(guarded, "v2a/dub", out=str(tmp_path), say=said.append)
+    tracker.start("dub", {"tracking_uri": guarded, "archive": "s3://films/a@b"}, {})
+    tracker.finish()
+    assert tracker.run_id is not None and not said
+    params = MlflowClient(tracking_uri=server).get_run(tracker.run_id).data.params
+    assert params == {"tracking_uri": server.replace("http://", "http://***@"), "archive": "s3://films/a@b"}
+    # A server that is away: MLflow's own message holds the address.
+    away = f"http://user:hunter2@127.0.0.1:{servers.free_port()}"
+    tracker = Tracker(away, "v2a/dub", out=str(tmp_path), say=said.append)
+    tracker.start("dub", {}, {})
+    tracker.finish()
+    assert len(said) == 1 and "hunter2" not in said[0]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import media
 import pytest
+import servers
 
 from pipelines import storage
 
@@ -194,3 +195,37 @@ def test_check_writable(tmp_path: Path) -> None:
         storage.check_writable(str(put(tmp_path / "file")))
     with pytest.raises(storage.StorageError, match="choose another"):
         storage.check_writable("/proc/v2a")
+
+
+def test_every_key_of_a_bucket_is_listed_and_none_climbs_out(
+    s3_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 takes any key: `..` is a name like others there, and a way out in a folder."""
+    for name, value in servers.environment(s3_port).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(storage, "S3_PAGE", 4)
+    client = servers.client(s3_port)
+    client.create_bucket(Bucket="listed")
+    good = [
+        "a.mp4",
+        "a/b.mp4",
+        "a/c.mp4",
+        "a0.mp4",
+        "z.mp4",
+        "é ü.mp4",
+        *(f"many/{k:04}.mp4" for k in range(9)),
+    ]
+    odd = ["../../evil.mp4", "a/../../../evil.mp4", "sub/../twin.mp4", "./dot.mp4", "/rooted.mp4", "a//b.mp4"]
+    own = ["_v2a/config.json", "_v2a/rows/1.json", "a/_v2a/rows/2.json", ".v2a-tmp-1-x.mp4", "empty/"]
+    for key in [*good, *odd, *own]:
+        client.put_object(Bucket="listed", Key=f"films/{key}", Body=b"x")
+    client.put_object(Bucket="listed", Key="films-of-others/a.mp4", Body=b"x")
+    found = {info.path: info for info in storage.list_tree("s3://listed/films")}
+    assert set(found) == {*good, *odd}
+    assert {path for path, info in found.items() if info.problem} == set(odd)
+    assert found["a/b.mp4"].uri == "s3://listed/films/a/b.mp4" and found["a/b.mp4"].size == 1
+    assert storage.read_bytes(found["é ü.mp4"].uri) == b"x"
+    # A bucket itself; the same private folders below it.
+    assert {info.path for info in storage.list_tree("s3://listed")} == {
+        "films-of-others/a.mp4", *(f"films/{key}" for key in [*good, *odd])
+    }  # fmt: skip
