@@ -132,7 +132,9 @@ def test_a_job_and_its_run_name_each_other(
     assert tracker.run_id in said[1]
 
 
-def test_no_password_is_kept_in_a_run_or_said(server: str, tmp_path: Path) -> None:
+def test_no_password_is_kept_in_a_run_or_said(
+    server: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     from mlflow.tracking import MlflowClient
 
     guarded = server.replace("http://", "http://user:hunter2@")
@@ -149,3 +151,4 @@ def test_no_password_is_kept_in_a_run_or_said(server: str, tmp_path: Path) -> No
     tracker.start("dub", {}, {})
     tracker.finish()
     assert len(said) == 1 and "hunter2" not in said[0]
+    assert "hunter2" not in "".join(capfd.readouterr())  # MLflow's client prints, too
