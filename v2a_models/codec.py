@@ -8,6 +8,7 @@ codebooks that stay alive, and loading without unpickling.
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -85,6 +86,12 @@ class Codec(nn.Module):
         waveform = self.dac.decoder(self.latents(codes))
         return waveform[..., : length if n_samples is None else n_samples]
 
+    @property
+    def reach(self) -> int:
+        """Codec frames on either side on which a sample may depend: with so many more on both ends, a part of a codegram
+        decodes to the samples that the whole would have given."""
+        return int(self.dac.reach) if isinstance(self.dac, SpectralCodec) else _dac_reach(self.config)
+
     @torch.no_grad()
     def latents(self, codes: Tensor) -> Tensor:
         """What the decoder reads: the dequantised codes (B, K, L) as float (B, latent_dim, L).
@@ -110,6 +117,16 @@ class Codec(nn.Module):
             commitment_loss=commitment,
             codebook_loss=codebook,
         )
+
+
+def _dac_reach(config: dict[str, Any]) -> int:
+    """Of DAC's decoder: convolutions of 7, transposed ones of twice their stride, and residual units dilated by 1, 3, 9."""
+    frames, step = 3.0, 1
+    for stride in config["decoder_rates"]:
+        frames += 1 / step
+        step *= stride
+        frames += 3 * (1 + 3 + 9) / step
+    return math.ceil(frames + 3 / step)
 
 
 class CodebookKeeper:

@@ -127,3 +127,5 @@ class SpectralCodec(nn.Module):
             codebook_dim=codebook_dim,
         )
         self.decoder = SpectralDecoder(width, decoder_depth, latent_dim)
+        # Convolutions of 7: two at codec frames, the others at half of one; and the spectra's own length.
+        self.reach = -(-(2 * 3 * grid.HOP + decoder_depth * 3 * STEP + (N_FFT - STEP) // 2) // grid.HOP)

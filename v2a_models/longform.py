@@ -1,0 +1,257 @@
+"""Sound of any length from a model of fixed windows, without seams: two waves of windows over a film's codec frames.
+
+    shot:       |<------------------------------------------------------>|
+    first wave  [ window ]        [ window ]        [ window ]               drawn independently
+    second wave        [    window    ]    [    window    ]                  in-painted between its fixed neighbours
+
+Windows of the second wave are drawn with the neighbours' tokens already decided on both sides, so that the model itself
+makes the transition: no crossfade, and a depth of two whatever the length. A film is cut into segments that share one
+window of the first wave at each border; both sides draw it from the same pictures and the same seed, so that segments
+need nothing of each other. A hard cut ends a shot: no window is decided from pictures of both sides of it.
+
+Everything here is counted in codec frames (`grid.HOP` samples) from the film's start, unless called otherwise. Pure
+functions; who draws the windows, `pipelines.waves` says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from v2a_models import grid
+
+Span = tuple[int, int]
+"""First codec frame, and one past the last."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the windows of a model lie on a film. Pictures are those of the model's fastest view."""
+
+    window: int
+    """Codec frames that the model makes in one go."""
+    overlap: int
+    """Codec frames that neighbouring windows share at least."""
+    fps: float
+    """Pictures per second, on whose times windows begin: a model must see the event where it happens."""
+    hop: int
+    """Pictures from one window of a regular grid to the next."""
+    windows: int
+    """From one border to the next; even, so that a border always belongs to the first wave."""
+    rate: int = grid.SAMPLE_RATE
+
+    @classmethod
+    def of(cls, window: int, overlap: int, fps: float, segment_s: float, rate: int = grid.SAMPLE_RATE) -> Layout:
+        """For windows that share `overlap` samples of `window`, in segments of about `segment_s` seconds.
+
+        Raises ValueError where windows overlap too little to be painted between, or by more than a third.
+        """
+        hop = math.floor(grid.seconds(window - overlap, rate) * fps + 1e-6)
+        frames = grid.codec_frames(window)
+        # What is left of the overlap when windows are moved to the nearest picture.
+        shared = frames - math.ceil(hop * rate / (fps * grid.HOP)) - SLACK
+        if not 0 < shared <= frames // 3:
+            raise ValueError(
+                f"windows of {frames} codec frames that share {shared} cannot be painted between their neighbours; "
+                "take an overlap of a tenth of the window or so"
+            )
+        count = grid.samples(segment_s, rate) / (hop * rate / fps)
+        return cls(frames, shared, fps, hop, max(2, 2 * round(count / 2)), rate)
+
+    def frame(self, picture: int) -> int:
+        """The codec frame that begins nearest to a picture."""
+        return round(picture * self.rate / (self.fps * grid.HOP))
+
+    def picture(self, frame: float) -> int:
+        """The picture that begins nearest to a codec frame."""
+        return round(frame * grid.HOP * self.fps / self.rate)
+
+    def border(self, index: int) -> Span:
+        """The window that segments `index - 1` and `index` share."""
+        start = self.frame(index * self.windows * self.hop)
+        return start, start + self.window
+
+    def handover(self, index: int) -> int:
+        """Where segment `index` begins to be heard: in the middle of that window, where no window meets another."""
+        return self.border(index)[0] + self.window // 2 if index else 0
+
+
+SLACK = 3
+"""Codec frames of the overlap that may be lost to rounding: to pictures, and of evenly spread windows."""
+
+MIN_SHOT = 0.5
+"""Of a window: cuts that follow one another faster are not kept apart, since every shot costs a window at least."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """A segment of a film."""
+
+    index: int
+    start: int
+    """First codec frame that is heard."""
+    stop: int
+    seen: Span
+    """What must be seen of the film to decide it: from the border window before to the one behind."""
+
+
+def reach(index: int, n_frames: int, layout: Layout) -> Reach:
+    """Segment `index` of a film of `n_frames` codec frames."""
+    stop = min(layout.handover(index + 1), n_frames)
+    first = layout.border(index)[0]
+    last = n_frames if stop == n_frames else layout.border(index + 1)[1]
+    return Reach(index, layout.handover(index), stop, (first, max(last, first + layout.window)))
+
+
+def segments(n_frames: int, layout: Layout) -> Iterator[Reach]:
+    """The segments of a film of `n_frames` codec frames; none of an empty one."""
+    index = 0
+    while layout.handover(index) < n_frames:
+        yield reach(index, n_frames, layout)
+        index += 1
+
+
+@dataclass(frozen=True)
+class Window:
+    """One call of the model."""
+
+    start: int
+    """Its first codec frame; it may begin before the film or its shot, and reach past their ends."""
+    keep: Span
+    """What it decides."""
+    shot: Span
+    """To which it belongs: only windows of one shot are painted towards each other."""
+    look: Span
+    """Of whose pictures it is made: where it reaches beyond, the first or last of them is held."""
+    wave: int
+    """0 or 1."""
+
+    @property
+    def number(self) -> int:
+        """From which its seed follows."""
+        return self.keep[0]
+
+
+def zones(reach: Reach, layout: Layout) -> list[Span]:
+    """The windows at its borders, which its neighbours decide as well."""
+    found = [layout.border(reach.index)] if reach.index else []
+    return found if reach.seen[1] != layout.border(reach.index + 1)[1] else [*found, layout.border(reach.index + 1)]
+
+
+def plan(reach: Reach, cuts: Sequence[int], border_cuts: Sequence[int], layout: Layout) -> list[Window]:
+    """The windows that decide the codec frames `reach.seen`, in order, each frame exactly once.
+
+    cuts: codec frames at which hard cuts lie, anywhere; border_cuts: those in the windows at its borders, found in the
+    pictures of these windows alone, since the neighbouring segment must find the same.
+    """
+    first, last = reach.seen
+    borders = zones(reach, layout)
+    found = []
+    for zone in borders:
+        found += _kept([cut for cut in border_cuts if zone[0] < cut < zone[1]], *zone, layout)
+    gaps = _gaps(first, last, borders)
+    inner = [cut for gap in gaps for cut in _kept([c for c in cuts if gap[0] < c < gap[1]], *gap, layout)]
+    edges = [first, *sorted({*found, *inner}), last]
+    windows: list[Window] = []
+    for shot in pairwise(edges):
+        fixed = [(max(a, shot[0]), min(b, shot[1])) for a, b in borders if a < shot[1] and b > shot[0]]
+        # A neighbour sees nothing of this shot outside of the window that both decide, so neither may look there.
+        windows += [_placed(keep, shot, keep, 0, layout) for keep in fixed]
+        for start, stop in _gaps(*shot, fixed):
+            ties = any(b == start for _, b in fixed), any(a == stop for a, _ in fixed)
+            windows += [_placed(keep, shot, shot, wave, layout) for keep, wave in fill(start, stop, ties, layout)]
+    return sorted(windows, key=lambda window: window.keep)
+
+
+def _gaps(start: int, stop: int, taken: Sequence[Span]) -> list[Span]:
+    """What lies between `taken`, in order."""
+    edges = [start, *(edge for span in sorted(taken) for edge in span), stop]
+    return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b > a]
+
+
+def _kept(cuts: Sequence[int], start: int, stop: int, layout: Layout) -> list[int]:
+    """Those cuts that are kept: far enough from one another and from the ends of a stretch."""
+    least = round(MIN_SHOT * layout.window)
+    kept: list[int] = []
+    for cut in sorted(cuts):
+        if cut - (kept[-1] if kept else start) >= least and stop - cut >= min(least, layout.window // 8):
+            kept.append(cut)
+    return kept
+
+
+def fill(start: int, stop: int, ties: tuple[bool, bool], layout: Layout) -> list[tuple[Span, int]]:
+    """(what is kept, wave) of the fewest windows, first and second wave in turn, that cover a stretch evenly.
+
+    ties: whether what lies before and behind it in the same shot is decided already, by windows of the first wave; the
+    windows next to that are of the second.
+    """
+    length, n = stop - start, 1
+    if not any(ties) and length <= layout.window:
+        return [((start, stop), 0)]
+    while True:
+        # Next to what is decided comes the second wave, on either side: with both, an odd number of windows.
+        waves = [(n - k if ties[1] else k + ties[0]) % 2 for k in range(n)]
+        room = [_room(k, waves, ties, layout) for k in range(n)]
+        if sum(room) >= length and not (all(ties) and n % 2 == 0):
+            break
+        n += 1
+    total, edges = sum(room), [start]
+    for k in range(n):
+        edges.append(start + round(length * sum(room[: k + 1]) / total))
+    return [(keep, wave) for keep, wave in zip(pairwise(edges), waves, strict=True) if keep[1] > keep[0]]
+
+
+def _room(k: int, waves: Sequence[int], ties: tuple[bool, bool], layout: Layout) -> int:
+    """How much window k can decide: all of it in the first wave, else what its fixed neighbours leave."""
+    if waves[k] == 0:
+        return layout.window - SLACK
+    neighbours = int(k > 0 or ties[0]) + int(k < len(waves) - 1 or ties[1])
+    return layout.window - neighbours * layout.overlap
+
+
+def _placed(keep: Span, shot: Span, look: Span, wave: int, layout: Layout) -> Window:
+    """The window around what it keeps: within what it looks at as far as that goes, beginning with a picture."""
+    start = (keep[0] + keep[1] - layout.window) // 2
+    start = max(min(start, look[1] - layout.window), look[0])
+    start = layout.frame(layout.picture(start))
+    # Rounding must not push out what it is there for.
+    start = min(max(start, keep[1] - layout.window), keep[0])
+    return Window(start, keep, shot, look, wave)
+
+
+def decided(window: Window, windows: Sequence[Window], size: int) -> list[Span]:
+    """What of a window of the second wave, `size` long, the first wave has decided before it is drawn."""
+    if window.wave == 0:
+        return []
+    stop = window.start + size
+    spans = [
+        (max(other.keep[0], window.start), min(other.keep[1], stop))
+        for other in windows
+        if other.wave == 0 and other.shot == window.shot
+    ]
+    return [(a, b) for a, b in spans if a < b]
+
+
+def pictures(window: Window, fps: float, layout: Layout, size_s: float) -> range:
+    """Numbers, at `fps` from the film's start, of the pictures that a window of `size_s` seconds is shown in its time;
+    `held` says which of them stand for others."""
+    first = round(window.start * grid.HOP * fps / layout.rate)
+    return range(first, first + grid.frame_count(size_s, fps))
+
+
+def held(window: Window, fps: float, layout: Layout) -> tuple[int, int]:
+    """The first and the last picture, at `fps`, of what a window looks at."""
+    # A cut lies at a picture of the fastest view, and its codec frame up to half of one from that.
+    start_s, stop_s = ((frame - 0.5) * grid.HOP / layout.rate for frame in window.look)
+    first = max(0, math.ceil(start_s * fps - 1e-6))
+    return first, max(first, math.ceil(stop_s * fps - 1e-6) - 1)
+
+
+def loop(layout: Layout) -> tuple[int, Window, list[tuple[Span, int]]]:
+    """A sound that can be repeated for ever: its length, the window that closes the circle behind a first one (which
+    keeps all of itself), and what is decided of that: (where in the window, where in the first) of both its ends."""
+    size, shared = layout.window, layout.overlap
+    window = Window(size - shared, (size, 2 * (size - shared)), (0, 0), (0, 0), 1)
+    return 2 * (size - shared), window, [((0, shared), size - shared), ((size - shared, size), 0)]
