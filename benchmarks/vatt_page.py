@@ -26,6 +26,7 @@ from jobs.dub import DubConfig
 from jobs.preflight import make_job
 from jobs.verb import WrongUsage
 from pipelines import archive, dub, segments, stages, synthfoley, synthwrite, wordpages
+from pipelines.dubber import Dubber
 from pipelines.sandbox import Sandbox
 from v2a_models.checkpoint import load_classifier, load_generator
 from v2a_models.metrics.sync import match_onsets, onsets
@@ -112,7 +113,7 @@ def dubbed(job: dub.Job, video: Any, sandbox: Sandbox) -> tuple[dict[str, Any], 
         raise ValueError(
             f"{video['path']} lasts {video['duration_s']:.0f} s: give a clip of at most a minute"
         )
-    [item] = stages.Dubber(job, load_generator).generate([stages.decode_task(tasks[0], job, sandbox)])
+    [item] = Dubber(job, load_generator).generate([stages.decode_task(tasks[0], job, sandbox)])
     row = stages.close_item(item, job)
     if row is None or row["status"] != "dubbed":
         raise ValueError(f"{video['path']} was not dubbed: {row and row['message']}")

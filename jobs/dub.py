@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from jobs.cli import DONE, SOME_FAILED, command_line
+from jobs.film_options import FilmOptions
 from jobs.preflight import check_identity, full_address, full_model, make_job, preflight, read_wishes
 from jobs.sound_options import SoundOptions
 from jobs.verb import Stopped, reason_of, run_verb
@@ -66,8 +67,8 @@ class DubConfig:
     tracking_uri: str | None = None
     """MLflow server or database; by default a file beside the output. `off` records nothing."""
     segment_s: float = 60.0
-    """Seconds of film that one task handles. Changes memory, not the sound; but of a model that goes on from its own
-    past (wavenet, for instance) each segment is drawn anew, so that another length gives another sound."""
+    """Seconds of film that one task handles: more of them cost less and need more memory. With crossfades that does not
+    change the sound; otherwise windows lie between the borders of segments, and another length gives another one."""
     batch_size: int = 1
     """Windows generated at a time (films, with a model that goes on from its own past): one is fastest on processor
     cores, 16 or more on a GPU."""
@@ -99,6 +100,7 @@ class DubConfig:
     """File with the certificate of that key and those that lead to its authority (PEM). Or set V2A_SIGN_CERT.
     `v2a verify --make-test-certificate FOLDER` makes a pair for trying out."""
     sound: SoundOptions = field(default_factory=SoundOptions)
+    film: FilmOptions = field(default_factory=FilmOptions)
 
 
 def run(config: DubConfig, *, load: Callable[[str], Any] | None = None) -> int:
@@ -171,7 +173,7 @@ def _run_on_ray(
     uri = resolve_uri(config.out, config.tracking_uri)
     tracker = Tracker(uri, "v2a/dub", out=config.out, say=lambda text: console.print(text, markup=False))
     params = dataclasses.asdict(config)
-    params |= params.pop("sound")
+    params |= params.pop("sound") | params.pop("film")
     tracker.start(f"dub {job.run_id}", params, {"v2a.version": job.version, "v2a.out": config.out})
     status = "KILLED"
     try:
@@ -202,7 +204,14 @@ def _run_on_ray(
 def kept_config(config: DubConfig, job: Job) -> dict[str, Any]:
     """What OUT remembers of how it was made."""
     places = {"archive": full_address(config.archive), "model_place": full_model(job.model)}
-    return job.identity() | places | {"windows_per_segment": job.windows_per_segment}
+    return (
+        job.identity()
+        | places
+        | {
+            "windows_per_segment": job.windows_per_segment,
+            "film": dataclasses.asdict(config.film),
+        }
+    )
 
 
 # during

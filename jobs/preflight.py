@@ -41,6 +41,7 @@ def preflight(config: DubConfig) -> None:
         )
     if not config.segment_s > 0:
         raise WrongUsage(f"--segment-s must be more than 0 seconds, not {config.segment_s}")
+    config.film.check()
     check_signer(config)
     try:
         check_places(config.archive, config.out, "OUT", writes=not config.dry_run)
@@ -139,12 +140,14 @@ class Described:
     streams: bool
     context_frames: int
     follows_text: bool = False
+    paints: bool = False
 
 
 def described(generator: Any) -> Described:
     """Of a generator in memory."""
     facts = generator.recipe, generator.name, generator.sha256, generator.streams, generator.context_frames
-    return Described(*facts, bool(getattr(generator, "follows_text", False)))
+    more = (bool(getattr(generator, name, False)) for name in ("follows_text", "paints"))
+    return Described(*facts, *more)
 
 
 def describe_checkpoint(model: str) -> Described:
@@ -152,7 +155,13 @@ def describe_checkpoint(model: str) -> Described:
 
     Raises CheckpointError, with the choices if there is none.
     """
-    from v2a_models.checkpoint_files import CheckpointError, checked_sha256, find_checkpoint, read_config
+    from v2a_models.checkpoint_files import (
+        CheckpointError,
+        checked_sha256,
+        find_checkpoint,
+        paints,
+        read_config,
+    )
     from v2a_models.recipe import Recipe
     from v2a_models.vatt.language import check_adapter
 
@@ -171,6 +180,7 @@ def describe_checkpoint(model: str) -> Described:
         streams=bool(config.get("streams", False)),
         context_frames=int(config.get("context_frames", 0)),
         follows_text=bool(config.get("follows_text", False)),
+        paints=paints(config),
     )
 
 
@@ -208,7 +218,7 @@ def make_job(
 
     try:
         model = describe_checkpoint(config.model) if load is None else described(load(config.model))
-        cut = cutting(model, config.segment_s)
+        cut = cutting(model, config.segment_s, config.film.joins)
         check_texts(config, model, load, wishes or {})
         judge = scav_sha256(config.model, load) if config.candidates > 1 else ""
     except (OSError, ValueError, KeyError) as error:
@@ -232,6 +242,9 @@ def make_job(
         negative=config.negative.strip(),
         captions=model.follows_text,
         subtitles=config.captions,
+        scenes=config.film.scenes == "on",
+        static=config.film.static,
+        motion_level=config.film.motion_level,
         **cut,
         sign_key=sign_key,
         sign_cert=sign_cert,
@@ -276,14 +289,23 @@ def check_texts(
         raise ValueError("it is sampled without guidance, so that a negative prompt would do nothing")
 
 
-def cutting(model: Described, segment_s: float) -> dict[str, Any]:
-    """How a job cuts films for a model, as fields of a `Job`. Raises ValueError for a recipe that cannot be dubbed."""
+def cutting(model: Described, segment_s: float, joins: str = "auto") -> dict[str, Any]:
+    """How a job cuts films for a model, as fields of a `Job`. Raises ValueError for a recipe that cannot be dubbed, and
+    for joins that the model cannot make."""
     from pipelines import segments
-    from v2a_models import grid
+    from v2a_models import grid, longform
 
     recipe = model.recipe
     if not recipe.views:
         raise ValueError(f"its recipe {recipe.name!r} looks at no pictures")
+    if joins == "two-wave" and not model.paints:
+        raise ValueError(
+            "it makes no codec tokens that could be painted between others: leave --joins two-wave out"
+        )
+    if model.paints and joins != "crossfade":
+        fps = max(view.fps for view in recipe.views.values())
+        layout = longform.Layout.of(recipe.window, recipe.overlap, fps, segment_s, recipe.sample_rate)
+        return dict(window=recipe.window, overlap=0, windows_per_segment=layout.windows, layout=layout)
     if not model.streams:
         per_segment = segments.windows_per_segment(
             segment_s, recipe.window, recipe.overlap, recipe.sample_rate
@@ -320,7 +342,7 @@ def full_model(model: str) -> str:
 def check_identity(config: DubConfig, job: Job) -> None:
     """Raises WrongUsage if OUT was made with other settings, unless all is to be done again."""
     from pipelines import storage
-    from pipelines.dub import TEXTS
+    from pipelines.dub import CUTS, TEXTS
     from pipelines.parts import State
     from pipelines.treatment import NAMES
 
@@ -334,7 +356,7 @@ def check_identity(config: DubConfig, job: Job) -> None:
         return
     now = job.identity() | {"archive": full_address(config.archive)}
     # These are named only where there are any.
-    optional = ("selection", "captions", "signed", "keep_top", *NAMES, *TEXTS)
+    optional = (*CUTS, "selection", "captions", "signed", "keep_top", *NAMES, *TEXTS)
     if differing := differences(before, dict.fromkeys(optional) | now):
         raise WrongUsage(
             f"OUT ({config.out}) was made with other settings:\n{differing}\n"

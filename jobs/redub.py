@@ -14,6 +14,7 @@ import tyro
 
 from jobs import dub, registry
 from jobs.cli import DONE, command_line
+from jobs.film_options import FilmOptions
 from jobs.preflight import check_signer, make_job
 from jobs.sound_options import SoundOptions
 from jobs.verb import Stopped, WrongUsage, run_verb
@@ -135,6 +136,8 @@ def job_of(
         sign_key=config.sign_key,
         sign_cert=config.sign_cert,
         sound=SoundOptions(keep_sound=True),
+        # What was made before there was a choice was crossfaded.
+        film=FilmOptions(**known.get("film", {"joins": "crossfade"})),
         **texts,
     )
     check_signer(plain)

@@ -26,7 +26,8 @@ from v2a_models import grid
 BESIDE = ".srt"
 """Added to the name of a dubbed film whose container holds no subtitles."""
 MOST_LISTED = 20
-"""Damaged stretches that the report names, one by one."""
+"""Damaged or still stretches that the report names, one by one."""
+MOST_SEAMS = 5
 
 
 class Meter:
@@ -72,8 +73,13 @@ class Reader:
         self.state, self.task = state, task
         self.cost_s = 0.0
         self.thumbs: list[tuple[float, np.ndarray]] = []
-        self.told: dict[int, str] = {}
-        """Captions by number of their window."""
+        self.told: list[subtitles.Cue] = []
+        """Captions, and which stretches of the film they are about."""
+        self.still: list[tuple[float, float]] = []
+        """Stretches, in seconds, in which nothing moves."""
+        self.scenes = 0
+        self.seams: list[tuple[float, float]] = []
+        """The worst joins of each segment: where, and how many times the usual jump."""
         self.unseen: list[tuple[int, str]] = []
         """Segments that cannot be seen, and why."""
         self.damage: list[tuple[float, float]] = []
@@ -89,14 +95,16 @@ class Reader:
             if part.unseen:
                 self.unseen.append((index, part.unseen))
             self.damage += part.damage
-            self.told |= part.captions
+            self.told += part.captions
+            self.still += part.still
+            self.scenes += part.scenes
+            self.seams = sorted([*self.seams, *part.seams], key=lambda seam: -seam[1])[:MOST_SEAMS]
             self.thumbs += zip(part.thumb_times.tolist(), part.thumbs, strict=True)
             yield part.sound
 
-    def cues(self, job: Job) -> list[subtitles.Cue]:
+    def cues(self) -> list[subtitles.Cue]:
         """Captions of what was read so far, with their times."""
-        window_s, overlap_s = (grid.seconds(n, job.rate) for n in (job.window, job.overlap))
-        return subtitles.cues(self.told, window_s, overlap_s, float(self.task.video["duration_s"]))
+        return subtitles.cues(self.told, float(self.task.video["duration_s"]))
 
     def keep_opening(self, blocks: Iterable[np.ndarray], channels: int, rate: int) -> Iterator[np.ndarray]:
         """Pass the blocks on and keep the first of them for the picture in the report."""
@@ -133,7 +141,7 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
         ahead = Reader(state, task)
         for _ in ahead.sounds():
             pass
-        words = ahead.cues(job)
+        words = ahead.cues()
     for output in (task.output, task.fallback):
         reader, meter, proof = Reader(state, task), Meter(), Proof()
         try:
@@ -161,11 +169,12 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
         "model": job.model_name,
         "seed": task.seed(job),
         **job.texts(task.asked),
-        **_told(reader.cues(job), words, output, job),
+        **_told(reader.cues(), words, output, job),
         "sound_peak_dbfs": meter.peak_dbfs,
         "sound_rms_dbfs": meter.rms_dbfs,
         "sound_lufs": loud.lufs if loud is not None and loud.loud else None,
         "sound_true_peak_dbtp": loud.true_peak_dbtp if loud is not None else None,
+        **_shape(reader, job, duration_s),
         "treatment": making.words,
         "heard_s": making.heard_s,
         "tracks": job.keep_top,
@@ -187,6 +196,17 @@ def _told(found: list[subtitles.Cue], shown: list[subtitles.Cue], output: str, j
         "caption": "; ".join(changes),
         "captions": [dict(start_s=start_s, end_s=end_s, text=text) for start_s, end_s, text in found],
         "subtitles": where,
+    }
+
+
+def _shape(reader: Reader, job: Job, duration_s: float) -> dict[str, Any]:
+    """Cuts, still stretches and seams as columns of the report."""
+    still = damage_within(reader.still, 0.0, duration_s)
+    return {
+        "scenes": reader.scenes,
+        "static_s": sum(last - first for first, last in still),
+        "static": f"{job.static}: {_times(still, duration_s)}" if still else "",
+        "seams": [{"at_s": at_s, "jump": jump} for at_s, jump in reader.seams],
     }
 
 

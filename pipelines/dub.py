@@ -4,8 +4,8 @@
     plan_file (driver) -> Streamer (actors) -------------------> close (tasks) -> driver
 
 One streaming Ray Data pipeline with no barrier. The unit of work is a segment (`pipelines.segments`), so
-memory does not grow with the length of a film. What each stage does is in `pipelines.stages`; the lower line
-is for models that go on from their own past (`pipelines.streaming`).
+memory does not grow with the length of a film. What each stage does is in `pipelines.stages` and
+`pipelines.dubber`; the lower line is for models that go on from their own past (`pipelines.streaming`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pipelines import segments
 from pipelines.parts import Failure
 from pipelines.treatment import Span, Treatment
 from v2a_models import grid
+from v2a_models.longform import Layout
 from v2a_models.recipe import View
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ THUMB_HEIGHT = 96
 CARD_S = 120.0
 """The report's picture shows at most so much of a film: more would be too fine to see."""
 
+
+CUTS = ("window", "overlap", "segment_s", "joins", "scenes", "static")
+"""What may decide how films are cut; a job names those that do."""
 
 TEXTS = ("prompt", "negative")
 """Named in what decides the sound only where they are given, so that what was made without them stays valid."""
@@ -100,8 +104,23 @@ class Job:
     """How the sound goes into a film."""
     keep_top: int = 1
     """Tracks that a film gets: the best candidate of every window, the second best, and so on."""
+    layout: Layout | None = None
+    """How windows are painted towards each other (`v2a_models.longform`), of a model that does; `overlap` is 0 then,
+    since segments do not overlap. None: windows are crossfaded, or there are none."""
+    scenes: bool = True
+    """Whether windows end at hard cuts; with a `layout` only."""
+    static: str = "ambience"
+    """What is heard where nothing moves: one `ambience`, `silence`, or what the model makes of it (`generate`). With a
+    `layout` only."""
+    motion_level: float = 4.0
+    """Below which nothing moves (`looking.movement`)."""
     keep_sound: bool = True
     """Whether the samples of tracks that are coded with loss are kept for `v2a redub`."""
+
+    @property
+    def fastest(self) -> str:
+        """The view with the most pictures per second."""
+        return max(self.views, key=lambda name: self.views[name].fps)
 
     @property
     def made_channels(self) -> int:
@@ -112,12 +131,22 @@ class Job:
         """What decides the sound. Two runs may share an output only if these are equal.
 
         `selection`, `captions` and `signed` are named only where there is one, so that what was made before there
-        was any stays valid. Each segment of a model that streams has a seed of its own, so that its length matters
-        there.
+        was any stays valid. The length of segments matters to a model that streams, since each has a seed of its own,
+        and to one that paints, since windows are spread evenly between a segment's borders.
         """
         cut: dict[str, Any] = {"window": self.window, "overlap": self.overlap}
         if self.streams:
             cut = {"segment_s": grid.seconds(self.window, self.rate)}
+        if self.layout is not None:
+            cut = {
+                "window": self.window,
+                "joins": "two-wave",
+                "segment_s": self.windows_per_segment * self.layout.hop / self.layout.fps,
+                "scenes": "on" if self.scenes else "off",
+                "static": self.static
+                if self.static == "generate"
+                else f"{self.static} below {self.motion_level:g}",
+            }
         facts: dict[str, Any] = {
             "model": self.model_name,
             "model_sha256": self.model_sha256,
@@ -138,6 +167,15 @@ class Job:
             facts["keep_top"] = self.keep_top
         facts |= self.treatment.identity()
         return facts | {name: text for name in TEXTS if (text := getattr(self, name))}
+
+    def options(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """How the generator is called for a film. Not every one can choose among candidates or follow text; one that
+        cannot is never asked to."""
+        found: dict[str, Any] = {"candidates": self.candidates} if self.candidates > 1 else {}
+        found |= {"keep": self.keep_top} if self.keep_top > 1 else {}
+        return found | {
+            {"prompt": "prompts"}.get(name, name): text for name, text in self.texts(asked).items()
+        }
 
     def texts(self, asked: dict[str, Any]) -> dict[str, str]:
         """Prompt and negative of a film of which something else may be `asked`; only those that there are."""
@@ -223,12 +261,16 @@ def failed_row(video: dict[str, Any], failure: Failure) -> dict[str, Any]:
 def file_segments(job: Job, duration_s: float) -> list[segments.Segment]:
     """The segments of a film."""
     n_samples = grid.samples(duration_s, job.rate)
+    if job.layout is not None:
+        return list(segments.painted(n_samples, job.layout))
     return list(segments.segments(n_samples, job.window, job.overlap, job.windows_per_segment))
 
 
 def stretch(job: Job, segment: segments.Segment) -> tuple[int, int]:
     """First sample of the footage that the sound of a segment is made of, and one past its last (which may lie
     behind the film's end)."""
+    if job.layout is not None:
+        return segments.seen(segment, job.layout)
     if not job.streams:
         hop = job.window - job.overlap
         return segment.start, segment.start + (segment.n_windows - 1) * hop + job.window
@@ -338,7 +380,7 @@ def dataset(
     """
     import ray.data
 
-    from pipelines import stages, streaming
+    from pipelines import dubber, stages, streaming
 
     dubbers = gpus or dubbers_for(cpus, memory)
     # The fractions let one core run all three stages; how many run at once is set by `concurrency`.
@@ -369,7 +411,7 @@ def dataset(
             concurrency=max(1, cpus),
         )
         size = rows_per_call(tasks, job.batch_size)
-        dubbed = decoded.map_batches(stages.Dubber, batch_size=size, **actors)
+        dubbed = decoded.map_batches(dubber.Dubber, batch_size=size, **actors)
     close: Any = stages.close
     return dubbed.map_batches(
         close,

@@ -41,6 +41,7 @@ from pipelines import (
 from pipelines.closing import Meter
 from pipelines.digests import Digests
 from pipelines.dub import Job, Task
+from pipelines.dubber import Dubber
 from pipelines.parts import Part, State
 from pipelines.sealing import Proof, Sealer
 from pipelines.treatment import Envelope, Format, Gains, Span
@@ -141,6 +142,8 @@ def redub(
     Raises RedubError, DecodeFailed (MuxFailed) for what a file causes, StorageError.
     """
     state, job = State(job.out), replace(job, keep_top=1, windows_per_segment=WINDOWS)
+    if job.layout is not None:
+        job = replace(job, layout=replace(job.layout, windows=WINDOWS))
     seen = _look(film, job)
     video = video | {"video_id": film.video_id}
     tasks = dub.plan_file(job, video, film.output, film.output, asked={}, spans=[span])
@@ -168,7 +171,7 @@ def _look(film: Dubbed, job: Job) -> inspecting.Inspection:
 
 def _generate(tasks: list[Task], job: Job, load: Callable[[str], Any], work: str) -> None:
     """The segments that reach into the part, into the state folder. Raises RedubError."""
-    state, dubber = State(job.out), stages.Dubber(job, load)
+    state, dubber = State(job.out), Dubber(job, load)
     for task in tasks:
         if task.needless:
             continue

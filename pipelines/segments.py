@@ -14,7 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from v2a_models import grid
+from v2a_models import grid, longform
 
 FULL_SCALE = 32_767
 """The 16-bit value of a sample of 1.0."""
@@ -52,6 +52,34 @@ def segments(n_samples: int, window: int, overlap: int, per_segment: int) -> Ite
         start = first * hop
         stop = min(start + (count - 1) * hop + window, n_samples)
         yield Segment(index, first, count, start, stop, first == 0, first + count == total)
+
+
+def painted(n_samples: int, layout: longform.Layout) -> Iterator[Segment]:
+    """The same for windows that are painted towards each other: segments do not overlap, and `first_window` and
+    `n_windows` are those of a regular grid, before cuts."""
+    n_frames = grid.codec_frames(n_samples)
+    for reach in longform.segments(n_frames, layout):
+        stop = min(reach.stop * grid.HOP, n_samples)
+        hop = layout.frame(layout.hop)
+        count = max(1, -(-(reach.stop - reach.start) // hop))
+        first = reach.index * layout.windows
+        last = reach.stop == n_frames
+        yield Segment(reach.index, first, count, reach.start * grid.HOP, stop, reach.index == 0, last)
+
+
+def reach(segment: Segment, layout: longform.Layout) -> longform.Reach:
+    """Such a segment in codec frames."""
+    # Where it is not the last one, its film goes on behind the window that it shares with the next.
+    behind = layout.handover(segment.index + 1) + layout.window
+    return longform.reach(
+        segment.index, grid.codec_frames(segment.stop) if segment.is_last else behind, layout
+    )
+
+
+def seen(segment: Segment, layout: longform.Layout) -> tuple[int, int]:
+    """First sample of the footage that such a segment is made of, and one past its last."""
+    first, stop = reach(segment, layout).seen
+    return first * grid.HOP, stop * grid.HOP
 
 
 def windows_per_segment(segment_s: float, window: int, overlap: int, rate: int = grid.SAMPLE_RATE) -> int:

@@ -1,4 +1,4 @@
-"""The three stages of a dub job, as Ray Data calls them: decode, Dubber, close.
+"""The first and the last stage of a dub job, as Ray Data calls them: decode and close (between: `pipelines.dubber`).
 
 Whatever a file does, a stage answers with a row. Only a full disk, or an output folder that can no longer
 be written, ends the job (`fatal`): nothing that follows could be kept either.
@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines import closing, dub, rows, segments, storage
+from pipelines import canvas, closing, dub, segments, storage
 from pipelines import decode as decoding
 from pipelines.dub import CARD_S, THUMB_HEIGHT, THUMBS, Job, Task
+from pipelines.item import FIRST, Item
 from pipelines.parts import Failure, Part, State
 from pipelines.sandbox import DecodeFailed, Sandbox
 from pipelines.worker import shared_sandbox
@@ -27,55 +27,6 @@ from v2a_models import grid
 STORAGE_TRIES = 3
 STORAGE_WAIT_S = 2.0
 """Before the second try; twice as long before each further one."""
-
-_PICTURES = ("semantic", "sync", "frames", "thumbs")
-_ARRAYS = {**dict.fromkeys(_PICTURES, np.uint8), "sound": np.int16}
-
-
-@dataclass
-class Item:
-    """What travels between the stages: the task, the arrays it has so far, or the failure that ended it."""
-
-    task: Task
-    failure: Failure | None = None
-    cost_s: float = 0.0
-    """Core-seconds spent so far."""
-    decoded_from_s: float = 0.0
-    thumb_times: list[float] = field(default_factory=list)
-    captions: dict[int, str] = field(default_factory=dict)
-    """By number of the window in the film."""
-    damage: list[tuple[float, float]] = field(default_factory=list)
-    """Stretches of the film, in seconds, whose pictures are damaged."""
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    """The views of the job and thumbs: uint8 [frames, h, w, 3]; sound: int16 [channels, n]."""
-
-    def to_table(self) -> pa.Table:
-        """One row (`rows.pack`)."""
-        notes = {
-            "task": self.task.to_json(),
-            "failure": asdict(self.failure) if self.failure else None,
-            "cost_s": self.cost_s,
-            "decoded_from_s": self.decoded_from_s,
-            "thumb_times": self.thumb_times,
-            "captions": list(self.captions.items()),
-            "damage": self.damage,
-        }
-        return rows.pack(notes, self.arrays, _ARRAYS)
-
-    @classmethod
-    def from_table(cls, table: pa.Table) -> list[Item]:
-        """Inverse of `to_table`, for any number of rows. The arrays are views into the table."""
-        return [cls._from_row(notes, arrays) for notes, arrays in rows.unpack(table, _ARRAYS)]
-
-    @classmethod
-    def _from_row(cls, notes: dict[str, Any], arrays: dict[str, np.ndarray]) -> Item:
-        failure = Failure(**notes["failure"]) if notes["failure"] else None
-        task = Task.from_json(notes["task"])
-        names = ("cost_s", "decoded_from_s", "thumb_times", "damage")
-        captions = {int(number): str(text) for number, text in notes["captions"]}
-        known = {name: notes[name] for name in names}
-        return cls(task, failure, captions=captions, **known, arrays=arrays)
-
 
 # decode
 
@@ -140,143 +91,15 @@ def _decode_into(item: Item, job: Job, sandbox: Sandbox) -> None:
     item.decoded_from_s = start_s
     item.thumb_times = [start_s + k / strip.fps for k in range(len(thumbs))]
     item.arrays = {**dict(zip(job.views, pictures, strict=True)), "thumbs": thumbs}
-
-
-# generate
-
-
-def loaded(job: Job, load: Callable[[str], Any], device: str) -> Any:
-    """The job's generator, ready to work in this process."""
-    import torch
-
-    torch.set_num_threads(1)  # see `dub.dubbers_for`
-    generator = load(job.model).to(device)
-    generator.precision = job.precision
-    return generator
-
-
-def batch_of(starts: Sequence[tuple[Item, int]], job: Job, length: int, device: str) -> dict[str, Any]:
-    """The frames of `length` samples of each item, from a sample of it on: by view, uint8 (B, T, H, W, 3).
-
-    Raises ValueError if they are not all there.
-    """
-    import torch
-
-    frames = {name: np.stack([_frames(*start, job, name, length) for start in starts]) for name in job.views}
-    return {name: torch.from_numpy(stack).to(device) for name, stack in frames.items()}
-
-
-def _frames(item: Item, start: int, job: Job, name: str, length: int) -> np.ndarray:
-    wanted = segments.window_frames(start, length, item.decoded_from_s, job.views[name].fps, job.rate)
-    frames = item.arrays[name][wanted]
-    missing = wanted.stop - wanted.start - len(frames)
-    if missing:
-        raise ValueError(
-            f"the decoder gave {missing} frames too few at {grid.seconds(start, job.rate):.2f} s"
-        )
-    return frames
-
-
-class Dubber:
-    """Holds the generator; turns pictures into sound. Writes nothing.
-
-    Windows of all items of a call are generated in batches of exactly `job.batch_size`; the last batch is
-    filled with repeats. So a window's sound depends on its own frames and seed only.
-    """
-
-    def __init__(self, job: Job, load: Callable[[str], Any], device: str = "cpu") -> None:
-        self.job, self.device = job, device
-        self.generator = loaded(job, load, device)
-
-    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        for item in self.generate(Item.from_table(batch)):
-            yield item.to_table()
-
-    def generate(self, items: list[Item]) -> list[Item]:
-        """Give every item its sound, or a failure."""
-        seen = [item for item in items if item.arrays.keys() >= self.job.views.keys()]
-        todo = [(item, k) for item in seen for k in range(item.task.segment.n_windows)]
-        sounds: dict[int, list[np.ndarray]] = {id(item): [] for item in items}
-        for chunk in self._chunks(todo):
-            started = time.perf_counter()
-            try:
-                made = self._batch(chunk)
-            except Exception as error:  # a failed row, retried by the next run; the others go on
-                for item, _ in chunk:
-                    item.failure = Failure("generate", type(error).__name__, str(error))
-                continue
-            cost = (time.perf_counter() - started) / len(chunk)
-            for (item, _), sound in zip(chunk, made, strict=True):
-                sounds[id(item)].append(sound)
-                item.cost_s += cost
-        return [self._assembled(item, sounds[id(item)]) for item in items]
-
-    def _chunks(self, todo: list[tuple[Item, int]]) -> Iterator[list[tuple[Item, int]]]:
-        """Windows that are generated together: those that follow the same texts, at most `batch_size`."""
-        alike: dict[str, list[tuple[Item, int]]] = {}
-        for item, k in todo:
-            alike.setdefault(json.dumps(self.job.texts(item.task.asked)), []).append((item, k))
-        size = self.job.batch_size
-        for group in alike.values():
-            yield from (group[first : first + size] for first in range(0, len(group), size))
-
-    def _batch(self, chunk: list[tuple[Item, int]]) -> np.ndarray:
-        """float32 [windows, channels, samples]."""
-        import torch
-
-        from v2a_models.seeds import window_seed  # loads torch: not in workers that only decode or mux
-
-        hop = self.job.window - self.job.overlap
-        filled = chunk + [chunk[-1]] * (self.job.batch_size - len(chunk))
-        starts = [(item, item.task.segment.start + k * hop) for item, k in filled]
-        frames = batch_of(starts, self.job, self.job.window, self.device)
-        seeds = [
-            window_seed(item.task.seed(self.job), item.task.video_id, item.task.segment.first_window + k)
-            for item, k in filled
-        ]
-        # Not every generator can choose among candidates; one that cannot is never asked to.
-        options: dict[str, Any] = {"candidates": self.job.candidates} if self.job.candidates > 1 else {}
-        options |= {"keep": self.job.keep_top} if self.job.keep_top > 1 else {}
-        # The same of text.
-        texts = self.job.texts(chunk[0][0].task.asked)
-        options |= {{"prompt": "prompts"}.get(name, name): text for name, text in texts.items()}
-        with torch.inference_mode():
-            if self.job.captions:
-                sound = self._captioned(chunk, frames, seeds, options)
-            else:
-                sound = self.generator.generate_from_frames(frames, seeds, **options)
-        made = sound[: len(chunk)].float().cpu().numpy()
-        if made.shape[1] != self.job.made_channels:
-            raise ValueError(f"the generator gave {made.shape[1]} channels, not {self.job.made_channels}")
-        return made
-
-    def _captioned(
-        self, chunk: list[tuple[Item, int]], frames: dict[str, Any], seeds: list[int], options: dict[str, Any]
-    ) -> Any:
-        """The sound, and what it should be in words: of every window where there are to be subtitles, else of the
-        first of each segment."""
-        batch = self.generator.features(frames)
-        wanted = [self.job.subtitles or k == 0 for _, k in chunk]
-        if any(wanted):
-            for (item, k), wants, text in zip(chunk, wanted, self.generator.captions(batch), strict=False):
-                if wants:
-                    item.captions[item.task.segment.first_window + k] = text
-        return self.generator.generate(batch, seeds=seeds, **options)
-
-    def _assembled(self, item: Item, sounds: list[np.ndarray]) -> Item:
-        kept = {"thumbs": item.arrays["thumbs"]} if "thumbs" in item.arrays else {}
-        if item.task.needless and not item.task.have_part:
-            segment = item.task.segment
-            kept["sound"] = np.zeros((self.job.made_channels, segment.stop - segment.start), np.int16)
-            kept["thumbs"] = np.zeros((0, 1, 1, 3), np.uint8)
-        elif item.failure is None and not item.task.have_part:
-            try:
-                track = segments.overlap_add(sounds, item.task.segment, self.job.window, self.job.overlap)
-                kept["sound"] = track
-            except ValueError as error:
-                item.failure = Failure("generate", type(error).__name__, str(error))
-        item.arrays = kept
-        return item
+    if job.layout is not None:
+        canvas.look(item, job)
+        if canvas.wants_first(item, job):
+            first = pictures
+            if start_s > 0:
+                rate = min(view.fps for view in job.views.values())
+                first = sandbox.decode_views(video["uri"], list(job.views.values()), 0.0, 1 / rate)
+            item.arrays |= {name + FIRST: p[:1] for name, p in zip(job.views, first, strict=True)}
+        canvas.drop_pictures(item, job)
 
 
 # close
@@ -333,8 +156,11 @@ def close_item(item: Item, job: Job) -> dict[str, Any] | None:
         state.write_failure(task.video_id, task.segment.index, item.failure)
     elif not task.have_part:
         thumbs = item.arrays["thumbs"]
-        part = Part(item.arrays["sound"], thumbs, np.array(item.thumb_times), item.cost_s, item.captions)
-        part.damage = [(float(first), float(last)) for first, last in item.damage]
+        still, scenes = canvas.told(item, job)
+        part = Part(
+            item.arrays["sound"], thumbs, np.array(item.thumb_times), item.cost_s, item.captions,
+            damage=item.damage, still=still, scenes=scenes, seams=item.seams,
+        )  # fmt: skip
         state.write_part(task.video_id, task.segment.index, part)
     if len(state.segments_done(task.video_id)) < task.n_segments:
         return None

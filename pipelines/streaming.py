@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines import dub, segments, stages, storage
+from pipelines import dub, dubber, segments, stages, storage
 from pipelines.dub import Job, Task
+from pipelines.item import Item
 from pipelines.parts import Failure, State
 from pipelines.sandbox import Sandbox
-from pipelines.stages import Item
 from pipelines.worker import shared_sandbox
 
 Film = list[Task]
@@ -123,7 +123,7 @@ class Streamer:
         self, job: Job, load: Callable[[str], Any], device: str = "cpu", sandbox: Sandbox | None = None
     ) -> None:
         self.job, self.device = job, device
-        self.generator = stages.loaded(job, load, device)
+        self.generator = dubber.loaded(job, load, device)
         self.sandbox = sandbox or shared_sandbox()
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
@@ -182,7 +182,7 @@ class Streamer:
         job = self.job
         filled = group + [group[-1]] * (job.batch_size - len(group))
         starts = [(item, item.task.segment.start - past) for _, item in filled]
-        frames = stages.batch_of(starts, job, past + length, self.device)
+        frames = dubber.batch_of(starts, job, past + length, self.device)
         heard = np.stack([reel.past for reel, _ in filled]).astype(np.float32) / segments.FULL_SCALE
         seeds = [
             window_seed(item.task.seed(job), item.task.video_id, item.task.segment.index)

@@ -6,7 +6,7 @@ middle of the next. Neighbours that say the same are one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -23,15 +23,12 @@ _TICKS = 1000
 """Of a second: subtitles are timed in milliseconds everywhere."""
 
 
-def cues(told: Mapping[int, str], window_s: float, overlap_s: float, duration_s: float) -> list[Cue]:
-    """Captions by number of their window as stretches of a film of `duration_s`, in order and without overlaps."""
-    hop_s, found = window_s - overlap_s, list[Cue]()
-    for number in sorted(told):
-        text = tidy(told[number])
-        start_s = number * hop_s + (overlap_s / 2 if number else 0.0)
-        end_s = min(number * hop_s + window_s - overlap_s / 2, duration_s)
-        if number * hop_s + window_s >= duration_s:
-            end_s = duration_s
+def cues(told: Sequence[Cue], duration_s: float) -> list[Cue]:
+    """Captions of stretches of a film of `duration_s`, which do not overlap: in order, with those that follow one
+    another and say the same joined."""
+    found = list[Cue]()
+    for start_s, stop_s, said in sorted(told):
+        text, end_s = tidy(said), min(stop_s, duration_s)
         if not text or end_s <= start_s:
             continue
         if found and found[-1][2] == text and abs(found[-1][1] - start_s) < 1e-6:

@@ -15,6 +15,7 @@ from samples import load_noise
 
 from jobs import cli, dub, preflight
 from pipelines import archive, parts, planning, quiet, stages
+from pipelines.dubber import Dubber
 from pipelines.wishes import Wish
 from pipelines.worker import shared_sandbox
 
@@ -48,7 +49,7 @@ def quickly(*arguments: str | Path, load: Any = load_noise) -> dict[str, dict[st
         job, scanned, config.only, restart=config.restart, wishes=wishes, silences=silences
     )
     parts.State(config.out).write_config(dub.kept_config(config, job))
-    dubber = stages.Dubber(job, load)
+    dubber = Dubber(job, load)
     for task in plan.tasks:
         [item] = dubber.generate([stages.decode_task(task, job, sandbox)])
         if (row := stages.close_item(item, job)) is not None:

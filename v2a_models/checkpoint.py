@@ -65,6 +65,7 @@ def save_generator(
         context_frames=generator.context_frames,
         makes_sound=generator.makes_sound,
         follows_text=generator.follows_text,
+        paints=generator.paints,
         classes=list(classes),
         model=generator.config(),
     )

@@ -42,6 +42,12 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder}/config.json cannot be read: {error}") from error
 
 
+def paints(config: dict[str, Any]) -> bool:
+    """Whether a checkpoint's model makes codec tokens that can be painted between others (`Generator.paints`)."""
+    # Checkpoints that were written before there was such a thing do not say.
+    return bool(config.get("paints", str(config.get("system", "")).startswith(("maskvat", "vatt"))))
+
+
 def checked_sha256(folder: Path, config: dict[str, Any]) -> str:
     """sha256 of model.safetensors. Raises CheckpointError if it is not the one that config.json names."""
     digest = sha256(folder / "model.safetensors")

@@ -88,8 +88,8 @@ class Codec(nn.Module):
 
     @property
     def reach(self) -> int:
-        """Codec frames on either side on which a sample may depend: with so many more on both ends, a part of a codegram
-        decodes to the samples that the whole would have given."""
+        """Codec frames on either side on which a sample may depend: with so many more on both ends, a part of a
+        codegram decodes to the samples that the whole would have given."""
         return int(self.dac.reach) if isinstance(self.dac, SpectralCodec) else _dac_reach(self.config)
 
     @torch.no_grad()
@@ -120,7 +120,7 @@ class Codec(nn.Module):
 
 
 def _dac_reach(config: dict[str, Any]) -> int:
-    """Of DAC's decoder: convolutions of 7, transposed ones of twice their stride, and residual units dilated by 1, 3, 9."""
+    """Of DAC's decoder: convolutions of 7, transposed ones of twice their stride, residual units dilated by 1, 3, 9."""
     frames, step = 3.0, 1
     for stride in config["decoder_rates"]:
         frames += 1 / step

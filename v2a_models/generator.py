@@ -40,6 +40,10 @@ class Generator(nn.Module):
     """Whether `generate` takes `prompts` and `negative`: strings, one a row or one for all, that say what is to be
     heard and what is not."""
 
+    paints = False
+    """Whether its sound is made of codec tokens (of its `codec`, an attribute), of which any may be decided before:
+    `draw` gives them, and takes `known_codes` and `known_mask` (`v2a_models.longform`)."""
+
     @property
     def context_frames(self) -> int:
         """Frames (and their sound) before a moment on which it may depend, in a system that streams."""
@@ -72,6 +76,14 @@ class Generator(nn.Module):
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """Plain values from which `from_config` rebuilds the model without its weights."""
+
+    def draw(
+        self, batch: Batch, *, seeds: Sequence[int], candidates: int = 1, keep: int = 1, **options: Any
+    ) -> Tensor:
+        """Codec tokens int64 (B, keep, K, recipe.codec_frames) of a model that paints: the `keep` best of `candidates`,
+        the best first. Options as for `generate`, and `known_codes`, `known_mask` (B, K, L): where the mask is True,
+        the tokens that all of them have."""
+        raise ValueError(f"{self.system} makes no codec tokens")
 
     def preview(self, columns: Mapping[str, Tensor]) -> Batch:
         """What is made into sound while it trains, of columns of a feature store: all of the window, or as much as

@@ -43,7 +43,9 @@ class Layout:
     rate: int = grid.SAMPLE_RATE
 
     @classmethod
-    def of(cls, window: int, overlap: int, fps: float, segment_s: float, rate: int = grid.SAMPLE_RATE) -> Layout:
+    def of(
+        cls, window: int, overlap: int, fps: float, segment_s: float, rate: int = grid.SAMPLE_RATE
+    ) -> Layout:
         """For windows that share `overlap` samples of `window`, in segments of about `segment_s` seconds.
 
         Raises ValueError where windows overlap too little to be painted between, or by more than a third.
@@ -137,7 +139,11 @@ class Window:
 def zones(reach: Reach, layout: Layout) -> list[Span]:
     """The windows at its borders, which its neighbours decide as well."""
     found = [layout.border(reach.index)] if reach.index else []
-    return found if reach.seen[1] != layout.border(reach.index + 1)[1] else [*found, layout.border(reach.index + 1)]
+    return (
+        found
+        if reach.seen[1] != layout.border(reach.index + 1)[1]
+        else [*found, layout.border(reach.index + 1)]
+    )
 
 
 def plan(reach: Reach, cuts: Sequence[int], border_cuts: Sequence[int], layout: Layout) -> list[Window]:
@@ -161,7 +167,9 @@ def plan(reach: Reach, cuts: Sequence[int], border_cuts: Sequence[int], layout: 
         windows += [_placed(keep, shot, keep, 0, layout) for keep in fixed]
         for start, stop in _gaps(*shot, fixed):
             ties = any(b == start for _, b in fixed), any(a == stop for a, _ in fixed)
-            windows += [_placed(keep, shot, shot, wave, layout) for keep, wave in fill(start, stop, ties, layout)]
+            windows += [
+                _placed(keep, shot, shot, wave, layout) for keep, wave in fill(start, stop, ties, layout)
+            ]
     return sorted(windows, key=lambda window: window.keep)
 
 

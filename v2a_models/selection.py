@@ -65,6 +65,24 @@ def generate_best(
 
 
 @torch.inference_mode()
+def draw_best(
+    generator: MaskVATGenerator | VATTGenerator,
+    batch: Batch,
+    seeds: Sequence[int],
+    candidates: int = 1,
+    keep: int = 1,
+    **sampling: Any,
+) -> Tensor:
+    """Tokens int64 (B, keep, K, L) of the nearest of `candidates`, the nearest first; without a SCAV where there is
+    nothing to choose. Raises ValueError as `nearest_codes`."""
+    if candidates == 1 and keep == 1:
+        return generator.codes(batch, [candidate_seed(seed, 0) for seed in seeds], **sampling)[:, None]
+    if keep == 1:
+        return best_codes(generator, batch, seeds, candidates, **sampling)[0][:, None]
+    return nearest_codes(generator, batch, seeds, candidates, keep, **sampling)
+
+
+@torch.inference_mode()
 def nearest_codes(
     generator: MaskVATGenerator | VATTGenerator,
     batch: Batch,

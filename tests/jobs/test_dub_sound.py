@@ -15,6 +15,8 @@ from scipy.signal import resample_poly
 
 from jobs.verb import WrongUsage
 from pipelines import mux, provenance, tracks
+from pipelines.dubber import Dubber
+from pipelines.item import Item
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -98,12 +100,10 @@ def test_where_nothing_is_heard_nothing_is_looked_at(tmp_path: Path) -> None:
         assert 0 < len(needed) <= 4 < len(plan.tasks)
         seen = [stages.decode_task(task, job, sandbox) for task in plan.tasks]
         assert [item.task.segment.index for item in seen if item.arrays] == needed
-        made = stages.Dubber(job, load_noise).generate(
-            [stages.Item.from_table(i.to_table())[0] for i in seen]
-        )
+        made = Dubber(job, load_noise).generate([Item.from_table(i.to_table())[0] for i in seen])
     # What is generated is what would have been generated for the whole film.
     whole = dub.plan_file(job, video, "gap.mkv", "gap.mkv.mkv")
-    again = stages.Dubber(job, load_noise).generate([stages.decode_task(whole[needed[1]], job, Sandbox())])
+    again = Dubber(job, load_noise).generate([stages.decode_task(whole[needed[1]], job, Sandbox())])
     assert np.array_equal(again[0].arrays["sound"], made[needed[1]].arrays["sound"])
     assert not made[0].arrays["sound"].any() and NoiseGenerator.recipe.window_s == 1.0
 

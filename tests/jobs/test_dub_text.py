@@ -21,6 +21,8 @@ from jobs.dub import DubConfig, command
 from jobs.preflight import check_identity, make_job
 from jobs.verb import WrongUsage
 from pipelines import archive, dub, report, stages
+from pipelines.dubber import Dubber
+from pipelines.item import Item
 from pipelines.parts import State
 from pipelines.sandbox import Sandbox
 from v2a_models.checkpoint import load_generator, save_generator
@@ -41,7 +43,7 @@ def test_a_prompt_changes_the_sound_and_stands_in_the_report_with_the_caption(
         for name, texts in (("plain", {}), ("drum", {"prompt": "a drum"}), ("not", {"negative": "a drum"})):
             job = make_job(config(vatt, tmp_path / name, **texts), None)
             [task] = dub.plan_file(job, video, "short.mp4", "short.mp4.mkv")
-            [item] = stages.Dubber(job, load_generator).generate([stages.decode_task(task, job, sandbox)])
+            [item] = Dubber(job, load_generator).generate([stages.decode_task(task, job, sandbox)])
             assert item.failure is None
             sounds.append(item.arrays["sound"])
             row = stages.close_item(item, job)
@@ -66,10 +68,10 @@ def test_captions_of_every_window_become_subtitles(vatt: str, tmp_path: Path, na
         job = make_job(config(vatt, out, captions=True, segment_s=8.0), None)
         assert job.identity()["captions"] == "subtitles"
         for task in dub.plan_file(job, video, name, name + ".mkv"):
-            items = stages.Item.from_table(stages.decode_task(task, job, sandbox).to_table())
-            [item] = stages.Dubber(job, load).generate(items)
+            items = Item.from_table(stages.decode_task(task, job, sandbox).to_table())
+            [item] = Dubber(job, load).generate(items)
             assert item.failure is None
-            row = stages.close_item(*stages.Item.from_table(item.to_table()), job)
+            row = stages.close_item(*Item.from_table(item.to_table()), job)
     assert task.n_segments > 1 and row is not None and row["status"] == "dubbed"
     texts = [cue["text"] for cue in row["captions"]]
     assert texts == [f"sound {k}" for k in range(row["n_windows"])] and row["caption"] == "; ".join(texts)

@@ -16,6 +16,8 @@ from samples import NoiseGenerator, StereoGenerator, load_noise, load_stereo, to
 
 from pipelines import archive, dub, resampling, segments, stages, storage
 from pipelines.dub import Job, Task
+from pipelines.dubber import Dubber
+from pipelines.item import Item
 from pipelines.parts import Failure, Part, State
 from pipelines.sandbox import DecodeFailed, Sandbox
 from v2a_models import grid
@@ -70,7 +72,7 @@ def run_stages(
     tasks: list[Task], job: Job, sandbox: Sandbox, call_size: int = 3, load: Any = load_noise
 ) -> list[dict[str, Any]]:
     """The pipeline in this process; the rows of finished files."""
-    dubber = stages.Dubber(job, load)
+    dubber = Dubber(job, load)
     rows = []
     items = [stages.decode_task(task, job, sandbox) for task in tasks]
     for first in range(0, len(items), call_size):
@@ -188,7 +190,7 @@ def test_sound_does_not_depend_on_segments(
     video = videos["silent.mp4"]
     tracks = []
     for folder, job in (("a", make_job(tmp_path / "a")), ("b", make_job(tmp_path / "b", **changes))):
-        dubber = stages.Dubber(job, load_noise)
+        dubber = Dubber(job, load_noise)
         for task in plan(job, video):
             [item] = dubber.generate([stages.decode_task(task, job, sandbox)])
             part = Part(item.arrays["sound"], item.arrays["thumbs"], np.array(item.thumb_times))
@@ -208,7 +210,7 @@ def test_stereo_at_another_rate_from_pixels(
     tracks = []
     for per_segment in (1, 50):
         job = make_job(tmp_path / str(per_segment), recipe, windows_per_segment=per_segment)
-        dubber = stages.Dubber(job, load_stereo)
+        dubber = Dubber(job, load_stereo)
         for task in plan(job, video):
             [item] = dubber.generate([stages.decode_task(task, job, sandbox)])
             part = Part(item.arrays["sound"], item.arrays["thumbs"], np.array(item.thumb_times))
@@ -239,7 +241,7 @@ def test_a_generator_with_other_channels_than_its_recipe_fails_alone(
 ) -> None:
     job = make_job(tmp_path, StereoGenerator.recipe, channels=1)
     [task] = plan(job, videos["short.mp4"])
-    [item] = stages.Dubber(job, load_stereo).generate([stages.decode_task(task, job, sandbox)])
+    [item] = Dubber(job, load_stereo).generate([stages.decode_task(task, job, sandbox)])
     assert item.failure is not None and "gave 2 channels, not 1" in item.failure.message
 
 
@@ -248,7 +250,7 @@ def test_sound_does_not_depend_on_company_or_order(
 ) -> None:
     job = make_job(tmp_path)
     tasks = plan(job, videos["silent.mp4"]) + plan(job, videos["short.mp4"])
-    dubber = stages.Dubber(job, load_noise)
+    dubber = Dubber(job, load_noise)
 
     def sounds(groups: list[list[Task]]) -> dict[tuple[str, int], bytes]:
         made = {}
@@ -269,7 +271,7 @@ def test_seed_and_picture_decide_the_sound(
     sounds = []
     for job in (make_job(tmp_path), make_job(tmp_path, seed=1)):
         [task] = plan(job, videos["short.mp4"])
-        [item] = stages.Dubber(job, load_noise).generate([stages.decode_task(task, job, sandbox)])
+        [item] = Dubber(job, load_noise).generate([stages.decode_task(task, job, sandbox)])
         sounds.append(item.arrays["sound"])
     assert sounds[0].shape == sounds[1].shape == (1, grid.samples(videos["short.mp4"]["duration_s"]))
     assert not np.array_equal(sounds[0], sounds[1])
@@ -281,9 +283,9 @@ def test_items_travel_as_tables(videos: dict[str, dict[str, Any]], sandbox: Sand
     job = make_job(tmp_path)
     tasks = plan(job, videos["silent.mp4"])
     items = [stages.decode_task(task, job, sandbox) for task in tasks]
-    failed = stages.Item(tasks[0], Failure("decode", "InvalidData", "no"))
+    failed = Item(tasks[0], Failure("decode", "InvalidData", "no"))
     table = pa.concat_tables([item.to_table() for item in (*items, failed)])
-    back = stages.Item.from_table(table)
+    back = Item.from_table(table)
     assert [item.task for item in back] == [item.task for item in (*items, failed)]
     assert back[2].failure == failed.failure
     for left, right in zip(items, back, strict=False):
@@ -325,7 +327,7 @@ def test_what_a_file_does_becomes_its_row(
     job = make_job(tmp_path)
     bad = Unreadable(error)
     first, second = plan(job, videos["silent.mp4"])
-    dubber = stages.Dubber(job, load_noise)
+    dubber = Dubber(job, load_noise)
     good = stages.decode_task(plan(job, videos["short.mp4"])[0], job, sandbox)
     items = dubber.generate([stages.decode_task(first, job, bad), good])  # type: ignore[arg-type]
     assert stages.close_item(items[0], job) is None
@@ -361,7 +363,7 @@ def test_what_the_generator_does_becomes_a_row(
 ) -> None:
     job = make_job(tmp_path)
     [task] = plan(job, videos["short.mp4"])
-    dubber = stages.Dubber(job, lambda name: Failing(how))
+    dubber = Dubber(job, lambda name: Failing(how))
     [item] = dubber.generate([stages.decode_task(task, job, sandbox)])
     row = stages.close_item(item, job)
     assert row is not None
@@ -373,7 +375,7 @@ def test_closing_twice_is_harmless(
 ) -> None:
     job = make_job(tmp_path)
     [task] = plan(job, videos["short.mp4"])
-    [item] = stages.Dubber(job, load_noise).generate([stages.decode_task(task, job, sandbox)])
+    [item] = Dubber(job, load_noise).generate([stages.decode_task(task, job, sandbox)])
     first = stages.close_item(item, job)
     digest = (tmp_path / "short.mp4").read_bytes()
     assert stages.close_item(item, job) == first
@@ -393,7 +395,7 @@ def test_a_full_disk_ends_the_job_with_the_reason(
 ) -> None:
     job = make_job(tmp_path)
     [task] = plan(job, videos["short.mp4"])
-    [item] = stages.Dubber(job, load_noise).generate([stages.decode_task(task, job, sandbox)])
+    [item] = Dubber(job, load_noise).generate([stages.decode_task(task, job, sandbox)])
 
     def full(uri: str, data: bytes) -> None:
         raise storage.StorageError(f"{uri}: No space left on device")
@@ -467,7 +469,7 @@ def test_the_dubber_chooses_among_candidates_and_the_file_tells(
     def dubbed(name: str, candidates: int) -> tuple[np.ndarray, str]:
         """The sound, and what the file says of it."""
         mine = dataclasses.replace(job, out=str(tmp_path / name), candidates=candidates)
-        (made,) = stages.Dubber(mine, load_generator).generate([stages.decode_task(task, mine, sandbox)])
+        (made,) = Dubber(mine, load_generator).generate([stages.decode_task(task, mine, sandbox)])
         row = stages.close_item(made, mine)
         assert row is not None and row["status"] == "dubbed", row
         with av.open(str(tmp_path / name / row["output"])) as film:

@@ -19,6 +19,7 @@ from samples import EchoGenerator, load_echo, write_video
 
 from pipelines import archive, dub, segments, stages, streaming
 from pipelines.dub import Job, Task
+from pipelines.item import Item
 from pipelines.parts import State
 from pipelines.sandbox import Sandbox
 from v2a_models import grid
@@ -67,7 +68,7 @@ def dubbed(
     """The pipeline in this process; the rows of finished files."""
     streamer = streaming.Streamer(job, load, sandbox=sandbox)
     table = pa.table({"films": [streaming.to_json(films)]})
-    rows = [stages.close_item(item, job) for made in streamer(table) for item in stages.Item.from_table(made)]
+    rows = [stages.close_item(item, job) for made in streamer(table) for item in Item.from_table(made)]
     return [row for row in rows if row is not None]
 
 

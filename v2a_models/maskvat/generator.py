@@ -17,7 +17,7 @@ from v2a_models.maskvat.model import MaskVAT, MaskVATConfig
 from v2a_models.maskvat.sampling import SamplingConfig, sample
 from v2a_models.recipe import Recipe
 from v2a_models.scav import SCAV
-from v2a_models.selection import generate_best
+from v2a_models.selection import draw_best, generate_best
 from v2a_models.untrained import untrained_encoder
 
 
@@ -48,6 +48,8 @@ class MaskVATTask(nn.Module):
 
 class MaskVATGenerator(Generator):
     """Frames -> CLIP and S3D features -> codec tokens -> waveform (2407.10387)."""
+
+    paints = True
 
     def __init__(
         self,
@@ -139,6 +141,11 @@ class MaskVATGenerator(Generator):
                 self.maskvat, batch.semantic, batch.sync, self.recipe.codec_frames, seeds, config,
                 known_codes, known_mask, against,
             )  # fmt: skip
+
+    def draw(
+        self, batch: Batch, *, seeds: Sequence[int], candidates: int = 1, keep: int = 1, **sampling: Any
+    ) -> Tensor:
+        return draw_best(self, batch, seeds, candidates, keep, **sampling)
 
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:

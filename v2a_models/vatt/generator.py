@@ -21,7 +21,7 @@ from v2a_models.generator import Generator
 from v2a_models.maskvat.sampling import SamplingConfig
 from v2a_models.recipe import Recipe
 from v2a_models.scav import SCAV
-from v2a_models.selection import candidate_seed, generate_best
+from v2a_models.selection import candidate_seed, draw_best, generate_best
 from v2a_models.untrained import untrained_encoder
 from v2a_models.vatt.audio import AudioConfig, Condition, VATTAudio
 from v2a_models.vatt.converter import Converter, ConverterConfig, ConverterTask
@@ -86,6 +86,8 @@ class VATTTask(nn.Module):
 
 class VATTGenerator(Generator):
     """Frames and text -> hidden states of a language model -> codec tokens -> waveform (2411.05679)."""
+
+    paints = True
 
     def __init__(
         self, recipe: Recipe, codec: Codec, semantic: nn.Module, sync: nn.Module | None, settings: VATTConfig
@@ -250,6 +252,21 @@ class VATTGenerator(Generator):
     def decode(self, codes: Tensor) -> Tensor:
         """Waveform float32 (B, 1, recipe.window) of codes."""
         return self.codec.decode(codes, self.recipe.window).float().clamp_(-1, 1)
+
+    def draw(
+        self,
+        batch: Batch,
+        *,
+        seeds: Sequence[int],
+        candidates: int = 1,
+        keep: int = 1,
+        prompts: Texts | None = None,
+        negative: Texts | None = None,
+        **sampling: Any,
+    ) -> Tensor:
+        condition, against = self._both(batch, prompts, negative)
+        sampling |= dict(condition=condition, against=against)
+        return draw_best(self, batch, seeds, candidates, keep, **sampling)
 
     def generate(
         self,

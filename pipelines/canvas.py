@@ -1,0 +1,171 @@
+"""A segment whose windows are painted towards each other: what is seen of it, its windows, and its codec tokens so far.
+
+`look` works where pictures are decoded; `Canvas` where windows are drawn (`pipelines.waves`). Both, and the
+neighbouring segment, must come to the same windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipelines import looking, segments
+from pipelines.dub import Job
+from pipelines.item import Item
+from v2a_models import grid, longform
+from v2a_models.longform import Layout, Span, Window
+
+
+def look(item: Item, job: Job) -> None:
+    """Note hard cuts and still windows of an item that has its pictures."""
+    layout = job.layout
+    assert layout is not None
+    reach = segments.reach(item.task.segment, layout)
+    view = job.views[job.fastest]
+    seen, first = item.arrays[job.fastest], grid.frame_index(item.decoded_from_s, view.fps)
+    if job.scenes:
+
+        def found(span: Span) -> list[int]:
+            start, stop = (layout.picture(frame) for frame in span)
+            part = seen[max(0, start - first) : stop - first]
+            return [layout.frame(start + number) for number in looking.cuts(part, view.fps)]
+
+        item.cuts = found(reach.seen)
+        item.border_cuts = [cut for zone in longform.zones(reach, layout) for cut in found(zone)]
+    windows = windows_of(item, layout)
+    if job.static == "silence" or (
+        job.static == "ambience" and len(windows) > 1
+    ):  # one window costs less than a loop
+        item.still = [
+            window.keep
+            for window in windows
+            if looking.movement(pictures(item, job, window, job.fastest)) < job.motion_level
+        ]
+
+
+def wants_first(item: Item, job: Job) -> bool:
+    """Whether the film's first picture is needed for an ambience."""
+    return job.static == "ambience" and bool(item.still)
+
+
+def drop_pictures(item: Item, job: Job) -> None:
+    """Let go of pictures that nobody will look at: where nothing moves throughout."""
+    assert job.layout is not None
+    windows, still = windows_of(item, job.layout), _still(item)
+    if all(quiet(window, windows, still, job.layout) for window in windows):
+        for name in job.views:
+            del item.arrays[name]
+
+
+def windows_of(item: Item, layout: Layout) -> list[Window]:
+    """The windows that decide an item."""
+    return longform.plan(segments.reach(item.task.segment, layout), item.cuts, item.border_cuts, layout)
+
+
+def _still(item: Item) -> set[Span]:
+    return {(first, stop) for first, stop in item.still}
+
+
+def quiet(window: Window, windows: Sequence[Window], still: set[Span], layout: Layout) -> bool:
+    """Whether a window is not drawn: nothing moves in it nor, of the second wave, in those that it lies between."""
+    if window.keep not in still:
+        return False
+    beside = longform.decided(window, windows, layout.window)
+    return all(
+        other.keep in still
+        for other in windows
+        if other.wave == 0 and any(a < other.keep[1] and b > other.keep[0] for a, b in beside)
+    )
+
+
+def pictures(item: Item, job: Job, window: Window, name: str) -> np.ndarray:
+    """What a window sees in one view, uint8 [T, H, W, 3]. Raises ValueError if it is not all there."""
+    assert job.layout is not None
+    fps, layout = job.views[name].fps, job.layout
+    numbers = np.array(longform.pictures(window, fps, layout, grid.seconds(job.window, job.rate)))
+    numbers = np.clip(numbers, *longform.held(window, fps, layout)) - grid.frame_index(
+        item.decoded_from_s, fps
+    )
+    there = item.arrays[name]
+    if numbers.max() >= len(there) or numbers.min() < 0:
+        raise ValueError(
+            f"the decoder gave {numbers.max() + 1 - len(there)} pictures too few at "
+            f"{window.start * grid.HOP / job.rate:.2f} s"
+        )
+    return there[numbers]
+
+
+class Canvas:
+    """The codec tokens of one item as they are decided: int64 [tracks, levels, frames], -1 where they are not."""
+
+    def __init__(self, item: Item, layout: Layout) -> None:
+        self.item, self.layout = item, layout
+        self.reach = segments.reach(item.task.segment, layout)
+        self.windows = windows_of(item, layout)
+        still = _still(item)
+        self.quiet = [window for window in self.windows if quiet(window, self.windows, still, layout)]
+        self.codes = np.zeros((0, 0, 0), np.int64)
+
+    def put(self, window: Window, codes: np.ndarray) -> None:
+        """Keep what a window decides of its codes [tracks, levels, layout.window]."""
+        self._write(window.keep, codes[..., window.keep[0] - window.start : window.keep[1] - window.start])
+
+    def repeat(self, loop: np.ndarray) -> None:
+        """Lay a loop [tracks, levels, n] into the quiet windows, by its place in the film."""
+        for window in self.quiet:
+            self._write(window.keep, loop[..., np.arange(*window.keep) % loop.shape[-1]])
+
+    def _write(self, span: Span, codes: np.ndarray) -> None:
+        if not self.codes.size:
+            length = self.reach.seen[1] - self.reach.seen[0]
+            self.codes = np.full((*codes.shape[:2], length), -1, np.int64)
+        self.codes[..., self._at(span)] = codes
+
+    def _at(self, span: Span) -> slice:
+        return slice(span[0] - self.reach.seen[0], span[1] - self.reach.seen[0])
+
+    def known(self, window: Window, track: int) -> tuple[np.ndarray, np.ndarray]:
+        """Codes int64 and mask bool, [levels, layout.window] each: what is decided of a window of the second wave."""
+        levels = self.codes.shape[1]
+        codes = np.zeros((levels, self.layout.window), np.int64)
+        mask = np.zeros(codes.shape, bool)
+        for span in longform.decided(window, self.windows, self.layout.window):
+            place = slice(span[0] - window.start, span[1] - window.start)
+            codes[:, place], mask[:, place] = self.codes[track][:, self._at(span)], True
+        return codes, mask
+
+    def wanted(self, wave: int) -> list[tuple[Item, tuple[Canvas, Window]]]:
+        """The windows of a wave that are to be drawn."""
+        return [(self.item, (self, w)) for w in self.windows if w.wave == wave and w not in self.quiet]
+
+    def heard(self, span: Span) -> Span:
+        """What of a span belongs to this segment."""
+        return max(span[0], self.reach.start), min(span[1], self.reach.stop)
+
+
+def merged(spans: Sequence[Span]) -> list[Span]:
+    """Spans with those that touch made one, in order."""
+    found: list[Span] = []
+    for first, stop in sorted(spans):
+        if found and found[-1][1] == first:
+            found[-1] = (found[-1][0], stop)
+        else:
+            found.append((first, stop))
+    return found
+
+
+def told(item: Item, job: Job) -> tuple[list[tuple[float, float]], int]:
+    """What the report is told of an item that was drawn: stretches in which nothing moves, in seconds, and the number
+    of hard cuts that windows keep to."""
+    if job.layout is None or item.task.needless:
+        return [], 0
+    canvas = Canvas(item, job.layout)
+    spans = [canvas.heard(span) for span in merged([window.keep for window in canvas.quiet])]
+    still = [
+        (grid.seconds(a * grid.HOP, job.rate), grid.seconds(b * grid.HOP, job.rate))
+        for a, b in spans
+        if a < b
+    ]
+    shots = {window.shot[0] for window in canvas.windows} - {canvas.reach.seen[0]}
+    return still, sum(canvas.reach.start <= cut < canvas.reach.stop for cut in shots)
