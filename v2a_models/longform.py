@@ -180,11 +180,11 @@ def _gaps(start: int, stop: int, taken: Sequence[Span]) -> list[Span]:
 
 
 def _kept(cuts: Sequence[int], start: int, stop: int, layout: Layout) -> list[int]:
-    """Those cuts that are kept: far enough from one another and from the ends of a stretch."""
-    least = round(MIN_SHOT * layout.window)
+    """Those cuts that are kept: far enough from one another, and not at the very ends of a stretch."""
+    least, edge = round(MIN_SHOT * layout.window), layout.window // 8
     kept: list[int] = []
     for cut in sorted(cuts):
-        if cut - (kept[-1] if kept else start) >= least and stop - cut >= min(least, layout.window // 8):
+        if start + edge <= cut <= stop - edge and (not kept or cut - kept[-1] >= least):
             kept.append(cut)
     return kept
 

@@ -61,11 +61,11 @@ def test_a_prompt_changes_the_sound_and_stands_in_the_report_with_the_caption(
 
 @pytest.mark.parametrize("name", ["film.mp4", "film.avi"])
 def test_captions_of_every_window_become_subtitles(vatt: str, tmp_path: Path, name: str) -> None:
-    write_video(tmp_path / "archive" / name, 9.0)
+    write_video(tmp_path / "archive" / name, 12.0)
     out, load = tmp_path / "out", saying_when(vatt)
     with Sandbox() as sandbox:
         [video] = archive.scan(str(tmp_path / "archive"), sandbox)
-        job = make_job(config(vatt, out, captions=True, segment_s=8.0), None)
+        job = make_job(config(vatt, out, captions=True, segment_s=7.0), None)
         assert job.identity()["captions"] == "subtitles"
         for task in dub.plan_file(job, video, name, name + ".mkv"):
             items = Item.from_table(stages.decode_task(task, job, sandbox).to_table())
@@ -74,7 +74,9 @@ def test_captions_of_every_window_become_subtitles(vatt: str, tmp_path: Path, na
             row = stages.close_item(*Item.from_table(item.to_table()), job)
     assert task.n_segments > 1 and row is not None and row["status"] == "dubbed"
     texts = [cue["text"] for cue in row["captions"]]
-    assert texts == [f"sound {k}" for k in range(row["n_windows"])] and row["caption"] == "; ".join(texts)
+    # Drawn in two waves, told in the order of the film; the window that two segments share is told by both.
+    assert sorted(texts) == [f"sound {k}" for k in range(len(texts))] and row["caption"] == "; ".join(texts)
+    assert len(texts) >= row["n_windows"]
     ends = [cue["end_s"] for cue in row["captions"]]
     assert [cue["start_s"] for cue in row["captions"]] == pytest.approx([0.0, *ends[:-1]])
     assert ends[-1] == row["duration_s"]
@@ -84,7 +86,7 @@ def test_captions_of_every_window_become_subtitles(vatt: str, tmp_path: Path, na
         assert [text for text in shown if text] == texts and row["subtitles"] == "track"
     else:
         assert row["subtitles"] == "film.avi.srt"
-        assert (out / "film.avi.srt").read_text().split("\n\n")[1].splitlines()[2] == "sound 1"
+        assert (out / "film.avi.srt").read_text().split("\n\n")[1].splitlines()[2] == texts[1]
     report.write(str(out), [row], {})
     [kept] = pq.read_table(out / "_v2a" / "report.parquet").to_pylist()
     assert kept["captions"] == row["captions"] and kept["subtitles"] == row["subtitles"]

@@ -34,13 +34,18 @@ def read(path: Path) -> tuple[Any, list[tuple[float, float, str]]]:
         ), found
 
 
-def test_windows_become_stretches_that_do_not_overlap() -> None:
-    told = {0: "a drum", 1: " a  drum", 2: "rain", 4: "a\nbell --> gone", 5: ""}
-    found = subtitles.cues(told, 4.0, 0.4, 17.0)
+def test_neighbours_that_say_the_same_become_one() -> None:
+    told = [
+        (3.8, 7.4, " a  drum"),
+        (0.0, 3.8, "a drum"),
+        (7.4, 11.0, "rain"),
+        (14.6, 18.2, "a\nbell --> gone"),
+    ]
+    found = subtitles.cues([*told, (18.2, 20.0, "")], 17.0)
     assert [text for _, _, text in found] == ["a drum", "rain", "a bell -> gone"]
     assert np.allclose([cue[:2] for cue in found], [(0, 7.4), (7.4, 11.0), (14.6, 17.0)])
-    assert subtitles.cues({0: "rain"}, 4.0, 0.4, 0.5) == [(0.0, 0.5, "rain")]
-    assert subtitles.cues({}, 4.0, 0.4, 8.0) == []
+    assert subtitles.cues([(0.0, 4.0, "rain")], 0.5) == [(0.0, 0.5, "rain")]
+    assert subtitles.cues([], 8.0) == []
 
 
 def test_srt_text() -> None:

@@ -1,0 +1,128 @@
+"""How windows lie on a film: every codec frame is decided once, by windows that know their neighbours."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from v2a_models import grid, longform
+from v2a_models.longform import Layout
+
+LAYOUT = Layout.of(176_400, 17_640, 25, 20)
+lengths = st.integers(1, 6 * LAYOUT.windows * LAYOUT.frame(LAYOUT.hop))
+
+
+@st.composite
+def films(draw: st.DrawFn) -> tuple[int, list[int]]:
+    """(codec frames, hard cuts)"""
+    n = draw(lengths)
+    return n, sorted(draw(st.sets(st.integers(1, n), max_size=25)))
+
+
+def test_segments_follow_one_another_to_the_end() -> None:
+    for n in (1, 344, 345, 346, 2000, LAYOUT.handover(1), LAYOUT.handover(1) + 1, 50_000):
+        found = list(longform.segments(n, LAYOUT))
+        assert found[0].start == 0 and found[-1].stop == n
+        assert all(a.stop == b.start for a, b in pairwise(found))
+        assert all(s.seen[0] <= s.start and s.stop <= s.seen[1] for s in found)
+    assert not list(longform.segments(0, LAYOUT))
+
+
+@given(films())
+def test_every_frame_is_decided_once_and_transitions_are_painted(film: tuple[int, list[int]]) -> None:
+    n, cuts = film
+    for reach in longform.segments(n, LAYOUT):
+        windows = longform.plan(reach, cuts, cuts, LAYOUT)
+        assert windows[0].keep[0] == reach.seen[0] and windows[-1].keep[1] == reach.seen[1]
+        for left, right in pairwise(windows):
+            assert left.keep[1] == right.keep[0]
+            # Within a shot one of two neighbours is always painted towards the other.
+            assert left.shot != right.shot or {left.wave, right.wave} == {0, 1}
+        for window in windows:
+            assert window.start <= window.keep[0] < window.keep[1] <= window.start + LAYOUT.window
+            assert window.look[0] <= window.keep[0] and window.keep[1] <= window.look[1]
+            beside = longform.decided(window, windows, LAYOUT.window)
+            assert bool(beside) == (window.wave == 1)
+            # What it knows and what it decides never overlap, and touch.
+            for first, stop in beside:
+                assert stop == window.keep[0] or first == window.keep[1]
+
+
+@given(films())
+def test_no_window_is_decided_from_both_sides_of_a_cut_that_is_kept(film: tuple[int, list[int]]) -> None:
+    n, cuts = film
+    for reach in longform.segments(n, LAYOUT):
+        windows = longform.plan(reach, cuts, cuts, LAYOUT)
+        kept = {window.shot[0] for window in windows} - {reach.seen[0]}
+        assert kept <= set(cuts)
+        for cut in kept:
+            assert not any(w.keep[0] < cut < w.keep[1] or w.look[0] < cut < w.look[1] for w in windows)
+
+
+@given(films())
+def test_neighbours_draw_the_window_between_them_alike(film: tuple[int, list[int]]) -> None:
+    n, cuts = film
+    for left, right in pairwise(longform.segments(n, LAYOUT)):
+        zone = LAYOUT.border(right.index)
+        shared = [
+            [(w.number, w.start, w.keep, w.look, w.wave) for w in longform.plan(part, cuts, cuts, LAYOUT)
+             if zone[0] <= w.keep[0] and w.keep[1] <= zone[1]]
+            for part in (left, right)
+        ]  # fmt: skip
+        assert shared[0] == shared[1] and all(one[-1] == 0 for one in shared[0])
+        assert sum(keep[1] - keep[0] for _, _, keep, *_ in shared[0]) == LAYOUT.window
+
+
+@given(lengths)
+def test_without_cuts_it_costs_what_overlapping_windows_cost(n: int) -> None:
+    """One window a hop, and one more a segment, which its neighbour draws too; the film's end may add one."""
+    parts = list(longform.segments(n, LAYOUT))
+    windows = sum(len(longform.plan(part, [], [], LAYOUT)) for part in parts)
+    plain = grid.window_count(n * grid.HOP, 176_400, 17_640)
+    assert windows <= plain + 2 * len(parts)
+
+
+def test_cuts_that_follow_fast_are_not_kept_apart() -> None:
+    [reach] = longform.segments(1900, LAYOUT)
+    every_half_second = list(range(43, 1900, 43))
+    windows = longform.plan(reach, every_half_second, [], LAYOUT)
+    assert len(windows) <= 2 * len(longform.plan(reach, [], [], LAYOUT)) + 1
+
+
+def test_a_window_begins_with_a_picture() -> None:
+    for reach in longform.segments(20_000, LAYOUT):
+        for window in longform.plan(reach, [777, 5000], [], LAYOUT):
+            time_s = window.start * grid.HOP / grid.SAMPLE_RATE
+            assert abs(time_s * 25 - round(time_s * 25)) < 0.5 * grid.HOP / grid.SAMPLE_RATE * 25 + 1e-6 or (
+                window.start in (window.keep[0], window.keep[1] - LAYOUT.window)
+            )
+            seen = longform.pictures(window, 25, LAYOUT, 4.0)
+            assert len(seen) == 100 and abs(seen[0] / 25 - time_s) < 0.021
+
+
+def test_pictures_behind_a_cut_are_held() -> None:
+    cut = LAYOUT.frame(60)  # at 2.4 s
+    [reach] = longform.segments(LAYOUT.frame(250), LAYOUT)
+    first, *_, last = longform.plan(reach, [cut], [], LAYOUT)
+    assert first.look == (0, cut)
+    assert longform.held(first, 25, LAYOUT) == (0, 59)
+    assert longform.held(first, 8, LAYOUT) == (0, 19)  # of 8 a second, the last before 2.4 s
+    assert longform.held(last, 25, LAYOUT)[0] == 60 and longform.held(last, 8, LAYOUT)[0] == 20
+
+
+def test_a_loop_closes() -> None:
+    length, window, known = longform.loop(LAYOUT)
+    covered = set(range(LAYOUT.window)) | set(range(*window.keep))
+    assert covered == set(range(length))
+    for (first, stop), at in known:
+        assert (window.start + first) % length == at and stop - first == LAYOUT.overlap
+
+
+def test_too_little_overlap_is_told() -> None:
+    with pytest.raises(ValueError, match="cannot be painted"):
+        Layout.of(176_400, 0, 25, 60)
+    with pytest.raises(ValueError, match="cannot be painted"):
+        Layout.of(176_400, 120_000, 25, 60)
