@@ -141,6 +141,8 @@ class Described:
     context_frames: int
     follows_text: bool = False
     paints: bool = False
+    negative: str = ""
+    """What is not to be heard where nobody says."""
 
 
 def described(generator: Any) -> Described:
@@ -163,7 +165,7 @@ def describe_checkpoint(model: str) -> Described:
         read_config,
     )
     from v2a_models.recipe import Recipe
-    from v2a_models.vatt.language import check_adapter
+    from v2a_models.vatt.language import check_adapter, usual_negative
 
     folder = find_checkpoint(model)
     config = read_config(folder)
@@ -181,6 +183,7 @@ def describe_checkpoint(model: str) -> Described:
         context_frames=int(config.get("context_frames", 0)),
         follows_text=bool(config.get("follows_text", False)),
         paints=paints(config),
+        negative=usual_negative(config),
     )
 
 
@@ -239,7 +242,7 @@ def make_job(
         candidates=config.candidates,
         scav_sha256=judge,
         prompt=config.prompt.strip(),
-        negative=config.negative.strip(),
+        negative=(model.negative if config.negative is None else config.negative).strip(),
         captions=model.follows_text,
         subtitles=config.captions,
         scenes=config.film.scenes == "on",
