@@ -62,6 +62,8 @@ def repeat(path: Path, target: Path, seconds: float) -> Path:
             for packet in source.demux(video):
                 if packet.pts is None or packet.dts is None:
                     continue
+                if (packet.dts + shift) * video.time_base >= seconds:
+                    return target
                 packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, copy
                 out.mux(packet)
             shift += n_pictures * step

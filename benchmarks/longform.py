@@ -1,4 +1,4 @@
-"""Long films: what the two waves cost, what is heard of their joins, how fast still footage passes, and that memory, mux
+"""Long films: what two waves cost, what is heard of their joins, how fast still footage passes, and that memory, mux
 and the number of workers stay what they should.
 
     joins     the same film by two waves, by crossfades and by windows that are simply put end to end: jump of the sound

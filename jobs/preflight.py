@@ -148,8 +148,8 @@ class Described:
 def described(generator: Any) -> Described:
     """Of a generator in memory."""
     facts = generator.recipe, generator.name, generator.sha256, generator.streams, generator.context_frames
-    more = (bool(getattr(generator, name, False)) for name in ("follows_text", "paints"))
-    return Described(*facts, *more)
+    follows, paints = (bool(getattr(generator, name, False)) for name in ("follows_text", "paints"))
+    return Described(*facts, follows_text=follows, paints=paints)
 
 
 def describe_checkpoint(model: str) -> Described:
