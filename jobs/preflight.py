@@ -301,14 +301,19 @@ def cutting(model: Described, segment_s: float, joins: str = "auto") -> dict[str
     recipe = model.recipe
     if not recipe.views:
         raise ValueError(f"its recipe {recipe.name!r} looks at no pictures")
-    if joins == "two-wave" and not model.paints:
+    paints = model.paints and not model.streams
+    if joins == "two-wave" and not paints:
         raise ValueError(
             "it makes no codec tokens that could be painted between others: leave --joins two-wave out"
         )
-    if model.paints and joins != "crossfade":
+    if paints and joins != "crossfade":
         fps = max(view.fps for view in recipe.views.values())
-        layout = longform.Layout.of(recipe.window, recipe.overlap, fps, segment_s, recipe.sample_rate)
-        return dict(window=recipe.window, overlap=0, windows_per_segment=layout.windows, layout=layout)
+        try:
+            layout = longform.Layout.of(recipe.window, recipe.overlap, fps, segment_s, recipe.sample_rate)
+            return dict(window=recipe.window, overlap=0, windows_per_segment=layout.windows, layout=layout)
+        except ValueError:  # windows that are too short for it are crossfaded
+            if joins == "two-wave":
+                raise
     if not model.streams:
         per_segment = segments.windows_per_segment(
             segment_s, recipe.window, recipe.overlap, recipe.sample_rate

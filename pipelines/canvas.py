@@ -133,12 +133,12 @@ class Canvas:
 
     def _write(self, span: Span, codes: np.ndarray) -> None:
         if not self.codes.size:
-            length = self.reach.seen[1] - self.reach.seen[0]
+            length = self.reach.decided[1] - self.reach.decided[0]
             self.codes = np.full((*codes.shape[:2], length), -1, np.int64)
         self.codes[..., self._at(span)] = codes
 
     def _at(self, span: Span) -> slice:
-        return slice(span[0] - self.reach.seen[0], span[1] - self.reach.seen[0])
+        return slice(span[0] - self.reach.decided[0], span[1] - self.reach.decided[0])
 
     def known(self, window: Window, track: int) -> tuple[np.ndarray, np.ndarray]:
         """Codes int64 and mask bool, [levels, layout.window] each: what is decided of a window of the second wave."""
@@ -182,5 +182,5 @@ def told(item: Item, job: Job) -> tuple[list[tuple[float, float]], int]:
         for a, b in spans
         if a < b
     ]
-    shots = {window.shot[0] for window in canvas.windows} - {canvas.reach.seen[0]}
+    shots = {window.shot[0] for window in canvas.windows} - {canvas.reach.decided[0]}
     return still, sum(canvas.reach.start <= cut < canvas.reach.stop for cut in shots)

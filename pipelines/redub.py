@@ -86,7 +86,9 @@ def find(out: str, name: str, rows: Iterable[dict[str, Any]]) -> Dubbed:
     """
     names = {name}
     if storage.is_remote(out) == storage.is_remote(name):
-        root, full = (place if storage.is_remote(place) else storage.local_path(place) for place in (out, name))
+        root, full = (
+            place if storage.is_remote(place) else storage.local_path(place) for place in (out, name)
+        )
         root = root.rstrip("/") + "/"
         names |= {full.removeprefix(root)} if full.startswith(root) else set()
     found = [row for row in rows if {row["output"], row["path"]} & names and row["status"] == "dubbed"]

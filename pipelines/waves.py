@@ -237,7 +237,7 @@ class Waves:
     def _piece(self, canvas: Canvas, span: Span) -> np.ndarray:
         import torch
 
-        first, last = canvas.reach.seen
+        first, last = canvas.reach.decided
         margin = self.generator.codec.reach
         start, stop = max(first, span[0] - margin), min(last, span[1] + margin)
         codes = canvas.codes[..., start - first : stop - first]
@@ -270,7 +270,7 @@ def _gain(canvas: Canvas, n: int, rate: int) -> np.ndarray:
         # A stretch that reaches the end of what is seen goes on in the next segment, which is silent there too.
         a, b = ((frame - canvas.reach.start) * grid.HOP for frame in (first, stop))
         at = np.arange(n)
-        down = np.ones(n) if first == canvas.reach.seen[0] else np.clip((at - a) / ramp, 0, 1)
-        up = np.ones(n) if stop == canvas.reach.seen[1] else np.clip((b - at) / ramp, 0, 1)
+        down = np.ones(n) if first == canvas.reach.decided[0] else np.clip((at - a) / ramp, 0, 1)
+        up = np.ones(n) if stop == canvas.reach.decided[1] else np.clip((b - at) / ramp, 0, 1)
         gain *= np.where((at >= a) & (at < b), 1 - np.minimum(down, up), 1).astype(np.float32)
     return gain

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from v2a_models import grid
@@ -33,7 +33,10 @@ class Layout:
     window: int
     """Codec frames that the model makes in one go."""
     overlap: int
-    """Codec frames that neighbouring windows share at least."""
+    """Codec frames that a window of the second wave knows of each neighbour at least."""
+    edge: int
+    """Codec frames that a window of the first wave draws at either end and does not keep where another one follows: a
+    codec hears silence beyond the ends of what it was trained on, and a model says so in the last tokens."""
     fps: float
     """Pictures per second, on whose times windows begin: a model must see the event where it happens."""
     hop: int
@@ -52,15 +55,17 @@ class Layout:
         """
         hop = math.floor(grid.seconds(window - overlap, rate) * fps + 1e-6)
         frames = grid.codec_frames(window)
-        # What is left of the overlap when windows are moved to the nearest picture.
-        shared = frames - math.ceil(hop * rate / (fps * grid.HOP)) - SLACK
+        both = frames - math.ceil(hop * rate / (fps * grid.HOP))
+        edge = both // 3
+        # What is left of it when windows are moved to the nearest picture.
+        shared = both - edge - (SLACK + 1) // 2
         if not 0 < shared <= frames // 3:
             raise ValueError(
-                f"windows of {frames} codec frames that share {shared} cannot be painted between their neighbours; "
+                f"windows of {frames} codec frames that share {both} cannot be painted between their neighbours; "
                 "take an overlap of a tenth of the window or so"
             )
         count = grid.samples(segment_s, rate) / (hop * rate / fps)
-        return cls(frames, shared, fps, hop, max(2, 2 * round(count / 2)), rate)
+        return cls(frames, shared, edge, fps, hop, max(2, 2 * round(count / 2)), rate)
 
     def frame(self, picture: int) -> int:
         """The codec frame that begins nearest to a picture."""
@@ -74,6 +79,10 @@ class Layout:
         """The window that segments `index - 1` and `index` share."""
         start = self.frame(index * self.windows * self.hop)
         return start, start + self.window
+
+    def kept(self, border: Span) -> Span:
+        """What of it is kept."""
+        return border[0] + self.edge, border[1] - self.edge
 
     def handover(self, index: int) -> int:
         """Where segment `index` begins to be heard: in the middle of that window, where no window meets another."""
@@ -95,16 +104,23 @@ class Reach:
     start: int
     """First codec frame that is heard."""
     stop: int
+    decided: Span
+    """What is decided for that: with what is kept of the border windows before and behind it."""
     seen: Span
-    """What must be seen of the film to decide it: from the border window before to the one behind."""
+    """What must be seen of the film to do so."""
 
 
 def reach(index: int, n_frames: int, layout: Layout) -> Reach:
     """Segment `index` of a film of `n_frames` codec frames."""
     stop = min(layout.handover(index + 1), n_frames)
-    first = layout.border(index)[0]
-    last = n_frames if stop == n_frames else layout.border(index + 1)[1]
-    return Reach(index, layout.handover(index), stop, (first, max(last, first + layout.window)))
+    before = layout.border(index)
+    first, least = layout.kept(before) if index else before
+    if stop == n_frames:
+        last, end = max(n_frames, least), max(n_frames, before[1])
+    else:
+        end = layout.border(index + 1)[1]
+        last = layout.kept(layout.border(index + 1))[1]
+    return Reach(index, layout.handover(index), stop, (first, last), (before[0], end))
 
 
 def segments(n_frames: int, layout: Layout) -> Iterator[Reach]:
@@ -139,34 +155,34 @@ class Window:
 def zones(reach: Reach, layout: Layout) -> list[Span]:
     """The windows at its borders, which its neighbours decide as well."""
     found = [layout.border(reach.index)] if reach.index else []
-    return (
-        found
-        if reach.seen[1] != layout.border(reach.index + 1)[1]
-        else [*found, layout.border(reach.index + 1)]
-    )
+    behind = layout.border(reach.index + 1)
+    return [*found, behind] if reach.seen[1] == behind[1] else found
 
 
 def plan(reach: Reach, cuts: Sequence[int], border_cuts: Sequence[int], layout: Layout) -> list[Window]:
-    """The windows that decide the codec frames `reach.seen`, in order, each frame exactly once.
+    """The windows that decide the codec frames `reach.decided`, in order, each frame exactly once.
 
     cuts: codec frames at which hard cuts lie, anywhere; border_cuts: those in the windows at its borders, found in the
     pictures of these windows alone, since the neighbouring segment must find the same.
     """
-    first, last = reach.seen
-    borders = zones(reach, layout)
-    found = []
-    for zone in borders:
-        found += _kept([cut for cut in border_cuts if zone[0] < cut < zone[1]], *zone, layout)
-    gaps = _gaps(first, last, borders)
-    inner = [cut for gap in gaps for cut in _kept([c for c in cuts if gap[0] < c < gap[1]], *gap, layout)]
-    edges = [first, *sorted({*found, *inner}), last]
+    first, last = reach.decided
+    borders, found, pieces = zones(reach, layout), list[int](), list[Window]()
+    for border in borders:
+        kept = _kept([cut for cut in border_cuts if border[0] < cut < border[1]], *border, layout)
+        found += kept
+        # A neighbour sees nothing of a shot outside of the window that both decide, so neither may look there.
+        for look in pairwise([border[0], *kept, border[1]]):
+            inner = layout.kept(border)
+            keep = max(look[0], inner[0]), min(look[1], inner[1])
+            pieces.append(_placed(keep, (0, 0), look, 0, layout))
+    gaps = _gaps(first, last, [layout.kept(border) for border in borders])
+    inside = [cut for gap in gaps for cut in _kept([c for c in cuts if gap[0] < c < gap[1]], *gap, layout)]
     windows: list[Window] = []
-    for shot in pairwise(edges):
-        fixed = [(max(a, shot[0]), min(b, shot[1])) for a, b in borders if a < shot[1] and b > shot[0]]
-        # A neighbour sees nothing of this shot outside of the window that both decide, so neither may look there.
-        windows += [_placed(keep, shot, keep, 0, layout) for keep in fixed]
-        for start, stop in _gaps(*shot, fixed):
-            ties = any(b == start for _, b in fixed), any(a == stop for a, _ in fixed)
+    for shot in pairwise([first, *sorted({*found, *inside}), last]):
+        fixed = [replace(w, shot=shot) for w in pieces if shot[0] <= w.keep[0] and w.keep[1] <= shot[1]]
+        windows += fixed
+        for start, stop in _gaps(*shot, [w.keep for w in fixed]):
+            ties = any(w.keep[1] == start for w in fixed), any(w.keep[0] == stop for w in fixed)
             windows += [
                 _placed(keep, shot, shot, wave, layout) for keep, wave in fill(start, stop, ties, layout)
             ]
@@ -212,10 +228,10 @@ def fill(start: int, stop: int, ties: tuple[bool, bool], layout: Layout) -> list
 
 
 def _room(k: int, waves: Sequence[int], ties: tuple[bool, bool], layout: Layout) -> int:
-    """How much window k can decide: all of it in the first wave, else what its fixed neighbours leave."""
-    if waves[k] == 0:
-        return layout.window - SLACK
+    """How much window k can decide: all but its edges in the first wave, else what its fixed neighbours leave."""
     neighbours = int(k > 0 or ties[0]) + int(k < len(waves) - 1 or ties[1])
+    if waves[k] == 0:
+        return layout.window - SLACK - neighbours * layout.edge
     return layout.window - neighbours * layout.overlap
 
 

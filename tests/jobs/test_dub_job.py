@@ -19,10 +19,19 @@ import av
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from samples import EchoGenerator, NoiseGenerator, load_echo, load_noise, toy_checkpoint, write_video
+from samples import (
+    EchoGenerator,
+    NoiseGenerator,
+    load_echo,
+    load_noise,
+    load_toy,
+    toy_checkpoint,
+    write_video,
+)
 
 from jobs import dub
 from jobs.dub import DubConfig
+from jobs.film_options import FilmOptions
 from v2a_models.recipe import Recipe
 
 pytestmark = pytest.mark.timeout(600)
@@ -212,7 +221,7 @@ def kill_on_the_way(silent_archive: Path, cut: Path, *options: str, load: Any) -
     return code == -signal.SIGKILL and not (cut / "_v2a" / "report.parquet").exists()
 
 
-@pytest.mark.parametrize("load", [load_noise, load_echo])
+@pytest.mark.parametrize("load", [load_toy, load_echo])
 def test_killed_and_resumed_is_the_same_as_undisturbed(
     silent_archive: Path, tmp_path: Path, load: Any
 ) -> None:
@@ -357,7 +366,9 @@ def test_a_checkpoint_says_whether_it_streams(tmp_path: Path) -> None:
 
     config = DubConfig("archive", "out", model=toy_checkpoint(tmp_path / "toy"), segment_s=10.0)
     job = make_job(config, None)
-    assert not job.streams and job.windows_per_segment > 1 and job.overlap > 0
+    assert not job.streams and job.layout is not None and job.windows_per_segment == job.layout.windows > 1
+    faded = make_job(dataclasses.replace(config, film=FilmOptions(joins="crossfade")), None)
+    assert faded.layout is None and faded.windows_per_segment > 1 and faded.overlap > 0
     file = tmp_path / "toy" / "config.json"
     known = json.loads(file.read_text())
     assert (known["streams"], known["context_frames"]) == (False, 0)

@@ -36,7 +36,7 @@ def test_every_frame_is_decided_once_and_transitions_are_painted(film: tuple[int
     n, cuts = film
     for reach in longform.segments(n, LAYOUT):
         windows = longform.plan(reach, cuts, cuts, LAYOUT)
-        assert windows[0].keep[0] == reach.seen[0] and windows[-1].keep[1] == reach.seen[1]
+        assert windows[0].keep[0] == reach.decided[0] and windows[-1].keep[1] == reach.decided[1]
         for left, right in pairwise(windows):
             assert left.keep[1] == right.keep[0]
             # Within a shot one of two neighbours is always painted towards the other.
@@ -56,7 +56,7 @@ def test_no_window_is_decided_from_both_sides_of_a_cut_that_is_kept(film: tuple[
     n, cuts = film
     for reach in longform.segments(n, LAYOUT):
         windows = longform.plan(reach, cuts, cuts, LAYOUT)
-        kept = {window.shot[0] for window in windows} - {reach.seen[0]}
+        kept = {window.shot[0] for window in windows} - {reach.decided[0]}
         assert kept <= set(cuts)
         for cut in kept:
             assert not any(w.keep[0] < cut < w.keep[1] or w.look[0] < cut < w.look[1] for w in windows)
@@ -73,7 +73,7 @@ def test_neighbours_draw_the_window_between_them_alike(film: tuple[int, list[int
             for part in (left, right)
         ]  # fmt: skip
         assert shared[0] == shared[1] and all(one[-1] == 0 for one in shared[0])
-        assert sum(keep[1] - keep[0] for _, _, keep, *_ in shared[0]) == LAYOUT.window
+        assert sum(keep[1] - keep[0] for _, _, keep, *_ in shared[0]) == LAYOUT.window - 2 * LAYOUT.edge
 
 
 @given(lengths)
