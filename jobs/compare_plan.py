@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from jobs.preflight import Described, check_not_foreign, describe_checkpoint, full_address, resolve_precision
+from jobs.described import Described, describe_checkpoint
+from jobs.preflight import check_not_foreign, full_address, resolve_precision
 from jobs.verb import WrongUsage, differences
 from pipelines import storage
 

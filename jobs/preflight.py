@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli import version
+from jobs.described import Described, cutting, describe_checkpoint, described, scav_sha256
 from jobs.verb import WrongUsage, differences
 
 if TYPE_CHECKING:
     from jobs.dub import DubConfig
     from pipelines.dub import Job
     from pipelines.wishes import Wish
-    from v2a_models.recipe import Recipe
 
 
 def preflight(config: DubConfig) -> None:
@@ -130,86 +129,6 @@ def check_not_foreign(out: str, name: str) -> None:
             )
 
 
-@dataclass(frozen=True)
-class Described:
-    """What a job must know of a generator."""
-
-    recipe: Recipe
-    name: str
-    sha256: str
-    streams: bool
-    context_frames: int
-    follows_text: bool = False
-    paints: bool = False
-    negative: str = ""
-    """What is not to be heard where nobody says."""
-
-
-def described(generator: Any) -> Described:
-    """Of a generator in memory."""
-    facts = generator.recipe, generator.name, generator.sha256, generator.streams, generator.context_frames
-    follows, paints = (bool(getattr(generator, name, False)) for name in ("follows_text", "paints"))
-    return Described(*facts, follows_text=follows, paints=paints)
-
-
-def describe_checkpoint(model: str) -> Described:
-    """The same of a checkpoint on disk, without loading torch: the weights are for the workers.
-
-    Raises CheckpointError, with the choices if there is none.
-    """
-    from v2a_models.checkpoint_files import (
-        CheckpointError,
-        checked_sha256,
-        find_checkpoint,
-        paints,
-        read_config,
-    )
-    from v2a_models.recipe import Recipe
-    from v2a_models.vatt.language import check_adapter, usual_negative
-
-    folder = find_checkpoint(model)
-    config = read_config(folder)
-    check_adapter(config)
-    if not config.get("makes_sound", True):
-        raise CheckpointError(
-            f"{folder} has learnt to rebuild pictures only: train its decoder to sound with "
-            f"v2a train {config['system']} STORE --start {folder} --set stage=2 --out NEW"
-        )
-    return Described(
-        recipe=Recipe.from_dict(config["recipe"]),
-        name=str(config["name"]),
-        sha256=checked_sha256(folder, config),
-        streams=bool(config.get("streams", False)),
-        context_frames=int(config.get("context_frames", 0)),
-        follows_text=bool(config.get("follows_text", False)),
-        paints=paints(config),
-        negative=usual_negative(config),
-    )
-
-
-def scav_sha256(model: str, load: Callable[[str], Any] | None) -> str:
-    """sha256 of what chooses among a model's candidates (of a generator made by `load`: of the model itself).
-
-    Raises ValueError if it has nothing to choose with, CheckpointError if that is damaged.
-    """
-    from v2a_models.checkpoint_files import CheckpointError, find_checkpoint, read_config, sha256
-
-    if load is not None:
-        generator = load(model)
-        found = generator.sha256 if getattr(generator, "scav", None) is not None else ""
-    else:
-        folder = find_checkpoint(model)
-        config = read_config(folder)
-        found = str(config.get("scav_sha256", "")) if config.get("scav") else ""
-        if found and sha256(folder / "scav.safetensors") != found:
-            raise CheckpointError(
-                f"{folder}/scav.safetensors is truncated or belongs to another model; copy it again"
-            )
-    if not found:
-        raise ValueError("it has no SCAV to choose among candidates with; leave --candidates out")
-    return found
-
-
 def make_job(
     config: DubConfig, load: Callable[[str], Any] | None, wishes: dict[str, Wish] | None = None
 ) -> Job:
@@ -290,40 +209,6 @@ def check_texts(
     negative = any(text and text.strip() for _, text, _ in asked)
     if negative and generator.settings.sampling.guidance == 1:
         raise ValueError("it is sampled without guidance, so that a negative prompt would do nothing")
-
-
-def cutting(model: Described, segment_s: float, joins: str = "auto") -> dict[str, Any]:
-    """How a job cuts films for a model, as fields of a `Job`. Raises ValueError for a recipe that cannot be dubbed, and
-    for joins that the model cannot make."""
-    from pipelines import segments
-    from v2a_models import grid, longform
-
-    recipe = model.recipe
-    if not recipe.views:
-        raise ValueError(f"its recipe {recipe.name!r} looks at no pictures")
-    paints = model.paints and not model.streams
-    if joins == "two-wave" and not paints:
-        raise ValueError(
-            "it makes no codec tokens that could be painted between others: leave --joins two-wave out"
-        )
-    if paints and joins != "crossfade":
-        fps = max(view.fps for view in recipe.views.values())
-        try:
-            layout = longform.Layout.of(recipe.window, recipe.overlap, fps, segment_s, recipe.sample_rate)
-            return dict(window=recipe.window, overlap=0, windows_per_segment=layout.windows, layout=layout)
-        except ValueError:  # windows that are too short for it are crossfaded
-            if joins == "two-wave":
-                raise
-    if not model.streams:
-        per_segment = segments.windows_per_segment(
-            segment_s, recipe.window, recipe.overlap, recipe.sample_rate
-        )
-        return dict(window=recipe.window, overlap=recipe.overlap, windows_per_segment=per_segment)
-    frame = grid.samples_per_frame(recipe.view("frames").fps, recipe.sample_rate)
-    return dict(
-        window=segments.whole_frames(segment_s, frame, recipe.sample_rate), overlap=0, windows_per_segment=1,
-        streams=True, frame=frame, context=frame * model.context_frames,
-    )  # fmt: skip
 
 
 def resolve_precision(wanted: str) -> str:
