@@ -70,8 +70,9 @@ def stages(root: Path, minutes: float) -> tuple[dict[str, float], dict[str, floa
     from jobs.dub import DubConfig
     from jobs.preflight import make_job
     from pipelines import archive, planning, storage, synthfoley, synthwrite
+    from pipelines.dubber import Dubber
     from pipelines.sandbox import Sandbox
-    from pipelines.stages import Dubber, close_item, decode_task
+    from pipelines.stages import close_item, decode_task
     from v2a_models.checkpoint import load_generator
 
     torch.set_num_threads(1)

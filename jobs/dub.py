@@ -85,8 +85,9 @@ class DubConfig:
     prompt: str = ""
     """What is to be heard, for instance "a heavy wooden hammer, no music": the picture still says when. Needs a model
     that follows text, such as one of v2a train vatt."""
-    negative: str = ""
-    """What is not to be heard, for instance "music, voices"."""
+    negative: str | None = None
+    """What is not to be heard, for instance "wind". By default "music, speech" where the model follows text and knows
+    the words; "" for nothing."""
     captions: bool = False
     """Say of every window what it should sound like, as a subtitle track (in mp4, mov and mkv; else FILM.srt beside
     the film). Needs a model that has words, such as one of v2a train vatt. The report has captions in any case."""
@@ -295,9 +296,10 @@ def describe(console: Console, plan: Plan, job: Job) -> None:
     kept = f", {plan.kept} already dubbed" if plan.kept else ""
     rest = len(plan.order) - len(plan.to_dub) - plan.kept
     chosen = f", best of {job.candidates} candidates" if job.candidates > 1 else ""
+    against = f", against {job.negative!r}" if job.negative else ""
     console.print(
         f"{len(plan.order)} files: {len(plan.to_dub)} to dub ({plan.footage_s / 60:.1f} min){kept}, "
-        f"{rest} not to be dubbed. Model {job.model_name}, seed {job.seed}{chosen}.",
+        f"{rest} not to be dubbed. Model {job.model_name}, seed {job.seed}{chosen}{against}.",
         markup=False,
     )
 

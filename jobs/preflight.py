@@ -141,13 +141,15 @@ class Described:
     context_frames: int
     follows_text: bool = False
     paints: bool = False
+    negative: str = ""
+    """What is not to be heard where nobody says."""
 
 
 def described(generator: Any) -> Described:
     """Of a generator in memory."""
     facts = generator.recipe, generator.name, generator.sha256, generator.streams, generator.context_frames
-    more = (bool(getattr(generator, name, False)) for name in ("follows_text", "paints"))
-    return Described(*facts, *more)
+    follows, paints = (bool(getattr(generator, name, False)) for name in ("follows_text", "paints"))
+    return Described(*facts, follows_text=follows, paints=paints)
 
 
 def describe_checkpoint(model: str) -> Described:
@@ -163,7 +165,7 @@ def describe_checkpoint(model: str) -> Described:
         read_config,
     )
     from v2a_models.recipe import Recipe
-    from v2a_models.vatt.language import check_adapter
+    from v2a_models.vatt.language import check_adapter, usual_negative
 
     folder = find_checkpoint(model)
     config = read_config(folder)
@@ -181,6 +183,7 @@ def describe_checkpoint(model: str) -> Described:
         context_frames=int(config.get("context_frames", 0)),
         follows_text=bool(config.get("follows_text", False)),
         paints=paints(config),
+        negative=usual_negative(config),
     )
 
 
@@ -239,7 +242,7 @@ def make_job(
         candidates=config.candidates,
         scav_sha256=judge,
         prompt=config.prompt.strip(),
-        negative=config.negative.strip(),
+        negative=(model.negative if config.negative is None else config.negative).strip(),
         captions=model.follows_text,
         subtitles=config.captions,
         scenes=config.film.scenes == "on",

@@ -136,7 +136,8 @@ def job_of(
         sign_key=config.sign_key,
         sign_cert=config.sign_cert,
         sound=SoundOptions(keep_sound=True),
-        # What was made before there was a choice was crossfaded.
+        # The same windows; what was made before there was a choice was crossfaded.
+        segment_s=known.get("segment_s", dub.DubConfig.segment_s),
         film=FilmOptions(**known.get("film", {"joins": "crossfade"})),
         **texts,
     )

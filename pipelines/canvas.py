@@ -105,7 +105,22 @@ class Canvas:
         self.windows = windows_of(item, layout)
         still = _still(item)
         self.quiet = [window for window in self.windows if quiet(window, self.windows, still, layout)]
+        self.needed = self.windows if item.task.part is None else self._around(*item.task.part)
+        """Windows without which the part that is asked for would not be the same."""
         self.codes = np.zeros((0, 0, 0), np.int64)
+
+    def _around(self, start_s: float, end_s: float) -> list[Window]:
+        """Windows that reach into a stretch, and those of the first wave that they are painted towards."""
+        first, stop = (round(at * self.layout.rate / grid.HOP) for at in (start_s, end_s))
+        # The codec hears a little further; no window is shorter than that but at cuts.
+        near = (first - self.layout.overlap, stop + self.layout.overlap)
+        inside = [w for w in self.windows if w.keep[0] < near[1] and w.keep[1] > near[0]]
+        beside = [span for w in inside for span in longform.decided(w, self.windows, self.layout.window)]
+        return [
+            w
+            for w in self.windows
+            if w in inside or (w.wave == 0 and any(a < w.keep[1] and b > w.keep[0] for a, b in beside))
+        ]
 
     def put(self, window: Window, codes: np.ndarray) -> None:
         """Keep what a window decides of its codes [tracks, levels, layout.window]."""
@@ -137,7 +152,7 @@ class Canvas:
 
     def wanted(self, wave: int) -> list[tuple[Item, tuple[Canvas, Window]]]:
         """The windows of a wave that are to be drawn."""
-        return [(self.item, (self, w)) for w in self.windows if w.wave == wave and w not in self.quiet]
+        return [(self.item, (self, w)) for w in self.needed if w.wave == wave and w not in self.quiet]
 
     def heard(self, span: Span) -> Span:
         """What of a span belongs to this segment."""

@@ -204,6 +204,8 @@ class Task:
     """Nothing of it is to be heard: neither looked at nor generated."""
     asked: dict[str, Any] = field(default_factory=dict)
     """What is asked for this film and not for all: prompt, negative, seed."""
+    part: Span | None = None
+    """The stretch of the film, in seconds, outside of which its sound will not be used; None: it will be everywhere."""
 
     @property
     def video_id(self) -> str:

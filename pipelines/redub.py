@@ -85,9 +85,10 @@ def find(out: str, name: str, rows: Iterable[dict[str, Any]]) -> Dubbed:
     rows: of the report. Raises RedubError.
     """
     names = {name}
-    if not storage.is_remote(name):
-        root, full = storage.local_path(out), storage.local_path(name)
-        names |= {full[len(root) :].lstrip("/")} if full.startswith(root.rstrip("/") + "/") else set()
+    if storage.is_remote(out) == storage.is_remote(name):
+        root, full = (place if storage.is_remote(place) else storage.local_path(place) for place in (out, name))
+        root = root.rstrip("/") + "/"
+        names |= {full.removeprefix(root)} if full.startswith(root) else set()
     found = [row for row in rows if {row["output"], row["path"]} & names and row["status"] == "dubbed"]
     if len(found) != 1:
         raise RedubError(
@@ -141,13 +142,13 @@ def redub(
     video: scan row of the original; job: as the film was dubbed, but for seed and texts of the part.
     Raises RedubError, DecodeFailed (MuxFailed) for what a file causes, StorageError.
     """
-    state, job = State(job.out), replace(job, keep_top=1, windows_per_segment=WINDOWS)
-    if job.layout is not None:
-        job = replace(job, layout=replace(job.layout, windows=WINDOWS))
+    state, job = State(job.out), replace(job, keep_top=1)
+    if job.layout is None:  # where windows know nothing of each other, shorter segments are as good
+        job = replace(job, windows_per_segment=WINDOWS)
     seen = _look(film, job)
     video = video | {"video_id": film.video_id}
     tasks = dub.plan_file(job, video, film.output, film.output, asked={}, spans=[span])
-    tasks = [replace(task, asked={"seed": job.seed}) for task in tasks]
+    tasks = [replace(task, asked={"seed": job.seed}, part=span) for task in tasks]
     work = f"{film.video_id}.redub"
     state.drop_parts(work)
     _generate(tasks, job, load, work)

@@ -30,7 +30,7 @@ from v2a_models.systems import new_generator
 
 
 def config(model: str, out: Path, **more: Any) -> DubConfig:
-    return DubConfig("archive", str(out), model=model, precision="float32", **more)
+    return DubConfig("archive", str(out), model=model, precision="float32", **{"negative": ""} | more)
 
 
 def test_a_prompt_changes_the_sound_and_stands_in_the_report_with_the_caption(
@@ -158,3 +158,22 @@ def test_the_base_of_an_adapter_is_looked_for_before_anything_starts(
     with pytest.raises(WrongUsage, match=r"this adapter belongs to .* get the release it was trained with"):
         make_job(wanted, None)
     assert cli.main(caption) == 2 and "this adapter belongs to" in capsys.readouterr().err
+
+
+def test_what_nobody_wants_is_discouraged_where_the_model_knows_the_words(vatt: str, tmp_path: Path) -> None:
+    from v2a_models.checkpoint_files import read_config
+    from v2a_models.vatt.language import UNWANTED, train_tokenizer, usual_negative
+
+    known = read_config(Path(vatt))
+    settings = known["model"]["settings"]
+    found = {}
+    for name, texts in {"knows": ["a drum, no music", "speech, music, speech"], "not": ["a drum"]}.items():
+        converter = {**settings["converter"], "tokenizer": train_tokenizer(texts)}
+        found[name] = usual_negative({**known, "model": {"settings": {**settings, "converter": converter}}})
+    assert found == {"knows": UNWANTED, "not": ""}
+    published = {**settings, "converter": {**settings["converter"], "base": "google/gemma-2b"}}
+    assert usual_negative({**known, "model": {"settings": published}}) == UNWANTED
+    unguided = {**published, "sampling": {**settings["sampling"], "guidance": 1.0}}
+    assert usual_negative({**known, "model": {"settings": unguided}}) == ""
+    assert usual_negative(read_config(Path("v2a_models/weights/mini"))) == ""
+    assert make_job(config(vatt, tmp_path, negative=""), None).negative == ""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +190,79 @@ def test_a_kill_between_name_and_records(
     assert changed == named
     assert v2a_redub(out, "reel.mp4", "--start", "0.5", "--end", "1.5", "--seed", "1") == 0
     assert storage.size(str(out / "reel.mp4")) == state.read_row(video_id)["output_size"]  # type: ignore[index]
+
+
+def test_a_part_of_a_painted_film_and_back_again(tmp_path: Path) -> None:
+    from media import write_video
+    from samples import toy_checkpoint
+
+    from v2a_models.checkpoint import load_generator
+
+    archive, out = tmp_path / "archive", tmp_path / "out"
+    archive.mkdir()
+    write_video(archive / "a.mkv", duration_s=5.0, codec="libx264")
+    model = toy_checkpoint(tmp_path / "toy")
+    drawn: list[int] = []
+
+    def load(name: str) -> Any:
+        generator: Any = load_generator(name)
+        draw = generator.draw
+
+        def counted(batch: Any, *, seeds: Any, **options: Any) -> Any:
+            drawn.append(len(seeds))
+            return draw(batch, seeds=seeds, **options)
+
+        generator.draw = counted
+        return generator
+
+    quickly(archive, out, "--model", model, "--segment-s", "2", load=load)
+    whole, before = len(drawn), samples_of(out, "a.mkv")
+    assert before.any()
+    for seed in ("8", "0"):
+        drawn.clear()
+        span = ["--start", "2.1", "--end", "2.6"]
+        assert v2a_redub(out, "a.mkv", *span, "--seed", seed, "--model", model, load=load) == 0
+        assert 0 < len(drawn) < whole / 2  # only the windows that reach into the part, and their neighbours
+        after = samples_of(out, "a.mkv")
+        first, last = round(2.1 * RATE), round(2.6 * RATE)
+        assert np.array_equal(before[:, :first], after[:, :first])
+        assert np.array_equal(before[:, last:], after[:, last:])
+        middle = slice(first + RATE // 10, last - RATE // 10)
+        assert np.array_equal(before[:, middle], after[:, middle]) == (seed == "0")
+
+
+IN_A_STORE = """
+import sys
+from pathlib import Path
+from dubbing import quickly
+from samples import load_noise
+from jobs import cli, redub
+from pipelines import storage
+
+archive, out, folder = Path(sys.argv[1]), "s3://redubbed/out", Path(sys.argv[2])
+quickly(archive, out)
+(folder / "before.mkv").write_bytes(storage.read_bytes(out + "/a.mkv"))
+words = [out, "a.mkv", "--start", "1", "--end", "2", "--seed", "8"]
+assert redub.run(cli.parse(redub.RedubConfig, words, "v2a redub"), load=load_noise) == 0
+(folder / "after.mkv").write_bytes(storage.read_bytes(out + "/a.mkv"))
+assert not [info.path for info in storage.list_tree(out + "/_v2a") if "redub" in info.path]
+"""
+
+
+def test_in_an_object_store(tmp_path: Path, s3_port: int) -> None:
+    import servers
+    from media import write_video
+
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    write_video(archive / "a.mkv", duration_s=3.0, codec="libx264")
+    servers.client(s3_port).create_bucket(Bucket="redubbed")
+    # A process of its own: S3 clients keep the settings they were made with.
+    paths = os.pathsep.join([*sys.path, str(Path(__file__).parents[2])])
+    environment = {**os.environ, **servers.environment(s3_port), "PYTHONPATH": paths}
+    command = [sys.executable, "-c", IN_A_STORE, str(archive), str(tmp_path)]
+    subprocess.run(command, env=environment, check=True, timeout=200)
+    old, new = (track(tmp_path / name, mux.TITLE) for name in ("before.mkv", "after.mkv"))
+    assert np.array_equal(old[:, :RATE], new[:, :RATE])
+    assert np.array_equal(old[:, 2 * RATE :], new[:, 2 * RATE :])
+    assert not np.array_equal(old, new)

@@ -37,6 +37,10 @@ SMALL: dict[str, Any] = dict(
 )  # fmt: skip
 """The small model: 0.9 million parameters. Ours; it knows no language but that of its captions."""
 
+UNWANTED = "music, speech"
+"""What silent footage should not be given where nobody says anything else: models trained on videos of the web have
+heard both all the time."""
+
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 
 
@@ -213,3 +217,18 @@ def encode(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:
             )
         found.append(ids)
     return found
+
+
+def usual_negative(config: Mapping[str, Any]) -> str:
+    """The negative prompt of a checkpoint (its config.json) for which none is given: UNWANTED, or nothing where the
+    model follows no text, is sampled without guidance, or knows not all the words."""
+    settings = config.get("model", {}).get("settings", {})
+    converter = settings.get("converter")
+    if not config.get("follows_text") or not converter or settings["sampling"]["guidance"] == 1:
+        return ""
+    if converter["base"] == OWN:
+        tokenizer = own_tokenizer(converter["tokenizer"])
+        # It can spell any word; one that it has read often is a token of its own.
+        if any(len(tokenizer.tokenize(word)) > 1 for word in UNWANTED.split(", ")):
+            return ""
+    return UNWANTED

@@ -1,0 +1,116 @@
+"""Long films for the benchmarks: scenes and real clips cut hard after one another, CCTV in which hardly anything moves.
+
+A few minutes are rendered and coded once; an hour repeats them by copying packets.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from pipelines import synthfoley, synthwrite
+
+WIDTH, HEIGHT, FPS = 640, 360, 25
+SCENE_S = 15.0
+"""Longer than a window and shorter than a segment, as shots of a film are."""
+
+
+def pictures(source: Any) -> Iterator[np.ndarray]:
+    """uint8 [HEIGHT, WIDTH, 3] of a film, at FPS by timestamp."""
+    with av.open(source) as film:
+        number, before = 0, None
+        for frame in film.decode(video=0):
+            start = frame.time or 0.0
+            while before is not None and number / FPS < start:
+                yield before
+                number += 1
+            before = frame.reformat(WIDTH, HEIGHT, "rgb24").to_ndarray()
+        if before is not None:
+            yield before
+
+
+def write(path: Path, shown: Iterable[np.ndarray]) -> float:
+    """Code pictures as H.264; seconds written."""
+    number = 0
+    with av.open(str(path), "w") as out:
+        video: Any = out.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "23"})
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for picture in shown:
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            out.mux(video.encode(frame))
+            number += 1
+        out.mux(video.encode(None))
+    return number / FPS
+
+
+def repeat(path: Path, target: Path, seconds: float) -> Path:
+    """A film of about `seconds` seconds that repeats another one, its packets copied."""
+    with av.open(str(path)) as source, av.open(str(target), "w") as out:
+        video = source.streams.video[0]
+        copy = out.add_stream_from_template(video)
+        step = round(1 / (FPS * video.time_base))
+        n_pictures, shift = video.frames, 0
+        while shift * video.time_base < seconds - 0.5:
+            source.seek(0)
+            for packet in source.demux(video):
+                if packet.pts is None or packet.dts is None:
+                    continue
+                if (packet.dts + shift) * video.time_base >= seconds:
+                    return target
+                packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, copy
+                out.mux(packet)
+            shift += n_pictures * step
+    return target
+
+
+def moving(folder: Path, minutes: float, footage: Path | None = None, scenes: int = 16) -> Path:
+    """A film in which something happens all the time: SynthFoley scenes, and clips of a folder if there is one."""
+    target = folder / f"moving-{minutes:g}.mp4"
+    if not target.exists():
+        unit = folder / "moving-unit.mp4"
+        if not unit.exists():
+            write(unit, _reel(scenes, sorted(footage.glob("*.mp4")) if footage else []))
+        repeat(unit, target, minutes * 60)
+    return target
+
+
+def _reel(scenes: int, clips: list[Path]) -> Iterator[np.ndarray]:
+    for index in range(max(scenes, len(clips))):
+        if index < scenes:
+            yield from pictures(_scene(index))
+        if index < len(clips):
+            yield from pictures(str(clips[index]))
+
+
+def _scene(index: int, seconds: float = SCENE_S) -> io.BytesIO:
+    scene = synthfoley.make_scene(7, index, seconds, width=WIDTH, height=HEIGHT, fps=float(FPS))
+    return io.BytesIO(synthwrite.encode(scene, strip_sound=True))
+
+
+def cctv(folder: Path, minutes: float, moving_share: float = 0.05) -> Path:
+    """A film of one camera in which nothing moves but for one stretch of every ten minutes; its picture is noisy."""
+    target = folder / f"cctv-{minutes:g}.mp4"
+    if not target.exists():
+        unit = folder / "cctv-unit.mp4"
+        if not unit.exists():
+            write(unit, _watched(600.0, 600.0 * moving_share))
+        repeat(unit, target, minutes * 60)
+    return target
+
+
+def _watched(seconds: float, moving_s: float) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(-2, 3, (HEIGHT, WIDTH, 1), dtype=np.int8) for _ in range(25)]
+    scene = list(pictures(_scene(3, moving_s)))
+    begin = round((seconds - moving_s) / 2 * FPS)
+    for number in range(round(seconds * FPS)):
+        at = min(max(number - begin, 0), len(scene) - 1)
+        shown = scene[at if number < begin + len(scene) else 0]
+        yield np.clip(shown.astype(np.int16) + noise[number % 25], 0, 255).astype(np.uint8)

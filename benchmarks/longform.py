@@ -1,0 +1,256 @@
+"""Long films: what two waves cost, what is heard of their joins, how fast still footage passes, and that memory, mux
+and the number of workers stay what they should.
+
+    joins     the same film by two waves, by crossfades and by windows that are simply put end to end: jump of the sound
+              at joins over that within windows (limit 1.05), and cost against independent windows (limit 1.15)
+    speed     an hour of moving film and an hour of CCTV through `v2a dub` (limits 2.5 and 20 x real time on two cores)
+    workers   the same film by one worker and by two: equal samples
+    memory    ten hours of CCTV against ten minutes: peak of all processes (limit 1.2 times)
+    mux       a film of two hours: processor seconds of joining, coding and copying (limit 30 s), bytes read and written
+
+    python -m benchmarks.longform joins [--minutes 10] [--footage FOLDER] [--work FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from benchmarks import films
+from benchmarks.dub_speed import watch
+
+
+def link(film: Path, folder: Path) -> Path:
+    """An archive of that film alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder / film.name
+    if not place.exists():
+        os.link(film, place)
+    return folder
+
+
+def dub(film: Path, out: Path, *options: str) -> tuple[dict[str, Any], int]:
+    """`v2a dub` of a film by the real command: its figures, and the peak bytes of all its processes."""
+    archive = link(film, out.parent / f"archive-{film.stem}")
+    command = [sys.executable, "-m", "jobs.dub", str(archive), str(out), "--tracking-uri", "off", *options]
+    job = subprocess.Popen(command, stdout=sys.stderr)
+    peak = watch(job)
+    if job.wait():
+        raise SystemExit(f"v2a dub ended with {job.returncode}")
+    return json.loads((out / "_v2a" / "summary.json").read_text()), peak
+
+
+def row_of(out: Path) -> dict[str, Any]:
+    """The report's row of the one film."""
+    import pyarrow.parquet as pq
+
+    [row] = pq.read_table(out / "_v2a" / "report.parquet").to_pylist()
+    return row
+
+
+# joins
+
+
+def joins(film: Path, work: Path) -> None:
+    """Prints the table of the three ways."""
+    import torch
+
+    from jobs.dub import DubConfig
+    from jobs.film_options import FilmOptions
+    from jobs.preflight import make_job
+    from pipelines import archive, planning
+    from pipelines.dubber import Dubber
+    from pipelines.sandbox import Sandbox
+    from pipelines.stages import decode_task
+    from v2a_models.checkpoint import load_generator
+
+    torch.set_num_threads(1)
+    ways = {
+        "two waves": FilmOptions(static="generate"),
+        "two waves, no scenes": FilmOptions(static="generate", scenes="off"),
+        "crossfade": FilmOptions(joins="crossfade"),
+        "end to end": FilmOptions(joins="crossfade"),
+    }
+    found = {}
+    with Sandbox(threads=1) as sandbox:
+        root = link(film, work / f"archive-{film.stem}")
+        [row] = archive.scan(str(root), sandbox)
+        for name, how in ways.items():
+            job = make_job(DubConfig(str(root), str(work / "joins"), film=how), None)
+            if name == "end to end":
+                job = dataclasses.replace(job, overlap=0)
+            dubber, jumps, seconds, windows = Dubber(job, load_generator), Seams(), 0.0, 0
+            for task in planning.make_plan(job, [row], "silent", restart=True, dry_run=True).tasks:
+                item = decode_task(task, job, sandbox)
+                at = _joins(item, job)
+                started = time.process_time()
+                [item] = dubber.generate([item])
+                seconds += time.process_time() - started
+                if item.failure:
+                    raise SystemExit(item.failure.message)
+                jumps.add(item.arrays["sound"][0], at, job.rate)
+                windows += len(at) + 1
+            found[name] = seconds, windows, jumps
+    plain = found["end to end"][0]
+    print(f"{row['duration_s'] / 60:.1f} minutes, mini, one core")
+    print(
+        "| joins | level jump, at joins / within | spectrum jump, at joins / within | joins | cost, times independent |"
+    )
+    print("|---|---|---|---|---|")
+    for name, (seconds, _, jumps) in found.items():
+        level, spectrum = jumps.ratios()
+        print(f"| {name} | {level:.3f} | {spectrum:.3f} | {len(jumps.at)} | {seconds / plain:.2f} |")
+
+
+class Seams:
+    """Jumps at joins and within windows, over many segments."""
+
+    def __init__(self) -> None:
+        self.at: list[tuple[float, float]] = []
+        self.within: list[tuple[float, float]] = []
+
+    def add(self, sound: np.ndarray, at: list[int], rate: int) -> None:
+        from v2a_models.metrics import seams
+
+        wave = sound.astype(np.float32) / 32767
+        for where, moments in ((self.at, at), (self.within, seams.inside(len(wave), at))):
+            found = seams.jumps(wave, moments, rate)
+            where += zip(found.level.tolist(), found.spectrum.tolist(), strict=True)
+
+    def ratios(self) -> tuple[float, float]:
+        """Of level and spectrum: mean jump at joins over that within windows."""
+        at, within = np.array(self.at).mean(0), np.array(self.within).mean(0)
+        return float(at[0] / within[0]), float(at[1] / within[1])
+
+
+def _joins(item: Any, job: Any) -> list[int]:
+    """Samples of an item's sound at which windows meet; not cuts, at which a sound may jump."""
+    from itertools import pairwise
+
+    from pipelines.canvas import Canvas
+    from v2a_models import grid
+
+    segment = item.task.segment
+    if job.layout is None:
+        hop = job.window - job.overlap
+        return [k * hop + job.overlap // 2 for k in range(1, segment.n_windows)]
+    canvas = Canvas(item, job.layout)
+    return [
+        (a.keep[1] - canvas.reach.start) * grid.HOP for a, b in pairwise(canvas.windows) if a.shot == b.shot
+    ]
+
+
+# the rest
+
+
+def speed(work: Path, minutes: float, footage: Path | None) -> None:
+    """Prints times real time of moving film and of CCTV."""
+    for name, film, limit in (
+        ("moving", films.moving(work, minutes, footage), 2.5),
+        ("CCTV, 95 % still", films.cctv(work, minutes), 20.0),
+    ):
+        facts, peak = dub(film, work / f"out-{film.stem}", "--restart")
+        row = row_of(work / f"out-{film.stem}")
+        print(
+            f"{name}: {row['duration_s'] / 60:.1f} minutes in {facts['elapsed_s']:.0f} s, "
+            f"{row['duration_s'] / facts['elapsed_s']:.2f} x real time (limit {limit:g}), "
+            f"{row['core_seconds']:.0f} core-seconds, still {row['static_s'] / 60:.1f} minutes, {row['scenes']} cuts, "
+            f"peak {peak / 2**30:.2f} GiB, load {os.getloadavg()[0]:.1f}",
+            flush=True,
+        )
+
+
+def workers(work: Path, minutes: float, footage: Path | None) -> None:
+    """Prints whether one and two workers make the same samples."""
+    film, digests = films.moving(work, minutes, footage), []
+    for n in (1, 2):
+        out = work / f"workers-{n}"
+        facts, _ = dub(film, out, "--restart", "--num-workers", str(n), "--sidecar", "flac")
+        side = json.loads(next((out / "_v2a" / "provenance").glob("*.json")).read_text())
+        digests.append(side["track"]["samplesSha256"])
+        print(f"{n} workers: {facts['elapsed_s']:.0f} s, samples {digests[-1][:16]}", flush=True)
+    print("equal samples" if digests[0] == digests[1] else "DIFFERENT samples")
+
+
+def memory(work: Path, hours: float) -> None:
+    """Prints the peaks of ten minutes and of many hours."""
+    peaks = []
+    for minutes in (10.0, hours * 60):
+        film = films.cctv(work, minutes)
+        out = work / f"memory-{film.stem}"
+        facts, peak = dub(film, out, "--restart", "--sidecar", "flac")
+        peaks.append(peak)
+        print(f"{minutes / 60:.2f} h: {facts['elapsed_s']:.0f} s, peak {peak / 2**30:.2f} GiB", flush=True)
+    print(f"{peaks[1] / peaks[0]:.2f} times (limit 1.2)")
+
+
+def mux(work: Path, hours: float) -> None:
+    """Prints what joining, coding and copying a long film costs, in processor seconds and bytes."""
+    from pipelines import mux as muxing
+
+    film, target = films.moving(work, hours * 60), work / "muxed.mp4"
+    n_samples = round(hours * 3600 * 44_100)
+    block = (np.random.default_rng(0).standard_normal((1, 44_100)) * 3000).astype(np.int16)
+    before, passing = _used(), 2 * n_samples
+    started = time.perf_counter()
+    muxing.mux_in_child(
+        str(film), (block for _ in range(round(hours * 3600))), target, n_samples=n_samples, video_start_s=0.0
+    )
+    passed = time.perf_counter() - started
+    cpu, read, written = (b - a for a, b in zip(before, _used(), strict=True))
+    source, result = film.stat().st_size, target.stat().st_size
+    # What passes through the pipe to the child is written and read as well.
+    print(
+        f"{hours:g} h: {cpu:.1f} processor seconds (limit 30), {passed:.1f} s; read {(read - passing) / source:.2f} "
+        f"times the film ({source / 1e6:.0f} MB), written {(written - passing) / result:.2f} times the result "
+        f"({result / 1e6:.0f} MB)"
+    )
+    target.unlink()
+
+
+def _used() -> tuple[float, int, int]:
+    """Processor seconds, bytes read and bytes written of this process and its children that have ended."""
+    times = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    io = psutil.Process().io_counters()
+    return sum(t.ru_utime + t.ru_stime for t in times), io.read_chars, io.write_chars
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("joins", "speed", "workers", "memory", "mux"))
+    parser.add_argument("--minutes", type=float, help="of film")
+    parser.add_argument("--footage", type=Path, help="folder of clips to cut in")
+    parser.add_argument("--work", type=Path, help="where films are kept for the next time")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        work = given.work or Path(scratch)
+        work.mkdir(parents=True, exist_ok=True)
+        if given.what == "joins":
+            joins(films.moving(work, given.minutes or 10, given.footage), work)
+        elif given.what == "speed":
+            speed(work, given.minutes or 60, given.footage)
+        elif given.what == "workers":
+            workers(work, given.minutes or 10, given.footage)
+        elif given.what == "memory":
+            memory(work, (given.minutes or 600) / 60)
+        else:
+            mux(work, (given.minutes or 120) / 60)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
