@@ -9,7 +9,7 @@ not hide it.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,9 +108,11 @@ class Watcher:
         half = MOST_LISTED // 2
         listed = [found for kind in kinds for found in kind[:half]]
         rest = [found for kind in kinds for found in kind[half:]]
-        listed += rest[: MOST_LISTED - len(listed)]
-        listed.sort(key=lambda found: found[1:])
-        return [{"start_s": start, "end_s": end, "what": what} for what, start, end in listed]
+        return _rows(listed + rest[: MOST_LISTED - len(listed)])
+
+    def columns(self) -> dict[str, Any]:
+        """The same as columns of the report."""
+        return {"flags": self.found(), "n_flags": self.n_found}
 
     # clipping
 
@@ -199,6 +201,27 @@ class Watcher:
         heapq.heappush(heap, (end_s - start_s, -start_s, end_s))
         if len(heap) > MOST_LISTED:
             heapq.heappop(heap)
+
+
+def remade(row: Mapping[str, Any], part: Span, fresh: Watcher) -> dict[str, Any]:
+    """The columns of a film of which a part was made again: what was flagged outside of it, and what `fresh`, which
+    looks at nothing else, found inside."""
+    old = row.get("flags") or []
+    kept = [
+        (flag["what"], start, end)
+        for flag in old
+        for start, end in without([(flag["start_s"], flag["end_s"])], [part])
+        if flag["what"] == CLIPPING or end - start >= SILENT_S
+    ]
+    new = [(flag["what"], flag["start_s"], flag["end_s"]) for flag in fresh.found()]
+    unlisted = max(0, (row.get("n_flags") or 0) - len(old))
+    return {"flags": _rows([*new, *kept][:MOST_LISTED]), "n_flags": len(kept) + unlisted + fresh.n_found}
+
+
+def _rows(found: list[tuple[str, float, float]]) -> list[dict[str, Any]]:
+    """In the order of the film."""
+    found = sorted(found, key=lambda flag: flag[1:])
+    return [{"start_s": start, "end_s": end, "what": what} for what, start, end in found]
 
 
 def without(spans: Iterable[Span], others: Iterable[Span]) -> list[Span]:

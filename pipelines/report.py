@@ -32,6 +32,12 @@ STATUSES = ("dubbed", "skipped", "failed")
 CAPTIONS = pa.list_(pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())]))
 """What stretches of a film should sound like. `caption` says the same without times."""
 
+SEAMS = pa.list_(pa.struct([("at_s", pa.float64()), ("jump", pa.float64())]))
+"""The worst joins between windows: where, and how many times the film's usual jump between neighbouring moments."""
+
+FLAGS = pa.list_(pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("what", pa.string())]))
+"""Stretches to listen to (`pipelines.flags`): the longest, of `n_flags`."""
+
 REPORT_SCHEMA = pa.schema(
     [
         ("video_id", pa.string()),
@@ -72,10 +78,19 @@ REPORT_SCHEMA = pa.schema(
         ("sound_true_peak_dbtp", pa.float64()),
         ("heard_s", pa.float64()),
         ("tracks", pa.int32()),
+        ("gpu_seconds", pa.float64()),
+        ("scenes", pa.int32()),
+        ("static_s", pa.float64()),
+        ("static", pa.string()),
+        ("seams", SEAMS),
+        ("flags", FLAGS),
+        ("n_flags", pa.int32()),
+        ("contact_sheet", pa.string()),
     ]
 )
-"""Columns of `report.parquet`. `path` is relative to the archive, `output`, `card` and `subtitles` (where they are a
-file of their own, else `track`) to OUT."""
+"""Columns of `report.parquet`. `path` is relative to the archive; `output`, `card`, `contact_sheet` and `subtitles`
+(where they are a file of their own, else `track`) to OUT. `scenes` counts the hard cuts that windows keep to;
+`static_s` the seconds in which nothing moves, and `static` says what is heard there, and when."""
 
 
 def write(out_root: str, rows: Iterable[Mapping[str, Any]], run: Mapping[str, Any]) -> None:
