@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from dubbing import film, noise, quickly, report
+from dubbing import film, noise, quickly, report, v2a_dub
 from media import write_video
 from PIL import Image
 from samples import NoiseGenerator, toy_checkpoint
 from test_redub import v2a_redub
 
-from pipelines import closing, stages
+from pipelines import closing, costs, stages
 from pipelines.decode import DecodeFailed
 from v2a_models.checkpoint import load_generator
 
@@ -160,3 +161,45 @@ def test_films_longer_than_their_card_have_a_contact_sheet(
     assert np.mean(abs(pixels.astype(int) - GREY) < 8) > 0.2 and np.mean(pixels > 245) > 0.05
     card = np.asarray(Image.open(out / rows["long.mkv"]["card"]).convert("L"))[:76]
     assert np.mean(card > 245) < 0.01
+
+
+def test_prices_are_told_before_and_after_and_decide_nothing(
+    ray_session: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ray.cloudpickle
+    import samples
+
+    ray.cloudpickle.register_pickle_by_value(samples)
+    archive, out = tmp_path / "archive", tmp_path / "out"
+    shaded(archive / "a.mkv", [(3, GREY)])
+    (archive / "broken.mkv").write_bytes(b"not a film")
+    words = [archive, out, "--price-core-hour", "36"]
+    assert v2a_dub(*words, "--dry-run") == 0
+    assert (
+        "Cost: about 0.02, 24.00 an hour of footage" in capsys.readouterr().out
+    )  # 1.5 x real time is the guess
+    assert v2a_dub(*words) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    row = report(out)["a.mkv"]
+    assert f"Work: {row['core_seconds']:,.0f} core-seconds for 0:03 of footage." in said
+    assert f"Cost: {costs.money(row['core_seconds'] / 100)}," in said
+    facts = json.loads((out / "_v2a" / "summary.json").read_text())
+    assert facts["cost"] == pytest.approx(row["core_seconds"] / 100)
+    assert facts["cost_per_hour"] == pytest.approx(facts["cost"] * 1200) and facts["price_core_hour"] == 36
+    # Another price, and none, is the same output: nothing is made again. Now the rate is known.
+    shaded(archive / "b.mkv", [(6, GREY)])
+    assert v2a_dub(archive, out, "--price-core-hour", "72", "--dry-run") == 0
+    rate = row["core_seconds"] / 3 / 50
+    said = capsys.readouterr().out
+    assert "at the rate so far" in said and f"Cost: about {costs.money(6 * rate)}," in said
+    (archive / "b.mkv").unlink()
+    assert v2a_dub(archive, out) == 1
+    said = capsys.readouterr().out
+    assert "1 already dubbed" in said and "Cost" not in said
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "inf"])
+def test_what_is_no_price_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], value: str) -> None:
+    (tmp_path / "archive").mkdir()
+    assert v2a_dub(tmp_path / "archive", tmp_path / "out", "--price-gpu-hour", value) == 2
+    assert "--price-gpu-hour is the price of an hour" in capsys.readouterr().err
