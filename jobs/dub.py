@@ -15,6 +15,7 @@ import tyro
 from jobs.cli import DONE, SOME_FAILED, command_line
 from jobs.film_options import FilmOptions
 from jobs.preflight import check_identity, full_address, full_model, make_job, preflight, read_wishes
+from jobs.price_options import PriceOptions
 from jobs.sound_options import SoundOptions
 from jobs.verb import Stopped, reason_of, run_verb
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from jobs.ray_session import Resources
+    from pipelines.costs import Costs, Prices
     from pipelines.dub import Job
     from pipelines.planning import Plan
     from pipelines.wishes import Wish
@@ -102,6 +104,7 @@ class DubConfig:
     `v2a verify --make-test-certificate FOLDER` makes a pair for trying out."""
     sound: SoundOptions = field(default_factory=SoundOptions)
     film: FilmOptions = field(default_factory=FilmOptions)
+    price: PriceOptions = field(default_factory=PriceOptions)
 
 
 def run(config: DubConfig, *, load: Callable[[str], Any] | None = None) -> int:
@@ -121,6 +124,7 @@ def _run(config: DubConfig, load: Callable[[str], Any] | None, console: Console)
     from jobs import ray_session, registry
 
     preflight(config)
+    config.price.prices()
     config = dataclasses.replace(config, model=registry.resolve(config.model, config.tracking_uri))
     wishes = read_wishes(config)
     job = make_job(config, load, wishes)
@@ -146,7 +150,7 @@ def _run_on_ray(
 ) -> int:
     from jobs.scan import scan_rows
     from jobs.tracking import Tracker, resolve_uri
-    from pipelines import quiet, storage
+    from pipelines import costs, quiet, storage
     from pipelines.parts import State
     from pipelines.planning import Wish, make_plan, wants_silence
 
@@ -165,7 +169,7 @@ def _run_on_ray(
         silences=silences,
     )
     if config.dry_run:
-        show_plan(console, plan, resources.cpus, job.candidates)
+        show_plan(console, plan, resources.cpus, job.candidates, config.price.prices())
         return DONE
     State(config.out).write_config(kept_config(config, job))
     describe(console, plan, job)
@@ -174,14 +178,15 @@ def _run_on_ray(
     uri = resolve_uri(config.out, config.tracking_uri)
     tracker = Tracker(uri, "v2a/dub", out=config.out, say=lambda text: console.print(text, markup=False))
     params = dataclasses.asdict(config)
-    params |= params.pop("sound") | params.pop("film")
+    params |= params.pop("sound") | params.pop("film") | params.pop("price")
     tracker.start(f"dub {job.run_id}", params, {"v2a.version": job.version, "v2a.out": config.out})
     status = "KILLED"
     try:
         elapsed_s = execute(plan, job, load, console, resources)
         status = "FAILED"
         table = [plan.rows[video_id] for video_id in plan.order]
-        figures = summary(table, plan, elapsed_s)
+        spent = costs.costs(table, config.price.prices())
+        figures = summary(table, plan, elapsed_s) | spent.figures()
         facts = {"archive": config.archive, "out": config.out, "command": command(config), **figures}
         facts |= {"started": started_at, "version": job.version}
         if plan.to_dub:
@@ -198,7 +203,7 @@ def _run_on_ray(
         status = "FINISHED"
     finally:
         tracker.finish(status, wait_s=60.0 if status == "FINISHED" else 3.0)
-    tell(console, config, figures, time.perf_counter() - started)
+    tell(console, config, figures, spent, time.perf_counter() - started)
     return SOME_FAILED if figures["files_failed"] else DONE
 
 
@@ -278,7 +283,6 @@ def summary(table: list[dict[str, Any]], plan: Plan, elapsed_s: float) -> dict[s
         "made_hours": made_s / 3600,
         "elapsed_s": elapsed_s,
         "x_realtime": made_s / elapsed_s if elapsed_s and made_s else None,
-        "core_seconds": sum(row["core_seconds"] or 0 for row in table),
     }
 
 
@@ -304,12 +308,15 @@ def describe(console: Console, plan: Plan, job: Job) -> None:
     )
 
 
-def show_plan(console: Console, plan: Plan, cpus: int, candidates: int = 1) -> None:
+def show_plan(
+    console: Console, plan: Plan, cpus: int, candidates: int = 1, prices: Prices | None = None
+) -> None:
     """What a dry run prints."""
     from rich.markup import escape
     from rich.table import Table
 
     from jobs.progress import clock
+    from pipelines import costs
     from pipelines.dub import decide
 
     listed = Table("file", "length", "what", "why")
@@ -324,24 +331,59 @@ def show_plan(console: Console, plan: Plan, cpus: int, candidates: int = 1) -> N
     console.print(listed, soft_wrap=False)
     if len(paths) > FILES_SHOWN:
         console.print(f"... and {len(paths) - FILES_SHOWN} more files")
-    # Pictures are looked at and sound is decoded once only, so this is the most that candidates can take.
-    estimate = plan.footage_s * candidates / (X_REALTIME_PER_CORE * cpus)
+    known = costs.costs(plan.rows.values(), prices or costs.Prices())
+    measured = known.footage_s > 0 and known.core_s > 0
+    # Pictures are looked at and sound is decoded once only, so the guess is the most that candidates can take.
+    core_s = known.core_s / known.footage_s if measured else candidates / X_REALTIME_PER_CORE
+    estimate = plan.footage_s * core_s / cpus
     console.print(
         f"{len(plan.to_dub)} files to dub, {clock(plan.footage_s)} of footage: about {clock(estimate)} on "
-        f"{cpus} cores. Nothing was written."
+        f"{cpus} cores{' at the rate so far' if measured else ''}. Nothing was written."
     )
+    if prices is not None and prices.known:
+        gpu_s = known.gpu_s / known.footage_s if measured else 0.0
+        to_come = prices.of(plan.footage_s * core_s, plan.footage_s * gpu_s) or 0.0
+        hour = prices.of(3600 * core_s, 3600 * gpu_s) or 0.0
+        kept = f", after {costs.money(known.made)} for what is dubbed" if measured and known.made else ""
+        unknown = prices.gpu_hour is not None and not known.gpu_s
+        console.print(
+            f"Cost: about {costs.money(to_come)}, {costs.money(hour)} an hour of footage{kept}."
+            + (
+                " GPUs are not in it: what they take is known once something was made on one."
+                if unknown
+                else ""
+            )
+        )
 
 
-def tell(console: Console, config: DubConfig, figures: dict[str, Any], elapsed_s: float) -> None:
+def tell(
+    console: Console, config: DubConfig, figures: dict[str, Any], spent: Costs, elapsed_s: float
+) -> None:
     """The last lines: what came out, and where to look."""
     from jobs.progress import clock
     from pipelines import storage
+    from pipelines.costs import money
 
     counts = ", ".join(f"{figures[f'files_{status}']} {status}" for status in ("dubbed", "skipped", "failed"))
     speed = f" at {figures['x_realtime']:.1f}x real time" if figures["x_realtime"] else ""
     console.print(
         f"{figures['files']} files: {counts}, in {clock(elapsed_s)}{speed}.", markup=False, soft_wrap=True
     )
+    if spent.core_s or spent.gpu_s:
+        gpus = f" and {spent.gpu_s:,.0f} GPU-seconds" if spent.gpu_s else ""
+        console.print(
+            f"Work: {spent.core_s:,.0f} core-seconds{gpus} for {clock(spent.footage_s)} of footage.",
+            markup=False,
+            soft_wrap=True,
+        )
+    if spent.made is not None and spent.per_hour is not None and spent.archive is not None:
+        console.print(
+            f"Cost: {money(spent.made)}, {money(spent.per_hour)} an hour of footage; the whole archive "
+            f"({clock(spent.archive_s)}): {money(spent.archive)}."
+            + (f" {spent.leaves_out}." if spent.leaves_out else ""),
+            markup=False,
+            soft_wrap=True,
+        )
     console.print(f"Report: {storage.join(config.out, '_v2a', 'report.html')}", markup=False, soft_wrap=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import tempfile
 import time
@@ -13,7 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import ebur128, mux, provenance, segments, soundfiles, storage, subtitles, tracks, treatment
+from pipelines import (
+    contactsheet,
+    ebur128,
+    flags,
+    mux,
+    provenance,
+    segments,
+    soundfiles,
+    storage,
+    subtitles,
+    tracks,
+    treatment,
+)
 from pipelines.containers import LOSSLESS, container_of
 from pipelines.decode import DecodeFailed, damage_within
 from pipelines.digests import Digests
@@ -39,11 +52,14 @@ class Meter:
         self.n = 0
         self.r128: ebur128.Meter | None = None
         """Where loudness was asked for, or sounds were mixed."""
+        self.flags: flags.Watcher | None = None
 
     def watch(self, blocks: Iterable[np.ndarray], channels: int) -> Iterator[np.ndarray]:
         """Pass the blocks on, int16 [any, n]; the first `channels` channels are measured."""
         for passed in blocks:
             block = passed[:channels]
+            if self.flags is not None:
+                self.flags.add(block)
             if self.r128 is not None:
                 self.r128.add(block.astype(np.float32) / treatment.FULL_SCALE)
             if block.size:
@@ -73,6 +89,8 @@ class Reader:
         self.state, self.task = state, task
         self.cost_s = 0.0
         self.thumbs: list[tuple[float, np.ndarray]] = []
+        """Seconds and frame, of the first `CARD_S` seconds and the next one."""
+        self.sheet = contactsheet.Picker(float(task.video["duration_s"]))
         self.told: list[subtitles.Cue] = []
         """Captions, and which stretches of the film they are about."""
         self.still: list[tuple[float, float]] = []
@@ -99,8 +117,16 @@ class Reader:
             self.still += part.still
             self.scenes += part.scenes
             self.seams = sorted([*self.seams, *part.seams], key=lambda seam: -seam[1])[:MOST_SEAMS]
-            self.thumbs += zip(part.thumb_times.tolist(), part.thumbs, strict=True)
+            for thumb in zip(part.thumb_times.tolist(), part.thumbs, strict=True):
+                if not self.thumbs or self.thumbs[-1][0] < CARD_S:
+                    self.thumbs.append(thumb)
+                self.sheet.take([thumb])
             yield part.sound
+
+    def silent_on_purpose(self, job: Job) -> list[tuple[float, float]]:
+        """Stretches, in seconds, of what was read so far."""
+        still = self.still if job.static == "silence" else []
+        return [*still, *_unseen(self, job)]
 
     def cues(self) -> list[subtitles.Cue]:
         """Captions of what was read so far, with their times."""
@@ -157,6 +183,7 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
     assert made is not None
     Sealer(job.out, job.version).write_record(task.video_id, output, proof)
     card = _write_card(task, job, reader, making.made.rate)
+    sheet = _write_sheet(task, job, reader)
     cost = reader.cost_s + time.perf_counter() - started
     duration_s = float(task.video["duration_s"])
     loud = meter.r128.levels() if meter.r128 is not None else None
@@ -165,6 +192,7 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
         "output": output,
         "output_size": made.size,
         "card": card,
+        "contact_sheet": sheet,
         "n_windows": task.n_windows,
         "model": job.model_name,
         "seed": task.seed(job),
@@ -175,6 +203,7 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
         "sound_lufs": loud.lufs if loud is not None and loud.loud else None,
         "sound_true_peak_dbtp": loud.true_peak_dbtp if loud is not None else None,
         **_shape(reader, job, duration_s),
+        **(meter.flags.columns() if meter.flags is not None else {}),
         "treatment": making.words,
         "heard_s": making.heard_s,
         "tracks": job.keep_top,
@@ -218,13 +247,19 @@ def _words_beside(job: Job, output: str) -> bool:
 def _damage(reader: Reader, job: Job, duration_s: float) -> str:
     """Where the pictures are damaged, and what became of the sound there, in words; empty if they are not."""
     said = []
-    if reader.unseen:
-        cuts = file_segments(job, duration_s)
-        unseen = [(cuts[k].start / job.rate, cuts[k].stop / job.rate) for k, _ in reader.unseen]
+    if unseen := _unseen(reader, job):
         said.append(f"damaged, so silent: {_times(unseen, duration_s)} ({reader.unseen[0][1]})")
     if reader.damage:
         said.append(f"damaged, older pictures stand in: {_times(reader.damage, duration_s)}")
     return "; ".join(said)
+
+
+def _unseen(reader: Reader, job: Job) -> list[tuple[float, float]]:
+    """Segments that cannot be seen, in seconds."""
+    if not reader.unseen:
+        return []
+    cuts = file_segments(job, float(reader.task.video["duration_s"]))
+    return [(cuts[k].start / job.rate, cuts[k].stop / job.rate) for k, _ in reader.unseen]
 
 
 def _times(found: list[tuple[float, float]], duration_s: float) -> str:
@@ -246,6 +281,7 @@ def _write_output(
     gains = tracks.settled(making, job, State(job.out), task)
     if tracks.measures(making, how):
         meter.r128 = ebur128.Meter(made.rate, c)
+    meter.flags = flags.Watcher(made.rate, making.spans, lambda: reader.silent_on_purpose(job))
     parts = segments.join(reader.sounds(), job.overlap)
     samples = soundfiles.Samples()
     sound = samples.watch(tracks.blocks(making, how, parts, gains), c)
@@ -419,5 +455,23 @@ def _write_card(task: Task, job: Job, reader: Reader, rate: int) -> str:
     except (storage.StorageError, MemoryError):
         raise
     except Exception:  # a dubbed file without its picture is still a dubbed file
+        return ""
+    return relative
+
+
+def _write_sheet(task: Task, job: Job, reader: Reader) -> str:
+    """Draw frames over the whole of a film that is longer than its card; the picture's path relative to OUT, or nothing
+    if there is none."""
+    relative = f"_v2a/cards/{task.video_id}.sheet.webp"
+    frames = reader.sheet.frames
+    if float(task.video["duration_s"]) <= CARD_S or not frames:
+        return ""
+    try:
+        picture = io.BytesIO()
+        contactsheet.draw(frames).save(picture, "webp", quality=80, method=4)
+        storage.write_atomic(storage.join(job.out, relative), picture.getvalue())
+    except (storage.StorageError, MemoryError):
+        raise
+    except Exception:  # as for the card
         return ""
     return relative

@@ -244,6 +244,16 @@ def report_row(video: dict[str, Any], status: str, reason: str = "", **known: An
     row |= {"sound_peak_dbfs": None, "sound_rms_dbfs": None, "core_seconds": 0.0, "x_realtime": None}
     row |= {"prompt": "", "negative": "", "caption": "", "captions": [], "subtitles": ""}
     row |= {"treatment": "", "sound_lufs": None, "sound_true_peak_dbtp": None, "heard_s": None, "tracks": 0}
+    row |= {
+        "gpu_seconds": 0.0,
+        "scenes": 0,
+        "static_s": 0.0,
+        "static": "",
+        "seams": [],
+        "flags": [],
+        "n_flags": 0,
+    }
+    row |= {"contact_sheet": ""}
     copied = ("video_id", "path", "duration_s", "fps", "width", "height", "video_codec", "container")
     row |= {name: video.get(name) for name in (*copied, "audio_state", "peak_dbfs")}
     row |= {

@@ -27,6 +27,7 @@ import numpy as np
 from pipelines import (
     containers,
     dub,
+    flags,
     hashing,
     inspecting,
     mux,
@@ -251,6 +252,11 @@ def _write(
             writer.close()
         new = soundfiles.read(Path(scratch.path))
         samples, meter, proof = soundfiles.Samples(), Meter(), Proof()
+        fresh_only = treatment.meet(
+            [span], [(0.0, making.duration_s)] if making.spans is None else making.spans
+        )
+        silenced = [span] if job.static == "silence" else []
+        watcher = meter.flags = flags.Watcher(made.rate, fresh_only, lambda: silenced)
         sound = patched(_old(film, job, seen, start_s), new, span, made)
         sound = meter.watch(samples.watch(sound, c), c)
         kept: tuple[storage.Pending, soundfiles.Writer] | None = None
@@ -266,7 +272,7 @@ def _write(
             proof.source_sha256 = film.side["sourceSha256"]
             proof.facts = _facts(film, tasks, job, span, digests, samples.sha256)
             Sealer(job.out, job.version, job.sign_key, job.sign_cert).seal(path, film.output, proof)
-            _write_down(state, film, job, span, path, proof, meter)
+            _write_down(state, film, job, span, path, proof, meter, watcher)
 
         if sidecar:
             tags = provenance.tags_of(_facts(film, tasks, job, span, Digests(), ""))
@@ -351,7 +357,14 @@ def _next(state: State, video_id: str, suffix: str) -> str:
 
 
 def _write_down(
-    state: State, film: Dubbed, job: Job, span: Span, path: Path, proof: Proof, meter: Meter
+    state: State,
+    film: Dubbed,
+    job: Job,
+    span: Span,
+    path: Path,
+    proof: Proof,
+    meter: Meter,
+    watcher: flags.Watcher,
 ) -> None:
     """What belongs to the new film, before it gets its name."""
     again = f"{span[0]:g} to {span[1]:g} s again (seed {job.seed})"
@@ -362,6 +375,9 @@ def _write_down(
         "signer": proof.signer,
         "sound_peak_dbfs": meter.peak_dbfs,
         "sound_rms_dbfs": meter.rms_dbfs,
+        **flags.remade(film.row, span, watcher),
+        # How windows meet inside of the part was not measured.
+        "seams": [seam for seam in film.row.get("seams") or [] if not span[0] <= seam["at_s"] <= span[1]],
     }
     if proof.manifest:
         storage.write_atomic(_next(state, film.video_id, "c2pa"), proof.manifest)

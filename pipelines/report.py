@@ -24,13 +24,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import card as drawing
-from pipelines import storage
+from pipelines import costs, storage
+from pipelines.costs import Prices
 from pipelines.dub import CARD_S
 
 STATUSES = ("dubbed", "skipped", "failed")
 
 CAPTIONS = pa.list_(pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())]))
 """What stretches of a film should sound like. `caption` says the same without times."""
+
+SEAMS = pa.list_(pa.struct([("at_s", pa.float64()), ("jump", pa.float64())]))
+"""The worst joins between windows: where, and how many times the film's usual jump between neighbouring moments."""
+
+FLAGS = pa.list_(pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("what", pa.string())]))
+"""Stretches to listen to (`pipelines.flags`): the longest, of `n_flags`."""
 
 REPORT_SCHEMA = pa.schema(
     [
@@ -72,10 +79,19 @@ REPORT_SCHEMA = pa.schema(
         ("sound_true_peak_dbtp", pa.float64()),
         ("heard_s", pa.float64()),
         ("tracks", pa.int32()),
+        ("gpu_seconds", pa.float64()),
+        ("scenes", pa.int32()),
+        ("static_s", pa.float64()),
+        ("static", pa.string()),
+        ("seams", SEAMS),
+        ("flags", FLAGS),
+        ("n_flags", pa.int32()),
+        ("contact_sheet", pa.string()),
     ]
 )
-"""Columns of `report.parquet`. `path` is relative to the archive, `output`, `card` and `subtitles` (where they are a
-file of their own, else `track`) to OUT."""
+"""Columns of `report.parquet`. `path` is relative to the archive; `output`, `card`, `contact_sheet` and `subtitles`
+(where they are a file of their own, else `track`) to OUT. `scenes` counts the hard cuts that windows keep to;
+`static_s` the seconds in which nothing moves, and `static` says what is heard there, and when."""
 
 
 def write(out_root: str, rows: Iterable[Mapping[str, Any]], run: Mapping[str, Any]) -> None:
@@ -145,11 +161,15 @@ def totals(rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dict[st
         "total_s": sum(seconds.values()),
         "x_realtime": speed,
         "x_basis": basis,
-        "core_seconds": sum(row.get("core_seconds") or 0.0 for row in rows),
+        "costs": costs.costs(rows, Prices(run.get("price_core_hour"), run.get("price_gpu_hour"))),
+        "flagged": sum(1 for row in rows if row.get("n_flags") or row.get("flags")),
     }
 
 
 # ---- the page
+
+UNSHOWN = ("video_id", "source_sha256", "source_sha256_after", "output_sha256")
+UNSHOWN_IF_0 = ("gpu_seconds", "scenes", "static_s", "n_flags")
 
 
 def _clean(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,13 +191,18 @@ def _page_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """What the page needs of a row: no empty values, numbers at the precision that is shown."""
     known: dict[str, Any] = {}
     for name, value in row.items():
-        if value is None or value == "" or name == "video_id":
+        if name in UNSHOWN or value is None or value in ("", []) or (name in UNSHOWN_IF_0 and not value):
             continue
         known[name] = round(value, 4) if isinstance(value, float) else value
     if captions := known.pop("captions", None):  # the page makes `caption` of them
         known["captions"] = [[round(cue["start_s"], 2), cue["text"]] for cue in captions]
         known.pop("caption", None)
-    for name in ("output", "card"):
+    if seams := known.pop("seams", None):
+        pairs = [[seam["at_s"], seam["jump"]] for seam in seams if None not in seam.values()]
+        known["seams"] = [[round(at_s, 2), round(jump, 1)] for at_s, jump in pairs if math.isfinite(jump)]
+    if flags := known.pop("flags", None):
+        known["flags"] = [[round(f["start_s"], 2), round(f["end_s"], 2), f["what"]] for f in flags]
+    for name in ("output", "card", "contact_sheet"):
         if name in known:
             known[f"{name}_url"] = link(str(known[name]))
     return known
@@ -234,6 +259,6 @@ def footage(seconds: float) -> tuple[str, str]:
 @functools.cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(clock=clock, footage=footage, moment=moment, plain=plain)
+    environment.filters.update(clock=clock, footage=footage, moment=moment, money=costs.money, plain=plain)
     text = resources.files("pipelines").joinpath("report.html.j2").read_text(encoding="utf-8")
     return environment.from_string(text)

@@ -145,6 +145,57 @@ def test_many_rows_stay_small() -> None:
     assert "<video" not in page  # players are made when asked for
 
 
+def seen(**more: Any) -> dict[str, Any]:
+    """A dubbed row with everything that can be said of one."""
+    known: dict[str, Any] = {
+        "seams": [
+            {"at_s": 64.2001, "jump": 3.2149},
+            {"at_s": 1.0, "jump": math.inf},
+            {"at_s": 2.0, "jump": None},
+        ],
+        "flags": [{"start_s": 3.0, "end_s": 5.5, "what": "near silence"}],
+        "n_flags": 24,
+        "static_s": 20.0,
+        "static": "ambience: 10.0 to 30.0 s",
+        "scenes": 2,
+        "gpu_seconds": 0.0,
+        "contact_sheet": "_v2a/cards/0 #.sheet.webp",
+    }
+    return row("a.mp4", **(known | more))
+
+
+def test_seams_flags_and_sheets_go_into_both_reports(tmp_path: Path) -> None:
+    report.write(str(tmp_path), [seen(), row("b.mp4", flags=[], seams=[], n_flags=0)], {})
+    found, plain = pq.read_table(tmp_path / "_v2a" / "report.parquet").to_pylist()
+    assert (
+        found["flags"] == [{"start_s": 3.0, "end_s": 5.5, "what": "near silence"}] and found["n_flags"] == 24
+    )
+    assert found["seams"][0] == {"at_s": 64.2001, "jump": 3.2149} and found["scenes"] == 2
+    assert (plain["flags"], plain["seams"], plain["n_flags"]) == ([], [], 0)
+    page = (tmp_path / "_v2a" / "report.html").read_text()
+    shown, bare = rows_in(page)
+    assert shown["seams"] == [[64.2, 3.2]]  # what is no number is left out: the page could not read it
+    assert shown["flags"] == [[3.0, 5.5, "near silence"]] and shown["n_flags"] == 24
+    assert shown["contact_sheet_url"] == "../_v2a/cards/0%20%23.sheet.webp"
+    assert not {"flags", "seams", "n_flags", "static_s", "gpu_seconds"} & bare.keys()
+    assert 'data-has="flagged">1 with flagged sound<' in page
+
+
+def test_the_page_says_what_it_cost() -> None:
+    rows = [
+        row("a.mp4", duration_s=3600.0, core_seconds=7200.0, gpu_seconds=1800.0),
+        row("b.mp4", "failed", duration_s=7200.0),
+        row("c.mp4", "skipped", duration_s=9999.0),
+    ]
+    page = report.render(rows, {"price_core_hour": 0.05, "price_gpu_hour": 2.0})
+    assert "<dt>Cost</dt>" in page and "<dd>1.10</dd>" in page
+    assert "2.0 core-hours, 30.0 GPU-minutes" in page
+    assert "1.10 an hour of footage" in page and "whole archive 3.30" in page
+    assert "(GPUs left out)" in report.render(rows, {"price_core_hour": 0.05})
+    page = report.render(rows, {})
+    assert "<dt>Work</dt>" in page and "2.0<small>core-hours" in page and "archive 3.30" not in page
+
+
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [

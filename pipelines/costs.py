@@ -1,0 +1,89 @@
+"""What the work on an archive costs: seconds of cores and GPUs, in money where prices are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Of an hour, in any currency; None where it is not known, so that it is left out."""
+
+    core_hour: float | None = None
+    gpu_hour: float | None = None
+
+    @property
+    def known(self) -> bool:
+        return self.core_hour is not None or self.gpu_hour is not None
+
+    def of(self, core_s: float, gpu_s: float) -> float | None:
+        """Of so many seconds."""
+        if not self.known:
+            return None
+        return core_s / 3600 * (self.core_hour or 0.0) + gpu_s / 3600 * (self.gpu_hour or 0.0)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What was spent on the footage that is dubbed, and what the whole archive takes at that rate."""
+
+    core_s: float
+    gpu_s: float
+    footage_s: float
+    """Dubbed."""
+    archive_s: float
+    """Dubbed, and failed: what is still to be dubbed. Skipped footage is not part of it."""
+    prices: Prices = Prices()
+
+    @property
+    def made(self) -> float | None:
+        """Price of what was made."""
+        return self.prices.of(self.core_s, self.gpu_s)
+
+    @property
+    def per_hour(self) -> float | None:
+        """Price of an hour of footage; None if nothing was made."""
+        made = self.made
+        return made / self.footage_s * 3600 if made is not None and self.footage_s > 0 else None
+
+    @property
+    def archive(self) -> float | None:
+        """Price of the whole archive at this rate."""
+        return self.per_hour * self.archive_s / 3600 if self.per_hour is not None else None
+
+    @property
+    def leaves_out(self) -> str:
+        """What was used and has no price, in words; empty if there is nothing."""
+        if not self.prices.known:
+            return ""
+        if self.prices.core_hour is None:
+            return "cores left out"
+        return "GPUs left out" if self.prices.gpu_hour is None and self.gpu_s > 0 else ""
+
+    def figures(self) -> dict[str, float]:
+        """For MLflow and the report; prices only where there are any."""
+        found = {"price_core_hour": self.prices.core_hour, "price_gpu_hour": self.prices.gpu_hour}
+        found |= {"cost": self.made, "cost_per_hour": self.per_hour, "cost_archive": self.archive}
+        known = {name: value for name, value in found.items() if value is not None}
+        return {"core_seconds": self.core_s, "gpu_seconds": self.gpu_s, **known}
+
+
+def costs(rows: Iterable[Mapping[str, Any]], prices: Prices) -> Costs:
+    """Of the rows of a report, including what earlier runs dubbed."""
+    core_s = gpu_s = footage_s = archive_s = 0.0
+    for row in rows:
+        core_s += row.get("core_seconds") or 0.0
+        gpu_s += row.get("gpu_seconds") or 0.0
+        length = row.get("duration_s") or 0.0
+        footage_s += length if row["status"] == "dubbed" else 0.0
+        archive_s += length if row["status"] in ("dubbed", "failed") else 0.0
+    return Costs(core_s, gpu_s, footage_s, archive_s, prices)
+
+
+def money(value: float) -> str:
+    """Two digits behind the point, or enough to see something."""
+    if value == 0 or abs(value) >= 0.095:
+        return f"{value:,.2f}"
+    return f"{value:.2g}"

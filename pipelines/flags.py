@@ -1,0 +1,237 @@
+"""Stretches of a film's new sound that somebody should listen to: clipping, and near-silence.
+
+A sample at full scale alone says little: a sound may just reach it. Several in a row are a peak that was cut off.
+Three is what the "over" lights of digital recorders and Audacity's Find Clipping count by default. Near-silence is
+what FFmpeg's `silencedetect` looks for by default, -60 dB for two seconds, here of the RMS, so that a single click does
+not hide it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+CLIPPING, SILENCE = "clipping", "near silence"
+
+CLIPPED_SAMPLES = 3
+"""Successive samples of one channel at full scale."""
+
+CLIPPED_AT = 32_767
+"""Full scale of 16-bit samples, on both sides."""
+
+JOIN_S = 1.0
+"""Clipping that is nearer than this is one stretch."""
+
+SILENT_DBFS = -60.0
+"""RMS over all channels."""
+
+SILENT_S = 2.0
+
+HOP_S = 0.1
+"""RMS is taken over stretches of this length."""
+
+MOST_LISTED = 20
+
+Span = tuple[float, float]
+"""A stretch of the film, in seconds."""
+
+
+class Watcher:
+    """Finds such stretches in a stream of int16 blocks [channels, n]. How the stream is cut changes nothing, and memory
+    does not grow with it."""
+
+    def __init__(
+        self,
+        rate: int,
+        heard: Sequence[Span] | None = None,
+        wanted_silence: Callable[[], Iterable[Span]] = tuple,
+    ) -> None:
+        """heard: where generated sound is heard, None for everywhere: what is outside is not looked at.
+        wanted_silence: where it is silent on purpose; asked when a silent stretch is over, and needs to know nothing of
+        what comes after."""
+        self.rate = rate
+        spans = None if heard is None else sorted(span for span in heard if span[0] < span[1])
+        self._heard = None if spans is None else np.array(spans, np.float64).reshape(-1, 2)
+        self._wanted_silence = wanted_silence
+        self._longest: dict[str, list[tuple[float, float, float]]] = {CLIPPING: [], SILENCE: []}
+        """By kind, a heap of at most `MOST_LISTED`: length, minus the start, end."""
+        self.n_found = 0
+        self._position = 0
+        """Samples seen."""
+        self._before: np.ndarray | None = None
+        """bool [channels, CLIPPED_SAMPLES - 1]: which of the last samples are at full scale."""
+        self._clipped: tuple[int, int] | None = None
+        """First sample, and one past the last, of the stretch that may go on."""
+        self._hop = max(1, round(HOP_S * rate))
+        self._rest = np.zeros(0, np.int64)
+        """Energy of the samples since the last whole hop."""
+        self._rest_channels = 1
+        self._silent_from: int | None = None
+        self._closed = False
+
+    def add(self, block: np.ndarray) -> None:
+        """Look at the next samples of the film."""
+        if not block.shape[1]:
+            return
+        values = block.astype(np.int32)
+        self._look_for_clipping(np.abs(values) >= CLIPPED_AT)
+        self._look_for_silence(np.square(values, dtype=np.int64).sum(axis=0), len(block))
+        self._position += block.shape[1]
+
+    def watch(self, blocks: Iterable[np.ndarray], channels: int) -> Iterator[np.ndarray]:
+        """Pass the blocks on, int16 [any, n]; the first `channels` channels are looked at."""
+        for block in blocks:
+            self.add(block[:channels])
+            yield block
+
+    def close(self) -> None:
+        """The film is over."""
+        if self._closed:
+            return
+        self._closed = True
+        self._end_clipping()
+        if len(self._rest):
+            self._hops(self._rest[None], self._position - len(self._rest), self._rest_channels)
+        self._end_silence(self._position)
+
+    def found(self) -> list[dict[str, Any]]:
+        """At most `MOST_LISTED` stretches in the order of the film: the longest, of both kinds where there are both.
+        `n_found` is how many there are in all."""
+        self.close()
+        kinds = [
+            [(what, -start, end) for _, start, end in sorted(heap, reverse=True)]
+            for what, heap in self._longest.items()
+        ]
+        half = MOST_LISTED // 2
+        listed = [found for kind in kinds for found in kind[:half]]
+        rest = [found for kind in kinds for found in kind[half:]]
+        return _rows(listed + rest[: MOST_LISTED - len(listed)])
+
+    def columns(self) -> dict[str, Any]:
+        """The same as columns of the report."""
+        return {"flags": self.found(), "n_flags": self.n_found}
+
+    # clipping
+
+    def _look_for_clipping(self, full: np.ndarray) -> None:
+        """full: bool [channels, n], samples at full scale."""
+        reach = CLIPPED_SAMPLES - 1
+        if self._before is None:
+            self._before = np.zeros((len(full), reach), bool)
+        if not full.any():
+            self._before = np.concatenate([self._before, full[:, -reach:]], axis=1)[:, -reach:]
+            return
+        full = np.concatenate([self._before, full], axis=1)
+        self._before = full[:, -reach:]
+        n = full.shape[1] - reach
+        runs = np.logical_and.reduce([full[:, k : k + n] for k in range(CLIPPED_SAMPLES)])
+        # A run belongs to the sample that completes it.
+        ends = self._position + np.flatnonzero(runs.any(axis=0))
+        ends = ends[self._is_heard(ends / self.rate)]
+        if not len(ends):
+            return
+        for group in np.split(ends, np.flatnonzero(np.diff(ends) > JOIN_S * self.rate) + 1):
+            first, stop = int(group[0]) - reach, int(group[-1]) + 1
+            if self._clipped is not None and int(group[0]) + 1 - self._clipped[1] <= JOIN_S * self.rate:
+                self._clipped = (self._clipped[0], stop)
+            else:
+                self._end_clipping()
+                self._clipped = (first, stop)
+
+    def _end_clipping(self) -> None:
+        if self._clipped is not None:
+            self._keep(CLIPPING, self._clipped[0] / self.rate, self._clipped[1] / self.rate)
+        self._clipped = None
+
+    def _is_heard(self, times_s: np.ndarray) -> np.ndarray:
+        """bool, one for each time."""
+        if self._heard is None:
+            return np.ones(len(times_s), bool)
+        at = np.searchsorted(self._heard[:, 0], times_s, side="right") - 1
+        inside = at >= 0
+        inside[inside] = times_s[inside] < self._heard[at[inside], 1]
+        return inside
+
+    # near-silence
+
+    def _look_for_silence(self, energy: np.ndarray, channels: int) -> None:
+        """energy: int64 [n], sum of squares over the channels: exact, however the stream is cut."""
+        first = self._position - len(self._rest)
+        energy = np.concatenate([self._rest, energy]) if len(self._rest) else energy
+        n = len(energy) // self._hop * self._hop
+        self._rest, self._rest_channels = energy[n:], channels
+        self._hops(energy[:n].reshape(-1, self._hop), first, channels)
+
+    def _hops(self, energy: np.ndarray, first: int, channels: int) -> None:
+        """energy: int64 [hops, samples], from the film's sample `first` on."""
+        bound = (10 ** (SILENT_DBFS / 20) * CLIPPED_AT) ** 2 * energy.shape[1] * channels
+        silent = energy.sum(axis=1) < bound
+        changes = np.flatnonzero(np.diff(silent, prepend=self._silent_from is not None))
+        for k in changes:
+            at = first + int(k) * self._hop
+            if silent[k]:
+                self._silent_from = at
+            else:
+                self._end_silence(at)
+
+    def _end_silence(self, stop: int) -> None:
+        if self._silent_from is None:
+            return
+        found = [(self._silent_from / self.rate, stop / self.rate)]
+        self._silent_from = None
+        if found[0][1] - found[0][0] < SILENT_S:
+            return
+        if self._heard is not None:
+            found = [
+                (max(first, float(a)), min(last, float(b)))
+                for first, last in found
+                for a, b in self._heard
+                if max(first, a) < min(last, b)
+            ]
+        for first, last in without(found, self._wanted_silence()):
+            if last - first >= SILENT_S:
+                self._keep(SILENCE, first, last)
+
+    def _keep(self, what: str, start_s: float, end_s: float) -> None:
+        self.n_found += 1
+        heap = self._longest[what]
+        heapq.heappush(heap, (end_s - start_s, -start_s, end_s))
+        if len(heap) > MOST_LISTED:
+            heapq.heappop(heap)
+
+
+def remade(row: Mapping[str, Any], part: Span, fresh: Watcher) -> dict[str, Any]:
+    """The columns of a film of which a part was made again: what was flagged outside of it, and what `fresh`, which
+    looks at nothing else, found inside."""
+    old = row.get("flags") or []
+    kept = [
+        (flag["what"], start, end)
+        for flag in old
+        for start, end in without([(flag["start_s"], flag["end_s"])], [part])
+        if flag["what"] == CLIPPING or end - start >= SILENT_S
+    ]
+    new = [(flag["what"], flag["start_s"], flag["end_s"]) for flag in fresh.found()]
+    unlisted = max(0, (row.get("n_flags") or 0) - len(old))
+    return {"flags": _rows([*new, *kept][:MOST_LISTED]), "n_flags": len(kept) + unlisted + fresh.n_found}
+
+
+def _rows(found: list[tuple[str, float, float]]) -> list[dict[str, Any]]:
+    """In the order of the film."""
+    found = sorted(found, key=lambda flag: flag[1:])
+    return [{"start_s": start, "end_s": end, "what": what} for what, start, end in found]
+
+
+def without(spans: Iterable[Span], others: Iterable[Span]) -> list[Span]:
+    """What is left of stretches where the others are taken away, in order."""
+    left = sorted(spans)
+    for first, last in sorted(others):
+        left = [
+            piece
+            for start, end in left
+            for piece in ((start, min(end, first)), (max(start, last), end))
+            if piece[0] < piece[1]
+        ]
+    return left
