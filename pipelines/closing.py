@@ -87,7 +87,7 @@ class Reader:
 
     def __init__(self, state: State, task: Task) -> None:
         self.state, self.task = state, task
-        self.cost_s = 0.0
+        self.cost_s = self.gpu_s = 0.0
         self.thumbs: list[tuple[float, np.ndarray]] = []
         """Seconds and frame, of the first `CARD_S` seconds and the next one."""
         self.sheet = contactsheet.Picker(float(task.video["duration_s"]))
@@ -110,6 +110,7 @@ class Reader:
         for index in range(self.task.n_segments):
             part = self.state.read_part(self.task.video_id, index)
             self.cost_s += part.cost_s
+            self.gpu_s += part.gpu_s
             if part.unseen:
                 self.unseen.append((index, part.unseen))
             self.damage += part.damage
@@ -208,6 +209,7 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
         "heard_s": making.heard_s,
         "tracks": job.keep_top,
         "core_seconds": cost,
+        "gpu_seconds": reader.gpu_s,
         "x_realtime": duration_s / cost,
         "source_sha256_after": proof.source_sha256,
         "output_sha256": proof.output_sha256,

@@ -99,7 +99,7 @@ class Dubber:
             cost = (time.perf_counter() - started) / len(chunk)
             for (item, _), sound in zip(chunk, made, strict=True):
                 sounds[id(item)].append(sound)
-                item.cost_s += cost
+                item.spend(cost, self.device)
         for item in items:
             if item.failure is None:
                 try:

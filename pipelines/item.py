@@ -31,6 +31,8 @@ class Item:
     failure: Failure | None = None
     cost_s: float = 0.0
     """Core-seconds spent so far."""
+    gpu_s: float = 0.0
+    """Of them with a GPU to itself."""
     decoded_from_s: float = 0.0
     thumb_times: list[float] = field(default_factory=list)
     captions: list[Cue] = field(default_factory=list)
@@ -48,12 +50,18 @@ class Item:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     """The views of the job and thumbs: uint8 [frames, h, w, 3]; sound: int16 [channels, n]."""
 
+    def spend(self, seconds: float, device: str = "cpu") -> None:
+        """Note what was spent on it."""
+        self.cost_s += seconds
+        self.gpu_s += seconds if device == "cuda" else 0.0
+
     def to_table(self) -> pa.Table:
         """One row (`rows.pack`)."""
         notes = {
             "task": self.task.to_json(),
             "failure": asdict(self.failure) if self.failure else None,
             "cost_s": self.cost_s,
+            "gpu_s": self.gpu_s,
             "decoded_from_s": self.decoded_from_s,
             "thumb_times": self.thumb_times,
             "captions": self.captions,
@@ -74,6 +82,8 @@ class Item:
     def _from_row(cls, notes: dict[str, Any], arrays: dict[str, np.ndarray]) -> Item:
         failure = Failure(**notes["failure"]) if notes["failure"] else None
         task = Task.from_json(notes["task"])
-        names = ("cost_s", "decoded_from_s", "thumb_times", "damage", "cuts", "border_cuts", "still", "seams")
+        names = (
+            "cost_s", "gpu_s", "decoded_from_s", "thumb_times", "damage", "cuts", "border_cuts", "still", "seams",
+        )  # fmt: skip
         captions = [(first, last, text) for first, last, text in notes["captions"]]
         return cls(task, failure, captions=captions, **{name: notes[name] for name in names}, arrays=arrays)

@@ -45,6 +45,8 @@ class Part:
     """float64 [frames], seconds from the film's start."""
     cost_s: float = 0.0
     """Core-seconds spent on it."""
+    gpu_s: float = 0.0
+    """Of them with a GPU."""
     captions: list[Cue] = field(default_factory=list)
     """What stretches of the film should sound like, in words, from a model that has them."""
     unseen: str = ""
@@ -67,6 +69,7 @@ class Part:
             thumbs=self.thumbs,
             thumb_times=self.thumb_times,
             cost_s=np.float64(self.cost_s),
+            gpu_s=np.float64(self.gpu_s),
             caption_times=_pairs([(first, last) for first, last, _ in self.captions]),
             captions=np.array([text for *_, text in self.captions], np.str_),
             unseen=np.str_(self.unseen),
@@ -88,8 +91,9 @@ class Part:
                     [(float(a), float(b)) for a, b in held[name]] for name in ("damage", "still", "seams")
                 )
                 arrays = held["sound"], held["thumbs"], held["thumb_times"]
-                cost_s, unseen, scenes = float(held["cost_s"]), str(held["unseen"]), int(held["scenes"])
-                return cls(*arrays, cost_s, captions, unseen, damage, still, scenes, seams)
+                costs = float(held["cost_s"]), float(held["gpu_s"])
+                unseen, scenes = str(held["unseen"]), int(held["scenes"])
+                return cls(*arrays, *costs, captions, unseen, damage, still, scenes, seams)
         except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"not a part: {error}") from error
 

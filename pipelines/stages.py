@@ -158,7 +158,7 @@ def close_item(item: Item, job: Job) -> dict[str, Any] | None:
         thumbs = item.arrays["thumbs"]
         still, scenes = canvas.told(item, job)
         part = Part(
-            item.arrays["sound"], thumbs, np.array(item.thumb_times), item.cost_s, item.captions,
+            item.arrays["sound"], thumbs, np.array(item.thumb_times), item.cost_s, item.gpu_s, item.captions,
             damage=item.damage, still=still, scenes=scenes, seams=item.seams,
         )  # fmt: skip
         state.write_part(task.video_id, task.segment.index, part)

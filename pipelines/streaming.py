@@ -163,7 +163,7 @@ class Streamer:
             return
         cost_s = (time.perf_counter() - started) / len(group)
         for (reel, item), sound in zip(group, sounds, strict=True):
-            item.cost_s += cost_s
+            item.spend(cost_s, self.device)
             try:
                 reel.end(item, sound)
             except ValueError as error:

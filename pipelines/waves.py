@@ -93,7 +93,7 @@ class Waves:
             for item in items:
                 item.failure = Failure("generate", type(error).__name__, str(error))
         for item in items:
-            item.cost_s += (time.perf_counter() - started) / len(items)
+            item.spend((time.perf_counter() - started) / len(items), self.device)
 
     # drawing
 
