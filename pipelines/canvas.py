@@ -29,6 +29,8 @@ def look(item: Item, job: Job) -> None:
         def found(span: Span) -> list[int]:
             start, stop = (layout.picture(frame) for frame in span)
             part = seen[max(0, start - first) : stop - first]
+            if looking.movement(part) < job.motion_level:  # where nothing moves nothing is cut
+                return []
             return [layout.frame(start + number) for number in looking.cuts(part, view.fps)]
 
         item.cuts = found(reach.seen)

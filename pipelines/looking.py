@@ -31,14 +31,11 @@ def cuts(pictures: np.ndarray, fps: float) -> list[int]:
 def movement(pictures: np.ndarray) -> float:
     """How much moves: the mean difference, of 255, from the first picture, in the block and the picture where it is
     largest."""
-    if len(pictures) < 2:
-        return 0.0
-    rows, columns = (np.linspace(0, size, BLOCKS + 1).astype(int)[:-1] for size in pictures.shape[1:3])
-    first = pictures[0].astype(np.int16)
-    most = 0.0
+    import cv2  # PySceneDetect's; ten times as fast as numpy here
+
+    most, first = 0.0, np.ascontiguousarray(pictures[0]) if len(pictures) else None
     for picture in pictures[1:]:
-        difference = np.abs(picture.astype(np.int16) - first).sum(2)
-        blocks = np.add.reduceat(np.add.reduceat(difference, rows, 0), columns, 1)
-        areas = np.outer(np.diff([*rows, pictures.shape[1]]), np.diff([*columns, pictures.shape[2]]))
-        most = max(most, float((blocks / (3 * areas)).max()))
+        difference = cv2.absdiff(np.ascontiguousarray(picture), first).astype(np.float32)
+        blocks = cv2.resize(difference, (BLOCKS, BLOCKS), interpolation=cv2.INTER_AREA)
+        most = max(most, float(blocks.mean(2).max()))
     return most
