@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -28,126 +27,17 @@ from pipelines import (
     treatment,
 )
 from pipelines.containers import LOSSLESS, container_of
-from pipelines.decode import DecodeFailed, damage_within
+from pipelines.decode import DecodeFailed
 from pipelines.digests import Digests
-from pipelines.dub import CARD_S, SILENT_STATES, THUMBS, Job, Task, failed_row, file_segments, report_row
+from pipelines.dub import CARD_S, SILENT_STATES, Job, Task, failed_row, report_row
+from pipelines.metering import Meter
 from pipelines.parts import Failure, State
+from pipelines.reading import Reader, damaged, shape, told
 from pipelines.sealing import Proof, Sealer
 from pipelines.tracks import Making
-from v2a_models import grid
 
 BESIDE = ".srt"
 """Added to the name of a dubbed film whose container holds no subtitles."""
-MOST_LISTED = 20
-"""Damaged or still stretches that the report names, one by one."""
-MOST_SEAMS = 5
-
-
-class Meter:
-    """Level of a stream of int16 blocks, measured as it passes."""
-
-    def __init__(self) -> None:
-        self.peak = 0
-        self.square_sum = 0.0
-        self.n = 0
-        self.r128: ebur128.Meter | None = None
-        """Where loudness was asked for, or sounds were mixed."""
-        self.flags: flags.Watcher | None = None
-
-    def watch(self, blocks: Iterable[np.ndarray], channels: int) -> Iterator[np.ndarray]:
-        """Pass the blocks on, int16 [any, n]; the first `channels` channels are measured."""
-        for passed in blocks:
-            block = passed[:channels]
-            if self.flags is not None:
-                self.flags.add(block)
-            if self.r128 is not None:
-                self.r128.add(block.astype(np.float32) / treatment.FULL_SCALE)
-            if block.size:
-                self.peak = max(self.peak, int(np.abs(block.astype(np.int32)).max()))
-                self.square_sum += float(np.square(block, dtype=np.float64).sum())
-                self.n += block.size
-            yield passed
-
-    @property
-    def peak_dbfs(self) -> float:
-        return dbfs(self.peak / segments.FULL_SCALE)
-
-    @property
-    def rms_dbfs(self) -> float:
-        return dbfs(math.sqrt(self.square_sum / max(1, self.n)) / segments.FULL_SCALE)
-
-
-def dbfs(level: float) -> float:
-    """Level relative to full scale in dB, never below -120."""
-    return max(-120.0, 20 * math.log10(level)) if level > 0 else -120.0
-
-
-class Reader:
-    """Reads the parts of a film in order, once, and keeps what the report needs of them."""
-
-    def __init__(self, state: State, task: Task) -> None:
-        self.state, self.task = state, task
-        self.cost_s = self.gpu_s = 0.0
-        self.thumbs: list[tuple[float, np.ndarray]] = []
-        """Seconds and frame, of the first `CARD_S` seconds and the next one."""
-        self.sheet = contactsheet.Picker(float(task.video["duration_s"]))
-        self.told: list[subtitles.Cue] = []
-        """Captions, and which stretches of the film they are about."""
-        self.still: list[tuple[float, float]] = []
-        """Stretches, in seconds, in which nothing moves."""
-        self.scenes = 0
-        self.seams: list[tuple[float, float]] = []
-        """The worst joins of each segment: where, and how many times the usual jump."""
-        self.unseen: list[tuple[int, str]] = []
-        """Segments that cannot be seen, and why."""
-        self.damage: list[tuple[float, float]] = []
-        """Stretches, in seconds, in which older pictures stand in for damaged ones."""
-        self.opening: list[np.ndarray] = []
-        """int16 [channels, n] blocks of the first `CARD_S` seconds, as they go into the file."""
-
-    def sounds(self) -> Iterator[np.ndarray]:
-        """int16 [channels, n] of each part."""
-        for index in range(self.task.n_segments):
-            part = self.state.read_part(self.task.video_id, index)
-            self.cost_s += part.cost_s
-            self.gpu_s += part.gpu_s
-            if part.unseen:
-                self.unseen.append((index, part.unseen))
-            self.damage += part.damage
-            self.told += part.captions
-            self.still += part.still
-            self.scenes += part.scenes
-            self.seams = sorted([*self.seams, *part.seams], key=lambda seam: -seam[1])[:MOST_SEAMS]
-            for thumb in zip(part.thumb_times.tolist(), part.thumbs, strict=True):
-                if not self.thumbs or self.thumbs[-1][0] < CARD_S:
-                    self.thumbs.append(thumb)
-                self.sheet.take([thumb])
-            yield part.sound
-
-    def silent_on_purpose(self, job: Job) -> list[tuple[float, float]]:
-        """Stretches, in seconds, of what was read so far."""
-        still = self.still if job.static == "silence" else []
-        return [*still, *_unseen(self, job)]
-
-    def cues(self) -> list[subtitles.Cue]:
-        """Captions of what was read so far, with their times."""
-        return subtitles.cues(self.told, float(self.task.video["duration_s"]))
-
-    def keep_opening(self, blocks: Iterable[np.ndarray], channels: int, rate: int) -> Iterator[np.ndarray]:
-        """Pass the blocks on and keep the first of them for the picture in the report."""
-        room = grid.samples(CARD_S, rate)
-        for block in blocks:
-            if room > 0:
-                self.opening.append(block[:channels, :room])
-                room -= self.opening[-1].shape[1]
-            yield block
-
-    def strip(self, duration_s: float) -> np.ndarray:
-        """The frames nearest to equally spaced times: uint8 [frames, h, w, 3]."""
-        times = np.array([time_s for time_s, _ in self.thumbs])
-        wanted = (np.arange(THUMBS) + 0.5) * duration_s / THUMBS
-        nearest = np.abs(times[None] - wanted[:, None]).argmin(axis=1)
-        return np.stack([self.thumbs[k][1] for k in nearest])
 
 
 def finish(task: Task, job: Job) -> dict[str, Any]:
@@ -189,7 +79,7 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
     duration_s = float(task.video["duration_s"])
     loud = meter.r128.levels() if meter.r128 is not None else None
     known: dict[str, Any] = {
-        "reason": _damage(reader, job, duration_s),
+        "reason": damaged(reader, job, duration_s),
         "output": output,
         "output_size": made.size,
         "card": card,
@@ -198,12 +88,12 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
         "model": job.model_name,
         "seed": task.seed(job),
         **job.texts(task.asked),
-        **_told(reader.cues(), words, output, job),
+        **told(reader.cues(), words, output + BESIDE if _words_beside(job, output) else "track"),
         "sound_peak_dbfs": meter.peak_dbfs,
         "sound_rms_dbfs": meter.rms_dbfs,
         "sound_lufs": loud.lufs if loud is not None and loud.loud else None,
         "sound_true_peak_dbtp": loud.true_peak_dbtp if loud is not None else None,
-        **_shape(reader, job, duration_s),
+        **shape(reader, job, duration_s),
         **(meter.flags.columns() if meter.flags is not None else {}),
         "treatment": making.words,
         "heard_s": making.heard_s,
@@ -218,56 +108,9 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
     return _of_run(report_row(task.video, "dubbed", **known), job)
 
 
-def _told(found: list[subtitles.Cue], shown: list[subtitles.Cue], output: str, job: Job) -> dict[str, Any]:
-    """Captions as columns of the report."""
-    texts = [text for _, _, text in found]
-    changes = [text for at, text in enumerate(texts) if text not in texts[at - 1 : at]]
-    where = "" if not shown else output + BESIDE if _words_beside(job, output) else "track"
-    return {
-        "caption": "; ".join(changes),
-        "captions": [dict(start_s=start_s, end_s=end_s, text=text) for start_s, end_s, text in found],
-        "subtitles": where,
-    }
-
-
-def _shape(reader: Reader, job: Job, duration_s: float) -> dict[str, Any]:
-    """Cuts, still stretches and seams as columns of the report."""
-    still = damage_within(reader.still, 0.0, duration_s)
-    return {
-        "scenes": reader.scenes,
-        "static_s": sum(last - first for first, last in still),
-        "static": f"{job.static}: {_times(still, duration_s)}" if still else "",
-        "seams": [{"at_s": at_s, "jump": jump} for at_s, jump in reader.seams],
-    }
-
-
 def _words_beside(job: Job, output: str) -> bool:
     """Whether captions are a file of their own."""
     return job.treatment.sidecar != "none" or not container_of(output).subtitles
-
-
-def _damage(reader: Reader, job: Job, duration_s: float) -> str:
-    """Where the pictures are damaged, and what became of the sound there, in words; empty if they are not."""
-    said = []
-    if unseen := _unseen(reader, job):
-        said.append(f"damaged, so silent: {_times(unseen, duration_s)} ({reader.unseen[0][1]})")
-    if reader.damage:
-        said.append(f"damaged, older pictures stand in: {_times(reader.damage, duration_s)}")
-    return "; ".join(said)
-
-
-def _unseen(reader: Reader, job: Job) -> list[tuple[float, float]]:
-    """Segments that cannot be seen, in seconds."""
-    if not reader.unseen:
-        return []
-    cuts = file_segments(job, float(reader.task.video["duration_s"]))
-    return [(cuts[k].start / job.rate, cuts[k].stop / job.rate) for k, _ in reader.unseen]
-
-
-def _times(found: list[tuple[float, float]], duration_s: float) -> str:
-    joined = damage_within(found, 0.0, duration_s)
-    more = f" and {len(joined) - MOST_LISTED} more" if len(joined) > MOST_LISTED else ""
-    return ", ".join(f"{first:.1f} to {last:.1f} s" for first, last in joined[:MOST_LISTED]) + more
 
 
 def _of_run(row: dict[str, Any], job: Job) -> dict[str, Any]:

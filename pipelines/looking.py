@@ -33,9 +33,9 @@ def movement(pictures: np.ndarray) -> float:
     largest."""
     import cv2  # PySceneDetect's; ten times as fast as numpy here
 
-    most, first = 0.0, np.ascontiguousarray(pictures[0]) if len(pictures) else None
+    most = 0.0
     for picture in pictures[1:]:
-        difference = cv2.absdiff(np.ascontiguousarray(picture), first).astype(np.float32)
-        blocks = cv2.resize(difference, (BLOCKS, BLOCKS), interpolation=cv2.INTER_AREA)
+        difference = cv2.absdiff(np.ascontiguousarray(picture), np.ascontiguousarray(pictures[0]))
+        blocks = cv2.resize(difference.astype(np.float32), (BLOCKS, BLOCKS), interpolation=cv2.INTER_AREA)
         most = max(most, float(blocks.mean(2).max()))
     return most

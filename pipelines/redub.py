@@ -39,10 +39,10 @@ from pipelines import (
     tracks,
     treatment,
 )
-from pipelines.closing import Meter
 from pipelines.digests import Digests
 from pipelines.dub import Job, Task
 from pipelines.dubber import Dubber
+from pipelines.metering import Meter
 from pipelines.parts import Part, State
 from pipelines.sealing import Proof, Sealer
 from pipelines.treatment import Envelope, Format, Gains, Span

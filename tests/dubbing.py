@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from muxing import title_of
 from samples import load_noise
 
-from jobs import cli, dub, preflight
+from jobs import cli, dub, dub_words, preflight
 from pipelines import archive, parts, planning, quiet, stages
 from pipelines.dubber import Dubber
 from pipelines.wishes import Wish
@@ -55,7 +55,7 @@ def quickly(*arguments: str | Path, load: Any = load_noise) -> dict[str, dict[st
         if (row := stages.close_item(item, job)) is not None:
             plan.rows[task.video_id] = row
     table = [plan.rows[video_id] for video_id in plan.order]
-    dub.write_report(config.out, table, {"out": config.out})
+    dub_words.write_report(config.out, table, {"out": config.out})
     return {row["path"]: row for row in table}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import closing
+from pipelines import metering
 from pipelines.parts import Failure, Part, State
 
 
@@ -43,7 +43,7 @@ def test_a_damaged_part_is_an_error(tmp_path: Path) -> None:
 
 
 def test_levels() -> None:
-    meter = closing.Meter()
+    meter = metering.Meter()
     blocks = [
         np.full((1, 100), 16384, np.int16),
         np.full((1, 100), -16384, np.int16),
@@ -52,4 +52,4 @@ def test_levels() -> None:
     assert sum(block.size for block in meter.watch(blocks, 1)) == 200
     assert meter.peak_dbfs == pytest.approx(-6.02, abs=0.01)
     assert meter.rms_dbfs == pytest.approx(-6.02, abs=0.01)
-    assert closing.dbfs(0) == -120
+    assert metering.dbfs(0) == -120
