@@ -18,7 +18,7 @@ import numpy as np
 from av.stream import Disposition
 
 from pipelines import media, subtitles
-from pipelines.containers import Container
+from pipelines.containers import ENCODER_OPTIONS, Container
 from pipelines.media import DecodeFailed
 from pipelines.mux_io import Sink
 
@@ -240,6 +240,7 @@ class Output:
                 kind.codec, rate=kind.rate or coded_rate(kind, spec.sample_rate)
             )
             track.codec_context.layout = layout(spec.channels)
+            track.codec_context.options = dict(ENCODER_OPTIONS.get(kind.codec, {}))
             if kind.bit_rate:
                 track.codec_context.bit_rate = kind.bit_rate
             track.metadata.update({"title": title, "language": LANGUAGE})
