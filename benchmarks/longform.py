@@ -64,22 +64,19 @@ def row_of(out: Path) -> dict[str, Any]:
 
 
 def joins(film: Path, work: Path) -> None:
-    """Prints the table of the three ways."""
+    """Prints the table of the ways in which windows can meet."""
     import torch
 
     from jobs.dub import DubConfig
     from jobs.film_options import FilmOptions
     from jobs.preflight import make_job
-    from pipelines import archive, planning
-    from pipelines.dubber import Dubber
+    from pipelines import archive
     from pipelines.sandbox import Sandbox
-    from pipelines.stages import decode_task
-    from v2a_models.checkpoint import load_generator
 
     torch.set_num_threads(1)
     ways = {
         "two waves": FilmOptions(static="generate"),
-        "two waves, no scenes": FilmOptions(static="generate", scenes="off"),
+        "two waves, --scenes off": FilmOptions(static="generate", scenes="off"),
         "crossfade": FilmOptions(joins="crossfade"),
         "end to end": FilmOptions(joins="crossfade"),
     }
@@ -91,48 +88,71 @@ def joins(film: Path, work: Path) -> None:
             job = make_job(DubConfig(str(root), str(work / "joins"), film=how), None)
             if name == "end to end":
                 job = dataclasses.replace(job, overlap=0)
-            dubber, jumps, seconds, windows = Dubber(job, load_generator), Seams(), 0.0, 0
-            for task in planning.make_plan(job, [row], "silent", restart=True, dry_run=True).tasks:
-                item = decode_task(task, job, sandbox)
-                at = _joins(item, job)
-                started = time.process_time()
-                [item] = dubber.generate([item])
-                seconds += time.process_time() - started
-                if item.failure:
-                    raise SystemExit(item.failure.message)
-                jumps.add(item.arrays["sound"][0], at, job.rate)
-                windows += len(at) + 1
-            found[name] = seconds, windows, jumps
-    plain = found["end to end"][0]
+            found[name] = made(row, job, sandbox)
+    plain = found["end to end"].seconds
     print(f"{row['duration_s'] / 60:.1f} minutes, mini, one core")
     print(
-        "| joins | level jump, at joins / within | spectrum jump, at joins / within | joins | cost, times independent |"
+        "| | jump of level at joins, over that within windows | of spectrum | level, paired | spectrum | joins | cost |"
     )
-    print("|---|---|---|---|---|")
-    for name, (seconds, _, jumps) in found.items():
-        level, spectrum = jumps.ratios()
-        print(f"| {name} | {level:.3f} | {spectrum:.3f} | {len(jumps.at)} | {seconds / plain:.2f} |")
+    print("|---|---|---|---|---|---|---|")
+    for name, film_of in found.items():
+        # Joins may fall on events, whoever makes the sound: the same moments of a sound whose windows meet elsewhere.
+        other = found["crossfade" if name.startswith("two") else "two waves, --scenes off"]
+        figures = [*film_of.over_within(), *film_of.over(other)]
+        shown = " | ".join(f"{figure:.2f}" for figure in figures)
+        print(f"| {name} | {shown} | {len(film_of.joins)} | {film_of.seconds / plain:.2f} |")
 
 
-class Seams:
-    """Jumps at joins and within windows, over many segments."""
+@dataclasses.dataclass
+class Made:
+    """The sound of a film, float32 [n], and the samples at which its windows meet."""
 
-    def __init__(self) -> None:
-        self.at: list[tuple[float, float]] = []
-        self.within: list[tuple[float, float]] = []
+    sound: np.ndarray
+    joins: np.ndarray
+    rate: int
+    seconds: float
+    """Of a processor, to generate it."""
 
-    def add(self, sound: np.ndarray, at: list[int], rate: int) -> None:
+    def jumps(self, moments: np.ndarray) -> np.ndarray:
+        """Mean jump of level and of spectrum at moments."""
         from v2a_models.metrics import seams
 
-        wave = sound.astype(np.float32) / 32767
-        for where, moments in ((self.at, at), (self.within, seams.inside(len(wave), at))):
-            found = seams.jumps(wave, moments, rate)
-            where += zip(found.level.tolist(), found.spectrum.tolist(), strict=True)
+        found = seams.jumps(self.sound, moments, self.rate)
+        return np.array([found.level.mean(), found.spectrum.mean()])
 
-    def ratios(self) -> tuple[float, float]:
-        """Of level and spectrum: mean jump at joins over that within windows."""
-        at, within = np.array(self.at).mean(0), np.array(self.within).mean(0)
-        return float(at[0] / within[0]), float(at[1] / within[1])
+    def over_within(self) -> np.ndarray:
+        """Jumps at its joins over those within its windows."""
+        from v2a_models.metrics import seams
+
+        return self.jumps(self.joins) / self.jumps(seams.inside(len(self.sound), self.joins))
+
+    def over(self, other: Made) -> np.ndarray:
+        """Jumps at its joins over those of another sound of the film at the same moments, within that one's windows."""
+        from v2a_models.metrics import seams
+
+        far = np.array([abs(int(at) - other.joins).min() >= 2 * seams.SPAN for at in self.joins])
+        return self.jumps(self.joins[far]) / other.jumps(self.joins[far])
+
+
+def made(row: dict[str, Any], job: Any, sandbox: Any) -> Made:
+    """A film by a job, segment after segment in this process."""
+    from pipelines import planning, segments
+    from pipelines.dubber import Dubber
+    from pipelines.stages import decode_task
+    from v2a_models.checkpoint import load_generator
+
+    dubber, parts, at, seconds = Dubber(job, load_generator), list[np.ndarray](), list[int](), 0.0
+    for task in planning.make_plan(job, [row], "silent", restart=True, dry_run=True).tasks:
+        item = decode_task(task, job, sandbox)
+        at += [task.segment.start + join for join in _joins(item, job)]
+        started = time.process_time()
+        [item] = dubber.generate([item])
+        seconds += time.process_time() - started
+        if item.failure:
+            raise SystemExit(item.failure.message)
+        parts.append(item.arrays["sound"])
+    sound = np.concatenate(list(segments.join(parts, job.overlap)), 1)[0].astype(np.float32) / 32767
+    return Made(sound, np.array(sorted(at)), job.rate, seconds)
 
 
 def _joins(item: Any, job: Any) -> list[int]:

@@ -39,8 +39,8 @@ CODECS = {
 """Codecs that can be asked for, by name."""
 
 ENCODER_OPTIONS = {"aac": {"aac_coder": "fast"}}
-"""Of FFmpeg's encoders. At 192 kbit/s the plain coder comes 0.4 to 8 dB nearer to the sound than the searching one, which
-leaves bits unused, in half the time: coding is most of what a long film's mux costs."""
+"""Of FFmpeg's encoders. At 192 kbit/s the plain coder comes 0.4 to 8 dB nearer to the sound than the searching one,
+which leaves bits unused, in half the time: coding is most of what a long film's mux costs."""
 
 LOSSLESS = ("flac", "pcm_s16le")
 """FFmpeg's names of those that give every sample back."""
