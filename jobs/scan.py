@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -17,12 +19,23 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipelines.sandbox import Sandbox
+    from pipelines.spool import Spool
     from pipelines.storage import FileInfo
 
 FEW_FILES = 256
 """Up to so many files are read from this process; starting Ray would take longer."""
 
 FILES_PER_TASK = 16
+
+TASKS_PER_CORE = 4
+"""Given to Ray at a time, so that no core waits for the driver."""
+
+TASKS_HELD = 4096
+"""Rows come back in the order of the listing: so many tasks at most are done, or wait, behind one that takes long."""
+
+TASK_TRIES = 10
+"""For a worker that is lost. What a file does to its decoder is a row, and no try."""
+
 SILENT_STATES = ("none", "empty", "silent")
 
 
@@ -51,86 +64,158 @@ class ScanResult:
     """What a scan found."""
 
     exit_code: int
-    """0 all read, 1 some files failed, 2 wrong usage, 130 interrupted."""
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    """One per file, columns of `pipelines.archive.SCAN_SCHEMA`, by path."""
+    """0 all read, 1 some files failed or the listing broke off, 2 wrong usage, 130 interrupted."""
+    found: Spool | None = None
+    """The rows, on disk."""
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One per file, columns of `pipelines.archive.SCAN_SCHEMA`, by path. All in memory."""
+        return self.table.to_pylist()
 
     @property
     def table(self) -> pa.Table:
-        """The rows as an Arrow table."""
+        """The rows as an Arrow table. All in memory."""
         from pipelines import archive
 
-        return archive.to_table(self.rows)
+        return archive.to_table([]) if self.found is None else self.found.table()
 
 
-def run(config: ScanConfig) -> ScanResult:
-    """Scan an archive, print the table and its totals, write it if `out` is given."""
+Examine = Callable[["FileInfo", "Sandbox"], dict[str, Any]]
+"""Makes the row of a file: `archive.scan_file`, unless something stands in for it."""
+
+
+class Listing:
+    """The names of an archive as they come, counted. Where it breaks off it ends, and `error` says why."""
+
+    def __init__(self, root: str) -> None:
+        self.root, self.n, self.over, self.error = root, 0, False, ""
+
+    def __iter__(self) -> Iterator[FileInfo]:
+        from pipelines import storage
+
+        try:
+            for info in storage.list_tree(self.root):
+                self.n += 1
+                yield info
+        except storage.StorageError as error:
+            if not self.n:
+                raise
+            self.error = f"the listing of {self.root} broke off after {self.n} files: {error}"
+        self.over = True
+
+
+def run(
+    config: ScanConfig,
+    *,
+    examine: Examine | None = None,
+    on_rows: Callable[[pa.Table], None] | None = None,
+) -> ScanResult:
+    """Scan an archive, print the table and its totals, write it if `out` is given.
+
+    Memory does not grow with the archive: names are read while they are listed, and rows lie on disk. `on_rows` is
+    called with rows as they arrive.
+    """
     from rich.console import Console
 
     from pipelines import storage
+    from pipelines.spool import Spool
 
     console, errors = _console(), Console(stderr=True, highlight=False, soft_wrap=True)
     problem = _wrong_usage(config)
     if problem:
         errors.print(f"v2a scan: {problem}", markup=False)
         return ScanResult(WRONG_USAGE)
+    found, listing = Spool(), Listing(config.archive)
     try:
-        rows = _scan(config, console)
+        for rows in _scan(config, console, listing, examine):
+            found.add(rows)
+            if on_rows is not None:
+                on_rows(rows)
+        found.close()
     except KeyboardInterrupt:
         errors.print("v2a scan: interrupted; nothing was written", markup=False)
         return ScanResult(INTERRUPTED)
     except (WrongUsage, storage.StorageError) as error:
         errors.print(f"v2a scan: {error}", markup=False)
         return ScanResult(WRONG_USAGE)
-    result = ScanResult(SOME_FAILED if any(r["status"] == "failed" for r in rows) else DONE, rows)
-    _print_rows(console, rows, config.show)
-    for line in totals(rows):
+    _print_rows(console, found.rows(most=config.show), found.n, config.show)
+    counted = Totals()
+    for table in found.tables(Totals.COLUMNS):
+        counted.add(table.to_pylist())
+    for line in counted.lines():
         console.print(line, markup=False)
-    if config.out:
+    bad = bool(counted.counts["failed"])
+    out = config.out
+    if listing.error:
+        bad = True
+        errors.print(f"v2a scan: {listing.error}", markup=False)
+        told = f"v2a scan: the {found.n} files so far are above"
+        if out:
+            # Not under the name that promises the whole archive.
+            out = out.removesuffix(".parquet") + ".partial.parquet"
+            told += f" and in {out}, not in {config.out}"
+        errors.print(f"{told}; run it again for all of them", markup=False)
+    if out:
         try:
-            _write(result.table, config.out)
+            storage.put_atomic(found.parquet(), out)
         except storage.StorageError as error:
             errors.print(f"v2a scan: the table is not written: {error}", markup=False)
-            return ScanResult(SOME_FAILED, rows)
-        console.print(f"written: {config.out}", markup=False)
-    return result
+            return ScanResult(SOME_FAILED, found)
+        console.print(f"written: {out}", markup=False)
+    return ScanResult(SOME_FAILED if bad else DONE, found)
 
 
 def scan_rows(
     archive_root: str, cpus: int, on_row: Callable[[dict[str, Any]], None] | None = None
 ) -> list[dict[str, Any]]:
-    """Rows of all files, by path, read in parallel tasks of the Ray that is running.
+    """Rows of all files, by path, read in parallel tasks of the Ray that is running, while they are listed.
 
-    `on_row` is called for each row as it arrives. Raises StorageError if the archive cannot be listed.
+    `on_row` is called for each row as it arrives. Raises StorageError if the archive cannot be listed to its end.
     """
     from pipelines import storage
 
-    return scan_infos(list(storage.list_tree(archive_root)), cpus, on_row)
+    listing = Listing(archive_root)
+    rows = scan_infos(listing, cpus, on_row)
+    if listing.error:
+        raise storage.StorageError(listing.error)
+    return rows
 
 
-def totals(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """The figures under the table, in words."""
-    counts = dict.fromkeys(("ok", "audio_only", "not_video", "failed"), 0)
-    seconds: dict[str, float] = {}
-    files: dict[str, int] = {}
-    for row in rows:
-        counts[row["status"]] += 1
-        if row["status"] == "ok":
-            state = row["audio_state"]
-            seconds[state] = seconds.get(state, 0.0) + row["duration_s"]
-            files[state] = files.get(state, 0) + 1
-    silent_s = sum(seconds.get(state, 0.0) for state in SILENT_STATES)
-    parts = [
-        f"{label} {hours(seconds[state])} ({files[state]})"
-        for state, label in (("none", "no track"), ("empty", "empty track"), ("silent", "silent track"))
-        if state in files
-    ]
-    return [
-        f"{sum(counts.values())} files: {counts['ok']} videos, {counts['audio_only']} sound only, "
-        f"{counts['not_video']} no footage, {counts['failed']} failed",
-        f"footage: {hours(sum(seconds.values()))}, of which silent: {hours(silent_s)}"
-        + (f" = {', '.join(parts)}" if parts else ""),
-    ]
+class Totals:
+    """The figures under the table."""
+
+    COLUMNS = ("status", "audio_state", "duration_s")
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(("ok", "audio_only", "not_video", "failed"), 0)
+        self.seconds: dict[str, float] = {}
+        self.files: dict[str, int] = {}
+
+    def add(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Count further rows, of which `COLUMNS` are enough."""
+        for row in rows:
+            self.counts[row["status"]] += 1
+            if row["status"] == "ok":
+                state = row["audio_state"]
+                self.seconds[state] = self.seconds.get(state, 0.0) + row["duration_s"]
+                self.files[state] = self.files.get(state, 0) + 1
+
+    def lines(self) -> list[str]:
+        """In words."""
+        counts, seconds = self.counts, self.seconds
+        silent_s = sum(seconds.get(state, 0.0) for state in SILENT_STATES)
+        parts = [
+            f"{label} {hours(seconds[state])} ({self.files[state]})"
+            for state, label in (("none", "no track"), ("empty", "empty track"), ("silent", "silent track"))
+            if state in self.files
+        ]
+        return [
+            f"{sum(counts.values())} files: {counts['ok']} videos, {counts['audio_only']} sound only, "
+            f"{counts['not_video']} no footage, {counts['failed']} failed",
+            f"footage: {hours(sum(seconds.values()))}, of which silent: {hours(silent_s)}"
+            + (f" = {', '.join(parts)}" if parts else ""),
+        ]
 
 
 def hours(seconds: float) -> str:
@@ -156,25 +241,29 @@ def _wrong_usage(config: ScanConfig) -> str:
     return ""
 
 
-def _scan(config: ScanConfig, console: Any) -> list[dict[str, Any]]:
+def _scan(config: ScanConfig, console: Any, listing: Listing, examine: Examine | None) -> Iterator[pa.Table]:
+    """Tables of rows in the order of the listing, with a bar on the screen."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from jobs import ray_session
-    from pipelines import storage
 
-    with console.status("listing ..."):
-        infos = list(storage.list_tree(config.archive))
-    columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("reading", total=len(infos))
+        task = progress.add_task("listing", total=None)
 
-        def on_row(row: dict[str, Any]) -> None:
-            progress.advance(task)
+        def shown(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+            for table in tables:
+                yield table
+                what = "reading" if listing.over else "listing and reading"
+                progress.update(task, advance=len(table), total=listing.n, description=what)
 
-        if len(infos) <= FEW_FILES and config.address is None and not _ray_is_running():
-            return _in_threads(infos, config.num_workers, on_row)
+        names = iter(listing)
+        first = list(itertools.islice(names, FEW_FILES + 1))
+        if len(first) <= FEW_FILES and config.address is None and not _ray_is_running():
+            yield from shown(_in_threads(first, config.num_workers, examine))
+            return
         with ray_session.session(config.num_workers, config.address) as resources:
-            return scan_infos(infos, resources.cpus, on_row)
+            yield from shown(_on_ray(itertools.chain(first, names), resources.cpus, examine))
 
 
 def _ray_is_running() -> bool:
@@ -187,8 +276,8 @@ def _ray_is_running() -> bool:
 
 
 def _in_threads(
-    infos: list[FileInfo], num_workers: int | None, on_row: Callable[[dict[str, Any]], None]
-) -> list[dict[str, Any]]:
+    infos: list[FileInfo], num_workers: int | None, examine: Examine | None
+) -> Iterator[pa.Table]:
     """Scan from this process: the work is done in the children, so threads are enough to run several."""
     import os
     import queue
@@ -205,69 +294,77 @@ def _in_threads(
     def one(info: FileInfo) -> dict[str, Any]:
         sandbox = free.get()
         try:
-            return archive.scan_file(info, sandbox)
+            return (examine or archive.scan_file)(info, sandbox)
         finally:
             free.put(sandbox)
 
     pool = ThreadPoolExecutor(n, thread_name_prefix="scan")
-    rows = []
     try:
-        for future in as_completed([pool.submit(one, info) for info in infos]):
-            rows.append(future.result())
-            on_row(rows[-1])
+        for row in pool.map(one, infos):
+            yield archive.to_table([row])
     finally:
         # After Ctrl-C the threads wait for their children: end those first.
         pool.shutdown(wait=False, cancel_futures=True)
         for sandbox in sandboxes:
             sandbox.close()
-    return _by_path(rows)
 
 
 def scan_infos(
-    infos: list[FileInfo], cpus: int, on_row: Callable[[dict[str, Any]], None] | None
+    infos: Iterable[FileInfo], cpus: int, on_row: Callable[[dict[str, Any]], None] | None
 ) -> list[dict[str, Any]]:
     """Rows of these files, by path, read in parallel tasks of the Ray that is running."""
-    import dataclasses
-
-    import ray
-
-    if not infos:
-        return []
-    items = [dataclasses.asdict(info) for info in infos]
-    # Small blocks, so that one long film does not hold up many files; and enough of them for all cores.
-    n_blocks = max(min(len(items), 4 * cpus), -(-len(items) // FILES_PER_TASK))
-    listed = ray.data.from_items(items, override_num_blocks=n_blocks)
-    rows = []
-    for row in listed.map_batches(_scan_block, batch_size=None, batch_format="pyarrow").iter_rows():
-        rows.append(row)
-        if on_row is not None:
-            on_row(row)
-    return _by_path(rows)
-
-
-def _scan_block(block: pa.Table) -> Iterator[pa.Table]:
-    """Rows about the files of one block: a Ray Data task."""
-    from pipelines import archive
-    from pipelines.storage import FileInfo
-    from pipelines.worker import shared_sandbox
-
-    for item in block.to_pylist():
-        yield archive.to_table([archive.scan_file(FileInfo(**item), shared_sandbox(threads=1))])
-
-
-def _by_path(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for table in _on_ray(infos, cpus, None):
+        for row in table.to_pylist():
+            rows.append(row)
+            if on_row is not None:
+                on_row(row)
     return sorted(rows, key=lambda row: str(row["path"]))
 
 
-def _write(table: pa.Table, out: str) -> None:
+def _on_ray(infos: Iterable[FileInfo], cpus: int, examine: Examine | None) -> Iterator[pa.Table]:
+    """Tables of rows in the order of `infos`, read in parallel tasks of the Ray that is running.
+
+    Begins with the first names, and asks for more only as tasks end. Ray Data would hold something for every block
+    from beginning to end, and give rows in no order.
+    """
+    import ray
+
+    options: dict[str, Any] = dict(scheduling_strategy="SPREAD", max_retries=TASK_TRIES)
+    task: Any = ray.remote(**options)(_scan_files)
+    shared = None if examine is None else ray.put(examine)
+    ordered: collections.deque[Any] = collections.deque()
+    running: set[Any] = set()
+    for files in _shares(infos, TASKS_PER_CORE * cpus):
+        ordered.append(task.remote(files, shared))
+        running.add(ordered[-1])
+        while len(running) >= TASKS_PER_CORE * cpus or len(ordered) >= TASKS_HELD:
+            ray.wait(list(running) if len(ordered) < TASKS_HELD else [ordered[0]], fetch_local=False)
+            running -= set(ray.wait(list(running), num_returns=len(running), timeout=0, fetch_local=False)[0])
+            while ordered and ordered[0] not in running:
+                yield ray.get(ordered.popleft())
+    while ordered:
+        yield ray.get(ordered.popleft())
+
+
+def _shares(infos: Iterable[FileInfo], n: int) -> Iterator[list[FileInfo]]:
+    """Names in small tasks: one each at first, so that all cores begin at once, and then more and more."""
+    names, given = iter(infos), 0
+    while files := list(itertools.islice(names, min(FILES_PER_TASK, 1 + given // n))):
+        given += len(files)
+        yield files
+
+
+def _scan_files(files: list[FileInfo], examine: Examine | None) -> pa.Table:
+    """Rows about some files, in their order: a Ray task."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    from pipelines import storage
+    from pipelines import archive
+    from pipelines.worker import shared_sandbox
 
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer)
-    storage.write_atomic(out, buffer.getvalue().to_pybytes())
+    sandbox = shared_sandbox(threads=1)
+    rows = [(examine or archive.scan_file)(info, sandbox) for info in files]
+    return pa.Table.from_pylist(rows, schema=archive.SCAN_SCHEMA)
 
 
 def _console() -> Any:
@@ -278,7 +375,8 @@ def _console() -> Any:
     return console if console.is_terminal else Console(highlight=False, width=160)
 
 
-def _print_rows(console: Any, rows: list[dict[str, Any]], show: int) -> None:
+def _print_rows(console: Any, rows: Iterable[dict[str, Any]], n: int, show: int) -> None:
+    """Some rows of `n`, of which `show` are wanted."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -287,12 +385,12 @@ def _print_rows(console: Any, rows: list[dict[str, Any]], show: int) -> None:
         table.add_column(name, justify="right" if name != "codec" else "left", no_wrap=True)
     table.add_column("sound", no_wrap=True)
     table.add_column("status", overflow="fold", ratio=1)
-    for row in rows[: max(show, 0)]:
+    for row in rows:
         table.add_row(*_cells(row))
-    if rows and show > 0:
+    if table.row_count:
         console.print(table)
-    if len(rows) > max(show, 0):
-        console.print(f"... and {len(rows) - max(show, 0)} more files", markup=False)
+    if n > max(show, 0):
+        console.print(f"... and {n - max(show, 0)} more files", markup=False)
     console.print()
 
 

@@ -8,6 +8,7 @@ from the usual AWS environment variables and profile files.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import posixpath
@@ -107,8 +108,14 @@ def is_dir(uri: str) -> bool:
     """Whether a folder (on S3: a prefix with something under it, or an existing bucket) is there."""
     if not is_remote(uri):
         return os.path.isdir(local_path(uri))
-    with _translated(uri):
-        return bool(s3_filesystem().isdir(_key(uri)))
+    bucket, _, prefix = _key(uri).rstrip("/").partition("/")
+    # `S3FileSystem.isdir` lists the whole folder, and holds it, before it answers.
+    try:
+        with _translated(uri):
+            page = _s3_page(bucket, f"{prefix}/" if prefix else "", 1)
+    except StorageNotFound:
+        return False
+    return bool(page.get("Contents")) or not prefix
 
 
 def size(uri: str) -> int:
@@ -331,7 +338,7 @@ def check_writable(root: str) -> None:
 
 
 def list_tree(root: str) -> Iterator[FileInfo]:
-    """Every file below `root`: folder by folder, sorted by name within a folder; on S3 in the order of the keys.
+    """Every file below `root`, sorted by path (by its bytes).
 
     Streams: never more than one folder's names per level, or a thousand keys, are in memory. Links to files
     inside the root are followed; links that leave the root, links to folders, broken links, pipes, devices,
@@ -351,7 +358,7 @@ def list_tree(root: str) -> Iterator[FileInfo]:
 def _list_local(real_root: str, folder: str, prefix: str) -> Iterator[FileInfo]:
     try:
         with os.scandir(folder) as entries:
-            listed = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+            listed = sorted(entries, key=_place_in_folder)
     except OSError as error:
         yield _local_problem(folder, prefix.rstrip("/"), f"folder cannot be listed: {error.strerror}")
         return
@@ -371,6 +378,11 @@ def _list_local(real_root: str, folder: str, prefix: str) -> Iterator[FileInfo]:
                 yield _local_problem(entry.path, path, "not a regular file")
         except OSError as error:
             yield _local_problem(entry.path, path, error.strerror or str(error))
+
+
+def _place_in_folder(entry: os.DirEntry[str]) -> bytes:
+    """Sorts as whole paths do: `a.mp4` before `a/b.mp4`, as on S3."""
+    return os.fsencode(entry.name) + (b"/" if entry.is_dir(follow_symlinks=False) else b"")
 
 
 def _follow(real_root: str, place: str, path: str) -> FileInfo:
@@ -408,9 +420,7 @@ def _list_s3(root: str) -> Iterator[FileInfo]:
     while where is not None:
         # Page by page: `S3FileSystem.ls` holds a whole folder, and loses keys with empty parts (`a//b`).
         with _translated(f"s3://{root}"):
-            page = s3_filesystem().call_s3(
-                "list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=S3_PAGE, **where
-            )
+            page = _s3_page(bucket, prefix, S3_PAGE, **where)
         where = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
         for entry in page.get("Contents", ()):
             path = str(entry["Key"])[len(prefix) :]
@@ -442,6 +452,27 @@ def s3_filesystem() -> Any:
 
     # One instance per process (fsspec caches it). Listings are not cached: archives change.
     return s3fs.S3FileSystem(use_listings_cache=False)
+
+
+def _s3_page(bucket: str, prefix: str, n: int, **where: str) -> dict[str, Any]:
+    """At most `n` keys of a bucket from `where` on, as S3 answers."""
+    answer = _s3_lister(os.getpid()).call_s3(
+        "list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=n, **where
+    )
+    return cast(dict[str, Any], answer)
+
+
+@functools.cache
+def _s3_lister(process: int) -> Any:
+    """A client of this process for listings alone. Nobody asks when an object was written, and to parse that is three
+    quarters of the work."""
+    import aiobotocore.session
+    import s3fs
+
+    session = aiobotocore.session.AioSession()
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
+    # Not for `s3_filesystem`, which travels to other processes: a session does not.
+    return s3fs.S3FileSystem(use_listings_cache=False, session=session)
 
 
 @contextlib.contextmanager

@@ -196,6 +196,67 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+RELAY = """
+import asyncio, sys
+
+async def copy(reader, writer):
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        pass
+    finally:
+        writer.close()
+
+async def serve(reader, writer):
+    try:
+        there, back = await asyncio.open_connection("127.0.0.1", int(sys.argv[2]))
+    except OSError:
+        writer.close()
+        return
+    await asyncio.gather(copy(reader, back), copy(there, writer))
+
+async def main():
+    server = await asyncio.start_server(serve, "127.0.0.1", int(sys.argv[1]))
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+
+class Relay:
+    """A process that stands for a server: it can be killed and started again, and what is kept behind it stays."""
+
+    def __init__(self, upstream: int) -> None:
+        self.port, self.upstream = free_port(), upstream
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-S", "-c", RELAY, str(self.port), str(self.upstream)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            assert self.process.poll() is None and time.monotonic() < until, "the relay did not start"
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """SIGKILL: connections break off wherever they are."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def __enter__(self) -> Relay:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
 class RayCluster:
     """A real Ray cluster of several raylets on this machine: a head without cores, and nodes that can be killed."""
 

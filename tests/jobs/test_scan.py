@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 import servers
 
 from jobs import scan
-from pipelines import archive
+from pipelines import archive, storage
+from pipelines.storage import FileInfo
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -142,6 +144,58 @@ def test_on_ray_the_rows_are_the_same(small: Path, ray_session: Any) -> None:
 
     with Sandbox(threads=1) as sandbox:
         assert archive.to_table(archive.scan(str(small), sandbox)).equals(archive.to_table(rows))
+
+
+# ---- very many names
+
+
+def names(n: int, asked: list[int], then: Exception | None = None) -> Callable[[str], Iterator[FileInfo]]:
+    """A stand-in for `storage.list_tree`, which appends to `asked` whenever a name is taken."""
+
+    def list_tree(root: str) -> Iterator[FileInfo]:
+        for k in range(n):
+            asked.append(k)
+            yield FileInfo(f"{k:06}.txt", f"{root}/{k:06}.txt", 1, "1", "not to be opened")
+        if then is not None:
+            raise then
+
+    return list_tree
+
+
+def test_files_are_read_while_the_archive_is_listed(
+    tmp_path: Path, ray_session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    asked_by_then: list[int] = []
+    monkeypatch.setattr(storage, "list_tree", names(3000, asked))
+    result = scan.run(scan.ScanConfig(str(tmp_path)), on_rows=lambda rows: asked_by_then.append(len(asked)))
+    assert asked_by_then[0] <= scan.FEW_FILES + 100
+    assert [row["path"] for row in result.rows] == [f"{k:06}.txt" for k in range(3000)]
+
+
+@pytest.mark.parametrize("n", [3, 300])
+def test_a_listing_that_breaks_off_is_told_with_what_was_read(
+    n: int, tmp_path: Path, ray_session: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    monkeypatch.setattr(storage, "list_tree", names(n, [], storage.StorageError("the server is gone")))
+    out = tmp_path / "table.parquet"
+    result = scan.run(scan.ScanConfig(str(tmp_path), out=str(out)))
+    said = capsys.readouterr()
+    assert result.exit_code == 1
+    assert f"broke off after {n} files: the server is gone" in said.err
+    assert f"{n} files: 0 videos" in said.out
+    # Whoever waits for the table must not take a part of it for the whole.
+    assert not out.exists()
+    assert pq.read_table(tmp_path / "table.partial.parquet").num_rows == n
+    with pytest.raises(storage.StorageError, match=f"broke off after {n} files"):
+        scan.scan_rows(str(tmp_path), ray_session.cpus)
+
+
+def test_an_archive_that_cannot_be_listed_at_all_is_wrong_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "list_tree", names(0, [], storage.StorageError("no")))
+    assert scan.run(scan.ScanConfig(str(tmp_path))).exit_code == 2
 
 
 # ---- S3

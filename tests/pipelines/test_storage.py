@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import media
 import pytest
@@ -195,6 +196,50 @@ def test_check_writable(tmp_path: Path) -> None:
         storage.check_writable(str(put(tmp_path / "file")))
     with pytest.raises(storage.StorageError, match="choose another"):
         storage.check_writable("/proc/v2a")
+
+
+def test_a_folder_is_listed_in_the_order_of_paths(tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("order")
+    names = [
+        "a.mp4",
+        "a/b.mp4",
+        "a/c/d.mp4",
+        "a/c.mp4",
+        "a0.mp4",
+        "b",
+        "é.mp4",
+        "\U0001f3a5.mp4",
+        "\uffee.mp4",
+    ]
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+    listed = [info.path for info in storage.list_tree(str(root))]
+    assert listed == sorted(names)
+
+
+def test_folders_of_a_bucket_are_known_without_listing_them(
+    s3_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in servers.environment(s3_port).items():
+        monkeypatch.setenv(name, value)
+    client = servers.client(s3_port)
+    client.create_bucket(Bucket="folders")
+    assert storage.is_dir("s3://folders")
+    for k in range(3):
+        client.put_object(Bucket="folders", Key=f"films/{k}.mp4", Body=b"x")
+    asked = []
+    page = storage._s3_page
+
+    def counted(bucket: str, prefix: str, n: int, **where: str) -> Any:
+        asked.append(n)
+        return page(bucket, prefix, n, **where)
+
+    monkeypatch.setattr(storage, "_s3_page", counted)
+    assert storage.is_dir("s3://folders/films") and storage.is_dir("s3://folders/films/")
+    assert not storage.is_dir("s3://folders/film") and not storage.is_dir("s3://folders/films/0.mp4")
+    assert not storage.is_dir("s3://no-such-bucket") and not storage.is_dir("s3://no-such-bucket/films")
+    assert set(asked) == {1}
 
 
 def test_every_key_of_a_bucket_is_listed_and_none_climbs_out(
