@@ -276,6 +276,15 @@ class World:
                 return False
         return True
 
+    def await_target(self, kind: str, driver: subprocess.Popen[str]) -> None:
+        """Waits for what is to be struck; a driver is struck before there is an actor as well as after that."""
+        mark = MARKS.get(kind.partition("-")[0], "")
+        if kind == "driver" and self.rng.random() < 0.7:
+            mark = MARKS["actor"]
+        until = time.monotonic() + 60
+        while mark and driver.poll() is None and not self.processes(mark) and time.monotonic() < until:
+            time.sleep(0.2)
+
     def processes(self, mark: str) -> list[psutil.Process]:
         """Those that this campaign has started, by what stands in their command lines."""
         found = []
@@ -324,10 +333,10 @@ class World:
         self.summary.rounds += 1
         prefix = f"out-{self.summary.rounds}"
         archive, out = f"s3://{BUCKET}/films", f"s3://{BUCKET}/{prefix}"
-        left, runs = list(kinds), 0
+        left, runs, misses = list(kinds), 0, 0
         with self.watched(prefix, whole):
             driver = self.start(archive, out)
-            while left and runs < 4 * len(kinds):
+            while left and runs < 4 * len(kinds) and misses < 2 * len(kinds):
                 if driver.poll() is not None:
                     self.note(f"run {self.summary.runs} ended with {driver.returncode}")
                     if driver.returncode == 0:
@@ -337,13 +346,17 @@ class World:
                 until = time.monotonic() + 120
                 while driver.poll() is None and not self.objects(prefix) and time.monotonic() < until:
                     time.sleep(0.1)
+                self.await_target(left[0], driver)
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    driver.wait(self.rng.uniform(0.0, 2.0))
+                    driver.wait(self.rng.uniform(0.0, 1.5))
                 if driver.poll() is None:
                     kind = left.pop(0)
                     struck = self.strike(kind, driver)
                     self.note(f"{kind}{'' if struck else ': nothing to strike'}")
                     self.summary.injected[kind] += struck
+                    if not struck:
+                        left.append(kind)
+                        misses += 1
             with contextlib.suppress(subprocess.TimeoutExpired):
                 driver.wait(600)
             driver.kill()
