@@ -3,6 +3,7 @@ and the number of workers stay what they should.
 
     joins     the same film by two waves, by crossfades and by windows that are simply put end to end: jump of the sound
               at joins over that within windows (limit 1.05), and cost against independent windows (limit 1.15)
+    cost      processor seconds of every stage per hour of moving film and of CCTV, in one process
     speed     an hour of moving film and an hour of CCTV through `v2a dub` (limits 2.5 and 20 x real time on two cores)
     workers   the same film by one worker and by two: equal samples
     memory    ten hours of CCTV against ten minutes: peak of all processes (limit 1.2 times)
@@ -175,6 +176,45 @@ def _joins(item: Any, job: Any) -> list[int]:
 # the rest
 
 
+def cost(work: Path, minutes: float, footage: Path | None) -> None:
+    """Prints processor seconds per hour, and what two cores would make of that."""
+    import torch
+
+    from benchmarks.scaling import Costs
+    from jobs.dub import DubConfig
+    from jobs.preflight import make_job
+    from pipelines import archive, planning, storage
+    from pipelines.dubber import Dubber
+    from pipelines.sandbox import Sandbox
+    from pipelines.stages import close_item, decode_task
+    from v2a_models.checkpoint import load_generator
+
+    torch.set_num_threads(1)
+    for film in (films.cctv(work, minutes), films.moving(work, minutes, footage)):
+        root, out, costs = link(film, work / f"archive-{film.stem}"), work / f"cost-{film.stem}", Costs()
+        job = make_job(DubConfig(str(root), str(out)), None)
+        dubber = Dubber(job, load_generator)
+        with Sandbox(threads=1) as sandbox:
+            sandbox.probe(str(film))  # the child's own start is nobody's cost
+            with costs.of("scan"):
+                [row] = [archive.scan_file(info, sandbox) for info in storage.list_tree(str(root))]
+            for task in planning.make_plan(job, [row], "silent", restart=True).tasks:
+                with costs.of("decode"):
+                    item = decode_task(task, job, sandbox)
+                with costs.of("generate"):
+                    [item] = dubber.generate([item])
+                with costs.of("close"):
+                    told = close_item(item, job)
+        hours = row["duration_s"] / 3600
+        stages = ", ".join(f"{name} {seconds / hours:.0f}" for name, seconds in costs.seconds.items())
+        total = sum(costs.seconds.values()) / hours
+        print(
+            f"{film.stem}: {stages}; {total:.0f} core-seconds an hour, {7200 / total:.1f} x real time on two cores; "
+            f"still {told and told['static_s'] / row['duration_s']:.0%}, {told and told['scenes']} cuts",
+            flush=True,
+        )
+
+
 def speed(work: Path, minutes: float, footage: Path | None) -> None:
     """Prints times real time of moving film and of CCTV."""
     for name, film, limit in (
@@ -251,7 +291,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("joins", "speed", "workers", "memory", "mux"))
+    parser.add_argument("what", choices=("joins", "cost", "speed", "workers", "memory", "mux"))
     parser.add_argument("--minutes", type=float, help="of film")
     parser.add_argument("--footage", type=Path, help="folder of clips to cut in")
     parser.add_argument("--work", type=Path, help="where films are kept for the next time")
@@ -261,6 +301,8 @@ def main() -> int:
         work.mkdir(parents=True, exist_ok=True)
         if given.what == "joins":
             joins(films.moving(work, given.minutes or 10, given.footage), work)
+        elif given.what == "cost":
+            cost(work, given.minutes or 10, given.footage)
         elif given.what == "speed":
             speed(work, given.minutes or 60, given.footage)
         elif given.what == "workers":
