@@ -10,7 +10,7 @@ import media
 import pytest
 import servers
 
-from pipelines import storage
+from pipelines import places, storage
 
 
 def listed(root: Path) -> dict[str, str]:
@@ -229,13 +229,13 @@ def test_folders_of_a_bucket_are_known_without_listing_them(
     for k in range(3):
         client.put_object(Bucket="folders", Key=f"films/{k}.mp4", Body=b"x")
     asked = []
-    page = storage._s3_page
+    page = places.s3_page
 
     def counted(bucket: str, prefix: str, n: int, **where: str) -> Any:
         asked.append(n)
         return page(bucket, prefix, n, **where)
 
-    monkeypatch.setattr(storage, "_s3_page", counted)
+    monkeypatch.setattr(places, "s3_page", counted)
     assert storage.is_dir("s3://folders/films") and storage.is_dir("s3://folders/films/")
     assert not storage.is_dir("s3://folders/film") and not storage.is_dir("s3://folders/films/0.mp4")
     assert not storage.is_dir("s3://no-such-bucket") and not storage.is_dir("s3://no-such-bucket/films")

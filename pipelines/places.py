@@ -1,0 +1,148 @@
+"""What a place is: names of local files and of S3 objects, the errors of reaching them, and the S3 client.
+
+`pipelines.storage` is what the rest of the project uses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import quote, unquote_to_bytes
+
+TEMPORARY_PREFIX = ".v2a-tmp-"
+"""Start of the name of every file that is still being written."""
+
+PRIVATE_FOLDER = "_v2a"
+"""Folder of the project's own records; never part of an archive."""
+
+
+class StorageError(Exception):
+    """Storage could not be reached, read or written. Says nothing about what a file contains."""
+
+
+class StorageNotFound(StorageError):
+    """There is nothing at that place."""
+
+
+class StorageDenied(StorageError):
+    """The place exists but this user may not read or write it."""
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """One entry of an archive.
+
+    `path` is relative to the root with `/` between folders; `version` changes when the content does
+    (etag on S3, modification time in nanoseconds locally). `problem` is empty for a readable regular
+    file and says in words why the entry must not be opened otherwise.
+    """
+
+    path: str
+    uri: str
+    size: int
+    version: str
+    problem: str = ""
+
+
+def is_remote(uri: str) -> bool:
+    """Whether `uri` names an S3 object or prefix."""
+    return uri.startswith(("s3://", "s3a://"))
+
+
+def local_path(uri: str) -> str:
+    """Absolute local path of a local URI. Raises StorageError for other schemes."""
+    if uri.startswith("file://"):
+        return os.fsdecode(unquote_to_bytes(uri[len("file://") :]))
+    head, separator, _ = uri.partition("://")
+    if separator and head.isalnum():
+        raise StorageError(f"cannot read {uri!r}: only local paths and s3:// are supported")
+    return os.path.abspath(os.path.expanduser(uri) if uri.startswith("~") else uri)
+
+
+def join(root: str, *parts: str) -> str:
+    """`root` with relative `parts` appended. Raises ValueError if a part would climb out of the root."""
+    for part in parts:
+        if part.startswith("/") or ".." in part.split("/"):
+            raise ValueError(f"not a path below the root: {part!r}")
+    if is_remote(root) or root.startswith("file://"):
+        tail = "/".join(part.strip("/") for part in parts if part)
+        if root.startswith("file://"):
+            tail = quote(os.fsencode(tail))
+        return f"{root.rstrip('/')}/{tail}" if tail else root.rstrip("/")
+    return os.path.join(local_path(root), *[os.path.join(*p.split("/")) for p in parts if p])
+
+
+def parent(uri: str) -> str:
+    """The folder or prefix that holds `uri`."""
+    if is_remote(uri):
+        return uri.rstrip("/").rpartition("/")[0]
+    return os.path.dirname(local_path(uri))
+
+
+def is_within(root: str, other: str) -> bool:
+    """Whether `other` is `root` or lies below it (symbolic links resolved on local paths)."""
+    if is_remote(root) != is_remote(other):
+        return False
+    if is_remote(root):
+        outer, inner = key(root).rstrip("/") + "/", key(other).rstrip("/") + "/"
+    else:
+        outer = os.path.join(os.path.realpath(local_path(root)), "")
+        inner = os.path.join(os.path.realpath(local_path(other)), "")
+    return inner.startswith(outer)
+
+
+def key(uri: str) -> str:
+    return uri.split("://", 1)[1]
+
+
+def s3_filesystem() -> Any:
+    """The S3 client of this process."""
+    import s3fs  # loads botocore: only where S3 is used
+
+    # One instance per process (fsspec caches it). Listings are not cached: archives change.
+    return s3fs.S3FileSystem(use_listings_cache=False)
+
+
+def s3_page(bucket: str, prefix: str, n: int, **where: str) -> dict[str, Any]:
+    """At most `n` keys of a bucket from `where` on, as S3 answers."""
+    answer = _s3_lister(os.getpid()).call_s3(
+        "list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=n, **where
+    )
+    return cast(dict[str, Any], answer)
+
+
+@functools.cache
+def _s3_lister(process: int) -> Any:
+    """A client of this process for listings alone. Nobody asks when an object was written, and to parse that is three
+    quarters of the work."""
+    import aiobotocore.session
+    import s3fs
+
+    session = aiobotocore.session.AioSession()
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
+    # Not for `s3_filesystem`, which travels to other processes: a session does not.
+    return s3fs.S3FileSystem(use_listings_cache=False, session=session)
+
+
+@contextlib.contextmanager
+def translated(uri: str) -> Iterator[None]:
+    """Turns what the file system or the S3 client raises into the three errors of this module."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except FileNotFoundError as error:
+        raise StorageNotFound(f"nothing at {uri}") from error
+    except PermissionError as error:
+        raise StorageDenied(f"no permission for {uri}: {error}") from error
+    except OSError as error:
+        raise StorageError(f"{uri}: {error.strerror or error}") from error
+    except Exception as error:
+        # botocore and aiohttp have error trees of their own that share no base class with OSError.
+        if not is_remote(uri) or isinstance(error, (ValueError, TypeError, AttributeError)):
+            raise
+        raise StorageError(f"{uri}: {error}") from error
