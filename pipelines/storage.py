@@ -38,9 +38,9 @@ from pipelines.places import (
 # What others use of the two modules below this one: they ask this one only.
 __all__ = [
     "PRIVATE_FOLDER", "S3_PAGE", "FileInfo", "Pending", "StorageDenied", "StorageError", "StorageNotFound",
-    "check_readable", "check_writable", "copy", "delete", "exists", "is_dir", "is_remote", "is_within", "join", "list_tree",
-    "local_path", "makedirs", "open_read", "parent", "put_atomic", "read_bytes", "reading", "s3_filesystem", "size", "stat_file",
-    "sweep_temporaries", "temporary_name", "write_atomic",
+    "check_readable", "check_writable", "copy", "delete", "exists", "is_dir", "is_remote", "is_within", "join",
+    "list_tree", "local_path", "makedirs", "open_read", "parent", "put_atomic", "read_bytes", "reading",
+    "s3_filesystem", "size", "stat_file", "sweep_temporaries", "temporary_name", "write_atomic",
 ]  # fmt: skip
 
 _S3_BLOCK = 4 << 20
