@@ -39,6 +39,15 @@ def ray_session() -> Iterator[Any]:
         yield resources
 
 
+@pytest.fixture
+def ray_with_samples(ray_session: Any) -> None:
+    """Workers of the running Ray get the generators of `samples` by value: they cannot import the tests."""
+    import ray.cloudpickle
+    import samples
+
+    ray.cloudpickle.register_pickle_by_value(samples)
+
+
 @pytest.fixture(scope="session")
 def s3_port() -> Iterator[int]:
     """Port of moto's S3 server on this machine."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,11 +30,7 @@ def manifest(tmp_path: Path, text: str) -> Path:
     return tmp_path / "films.csv"
 
 
-def test_seed_times_skip_and_what_is_not_there(ray_session: Any, archive: Path, tmp_path: Path) -> None:
-    import ray.cloudpickle
-    import samples
-
-    ray.cloudpickle.register_pickle_by_value(samples)
+def test_seed_times_skip_and_what_is_not_there(ray_with_samples: None, archive: Path, tmp_path: Path) -> None:
     table = manifest(
         tmp_path,
         "path,seed,start_s,end_s,skip\n"

@@ -164,12 +164,8 @@ def test_films_longer_than_their_card_have_a_contact_sheet(
 
 
 def test_prices_are_told_before_and_after_and_decide_nothing(
-    ray_session: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ray_with_samples: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import ray.cloudpickle
-    import samples
-
-    ray.cloudpickle.register_pickle_by_value(samples)
     archive, out = tmp_path / "archive", tmp_path / "out"
     shaded(archive / "a.mkv", [(3, GREY)])
     (archive / "broken.mkv").write_bytes(b"not a film")

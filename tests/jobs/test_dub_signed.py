@@ -16,15 +16,7 @@ from jobs.dub import DubConfig
 from jobs.verify import VerifyConfig
 from pipelines import signing
 
-pytestmark = pytest.mark.timeout(600)
-
-
-@pytest.fixture(autouse=True)
-def _pickled_by_value(ray_session: Any) -> None:
-    import ray.cloudpickle
-    import samples
-
-    ray.cloudpickle.register_pickle_by_value(samples)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("ray_with_samples")]
 
 
 def rows(out: Path) -> dict[str, dict[str, Any]]:

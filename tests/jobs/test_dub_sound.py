@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyloudnorm
@@ -21,14 +20,6 @@ from pipelines.item import Item
 pytestmark = pytest.mark.timeout(600)
 
 MIXED, REPLACED = tracks.TITLES["mix"], tracks.TITLES["replace-silent-parts"]
-
-
-@pytest.fixture
-def ray_with_samples(ray_session: Any) -> None:
-    import ray.cloudpickle
-    import samples
-
-    ray.cloudpickle.register_pickle_by_value(samples)
 
 
 def with_a_gap(seconds: float, gap: tuple[float, float], channels: int = 1, rate: int = RATE) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,7 +12,7 @@ from samples import load_noise, write_video
 from jobs import dub
 from jobs.dub import DubConfig
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("ray_with_samples")]
 
 SECRETS = {
     "AWS_SECRET_ACCESS_KEY": "aws-secret-8d1f",
@@ -21,14 +20,6 @@ SECRETS = {
     "MLFLOW_TRACKING_PASSWORD": "mlflow-secret-21bc",
     "MLFLOW_TRACKING_TOKEN": "mlflow-token-90de",
 }
-
-
-@pytest.fixture(autouse=True)
-def _pickled_by_value(ray_session: Any) -> None:
-    import ray.cloudpickle
-    import samples
-
-    ray.cloudpickle.register_pickle_by_value(samples)
 
 
 def report(out: Path) -> dict[str, str]:

@@ -1,12 +1,15 @@
-"""A sandbox and a film for the tests of the sandbox."""
+"""Sandboxes, a film and a small archive that several modules of tests look at."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import media
 import pytest
+from samples import write_video
 
+from pipelines import archive
 from pipelines.sandbox import Sandbox
 
 
@@ -20,3 +23,22 @@ def shared() -> Iterator[Sandbox]:
 def film(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("film")
     return str(media.write_video(folder / "a.mp4", duration_s=2, sound="audible", channels=2))
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> dict[str, dict[str, Any]]:
+    """Scan rows of a small archive, by path."""
+    root = tmp_path_factory.mktemp("archive")
+    write_video(root / "silent.mp4", 3.3)
+    write_video(root / "short.mp4", 0.5)
+    write_video(root / "loud.mp4", 1.0, sound=0.5)
+    write_video(root / "quiet.mkv", 1.0, sound=0.0)
+    (root / "notes.txt").write_text("no video")
+    (root / "broken.mp4").write_bytes(b"nothing that a decoder knows" * 40)
+    return {row["path"]: row for row in archive.scan(str(root), sandbox)}

@@ -1,163 +1,24 @@
-"""Planning a dub job, and its stages one by one (without Ray) and together (on it)."""
+"""The stages of a dub job one by one (without Ray) and together (on it)."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from samples import NoiseGenerator, StereoGenerator, load_noise, load_stereo, toy_checkpoint, write_video
+from dubstages import dubbed_sound, make_job, plan, run_stages
+from samples import NoiseGenerator, StereoGenerator, load_noise, load_stereo, toy_checkpoint
 
-from pipelines import archive, dub, resampling, segments, stages, storage
-from pipelines.dub import Job, Task
+from pipelines import dub, resampling, stages, storage
+from pipelines.dub import Task
 from pipelines.dubber import Dubber
 from pipelines.item import Item
 from pipelines.parts import Failure, Part, State
 from pipelines.sandbox import DecodeFailed, Sandbox
 from v2a_models import grid
-from v2a_models.recipe import Recipe
-
-
-def make_job(out: Path | str, recipe: Recipe = NoiseGenerator.recipe, **changes: Any) -> Job:
-    job = Job(
-        out=str(out),
-        model="noise",
-        model_name="noise",
-        model_sha256="0" * 64,
-        recipe=recipe.digest,
-        seed=0,
-        rate=recipe.sample_rate,
-        channels=recipe.channels,
-        window=recipe.window,
-        overlap=recipe.overlap,
-        views=recipe.views,
-        batch_size=4,
-        windows_per_segment=2,
-        version="0",
-        run_id="run1",
-    )
-    return dataclasses.replace(job, **changes)
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> dict[str, dict[str, Any]]:
-    """Scan rows of a small archive, by path."""
-    root = tmp_path_factory.mktemp("archive")
-    write_video(root / "silent.mp4", 3.3)
-    write_video(root / "short.mp4", 0.5)
-    write_video(root / "loud.mp4", 1.0, sound=0.5)
-    write_video(root / "quiet.mkv", 1.0, sound=0.0)
-    (root / "notes.txt").write_text("no video")
-    (root / "broken.mp4").write_bytes(b"nothing that a decoder knows" * 40)
-    return {row["path"]: row for row in archive.scan(str(root), sandbox)}
-
-
-def plan(job: Job, video: dict[str, Any], **known: Any) -> list[Task]:
-    return dub.plan_file(job, video, video["path"], video["path"] + ".mkv", **known)
-
-
-def run_stages(
-    tasks: list[Task], job: Job, sandbox: Sandbox, call_size: int = 3, load: Any = load_noise
-) -> list[dict[str, Any]]:
-    """The pipeline in this process; the rows of finished files."""
-    dubber = Dubber(job, load)
-    rows = []
-    items = [stages.decode_task(task, job, sandbox) for task in tasks]
-    for first in range(0, len(items), call_size):
-        for item in dubber.generate(items[first : first + call_size]):
-            row = stages.close_item(item, job)
-            if row is not None:
-                rows.append(row)
-    return rows
-
-
-def dubbed_sound(job: Job, video: dict[str, Any]) -> np.ndarray:
-    """The track that a set of parts makes: int16 [1, n]."""
-    state = State(job.out)
-    n = len(dub.file_segments(job, video["duration_s"]))
-    parts = (state.read_part(video["video_id"], k).sound for k in range(n))
-    return np.concatenate(list(segments.join(parts, job.overlap)), axis=1)
-
-
-# planning
-
-
-def test_what_becomes_of_each_file(videos: dict[str, dict[str, Any]]) -> None:
-    silent = {path: dub.decide(row, "silent") for path, row in videos.items()}
-    assert {path: action for path, (action, _) in silent.items()} == {
-        "silent.mp4": "dub",
-        "short.mp4": "dub",
-        "quiet.mkv": "dub",
-        "loud.mp4": "skipped",
-        "notes.txt": "skipped",
-        "broken.mp4": "failed",
-    }
-    assert silent["notes.txt"][1] == "not a video"
-    assert "has sound" in silent["loud.mp4"][1]
-    assert dub.decide(videos["loud.mp4"], "all")[0] == "dub"
-
-
-@given(st.floats(min_value=0.01, max_value=600), st.sets(st.integers(min_value=0, max_value=400)))
-def test_tasks_cover_what_is_left_of_a_film(duration_s: float, done: set[int]) -> None:
-    job = make_job("out")
-    video = {"video_id": "v", "path": "a.mp4", "duration_s": duration_s}
-    everything = plan(job, video)
-    assert sum(task.seconds for task in everything) == pytest.approx(duration_s, abs=1e-4)
-    rest = plan(job, video, done=frozenset(done))
-    left = {task.segment.index for task in everything} - done
-    if left:
-        assert {task.segment.index for task in rest} == left
-        assert not any(task.have_part for task in rest)
-    else:
-        assert [task.have_part for task in rest] == [True]
-    for task in everything:
-        assert Task.from_json(task.to_json()) == task
-
-
-def test_a_film_without_a_sample_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no room"):
-        plan(make_job("out"), {"video_id": "v", "path": "a.mp4", "duration_s": 0.0})
-
-
-def test_outputs_never_collide() -> None:
-    taken: set[str] = set()
-    names = [dub.unique_output("a.mp4.mkv", video_id, taken) for video_id in ("one", "two")]
-    names.append(dub.unique_output("A.mp4.MKV", "three", taken))
-    names.append(dub.unique_output("sub/a", "four", taken))
-    names.append(dub.unique_output("sub/a", "five", taken))
-    assert names[0] == "a.mp4.mkv"
-    assert len({name.casefold() for name in names}) == len(names)
-    assert names[1].endswith(".mkv") and names[2].endswith(".MKV")
-
-
-def test_short_films_share_a_batch() -> None:
-    job = make_job("out")
-    short = [plan(job, {"video_id": str(k), "path": "a", "duration_s": 0.5})[0] for k in range(9)]
-    assert dub.rows_per_call(short, 8) == 16
-    long = plan(make_job("out", windows_per_segment=60), {"video_id": "v", "path": "a", "duration_s": 3000.0})
-    assert dub.rows_per_call(long, 8) == 1
-    assert dub.rows_per_call([], 8) == 1
-
-
-def test_generators_fit_the_machine() -> None:
-    assert [dub.dubbers_for(cpus, 0) for cpus in (1, 2, 4, 16)] == [1, 2, 3, 13]
-    assert dub.dubbers_for(16, 4 * dub.DUBBER_MEMORY) == 4
-    assert dub.dubbers_for(2, 1) == 1
-
-
-# stages
 
 
 def test_a_file_from_start_to_end(
@@ -410,11 +271,9 @@ def test_a_full_disk_ends_the_job_with_the_reason(
 
 
 @pytest.mark.slow  # `v2a dub` itself is tested on Ray
-def test_the_pipeline_on_ray(ray_session: Any, videos: dict[str, dict[str, Any]], tmp_path: Path) -> None:
-    import ray.cloudpickle
-    import samples
-
-    ray.cloudpickle.register_pickle_by_value(samples)
+def test_the_pipeline_on_ray(
+    ray_session: Any, ray_with_samples: None, videos: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
     job = make_job(tmp_path)
     wanted = [videos[path] for path in ("silent.mp4", "short.mp4", "quiet.mkv")]
     tasks = [task for video in wanted for task in plan(job, video)]
@@ -438,20 +297,6 @@ def test_the_pipeline_on_ray(ray_session: Any, videos: dict[str, dict[str, Any]]
         run_stages([task for video in wanted for task in plan(alone, video)], alone, sandbox)
     for path in ("silent.mp4", "short.mp4", "quiet.mkv"):
         assert (tmp_path / path).read_bytes() == (tmp_path / "alone" / path).read_bytes()
-
-
-def test_what_decides_the_sound_is_named_as_it_always_was() -> None:
-    """An output that an earlier version began must resume."""
-    assert list(make_job("out").identity()) == [
-        "model", "model_sha256", "recipe", "seed", "window", "overlap", "batch_size", "precision",
-    ]  # fmt: skip
-
-
-def test_candidates_are_part_of_what_decides_the_sound() -> None:
-    alone = make_job("out").identity()
-    assert "selection" not in alone  # as it was before there was any
-    several = make_job("out", candidates=10, scav_sha256="ab" * 32).identity()
-    assert several == alone | {"selection": "best of 10 by SCAV abababababababab"}
 
 
 def test_the_dubber_chooses_among_candidates_and_the_file_tells(
