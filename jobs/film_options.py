@@ -24,7 +24,7 @@ class FilmOptions:
     whatever the model makes of each window. The first two cost almost nothing. With two-wave joins."""
     motion_level: float = 4.0
     """Below this nothing moves: mean difference from a window's first picture, of 255, in the block (of 8 x 8) and the
-    picture where it is largest. Noise of a camera has 1 to 3; a person far away 5 and more."""
+    picture where it is largest. Clips in which nothing but the camera's noise moved had 0 to 3."""
 
     def check(self) -> None:
         """Raises WrongUsage for options that do not go together."""

@@ -7,6 +7,7 @@ neighbouring segment, must come to the same windows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,16 +30,14 @@ def look(item: Item, job: Job) -> None:
         def found(span: Span) -> list[int]:
             start, stop = (layout.picture(frame) for frame in span)
             part = seen[max(0, start - first) : stop - first]
-            if looking.movement(part) < job.motion_level:  # where nothing moves nothing is cut
-                return []
             return [layout.frame(start + number) for number in looking.cuts(part, view.fps)]
 
         item.cuts = found(reach.seen)
         item.border_cuts = [cut for zone in longform.zones(reach, layout) for cut in found(zone)]
     windows = windows_of(item, layout)
-    if job.static == "silence" or (
-        job.static == "ambience" and len(windows) > 1
-    ):  # one window costs less than a loop
+    # A film of one window costs less than a loop. Not a segment of one: its neighbour must come to the same.
+    alone = item.task.n_segments == 1 and len(windows) == 1
+    if job.static == "silence" or (job.static == "ambience" and not alone):
         item.still = [
             window.keep
             for window in windows
@@ -172,17 +171,32 @@ def merged(spans: Sequence[Span]) -> list[Span]:
     return found
 
 
-def told(item: Item, job: Job) -> tuple[list[tuple[float, float]], int]:
-    """What the report is told of an item that was drawn: stretches in which nothing moves, in seconds, and the number
-    of hard cuts that windows keep to."""
-    if job.layout is None or item.task.needless:
-        return [], 0
+@dataclass(frozen=True)
+class Told:
+    """What the report is told of an item that was drawn."""
+
+    windows: int
+    """That were drawn, of those that begin in what is heard of it."""
+    still: list[tuple[float, float]]
+    """Stretches, in seconds, in which nothing moves."""
+    scenes: int
+    """Hard cuts that windows keep to."""
+
+
+def told(item: Item, job: Job) -> Told:
+    """Of an item with its sound."""
+    if item.task.needless or job.layout is None:
+        return Told(0 if item.task.needless else item.task.segment.n_windows, [], 0)
     canvas = Canvas(item, job.layout)
+    start, stop = canvas.reach.start, canvas.reach.stop
     spans = [canvas.heard(span) for span in merged([window.keep for window in canvas.quiet])]
     still = [
         (grid.seconds(a * grid.HOP, job.rate), grid.seconds(b * grid.HOP, job.rate))
         for a, b in spans
         if a < b
     ]
+    begun = [window for window in canvas.windows if start <= window.keep[0] < stop]
     shots = {window.shot[0] for window in canvas.windows} - {canvas.reach.decided[0]}
-    return still, sum(canvas.reach.start <= cut < canvas.reach.stop for cut in shots)
+    return Told(
+        len([w for w in begun if w not in canvas.quiet]), still, sum(start <= cut < stop for cut in shots)
+    )

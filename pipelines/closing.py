@@ -84,7 +84,7 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
         "output_size": made.size,
         "card": card,
         "contact_sheet": sheet,
-        "n_windows": task.n_windows,
+        "n_windows": reader.windows,
         "model": job.model_name,
         "seed": task.seed(job),
         **job.texts(task.asked),

@@ -12,9 +12,16 @@ BLOCKS = 8
 """Pictures are compared in so many blocks by so many: a small thing that moves fills one of them, noise fills none."""
 
 
+STEADY = 4.0
+"""Where less than this moves no cut is looked for: the detector asks for a change of 15 of the whole picture, and costs
+more."""
+
+
 def cuts(pictures: np.ndarray, fps: float) -> list[int]:
     """Numbers of the pictures that begin another shot, by PySceneDetect's adaptive detector: content that changes at
     once and by far more than around it, so that neither a fast camera nor the flicker of old film counts."""
+    if movement(pictures) < STEADY:
+        return []
     from scenedetect import FrameTimecode  # half a second, and only where pictures are decoded
     from scenedetect.detectors import AdaptiveDetector
 

@@ -31,7 +31,7 @@ class Reader:
         """Captions, and which stretches of the film they are about."""
         self.still: list[tuple[float, float]] = []
         """Stretches, in seconds, in which nothing moves."""
-        self.scenes = 0
+        self.scenes = self.windows = 0
         self.seams: list[tuple[float, float]] = []
         """The worst joins of each segment: where, and how many times the usual jump."""
         self.unseen: list[tuple[int, str]] = []
@@ -53,6 +53,7 @@ class Reader:
             self.told += part.captions
             self.still += part.still
             self.scenes += part.scenes
+            self.windows += part.windows
             self.seams = sorted([*self.seams, *part.seams], key=lambda seam: -seam[1])[:MOST_SEAMS]
             for thumb in zip(part.thumb_times.tolist(), part.thumbs, strict=True):
                 if not self.thumbs or self.thumbs[-1][0] < CARD_S:

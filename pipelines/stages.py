@@ -94,12 +94,19 @@ def _decode_into(item: Item, job: Job, sandbox: Sandbox) -> None:
     if job.layout is not None:
         canvas.look(item, job)
         if canvas.wants_first(item, job):
-            first = pictures
-            if start_s > 0:
-                rate = min(view.fps for view in job.views.values())
-                first = sandbox.decode_views(video["uri"], list(job.views.values()), 0.0, 1 / rate)
-            item.arrays |= {name + FIRST: p[:1] for name, p in zip(job.views, first, strict=True)}
+            _add_first(item, job, sandbox, pictures if start_s == 0 else None)
         canvas.drop_pictures(item, job)
+
+
+def _add_first(item: Item, job: Job, sandbox: Sandbox, there: list[np.ndarray] | None) -> None:
+    """The film's first picture in every view, out of the pictures that are `there`, or decoded for it."""
+    rate = min(view.fps for view in job.views.values())
+    try:
+        first = there or sandbox.decode_views(item.task.video["uri"], list(job.views.values()), 0.0, 1 / rate)
+    except DecodeFailed:  # of a film whose beginning is damaged: everything is generated, in all its segments
+        item.still = []
+        return
+    item.arrays |= {name + FIRST: p[:1] for name, p in zip(job.views, first, strict=True)}
 
 
 # close
@@ -156,10 +163,10 @@ def close_item(item: Item, job: Job) -> dict[str, Any] | None:
         state.write_failure(task.video_id, task.segment.index, item.failure)
     elif not task.have_part:
         thumbs = item.arrays["thumbs"]
-        still, scenes = canvas.told(item, job)
+        told = canvas.told(item, job)
         part = Part(
             item.arrays["sound"], thumbs, np.array(item.thumb_times), item.cost_s, item.gpu_s, item.captions,
-            damage=item.damage, still=still, scenes=scenes, seams=item.seams,
+            damage=item.damage, still=told.still, scenes=told.scenes, windows=told.windows, seams=item.seams,
         )  # fmt: skip
         state.write_part(task.video_id, task.segment.index, part)
     if len(state.segments_done(task.video_id)) < task.n_segments:

@@ -65,7 +65,7 @@ class Waves:
         assert job.layout is not None
         self.job, self.generator, self.device, self.layout = job, generator, device, job.layout
         self.ambiences: OrderedDict[tuple[str, int, str], np.ndarray] = OrderedDict()
-        self.waveforms: OrderedDict[bytes, np.ndarray] = OrderedDict()
+        self.waveforms: OrderedDict[tuple[bytes, Span], np.ndarray] = OrderedDict()
         """Samples of the codegrams decoded last, by their codes: those of an ambience come again and again."""
 
     def generate(self, items: Sequence[Item]) -> None:
@@ -122,7 +122,7 @@ class Waves:
     def _tracks(self, rows: Sequence[Drawn], batch: Any, seeds: list[int]) -> np.ndarray:
         """int64 [rows, tracks, levels, layout.window]."""
         job = self.job
-        options = {"keep": job.keep_top, "candidates": job.candidates} | job.options(rows[0][0].task.asked)
+        options = job.options(rows[0][0].task.asked)
         if rows[0][1][1].wave == 0:
             return self.generator.draw(batch, seeds=seeds, **options).cpu().numpy()
         # Each track is painted between its own neighbours; alternatives share the candidates of one track.
@@ -183,25 +183,25 @@ class Waves:
             )
             draw = self.generator.draw
             seeds = [self._seed(item, -1)] * job.batch_size
-            whole = draw(batch, seeds=seeds, **{"keep": job.keep_top, **options})[0].cpu().numpy()
-            length, window, decided = longform.loop(self.layout)
+            whole = draw(batch, seeds=seeds, **options)[0].cpu().numpy()
+            loop = longform.loop(self.layout)
             known, mask = np.zeros_like(whole), np.zeros(whole.shape, bool)
-            for (first, stop), at in decided:
-                known[..., first:stop], mask[..., first:stop] = whole[..., at : at + stop - first], True
+            for here, there in loop.known:
+                known[..., slice(*here)], mask[..., slice(*here)] = whole[..., slice(*there)], True
             closing = []
             for track in range(job.keep_top):
                 fixed = {"known_codes": known[track], "known_mask": mask[track]}
                 rows = {name: self._stack([array] * job.batch_size) for name, array in fixed.items()}
                 seeds = [self._seed(item, -2 - track)] * job.batch_size
                 closing.append(draw(batch, seeds=seeds, **{**options, "keep": 1, **rows})[0, 0].cpu().numpy())
-        first, stop = (frame - window.start for frame in window.keep)
-        return np.concatenate([whole, np.stack(closing)[..., first:stop]], -1)[..., :length]
+        return np.concatenate(
+            [whole[..., slice(*loop.kept)], np.stack(closing)[..., slice(*loop.closing)]], -1
+        )
 
     def _silence(self) -> np.ndarray:
         import torch
 
-        length, *_ = longform.loop(self.layout)
-        codec = self.generator.codec
+        codec, length = self.generator.codec, longform.loop(self.layout).length
         codes = codec.encode(torch.zeros(1, 1, length * grid.HOP, device=self.device)).cpu().numpy()
         return np.repeat(codes, self.job.keep_top, 0)
 
@@ -230,7 +230,7 @@ class Waves:
 
         Decoded in pieces as long as an ambience, on a grid of the film: its codegrams are the same again and again.
         """
-        reach, piece = canvas.reach, longform.loop(self.layout)[0]
+        reach, piece = canvas.reach, longform.loop(self.layout).length
         edges = [reach.start, *range(-(-(reach.start + 1) // piece) * piece, reach.stop, piece), reach.stop]
         return np.concatenate([self._piece(canvas, span) for span in pairwise(edges)], 1)
 
@@ -245,11 +245,12 @@ class Waves:
             codes = codes.clip(0)  # what nobody will hear
         if codes.size == 0 or codes.min() < 0:
             raise ValueError(f"codec frames {start} to {stop} of the film were not decided")
-        key = codes.tobytes() + bytes([span[0] - start])
+        heard = span[0] - start, span[1] - start
+        key = codes.tobytes(), heard
         if key not in self.waveforms:
             with torch.inference_mode():
                 made = self.generator.codec.decode(torch.from_numpy(codes).to(self.device))
-            inner = slice((span[0] - start) * grid.HOP, (span[1] - start) * grid.HOP)
+            inner = slice(heard[0] * grid.HOP, heard[1] * grid.HOP)
             self.waveforms[key] = made[:, 0, inner].float().clamp(-1, 1).cpu().numpy()
         self.waveforms.move_to_end(key)
         while len(self.waveforms) > 2:
@@ -267,7 +268,7 @@ def _gain(canvas: Canvas, n: int, rate: int) -> np.ndarray:
     """float32 [n]: nothing of quiet stretches is heard, with ramps inside their ends."""
     ramp, gain = grid.samples(RAMP_S, rate), np.ones(n, np.float32)
     for first, stop in merged([window.keep for window in canvas.quiet]):
-        # A stretch that reaches the end of what is seen goes on in the next segment, which is silent there too.
+        # A stretch that reaches the end of what is decided goes on in the next segment, which is silent there too.
         a, b = ((frame - canvas.reach.start) * grid.HOP for frame in (first, stop))
         at = np.arange(n)
         down = np.ones(n) if first == canvas.reach.decided[0] else np.clip((at - a) / ramp, 0, 1)

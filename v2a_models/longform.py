@@ -273,9 +273,26 @@ def held(window: Window, fps: float, layout: Layout) -> tuple[int, int]:
     return first, max(first, math.ceil(stop_s * fps - 1e-6) - 1)
 
 
-def loop(layout: Layout) -> tuple[int, Window, list[tuple[Span, int]]]:
-    """A sound that can be repeated for ever: its length, the window that closes the circle behind a first one (which
-    keeps all of itself), and what is decided of that: (where in the window, where in the first) of both its ends."""
+@dataclass(frozen=True)
+class Loop:
+    """A sound that can be repeated for ever, of two calls of the model: one of which the middle is kept, and one
+    painted from its end to its beginning. Spans are of codec frames within a call."""
+
+    kept: Span
+    """Of the first call."""
+    closing: Span
+    """Of the second."""
+    known: tuple[tuple[Span, Span], ...]
+    """What of the second call is decided before it, and where in the first call that is: at both ends."""
+
+    @property
+    def length(self) -> int:
+        return self.kept[1] - self.kept[0] + self.closing[1] - self.closing[0]
+
+
+def loop(layout: Layout) -> Loop:
+    """The loop of a layout. Like any window of the first wave, the first call does not keep its edges."""
     size, shared = layout.window, layout.overlap
-    window = Window(size - shared, (size, 2 * (size - shared)), (0, 0), (0, 0), 1)
-    return 2 * (size - shared), window, [((0, shared), size - shared), ((size - shared, size), 0)]
+    first, stop = layout.kept((0, size))
+    ends = (((0, shared), (stop - shared, stop)), ((size - shared, size), (first, first + shared)))
+    return Loop((first, stop), (shared, size - shared), ends)

@@ -21,7 +21,7 @@ from pipelines.dubber import Dubber
 from pipelines.item import Item
 from pipelines.parts import State
 from pipelines.sandbox import Sandbox
-from v2a_models import grid
+from v2a_models import grid, longform
 from v2a_models.checkpoint import load_generator
 from v2a_models.longform import Layout, decided
 
@@ -62,11 +62,13 @@ def shots(path: Path, lengths: list[tuple[int, bool]], fps: int = 25) -> Path:
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> dict[str, dict[str, Any]]:
-    """Scan rows of: a moving film of 3 s; one with a hard cut at 1.2 s; one of which the middle is still."""
+    """Scan rows of: a moving film of 3 s; one with a hard cut at 1.2 s; one of which the middle is still; one in which
+    nothing moves and whose last segment is the window that it shares alone."""
     root = tmp_path_factory.mktemp("archive")
     shots(root / "moving.mkv", [(75, True)])
     shots(root / "cut.mkv", [(30, True), (45, True)])
     shots(root / "still.mkv", [(25, True), (150, False), (25, True)])
+    shots(root / "title.mkv", [(24, False)])
     return {row["path"]: row for row in archive.scan(str(root), sandbox)}
 
 
@@ -132,7 +134,7 @@ def test_the_track_has_every_sample_whatever_the_batch_and_the_company(
 def test_neighbours_decide_the_window_between_them_alike(
     tmp_path: Path, model: str, films: dict[str, dict[str, Any]], sandbox: Sandbox
 ) -> None:
-    for name in ("moving.mkv", "cut.mkv", "still.mkv"):
+    for name in ("moving.mkv", "cut.mkv", "still.mkv", "title.mkv"):
         canvases = painted(make_job(tmp_path, model), films[name], sandbox)
         for left, right in pairwise(canvases):
             first, stop = LAYOUT.kept(LAYOUT.border(right.reach.index))
@@ -209,7 +211,7 @@ def test_windows_end_at_a_cut_unless_told_otherwise(
         kept = {w.shot[0] for c in canvases for w in c.windows} - {c.reach.decided[0] for c in canvases}
         assert kept == ({cut} if scenes else set())
     job = make_job(tmp_path, model)
-    told = [canvas.told(item, job)[1] for item in made(job, tasks_of(job, films["cut.mkv"]), sandbox)]
+    told = [canvas.told(item, job).scenes for item in made(job, tasks_of(job, films["cut.mkv"]), sandbox)]
     assert sum(told) == 1
 
 
@@ -244,14 +246,15 @@ def test_where_nothing_moves_one_ambience_repeats(
         # Pictures at which nobody looks do not travel.
         assert any("sync" not in item.arrays for item in items) == (static != "generate")
         track = sound(dubber.generate(items))
-        still = [span for item in items for span in canvas.told(item, job)[0]]
+        found = [canvas.told(item, job) for item in items]
+        still = [span for told in found for span in told.still]
         figures[static] = Counting.drawn, track[0], sum(b - a for a, b in still)
     assert figures["generate"][2] == 0 and 4 < figures["ambience"][2] == figures["silence"][2] < 6
     assert figures["silence"][0] < figures["ambience"][0] == figures["silence"][0] + 2
     assert figures["ambience"][0] < 0.6 * figures["generate"][0]
     inside = slice(grid.samples(2.0), grid.samples(6.0))
     assert not figures["silence"][1][inside].any() and figures["silence"][1].any()
-    period = 2 * (LAYOUT.window - LAYOUT.overlap) * grid.HOP
+    period = longform.loop(LAYOUT).length * grid.HOP
     ambience = figures["ambience"][1][inside]
     assert ambience.any() and np.array_equal(ambience[period:], ambience[:-period])
 

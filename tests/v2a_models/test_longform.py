@@ -114,11 +114,14 @@ def test_pictures_behind_a_cut_are_held() -> None:
 
 
 def test_a_loop_closes() -> None:
-    length, window, known = longform.loop(LAYOUT)
-    covered = set(range(LAYOUT.window)) | set(range(*window.keep))
-    assert covered == set(range(length))
-    for (first, stop), at in known:
-        assert (window.start + first) % length == at and stop - first == LAYOUT.overlap
+    loop = longform.loop(LAYOUT)
+    assert loop.kept == (LAYOUT.edge, LAYOUT.window - LAYOUT.edge)
+    (before, from_end), (behind, from_start) = loop.known
+    # What the second call decides follows what the first one kept, and is followed by its beginning.
+    assert before == (0, loop.closing[0]) and from_end[1] == loop.kept[1]
+    assert behind == (loop.closing[1], LAYOUT.window) and from_start[0] == loop.kept[0]
+    assert all(b - a == d - c == LAYOUT.overlap for (a, b), (c, d) in loop.known)
+    assert loop.length == 2 * (LAYOUT.window - LAYOUT.edge - LAYOUT.overlap)
 
 
 def test_too_little_overlap_is_told() -> None:
