@@ -199,7 +199,10 @@ def _page_row(row: Mapping[str, Any]) -> dict[str, Any]:
         known.pop("caption", None)
     if seams := known.pop("seams", None):
         pairs = [[seam["at_s"], seam["jump"]] for seam in seams if None not in seam.values()]
-        known["seams"] = [[round(at_s, 2), round(jump, 1)] for at_s, jump in pairs if math.isfinite(jump)]
+        # One that jumps no more than moments within windows do is not heard, and nobody need listen to it.
+        heard = [(at_s, jump) for at_s, jump in pairs if 1 < jump < math.inf]
+        if heard:
+            known["seams"] = [[round(at_s, 2), round(jump, 1)] for at_s, jump in heard]
     if flags := known.pop("flags", None):
         known["flags"] = [[round(f["start_s"], 2), round(f["end_s"], 2), f["what"]] for f in flags]
     for name in ("output", "card", "contact_sheet"):

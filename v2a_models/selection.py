@@ -43,16 +43,13 @@ def generate_best(
     """Waveform (B, keep, recipe.window) of the nearest of `candidates` candidates of each row, the nearest first.
 
     decode_all: decode every candidate and judge what comes back out of the codec's encoder, as a space made from
-    waveforms has to. Slower; kept to be compared with. `sampling`: as for `generator.codes`.
+    waveforms has to, and keep one. Slower; kept to be compared with. `sampling`: as for `generator.codes`.
 
-    Raises ValueError as `check_selects`, and where more are to be kept than drawn.
+    Raises ValueError as `check_selects` where there is something to choose, and where more are to be kept than drawn.
     """
-    check_selects(generator, candidates)
-    if keep > 1:
-        codes = nearest_codes(generator, batch, seeds, candidates, keep, **sampling)
-        return torch.cat([generator.decode(codes[:, k]) for k in range(keep)], 1)
     if not decode_all:
-        return generator.decode(best_codes(generator, batch, seeds, candidates, **sampling)[0])
+        codes = draw_best(generator, batch, seeds, candidates, keep, **sampling)
+        return torch.cat([generator.decode(codes[:, k]) for k in range(keep)], 1)
     waveforms: list[Tensor] = []
 
     def again(codes: Tensor) -> Tensor:

@@ -151,6 +151,7 @@ def seen(**more: Any) -> dict[str, Any]:
         "seams": [
             {"at_s": 64.2001, "jump": 3.2149},
             {"at_s": 1.0, "jump": math.inf},
+            {"at_s": 1.5, "jump": 0.9},
             {"at_s": 2.0, "jump": None},
         ],
         "flags": [{"start_s": 3.0, "end_s": 5.5, "what": "near silence"}],
@@ -174,7 +175,9 @@ def test_seams_flags_and_sheets_go_into_both_reports(tmp_path: Path) -> None:
     assert (plain["flags"], plain["seams"], plain["n_flags"]) == ([], [], 0)
     page = (tmp_path / "_v2a" / "report.html").read_text()
     shown, bare = rows_in(page)
-    assert shown["seams"] == [[64.2, 3.2]]  # what is no number is left out: the page could not read it
+    assert shown["seams"] == [
+        [64.2, 3.2]
+    ]  # not what is no number, which the page could not read, nor what is not heard
     assert shown["flags"] == [[3.0, 5.5, "near silence"]] and shown["n_flags"] == 24
     assert shown["contact_sheet_url"] == "../_v2a/cards/0%20%23.sheet.webp"
     assert not {"flags", "seams", "n_flags", "static_s", "gpu_seconds"} & bare.keys()

@@ -154,6 +154,4 @@ class MaskVATGenerator(Generator):
 
     def generate(self, batch: Batch, *, seeds: Sequence[int], candidates: int = 1, **sampling: Any) -> Tensor:
         """Waveform (B, 1, recipe.window) in [-1, 1]: the best of `candidates`. Options as for `codes`."""
-        if candidates != 1:
-            return generate_best(self, batch, seeds, candidates, **sampling)
-        return self.decode(self.codes(batch, seeds, **sampling))
+        return generate_best(self, batch, seeds, candidates, **sampling)

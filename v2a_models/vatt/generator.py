@@ -21,7 +21,7 @@ from v2a_models.generator import Generator
 from v2a_models.maskvat.sampling import SamplingConfig
 from v2a_models.recipe import Recipe
 from v2a_models.scav import SCAV
-from v2a_models.selection import candidate_seed, draw_best, generate_best
+from v2a_models.selection import draw_best
 from v2a_models.untrained import untrained_encoder
 from v2a_models.vatt.audio import AudioConfig, Condition, VATTAudio
 from v2a_models.vatt.converter import Converter, ConverterConfig, ConverterTask
@@ -254,36 +254,19 @@ class VATTGenerator(Generator):
         return self.codec.decode(codes, self.recipe.window).float().clamp_(-1, 1)
 
     def draw(
-        self,
-        batch: Batch,
-        *,
-        seeds: Sequence[int],
-        candidates: int = 1,
-        keep: int = 1,
-        prompts: Texts | None = None,
-        negative: Texts | None = None,
-        **sampling: Any,
-    ) -> Tensor:
+        self, batch: Batch, *, seeds: Sequence[int], candidates: int = 1, keep: int = 1,
+        prompts: Texts | None = None, negative: Texts | None = None, **sampling: Any,
+    ) -> Tensor:  # fmt: skip
         condition, against = self._both(batch, prompts, negative)
         sampling |= dict(condition=condition, against=against)
         return draw_best(self, batch, seeds, candidates, keep, **sampling)
 
     def generate(
-        self,
-        batch: Batch,
-        *,
-        seeds: Sequence[int],
-        candidates: int = 1,
-        prompts: Texts | None = None,
-        negative: Texts | None = None,
-        **sampling: Any,
+        self, batch: Batch, *, seeds: Sequence[int], candidates: int = 1, keep: int = 1, **options: Any
     ) -> Tensor:
-        """Waveform (B, 1, recipe.window) in [-1, 1]: the best of `candidates`. Options as for `codes`."""
-        condition, against = self._both(batch, prompts, negative)
-        sampling |= dict(condition=condition, against=against)
-        if candidates != 1:
-            return generate_best(self, batch, seeds, candidates, **sampling)
-        return self.decode(self.codes(batch, [candidate_seed(seed, 0) for seed in seeds], **sampling))
+        """Waveform (B, keep, recipe.window) in [-1, 1]: the best of `candidates`. Options as for `codes`."""
+        codes = self.draw(batch, seeds=seeds, candidates=candidates, keep=keep, **options)
+        return torch.cat([self.decode(codes[:, k]) for k in range(keep)], 1)
 
 
 class ConverterGenerator(Generator):
