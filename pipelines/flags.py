@@ -9,7 +9,7 @@ not hide it.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,12 +80,6 @@ class Watcher:
         self._look_for_clipping(np.abs(values) >= CLIPPED_AT)
         self._look_for_silence(np.square(values, dtype=np.int64).sum(axis=0), len(block))
         self._position += block.shape[1]
-
-    def watch(self, blocks: Iterable[np.ndarray], channels: int) -> Iterator[np.ndarray]:
-        """Pass the blocks on, int16 [any, n]; the first `channels` channels are looked at."""
-        for block in blocks:
-            self.add(block[:channels])
-            yield block
 
     def close(self) -> None:
         """The film is over."""
