@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,6 +38,28 @@ def ray_session() -> Iterator[Any]:
 
     with sessions.session(num_workers=2) as resources:
         yield resources
+
+
+kept_cores = [0.0]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_on_ray() -> Iterator[None]:
+    """Every test, and so every verb, gives Ray's cores back: what keeps one lets the next command wait forever."""
+    yield
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return
+    total, until = ray.cluster_resources().get("CPU", 0), time.monotonic() + 60
+    while (free := ray.available_resources().get("CPU", 0)) < total - kept_cores[0]:
+        if time.monotonic() > until:
+            kept_cores[0] = total - free  # the tests after it are not to blame
+            actors = ray._private.state.actors().values()
+            alive = [
+                f"{actor['Name']} {actor['ActorClassName']}" for actor in actors if actor["State"] == "ALIVE"
+            ]
+            pytest.fail(f"{free} of {total} cores are free a minute later; still there: {alive}")
+        time.sleep(0.1)
 
 
 @pytest.fixture
