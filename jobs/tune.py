@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jobs.tune_plan import Plan
 
 SAY_EVERY_S = 30.0
+SAY_WAITING_S = 60.0
 
 
 @dataclass
@@ -201,7 +202,8 @@ def _run_trials(plan: Plan, config: TuneConfig, console: Console, children: Any)
             markup=False,
         )
         with tempfile.TemporaryDirectory() as scratch:
-            make_tuner(plan, config, means, missing, Shown(plan, console, children, config), scratch).fit()
+            shown = Shown(plan, console, children, config, means.resources)
+            make_tuner(plan, config, means, missing, shown, scratch).fit()
         return means.threads
 
 
@@ -213,6 +215,11 @@ class Means:
     cpu: float
     gpu: float
     threads: int
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """One trial's share, in Ray's names."""
+        return {"CPU": self.cpu} | ({"GPU": self.gpu} if self.gpu else {})
 
 
 def share_out(config: TuneConfig, resources: Resources) -> Means:
@@ -253,9 +260,8 @@ def make_tuner(plan: Plan, config: TuneConfig, means: Means, missing: int, shown
 
     space, fixed = tune_search.distributions(*tune_plan.parameters(config))
     work = tune_plan.make_work(plan, config, means.threads, bool(means.gpu))
-    resources = {"CPU": means.cpu} | ({"GPU": means.gpu} if means.gpu else {})
     return tune.Tuner(
-        tune.with_resources(tune.with_parameters(run_trial, work=work), resources),
+        tune.with_resources(tune.with_parameters(run_trial, work=work), means.resources),
         tune_config=tune.TuneConfig(
             search_alg=tune_search.Search(plan.records, space, fixed, config.seed),
             scheduler=tune_search.scheduler(plan.records, config.steps, config.grace, config.reduction),
@@ -277,9 +283,33 @@ def make_tuner(plan: Plan, config: TuneConfig, means: Means, missing: int, shown
 class Shown:
     """What the trials have said so far: kept in their records, shown, and passed on to MLflow."""
 
-    def __init__(self, plan: Plan, console: Console, children: Any, config: TuneConfig) -> None:
+    def __init__(
+        self, plan: Plan, console: Console, children: Any, config: TuneConfig, resources: dict[str, float]
+    ) -> None:
         self.records, self.console, self.children, self.config = plan.records, console, children, config
+        self.resources = resources
         self._said = time.perf_counter()
+        self._waiting_since: float | None = None
+
+    def waiting(self) -> None:
+        """No trial runs, and some would: told every minute, as on a cluster it may be for long."""
+        now = time.perf_counter()
+        if self._waiting_since is None:
+            self._waiting_since = now
+        elif now - self._waiting_since > SAY_WAITING_S:
+            import ray
+
+            self._waiting_since = now
+            needed = ", ".join(f"{amount:g} {name}" for name, amount in self.resources.items())
+            free, whole = ray.available_resources(), ray.cluster_resources()
+            idle = ", ".join(
+                f"{free.get(name, 0):g} of {whole.get(name, 0):g} {name}" for name in self.resources
+            )
+            self._say(f"waiting: a trial needs {needed} on one node, and {idle} are free in all of Ray")
+
+    def begun(self) -> None:
+        """A trial runs."""
+        self._waiting_since = None
 
     def result(self, number: int, curve: list[list[float]], seconds: float) -> None:
         """A validation of a trial."""

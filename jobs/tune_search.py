@@ -208,6 +208,12 @@ class Watcher(Callback):
     def __init__(self, shown: Any = None) -> None:
         self.shown = shown
 
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if trials and all(trial.status == "PENDING" for trial in trials if not trial.is_finished()):
+            self.shown.waiting()
+        else:
+            self.shown.begun()
+
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any
     ) -> None:

@@ -179,9 +179,26 @@ def test_trials_that_fail_are_rows(
     assert "failed: dim must be" in capsys.readouterr().out
 
 
-def test_a_small_language_model_is_searched_for_with_the_tokenizer_of_its_store(
-    ray_session: Any, tmp_path: Path
+def test_a_small_language_model_is_searched_for_with_the_tokenizer_of_its_store_once_others_leave_it_cores(
+    ray_session: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import ray
+
+    @ray.remote(num_cpus=1)
+    class Other:
+        def here(self) -> None: ...
+
+    other, waiting, times = Other.remote(), tune.Shown.waiting, []
+    ray.get(other.here.remote())
+
+    def waits(shown: tune.Shown) -> None:
+        waiting(shown)
+        times.append(shown)
+        if len(times) == 3:
+            ray.kill(other)
+
+    monkeypatch.setattr(tune.Shown, "waiting", waits)
+    monkeypatch.setattr(tune, "SAY_WAITING_S", 0.0)
     texts = captioned(tmp_path / "store", 24)
     small = ("hidden_size=32", "intermediate_size=64", "num_hidden_layers=1", "num_attention_heads=2")
     given = TuneConfig(
@@ -190,6 +207,8 @@ def test_a_small_language_model_is_searched_for_with_the_tokenizer_of_its_store(
     )  # fmt: skip
     assert run(given) == 0
     assert load_generator(str(tmp_path / "out" / "best")).system == "vatt-converter"
+    said = " ".join(capsys.readouterr().out.split())
+    assert "waiting: a trial needs 2 CPU on one node, and 1 of 2 CPU are free in all of Ray" in said
 
 
 def check_refused(config: TuneConfig, words: str, capsys: pytest.CaptureFixture[str]) -> None:
