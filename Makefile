@@ -56,7 +56,7 @@ format: $(STAMP) ## Apply the formatter and the safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure every figure the README quotes
+bench: $(STAMP) ## Measure the figures the README quotes, but those of a GPU (many hours)
 	$(BIN)/python -m benchmarks
 
 mini: $(STAMP) ## Train the bundled model again (resumable; about two hours of one core)

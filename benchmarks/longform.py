@@ -2,7 +2,8 @@
 and the number of workers stay what they should.
 
     joins     the same film by two waves, by crossfades and by windows that are simply put end to end: jump of the sound
-              at joins over that within windows (limit 1.05), and cost against independent windows (limit 1.15)
+              at joins over that within windows (limit 1.05), and cost against independent windows (limit 1.15), once
+              against those put end to end without a look at cuts, once against as few as keep to the same cuts
     cost      processor seconds of every stage per hour of moving film and of CCTV, in one process
     speed     an hour of moving film and an hour of CCTV through `v2a dub` (limits 2.5 and 20 x real time on two cores)
     workers   the same film by one worker and by two: equal samples
@@ -17,12 +18,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -93,15 +96,20 @@ def joins(film: Path, work: Path) -> None:
     plain = found["end to end"].seconds
     print(f"{row['duration_s'] / 60:.1f} minutes, mini, one core")
     print(
-        "| | jump of level at joins, over that within windows | of spectrum | level, paired | spectrum | joins | cost |"
+        "| | jump of level at joins, over that within windows | of spectrum | level, paired | spectrum | joins | cost "
+        "| windows, over the fewest |"
     )
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|")
     for name, film_of in found.items():
         # Joins may fall on events, whoever makes the sound: the same moments of a sound whose windows meet elsewhere.
         other = found["crossfade" if name.startswith("two") else "two waves, --scenes off"]
         figures = [*film_of.over_within(), *film_of.over(other)]
         shown = " | ".join(f"{figure:.2f}" for figure in figures)
-        print(f"| {name} | {shown} | {len(film_of.joins)} | {film_of.seconds / plain:.2f} |")
+        over = film_of.windows / film_of.fewest
+        print(
+            f"| {name} | {shown} | {len(film_of.joins)} | {film_of.seconds / plain:.2f} | {over:.2f} |",
+            flush=True,
+        )
 
 
 @dataclasses.dataclass
@@ -113,6 +121,10 @@ class Made:
     rate: int
     seconds: float
     """Of a processor, to generate it."""
+    windows: int
+    """Calls of the model for it."""
+    fewest: int
+    """Calls that it takes if they are put end to end, and none straddles one of its cuts."""
 
     def jumps(self, moments: np.ndarray) -> np.ndarray:
         """Mean jump of level and of spectrum at moments."""
@@ -142,10 +154,12 @@ def made(row: dict[str, Any], job: Any, sandbox: Any) -> Made:
     from pipelines.stages import decode_task
     from v2a_models.checkpoint import load_generator
 
-    dubber, parts, at, seconds = Dubber(job, load_generator), list[np.ndarray](), list[int](), 0.0
+    dubber, parts, seconds, windows = Dubber(job, load_generator), list[np.ndarray](), 0.0, 0
+    joins, cuts = set[int](), set[int]()
     for task in planning.make_plan(job, [row], "silent", restart=True, dry_run=True).tasks:
         item = decode_task(task, job, sandbox)
-        at += [task.segment.start + join for join in _joins(item, job)]
+        n, *meetings = _meetings(item, job)
+        windows, joins, cuts = windows + n, joins | meetings[0], cuts | meetings[1]
         started = time.process_time()
         [item] = dubber.generate([item])
         seconds += time.process_time() - started
@@ -153,24 +167,27 @@ def made(row: dict[str, Any], job: Any, sandbox: Any) -> Made:
             raise SystemExit(item.failure.message)
         parts.append(item.arrays["sound"])
     sound = np.concatenate(list(segments.join(parts, job.overlap)), 1)[0].astype(np.float32) / 32767
-    return Made(sound, np.array(sorted(at)), job.rate, seconds)
+    fewest = sum(math.ceil((b - a) / job.window) for a, b in pairwise([0, *sorted(cuts), len(sound)]))
+    return Made(sound, np.array(sorted(joins)), job.rate, seconds, windows, fewest)
 
 
-def _joins(item: Any, job: Any) -> list[int]:
-    """Samples of an item's sound at which windows meet; not cuts, at which a sound may jump."""
-    from itertools import pairwise
-
+def _meetings(item: Any, job: Any) -> tuple[int, set[int], set[int]]:
+    """Windows of an item, and the samples of the film at which they meet: within a shot, and at cuts, where a sound
+    may jump."""
     from pipelines.canvas import Canvas
     from v2a_models import grid
 
     segment = item.task.segment
     if job.layout is None:
         hop = job.window - job.overlap
-        return [k * hop + job.overlap // 2 for k in range(1, segment.n_windows)]
+        middles = {segment.start + k * hop + job.overlap // 2 for k in range(1, segment.n_windows)}
+        return segment.n_windows, middles, set()
+    joins, cuts = set[int](), set[int]()
     canvas = Canvas(item, job.layout)
-    return [
-        (a.keep[1] - canvas.reach.start) * grid.HOP for a, b in pairwise(canvas.windows) if a.shot == b.shot
-    ]
+    for a, b in pairwise(canvas.windows):
+        at = segment.start + (a.keep[1] - canvas.reach.start) * grid.HOP
+        (joins if a.shot == b.shot else cuts).add(at)
+    return len(canvas.windows), joins, cuts
 
 
 # the rest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import sys
@@ -62,6 +63,10 @@ def session(num_workers: int | None = None, address: str | None = None) -> Itera
     finally:
         if started_here:
             ray.shutdown()
+        else:
+            # A handle of an actor that lies in a cycle of references keeps its cores, and Python may not look
+            # for such cycles for hours; the next command in this process would wait for those cores.
+            gc.collect()
 
 
 def _join(address: str) -> None:
