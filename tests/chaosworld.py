@@ -41,7 +41,10 @@ sys.exit(dub.run(cli.parse(dub.DubConfig, sys.argv[1:], "v2a dub"), load=lambda 
 """
 
 MARKS = {"worker": "ray::", "actor": "MapWorker", "decoder": "sandbox_child", "memory": "ray::"}
-"""Processes by what their command lines hold; workers that wait for work apart."""
+"""Processes by what their command lines hold."""
+
+NOT_WORKERS = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
+"""Workers that wait for work, and processes of a node with which it dies: that is a fault of its own."""
 
 RUNS = 6
 """Undisturbed runs at most until all must be done: one is enough, if nothing is left over from a fault."""
@@ -134,6 +137,8 @@ class World:
 
     def start(self, archive: str, out: str) -> subprocess.Popen[str]:
         self.summary.runs += 1
+        if dead := self.cluster.mend():
+            self.note(f"{dead} nodes had died and were replaced")
         self.note(f"run {self.summary.runs} into {out}")
         tracking = f"http://127.0.0.1:{self.mlflow_port}" if self.mlflow_port else "off"
         arguments = [archive, out, "--segment-s", "1.0", "--address", self.cluster.address]
@@ -223,7 +228,11 @@ class World:
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 line = " ".join(process.cmdline())
-                if mark in line and "ray::IDLE" not in line and process.status() != psutil.STATUS_ZOMBIE:
+                if (
+                    mark in line
+                    and not line.startswith(NOT_WORKERS)
+                    and process.status() != psutil.STATUS_ZOMBIE
+                ):
                     found.append(process)
         return found
 
