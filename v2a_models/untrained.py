@@ -1,11 +1,19 @@
-"""Encoders as a recipe names them, without their weights: what a checkpoint fills when it is loaded."""
+"""Encoders as a recipe names them, without their weights: what a checkpoint fills when it is loaded.
+
+The networks are imported where one is made: open_clip and torchvision double the time that a process takes to start,
+and most processes (training on a store, raw waveforms) look at no picture.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from v2a_models.recipe import Recipe
-from v2a_models.visual import SemanticEncoder, SyncEncoder, image_tower
+
+if TYPE_CHECKING:
+    from v2a_models.visual import SemanticEncoder
 
 
 def untrained_encoder(recipe: Recipe, role: str) -> nn.Module:
@@ -13,6 +21,8 @@ def untrained_encoder(recipe: Recipe, role: str) -> nn.Module:
 
     Raises ValueError for a name that is not known.
     """
+    from v2a_models.visual import SemanticEncoder, SyncEncoder
+
     encoder = recipe.encoder(role)
     if encoder is None or encoder.name == "mini":
         return SemanticEncoder.mini() if role == "semantic" else SyncEncoder.mini()
@@ -21,6 +31,8 @@ def untrained_encoder(recipe: Recipe, role: str) -> nn.Module:
 
 def _clip(name: str) -> SemanticEncoder:
     import open_clip
+
+    from v2a_models.visual import SemanticEncoder, image_tower
 
     model, _, tag = name.partition("/")
     config = open_clip.get_pretrained_cfg(model, tag)

@@ -1,5 +1,8 @@
 """The registry: untrained models of every system, and what cannot be made."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -116,3 +119,11 @@ def test_a_model_dubs_with_overlap_whatever_its_store_has() -> None:
     for overlap_s in (0.0, 2.0):
         assert systems.for_dubbing(Recipe(name="r", overlap_s=overlap_s)).overlap_s == 0.4
     assert systems.for_dubbing(Recipe(name="r", window_s=0.5, overlap_s=0.0)).overlap_s == 0.0
+
+
+def test_a_process_that_looks_at_no_pictures_loads_no_picture_networks() -> None:
+    code = (
+        "import sys; from v2a_models import checkpoint, systems; "
+        "found = {'open_clip', 'torchvision', 'transformers'} & set(sys.modules); assert not found, found"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
