@@ -10,6 +10,7 @@ peak of all its processes' memory (PSS, so that shared pages count once), and th
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -65,18 +66,18 @@ def watch(job: subprocess.Popen[bytes]) -> int:
     ended = threading.Event()
     threading.Thread(target=lambda: (job.wait(), ended.set()), daemon=True).start()
     while not ended.wait(0.5):
-        total = 0
-        try:
-            tree = [psutil.Process(job.pid), *psutil.Process(job.pid).children(recursive=True)]
-        except psutil.NoSuchProcess:
-            break
-        for process in tree:
-            try:
-                total += process.memory_full_info().pss
-            except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
-                continue
-        peak = max(peak, total)
+        peak = max(peak, sum(memory(job.pid)))
     return peak
+
+
+def memory(pid: int) -> list[int]:
+    """Bytes (PSS: shared pages count once) of a process, and of each that it started; none once it has ended."""
+    sizes = []
+    with contextlib.suppress(psutil.Error):
+        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+            with contextlib.suppress(psutil.Error, OSError):
+                sizes.append(process.memory_full_info().pss)
+    return sizes
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
+from benchmarks.dub_speed import memory
 from pipelines import synthfoley, synthwrite
 
 KINDS = 64
@@ -43,21 +42,6 @@ def make_archive(folder: Path, files: int, seconds: float) -> Path:
     return folder
 
 
-def memory(pid: int) -> tuple[int, int]:
-    """Bytes (PSS: shared pages count once) of a process, and of it with all that it started."""
-    try:
-        tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-        sizes = []
-        for process in tree:
-            try:
-                sizes.append(process.memory_full_info().pss)
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                sizes.append(0)
-    except psutil.NoSuchProcess:
-        return 0, 0
-    return sizes[0], sum(sizes)
-
-
 def watched(
     command: list[str], count: Path | None, every_s: float = 5.0
 ) -> Iterator[tuple[float, int, int, int]]:
@@ -66,7 +50,8 @@ def watched(
     job = subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.DEVNULL)
     while True:
         done = sum(1 for _ in count.rglob("*.mp4")) if count is not None and count.exists() else 0
-        yield time.monotonic() - started, done, *memory(job.pid)
+        sizes = memory(job.pid)
+        yield time.monotonic() - started, done, max(sizes[:1], default=0), sum(sizes)
         try:
             job.wait(every_s)
             break
