@@ -1,7 +1,7 @@
 """Soak: thousands of small films through `v2a scan` and `v2a dub` with mini on two workers.
 
 Prints files per second and the peak memory of the driver and of all processes in every tenth of the run: bounded
-means that the last tenth needs no more than the second (the first one loads the model). A run that was cut off goes
+means that no later tenth needs more than the second (in the first one processes start: thousands of films, please). A run that was cut off goes
 on where it stopped, as any dub does; its memory is then that of the second part.
 
     python -m benchmarks.soak [--files 10000] [--seconds 2] [--work FOLDER]
@@ -57,6 +57,7 @@ def watched(
             break
         except subprocess.TimeoutExpired:
             pass
+    yield time.monotonic() - started, done, 0, 0
     if job.returncode:
         raise SystemExit(f"{command[0]} ended with {job.returncode}")
 
