@@ -1,8 +1,8 @@
 """Soak: thousands of small films through `v2a scan` and `v2a dub` with mini on two workers.
 
-Prints files per second and the peak memory of the driver and of all processes in every tenth of the run: bounded
-means that no later tenth needs more than the second (in the first one processes start: thousands of films, please). A run that was cut off goes
-on where it stopped, as any dub does; its memory is then that of the second part.
+Prints files per second and the peak memory of the driver and of all processes in every tenth of the run. Bounded means
+that no later tenth needs more than the second; in the first one processes start, so it takes thousands of films to say.
+A run that was cut off goes on where it stopped, as any dub does; its memory is then that of the second part.
 
     python -m benchmarks.soak [--files 10000] [--seconds 2] [--work FOLDER]
 """
