@@ -49,7 +49,7 @@ lint: $(STAMP) ## Check style, formatting, types, the Dockerfile, and the packag
 	$(BIN)/hadolint infra/Dockerfile
 	@$(BIN)/python .ci/audit.py $(VENV)/uv/bin/uv requirements.lock requirements-cluster.lock
 
-chaos: $(STAMP) ## Put 200 faults into dub: kills, failing S3, a full disk (about an hour)
+chaos: $(STAMP) ## Put 200 faults into dub: kills, failing S3, a full disk (an hour or two)
 	$(BIN)/python tests/chaos.py --faults 200
 
 format: $(STAMP) ## Apply the formatter and the safe fixes

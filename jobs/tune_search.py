@@ -209,7 +209,8 @@ class Watcher(Callback):
         self.shown = shown
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        if trials and all(trial.status == "PENDING" for trial in trials if not trial.is_finished()):
+        unfinished = {trial.status for trial in trials if not trial.is_finished()}
+        if unfinished == {"PENDING"}:
             self.shown.waiting()
         else:
             self.shown.begun()

@@ -394,7 +394,9 @@ def dataset(
 
     from pipelines import dubber, stages, streaming
 
-    dubbers = gpus or dubbers_for(cpus, memory)
+    # Of one film's single segment there is nothing to share: an actor more would load the model for nothing.
+    dubbers = min(gpus or dubbers_for(cpus, memory), len(tasks))
+    cpus = min(max(1, cpus), len(tasks))
     # The fractions let one core run all three stages; how many run at once is set by `concurrency`.
     # Ray's stubs know no Arrow batches.
     actors: dict[str, Any] = dict(
@@ -420,7 +422,7 @@ def dataset(
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=0.5,
-            concurrency=max(1, cpus),
+            concurrency=cpus,
         )
         size = rows_per_call(tasks, job.batch_size)
         dubbed = decoded.map_batches(dubber.Dubber, batch_size=size, **actors)

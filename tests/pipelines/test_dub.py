@@ -299,6 +299,17 @@ def test_the_pipeline_on_ray(
         assert (tmp_path / path).read_bytes() == (tmp_path / "alone" / path).read_bytes()
 
 
+def test_for_one_segment_no_second_process_is_started(
+    ray_session: Any, ray_with_samples: None, videos: dict[str, dict[str, Any]], tmp_path: Path,
+    recwarn: pytest.WarningsRecorder,
+) -> None:  # fmt: skip
+    job = make_job(tmp_path)
+    [task] = plan(job, videos["short.mp4"])
+    [answer] = dub.results(dub.dataset([task], job, load_noise, cpus=2))
+    assert json.loads(answer["row"])["status"] == "dubbed"
+    assert not [str(w.message) for w in recwarn if "the operator only received" in str(w.message)]
+
+
 def test_the_dubber_chooses_among_candidates_and_the_file_tells(
     tmp_path: Path, videos: dict[str, dict[str, Any]], sandbox: Sandbox
 ) -> None:
