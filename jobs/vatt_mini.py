@@ -53,13 +53,11 @@ class VattMiniConfig:
     """Where the two models are trained: cuda, cpu, or auto for cuda where there is one."""
     corpus: SteerConfig = field(default_factory=SteerConfig)
     converter: FitConfig = FitConfig(steps=400, learning_rate=2e-3, warmup=50, ema=0.98)
-    audio: FitConfig = FitConfig(steps=4000, learning_rate=1e-3, warmup=150, ema=0.995)
-    layers: int = 4
-    """Of VATT Audio; the first two have a feed-forward of their own for the condition."""
+    audio: FitConfig = FitConfig(steps=4000, learning_rate=8e-4, warmup=100, ema=0.998)
     rows: int = 8
     """Crops of a step."""
-    crop: int = 130
-    """Codec frames of a crop, 1.5 s: attention without positions takes up longer windows by itself."""
+    crop: int = 172
+    """Codec frames of a crop, 2 s: attention without positions takes up longer windows by itself."""
 
 
 def run(config: VattMiniConfig) -> int:
@@ -88,7 +86,7 @@ def log(text: str) -> None:
 
 def corpus(config: VattMiniConfig, mini: Any) -> None:
     """Features and tokens of scenes with several sounds."""
-    steercorpus.render(config.work / "corpus", config.corpus, mini, log)
+    steercorpus.render(config.work / "corpus", config.corpus, "mini", log, config.threads)
 
 
 def converter(config: VattMiniConfig, mini: Any) -> None:
@@ -121,7 +119,7 @@ def untrained_generator(config: VattMiniConfig, mini: Any) -> VATTGenerator:
     trained.load_state_dict(torch.load(config.work / "converter.pt", map_location="cpu", weights_only=True))
     sizes = sized(
         "mini", n_codebooks=4, codebook_size=512, condition_dim=trained.width, sync_dim=128,
-        shared=config.layers - 2,
+        shared=len(mini.maskvat.blocks) - 2, modulated=trained.config.visual_tokens,
     )  # fmt: skip
     settings = VATTConfig(sizes, trained.config, sampling=SAMPLING)
     recipe = (
@@ -130,7 +128,8 @@ def untrained_generator(config: VattMiniConfig, mini: Any) -> VATTGenerator:
     generator = VATTGenerator(recipe, mini.codec, mini.semantic, mini.sync, settings)
     assert generator.converter is not None
     generator.converter.load_state_dict(trained.state_dict())
-    # The codec's tokens mean what they meant to the model that was trained on them before.
+    # The codec's tokens mean what they meant to the model that was trained on them before. More of it (feed-forward,
+    # modulation, attention) slows the start down: positions and the way of the condition differ.
     generator.audio.embed.load_state_dict(mini.maskvat.embed.state_dict())
     generator.audio.heads.load_state_dict(mini.maskvat.heads.state_dict())
     generator.scav = mini.scav

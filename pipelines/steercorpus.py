@@ -14,7 +14,9 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from pipelines import minicorpus, synthfoley
 from pipelines.foley.captions import caption
 from pipelines.foley.physics import Event, Scene, generator, moving
 from v2a_models import grid
+from v2a_models.checkpoint import load_generator
 
 BLOCK = len(synthfoley.CLASSES)
 """Scenes per file: each class once."""
@@ -98,8 +101,13 @@ class Block:
     """What is heard, by scene and sound."""
 
 
-def render(root: Path, config: SteerConfig, encoders: Any, log: Callable[[str], None] = print) -> None:
-    """Makes the blocks that are missing below `root`. encoders: a generator with `semantic`, `sync` and `codec`."""
+def render(
+    root: Path, config: SteerConfig, encoders: str, log: Callable[[str], None] = print, processes: int = 0
+) -> None:
+    """Makes the blocks that are missing below `root`, in `processes` processes of one thread (0: one a core).
+
+    encoders: name of a generator with `semantic`, `sync` and `codec`.
+    """
     root.mkdir(parents=True, exist_ok=True)
     stamp, wanted = root / "config.json", repr(dataclasses.replace(config, blocks=0))
     if stamp.exists() and stamp.read_text() != wanted:
@@ -107,15 +115,15 @@ def render(root: Path, config: SteerConfig, encoders: Any, log: Callable[[str], 
             f"{root} holds another corpus: {stamp.read_text()}, wanted {wanted}; remove it first"
         )
     stamp.write_text(wanted)
-    for number in range(config.blocks):
-        file = root / f"{number:04d}.npz"
-        if file.exists():
-            continue
-        made = _rendered([_scene(config, number * BLOCK + k) for k in range(BLOCK)], config, encoders)
-        beside = root / f".{number:04d}.tmp.npz"
-        np.savez(beside, semantic=made.semantic, sync=made.sync, codes=made.codes)
-        os.replace(beside, file)
-        log(f"corpus: {number + 1}/{config.blocks} blocks")
+    missing = [number for number in range(config.blocks) if not (root / f"{number:04d}.npz").exists()]
+    if not missing:
+        return
+    # Fresh processes: a forked copy of a process whose torch has started threads may hang.
+    workers = min(processes or len(os.sched_getaffinity(0)), len(missing))
+    with ProcessPoolExecutor(workers, get_context("spawn"), _open_encoders, (encoders,)) as pool:
+        for done in as_completed([pool.submit(_render_block, root, number, config) for number in missing]):
+            done.result()
+            log(f"corpus: {len(list(root.glob('[0-9]*.npz')))}/{config.blocks} blocks")
 
 
 def load(root: Path, config: SteerConfig) -> list[Block]:
@@ -187,6 +195,23 @@ class Corpus:
             .long(),
         )
         return batch, crops
+
+
+_encoders: Any = None
+"""Of a rendering process."""
+
+
+def _open_encoders(name: str) -> None:
+    global _encoders
+    torch.set_num_threads(1)
+    _encoders = load_generator(name)
+
+
+def _render_block(root: Path, number: int, config: SteerConfig) -> None:
+    made = _rendered([_scene(config, number * BLOCK + k) for k in range(BLOCK)], config, _encoders)
+    beside = root / f".{number:04d}.tmp.npz"
+    np.savez(beside, semantic=made.semantic, sync=made.sync, codes=made.codes)
+    os.replace(beside, root / f"{number:04d}.npz")
 
 
 def _scene(config: SteerConfig, index: int) -> Scene:

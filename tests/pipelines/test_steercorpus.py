@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from pipelines import synthfoley
 from pipelines.steercorpus import BLOCK, SteerConfig, caption_of, load, others_of, render, resounded
-from v2a_models.checkpoint import load_generator
 
 
 @settings(max_examples=15)
@@ -46,10 +45,9 @@ def test_struck_things_cannot_go_on() -> None:
 
 def test_blocks_are_made_once_and_hold_what_the_encoders_give(tmp_path: Path) -> None:
     config = SteerConfig(blocks=1, seconds=1.5, others=1)
-    encoders = load_generator("mini")
-    render(tmp_path, config, encoders, lambda text: None)
+    render(tmp_path, config, "mini", lambda text: None)
     before = (tmp_path / "0000.npz").stat().st_mtime_ns
-    render(tmp_path, config, encoders, lambda text: None)
+    render(tmp_path, config, "mini", lambda text: None)
     assert (tmp_path / "0000.npz").stat().st_mtime_ns == before
     (block,) = load(tmp_path, config)
     assert block.semantic.shape == (BLOCK, 12, 128) and block.sync.shape == (BLOCK, 38, 128)
@@ -59,4 +57,4 @@ def test_blocks_are_made_once_and_hold_what_the_encoders_give(tmp_path: Path) ->
     assert heard.any()
     assert (block.codes[heard, 0] != block.codes[heard, 1]).any((1, 2)).all()
     with pytest.raises(ValueError, match="another corpus"):
-        render(tmp_path, SteerConfig(blocks=1, seconds=2.0), encoders)
+        render(tmp_path, SteerConfig(blocks=1, seconds=2.0), "mini")

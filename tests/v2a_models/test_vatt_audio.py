@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,15 @@ FAST = dataclasses.replace(PAPER, steps=4, guidance=2.0, choice_temperature=2.0)
 
 def model(**sizes: object) -> VATTAudio:
     torch.manual_seed(0)
-    return VATTAudio(dataclasses.replace(TINY, **sizes)).eval()  # type: ignore[arg-type]
+    net = VATTAudio(dataclasses.replace(TINY, **sizes)).eval()  # type: ignore[arg-type]
+    for modulation in net.modulations:  # they begin at zero, as if nothing were said
+        torch.nn.init.normal_(modulation.weight, std=0.3)  # type: ignore[arg-type]
+    return net
+
+
+KINDS = pytest.mark.parametrize(
+    "kind", [dict(join="prefix"), dict(join="cross"), dict(modulated=2)], ids=["prefix", "cross", "modulated"]
+)
 
 
 def condition(net: VATTAudio, rows: int, n: int = 4, length: int = 9, seed: int = 0) -> Condition:
@@ -92,17 +101,17 @@ def test_alibi_goes_both_ways_and_not_between_the_modalities(heads: int, n: int,
         assert (bias[:, 0, 1] < 0).all()
 
 
-@pytest.mark.parametrize("join", ["prefix", "cross"])
+@KINDS
 @pytest.mark.parametrize("length", [1, 9, 40])
-def test_logits_of_every_codebook_for_any_length(join: str, length: int) -> None:
-    net = model(join=join)
+def test_logits_of_every_codebook_for_any_length(kind: dict[str, Any], length: int) -> None:
+    net = model(**kind)
     codes = torch.full((2, 3, length), net.mask_id)
     assert net(codes, condition(net, 2, length=length)).shape == (2, 3, length, 16)
 
 
-@pytest.mark.parametrize("join", ["prefix", "cross"])
-def test_padding_of_the_condition_changes_nothing(join: str) -> None:
-    net = model(join=join)
+@KINDS
+def test_padding_of_the_condition_changes_nothing(kind: dict[str, Any]) -> None:
+    net = model(**kind)
     codes = torch.randint(0, 17, (2, 3, 9))
     one = condition(net, 2)
     noise = torch.randn(2, 3, net.config.dim)
@@ -110,13 +119,14 @@ def test_padding_of_the_condition_changes_nothing(join: str) -> None:
         torch.cat([one.tokens, noise], 1),
         torch.cat([one.valid, torch.zeros(2, 3, dtype=torch.bool)], 1),
         one.moments,
+        one.modulations,
     )
     assert torch.allclose(net(codes, one), net(codes, padded), atol=1e-5)
 
 
-@pytest.mark.parametrize("join", ["prefix", "cross"])
-def test_sees_the_condition_and_both_directions(join: str) -> None:
-    net = model(join=join)
+@KINDS
+def test_sees_the_condition_and_both_directions(kind: dict[str, Any]) -> None:
+    net = model(**kind)
     codes = torch.randint(0, 16, (1, 3, 9))
     one = condition(net, 1)
     usual = net(codes, one)
@@ -168,9 +178,9 @@ def test_cross_entropy_counts_hidden_codes_only_and_smooths() -> None:
     assert float((per_level * counts).sum() / counts.sum()) == pytest.approx(float(true), rel=1e-5)
 
 
-@pytest.mark.parametrize("join", ["prefix", "cross"])
-def test_learns_codes_that_follow_from_the_condition_and_gives_them_back(join: str) -> None:
-    net = model(join=join).train()
+@KINDS
+def test_learns_codes_that_follow_from_the_condition_and_gives_them_back(kind: dict[str, Any]) -> None:
+    net = model(**kind).train()
     tokens = torch.stack([torch.full((2, 12), -1.0), torch.linspace(-1, 1, 12).expand(2, 12)]).repeat(4, 1, 1)
     tokens = tokens + 0.01 * torch.randn(8, 2, 12)
     codes = torch.tensor([3, 9]).repeat(4)[:, None, None].expand(8, 3, 8).contiguous()
@@ -190,11 +200,16 @@ def test_learns_codes_that_follow_from_the_condition_and_gives_them_back(join: s
 # sampling
 
 
-def test_a_row_depends_on_its_own_condition_and_seed_only() -> None:
-    net = model()
+@KINDS
+def test_a_row_depends_on_its_own_condition_and_seed_only(kind: dict[str, Any]) -> None:
+    net = model(**kind)
     one = condition(net, 3)
     together = sample(net, one, 9, [7, 8, 9], FAST)
-    alone = sample(net, Condition(*(part[1:2] for part in one)), 9, [8], FAST)  # type: ignore[index]
+    second = Condition(
+        *(part[1:2] for part in one[:3]),  # type: ignore[index]
+        modulations=tuple(part[1:2] for part in one.modulations),
+    )
+    alone = sample(net, second, 9, [8], FAST)
     assert torch.equal(together[1], alone[0])
     assert not torch.equal(together, sample(net, one, 9, [7, 5, 9], FAST))
 

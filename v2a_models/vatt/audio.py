@@ -8,6 +8,7 @@ Attention goes both ways and carries ALiBi instead of positions, so any length c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from v2a_models.maskvat.blocks import zeroed
 from v2a_models.maskvat.model import stretch
 
 JOINS = ("prefix", "cross")
@@ -42,6 +44,10 @@ class AudioConfig:
     heads: int = 16
     dropout: float = 0.1
     join: str = "prefix"
+    modulated: int = 0
+    """So many first tokens of the condition (the pictures') and the rest (the text's) are averaged, joined with sync,
+    and modulate the norms of every layer frame by frame (adaLN, as in MaskVAT). Ours: a small model hears a word in a
+    tenth of the training it needs with attention alone. 0 for the paper's model."""
 
     def __post_init__(self) -> None:
         if self.join not in JOINS:
@@ -69,6 +75,9 @@ class Condition(NamedTuple):
     """bool (B, C): False for padding, which nothing looks at."""
     moments: Tensor | None
     """(B, L, dim): added to the frames of sound; None without sync features."""
+    modulations: tuple[Tensor, ...] = ()
+    """Of each layer (B, L, 6 * dim): shift, scale and gate of both branches; last, of the output (B, L, 2 * dim).
+    Empty where nothing is modulated."""
 
 
 class Layer(nn.Module):
@@ -87,16 +96,28 @@ class Layer(nn.Module):
         self.kv = nn.Linear(dim, 2 * dim) if crossed else None
         self.out_cross = nn.Linear(dim, dim) if crossed else None
 
-    def forward(self, x: Tensor, bias: Tensor, n_condition: int, condition: Condition) -> Tensor:
-        q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        x = x + self._drop(self.out(_attend(q, k, v, bias.to(q.dtype))))
+    def forward(
+        self,
+        x: Tensor,
+        bias: Tensor,
+        n_condition: int,
+        condition: Condition,
+        modulation: Tensor | None = None,
+    ) -> Tensor:
+        """x (B, n_condition + L, dim); modulation (B, L, 6 * dim) of the frames of sound."""
+        heard = None if modulation is None else modulation.chunk(6, -1)
+        seen = _modulated(self.norm1(x), n_condition, heard and heard[:2])
+        q, k, v = self.qkv(seen).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = self._drop(self.out(_attend(q, k, v, bias.to(q.dtype))))
+        x = x + _gated(attended, n_condition, heard and heard[2])
         if self.q is not None:
             x = x + self._drop(self._look(x, condition))
-        seen = self.norm2(x)
+        seen = _modulated(self.norm2(x), n_condition, heard and heard[3:5])
         if self.other is None or not n_condition:
-            return x + self.sound(seen)
-        front, rest = seen[:, :n_condition], seen[:, n_condition:]
-        return x + torch.cat([self.other(front), self.sound(rest)], 1)
+            fed = self.sound(seen)
+        else:
+            fed = torch.cat([self.other(seen[:, :n_condition]), self.sound(seen[:, n_condition:])], 1)
+        return x + _gated(fed, n_condition, heard and heard[5])
 
     def _look(self, x: Tensor, condition: Condition) -> Tensor:
         assert self.norm_cross is not None and self.kv is not None and self.q is not None
@@ -133,6 +154,12 @@ class VATTAudio(nn.Module):
             for at in range(config.separate + config.shared)
         )
         self.norm = nn.LayerNorm(dim)
+        depth = config.separate + config.shared if config.modulated else -1
+        self.summary = _moments(2 * config.condition_dim, dim) if config.modulated else None
+        self.fuse = nn.Linear(dim * (2 if config.sync_dim else 1), dim) if config.modulated else None
+        self.modulations = nn.ModuleList(
+            zeroed(nn.Linear(dim, 6 * dim if at < depth else 2 * dim)) for at in range(depth + 1)
+        )
         self.heads = nn.Linear(dim, levels * size)
         """A linear layer for each codebook, side by side."""
         self.recompute = False
@@ -173,13 +200,29 @@ class VATTAudio(nn.Module):
             moments = stretch(self.sync(sync), length)
             if keep is not None:
                 moments = moments * keep[:, None, None]
-        return Condition(self.project(tokens), valid, moments)
+        return self._condition(tokens, valid, moments, length)
 
     def null_condition(self, like: Condition) -> Condition:
         """The condition that says nothing, in the shape of another."""
-        tokens = self.project(self.null).to(like.tokens.dtype).expand_as(like.tokens)
+        rows, count, _ = like.tokens.shape
+        tokens = self.null.to(like.tokens.dtype).expand(rows, count, -1)
         moments = None if like.moments is None else torch.zeros_like(like.moments)
-        return Condition(tokens, like.valid, moments)
+        length = like.modulations[0].shape[1] if like.modulations else 0
+        return self._condition(tokens, like.valid, moments, length)
+
+    def _condition(self, tokens: Tensor, valid: Tensor, moments: Tensor | None, length: int) -> Condition:
+        modulations: tuple[Tensor, ...] = ()
+        if self.summary is not None and self.fuse is not None:
+            first = self.config.modulated
+            seen, told = (
+                _mean(tokens[:, :first], valid[:, :first]),
+                _mean(tokens[:, first:], valid[:, first:]),
+            )
+            # As many rows of frames as there are frames: what the text says holds for all of them.
+            said = self.summary(torch.cat([seen, told], -1))[:, None].expand(-1, length, -1)
+            frames = F.silu(self.fuse(said if moments is None else torch.cat([said, moments], -1)))
+            modulations = tuple(layer(frames) for layer in self.modulations)
+        return Condition(self.project(tokens), valid, moments, modulations)
 
     def forward(self, codes: Tensor, condition: Condition) -> Tensor:
         x = torch.stack([table(codes[:, level]) for level, table in enumerate(self.embed)]).sum(0)
@@ -193,12 +236,15 @@ class VATTAudio(nn.Module):
         if n and not bool(condition.valid.all()):
             hidden = F.pad(~condition.valid, (0, codes.shape[-1]))[:, None, None]
             bias = bias.masked_fill(hidden, torch.finfo(torch.float32).min)
-        for layer in self.layers:
+        modulations = condition.modulations or (None,) * (len(self.layers) + 1)
+        for layer, modulation in zip(self.layers, modulations[:-1], strict=True):
             if self.recompute and torch.is_grad_enabled():
-                x = checkpoint(layer, x, bias, n, condition, use_reentrant=False)
+                x = checkpoint(layer, x, bias, n, condition, modulation, use_reentrant=False)
             else:
-                x = layer(x, bias, n, condition)
-        return self.heads(self.norm(x[:, n:])).unflatten(-1, (self.config.n_codebooks, -1)).transpose(1, 2)
+                x = layer(x, bias, n, condition, modulation)
+        last = modulations[-1]
+        x = _modulated(self.norm(x[:, n:]), 0, None if last is None else last.chunk(2, -1))
+        return self.heads(x).unflatten(-1, (self.config.n_codebooks, -1)).transpose(1, 2)
 
 
 def alibi(heads: int, n_condition: int, n_frames: int, device: torch.device | str = "cpu") -> Tensor:
@@ -229,6 +275,28 @@ def sized(size: str, **sizes: Any) -> AudioConfig:
     if unknown := sorted(set(sizes) - set(known)):
         raise ValueError(f"unknown model options {unknown}; known: {known}")
     return replace(AudioConfig(**SIZES[size]), **sizes)
+
+
+def _modulated(x: Tensor, n_condition: int, by: Sequence[Tensor] | None) -> Tensor:
+    """Frames of sound x[:, n_condition:] shifted and scaled; all else as it is."""
+    if by is None:
+        return x
+    shift, scale = by
+    rest = x[:, n_condition:] * (1 + scale) + shift
+    return torch.cat([x[:, :n_condition], rest], 1) if n_condition else rest
+
+
+def _gated(x: Tensor, n_condition: int, gate: Tensor | None) -> Tensor:
+    if gate is None:
+        return x
+    rest = x[:, n_condition:] * gate
+    return torch.cat([x[:, :n_condition], rest], 1) if n_condition else rest
+
+
+def _mean(tokens: Tensor, valid: Tensor) -> Tensor:
+    """Mean (B, D) of the tokens (B, C, D) that count; zeros of none."""
+    weight = valid[..., None].to(tokens.dtype)
+    return (tokens * weight).sum(1) / weight.sum(1).clamp_min(1)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:

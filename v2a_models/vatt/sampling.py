@@ -60,4 +60,5 @@ def stacked(one: Condition, other: Condition) -> Condition:
     moments = None
     if one.moments is not None and other.moments is not None:
         moments = torch.cat([one.moments, other.moments])
-    return Condition(torch.cat(tokens), torch.cat(valid), moments)
+    modulations = tuple(torch.cat(pair) for pair in zip(one.modulations, other.modulations, strict=True))
+    return Condition(torch.cat(tokens), torch.cat(valid), moments, modulations)
