@@ -233,6 +233,18 @@ def test_a_negative_condition_is_moved_away_from() -> None:
     assert torch.equal(plain, sample(net, one, 9, [1, 2], FAST, negative=one))
 
 
+def test_guidance_in_the_first_steps_only() -> None:
+    net = model()
+    one = condition(net, 2)
+
+    def made(**how: float) -> torch.Tensor:
+        return sample(net, one, 9, [1, 2], dataclasses.replace(FAST, guidance=4.0, **how))
+
+    assert torch.equal(made(guided=0.0), sample(net, one, 9, [1, 2], dataclasses.replace(FAST, guidance=1.0)))
+    assert not torch.equal(made(guided=0.25), made(guided=0.0))
+    assert not torch.equal(made(guided=0.25), made(guided=1.0))
+
+
 def test_rows_must_match() -> None:
     net = model()
     with pytest.raises(ValueError, match="3 seeds"):

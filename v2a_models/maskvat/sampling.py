@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from v2a_models.maskvat.blocks import Influence
 from v2a_models.maskvat.masking import hidden_after, lowest
 from v2a_models.maskvat.model import MaskVAT
 from v2a_models.seeds import RowNoise
@@ -22,6 +24,9 @@ class SamplingConfig:
     guidance: float = 1.0
     """Classifier-free guidance: 1 follows the condition plainly and costs half, more exaggerates it. On SynthFoley,
     whose sounds follow from their pictures, exaggeration costs class match and gains hardly any onset."""
+    guided: float = 1.0
+    """Share of the steps, from the first on, in which guidance acts. What is heard is decided early; later steps, which
+    cost half without it, hardly look at what was asked."""
     temperature: float = 1.0
     """Of the codes' distribution."""
     choice_temperature: float = 4.0
@@ -60,11 +65,14 @@ def sample(
             model.null_condition(batch, length) if negative is None else model.condition(*negative, length)
         )
         conditions.append(against.to(conditions[0].dtype))
-    influences = model.influences(torch.cat(conditions))
+    both = model.influences(torch.cat(conditions))
+    alone = [Influence(*(None if part is None else part[:batch] for part in influence)) for influence in both]
     shape = (model.config.n_codebooks, length, model.config.codebook_size)
-    return reveal(
-        lambda codes: model(codes, influences), shape, seeds, config, device, known_codes, known_mask
-    )
+
+    def predict(codes: Tensor) -> Tensor:
+        return model(codes, alone if len(codes) == batch else both)
+
+    return reveal(predict, shape, seeds, config, device, known_codes, known_mask)
 
 
 @torch.inference_mode()
@@ -79,7 +87,7 @@ def reveal(
 ) -> Tensor:
     """Codes int64 (B, K, L) from any model of hidden codes; `shape` is (K, L, V), a row per seed.
 
-    predict: codes with hidden ones set to V, (B, K, L), or with guidance (2B, K, L), each row twice, -> logits
+    predict: codes with hidden ones set to V, (B, K, L), or in guided steps (2B, K, L), each row twice, -> logits
     (..., K, L, V), first those under the condition, then those to move away from. Known codes as for `sample`.
     Raises ValueError for parts of unlike sizes.
     """
@@ -93,8 +101,9 @@ def reveal(
     hidden = codes == size
     total = hidden.flatten(1).sum(1).tolist()
     for step in range(1, config.steps + 1):
-        logits = predict(codes.repeat(1 if config.guidance == 1 else 2, 1, 1)).float()
-        if config.guidance != 1:
+        guided = config.guidance != 1 and step <= math.ceil(config.guided * config.steps)
+        logits = predict(codes.repeat(2 if guided else 1, 1, 1)).float()
+        if guided:
             conditional, null = logits.chunk(2)
             logits = null + config.guidance * (conditional - null)
         logits = logits / max(config.temperature, 1e-6)

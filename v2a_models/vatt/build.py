@@ -30,7 +30,7 @@ GENERATORS: dict[str, Any] = {
 
 BUNDLED = "vatt-mini"
 
-_AUDIO = ("n_codebooks", "sync_dim", "dim", "separate", "shared", "heads", "dropout")
+_AUDIO = ("n_codebooks", "sync_dim", "dim", "separate", "shared", "heads", "dropout", "modulated")
 _ADAPTER = ("rank", "alpha", "dropout", "visual_tokens", "max_text")
 _SMALL = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
@@ -95,7 +95,7 @@ def _vatt(system: str, recipe: Recipe, size: str, encoders: Any, options: dict[s
     if system != "vatt-v":
         converter = trained_converter(str(options.pop("converter", "")), recipe)
         text = converter.converter.config
-        condition_dim = converter.converter.width
+        condition_dim = converter.converter.states_dim
     else:
         text, condition_dim = None, semantic.dim
     sizes = {name: options.pop(name) for name in _AUDIO if name in options}

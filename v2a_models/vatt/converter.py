@@ -45,6 +45,9 @@ class ConverterConfig:
     alpha: int = 32
     dropout: float = 0.05
     targets: tuple[str, ...] = ("q_proj", "v_proj")
+    words: bool = False
+    """Beside each state, what the language model was given there (word or visual token). Ours: the last layer of a
+    small model says what comes next rather than what was said. False is the paper's."""
 
 
 class Converter(nn.Module):
@@ -65,6 +68,8 @@ class Converter(nn.Module):
             model, self.tokenizer = language.load_base(folder)
             self.llm = _with_lora(model, config)
         self.width: int = self.llm.config.hidden_size
+        self.states_dim = self.width * (2 if config.words else 1)
+        """Width of `hidden_states`."""
         self.project = nn.Linear(config.feature_dim, self.width)
 
     @property
@@ -112,14 +117,17 @@ class Converter(nn.Module):
     # what comes out
 
     def hidden_states(self, features: Tensor, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Last layer's states (B, visual_tokens + max_text, width) and which of them count, bool.
+        """Last layer's states (B, visual_tokens + max_text, states_dim) and which of them count, bool.
 
         Always as many, so that a row does not depend on the length of the others' texts. Made once a clip: no step of
         the decoding and no candidate needs them again. Raises language.TextError.
         """
         embedded, valid = self._embed(features, self.check(texts), self.config.max_text)
-        states = self._states(embedded, valid)
-        return states.float(), valid
+        states = self._states(embedded, valid).float()
+        if self.config.words:
+            # Of one size: embeddings are small beside states.
+            states = torch.cat([F.layer_norm(x.float(), (self.width,)) for x in (states, embedded)], -1)
+        return states, valid
 
     def _states(self, embedded: Tensor, valid: Tensor) -> Tensor:
         inner = self.llm.base_model.model if hasattr(self.llm, "peft_config") else self.llm

@@ -35,11 +35,12 @@ def sample(
             raise ValueError(
                 f"{len(seeds)} seeds need conditions of {len(seeds)} rows, got {len(part.tokens)}"
             )
+    both = condition
     if config.guidance != 1:
-        condition = stacked(condition, model.null_condition(condition) if negative is None else negative)
+        both = stacked(condition, model.null_condition(condition) if negative is None else negative)
     shape = (model.config.n_codebooks, length, model.config.codebook_size)
     return reveal(
-        lambda codes: model(codes, condition),
+        lambda codes: model(codes, condition if len(codes) == len(seeds) else both),
         shape,
         seeds,
         config,
