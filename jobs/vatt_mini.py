@@ -125,7 +125,7 @@ def untrained_generator(config: VattMiniConfig, mini: Any) -> VATTGenerator:
         "mini", n_codebooks=4, codebook_size=512, condition_dim=trained.states_dim, sync_dim=128,
         shared=len(mini.maskvat.blocks) - 2, modulated=trained.config.visual_tokens,
     )  # fmt: skip
-    settings = VATTConfig(sizes, trained.config, masking=MASKING, sampling=SAMPLING)
+    settings = VATTConfig(sizes, trained.config, masking=MASKING, sampling=SAMPLING, own_caption=True)
     recipe = (
         mini.recipe if mini.recipe.encoders else dataclasses.replace(mini.recipe, encoders=_encoders(mini))
     )

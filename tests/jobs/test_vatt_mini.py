@@ -22,14 +22,17 @@ def test_every_stage_runs_and_the_result_follows_text(
 ) -> None:
     config = VattMiniConfig(
         work=tmp_path / "work", out=tmp_path / "toy", threads=1, rows=2,
-        corpus=SteerConfig(blocks=1, seconds=4.2, others=1), converter=FitConfig(steps=1), audio=FitConfig(steps=1),
+        corpus=SteerConfig(blocks=1, seconds=4.2, others=1), converter=FitConfig(steps=1),
+        audio=FitConfig(steps=3, warmup=0),
     )  # fmt: skip
     assert run(config) == 0
     made: Any = load_generator(str(tmp_path / "toy"))
     size = sum(file.stat().st_size for file in (tmp_path / "toy").iterdir())
     assert size < 25e6
     batch = Batch(semantic=torch.randn(1, 32, 128), sync=torch.randn(1, 100, 128))
-    drum, rain = (made.codes(batch, [1], prompts=text, steps=2) for text in ("a drum", "rain"))
+    hidden = torch.full((1, 4, made.recipe.codec_frames), made.audio.mask_id)
+    with torch.inference_mode():
+        drum, rain = (made.audio(hidden, made.condition(batch, [text])) for text in ("a drum", "rain"))
     assert not torch.equal(drum, rain)
     assert isinstance(made.captions(batch)[0], str) and len(load_classifier(str(tmp_path / "toy"))[1]) == 14
     before = (tmp_path / "toy" / "model.safetensors").read_bytes()

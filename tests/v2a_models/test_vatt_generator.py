@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,16 @@ def test_the_language_model_is_asked_once_whatever_the_steps_and_candidates(
     monkeypatch.setattr(vatt.converter, "hidden_states", lambda *a: calls.append(1) or inner(*a))
     vatt.generate(batch(), seeds=[1, 2], candidates=3, steps=4)
     assert len(calls) == 1
+
+
+def test_unasked_it_may_follow_its_own_caption(vatt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = vatt.codes(batch(), [1, 2])
+    monkeypatch.setattr(vatt, "settings", dataclasses.replace(vatt.settings, own_caption=True))
+    monkeypatch.setattr(
+        vatt, "captions", lambda batch: ["a drum", "word " * 99]
+    )  # one too long to be read again
+    assert torch.equal(vatt.codes(batch(), [1, 2]), vatt.codes(batch(), [1, 2], prompts=["a drum", ""]))
+    assert not torch.equal(vatt.codes(batch(), [1, 2]), usual)
 
 
 def test_known_codes_stay(vatt: Any) -> None:

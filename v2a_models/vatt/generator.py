@@ -26,6 +26,7 @@ from v2a_models.untrained import untrained_encoder
 from v2a_models.vatt.audio import AudioConfig, Condition, VATTAudio
 from v2a_models.vatt.converter import Converter, ConverterConfig, ConverterTask
 from v2a_models.vatt.instructions import ASK, DEFAULT, INSTRUCTIONS
+from v2a_models.vatt.language import TextError
 from v2a_models.vatt.losses import training_loss
 from v2a_models.vatt.masking import Masking
 from v2a_models.vatt.sampling import PAPER, sample
@@ -46,6 +47,9 @@ class VATTConfig:
     masking_steps: int = 20_000
     """Training passes over which the mean of `moving` masking goes its way."""
     sampling: SamplingConfig = PAPER
+    own_caption: bool = False
+    """Where nobody says what is to be heard, follow the caption that the model writes itself. Ours; the paper follows
+    an instruction that names no sound."""
 
 
 class VATTTask(nn.Module):
@@ -171,11 +175,14 @@ class VATTGenerator(Generator):
     def condition(self, batch: Batch, texts: Texts | None = None) -> Condition:
         """What the sound of a batch is to follow, made once for all steps and candidates.
 
-        texts: a prompt a row, or one for all; by default `batch.text`, or an instruction that names no sound. Raises
-        ValueError for prompts that the model cannot read.
+        texts: a prompt a row, or one for all; by default `batch.text`, or the model's own caption (`own_caption`),
+        or an instruction that names no sound. Raises ValueError for prompts that the model cannot read.
         """
         semantic = batch.semantic
-        chosen = self._texts(batch.text if texts is None else texts, len(batch))
+        given = batch.text if texts is None else texts
+        if given is None and self.converter is not None and self.settings.own_caption:
+            given = self._own_captions(batch)
+        chosen = self._texts(given, len(batch))
         with self._arithmetic():
             tokens, valid = self._tokens(semantic, chosen)
             return self.audio.condition(tokens, valid, batch.sync, self.recipe.codec_frames)
@@ -189,6 +196,18 @@ class VATTGenerator(Generator):
             raise ValueError(f"{self.system} needs semantic features")
         with self._arithmetic():
             return self.converter.eval().captions(batch.semantic, instruction, beams=beams)
+
+    def _own_captions(self, batch: Batch) -> list[str]:
+        """Captions as prompts: one that is too long to be read again gives way to an instruction."""
+        assert self.converter is not None
+        prompts = []
+        for caption in self.captions(batch):
+            try:
+                self.converter.check([caption])
+            except TextError:
+                caption = DEFAULT
+            prompts.append(caption)
+        return prompts
 
     # what comes out
 
