@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             page = made(root, Path(scratch, "out"), args, scene)
         except (ValueError, WrongUsage) as error:
             parser.error(str(error))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(page)
     print(f"{args.out}: {len(args.prompts)} prompts, {len(page) / 1e6:.1f} MB")
     return 0

@@ -105,19 +105,19 @@ class Layer(nn.Module):
         modulation: Tensor | None = None,
     ) -> Tensor:
         """x (B, n_condition + L, dim); modulation (B, L, 6 * dim) of the frames of sound."""
-        heard = None if modulation is None else modulation.chunk(6, -1)
-        seen = _modulated(self.norm1(x), n_condition, heard and heard[:2])
+        heard = () if modulation is None else modulation.chunk(6, -1)
+        seen = _modulated(self.norm1(x), n_condition, heard[:2])
         q, k, v = self.qkv(seen).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         attended = self._drop(self.out(_attend(q, k, v, bias.to(q.dtype))))
-        x = x + _gated(attended, n_condition, heard and heard[2])
+        x = x + _gated(attended, n_condition, heard[2:3])
         if self.q is not None:
             x = x + self._drop(self._look(x, condition))
-        seen = _modulated(self.norm2(x), n_condition, heard and heard[3:5])
+        seen = _modulated(self.norm2(x), n_condition, heard[3:5])
         if self.other is None or not n_condition:
             fed = self.sound(seen)
         else:
             fed = torch.cat([self.other(seen[:, :n_condition]), self.sound(seen[:, n_condition:])], 1)
-        return x + _gated(fed, n_condition, heard and heard[5])
+        return x + _gated(fed, n_condition, heard[5:])
 
     def _look(self, x: Tensor, condition: Condition) -> Tensor:
         assert self.norm_cross is not None and self.kv is not None and self.q is not None
@@ -243,7 +243,7 @@ class VATTAudio(nn.Module):
             else:
                 x = layer(x, bias, n, condition, modulation)
         last = modulations[-1]
-        x = _modulated(self.norm(x[:, n:]), 0, None if last is None else last.chunk(2, -1))
+        x = _modulated(self.norm(x[:, n:]), 0, () if last is None else last.chunk(2, -1))
         return self.heads(x).unflatten(-1, (self.config.n_codebooks, -1)).transpose(1, 2)
 
 
@@ -277,19 +277,20 @@ def sized(size: str, **sizes: Any) -> AudioConfig:
     return replace(AudioConfig(**SIZES[size]), **sizes)
 
 
-def _modulated(x: Tensor, n_condition: int, by: Sequence[Tensor] | None) -> Tensor:
-    """Frames of sound x[:, n_condition:] shifted and scaled; all else as it is."""
-    if by is None:
+def _modulated(x: Tensor, n_condition: int, by: Sequence[Tensor]) -> Tensor:
+    """Frames of sound x[:, n_condition:] shifted and scaled by a pair, if there is one; all else as it is."""
+    if not by:
         return x
     shift, scale = by
     rest = x[:, n_condition:] * (1 + scale) + shift
     return torch.cat([x[:, :n_condition], rest], 1) if n_condition else rest
 
 
-def _gated(x: Tensor, n_condition: int, gate: Tensor | None) -> Tensor:
-    if gate is None:
+def _gated(x: Tensor, n_condition: int, by: Sequence[Tensor]) -> Tensor:
+    """Frames of sound weighted by one gate, if there is one."""
+    if not by:
         return x
-    rest = x[:, n_condition:] * gate
+    rest = x[:, n_condition:] * by[0]
     return torch.cat([x[:, :n_condition], rest], 1) if n_condition else rest
 
 
