@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--files", type=int, default=5)
     parser.add_argument("--num-workers", type=int, default=2)
+    parser.add_argument("--model", default="mini")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
@@ -44,7 +45,7 @@ def main() -> int:
         started = time.monotonic()
         job = subprocess.Popen(
             [sys.executable, "-m", "jobs.dub", str(root / "archive"), str(out), "--num-workers",
-             str(args.num_workers), "--tracking-uri", "off"],
+             str(args.num_workers), "--model", args.model, "--tracking-uri", "off"],
             stdout=sys.stderr,
         )  # fmt: skip
         peak = watch(job)
@@ -53,7 +54,7 @@ def main() -> int:
             raise SystemExit(f"v2a dub ended with {job.returncode}")
         footage = args.minutes * 60
         facts = json.loads((out / "_v2a" / "summary.json").read_text())
-    print(f"footage {footage:.0f} s of 640x360 in {args.files} files, {args.num_workers} workers")
+    print(f"{args.model}, {footage:.0f} s of 640x360 in {args.files} files, {args.num_workers} workers")
     print(f"dub: {facts['elapsed_s']:.1f} s, {footage / facts['elapsed_s']:.2f}x real time (limit: 2x)")
     print(f"whole command with Ray's start and the scan: {wall:.1f} s, {footage / wall:.2f}x real time")
     print(f"peak memory of all processes: {peak / 2**30:.2f} GiB (limit: 4 GiB)")
