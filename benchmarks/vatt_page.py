@@ -27,6 +27,7 @@ from jobs.preflight import make_job
 from jobs.verb import WrongUsage
 from pipelines import archive, dub, segments, stages, synthfoley, synthwrite, wordpages
 from pipelines.dubber import Dubber
+from pipelines.job import Job
 from pipelines.sandbox import Sandbox
 from v2a_models.checkpoint import load_classifier, load_generator
 from v2a_models.metrics.sync import match_onsets, onsets
@@ -107,7 +108,7 @@ def made(root: Path, out: Path, args: argparse.Namespace, scene: Any) -> str:
     )
 
 
-def dubbed(job: dub.Job, video: Any, sandbox: Sandbox) -> tuple[dict[str, Any], np.ndarray, bytes]:
+def dubbed(job: Job, video: Any, sandbox: Sandbox) -> tuple[dict[str, Any], np.ndarray, bytes]:
     """Report row, sound (float32 [n], at the model's rate) and picture of one film. Raises ValueError."""
     tasks = dub.plan_file(job, video, video["path"], f"{video['path']}.mkv")
     if len(tasks) > 1:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from jobs.ray_session import Resources
-    from pipelines.dub import Job
+    from pipelines.job import Job
     from pipelines.planning import Plan
     from pipelines.wishes import Wish
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from jobs.dub import DubConfig
     from pipelines.costs import Costs, Prices
-    from pipelines.dub import Job
+    from pipelines.job import Job
     from pipelines.planning import Plan
 
 FILES_SHOWN = 30

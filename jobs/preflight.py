@@ -13,7 +13,7 @@ from jobs.verb import WrongUsage, differences
 
 if TYPE_CHECKING:
     from jobs.dub import DubConfig
-    from pipelines.dub import Job
+    from pipelines.job import Job
     from pipelines.wishes import Wish
 
 
@@ -136,7 +136,7 @@ def make_job(
 
     `load` makes the generator, if it is not to be found on disk by `config.model`.
     """
-    from pipelines.dub import Job
+    from pipelines.job import Job
 
     try:
         model = describe_checkpoint(config.model) if load is None else described(load(config.model))
@@ -235,7 +235,7 @@ def full_model(model: str) -> str:
 def check_identity(config: DubConfig, job: Job) -> None:
     """Raises WrongUsage if OUT was made with other settings, unless all is to be done again."""
     from pipelines import storage
-    from pipelines.dub import CUTS, TEXTS
+    from pipelines.job import CUTS, TEXTS
     from pipelines.parts import State
     from pipelines.treatment import NAMES
 

@@ -22,7 +22,7 @@ from jobs.verb import Stopped, WrongUsage, run_verb
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipelines.dub import Job
+    from pipelines.job import Job
     from pipelines.redub import Dubbed
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines import looking, segments
-from pipelines.dub import Job
 from pipelines.item import Item
+from pipelines.job import Job
 from v2a_models import grid, longform
 from v2a_models.longform import Layout, Span, Window
 

@@ -29,7 +29,8 @@ from pipelines import (
 from pipelines.containers import LOSSLESS, container_of
 from pipelines.decode import DecodeFailed
 from pipelines.digests import Digests
-from pipelines.dub import CARD_S, SILENT_STATES, Job, Task, failed_row, report_row
+from pipelines.dub import failed_row, report_row
+from pipelines.job import CARD_S, SILENT_STATES, Job, Task
 from pipelines.metering import Meter
 from pipelines.parts import Failure, State
 from pipelines.reading import Reader, damaged, shape, told

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import segments, waves
-from pipelines.dub import Job
 from pipelines.item import Item
+from pipelines.job import Job
 from pipelines.parts import Failure
 from v2a_models import grid
 

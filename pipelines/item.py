@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import rows
-from pipelines.dub import Task
+from pipelines.job import Task
 from pipelines.parts import Failure
 from pipelines.subtitles import Cue
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines import archive, containers, dub, storage, treatment
+from pipelines.job import SILENT_STATES, Job, Task
 from pipelines.parts import Failure, State
 from pipelines.quiet import Silence
 from pipelines.wishes import BEYOND_S, Wish
@@ -16,7 +17,7 @@ from pipelines.wishes import BEYOND_S, Wish
 class Plan:
     """What a run will do."""
 
-    tasks: list[dub.Task] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
     """In the order of the archive."""
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     """video_id -> report row of every finished file."""
@@ -33,7 +34,7 @@ class Plan:
 
 
 def make_plan(
-    job: dub.Job,
+    job: Job,
     scanned: Iterable[dict[str, Any]],
     only: str,
     *,
@@ -118,7 +119,7 @@ def unknown(path: str) -> dict[str, Any]:
 
 def wants_silence(video: dict[str, Any], existing: str, wish: Wish) -> bool:
     """Whether it must be known where the film's own sound is silent."""
-    audible = video["status"] == "ok" and video["audio_state"] not in dub.SILENT_STATES
+    audible = video["status"] == "ok" and video["audio_state"] not in SILENT_STATES
     return existing == "replace-silent-parts" and audible and not wish.skip
 
 
@@ -163,7 +164,7 @@ def spans_of(video: dict[str, Any], wish: Wish, silence: Silence | None) -> tupl
     return (asked,) if parts is None else tuple(treatment.meet(parts, [asked]))
 
 
-def wanted_output(job: dub.Job, video: dict[str, Any]) -> str:
+def wanted_output(job: Job, video: dict[str, Any]) -> str:
     """Where the film's copy, or its sound, goes, relative to OUT. Raises ValueError if nothing can hold both its
     pictures and the codec that is asked for."""
     how = job.treatment

@@ -9,7 +9,8 @@ import numpy as np
 
 from pipelines import contactsheet, subtitles
 from pipelines.decode import damage_within
-from pipelines.dub import CARD_S, THUMBS, Job, Task, file_segments
+from pipelines.dub import file_segments
+from pipelines.job import CARD_S, THUMBS, Job, Task
 from pipelines.parts import State
 from v2a_models import grid
 

@@ -40,8 +40,8 @@ from pipelines import (
     treatment,
 )
 from pipelines.digests import Digests
-from pipelines.dub import Job, Task
 from pipelines.dubber import Dubber
+from pipelines.job import Job, Task
 from pipelines.metering import Meter
 from pipelines.parts import Part, State
 from pipelines.sealing import Proof, Sealer

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from pipelines import card as drawing
 from pipelines import costs, storage
 from pipelines.costs import Prices
-from pipelines.dub import CARD_S
+from pipelines.job import CARD_S
 
 STATUSES = ("dubbed", "skipped", "failed")
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from pipelines import canvas, closing, dub, segments, storage
 from pipelines import decode as decoding
-from pipelines.dub import CARD_S, THUMB_HEIGHT, THUMBS, Job, Task
 from pipelines.item import FIRST, Item
+from pipelines.job import CARD_S, THUMB_HEIGHT, THUMBS, Job, Task
 from pipelines.parts import Failure, Part, State
 from pipelines.sandbox import DecodeFailed, Sandbox
 from pipelines.worker import shared_sandbox

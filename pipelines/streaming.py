@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import dub, dubber, segments, stages, storage
-from pipelines.dub import Job, Task
 from pipelines.item import Item
+from pipelines.job import Job, Task
 from pipelines.parts import Failure, State
 from pipelines.sandbox import Sandbox
 from pipelines.worker import shared_sandbox

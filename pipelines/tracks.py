@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines import hashing, mux, quiet, resampling, segments, storage, treatment
-from pipelines.dub import SILENT_STATES, Job, Task
+from pipelines.job import SILENT_STATES, Job, Task
 from pipelines.parts import State
 from pipelines.treatment import Format, Gains, Material, Span, Treatment
 from pipelines.worker import shared_sandbox

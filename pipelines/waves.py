@@ -19,8 +19,8 @@ import numpy as np
 
 from pipelines import segments
 from pipelines.canvas import Canvas, merged, pictures
-from pipelines.dub import Job
 from pipelines.item import FIRST, Item
+from pipelines.job import Job
 from pipelines.parts import Failure
 from v2a_models import grid, longform
 from v2a_models.longform import Span, Window

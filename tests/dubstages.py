@@ -10,8 +10,8 @@ import numpy as np
 from samples import NoiseGenerator, load_noise
 
 from pipelines import dub, segments, stages
-from pipelines.dub import Job, Task
 from pipelines.dubber import Dubber
+from pipelines.job import Job, Task
 from pipelines.parts import State
 from pipelines.sandbox import Sandbox
 from v2a_models.recipe import Recipe

@@ -13,9 +13,9 @@ from dubstages import dubbed_sound, make_job, plan, run_stages
 from samples import NoiseGenerator, StereoGenerator, load_noise, load_stereo, toy_checkpoint
 
 from pipelines import dub, resampling, stages, storage
-from pipelines.dub import Task
 from pipelines.dubber import Dubber
 from pipelines.item import Item
+from pipelines.job import Task
 from pipelines.parts import Failure, Part, State
 from pipelines.sandbox import DecodeFailed, Sandbox
 from v2a_models import grid

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines import dub
-from pipelines.dub import Task
+from pipelines.job import Task
 
 
 def test_what_becomes_of_each_file(videos: dict[str, dict[str, Any]]) -> None:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from samples import EchoGenerator, load_echo, write_video
 
 from pipelines import archive, dub, segments, stages, streaming
-from pipelines.dub import Job, Task
 from pipelines.item import Item
+from pipelines.job import Job, Task
 from pipelines.parts import State
 from pipelines.sandbox import Sandbox
 from v2a_models import grid

@@ -16,9 +16,9 @@ from samples import toy_checkpoint
 
 from pipelines import archive, canvas, dub, segments, stages, waves
 from pipelines.canvas import Canvas
-from pipelines.dub import Job, Task
 from pipelines.dubber import Dubber
 from pipelines.item import Item
+from pipelines.job import Job, Task
 from pipelines.parts import State
 from pipelines.sandbox import Sandbox
 from v2a_models import grid, longform
