@@ -52,7 +52,7 @@ class VattMiniConfig:
     stages: tuple[str, ...] = STAGES
     """Which stages to run, in this order; finished ones are skipped."""
     threads: int = 0
-    """CPU threads of torch; 0 for all cores."""
+    """CPU threads of torch, and processes that render; 0 for all cores."""
     device: str = "auto"
     """Where the two models are trained: cuda, cpu, or auto for cuda where there is one."""
     corpus: SteerConfig = field(default_factory=SteerConfig)

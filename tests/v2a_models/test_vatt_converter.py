@@ -90,6 +90,17 @@ def test_states_depend_on_picture_and_text_and_not_on_the_other_rows() -> None:
     assert not torch.allclose(states[0, n - 1], other[0, n - 1], atol=1e-3)
 
 
+def test_words_stand_beside_states_whatever_is_seen() -> None:
+    torch.manual_seed(0)
+    module = Converter(dataclasses.replace(own(6), words=True)).eval()
+    states, valid = module.hidden_states(FEATURES, ["a drum"] * 3)
+    assert states.shape[-1] == module.states_dim == 2 * module.width
+    said, word = states[:, 3:][:, : int(valid[0, 3:].sum())].chunk(2, -1)
+    assert torch.equal(word[0], word[2]) and not torch.allclose(said[0], said[2], atol=1e-3)
+    other, _ = module.hidden_states(FEATURES[:1], ["a rain"])
+    assert not torch.allclose(word[0], other[0, 3 : 3 + len(word[0])].chunk(2, -1)[1], atol=1e-3)
+
+
 def test_learns_captions_and_writes_them_greedy_or_by_beams() -> None:
     module = converter()
     assert fitted(module, 1, 60, 1e-2) < 0.1

@@ -186,9 +186,26 @@ def test_training_losses_of_every_stage(folder: str) -> None:
         assert all(name.startswith("audio.") for name, _ in task.named_parameters())
 
 
+def test_what_steers_vatt_mini_can_be_asked_for(tmp_path: Path) -> None:
+    options = dict(tokenizer=train_tokenizer(TEXTS, 200), words=True, **SMALL)
+    options.pop("num_key_value_heads")
+    folder = saved_converter(tmp_path / "words", **options)
+    asked = dict(modulated=10, masking="arccos", guided=0.5, top_k=8, own_caption=True)
+    made = new_generator("vatt", recipe(), converter=folder, **TINY | asked)
+    assert made.settings.converter.words and made.audio.config.condition_dim == 2 * made.converter.width
+    assert (made.settings.sampling.guided, made.settings.sampling.top_k) == (0.5, 8)
+    assert made.settings.own_caption and made.settings.masking.distribution == "arccos"
+    losses = made.task()(dict(semantic=batch().semantic, sync=batch().sync, codes=torch.zeros(2, 4, 345)), 0)
+    losses["loss"].backward()
+    assert all(p.grad is not None for p in made.audio.parameters())  # or data-parallel training stops
+    assert torch.isfinite(losses["loss"])
+
+
 def test_wrong_options_and_converters_are_told(folder: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"known: .*converter"):
         new_generator("vatt", recipe(), width=3)
+    with pytest.raises(ValueError, match="true or false"):
+        new_generator("vatt", recipe(), converter=folder, own_caption="no")
     with pytest.raises(ValueError, match="choose 1"):
         new_generator("vatt", recipe(), converter=folder, stage=7)
     with pytest.raises(ValueError, match="texts of a store"):

@@ -46,8 +46,8 @@ class AudioConfig:
     join: str = "prefix"
     modulated: int = 0
     """So many first tokens of the condition (the pictures') and the rest (the text's) are averaged, joined with sync,
-    and modulate the norms of every layer frame by frame (adaLN, as in MaskVAT). Ours: a small model hears a word in a
-    tenth of the training it needs with attention alone. 0 for the paper's model."""
+    and modulate the norms of every layer frame by frame (adaLN, as in MaskVAT). Ours, so that every frame is told
+    without looking; alone it does not suffice (docs/experiments.md, VATT). 0 for the paper's model."""
 
     def __post_init__(self) -> None:
         if self.join not in JOINS:
@@ -282,16 +282,17 @@ def _modulated(x: Tensor, n_condition: int, by: Sequence[Tensor]) -> Tensor:
     if not by:
         return x
     shift, scale = by
-    rest = x[:, n_condition:] * (1 + scale) + shift
-    return torch.cat([x[:, :n_condition], rest], 1) if n_condition else rest
+    return _behind(x, n_condition, x[:, n_condition:] * (1 + scale) + shift)
 
 
 def _gated(x: Tensor, n_condition: int, by: Sequence[Tensor]) -> Tensor:
     """Frames of sound weighted by one gate, if there is one."""
-    if not by:
-        return x
-    rest = x[:, n_condition:] * by[0]
-    return torch.cat([x[:, :n_condition], rest], 1) if n_condition else rest
+    return _behind(x, n_condition, x[:, n_condition:] * by[0]) if by else x
+
+
+def _behind(x: Tensor, n_condition: int, sound: Tensor) -> Tensor:
+    """The condition's tokens as they are in x, and other frames of sound behind them."""
+    return torch.cat([x[:, :n_condition], sound], 1) if n_condition else sound
 
 
 def _mean(tokens: Tensor, valid: Tensor) -> Tensor:

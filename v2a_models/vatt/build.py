@@ -31,7 +31,7 @@ GENERATORS: dict[str, Any] = {
 BUNDLED = "vatt-mini"
 
 _AUDIO = ("n_codebooks", "sync_dim", "dim", "separate", "shared", "heads", "dropout", "modulated")
-_ADAPTER = ("rank", "alpha", "dropout", "visual_tokens", "max_text")
+_ADAPTER = ("rank", "alpha", "dropout", "visual_tokens", "max_text", "words")
 _SMALL = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
 

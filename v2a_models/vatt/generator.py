@@ -387,8 +387,10 @@ CHANGEABLE = (
     "masking_steps",
     "steps",
     "guidance",
+    "guided",
     "choice_temperature",
     "top_k",
+    "own_caption",
 )
 """Options that weights do not decide."""
 
@@ -407,5 +409,10 @@ def changed(settings: VATTConfig, options: Mapping[str, Any]) -> VATTConfig:
         mean=float(left.pop("masking_mean", settings.masking.mean)),
     )
     steps = int(left.pop("masking_steps", settings.masking_steps))
+    own = left.pop("own_caption", settings.own_caption)
+    if not isinstance(own, bool):
+        raise ValueError(f"own_caption must be true or false, not {own!r}")
     sampling = dataclasses.replace(settings.sampling, **left)
-    return dataclasses.replace(settings, stage=stage, masking=masking, masking_steps=steps, sampling=sampling)
+    return dataclasses.replace(
+        settings, stage=stage, masking=masking, masking_steps=steps, sampling=sampling, own_caption=own
+    )
