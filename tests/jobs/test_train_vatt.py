@@ -100,7 +100,8 @@ def words(ray_session: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[S
     """A store with captions, and a converter that two workers trained on it, with its MLflow records."""
     root = tmp_path_factory.mktemp("words")
     store = captioned(root / "store")
-    assert train.run(shared("vatt-converter", store, root / "converter", set=TINY)) == 0
+    # As long as it takes to be sure of its words: half precision, in which it is kept, would tip a near tie.
+    assert train.run(shared("vatt-converter", store, root / "converter", set=TINY, steps=72)) == 0
     return store, root / "converter"
 
 
@@ -121,10 +122,10 @@ def recorded(out: Path) -> list[dict[str, Any]]:
 
 def test_two_workers_teach_it_words_and_mlflow_has_samples(words: tuple[Store, Path]) -> None:
     store, out = words
-    assert facts(out)["workers"] == 2 and facts(out)["train_loss"] < 3.0  # from ln(200) = 5.3
+    assert facts(out)["workers"] == 2 and facts(out)["train_loss"] < 1.0  # from ln(200) = 5.3
     rows = recorded(out)
-    assert [row["step"] for row in rows] == [12] * (len(rows) // 2) + [24] * (len(rows) // 2)
-    check_said(store, out, rows[len(rows) // 2 :])
+    assert [row["step"] for row in rows] == [step for step in range(12, 73, 12) for _ in range(len(rows) // 6)]
+    check_said(store, out, rows[-len(rows) // 6 :])
 
 
 def check_said(store: Store, out: Path, rows: list[dict[str, Any]]) -> None:
@@ -135,8 +136,7 @@ def check_said(store: Store, out: Path, rows: list[dict[str, Any]]) -> None:
     assert {row["clip"]: row["reference"] for row in rows} == dict(zip(clips, columns["text"], strict=True))
     again: Any = load_generator(str(out))
     told = again.captions(again.preview({"semantic": columns["semantic"]}))
-    # It is kept in half precision, which may tip a word.
-    assert any(row["generated"] == text for row, text in zip(rows, told, strict=True))
+    assert [row["generated"] for row in rows] == told
 
 
 @pytest.mark.slow
