@@ -124,7 +124,9 @@ def test_two_workers_teach_it_words_and_mlflow_has_samples(words: tuple[Store, P
     store, out = words
     assert facts(out)["workers"] == 2 and facts(out)["train_loss"] < 1.0  # from ln(200) = 5.3
     rows = recorded(out)
-    assert [row["step"] for row in rows] == [step for step in range(12, 73, 12) for _ in range(len(rows) // 6)]
+    assert [row["step"] for row in rows] == [
+        step for step in range(12, 73, 12) for _ in range(len(rows) // 6)
+    ]
     check_said(store, out, rows[-len(rows) // 6 :])
 
 

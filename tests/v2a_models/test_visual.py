@@ -1,9 +1,11 @@
 """The visual encoders' shapes, and that time stays where it is."""
 
+import pytest
 import torch
+from torch import nn
 
 from v2a_models.sync_task import SyncTask
-from v2a_models.visual import SemanticEncoder, SyncEncoder
+from v2a_models.visual import SemanticEncoder, SyncEncoder, TemporalConv, quick_over_time
 
 
 def clip(n_frames: int, seed: int = 0) -> torch.Tensor:
@@ -42,3 +44,25 @@ def test_sync_task_trains_towards_the_right_offset() -> None:
     out["loss"].backward()
     assert all(torch.isfinite(p.grad).all() for p in task.video.parameters() if p.grad is not None)
     assert -8 <= task.eval().offset(clip(10), torch.randn(1, 10 * 1764) * 0.1) <= 8
+
+
+@pytest.mark.parametrize("kernel, stride, bias", [(1, 1, True), (3, 1, False), (7, 2, False)])
+def test_a_convolution_over_time_is_torchs(kernel: int, stride: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv3d(5, 6, (kernel, 1, 1), (stride, 1, 1), (kernel // 2, 0, 0), bias=bias)
+    x = torch.randn(2, 5, 9, 3, 4)
+    torch.testing.assert_close(TemporalConv.of(conv)(x), conv(x))
+
+
+def test_only_convolutions_over_time_alone_are_done_otherwise() -> None:
+    model = nn.Sequential(
+        nn.Conv3d(3, 4, (1, 3, 3)), nn.Sequential(nn.Conv3d(4, 4, (3, 1, 1)), nn.Conv3d(4, 4, 3))
+    )
+    names = list(model.state_dict())
+    quick = quick_over_time(model)
+    assert [type(part) is TemporalConv for part in quick.modules() if isinstance(part, nn.Conv3d)] == [
+        False,
+        True,
+        False,
+    ]
+    assert list(quick.state_dict()) == names

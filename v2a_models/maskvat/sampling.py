@@ -102,24 +102,36 @@ def reveal(
     total = hidden.flatten(1).sum(1).tolist()
     for step in range(1, config.steps + 1):
         guided = config.guidance != 1 and step <= math.ceil(config.guided * config.steps)
-        logits = predict(codes.repeat(2 if guided else 1, 1, 1)).float()
+        parts = predict(codes.repeat(2 if guided else 1, 1, 1)).chunk(2 if guided else 1)
+        # Of hidden codes only (N, V): what is known is not drawn again.
+        logits = parts[0][hidden].float()
         if guided:
-            conditional, null = logits.chunk(2)
-            logits = null + config.guidance * (conditional - null)
-        logits = logits / max(config.temperature, 1e-6)
-        if 0 < config.top_k < size:
-            floor = logits.topk(config.top_k, -1).values[..., -1:]
-            logits = logits.masked_fill(logits < floor, -torch.inf)
-        probabilities = logits.softmax(-1)
-        drawn = draw(probabilities, noise.uniform(levels, length, device=device))
-        codes = torch.where(hidden, drawn, codes)
+            null = parts[1][hidden].float()
+            logits = null + config.guidance * (logits - null)
+        uniform = noise.uniform(levels, length, device=device)[hidden]
+        drawn, likelihood = likely(logits / max(config.temperature, 1e-6), uniform, config.top_k)
+        codes[hidden] = drawn
         annealed = config.choice_temperature * (1 - step / config.steps)
-        confidence = probabilities.gather(-1, drawn[..., None])[..., 0].log()
-        confidence = confidence + annealed * noise.gumbel(levels, length, device=device)
+        confidence = annealed * noise.gumbel(levels, length, device=device)
+        confidence[hidden] += likelihood.log()
         still = torch.tensor([hidden_after(step, config.steps, n) for n in total], device=device)
         hidden = lowest(confidence, hidden, still)
         codes = codes.masked_fill(hidden, size)
     return codes
+
+
+def likely(logits: Tensor, uniform: Tensor, top_k: int = 0) -> tuple[Tensor, Tensor]:
+    """Draws of distributions (N, V) with one uniform number each (N): codes int64 (N) and their probabilities (N).
+
+    top_k: of so many likeliest codes only; 0 for all.
+    """
+    codes = None
+    if 0 < top_k < logits.shape[-1]:
+        logits, codes = logits.topk(top_k, -1)
+    probabilities = logits.softmax(-1)
+    drawn = draw(probabilities, uniform)[..., None]
+    likelihood = probabilities.gather(-1, drawn)
+    return (drawn if codes is None else codes.gather(-1, drawn))[..., 0], likelihood[..., 0]
 
 
 def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:

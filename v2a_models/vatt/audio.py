@@ -207,8 +207,13 @@ class VATTAudio(nn.Module):
         rows, count, _ = like.tokens.shape
         tokens = self.null.to(like.tokens.dtype).expand(rows, count, -1)
         moments = None if like.moments is None else torch.zeros_like(like.moments)
-        length = like.modulations[0].shape[1] if like.modulations else 0
-        return self._condition(tokens, like.valid, moments, length)
+        # All its frames are told the same.
+        made = self._condition(tokens, like.valid, None if moments is None else moments[:, :1], 1)
+        modulations = (
+            one.expand(-1, other.shape[1], -1)
+            for one, other in zip(made.modulations, like.modulations, strict=True)
+        )
+        return made._replace(moments=moments, modulations=tuple(modulations))
 
     def _condition(self, tokens: Tensor, valid: Tensor, moments: Tensor | None, length: int) -> Condition:
         modulations: tuple[Tensor, ...] = ()
