@@ -37,7 +37,7 @@ OWN_SOUND = 0.4
 
 MASKING = Masking("arccos")
 """Which sound it will be is decided while nearly all is hidden: this one hides nearly all most often."""
-SAMPLING = SamplingConfig(steps=6, guidance=6.0, guided=0.16, choice_temperature=4.0, top_k=24)
+SAMPLING = SamplingConfig(steps=5, guidance=6.0, guided=0.2, choice_temperature=4.0, top_k=24)
 """Smoothed labels teach that a tenth of all codes is noise: `top_k` leaves it out, and onsets are heard again."""
 
 
