@@ -107,7 +107,8 @@ class SyncEncoder(nn.Module):
             _separable(c, d, 3, 1),
         )
         # Channels last, as frames come: pooling takes an eighth of the time, the first convolution half.
-        self.trunk = quick_over_time(trunk).to(memory_format=torch.channels_last_3d)
+        last: dict[str, Any] = dict(memory_format=torch.channels_last_3d)
+        self.trunk = quick_over_time(trunk).to(**last)
         self.head = nn.Linear(d, dim)
 
     @classmethod

@@ -185,6 +185,9 @@ class VATTGenerator(Generator):
         chosen = self._texts(given, len(batch))
         with self._arithmetic():
             tokens, valid = self._tokens(semantic, chosen)
+            if len(chosen) == 1:
+                # Padding is for batches, where it is the same for all, so that no row depends on the others' texts.
+                tokens, valid = tokens[:, valid[0]], valid[:, valid[0]]
             return self.audio.condition(tokens, valid, batch.sync, self.recipe.codec_frames)
 
     @torch.inference_mode()
