@@ -2,7 +2,7 @@
 
 Prints times real time of the dub itself (Ray's start apart, as the job reports it) and of the whole command, the
 peak of all its processes' memory (PSS, so that shared pages count once), and the limits they are compared with:
-2x real time and 4 GiB on 2 cores.
+2x real time (3x with `vatt-mini`) and 4 GiB on 2 cores. Loading the model is part of the dub.
 
     python -m benchmarks.dub_speed [--minutes 10] [--files 5] [--num-workers 2]
 """
@@ -54,8 +54,9 @@ def main() -> int:
             raise SystemExit(f"v2a dub ended with {job.returncode}")
         footage = args.minutes * 60
         facts = json.loads((out / "_v2a" / "summary.json").read_text())
+    limit = 3 if args.model == "vatt-mini" else 2
     print(f"{args.model}, {footage:.0f} s of 640x360 in {args.files} files, {args.num_workers} workers")
-    print(f"dub: {facts['elapsed_s']:.1f} s, {footage / facts['elapsed_s']:.2f}x real time (limit: 2x)")
+    print(f"dub: {facts['elapsed_s']:.1f} s, {footage / facts['elapsed_s']:.2f}x real time (limit: {limit}x)")
     print(f"whole command with Ray's start and the scan: {wall:.1f} s, {footage / wall:.2f}x real time")
     print(f"peak memory of all processes: {peak / 2**30:.2f} GiB (limit: 4 GiB)")
     return 0
