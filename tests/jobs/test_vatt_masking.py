@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -40,12 +41,13 @@ def work(tmp_path: Path) -> Path:
 def test_every_distribution_is_measured_once(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["uniform", "gaussian, moving mean"]
     assert vatt_masking.main(["--work", str(work), *SIZES, "--variants", *names]) == 0
-    told = capsys.readouterr().out
+    told, log = capsys.readouterr()
     kept = {name: work / "masking" / f"{vatt_masking.file_name(name)}.json" for name in names}
     nats = {name: json.loads(file.read_text())["figures"]["nats"] for name, file in kept.items()}
     # Nothing is known of 512 equally likely codes, whatever is hidden of them.
     assert all(len(n) == len(vatt_masking.SHARES) and min(n) > 5.5 for n in nats.values())
-    assert nats["uniform"] != nats["gaussian, moving mean"]
+    # From the same start on the same crops, only what is hidden can make the first losses differ.
+    assert len(set(re.findall(r"step 1 .* codes (\S+)", log))) == len(names)
     assert all(f"| {name} |" in told for name in names)
     # What is there is not made again.
     changed = json.loads(kept["uniform"].read_text())
