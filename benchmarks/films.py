@@ -20,6 +20,9 @@ WIDTH, HEIGHT, FPS = 640, 360, 25
 SCENE_S = 15.0
 """Longer than a window and shorter than a segment, as shots of a film are."""
 
+MEDIAN_SHOT_S, SPREAD = 6.5, 0.7
+"""Of the log-normal lengths of varied shots: a mean of 8 s, about that of films before the fast cutting of today."""
+
 
 def pictures(source: Any) -> Iterator[np.ndarray]:
     """uint8 [HEIGHT, WIDTH, 3] of a film, at FPS by timestamp."""
@@ -70,21 +73,32 @@ def repeat(path: Path, target: Path, seconds: float) -> Path:
     return target
 
 
-def moving(folder: Path, minutes: float, footage: Path | None = None, scenes: int = 16) -> Path:
-    """A film in which something happens all the time: SynthFoley scenes, and clips of a folder if there is one."""
-    target = folder / f"moving-{minutes:g}.mp4"
+def moving(folder: Path, minutes: float, footage: Path | None = None, varied: bool = False) -> Path:
+    """A film in which something happens all the time: SynthFoley scenes, and clips of a folder if there is one.
+
+    Scenes last SCENE_S; if `varied`, as long as shots of films do.
+    """
+    kind = "varied" if varied else "moving"
+    target = folder / f"{kind}-{minutes:g}.mp4"
     if not target.exists():
-        unit = folder / "moving-unit.mp4"
+        unit = folder / f"{kind}-unit.mp4"
         if not unit.exists():
-            write(unit, _reel(scenes, sorted(footage.glob("*.mp4")) if footage else []))
+            lengths = shot_lengths(36) if varied else [SCENE_S] * 16
+            write(unit, _reel(lengths, sorted(footage.glob("*.mp4")) if footage else []))
         repeat(unit, target, minutes * 60)
     return target
 
 
-def _reel(scenes: int, clips: list[Path]) -> Iterator[np.ndarray]:
-    for index in range(max(scenes, len(clips))):
-        if index < scenes:
-            yield from pictures(_scene(index))
+def shot_lengths(n: int) -> list[float]:
+    """Seconds of `n` shots, as log-normally spread as those of films; none shorter than 1 s."""
+    drawn = np.random.default_rng(0).lognormal(np.log(MEDIAN_SHOT_S), SPREAD, n)
+    return [max(1.0, round(float(length), 2)) for length in drawn]
+
+
+def _reel(lengths: list[float], clips: list[Path]) -> Iterator[np.ndarray]:
+    for index in range(max(len(lengths), len(clips))):
+        if index < len(lengths):
+            yield from pictures(_scene(index, lengths[index]))
         if index < len(clips):
             yield from pictures(str(clips[index]))
 

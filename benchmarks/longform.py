@@ -6,11 +6,11 @@ and the number of workers stay what they should.
               against those put end to end without a look at cuts, once against as few as keep to the same cuts
     cost      processor seconds of every stage per hour of moving film and of CCTV, in one process
     speed     an hour of moving film and an hour of CCTV through `v2a dub` (limits 2.5 and 20 x real time on two cores)
-    workers   the same film by one worker and by two: equal samples
+    workers   the same film by two workers and by one: equal samples, and × real time of both
     memory    ten hours of CCTV against ten minutes: peak of all processes (limit 1.2 times)
     mux       a film of two hours: processor seconds of joining, coding and copying (limit 30 s), bytes read and written
 
-    python -m benchmarks.longform joins [--minutes 10] [--footage FOLDER] [--work FOLDER]
+    python -m benchmarks.longform joins [--minutes 10] [--varied] [--footage FOLDER] [--work FOLDER]
 """
 
 from __future__ import annotations
@@ -250,14 +250,21 @@ def speed(work: Path, minutes: float, footage: Path | None) -> None:
 
 
 def workers(work: Path, minutes: float, footage: Path | None) -> None:
-    """Prints whether one and two workers make the same samples."""
+    """Prints whether two workers and one make the same samples, and how fast they do."""
     film, digests = films.moving(work, minutes, footage), []
-    for n in (1, 2):
+    for n in (2, 1):
         out = work / f"workers-{n}"
-        facts, _ = dub(film, out, "--restart", "--num-workers", str(n), "--sidecar", "flac")
+        facts, peak = dub(film, out, "--restart", "--num-workers", str(n), "--sidecar", "flac")
         side = json.loads(next((out / "_v2a" / "provenance").glob("*.json")).read_text())
         digests.append(side["track"]["samplesSha256"])
-        print(f"{n} workers: {facts['elapsed_s']:.0f} s, samples {digests[-1][:16]}", flush=True)
+        row = row_of(out)
+        print(
+            f"{n} workers: {row['duration_s'] / 60:.1f} minutes in {facts['elapsed_s']:.0f} s, "
+            f"{row['duration_s'] / facts['elapsed_s']:.2f} x real time, {row['core_seconds']:.0f} core-seconds, "
+            f"{row['scenes']} cuts, peak {peak / 2**30:.2f} GiB, load {os.getloadavg()[0]:.1f}, "
+            f"samples {digests[-1][:16]}",
+            flush=True,
+        )
     print("equal samples" if digests[0] == digests[1] else "DIFFERENT samples")
 
 
@@ -311,13 +318,14 @@ def main() -> int:
     parser.add_argument("what", choices=("joins", "cost", "speed", "workers", "memory", "mux"))
     parser.add_argument("--minutes", type=float, help="of film")
     parser.add_argument("--footage", type=Path, help="folder of clips to cut in")
+    parser.add_argument("--varied", action="store_true", help="joins: scenes as long as shots of films are")
     parser.add_argument("--work", type=Path, help="where films are kept for the next time")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         work = given.work or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)
         if given.what == "joins":
-            joins(films.moving(work, given.minutes or 10, given.footage), work)
+            joins(films.moving(work, given.minutes or 10, given.footage, given.varied), work)
         elif given.what == "cost":
             cost(work, given.minutes or 10, given.footage)
         elif given.what == "speed":
