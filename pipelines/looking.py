@@ -40,9 +40,11 @@ def movement(pictures: np.ndarray) -> float:
     largest."""
     import cv2  # PySceneDetect's; ten times as fast as numpy here
 
-    most = 0.0
-    for picture in pictures[1:]:
-        difference = cv2.absdiff(np.ascontiguousarray(picture), np.ascontiguousarray(pictures[0]))
-        blocks = cv2.resize(difference.astype(np.float32), (BLOCKS, BLOCKS), interpolation=cv2.INTER_AREA)
-        most = max(most, float(blocks.mean(2).max()))
-    return most
+    if not len(pictures):
+        return 0.0
+    first = np.ascontiguousarray(pictures[0])
+    blocks = np.zeros((len(pictures), BLOCKS, BLOCKS, 3), np.float32)
+    for number in range(1, len(pictures)):
+        difference = cv2.absdiff(np.ascontiguousarray(pictures[number]), first).astype(np.float32)
+        cv2.resize(difference, (BLOCKS, BLOCKS), dst=blocks[number], interpolation=cv2.INTER_AREA)
+    return float(blocks.mean(3).max())

@@ -149,31 +149,35 @@ def _copy(
         with source.open() as film:
             shift = shift_of(film, kind)
             out = Output(film, sink, kind, track)
-            encoder = Encoder(out, track, float(shift))
-            start_s = track.video_start_s + float(shift)
-            words = subtitles.Writer(
-                out.container, out.captions, kind.subtitles, track.captions if out.captions else (), start_s
-            )
-            hasher = digests.Hasher(out.copies)
-            last_dts: dict[int, int] = {}
-            for packet in packets(film, out.copies):
-                copy = out.copies[packet.stream]
-                repair_times(packet, last_dts, round(shift / packet.time_base))
-                moment = packet.dts * packet.time_base
-                while encoder.position <= moment and (block := next(blocks, None)) is not None:
+            with Encoder(out, track, float(shift)) as encoder:
+                start_s = track.video_start_s + float(shift)
+                words = subtitles.Writer(
+                    out.container,
+                    out.captions,
+                    kind.subtitles,
+                    track.captions if out.captions else (),
+                    start_s,
+                )
+                hasher = digests.Hasher(out.copies)
+                last_dts: dict[int, int] = {}
+                for packet in packets(film, out.copies):
+                    copy = out.copies[packet.stream]
+                    repair_times(packet, last_dts, round(shift / packet.time_base))
+                    moment = packet.dts * packet.time_base
+                    while encoder.position <= moment and (block := next(blocks, None)) is not None:
+                        encoder.feed(block)
+                        beat()
+                    words.advance(moment)
+                    hasher.saw(packet, packet.stream)
+                    packet.stream = copy
+                    out.container.mux(packet)
+                    beat()
+                for block in blocks:
                     encoder.feed(block)
                     beat()
-                words.advance(moment)
-                hasher.saw(packet, packet.stream)
-                packet.stream = copy
-                out.container.mux(packet)
-                beat()
-            for block in blocks:
-                encoder.feed(block)
-                beat()
-            encoder.finish()
-            words.finish()
-            out.container.close()
+                encoder.finish()
+                words.finish()
+                out.container.close()
             first, *others = encoder.digests
             return out.dropped, Digests(hasher.of("video"), hasher.of("audio"), first, tuple(others))
     except (av.FFmpegError, OSError, TooLarge) as error:

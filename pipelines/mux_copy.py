@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 import av
 import numpy as np
@@ -28,6 +30,9 @@ LANGUAGE = "zxx"
 
 BLOCK = 8192
 """Samples that go to the encoder at a time; the track is never more than this ahead of the picture."""
+
+AHEAD = 8
+"""Blocks that may wait to be coded or written: less than two seconds, so that tracks stay interleaved."""
 
 _REORDERED = 16
 """Pictures that a decoder may hold back, at most."""
@@ -277,7 +282,10 @@ def metadata(source: dict[str, str], tags: dict[str, str], without: str = "") ->
 
 
 class Encoder:
-    """Feeds sound to the new tracks and their packets to the muxer."""
+    """Feeds sound to the new tracks and their packets to the muxer: a context manager.
+
+    The sound is coded in a thread of its own, while this one copies the film: coding takes most of the time.
+    """
 
     def __init__(self, out: Output, track: Track, shift_s: float) -> None:
         self._out, self._tracks = out.container, out.tracks
@@ -285,6 +293,8 @@ class Encoder:
         self._next = round((track.video_start_s + shift_s) * track.sample_rate)
         self._channels, self._tail = track.channels, out.kind.tail
         self._hashes = [hashlib.sha256() for _ in out.tracks]
+        self._coder = ThreadPoolExecutor(1, "coder")
+        self._coded = deque[Future[list[list[Any]]]]()
         if not out.kind.holds_start:
             lead, self._next = max(0, self._next), min(0, self._next)
             self._rest(lead)
@@ -294,32 +304,48 @@ class Encoder:
         """Container time, in seconds, of the next sample."""
         return Fraction(self._next, self._rate)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._coder.shutdown(cancel_futures=True)
+
     def feed(self, block: np.ndarray) -> None:
-        """int16 [tracks * channels, n]"""
+        """int16 [tracks * channels, n]. Its packets follow with one of the next blocks."""
+        self._coded.append(self._coder.submit(self._code, block, self._next))
+        self._next += block.shape[1]
+        while len(self._coded) > AHEAD:
+            self._write(self._coded.popleft().result())
+
+    def finish(self) -> None:
+        self._rest(self._tail)
+        self._coded.append(self._coder.submit(lambda: [list(track.encode(None)) for track in self._tracks]))
+        while self._coded:
+            self._write(self._coded.popleft().result())
+
+    def _code(self, block: np.ndarray, start: int) -> list[list[Any]]:
+        """The packets of every track."""
+        found = []
         for k, track in enumerate(self._tracks):
             mine = block[k * self._channels : (k + 1) * self._channels]
             interleaved = np.ascontiguousarray(mine.T).reshape(1, -1)
             frame: Any = av.AudioFrame.from_ndarray(interleaved, format="s16", layout=self._layout)
             frame.sample_rate = self._rate
             frame.time_base = Fraction(1, self._rate)
-            frame.pts = self._next
-            self._write(k, track.encode(frame))
-        self._next += block.shape[1]
-
-    def finish(self) -> None:
-        self._rest(self._tail)
-        for k, track in enumerate(self._tracks):
-            self._write(k, track.encode(None))
+            frame.pts = start
+            found.append(list(track.encode(frame)))
+        return found
 
     @property
     def digests(self) -> list[str]:
         """sha256 in hex digits of the packets of each track so far."""
         return [found.hexdigest() for found in self._hashes]
 
-    def _write(self, k: int, packets: list[Any]) -> None:
-        for packet in packets:
-            self._hashes[k].update(bytes(packet))
-        self._out.mux(packets)
+    def _write(self, coded: list[list[Any]]) -> None:
+        for found, packets in zip(self._hashes, coded, strict=True):
+            for packet in packets:
+                found.update(bytes(packet))
+            self._out.mux(packets)
 
     def _rest(self, n_samples: int) -> None:
         for at in range(0, n_samples, BLOCK):

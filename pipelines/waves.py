@@ -35,6 +35,10 @@ RAMP_S = 0.05
 AMBIENCES = 8
 """Films whose ambience an actor remembers: a film comes in many segments, few at a time."""
 
+WAVEFORMS = 6
+"""Pieces of sound that an actor remembers. Between two segments' whole pieces of an ambience come those at their ends,
+which are shorter."""
+
 Drawn = tuple[Item, tuple[Canvas, Window]]
 
 
@@ -253,7 +257,7 @@ class Waves:
             inner = slice(heard[0] * grid.HOP, heard[1] * grid.HOP)
             self.waveforms[key] = made[:, 0, inner].float().clamp(-1, 1).cpu().numpy()
         self.waveforms.move_to_end(key)
-        while len(self.waveforms) > 2:
+        while len(self.waveforms) > WAVEFORMS:
             self.waveforms.popitem(last=False)
         return self.waveforms[key]
 
