@@ -7,6 +7,7 @@ else. Times here are container times in seconds; `pipelines.decode` puts them on
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -147,6 +148,9 @@ def opened(file: BinaryIO) -> Iterator[InputContainer]:
         raise DecodeFailed("InvalidData", words(error), "decode") from error
     finally:
         container.close()
+        # A frame that was asked for its side data and the answer hold each other, and with them all of the decoder's
+        # buffers: a megabyte or more, of which Python counts two objects and so sees no reason to look for them.
+        gc.collect()
 
 
 def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> io.RawIOBase:
