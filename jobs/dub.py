@@ -80,13 +80,14 @@ class DubConfig:
     this command says."""
     prompt: str = ""
     """What is to be heard, for instance "a heavy wooden hammer, no music": the picture still says when. Needs a model
-    that follows text, such as one of v2a train vatt."""
+    that follows text, such as vatt-mini or one of v2a train vatt."""
     negative: str | None = None
     """What is not to be heard, for instance "wind". By default "music, speech" where the model follows text and knows
     the words; "" for nothing."""
     captions: bool = False
     """Say of every window what it should sound like, as a subtitle track (in mp4, mov and mkv; else FILM.srt beside
-    the film). Needs a model that has words, such as one of v2a train vatt. The report has captions in any case."""
+    the film). Needs a model that has words, such as vatt-mini or one of v2a train vatt. The report has captions in
+    any case."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the transformers. `auto` takes bfloat16 where this machine's hardware has it. Name one for
     a cluster of unlike machines, so that all of them compute alike."""

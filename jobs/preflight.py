@@ -184,7 +184,7 @@ def check_texts(
     """Raises ValueError for a prompt that the model cannot follow or cannot read: no film is begun with it."""
     if config.captions and not model.follows_text:
         raise ValueError(
-            "it has no words: leave --captions out, or take a model that has, such as one of v2a train vatt"
+            "it has no words: leave --captions out, or take a model that has, such as --model vatt-mini"
         )
     asked = [(config.prompt, config.negative, ""), *((w.prompt, w.negative, p) for p, w in wishes.items())]
     texts = {text.strip(): path for *pair, path in reversed(asked) for text in pair if text and text.strip()}
@@ -196,7 +196,7 @@ def check_texts(
             f"its prompt and negative for {where!r} in the manifest" if where else "--prompt and --negative"
         )
         raise ValueError(
-            f"it follows no text: leave {leave} out, or take a model that does, such as one of v2a train vatt"
+            f"it follows no text: leave {leave} out, or take a model that does, such as --model vatt-mini"
         )
     from v2a_models.checkpoint import load_generator
 

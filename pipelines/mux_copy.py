@@ -31,8 +31,9 @@ LANGUAGE = "zxx"
 BLOCK = 8192
 """Samples that go to the encoder at a time; the track is never more than this ahead of the picture."""
 
-AHEAD = 8
-"""Blocks that may wait to be coded or written: less than two seconds, so that tracks stay interleaved."""
+AHEAD = 4
+"""Blocks that may wait to be coded or written: a second at 44.1 kHz and five at 8 kHz. FFmpeg's muxers hold other
+tracks back for ten, so that all stay interleaved."""
 
 _REORDERED = 16
 """Pictures that a decoder may hold back, at most."""
