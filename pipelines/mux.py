@@ -24,9 +24,7 @@ from pipelines import digests, media, storage, subtitles
 from pipelines.containers import Container, container_of, output_name
 from pipelines.digests import Digests
 from pipelines.mux_copy import (
-    BLOCK,
     TITLE,
-    Encoder,
     MuxFailed,
     Output,
     Track,
@@ -35,6 +33,7 @@ from pipelines.mux_copy import (
     shift_of,
 )
 from pipelines.mux_io import Sink, Source, TooLarge, disk_error
+from pipelines.mux_sound import BLOCK, Encoder
 
 __all__ = ["TITLE", "MuxFailed", "MuxResult", "Track", "mux", "mux_in_child", "output_name", "video_digest"]
 
@@ -67,7 +66,7 @@ def mux(
     """Copy the film at `source_uri` to `destination` with one more sound track.
 
     sound: int16 arrays [tracks * channels, n] of any lengths, `n_samples` in all, at `sample_rate`; consumed as a
-        stream, never more than a block ahead of the picture.
+        stream, never more than some 15 s ahead of the picture (`mux_sound.Pieces.lead`).
     destination: a local path; its suffix names the container (`containers.CONTAINERS`). Written beside, then
         renamed: there is never a partial file under that name.
     track: the fields of `Track`; `n_samples` and `video_start_s` always.
@@ -160,16 +159,21 @@ def _copy(
                 )
                 hasher = digests.Hasher(out.copies)
                 last_dts: dict[int, int] = {}
+                # Fractions cost more than the copying: they are made once per stream, and compared once per block.
+                ticks = {stream: round(shift / stream.time_base) for stream in out.copies}
+                tick_s = {stream: float(stream.time_base) for stream in out.copies}
+                fed_s = float(encoder.position)
                 for packet in packets(film, out.copies):
-                    copy = out.copies[packet.stream]
-                    repair_times(packet, last_dts, round(shift / packet.time_base))
-                    moment = packet.dts * packet.time_base
-                    while encoder.position <= moment and (block := next(blocks, None)) is not None:
+                    stream = packet.stream
+                    repair_times(packet, last_dts, ticks[stream])
+                    moment = packet.dts * tick_s[stream]
+                    while fed_s <= moment and (block := next(blocks, None)) is not None:
                         encoder.feed(block)
+                        fed_s = float(encoder.position)
                         beat()
                     words.advance(moment)
-                    hasher.saw(packet, packet.stream)
-                    packet.stream = copy
+                    hasher.saw(packet, stream)
+                    packet.stream = out.copies[stream]
                     out.container.mux(packet)
                     beat()
                 for block in blocks:

@@ -1,22 +1,18 @@
 """Packets from one container to another, and a new sound track beside them.
 
-The parts of `pipelines.mux`: the output container with a copy of every stream it can hold, the repair of
-times, and the encoder of the new track.
+The parts of `pipelines.mux`: the output container with a copy of every stream it can hold, and the repair of times.
+The encoder of the new track is in `pipelines.mux_sound`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Self
+from typing import Any
 
 import av
-import numpy as np
 from av.stream import Disposition
 
 from pipelines import media, subtitles
@@ -27,13 +23,6 @@ from pipelines.mux_io import Sink
 TITLE = "v2a (generated)"
 LANGUAGE = "zxx"
 """ISO 639-2: no linguistic content."""
-
-BLOCK = 8192
-"""Samples that go to the encoder at a time; the track is never more than this ahead of the picture."""
-
-AHEAD = 4
-"""Blocks that may wait to be coded or written: a second at 44.1 kHz and five at 8 kHz. FFmpeg's muxers hold other
-tracks back for ten, so that all stay interleaved."""
 
 _REORDERED = 16
 """Pictures that a decoder may hold back, at most."""
@@ -192,7 +181,8 @@ class Output:
         self.container.start_encoding()
 
     def _options(self) -> dict[str, str]:
-        options = dict(self.kind.options)
+        # Not a write for every packet.
+        options = {"flush_packets": "0", **dict(self.kind.options)}
         if any(stream.disposition & Disposition.attached_pic for stream in self._film.streams.video):
             # An mp4 file has either tags of any name or the usual ones with a cover picture.
             options.pop("movflags", None)
@@ -245,15 +235,20 @@ class Output:
             track = self.container.add_stream(
                 kind.codec, rate=kind.rate or coded_rate(kind, spec.sample_rate)
             )
-            track.codec_context.layout = layout(spec.channels)
-            track.codec_context.options = dict(ENCODER_OPTIONS.get(kind.codec, {}))
-            if kind.bit_rate:
-                track.codec_context.bit_rate = kind.bit_rate
+            set_up(track.codec_context, kind, spec.channels)
             track.metadata.update({"title": title, "language": LANGUAGE})
             if kind.muxer in ("mp4", "mov"):
                 track.metadata["handler_name"] = title
             track.disposition = 0
             self.tracks.append(track)
+
+
+def set_up(context: Any, kind: Container, channels: int) -> None:
+    """What an encoder of the generated sound is told, besides its rate."""
+    context.layout = layout(channels)
+    context.options = dict(ENCODER_OPTIONS.get(kind.codec, {}))
+    if kind.bit_rate:
+        context.bit_rate = kind.bit_rate
 
 
 def coded_rate(kind: Container, rate: int) -> int:
@@ -280,78 +275,6 @@ def metadata(source: dict[str, str], tags: dict[str, str], without: str = "") ->
         name = names.get(key.lower(), key)
         kept[name] = f"{kept[name]}\n{value}" if key == "comment" and kept.get(name) else value
     return kept
-
-
-class Encoder:
-    """Feeds sound to the new tracks and their packets to the muxer: a context manager.
-
-    The sound is coded in a thread of its own, while this one copies the film: coding takes most of the time.
-    """
-
-    def __init__(self, out: Output, track: Track, shift_s: float) -> None:
-        self._out, self._tracks = out.container, out.tracks
-        self._rate, self._layout = track.sample_rate, layout(track.channels)
-        self._next = round((track.video_start_s + shift_s) * track.sample_rate)
-        self._channels, self._tail = track.channels, out.kind.tail
-        self._hashes = [hashlib.sha256() for _ in out.tracks]
-        self._coder = ThreadPoolExecutor(1, "coder")
-        self._coded = deque[Future[list[list[Any]]]]()
-        if not out.kind.holds_start:
-            lead, self._next = max(0, self._next), min(0, self._next)
-            self._rest(lead)
-
-    @property
-    def position(self) -> Fraction:
-        """Container time, in seconds, of the next sample."""
-        return Fraction(self._next, self._rate)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._coder.shutdown(cancel_futures=True)
-
-    def feed(self, block: np.ndarray) -> None:
-        """int16 [tracks * channels, n]. Its packets follow with one of the next blocks."""
-        self._coded.append(self._coder.submit(self._code, block, self._next))
-        self._next += block.shape[1]
-        while len(self._coded) > AHEAD:
-            self._write(self._coded.popleft().result())
-
-    def finish(self) -> None:
-        self._rest(self._tail)
-        self._coded.append(self._coder.submit(lambda: [list(track.encode(None)) for track in self._tracks]))
-        while self._coded:
-            self._write(self._coded.popleft().result())
-
-    def _code(self, block: np.ndarray, start: int) -> list[list[Any]]:
-        """The packets of every track."""
-        found = []
-        for k, track in enumerate(self._tracks):
-            mine = block[k * self._channels : (k + 1) * self._channels]
-            interleaved = np.ascontiguousarray(mine.T).reshape(1, -1)
-            frame: Any = av.AudioFrame.from_ndarray(interleaved, format="s16", layout=self._layout)
-            frame.sample_rate = self._rate
-            frame.time_base = Fraction(1, self._rate)
-            frame.pts = start
-            found.append(list(track.encode(frame)))
-        return found
-
-    @property
-    def digests(self) -> list[str]:
-        """sha256 in hex digits of the packets of each track so far."""
-        return [found.hexdigest() for found in self._hashes]
-
-    def _write(self, coded: list[list[Any]]) -> None:
-        for found, packets in zip(self._hashes, coded, strict=True):
-            for packet in packets:
-                found.update(bytes(packet))
-            self._out.mux(packets)
-
-    def _rest(self, n_samples: int) -> None:
-        for at in range(0, n_samples, BLOCK):
-            n = min(BLOCK, n_samples - at)
-            self.feed(np.zeros((self._channels * len(self._tracks), n), np.int16))
 
 
 def layout(channels: int) -> str:
