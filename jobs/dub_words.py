@@ -53,11 +53,13 @@ def describe(console: Console, plan: Plan, job: Job) -> None:
     """One line before the work starts."""
     kept = f", {plan.kept} already dubbed" if plan.kept else ""
     rest = len(plan.order) - len(plan.to_dub) - plan.kept
+    heard = sum(row["reason"].startswith("has sound (") for row in plan.rows.values())
+    why = f" ({heard} have sound: --only all takes those too)" if heard else ""
     chosen = f", best of {job.candidates} candidates" if job.candidates > 1 else ""
     against = f", against {job.negative!r}" if job.negative else ""
     console.print(
         f"{len(plan.order)} files: {len(plan.to_dub)} to dub ({plan.footage_s / 60:.1f} min){kept}, "
-        f"{rest} not to be dubbed. Model {job.model_name}, seed {job.seed}{chosen}{against}.",
+        f"{rest} not to be dubbed{why}. Model {job.model_name}, seed {job.seed}{chosen}{against}.",
         markup=False,
     )
 
