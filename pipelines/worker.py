@@ -9,8 +9,11 @@ from pipelines.sandbox import Sandbox
 _sandboxes: dict[int, Sandbox] = {}
 
 
-def shared_sandbox(threads: int = 2) -> Sandbox:
-    """The decoding child of this process, for decoders of so many threads; ended with the process."""
+def shared_sandbox(threads: int = 1) -> Sandbox:
+    """The decoding child of this process, for decoders of so many threads; ended with the process.
+
+    As many tasks decode at once as there are cores, and each thread more costs a fifth of the decoding.
+    """
     if threads not in _sandboxes:
         _sandboxes[threads] = Sandbox(threads=threads)
         atexit.register(_sandboxes[threads].close)
