@@ -61,8 +61,11 @@ class Dubber:
         self.waves = waves.Waves(job, self.generator, device) if job.layout is not None else None
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        from pipelines import memory  # loads torch, as the generator does
+
         for item in self.generate(Item.from_table(batch)):
             yield item.to_table()
+        memory.give_back()
 
     def generate(self, items: list[Item]) -> list[Item]:
         """Give every item its sound, or a failure."""

@@ -1,8 +1,9 @@
-"""The most memory that this process has held, from one moment on."""
+"""The most memory that this process has held, from one moment on; and giving back what it no longer needs."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import resource
 import sys
 from pathlib import Path
@@ -29,3 +30,10 @@ def peak_mib(device: str = "cpu") -> float:
                 return int(line.split()[1]) / 1024
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def give_back() -> None:
+    """Return to the system what was freed. glibc keeps it, in pieces between what is still in use: a worker that makes
+    and drops large arrays grows by 50 MB per hour of film without. Elsewhere it does nothing."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
