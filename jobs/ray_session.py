@@ -16,6 +16,10 @@ from jobs.verb import WrongUsage
 OBJECT_STORE_BYTES = 768 << 20
 """Of a Ray started here. Enough for the segments in flight, and a lid on the memory of the whole job."""
 
+IDLE_S = 60
+"""After so long a Ray started here ends a worker that has nothing to do. By default that is a second, and among small
+files workers have little to do that often: to start one takes a core longer than to decode a film of a few seconds."""
+
 START_TRIES = 3
 """Ray gives its own processes 30 s to start, which a busy machine can exceed."""
 
@@ -43,6 +47,7 @@ def session(num_workers: int | None = None, address: str | None = None) -> Itera
     # What the C++ side prints to the terminal; its files under /tmp/ray hold the rest.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(1000 * IDLE_S))
     import ray
 
     started_here = False

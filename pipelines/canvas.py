@@ -72,7 +72,7 @@ def quiet(window: Window, windows: Sequence[Window], still: set[Span], layout: L
     """Whether a window is not drawn: nothing moves in it nor, of the second wave, in those that it lies between."""
     if window.keep not in still:
         return False
-    beside = longform.decided(window, windows, layout.window)
+    beside = longform.decided(window, windows)
     return all(
         other.keep in still
         for other in windows
@@ -84,7 +84,7 @@ def pictures(item: Item, job: Job, window: Window, name: str) -> np.ndarray:
     """What a window sees in one view, uint8 [T, H, W, 3]. Raises ValueError if it is not all there."""
     assert job.layout is not None
     fps, layout = job.views[name].fps, job.layout
-    numbers = np.array(longform.pictures(window, fps, layout, grid.seconds(job.window, job.rate)))
+    numbers = np.array(longform.pictures(window, fps, layout))
     numbers = np.clip(numbers, *longform.held(window, fps, layout)) - grid.frame_index(
         item.decoded_from_s, fps
     )
@@ -116,7 +116,7 @@ class Canvas:
         # The codec hears a little further; no window is shorter than that but at cuts.
         near = (first - self.layout.overlap, stop + self.layout.overlap)
         inside = [w for w in self.windows if w.keep[0] < near[1] and w.keep[1] > near[0]]
-        beside = [span for w in inside for span in longform.decided(w, self.windows, self.layout.window)]
+        beside = [span for w in inside for span in longform.decided(w, self.windows)]
         return [
             w
             for w in self.windows
@@ -124,7 +124,7 @@ class Canvas:
         ]
 
     def put(self, window: Window, codes: np.ndarray) -> None:
-        """Keep what a window decides of its codes [tracks, levels, layout.window]."""
+        """Keep what a window decides of its codes [tracks, levels, window.size]."""
         self._write(window.keep, codes[..., window.keep[0] - window.start : window.keep[1] - window.start])
 
     def repeat(self, loop: np.ndarray) -> None:
@@ -142,11 +142,11 @@ class Canvas:
         return slice(span[0] - self.reach.decided[0], span[1] - self.reach.decided[0])
 
     def known(self, window: Window, track: int) -> tuple[np.ndarray, np.ndarray]:
-        """Codes int64 and mask bool, [levels, layout.window] each: what is decided of a window of the second wave."""
+        """Codes int64 and mask bool, [levels, window.size] each: what is decided of a window of the second wave."""
         levels = self.codes.shape[1]
-        codes = np.zeros((levels, self.layout.window), np.int64)
+        codes = np.zeros((levels, window.size), np.int64)
         mask = np.zeros(codes.shape, bool)
-        for span in longform.decided(window, self.windows, self.layout.window):
+        for span in longform.decided(window, self.windows):
             place = slice(span[0] - window.start, span[1] - window.start)
             codes[:, place], mask[:, place] = self.codes[track][:, self._at(span)], True
         return codes, mask

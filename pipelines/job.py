@@ -112,7 +112,7 @@ class Job:
 
         `selection`, `captions` and `signed` are named only where there is one, so that what was made before there
         was any stays valid. The length of segments matters to a model that streams, since each has a seed of its own,
-        and to one that paints, since windows are spread evenly between a segment's borders.
+        and to one that paints, since windows lie between a segment's borders.
         """
         cut: dict[str, Any] = {"window": self.window, "overlap": self.overlap}
         if self.streams:
@@ -120,7 +120,7 @@ class Job:
         if self.layout is not None:
             cut = {
                 "window": self.window,
-                "joins": "two-wave",
+                "joins": "two-wave, windows as long as needed",
                 "segment_s": self.windows_per_segment * self.layout.hop / self.layout.fps,
                 "scenes": "on" if self.scenes else "off",
                 "static": self.static

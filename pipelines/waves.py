@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +42,13 @@ which are shorter."""
 Drawn = tuple[Item, tuple[Canvas, Window]]
 
 
-def together(todo: Sequence[tuple[Item, Any]], job: Job) -> Iterator[list[tuple[Item, Any]]]:
-    """Windows that are generated together: those that follow the same texts, at most `batch_size`."""
-    alike: dict[str, list[tuple[Item, Any]]] = {}
+def together(
+    todo: Sequence[tuple[Item, Any]], job: Job, length: Callable[[Any], int] = lambda window: 0
+) -> Iterator[list[tuple[Item, Any]]]:
+    """Windows that are generated together: those of equal `length` that follow the same texts, at most `batch_size`."""
+    alike: dict[tuple[str, int], list[tuple[Item, Any]]] = {}
     for item, window in todo:
-        alike.setdefault(json.dumps(job.texts(item.task.asked)), []).append((item, window))
+        alike.setdefault((json.dumps(job.texts(item.task.asked)), length(window)), []).append((item, window))
     size = job.batch_size
     for group in alike.values():
         yield from (group[first : first + size] for first in range(0, len(group), size))
@@ -80,7 +82,7 @@ class Waves:
                 self._attempt([canvas.item], lambda canvas=canvas: canvas.repeat(self._loop(canvas.item)))
         for wave in (0, 1):
             todo = [one for canvas in canvases if not canvas.item.failure for one in canvas.wanted(wave)]
-            for chunk in together(todo, self.job):
+            for chunk in together(todo, self.job, lambda drawn: drawn[1].samples):
                 going = [one for one in chunk if not one[0].failure]
                 if going:
                     self._attempt([item for item, _ in going], lambda going=going: self._draw(going))
@@ -124,9 +126,9 @@ class Waves:
         return window_seed(item.task.seed(self.job), item.task.video_id, number)
 
     def _tracks(self, rows: Sequence[Drawn], batch: Any, seeds: list[int]) -> np.ndarray:
-        """int64 [rows, tracks, levels, layout.window]."""
+        """int64 [rows, tracks, levels, window.size]."""
         job = self.job
-        options = job.options(rows[0][0].task.asked)
+        options = job.options(rows[0][0].task.asked) | {"length": rows[0][1][1].size}
         if rows[0][1][1].wave == 0:
             return self.generator.draw(batch, seeds=seeds, **options).cpu().numpy()
         # Each track is painted between its own neighbours; alternatives share the candidates of one track.

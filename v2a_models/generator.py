@@ -80,9 +80,9 @@ class Generator(nn.Module):
     def draw(
         self, batch: Batch, *, seeds: Sequence[int], candidates: int = 1, keep: int = 1, **options: Any
     ) -> Tensor:
-        """Codec tokens int64 (B, keep, K, recipe.codec_frames) of a model that paints: the `keep` best of `candidates`,
-        the best first. Options as for `generate`, and `known_codes`, `known_mask` (B, K, L): where the mask is True,
-        the tokens that all of them have."""
+        """Codec tokens int64 (B, keep, K, L) of a model that paints: the `keep` best of `candidates`, the best first.
+        Options as for `generate`, and `length`, the L codec frames that the features are of (recipe.codec_frames
+        without it), and `known_codes`, `known_mask` (B, K, L): where the mask is True, the tokens that all have."""
         raise ValueError(f"{self.system} makes no codec tokens")
 
     def preview(self, columns: Mapping[str, Tensor]) -> Batch:

@@ -7,7 +7,8 @@
 Windows of the second wave are drawn with the neighbours' tokens already decided on both sides, so that the model itself
 makes the transition: no crossfade, and a depth of two whatever the length. A film is cut into segments that share one
 window of the first wave at each border; both sides draw it from the same pictures and the same seed, so that segments
-need nothing of each other. A hard cut ends a shot: no window is decided from pictures of both sides of it.
+need nothing of each other. A hard cut ends a shot: no window is decided from pictures of both sides of it. Where the
+rest of a shot, or a whole film, is shorter than a window, so is the window: it costs what it covers.
 
 Everything here is counted in codec frames (`grid.HOP` samples) from the film's start, unless called otherwise. Pure
 functions; who draws the windows, `pipelines.waves` says.
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from v2a_models import grid
@@ -44,6 +45,9 @@ class Layout:
     windows: int
     """From one border to the next; even, so that a border always belongs to the first wave."""
     rate: int = grid.SAMPLE_RATE
+    sizes: tuple[int, ...] = field(kw_only=True)
+    """Samples of the windows that the model is asked for, the smallest first, the whole one last: a few only, since
+    those that are made together must be equally long."""
 
     @classmethod
     def of(
@@ -65,7 +69,17 @@ class Layout:
                 "take an overlap of a tenth of the window or so"
             )
         count = grid.samples(segment_s, rate) / (hop * rate / fps)
-        return cls(frames, shared, edge, fps, hop, max(2, 2 * round(count / 2)), rate)
+        pictures = grid.seconds(window, rate) * fps
+        # Of whole pictures, so that these and the sound of a window last equally long.
+        parts = {math.ceil(pictures * tenths / 10 - 1e-6) for tenths in range(LEAST_TENTHS, 10)}
+        sizes = {grid.samples(part / fps, rate) for part in parts if part < pictures} | {window}
+        return cls(
+            frames, shared, edge, fps, hop, max(2, 2 * round(count / 2)), rate, sizes=tuple(sorted(sizes))
+        )
+
+    def samples(self, frames: int) -> int:
+        """Samples of the shortest window that holds so many codec frames; of the whole one if none does."""
+        return next((n for n in self.sizes if grid.codec_frames(n) >= frames), self.sizes[-1])
 
     def frame(self, picture: int) -> int:
         """The codec frame that begins nearest to a picture."""
@@ -92,8 +106,12 @@ class Layout:
 SLACK = 3
 """Codec frames of the overlap that may be lost to rounding: to pictures, and of evenly spread windows."""
 
+LEAST_TENTHS = 3
+"""Of a window: none is shorter. A model trained on whole windows makes as good a sound of a fourth, and what a call
+costs apart from its length begins to count."""
+
 MIN_SHOT = 0.5
-"""Of a window: cuts that follow one another faster are not kept apart, since every shot costs a window at least."""
+"""Of a window: cuts that follow one another faster are not kept apart, since a model needs to see something happen."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +132,9 @@ def reach(index: int, n_frames: int, layout: Layout) -> Reach:
     """Segment `index` of a film of `n_frames` codec frames."""
     stop = min(layout.handover(index + 1), n_frames)
     before = layout.border(index)
-    first, least = layout.kept(before) if index else before
+    first, least = layout.kept(before) if index else (0, 0)
     if stop == n_frames:
-        last, end = max(n_frames, least), max(n_frames, before[1])
+        last, end = max(n_frames, least), max(n_frames, before[1] if index else 0)
     else:
         end = layout.border(index + 1)[1]
         last = layout.kept(layout.border(index + 1))[1]
@@ -145,6 +163,13 @@ class Window:
     """Of whose pictures it is made: where it reaches beyond, the first or last of them is held."""
     wave: int
     """0 or 1."""
+    samples: int
+    """That are made: one of `Layout.sizes`."""
+
+    @property
+    def size(self) -> int:
+        """The same in codec frames."""
+        return grid.codec_frames(self.samples)
 
     @property
     def number(self) -> int:
@@ -174,7 +199,7 @@ def plan(reach: Reach, cuts: Sequence[int], border_cuts: Sequence[int], layout: 
         for look in pairwise([border[0], *kept, border[1]]):
             inner = layout.kept(border)
             keep = max(look[0], inner[0]), min(look[1], inner[1])
-            pieces.append(_placed(keep, (0, 0), look, 0, layout))
+            pieces.append(_placed(keep, (0, 0), look, 0, look[1] - look[0], layout))
     gaps = _gaps(first, last, [layout.kept(border) for border in borders])
     inside = [cut for gap in gaps for cut in _kept([c for c in cuts if gap[0] < c < gap[1]], *gap, layout)]
     windows: list[Window] = []
@@ -184,7 +209,8 @@ def plan(reach: Reach, cuts: Sequence[int], border_cuts: Sequence[int], layout: 
         for start, stop in _gaps(*shot, [w.keep for w in fixed]):
             ties = any(w.keep[1] == start for w in fixed), any(w.keep[0] == stop for w in fixed)
             windows += [
-                _placed(keep, shot, shot, wave, layout) for keep, wave in fill(start, stop, ties, layout)
+                _placed(keep, shot, shot, wave, needed, layout)
+                for keep, wave, needed in fill(start, stop, ties, layout)
             ]
     return sorted(windows, key=lambda window: window.keep)
 
@@ -205,15 +231,16 @@ def _kept(cuts: Sequence[int], start: int, stop: int, layout: Layout) -> list[in
     return kept
 
 
-def fill(start: int, stop: int, ties: tuple[bool, bool], layout: Layout) -> list[tuple[Span, int]]:
-    """(what is kept, wave) of the fewest windows, first and second wave in turn, that cover a stretch evenly.
+def fill(start: int, stop: int, ties: tuple[bool, bool], layout: Layout) -> list[tuple[Span, int, int]]:
+    """(what is kept, wave, codec frames that are needed for it) of the fewest windows, first and second wave in turn,
+    that cover a stretch: whole ones, of which the last keeps the rest.
 
     ties: whether what lies before and behind it in the same shot is decided already, by windows of the first wave; the
     windows next to that are of the second.
     """
     length, n = stop - start, 1
     if not any(ties) and length <= layout.window:
-        return [((start, stop), 0)]
+        return [((start, stop), 0, length)]
     while True:
         # Next to what is decided comes the second wave, on either side: with both, an odd number of windows.
         waves = [(n - k if ties[1] else k + ties[0]) % 2 for k in range(n)]
@@ -221,10 +248,14 @@ def fill(start: int, stop: int, ties: tuple[bool, bool], layout: Layout) -> list
         if sum(room) >= length and not (all(ties) and n % 2 == 0):
             break
         n += 1
-    total, edges = sum(room), [start]
-    for k in range(n):
-        edges.append(start + round(length * sum(room[: k + 1]) / total))
-    return [(keep, wave) for keep, wave in zip(pairwise(edges), waves, strict=True) if keep[1] > keep[0]]
+    # What the shortest window can keep costs nothing more: the last one need not keep less.
+    least = min(length // n, max(1, grid.codec_frames(layout.sizes[0]) - (layout.window - room[-1])))
+    found, at = list[tuple[Span, int, int]](), start
+    for k, wave in enumerate(waves):
+        kept = min(room[k], stop - at - least * (n - 1 - k))
+        found.append(((at, at + kept), wave, kept + layout.window - room[k]))
+        at += kept
+    return [one for one in found if one[0][0] < one[0][1]]
 
 
 def _room(k: int, waves: Sequence[int], ties: tuple[bool, bool], layout: Layout) -> int:
@@ -235,21 +266,24 @@ def _room(k: int, waves: Sequence[int], ties: tuple[bool, bool], layout: Layout)
     return layout.window - neighbours * layout.overlap
 
 
-def _placed(keep: Span, shot: Span, look: Span, wave: int, layout: Layout) -> Window:
-    """The window around what it keeps: within what it looks at as far as that goes, beginning with a picture."""
-    start = (keep[0] + keep[1] - layout.window) // 2
-    start = max(min(start, look[1] - layout.window), look[0])
+def _placed(keep: Span, shot: Span, look: Span, wave: int, needed: int, layout: Layout) -> Window:
+    """The window of at least `needed` codec frames around what it keeps: within what it looks at as far as that goes,
+    beginning with a picture."""
+    samples = layout.samples(needed)
+    size = grid.codec_frames(samples)
+    start = (keep[0] + keep[1] - size) // 2
+    start = max(min(start, look[1] - size), look[0])
     start = layout.frame(layout.picture(start))
     # Rounding must not push out what it is there for.
-    start = min(max(start, keep[1] - layout.window), keep[0])
-    return Window(start, keep, shot, look, wave)
+    start = min(max(start, keep[1] - size), keep[0])
+    return Window(start, keep, shot, look, wave, samples)
 
 
-def decided(window: Window, windows: Sequence[Window], size: int) -> list[Span]:
-    """What of a window of the second wave, `size` long, the first wave has decided before it is drawn."""
+def decided(window: Window, windows: Sequence[Window]) -> list[Span]:
+    """What of a window of the second wave the first wave has decided before it is drawn."""
     if window.wave == 0:
         return []
-    stop = window.start + size
+    stop = window.start + window.size
     spans = [
         (max(other.keep[0], window.start), min(other.keep[1], stop))
         for other in windows
@@ -258,11 +292,11 @@ def decided(window: Window, windows: Sequence[Window], size: int) -> list[Span]:
     return [(a, b) for a, b in spans if a < b]
 
 
-def pictures(window: Window, fps: float, layout: Layout, size_s: float) -> range:
-    """Numbers, at `fps` from the film's start, of the pictures that a window of `size_s` seconds is shown in its time;
-    `held` says which of them stand for others."""
+def pictures(window: Window, fps: float, layout: Layout) -> range:
+    """Numbers, at `fps` from the film's start, of the pictures that a window is shown in its time; `held` says which of
+    them stand for others."""
     first = round(window.start * grid.HOP * fps / layout.rate)
-    return range(first, first + grid.frame_count(size_s, fps))
+    return range(first, first + grid.frame_count(grid.seconds(window.samples, layout.rate), fps))
 
 
 def held(window: Window, fps: float, layout: Layout) -> tuple[int, int]:

@@ -180,7 +180,7 @@ def test_the_second_wave_is_painted_between_the_first(
     second = [window for window in canvas.windows if window.wave == 1]
     assert second
     for window in second:
-        assert decided(window, canvas.windows, LAYOUT.window)
+        assert decided(window, canvas.windows)
         item = stages.decode_task(canvas.item.task, job, sandbox)
         frames = {
             name: torch.from_numpy(np.stack([_pictures(item, job, window, name)] * 2)) for name in job.views

@@ -42,9 +42,9 @@ def test_every_frame_is_decided_once_and_transitions_are_painted(film: tuple[int
             # Within a shot one of two neighbours is always painted towards the other.
             assert left.shot != right.shot or {left.wave, right.wave} == {0, 1}
         for window in windows:
-            assert window.start <= window.keep[0] < window.keep[1] <= window.start + LAYOUT.window
+            assert window.start <= window.keep[0] < window.keep[1] <= window.start + window.size
             assert window.look[0] <= window.keep[0] and window.keep[1] <= window.look[1]
-            beside = longform.decided(window, windows, LAYOUT.window)
+            beside = longform.decided(window, windows)
             assert bool(beside) == (window.wave == 1)
             # What it knows and what it decides never overlap, and touch.
             for first, stop in beside:
@@ -66,7 +66,7 @@ def test_no_window_is_decided_from_both_sides_of_a_cut_that_is_kept(film: tuple[
 def test_neighbours_draw_the_window_between_them_alike(film: tuple[int, list[int]]) -> None:
     n, cuts = film
     for left, right in pairwise(longform.segments(n, LAYOUT)):
-        zone = LAYOUT.border(right.index)
+        zone = LAYOUT.kept(LAYOUT.border(right.index))
         shared = [
             [(w.number, w.start, w.keep, w.look, w.wave) for w in longform.plan(part, cuts, cuts, LAYOUT)
              if zone[0] <= w.keep[0] and w.keep[1] <= zone[1]]
@@ -85,6 +85,31 @@ def test_without_cuts_it_costs_what_overlapping_windows_cost(n: int) -> None:
     assert windows <= plain + 2 * len(parts)
 
 
+@given(films())
+def test_a_window_is_hardly_longer_than_what_it_must_hold(film: tuple[int, list[int]]) -> None:
+    n, cuts = film
+    spare = max(b - a for a, b in pairwise([0, *map(grid.codec_frames, LAYOUT.sizes)]))
+    for reach in longform.segments(n, LAYOUT):
+        windows = longform.plan(reach, cuts, cuts, LAYOUT)
+        zones = longform.zones(reach, LAYOUT)
+        for left, window, right in zip([None, *windows], windows, [*windows[1:], None], strict=False):
+            if any(zone[0] <= window.keep[0] and window.keep[1] <= zone[1] for zone in zones):
+                continue
+            beside = sum(other is not None and other.shot == window.shot for other in (left, right))
+            most = LAYOUT.edge + longform.SLACK if window.wave == 0 else LAYOUT.overlap
+            assert window.size <= window.keep[1] - window.keep[0] + beside * most + spare
+            assert window.samples in LAYOUT.sizes
+
+
+@pytest.mark.parametrize(
+    ("film_s", "windows_s"), [(0.3, [1.2]), (2.0, [2.0]), (2.02, [2.4]), (4.0, [4.0]), (8.6, [4.0, 4.0, 1.6])]
+)
+def test_short_films_and_rests_cost_what_they_last(film_s: float, windows_s: list[float]) -> None:
+    [reach] = longform.segments(grid.codec_frames(grid.samples(film_s)), LAYOUT)
+    windows = longform.plan(reach, [], [], LAYOUT)
+    assert [window.samples / grid.SAMPLE_RATE for window in windows] == windows_s
+
+
 def test_cuts_that_follow_fast_are_not_kept_apart() -> None:
     [reach] = longform.segments(1900, LAYOUT)
     every_half_second = list(range(43, 1900, 43))
@@ -97,10 +122,10 @@ def test_a_window_begins_with_a_picture() -> None:
         for window in longform.plan(reach, [777, 5000], [], LAYOUT):
             time_s = window.start * grid.HOP / grid.SAMPLE_RATE
             assert abs(time_s * 25 - round(time_s * 25)) < 0.5 * grid.HOP / grid.SAMPLE_RATE * 25 + 1e-6 or (
-                window.start in (window.keep[0], window.keep[1] - LAYOUT.window)
+                window.start in (window.keep[0], window.keep[1] - window.size)
             )
-            seen = longform.pictures(window, 25, LAYOUT, 4.0)
-            assert len(seen) == 100 and abs(seen[0] / 25 - time_s) < 0.021
+            seen = longform.pictures(window, 25, LAYOUT)
+            assert len(seen) / 25 == window.samples / grid.SAMPLE_RATE and abs(seen[0] / 25 - time_s) < 0.021
 
 
 def test_pictures_behind_a_cut_are_held() -> None:

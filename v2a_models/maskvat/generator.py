@@ -124,12 +124,14 @@ class MaskVATGenerator(Generator):
         batch: Batch,
         seeds: Sequence[int],
         *,
+        length: int | None = None,
         known_codes: Tensor | None = None,
         known_mask: Tensor | None = None,
         negative: Batch | None = None,
         **sampling: Any,
     ) -> Tensor:
-        """Codec tokens int64 (B, K, recipe.codec_frames), one seed a row.
+        """Codec tokens int64 (B, K, L), one seed a row, of features of windows of L = `length` codec frames
+        (recipe.codec_frames by default). Fewer than it was trained on work as well: positions are relative.
 
         `sampling` overrides fields of SamplingConfig, e.g. steps=8. `negative`: features that the sound should not
         fit. Raises TypeError for an unknown sampling option, ValueError for missing features.
@@ -138,7 +140,7 @@ class MaskVATGenerator(Generator):
         against = None if negative is None else (negative.semantic, negative.sync)
         with self._arithmetic():
             return sample(
-                self.maskvat, batch.semantic, batch.sync, self.recipe.codec_frames, seeds, config,
+                self.maskvat, batch.semantic, batch.sync, length or self.recipe.codec_frames, seeds, config,
                 known_codes, known_mask, against,
             )  # fmt: skip
 

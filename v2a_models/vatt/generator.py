@@ -172,8 +172,8 @@ class VATTGenerator(Generator):
         return texts
 
     @torch.inference_mode()
-    def condition(self, batch: Batch, texts: Texts | None = None) -> Condition:
-        """What the sound of a batch is to follow, made once for all steps and candidates.
+    def condition(self, batch: Batch, texts: Texts | None = None, length: int | None = None) -> Condition:
+        """What the sound of a batch, of `length` codec frames, is to follow, made once for all steps and candidates.
 
         texts: a prompt a row, or one for all; by default `batch.text`, or the model's own caption (`own_caption`),
         or an instruction that names no sound. Raises ValueError for prompts that the model cannot read.
@@ -188,7 +188,7 @@ class VATTGenerator(Generator):
             if len(chosen) == 1:
                 # Padding is for batches, where it is the same for all, so that no row depends on the others' texts.
                 tokens, valid = tokens[:, valid[0]], valid[:, valid[0]]
-            return self.audio.condition(tokens, valid, batch.sync, self.recipe.codec_frames)
+            return self.audio.condition(tokens, valid, batch.sync, length or self.recipe.codec_frames)
 
     @torch.inference_mode()
     def captions(self, batch: Batch, *, beams: int = 1, instruction: str = ASK) -> list[str]:
@@ -233,6 +233,7 @@ class VATTGenerator(Generator):
         batch: Batch,
         seeds: Sequence[int],
         *,
+        length: int | None = None,
         prompts: Texts | None = None,
         negative: Texts | None = None,
         known_codes: Tensor | None = None,
@@ -241,7 +242,8 @@ class VATTGenerator(Generator):
         against: Condition | None = None,
         **sampling: Any,
     ) -> Tensor:
-        """Codec tokens int64 (B, K, recipe.codec_frames), one seed a row.
+        """Codec tokens int64 (B, K, L), one seed a row, of features of windows of L = `length` codec frames
+        (recipe.codec_frames by default).
 
         prompts: what is to be heard (as for `condition`); negative: what is not, moved away from by guidance.
         condition, against: the same, already made. `sampling` overrides fields of SamplingConfig, e.g. steps=8.
@@ -250,14 +252,14 @@ class VATTGenerator(Generator):
         """
         config = dataclasses.replace(self.settings.sampling, **sampling)
         if condition is None:
-            condition, against = self._both(batch, prompts, negative)
+            condition, against = self._both(batch, prompts, negative, length)
         if against is not None and config.guidance == 1:
             raise ValueError("a negative prompt needs guidance other than 1")
         with self._arithmetic():
             return sample(
                 self.audio,
                 condition,
-                self.recipe.codec_frames,
+                length or self.recipe.codec_frames,
                 seeds,
                 config,
                 known_codes,
@@ -266,9 +268,10 @@ class VATTGenerator(Generator):
             )
 
     def _both(
-        self, batch: Batch, prompts: Texts | None, negative: Texts | None
+        self, batch: Batch, prompts: Texts | None, negative: Texts | None, length: int | None
     ) -> tuple[Condition, Condition | None]:
-        return self.condition(batch, prompts), None if negative is None else self.condition(batch, negative)
+        against = None if negative is None else self.condition(batch, negative, length)
+        return self.condition(batch, prompts, length), against
 
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:
@@ -277,10 +280,10 @@ class VATTGenerator(Generator):
 
     def draw(
         self, batch: Batch, *, seeds: Sequence[int], candidates: int = 1, keep: int = 1,
-        prompts: Texts | None = None, negative: Texts | None = None, **sampling: Any,
+        prompts: Texts | None = None, negative: Texts | None = None, length: int | None = None, **sampling: Any,
     ) -> Tensor:  # fmt: skip
-        condition, against = self._both(batch, prompts, negative)
-        sampling |= dict(condition=condition, against=against)
+        condition, against = self._both(batch, prompts, negative, length)
+        sampling |= dict(condition=condition, against=against, length=length)
         return draw_best(self, batch, seeds, candidates, keep, **sampling)
 
     def generate(
