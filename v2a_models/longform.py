@@ -199,7 +199,7 @@ def plan(reach: Reach, cuts: Sequence[int], border_cuts: Sequence[int], layout: 
         for look in pairwise([border[0], *kept, border[1]]):
             inner = layout.kept(border)
             keep = max(look[0], inner[0]), min(look[1], inner[1])
-            pieces.append(_placed(keep, (0, 0), look, 0, look[1] - look[0], layout))
+            pieces.append(_placed(keep, (0, 0), look, 0, layout.samples(look[1] - look[0]), layout))
     gaps = _gaps(first, last, [layout.kept(border) for border in borders])
     inside = [cut for gap in gaps for cut in _kept([c for c in cuts if gap[0] < c < gap[1]], *gap, layout)]
     windows: list[Window] = []
@@ -209,8 +209,8 @@ def plan(reach: Reach, cuts: Sequence[int], border_cuts: Sequence[int], layout: 
         for start, stop in _gaps(*shot, [w.keep for w in fixed]):
             ties = any(w.keep[1] == start for w in fixed), any(w.keep[0] == stop for w in fixed)
             windows += [
-                _placed(keep, shot, shot, wave, needed, layout)
-                for keep, wave, needed in fill(start, stop, ties, layout)
+                _placed(keep, shot, shot, wave, samples, layout)
+                for keep, wave, samples in fill(start, stop, ties, layout)
             ]
     return sorted(windows, key=lambda window: window.keep)
 
@@ -232,15 +232,15 @@ def _kept(cuts: Sequence[int], start: int, stop: int, layout: Layout) -> list[in
 
 
 def fill(start: int, stop: int, ties: tuple[bool, bool], layout: Layout) -> list[tuple[Span, int, int]]:
-    """(what is kept, wave, codec frames that are needed for it) of the fewest windows, first and second wave in turn,
-    that cover a stretch: whole ones, of which the last keeps the rest.
+    """(what is kept, wave, samples) of the fewest windows, first and second wave in turn, that cover a stretch: whole
+    ones, and a last one as short as can be; what they have to spare is spread over all of them.
 
     ties: whether what lies before and behind it in the same shot is decided already, by windows of the first wave; the
     windows next to that are of the second.
     """
     length, n = stop - start, 1
     if not any(ties) and length <= layout.window:
-        return [((start, stop), 0, length)]
+        return [((start, stop), 0, layout.samples(length))]
     while True:
         # Next to what is decided comes the second wave, on either side: with both, an odd number of windows.
         waves = [(n - k if ties[1] else k + ties[0]) % 2 for k in range(n)]
@@ -248,14 +248,14 @@ def fill(start: int, stop: int, ties: tuple[bool, bool], layout: Layout) -> list
         if sum(room) >= length and not (all(ties) and n % 2 == 0):
             break
         n += 1
-    # What the shortest window can keep costs nothing more: the last one need not keep less.
-    least = min(length // n, max(1, grid.codec_frames(layout.sizes[0]) - (layout.window - room[-1])))
-    found, at = list[tuple[Span, int, int]](), start
-    for k, wave in enumerate(waves):
-        kept = min(room[k], stop - at - least * (n - 1 - k))
-        found.append(((at, at + kept), wave, kept + layout.window - room[k]))
-        at += kept
-    return [one for one in found if one[0][0] < one[0][1]]
+    unkept = layout.window - room.pop()
+    last = layout.samples(max(length - sum(room), 1) + unkept)
+    room.append(grid.codec_frames(last) - unkept)
+    total, edges = sum(room), [start]
+    for k in range(n):
+        edges.append(start + round(length * sum(room[: k + 1]) / total))
+    samples = [layout.sizes[-1]] * (n - 1) + [last]
+    return [one for one in zip(pairwise(edges), waves, samples, strict=True) if one[0][0] < one[0][1]]
 
 
 def _room(k: int, waves: Sequence[int], ties: tuple[bool, bool], layout: Layout) -> int:
@@ -266,10 +266,8 @@ def _room(k: int, waves: Sequence[int], ties: tuple[bool, bool], layout: Layout)
     return layout.window - neighbours * layout.overlap
 
 
-def _placed(keep: Span, shot: Span, look: Span, wave: int, needed: int, layout: Layout) -> Window:
-    """The window of at least `needed` codec frames around what it keeps: within what it looks at as far as that goes,
-    beginning with a picture."""
-    samples = layout.samples(needed)
+def _placed(keep: Span, shot: Span, look: Span, wave: int, samples: int, layout: Layout) -> Window:
+    """The window around what it keeps: within what it looks at as far as that goes, beginning with a picture."""
     size = grid.codec_frames(samples)
     start = (keep[0] + keep[1] - size) // 2
     start = max(min(start, look[1] - size), look[0])
