@@ -18,7 +18,7 @@ class FilmOptions:
     over. auto: two-wave where the model can."""
     scenes: Literal["on", "off"] = "on"
     """Let windows end at hard cuts (PySceneDetect), so that none is made of pictures of both sides; off leaves the
-    regular grid, and costs less where cuts are many. With two-wave joins."""
+    regular grid. With two-wave joins."""
     static: Literal["ambience", "silence", "generate"] = "ambience"
     """What is heard while nothing moves: one ambience of the film, made once and repeated without a join; silence; or
     whatever the model makes of each window. The first two cost almost nothing. With two-wave joins."""
