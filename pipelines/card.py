@@ -63,7 +63,7 @@ def draw(frames: np.ndarray, sound: np.ndarray, sample_rate: int, duration_s: fl
 def save(image: Image.Image, path: str | os.PathLike[str]) -> None:
     """Write the picture; PNG or WebP by the suffix of `path` (WebP is about a fifth of the size)."""
     if os.fspath(path).lower().endswith(".webp"):
-        image.save(path, quality=82, method=4)
+        image.save(path, quality=82, method=2)  # 4 takes twice as long for 4 % fewer bytes
     else:
         image.save(path, optimize=True)
 
@@ -159,10 +159,9 @@ def _spectrum_pixels(mono: np.ndarray, sample_rate: int) -> np.ndarray:
     mel = np.maximum.reduceat(mel, bounds[:-1], axis=0)  # the loudest of a column: clicks stay visible
     top = float(mel.max())
     level = np.zeros_like(mel) if top <= 0 else 1 + 10 * np.log10(np.maximum(mel / top, 1e-12)) / _FLOOR_DB
-    ramp = np.array(_RAMP, np.float32)
-    at_ramp = np.clip(level.T[::-1], 0, 1) * (len(_RAMP) - 1)
-    channels = [np.interp(at_ramp, np.arange(len(_RAMP)), ramp[:, c]) for c in range(3)]
-    return np.stack(channels, axis=-1).astype(np.uint8)
+    ramp, at_ramp = np.array(_RAMP, np.float32), np.linspace(0, len(_RAMP) - 1, 256)
+    colours = np.stack([np.interp(at_ramp, np.arange(len(_RAMP)), ramp[:, c]) for c in range(3)], axis=-1)
+    return colours.astype(np.uint8)[(np.clip(level.T[::-1], 0, 1) * 255).astype(np.uint8)]
 
 
 def mel_bank(sample_rate: int) -> np.ndarray:

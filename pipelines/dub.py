@@ -237,7 +237,8 @@ def dataset(
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=0.2,
-        concurrency=max(1, cpus // 2),
+        # Of films of a few seconds it takes longer to close one than to generate its sound.
+        concurrency=cpus,
     )
 
 
