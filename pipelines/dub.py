@@ -201,8 +201,9 @@ def dataset(
     # Of one film's single segment there is nothing to share: an actor more would load the model for nothing.
     dubbers = min(gpus or dubbers_for(cpus, memory), len(tasks))
     cpus = min(max(1, cpus), len(tasks))
-    # Quarters let one core run all three stages; how many run at once is set by `concurrency`. Ray Data gives a pipeline
-    # what it asked for and whole cores of the rest: with less even fractions two cores came to 1.2, and one of each stage.
+    # Quarters let one core run all three stages; how many run at once is set by `concurrency`. Ray Data gives a
+    # pipeline what it asked for and whole cores of the rest: with less even fractions two cores came to 1.2, and to
+    # one task of each stage.
     # Ray's stubs know no Arrow batches.
     actors: dict[str, Any] = dict(
         fn_constructor_kwargs={"job": job, "load": load, "device": "cuda" if gpus else "cpu"},
