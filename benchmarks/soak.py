@@ -77,8 +77,11 @@ def soak(work: Path, files: int, seconds: float) -> bool:
         json.dump(seen, file)
     summary = json.loads((out / "_v2a" / "summary.json").read_text())
     counts = ", ".join(f"{summary[f'files_{how}']:,} {how}" for how in ("dubbed", "skipped", "failed"))
+    fresh = seen[-1][1] - seen[0][1]
     print(
-        f"dub: {summary['elapsed_s']:.0f} s, {files / summary['elapsed_s']:.2f} files/s, {counts}", flush=True
+        f"dub: {counts}; {fresh:,} of them in this run, in {summary['elapsed_s']:.0f} s, "
+        f"{fresh / summary['elapsed_s']:.2f} files/s",
+        flush=True,
     )
     peaks = []
     print("| tenth | until s | driver MiB | all processes GiB |\n|---|---|---|---|")

@@ -214,6 +214,7 @@ def dataset(
     )
     if job.streams:
         groups = streaming.together(tasks, job.batch_size, dubbers)
+        calls = len(groups)
         # Each segment is handed on, and kept, as soon as it is made: a block of several would wait for all of them.
         context = ray.data.DataContext.get_current().copy()
         context.target_max_block_size = 1
@@ -231,6 +232,7 @@ def dataset(
             concurrency=cpus,
         )
         size = rows_per_call(tasks, job.batch_size)
+        calls = -(-len(tasks) // size)
         dubbed = decoded.map_batches(dubber.Dubber, batch_size=size, **actors)
     close: Any = stages.close
     return dubbed.map_batches(
@@ -239,8 +241,9 @@ def dataset(
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=0.125,
-        # Of films of a few seconds it takes longer to close one than to generate its sound.
-        concurrency=cpus,
+        # Of films of a few seconds it takes longer to close one than to generate its sound. What one call of the model
+        # gives is one task: Ray Data warns where more could run than it ever gets.
+        concurrency=min(cpus, calls),
     )
 
 

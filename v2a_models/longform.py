@@ -111,7 +111,8 @@ LEAST_TENTHS = 3
 costs apart from its length begins to count."""
 
 MIN_SHOT = 0.5
-"""Of a window: cuts that follow one another faster are not kept apart, since a model needs to see something happen."""
+"""Of a window: cuts that follow one another faster are not kept apart, since each costs a call of the model, and
+a sound of its own would end before it is heard."""
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.filterwarnings("error:The maximum number of concurrent tasks")
 @pytest.mark.parametrize("name", list(OPTIONS))
 def test_each_system_dubs_a_film(name: str, models: dict[str, Path], archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"

@@ -123,6 +123,8 @@ def test_the_track_has_every_sample_whatever_the_batch_and_the_company(
     job = make_job(tmp_path, model)
     tasks = tasks_of(job, video)
     assert len(tasks) > 3
+    drawn = [window for one in painted(job, video, sandbox) for window in one.windows]
+    assert len({window.samples for window in drawn}) > 1
     whole = sound(made(job, tasks, sandbox))
     assert whole.shape == (1, grid.samples(video["duration_s"])) and np.abs(whole).max() > 0
     for batch_size, together in ((1, 1), (3, len(tasks)), (2, 3)):

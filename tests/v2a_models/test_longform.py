@@ -68,7 +68,7 @@ def test_neighbours_draw_the_window_between_them_alike(film: tuple[int, list[int
     for left, right in pairwise(longform.segments(n, LAYOUT)):
         zone = LAYOUT.kept(LAYOUT.border(right.index))
         shared = [
-            [(w.number, w.start, w.keep, w.look, w.wave) for w in longform.plan(part, cuts, cuts, LAYOUT)
+            [(w.number, w.start, w.keep, w.look, w.samples, w.wave) for w in longform.plan(part, cuts, cuts, LAYOUT)
              if zone[0] <= w.keep[0] and w.keep[1] <= zone[1]]
             for part in (left, right)
         ]  # fmt: skip
