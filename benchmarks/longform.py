@@ -95,11 +95,14 @@ def joins(film: Path, work: Path) -> None:
         jobs["end to end"] = dataclasses.replace(jobs["end to end"], overlap=0)
         # Segment by segment in turns: what else the machine does meanwhile makes all of them as much slower.
         making, found = {name: made(row, job, sandbox) for name, job in jobs.items()}, dict[str, Made]()
+        started, turns = time.perf_counter(), 0
         while making:
             for name, going in list(making.items()):
                 if (whole := next(going)) is not None:
                     found[name] = whole
                     del making[name]
+            turns += 1
+            print(f"{turns} segments of each, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     plain = found["end to end"].seconds
     print(f"{row['duration_s'] / 60:.1f} minutes, mini, one core")
     print(

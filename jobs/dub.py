@@ -198,7 +198,7 @@ def _run_on_ray(
         status = "FINISHED"
     finally:
         tracker.finish(status, wait_s=60.0 if status == "FINISHED" else 3.0)
-    tell(console, config, figures, spent, time.perf_counter() - started)
+    tell(console, config, table, figures, spent, time.perf_counter() - started)
     return SOME_FAILED if figures["files_failed"] else DONE
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 FILES_SHOWN = 30
 """Files that a dry run lists one by one."""
 
+FAILURES_SHOWN = 10
+"""Files that the last lines name; the report has them all."""
+
 X_REALTIME_PER_CORE = 1.5
 """Guess for the estimated time of a dry run, before anything was measured in this output."""
 
@@ -72,6 +75,7 @@ def show_plan(
     from rich.table import Table
 
     from jobs.progress import clock
+    from jobs.scan import printable
     from pipelines import costs
     from pipelines.dub import decide
 
@@ -83,7 +87,7 @@ def show_plan(
         what = "keep" if row["status"] == "dubbed" else {"skipped": "skip", "failed": "cannot"}[row["status"]]
         paths.append((row["path"], row["duration_s"] or 0.0, what, row["reason"]))
     for path, duration_s, what, why in sorted(paths)[:FILES_SHOWN]:
-        listed.add_row(escape(path), clock(duration_s), what, escape(why))
+        listed.add_row(escape(printable(path)), clock(duration_s), what, escape(printable(why)))
     console.print(listed, soft_wrap=False)
     if len(paths) > FILES_SHOWN:
         console.print(f"... and {len(paths) - FILES_SHOWN} more files")
@@ -113,10 +117,16 @@ def show_plan(
 
 
 def tell(
-    console: Console, config: DubConfig, figures: dict[str, Any], spent: Costs, elapsed_s: float
+    console: Console,
+    config: DubConfig,
+    table: list[dict[str, Any]],
+    figures: dict[str, Any],
+    spent: Costs,
+    elapsed_s: float,
 ) -> None:
-    """The last lines: what came out, and where to look."""
+    """The last lines: what came out, what did not and why, and where to look."""
     from jobs.progress import clock
+    from jobs.scan import printable
     from pipelines import storage
     from pipelines.costs import money
 
@@ -125,6 +135,10 @@ def tell(
     console.print(
         f"{figures['files']} files: {counts}, in {clock(elapsed_s)}{speed}.", markup=False, soft_wrap=True
     )
+    failed = [f"  failed: {row['path']}: {row['reason']}" for row in table if row["status"] == "failed"]
+    more = [f"  ... and {len(failed) - FAILURES_SHOWN} more"] if len(failed) > FAILURES_SHOWN else []
+    for line in failed[:FAILURES_SHOWN] + more:
+        console.print(printable(line), markup=False, soft_wrap=True)
     if spent.core_s or spent.gpu_s:
         gpus = f" and {spent.gpu_s:,.0f} GPU-seconds" if spent.gpu_s else ""
         console.print(

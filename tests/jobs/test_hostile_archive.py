@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -43,6 +44,25 @@ def test_links_that_leave_are_named_and_not_followed(tmp_path: Path) -> None:
     assert rows["link.mp4"].startswith("failed") and rows["passwd.mp4"].startswith("failed")
     assert not (out / "link.mp4").exists() and not (out / "folder").exists()
     assert outside.read_bytes() == before
+
+
+def test_the_last_lines_name_what_failed_and_nothing_but_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A dozen broken files, one with a name that would clear the terminal: ten are told, and how many more."""
+    root, out = tmp_path / "archive", tmp_path / "out"
+    write_video(root / "good.mp4", 0.5)
+    for name in ["a\x1b[2J\n.mp4", *(f"b {k}.mp4" for k in range(11))]:
+        (root / name).write_bytes(b"\x00\x00\x00\x18ftypmp42" + bytes(2000))
+    config = DubConfig(str(root), str(out), tracking_uri="off")
+    for planned in (True, False):
+        assert dub.run(dataclasses.replace(config, dry_run=planned), load=load_noise) == (not planned)
+        said = capsys.readouterr().out
+        assert "\x1b" not in said and r"a\x1b[2J\n.mp4" in said
+    rows = report(out)
+    lines = [line for line in said.splitlines() if line.startswith("  ")]
+    assert len(lines) == 11 and lines[-1] == "  ... and 2 more"
+    assert lines[1] == f"  failed: b 0.mp4: {rows['b 0.mp4'].removeprefix('failed ')}"
 
 
 def test_an_output_is_not_written_through_a_link(tmp_path: Path) -> None:

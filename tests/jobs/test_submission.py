@@ -4,6 +4,7 @@ again from a driver beside it."""
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import urllib.error
 import zipfile
@@ -115,3 +116,19 @@ def test_what_is_uploaded_is_small(tmp_path: Path) -> None:
     assert package.stat().st_size < 70 << 20
     code = [item for item in zipfile.ZipFile(package).infolist() if "/weights/" not in item.filename]
     assert sum(item.file_size for item in code) < 4 << 20
+
+
+def test_nothing_that_is_nobodys_business_is_uploaded(tmp_path: Path) -> None:
+    """What an MLflow server that was started in the clone leaves, environments, and films."""
+    from ray._private.runtime_env.packaging import create_package
+
+    clone, package = tmp_path / "clone", tmp_path / "package.zip"
+    kept = "jobs/dub.py"
+    for name in (kept, "mlflow.db", "mlartifacts/1/report.html", "mlruns/0/meta.yaml", ".env", "reel.mp4"):
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        (clone / name).write_text("text")
+    for name in (".gitignore", ".rayignore"):
+        shutil.copy(REPOSITORY / name, clone)
+    create_package(str(clone), package, include_gitignore=True)
+    names = set(zipfile.ZipFile(package).namelist())
+    assert {name for name in names if not name.endswith("/")} - {".gitignore", ".rayignore"} == {kept}
