@@ -102,7 +102,11 @@ def joins(film: Path, work: Path) -> None:
                     found[name] = whole
                     del making[name]
             turns += 1
-            print(f"{turns} segments of each, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"{turns} segments of each, {time.perf_counter() - started:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     plain = found["end to end"].seconds
     print(f"{row['duration_s'] / 60:.1f} minutes, mini, one core")
     print(
