@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines import segments, waves
+from pipelines import memory, segments, waves
 from pipelines.item import Item
 from pipelines.job import Job
 from pipelines.parts import Failure
@@ -61,8 +61,6 @@ class Dubber:
         self.waves = waves.Waves(job, self.generator, device) if job.layout is not None else None
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        from pipelines import memory  # loads torch, as the generator does
-
         for item in self.generate(Item.from_table(batch)):
             yield item.to_table()
         memory.give_back()

@@ -8,12 +8,12 @@ import resource
 import sys
 from pathlib import Path
 
-import torch
-
 
 def reset_peak(device: str = "cpu") -> None:
     """Begin anew. Where the system cannot forget (not Linux), the peak stays that of the whole process."""
     if device != "cpu":
+        import torch  # here: workers that only decode or mux do without
+
         torch.cuda.reset_peak_memory_stats(device)
         return
     with contextlib.suppress(OSError):
@@ -23,6 +23,8 @@ def reset_peak(device: str = "cpu") -> None:
 def peak_mib(device: str = "cpu") -> float:
     """MiB held at most since `reset_peak`: resident memory of the process, or on a GPU what torch allocated there."""
     if device != "cpu":
+        import torch
+
         return torch.cuda.max_memory_allocated(device) / 2**20
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():

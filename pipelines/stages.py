@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines import canvas, closing, dub, segments, storage
+from pipelines import canvas, closing, dub, memory, segments, storage
 from pipelines import decode as decoding
 from pipelines.item import FIRST, Item
 from pipelines.job import CARD_S, THUMB_HEIGHT, THUMBS, Job, Task
@@ -35,6 +35,7 @@ def decode(batch: pa.Table, job: Job) -> Iterator[pa.Table]:
     """Tasks (JSON) to items with pictures."""
     for text in batch["task"].to_pylist():
         yield decode_task(Task.from_json(text), job, shared_sandbox()).to_table()
+    memory.give_back()
 
 
 def decode_task(task: Task, job: Job, sandbox: Sandbox) -> Item:
@@ -130,6 +131,7 @@ def close(batch: pa.Table, job: Job) -> Iterator[pa.Table]:
                 "fatal": [fatal],
             }
         )
+    memory.give_back()
 
 
 def damaged(item: Item) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines import dub, dubber, segments, stages, storage
+from pipelines import dub, dubber, memory, segments, stages, storage
 from pipelines.item import Item
 from pipelines.job import Job, Task
 from pipelines.parts import Failure, State
@@ -127,8 +127,6 @@ class Streamer:
         self.sandbox = sandbox or shared_sandbox()
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        from pipelines import memory  # loads torch, as the generator does
-
         for text in batch["films"].to_pylist():
             for item in self.stream(from_json(text)):
                 yield item.to_table()
