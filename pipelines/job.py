@@ -120,7 +120,7 @@ class Job:
         if self.layout is not None:
             cut = {
                 "window": self.window,
-                "joins": "two-wave, windows as long as needed",
+                "joins": "two-wave, windows and steps as needed",
                 "segment_s": self.windows_per_segment * self.layout.hop / self.layout.fps,
                 "scenes": "on" if self.scenes else "off",
                 "static": self.static

@@ -14,7 +14,7 @@ from v2a_models.maskvat import masking
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.maskvat.losses import foretelling, training_loss
 from v2a_models.maskvat.model import VARIANTS, MaskVAT, MaskVATConfig, sized
-from v2a_models.maskvat.sampling import SamplingConfig, sample
+from v2a_models.maskvat.sampling import SamplingConfig, reveal, sample
 from v2a_models.recipe import Recipe, View
 from v2a_models.visual import SemanticEncoder, SyncEncoder
 
@@ -113,6 +113,37 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(model: MaskVAT) -> None:
         model, semantic[[1, 1, 1, 1]], sync[[1, 1, 1, 1]], 24, [2, 9, 9, 9], SamplingConfig(steps=4)
     )
     assert torch.equal(together[1], padded[0])
+
+
+def test_nor_on_how_much_of_those_is_known(model: MaskVAT) -> None:
+    semantic, sync = features(3)
+    known = torch.randint(0, TOY.codebook_size, (3, 2, 24), generator=torch.Generator().manual_seed(5))
+    mask = torch.zeros(known.shape, dtype=torch.bool)
+    mask[1, :, :6], mask[2, :, 2:] = True, True
+    config = SamplingConfig(steps=4, guidance=2, guided=0.5)
+    together = sample(model, semantic, sync, 24, [1, 2, 3], config, known, mask)
+    for row in range(3):
+        # As many rows, so that the arithmetic is the same.
+        same = [row] * 3
+        alone = sample(model, semantic[same], sync[same], 24, [row + 1] * 3, config, known[same], mask[same])
+        assert torch.equal(together[row], alone[0])
+
+
+@given(st.integers(1, 40), st.integers(0, 24), st.integers(0, 9))
+def test_of_what_is_partly_known_less_is_asked(steps: int, n_known: int, seed: int) -> None:
+    """As many passes fewer as there are codes fewer to find, but half of them at least."""
+    passes = 0
+
+    def predict(codes: torch.Tensor) -> torch.Tensor:
+        nonlocal passes
+        passes += 1
+        return torch.zeros(*codes.shape, 8)
+
+    known, mask = torch.ones(1, 1, 24, dtype=torch.long), (torch.arange(24) < n_known)[None, None]
+    codes = reveal(predict, (1, 24, 8), [seed], SamplingConfig(steps=steps), "cpu", known, mask)
+    assert codes.max() < 8
+    assert abs(passes - steps * max(0.5, 1 - n_known / 24)) <= 0.5
+    assert n_known or passes == steps
 
 
 def test_the_seed_and_the_picture_matter(model: MaskVAT) -> None:

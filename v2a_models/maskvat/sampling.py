@@ -20,7 +20,8 @@ class SamplingConfig:
     """How codes are drawn. MaskVAT publishes none of these; they are tuned on held-out SynthFoley."""
 
     steps: int = 8
-    """Passes through the transformer. On held-out SynthFoley 16 are no better than 8 (docs/experiments.md)."""
+    """Passes through the transformer where nothing is known; where part is, as many fewer (`steps_for`). On held-out
+    SynthFoley 16 are no better than 8 (docs/experiments.md)."""
     guidance: float = 1.0
     """Classifier-free guidance: 1 follows the condition plainly and costs half, more exaggerates it. On SynthFoley,
     whose sounds follow from their pictures, exaggeration costs class match and gains hardly any onset."""
@@ -100,7 +101,9 @@ def reveal(
         codes = torch.where(known_mask, known_codes, codes)
     hidden = codes == size
     total = hidden.flatten(1).sum(1).tolist()
-    for step in range(1, config.steps + 1):
+    # Each row has its own number, whatever the others have: it must not depend on its company.
+    steps = [steps_for(config.steps, n / (levels * length)) for n in total]
+    for step in range(1, max(steps) + 1):
         guided = config.guidance != 1 and step <= math.ceil(config.guided * config.steps)
         parts = predict(codes.repeat(2 if guided else 1, 1, 1)).chunk(2 if guided else 1)
         # Of hidden codes only (N, V): what is known is not drawn again.
@@ -111,13 +114,19 @@ def reveal(
         uniform = noise.uniform(levels, length, device=device)[hidden]
         drawn, likelihood = likely(logits / max(config.temperature, 1e-6), uniform, config.top_k)
         codes[hidden] = drawn
-        annealed = config.choice_temperature * (1 - step / config.steps)
-        confidence = annealed * noise.gumbel(levels, length, device=device)
+        annealed = torch.tensor([config.choice_temperature * max(0.0, 1 - step / n) for n in steps])
+        confidence = annealed.to(device)[:, None, None] * noise.gumbel(levels, length, device=device)
         confidence[hidden] += likelihood.log()
-        still = torch.tensor([hidden_after(step, config.steps, n) for n in total], device=device)
-        hidden = lowest(confidence, hidden, still)
+        still = [hidden_after(min(step, n), n, count) for n, count in zip(steps, total, strict=True)]
+        hidden = lowest(confidence, hidden, torch.tensor(still, device=device))
         codes = codes.masked_fill(hidden, size)
     return codes
+
+
+def steps_for(steps: int, hidden: float) -> int:
+    """Of `steps` those that a share of a window's codes takes: each reveals as many as where all are hidden. At least
+    half, since what is drawn in few steps fits less well together."""
+    return max(math.ceil(steps / 2), round(steps * hidden))
 
 
 def likely(logits: Tensor, uniform: Tensor, top_k: int = 0) -> tuple[Tensor, Tensor]:
