@@ -201,9 +201,9 @@ def dataset(
     # Of one film's single segment there is nothing to share: an actor more would load the model for nothing.
     dubbers = min(gpus or dubbers_for(cpus, memory), len(tasks))
     cpus = min(max(1, cpus), len(tasks))
-    # The fractions let one core run all three stages; how many run at once is set by `concurrency`. Unlike ones, or Ray
-    # Data would run two stages in one process; eighths, since it gives a pipeline what it asked for and whole cores of
-    # the rest: of two cores that is all, with 0.5 and 0.2 it was 1.2, and one task of each stage at a time.
+    # What stages ask for decides how many processes there are, of 200 MB and more each. Two cores run a generator each and
+    # one task of either other stage: a third now and then is a twentieth of all memory, and no faster. Ray Data gives a
+    # pipeline what it asked for and whole cores of the rest. Unlike fractions, or it would run two stages in one process.
     # Ray's stubs know no Arrow batches.
     actors: dict[str, Any] = dict(
         fn_constructor_kwargs={"job": job, "load": load, "device": "cuda" if gpus else "cpu"},
@@ -228,7 +228,7 @@ def dataset(
             fn_kwargs={"job": job},
             batch_size=1,
             batch_format="pyarrow",
-            num_cpus=0.375,
+            num_cpus=0.625,
             concurrency=cpus,
         )
         size = rows_per_call(tasks, job.batch_size)
@@ -240,7 +240,7 @@ def dataset(
         fn_kwargs={"job": job},
         batch_size=1,
         batch_format="pyarrow",
-        num_cpus=0.125,
+        num_cpus=0.5,
         # Of films of a few seconds it takes longer to close one than to generate its sound. What one call of the model
         # gives is one task: Ray Data warns where more could run than it ever gets.
         concurrency=min(cpus, calls),
