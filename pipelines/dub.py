@@ -201,9 +201,9 @@ def dataset(
     # Of one film's single segment there is nothing to share: an actor more would load the model for nothing.
     dubbers = min(gpus or dubbers_for(cpus, memory), len(tasks))
     cpus = min(max(1, cpus), len(tasks))
-    # What stages ask for decides how many processes there are, of 200 MB and more each. Two cores run a generator each and
-    # one task of either other stage: a third now and then is a twentieth of all memory, and no faster. Ray Data gives a
-    # pipeline what it asked for and whole cores of the rest. Unlike fractions, or it would run two stages in one process.
+    # What stages ask for decides how many processes there are, of 200 MB and more each. Two cores run a generator each
+    # and one task of either other stage: a third now and then is a twentieth of all memory, and no faster. (Ray Data
+    # gives a pipeline what it asked for and whole cores of the rest.) Unlike ones, or it would fuse stages.
     # Ray's stubs know no Arrow batches.
     actors: dict[str, Any] = dict(
         fn_constructor_kwargs={"job": job, "load": load, "device": "cuda" if gpus else "cpu"},
