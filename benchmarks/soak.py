@@ -46,18 +46,21 @@ def watched(
     command: list[str], count: Path | None, every_s: float = 5.0
 ) -> Iterator[tuple[float, int, int, int]]:
     """Runs a command: (seconds, films whose sound is written, driver, all processes) every few seconds."""
+
+    def done() -> int:
+        return sum(1 for _ in count.rglob("*.mp4")) if count is not None and count.exists() else 0
+
     started = time.monotonic()
     job = subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.DEVNULL)
     while True:
-        done = sum(1 for _ in count.rglob("*.mp4")) if count is not None and count.exists() else 0
         sizes = memory(job.pid)
-        yield time.monotonic() - started, done, max(sizes[:1], default=0), sum(sizes)
+        yield time.monotonic() - started, done(), max(sizes[:1], default=0), sum(sizes)
         try:
             job.wait(every_s)
             break
         except subprocess.TimeoutExpired:
             pass
-    yield time.monotonic() - started, done, 0, 0
+    yield time.monotonic() - started, done(), 0, 0
     if job.returncode:
         raise SystemExit(f"{command[0]} ended with {job.returncode}")
 

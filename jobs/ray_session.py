@@ -18,8 +18,8 @@ OBJECT_STORE_BYTES = 768 << 20
 
 IDLE_S = 10
 """After so long a Ray started here ends a worker that has nothing to do. By default that is a second, and among small
-files workers have little to do that often: to start one takes a core longer than to decode a film of a few seconds. A
-minute kept one worker more, through ten hours of film, than were ever busy together."""
+files workers have little to do that often: to start one takes a core longer than to decode a film of a few seconds.
+After a minute, those that are needed now and then only would stay as well, of 200 MB each."""
 
 START_TRIES = 3
 """Ray gives its own processes 30 s to start, which a busy machine can exceed."""
