@@ -5,12 +5,15 @@ Nothing heavy is imported here or by the verbs' modules, so that help and wrong 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
 import re
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +65,8 @@ EXAMPLES = (
 )
 
 DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+AGAIN_S = 0.1
+"""After which a Ctrl-C that came to nothing is raised again."""
 
 
 def overview() -> str:
@@ -94,10 +99,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     module = importlib.import_module(VERBS[name].module)
     config = parse(getattr(module, VERBS[name].config), rest, f"v2a {name}")
     try:
-        result = module.run(config)
+        with interruptible():
+            result = module.run(config)
     except KeyboardInterrupt:
         return INTERRUPTED
     return result if isinstance(result, int) else int(getattr(result, "exit_code", DONE))
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, no Ctrl-C is lost.
+
+    Python ignores what is raised in a finaliser or a callback of a weak reference, a Ctrl-C as well: whoever
+    pressed it would wait for a job that goes on. Here it is raised again a moment later, outside of the callback.
+    """
+    before, main_thread = sys.unraisablehook, threading.main_thread().ident
+    assert main_thread is not None
+
+    def hook(lost: Any) -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            threading.Timer(AGAIN_S, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+        else:
+            before(lost)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def parse(config: Any, arguments: Sequence[str], prog: str) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,24 @@ def test_names_that_look_like_options_can_be_given() -> None:
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(["--version"]) == 0
     assert re.fullmatch(r"v2a \S+\n", capsys.readouterr().out)
+
+
+def test_ctrl_c_in_a_finaliser_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    class Interrupted:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    def job() -> None:
+        with cli.interruptible():
+            del here[0]
+            passed.append("the finaliser")
+            threading.Event().wait(60)
+
+    here, passed = [Interrupted()], list[str]()
+    with pytest.raises(KeyboardInterrupt):
+        job()
+    assert passed
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_command_line_is_rebuilt_for_resuming() -> None:

@@ -29,12 +29,13 @@ from jobs.dub import DubConfig
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("ray_with_samples")]
 
 COMMAND = """
-import sys
+import functools, sys
 sys.path.insert(0, {tests!r})
 import ray.cloudpickle, samples
 ray.cloudpickle.register_pickle_by_value(samples)
 from jobs import cli, dub
-sys.exit(dub.run(cli.parse(dub.DubConfig, sys.argv[1:], "v2a dub"), load=samples.{load}))
+dub.run = functools.partial(dub.run, load=samples.{load})
+sys.exit(cli.main(["dub", *sys.argv[1:]]))
 """
 
 
