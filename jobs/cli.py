@@ -108,17 +108,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Inside, no Ctrl-C is lost.
+    """Inside, SIGTERM (`kill`, `docker stop`, `ray job stop`) ends a job as Ctrl-C does, and neither is lost.
 
     Python ignores what is raised in a finaliser or a callback of a weak reference, a Ctrl-C as well: whoever
     pressed it would wait for a job that goes on. Here it is raised again a moment later, outside of the callback.
     """
-    before, main_thread = sys.unraisablehook, threading.main_thread().ident
+    main_thread, before = threading.main_thread().ident, sys.unraisablehook
     assert main_thread is not None
+    # SIGINT is ignored by what a shell started in the background, so that it would not do for the second time.
+    at_sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    pending: list[threading.Timer] = []
 
     def hook(lost: Any) -> None:
         if issubclass(lost.exc_type, KeyboardInterrupt):
-            threading.Timer(AGAIN_S, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+            pending.append(threading.Timer(AGAIN_S, signal.pthread_kill, (main_thread, signal.SIGTERM)))
+            pending[-1].start()
         else:
             before(lost)
 
@@ -126,7 +130,10 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
+        for timer in pending:
+            timer.cancel()
         sys.unraisablehook = before
+        signal.signal(signal.SIGTERM, at_sigterm or signal.SIG_DFL)
 
 
 def parse(config: Any, arguments: Sequence[str], prog: str) -> Any:

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import logging
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -54,11 +55,14 @@ def session(num_workers: int | None = None, address: str | None = None) -> Itera
     started_here = False
     if not ray.is_initialized():
         address = address or os.environ.get("RAY_ADDRESS") or None
+        at_sigterm = signal.getsignal(signal.SIGTERM)
         with _held_stderr():
             if address:
                 _join(address)
             else:
                 _start(num_workers)
+        if at_sigterm is signal.default_int_handler:  # of the command line; Ray has put its own in its place
+            signal.signal(signal.SIGTERM, at_sigterm)
         started_here = True
     _hush()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -38,6 +39,14 @@ def ray_session() -> Iterator[Any]:
 
     with sessions.session(num_workers=2) as resources:
         yield resources
+
+
+@pytest.fixture(autouse=True, scope="module")
+def imports_are_frozen() -> None:
+    """What is imported stays. Searched for cycles of references again after every film that is decoded (see
+    `media.opened`), it cost a second each time: the processes that decode in a job import little and freeze it."""
+    gc.collect()
+    gc.freeze()
 
 
 kept_cores = [0.0]

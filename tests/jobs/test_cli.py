@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import signal
 import threading
 from pathlib import Path
 
@@ -76,10 +75,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"v2a \S+\n", capsys.readouterr().out)
 
 
-def test_ctrl_c_in_a_finaliser_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_in_a_finaliser_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
     class Interrupted:
         def __del__(self) -> None:
-            signal.raise_signal(signal.SIGINT)
+            raise KeyboardInterrupt  # as when Ctrl-C is pressed just then
 
     def job() -> None:
         with cli.interruptible():
