@@ -33,8 +33,9 @@ $(STAMP): requirements.lock requirements-cluster.lock pyproject.toml | $(VENV)/u
 demo: $(STAMP) ## Dub a small archive (or ARCHIVE=folder) with the bundled model
 	$(BIN)/v2a demo $(if $(ARCHIVE),"$(ARCHIVE)") --out "$(OUT)"
 
+# Two files of tests at a time: most of their time goes by while processes start and servers answer.
 test: $(STAMP) ## Run the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 slow: $(STAMP) ## Run the slow tests: a dozen random kills, an S3 server of another make, large encoders
 	$(BIN)/python -m pytest -m slow

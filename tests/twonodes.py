@@ -41,6 +41,7 @@ class TwoNodes:
             **{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_", "AWS_"))},
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": TOKEN,
+            "RAY_JOB_STOP_WAIT_TIME_S": "150",  # as in the image
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_worker_niceness": "0",
             "OMP_NUM_THREADS": "1",
@@ -112,10 +113,10 @@ class TwoNodes:
                     process.kill()
         node.wait(20)
 
-    def request(self, path: str, token: str = TOKEN) -> Any:
-        """What the dashboard answers, decoded. Raises urllib's errors."""
+    def request(self, path: str, token: str = TOKEN, data: bytes | None = None) -> Any:
+        """What the dashboard answers (to a POST with `data`), decoded. Raises urllib's errors."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        asked = urllib.request.Request(self.dashboard + path, headers=headers)
+        asked = urllib.request.Request(self.dashboard + path, data, headers)
         with urllib.request.urlopen(asked, timeout=10) as answer:
             return json.loads(answer.read())
 

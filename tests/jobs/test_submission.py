@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import time
 import urllib.error
 import zipfile
 from collections.abc import Iterator
@@ -93,6 +94,28 @@ def test_submitted_and_then_again_from_a_driver(place: Place, tmp_path: Path) ->
     now = place.objects()
     assert {key: now[key] for key in objects} == objects and "1925/reel 2.mp4" in now
     assert not [key for key in now if "/parts/" in key or ".v2a-tmp-" in key]
+
+
+def test_stopped_over_http_it_says_how_to_go_on(place: Place, tmp_path: Path) -> None:
+    add_film(place.s3, "reel 0.mp4", tmp_path)
+    words = ("v2a", "dub", "s3://films/1925", "s3://dubbed/stopped", "--precision", "float32")
+    place.cluster.submit(*words, options=("--submission-id", "stopped", "--no-wait"))
+
+    def logs() -> str:
+        return str(place.cluster.request("/api/jobs/stopped/logs")["logs"])
+
+    until = time.monotonic() + 200
+    while "not to be dubbed" not in logs():
+        assert time.monotonic() < until, logs()
+        time.sleep(0.2)
+    place.cluster.request("/api/jobs/stopped/stop", data=b"")
+    while (status := place.cluster.request("/api/jobs/stopped")["status"]) == "RUNNING":
+        assert time.monotonic() < until, logs()
+        time.sleep(0.2)
+    said = " ".join(logs().split())
+    assert status == "STOPPED", said
+    assert "To go on where it stopped: v2a dub s3://films/1925 s3://dubbed/stopped" in said
+    assert "Traceback" not in said
 
 
 def test_who_has_no_token_gets_nothing(place: Place) -> None:
