@@ -127,7 +127,7 @@ def _write_output(
     gains = tracks.settled(making, job, State(job.out), task)
     if tracks.measures(making, how):
         meter.r128 = ebur128.Meter(made.rate, c)
-    meter.flags = flags.Watcher(made.rate, making.spans, lambda: reader.silent_on_purpose(job))
+    meter.flags = flags.Watcher(made.rate, making.spans, lambda: reader.may_be_silent(job))
     parts = segments.join(reader.sounds(), job.overlap)
     samples = soundfiles.Samples()
     sound = samples.watch(tracks.blocks(making, how, parts, gains), c)

@@ -171,6 +171,7 @@ class State:
                 storage.delete(self.part_uri(video_id, segment, "json"), missing_ok=True)
             if not failures_only:
                 storage.delete(self.part_uri(video_id, segment), missing_ok=True)
+        storage.remove_empty(self.uri("parts", video_id))
 
     # rows
 

@@ -62,10 +62,10 @@ class Reader:
                 self.sheet.take([thumb])
             yield part.sound
 
-    def silent_on_purpose(self, job: Job) -> list[tuple[float, float]]:
-        """Stretches, in seconds, of what was read so far."""
-        still = self.still if job.static == "silence" else []
-        return [*still, *unseen_of(self, job)]
+    def may_be_silent(self, job: Job) -> list[tuple[float, float]]:
+        """Stretches, in seconds, of what was read so far: what cannot be seen, and what does not move, the ambience of
+        which is faint. Three hours of a fan that turns now and then were flagged a thousand times."""
+        return [*self.still, *unseen_of(self, job)]
 
     def cues(self) -> list[subtitles.Cue]:
         """Captions of what was read so far, with their times."""

@@ -120,6 +120,13 @@ def makedirs(uri: str) -> None:
             os.makedirs(local_path(uri), exist_ok=True)
 
 
+def remove_empty(uri: str) -> None:
+    """Removes a folder in which nothing is left; nothing to do on S3."""
+    if not is_remote(uri):
+        with contextlib.suppress(OSError):
+            os.rmdir(local_path(uri))
+
+
 def delete(uri: str, missing_ok: bool = True) -> None:
     """Removes one file. Raises StorageNotFound if it is not there and `missing_ok` is false."""
     try:

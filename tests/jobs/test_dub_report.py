@@ -123,8 +123,8 @@ def test_parts_that_cannot_be_seen_are_not_flagged(tmp_path: Path, monkeypatch: 
     assert row["flags"] == []
 
 
-@pytest.mark.parametrize(("static", "flagged"), [("silence", False), ("generate", True)])
-def test_still_footage_that_is_silent_by_choice_is_not_flagged(
+@pytest.mark.parametrize(("static", "flagged"), [("silence", False), ("ambience", False), ("generate", True)])
+def test_still_footage_may_be_silent_unless_it_is_made_like_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, static: str, flagged: bool
 ) -> None:
     """A model that makes nothing but silence, on a film in which nothing moves."""
