@@ -37,8 +37,9 @@ demo: $(STAMP) ## Dub a small archive (or ARCHIVE=folder) with the bundled model
 test: $(STAMP) ## Run the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-slow: $(STAMP) ## Run the slow tests: a dozen random kills, an S3 server of another make, large encoders
+slow: $(STAMP) ## Run the slow tests: a dozen random kills, an S3 server of another make, large encoders, more examples
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m hypothesis --hypothesis-profile explore
 
 fuzz: $(STAMP) ## Put 5,000 damaged and hostile files through scan and decode
 	$(BIN)/python tests/fuzz.py --inputs 5000
