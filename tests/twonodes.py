@@ -66,7 +66,10 @@ class TwoNodes:
             head = ["--head", f"--port={self.port}", f"--temp-dir={self.folder / 'ray'}"]
             head += ["--dashboard-host=127.0.0.1", f"--dashboard-port={self.dashboard_port}"]
             self._start_and_wait("head", self._answers, *head, f"--ray-client-server-port={free_port()}")
-            self._start_and_wait("worker", lambda: len(self.alive()) == 2, f"--address={self.address}")
+            # A folder of its own, as on a machine of its own: a node unpacks a job's working directory anew, over the
+            # one that the other node's processes are just importing from.
+            own = ["--address", self.address, f"--temp-dir={self.folder / 'two'}"]
+            self._start_and_wait("worker", lambda: len(self.alive()) == 2, *own)
         except BaseException:
             self.__exit__()
             raise
