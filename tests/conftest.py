@@ -55,6 +55,13 @@ def imports_are_frozen() -> None:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def weights_are_the_same_each_time() -> None:
+    """Whatever file of tests ran before in the same process, which is left to chance where two run at a time."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
 kept_cores = [0.0]
 
 
