@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from pipelines import (
+    canvas,
     containers,
     dub,
     flags,
@@ -183,16 +184,21 @@ def _generate(tasks: list[Task], job: Job, load: Callable[[str], Any], work: str
         if item.failure is not None:
             raise RedubError(f"{item.failure.stage}: {item.failure.error_class}: {item.failure.message}")
         nothing = np.zeros((0, 1, 1, 3), np.uint8)
-        state.write_part(work, task.segment.index, Part(item.arrays["sound"], nothing, np.zeros(0)))
+        still = canvas.told(item, job).still
+        state.write_part(
+            work, task.segment.index, Part(item.arrays["sound"], nothing, np.zeros(0), still=still)
+        )
 
 
-def _sounds(tasks: list[Task], job: Job, work: str) -> Iterator[np.ndarray]:
-    """int16 [channels, n] of every segment: silence where nothing was generated."""
+def _sounds(tasks: list[Task], job: Job, work: str, still: list[Span]) -> Iterator[np.ndarray]:
+    """int16 [channels, n] of every segment: silence where nothing was generated. `still` takes what does not move."""
     for task in tasks:
         if task.needless:
             yield np.zeros((job.channels, task.segment.stop - task.segment.start), np.int16)
         else:
-            yield State(job.out).read_part(work, task.segment.index).sound
+            part = State(job.out).read_part(work, task.segment.index)
+            still += part.still
+            yield part.sound
 
 
 def patched(
@@ -242,7 +248,9 @@ def _write(
     start_s = 0.0 if sidecar else shared_sandbox().probe(destination).video_start_s
     making = tracks.making(tasks[0], job, state)
     made, c = making.made, making.made.channels
-    fresh = tracks.blocks(making, how, segments.join(_sounds(tasks, job, work), job.overlap), film.gains[:1])
+    still: list[Span] = []
+    parts = segments.join(_sounds(tasks, job, work, still), job.overlap)
+    fresh = tracks.blocks(making, how, parts, film.gains[:1])
     # Both the old samples and the film's own sound come out of one sandbox: the new track is made first, and kept.
     with ExitStack() as stack:
         scratch = stack.enter_context(storage.Pending(state.uri("parts", work, "new.flac")))
@@ -255,8 +263,7 @@ def _write(
         fresh_only = treatment.meet(
             [span], [(0.0, making.duration_s)] if making.spans is None else making.spans
         )
-        silenced = [span] if job.static == "silence" else []
-        watcher = meter.flags = flags.Watcher(made.rate, fresh_only, lambda: silenced)
+        watcher = meter.flags = flags.Watcher(made.rate, fresh_only, lambda: still)
         sound = patched(_old(film, job, seen, start_s), new, span, made)
         sound = meter.watch(samples.watch(sound, c), c)
         kept: tuple[storage.Pending, soundfiles.Writer] | None = None

@@ -142,6 +142,11 @@ def test_still_footage_may_be_silent_unless_it_is_made_like_all(
     assert row["sound_peak_dbfs"] == -120 and bool(row["static_s"]) != flagged
     assert [what for what, *_ in stretches(row)] == (["near silence"] if flagged else [])
 
+    part = ["--start", "1", "--end", "4", "--seed", "8"]
+    assert v2a_redub(tmp_path / "out", "still.mkv", *part, load=load_mute) == 0
+    row = report(tmp_path / "out")["still.mkv"]
+    assert {what for what, *_ in stretches(row)} == ({"near silence"} if flagged else set())
+
 
 def test_films_longer_than_their_card_have_a_contact_sheet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

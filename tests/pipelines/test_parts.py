@@ -29,9 +29,8 @@ def test_parts_and_rows_are_kept(tmp_path: Path) -> None:
     assert state.segments_done("v") == {3: False}
     state.drop_parts("v")
     assert state.segments_done("v") == {}
-    assert not list(
-        (tmp_path / "_v2a" / "parts").iterdir()
-    )  # of a million films a million empty folders stayed
+    # Of a million films, a million empty folders would stay.
+    assert not list((tmp_path / "_v2a" / "parts").iterdir())
     state.write_row({"video_id": "v", "path": "ä.mp4"})
     assert state.read_row("v") == {"video_id": "v", "path": "ä.mp4"}
     state.write_config({"seed": 1})

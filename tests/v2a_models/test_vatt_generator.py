@@ -71,11 +71,13 @@ def test_sound_follows_the_prompt_in_every_way_it_can_be_given(vatt: Any) -> Non
 def test_waveform_has_the_windows_length_and_a_row_is_its_own(vatt: Any) -> None:
     sound = vatt.generate(batch(), seeds=[1, 2], prompts="a drum")
     assert sound.shape == (2, 1, vatt.recipe.window) and sound.abs().max() <= 1
-    one = batch()
-    alone = Batch(semantic=one.semantic[1:], sync=one.sync[1:])  # type: ignore[index]
-    ours, theirs = vatt.codes(alone, [2], prompts="a drum")[0], vatt.codes(one, [1, 2], prompts="a drum")[1]
-    # Sums of another order round otherwise: of untrained weights' even chances one may fall the other way.
-    assert (ours == theirs).float().mean() > 0.9
+    # In batches of equal size, as dub fills them: in others sums round otherwise, and of even chances, which untrained
+    # weights give, one may fall the other way.
+    one, company = batch(), batch()
+    company.semantic[0], company.sync[0] = 0, 0  # type: ignore[index]
+    assert torch.equal(
+        vatt.codes(company, [7, 2], prompts="a drum")[1], vatt.codes(one, [1, 2], prompts="a drum")[1]
+    )
 
 
 def test_candidates_are_judged_by_the_moments_that_the_model_itself_does_not_see(folder: str) -> None:
