@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from jobs import terminal
 from jobs.verb import WrongUsage
 
 OBJECT_STORE_BYTES = 768 << 20
@@ -56,7 +57,7 @@ def session(num_workers: int | None = None, address: str | None = None) -> Itera
     if not ray.is_initialized():
         address = address or os.environ.get("RAY_ADDRESS") or None
         at_sigterm = signal.getsignal(signal.SIGTERM)
-        with _held_stderr():
+        with _held_stderr(), terminal.kept_from_ray():
             if address:
                 _join(address)
             else:

@@ -6,6 +6,10 @@ looked at anyway. Two segments of a film that look at the same pictures find the
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from typing import Any
+
 import numpy as np
 
 BLOCKS = 8
@@ -22,9 +26,7 @@ def cuts(pictures: np.ndarray, fps: float) -> list[int]:
     once and by far more than around it, so that neither a fast camera nor the flicker of old film counts."""
     if movement(pictures) < STEADY:
         return []
-    from scenedetect import FrameTimecode  # half a second, and only where pictures are decoded
-    from scenedetect.detectors import AdaptiveDetector
-
+    FrameTimecode, AdaptiveDetector = _scenedetect()
     detector, found = AdaptiveDetector(min_scene_len=2), list[int]()
     for number, picture in enumerate(pictures):
         # OpenCV's order of colours.
@@ -33,6 +35,28 @@ def cuts(pictures: np.ndarray, fps: float) -> list[int]:
         )
         found += [int(shot.frame_num) for shot in shots]
     return found
+
+
+def _scenedetect() -> tuple[Any, Any]:
+    """Classes FrameTimecode and AdaptiveDetector of PySceneDetect, imported without the rest of it.
+
+    The package itself runs `ffmpeg` when it is imported, to learn whether it is there. ffmpeg sets up the terminal,
+    and the kernel stops a background process that does, with the worker that started it. Its modules get by
+    without what the package imports, so an empty one stands in for it while they load.
+    """
+    stands_in = "scenedetect" not in sys.modules
+    if stands_in:
+        spec = importlib.util.find_spec("scenedetect")
+        if spec is None:
+            raise ModuleNotFoundError("scenedetect is not installed", name="scenedetect")
+        sys.modules["scenedetect"] = importlib.util.module_from_spec(spec)
+    try:
+        from scenedetect.common import FrameTimecode
+        from scenedetect.detectors import AdaptiveDetector
+    finally:
+        if stands_in:
+            sys.modules.pop("scenedetect", None)
+    return FrameTimecode, AdaptiveDetector
 
 
 def movement(pictures: np.ndarray) -> float:
