@@ -225,10 +225,12 @@ def execute(
     import ray.exceptions
 
     from jobs.progress import Progress
+    from jobs.watchdog import Watchdog
     from pipelines import dub
     from pipelines.parts import Failure, State
 
-    with Progress(console, len(plan.to_dub), plan.footage_s) as progress:
+    watchdog = Watchdog(lambda text: console.print(text, markup=False))
+    with Progress(console, len(plan.to_dub), plan.footage_s) as progress, watchdog:
         if plan.tasks:
             pipeline = dub.dataset(
                 plan.tasks,
@@ -240,6 +242,7 @@ def execute(
             )
             try:
                 for result in dub.results(pipeline):
+                    watchdog.reset()
                     if result["fatal"]:
                         raise Stopped(f"OUT can no longer be written: {result['fatal']}")
                     row = json.loads(result["row"]) if result["row"] else None
