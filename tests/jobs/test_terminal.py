@@ -27,7 +27,7 @@ with ray_session.session(1):
 """
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(700)
 def test_a_film_is_dubbed_in_a_terminal_where_ffmpeg_is_installed(tmp_path: Path) -> None:
     """Its cuts are looked for, by a library that tries ffmpeg when it is imported."""
     ffmpeg, reached = reaching_program(tmp_path / "bin", "ffmpeg")
@@ -35,15 +35,15 @@ def test_a_film_is_dubbed_in_a_terminal_where_ffmpeg_is_installed(tmp_path: Path
     command = [sys.executable, "-m", "jobs.dub", str(tmp_path / "archive"), str(tmp_path / "out")]
     command += ["--tracking-uri", "off", "--num-workers", "2"]
     path = f"{ffmpeg.parent}{os.pathsep}{os.environ['PATH']}"
-    code, shown = run_in_terminal(command, 200, REPOSITORY, {"PATH": path})
+    code, shown = run_in_terminal(command, 500, REPOSITORY, {"PATH": path})
     assert code == 0, shown[-2000:]
     [row] = pq.read_table(tmp_path / "out" / "_v2a" / "report.parquet").to_pylist()
     assert row["status"] == "dubbed"
     assert not reached.exists(), reached.read_text()
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_a_program_that_a_worker_starts_finds_no_terminal(tmp_path: Path) -> None:
     program, log = reaching_program(tmp_path, "reaches")
-    code, shown = run_in_terminal([sys.executable, "-c", IN_A_WORKER, str(program)], 100, REPOSITORY)
+    code, shown = run_in_terminal([sys.executable, "-c", IN_A_WORKER, str(program)], 200, REPOSITORY)
     assert (code, log.read_text()) == (0, "ended\n"), shown

@@ -71,17 +71,22 @@ def test_a_process_that_ended_meanwhile_is_left_out() -> None:
     assert notice(120, []).startswith("No result for 2 minutes.")
 
 
-def test_it_speaks_once_an_interval_and_not_while_results_come() -> None:
-    said = list[float]()
-    with Watchdog(lambda text: said.append(time.monotonic()), 1.0) as dog:
-        for _ in range(15):
+def test_it_is_quiet_while_results_come() -> None:
+    said = list[str]()
+    with Watchdog(said.append, 5.0) as dog:
+        for _ in range(60):
             time.sleep(0.1)
             dog.reset()
-        assert not said
-        wait_until(lambda: len(said) == 2)
-    assert said[1] - said[0] > 0.5
-    time.sleep(1.2)
-    assert len(said) == 2
+    assert not said
+
+
+def test_it_speaks_once_an_interval_until_the_job_ends() -> None:
+    said, began = list[float](), time.monotonic()
+    with Watchdog(lambda text: said.append(time.monotonic() - began), 0.5):
+        wait_until(lambda: len(said) == 3)
+    assert all(at >= 0.5 * number for number, at in enumerate(said, 1))
+    time.sleep(0.7)
+    assert len(said) <= 4  # one may have been due at the very end
 
 
 @pytest.mark.usefixtures("ray_with_samples")
@@ -89,9 +94,12 @@ def test_a_dub_says_it_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(watchdog, "EVERY_S", 0.1)
+    results, reset = list[float](), Watchdog.reset
+    monkeypatch.setattr(Watchdog, "reset", lambda dog: (results.append(time.monotonic()), reset(dog))[1])
     write_video(tmp_path / "archive" / "film.mp4", 2.0)
     config = dub.DubConfig(str(tmp_path / "archive"), str(tmp_path / "out"), tracking_uri="off")
     assert dub.run(config, load=load_noise) == 0
+    assert len(results) > 2  # more than those of its start
     shown = capsys.readouterr().out
     assert "No result for 0 minutes. The job goes on" in shown
     assert "At work: " in shown
