@@ -11,9 +11,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from jobs import terminal
 from jobs.verb import WrongUsage
+from pipelines.safe_path import ROOT
 
 OBJECT_STORE_BYTES = 768 << 20
 """Of a Ray started here. Enough for the segments in flight, and a lid on the memory of the whole job."""
@@ -51,6 +54,7 @@ def session(num_workers: int | None = None, address: str | None = None) -> Itera
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(1000 * IDLE_S))
+    os.environ["PYTHONSAFEPATH"] = "1"  # of what Ray and libraries start here (see `pipelines.safe_path`)
     import ray
 
     started_here = False
@@ -84,7 +88,7 @@ def _join(address: str) -> None:
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address, job_config=_job_config(), log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError) as error:
         fix = "check that the cluster runs and is reachable, or leave --address out to work locally"
         raise WrongUsage(f"no Ray cluster at {address} ({error}): {fix}") from error
@@ -97,6 +101,7 @@ def _start(num_workers: int | None) -> None:
         try:
             ray.init(
                 address="local",  # never somebody else's Ray that happens to run on this machine
+                job_config=_job_config(),
                 num_cpus=num_workers,  # None: Ray counts, and respects a container's quota
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,
@@ -108,6 +113,23 @@ def _start(num_workers: int | None) -> None:
             ray.shutdown()
             if attempt == START_TRIES - 1:
                 raise WrongUsage(f"Ray does not start on this machine: {error}") from error
+
+
+def _job_config() -> Any:
+    """Ray's own, but that workers search the folder of this code for modules.
+
+    By default they search the current folder and that of the script, before everything else.
+    """
+    from ray.job_config import JobConfig
+
+    class OurFolderOnly(JobConfig):
+        def _serialize(self) -> str:  # when `ray.init` has added what it adds
+            # A source tree that was submitted is on their path already, at its own place on each node.
+            submitted = self._runtime_env_has_working_dir() and Path.cwd() == ROOT
+            self._py_driver_sys_path = [] if submitted else [str(ROOT)]
+            return super()._serialize()
+
+    return OurFolderOnly()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Both ends of muxing in a child process: the parent streams sound in, the child writes the file.
 
-The child (`python -m pipelines.mux_child`) gets one line of JSON and then raw int16 samples (interleaved,
+The child (`python -P -m pipelines.mux_child`) gets one line of JSON and then raw int16 samples (interleaved,
 native byte order) on its standard input. It answers with a `.` now and then while it advances and with one
 line of JSON at the end. Nothing is pickled: what comes back from a process that has parsed a hostile file is
 only ever read as JSON.
@@ -24,7 +24,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from pipelines import mux, storage
+from pipelines import mux, safe_path, storage
 from pipelines.containers import container_of
 from pipelines.digests import Digests
 from pipelines.mux_io import disk_error
@@ -77,14 +77,13 @@ def converse(
     module: str, order: dict[str, Any], sound: Iterable[np.ndarray], stall_s: float, log: IO[bytes]
 ) -> dict[str, Any]:
     """Start a child that runs `module`, feed it, and return its answer (or an error in the same form)."""
-    few = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
     child = subprocess.Popen(
-        [sys.executable, "-m", module],
+        safe_path.command(module),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
-        cwd=Path(__file__).resolve().parents[1],
-        env={**os.environ, **few, "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=safe_path.ROOT,
+        env=safe_path.environment(),
         start_new_session=True,  # Ctrl-C goes to the parent, which ends the child
     )
     assert child.stdin is not None and child.stdout is not None

@@ -1,6 +1,6 @@
 """The child of `pipelines.sandbox`: a process that decodes untrusted files and may do nothing else.
 
-`start` launches it, as `python -m pipelines.sandbox_child`. It has a memory limit, no right to write files,
+`start` launches it, as `python -P -m pipelines.sandbox_child`. It has a memory limit, no right to write files,
 few descriptors and no core dumps, and ends with its parent. Requests come as lines of JSON on standard
 input; answers go the same way, sound as raw bytes after its line, and pictures in memory that both
 processes see (`SharedMemory`).
@@ -20,12 +20,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from pipelines import decode, hashing, loudness, painting, storage
+from pipelines import decode, hashing, loudness, painting, safe_path, storage
 from pipelines.decode import DecodeFailed, View
 
 NEXT = b"next\n"
@@ -91,25 +90,17 @@ def _anonymous_file() -> int:
 def start(memory_mb: int, shared_fd: int) -> subprocess.Popen[bytes]:
     """Starts a child that may use `memory_mb` and see the file `shared_fd`; its standard error can be read
     without waiting for its end. Its first line says that it is ready."""
-    few = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
     read_end, write_end = os.pipe()
     # What goes to stderr is read only after a crash: a full pipe must drop words, not block the child.
     os.set_blocking(write_end, False)
     try:
         child = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "pipelines.sandbox_child",
-                str(memory_mb),
-                str(os.getpid()),
-                str(shared_fd),
-            ],
+            safe_path.command("pipelines.sandbox_child", memory_mb, os.getpid(), shared_fd),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=write_end,
-            cwd=Path(__file__).resolve().parent.parent,
-            env={**os.environ, **few, "PYTHONDONTWRITEBYTECODE": "1"},
+            cwd=safe_path.ROOT,
+            env=safe_path.environment(),
             pass_fds=(shared_fd,),
             start_new_session=True,  # Ctrl-C reaches the parent only, which then ends the child
         )

@@ -1,0 +1,36 @@
+"""Python that imports nothing from the folder it is started in, which may be an untrusted archive.
+
+A file `av.py` beside the films must never run. Three kinds of processes could import it:
+
+- The driver. The script `v2a` does not search the current folder. `python -m jobs.dub` does, until the first line of
+  `jobs/__init__.py` runs; only `python -P -m jobs.dub` never does.
+- Ray's workers, which Ray gives the driver's current folder (see `jobs.ray_session`).
+- Children that we or libraries start; `PYTHONSAFEPATH` is `-P` for those whose command line is not ours.
+
+They all find our own packages in `ROOT` first, so that no folder named `pipelines` takes their place. `PYTHONPATH` is
+the user's decision and stays. So does the working directory of `ray job submit`: Ray puts it on `PYTHONPATH` before any
+line of ours runs, which is how a source tree gets to a cluster where v2a is not installed. It is code, and no place for
+films.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+"""Folder in which our packages lie: a source tree or site-packages."""
+
+
+def command(module: str, *arguments: object) -> list[str]:
+    """Command line of a child that runs one of our modules, in `environment()`."""
+    return [sys.executable, "-P", "-m", module, *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    """Environment of a child: this process's, our folder first on its path, and few threads and little memory kept."""
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    few = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+    ours = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(path), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**os.environ, **few, **ours}
