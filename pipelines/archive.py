@@ -201,11 +201,14 @@ def scan_file(info: FileInfo, sandbox: Sandbox) -> dict[str, Any]:
         try:
             return row | _examine(info, sandbox, named_video)
         except StorageError as error:
-            last = error
+            last: Exception = error
             if isinstance(error, (storage.StorageNotFound, storage.StorageDenied)):
                 break
             if attempt + 1 < _STORAGE_TRIES:
                 time.sleep(_STORAGE_PAUSE_S * 2**attempt)
+        except Exception as error:  # one file never stops a scan, whatever is wrong with it
+            last = error
+            break
     status = "failed" if named_media(info.path) else "not_video"
     return row | {"status": status, "error_class": type(last).__name__, "error": str(last)}
 

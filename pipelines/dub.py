@@ -37,8 +37,14 @@ def decide(row: dict[str, Any], only: str) -> tuple[str, str]:
     if row["status"] != "ok":
         return "failed", "cannot be read"
     if only == "silent" and row["audio_state"] not in SILENT_STATES:
-        return "skipped", f"has sound (peak {row['peak_dbfs']:.1f} dBFS)"
+        heard = "it cannot be decoded" if unreadable(row) else f"peak {row['peak_dbfs']:.1f} dBFS"
+        return "skipped", f"has sound ({heard})"
     return "dub", f"sound track: {row['audio_state']}"
+
+
+def unreadable(video: dict[str, Any]) -> bool:
+    """True if the film has sound of which not one sample can be decoded: its level is not known."""
+    return video["audio_state"] not in SILENT_STATES and video["peak_dbfs"] is None
 
 
 def report_row(video: dict[str, Any], status: str, reason: str = "", **known: Any) -> dict[str, Any]:

@@ -126,14 +126,23 @@ def mixing(layout: Any, channels: int | None) -> np.ndarray | None:
 
 
 def resampled(
-    container: InputContainer, audio: Any, sample_rate: int, tick: Tick | None, channels: int | None = None
+    container: InputContainer,
+    audio: Any,
+    sample_rate: int,
+    tick: Tick | None,
+    channels: int | None = None,
+    strict: bool = False,
 ) -> Iterator[tuple[float, np.ndarray]]:
     """(container time in seconds, float32 [channels, n]) at `sample_rate`, mixed to `channels` by `mixing`;
-    with None in the layout of the first frame."""
+    with None in the layout of the first frame.
+
+    Packets that cannot be decoded are left out; `strict`: raises DecodeFailed if none can be.
+    """
     resampler: AudioResampler | None = None
     shape: tuple[Any, ...] | None = None
     layout: Any = None
     weights: np.ndarray | None = None
+    n_bad = 0
 
     def converted(frame: Any) -> Iterator[tuple[float, np.ndarray]]:
         assert resampler is not None
@@ -148,6 +157,7 @@ def resampled(
         try:
             frames = packet.decode()
         except av.FFmpegError:
+            n_bad += 1
             continue
         for frame in frames:
             facts = (frame.format.name, frame.layout.name, frame.sample_rate)
@@ -160,6 +170,8 @@ def resampled(
             yield from converted(frame)
     if resampler is not None:
         yield from converted(None)
+    elif strict and n_bad:
+        raise DecodeFailed("InvalidData", "the sound track cannot be decoded", "sound")
 
 
 def sound_facts(
@@ -190,7 +202,10 @@ def _track(container: InputContainer, track: int | None) -> Any:
     found = container.streams.audio
     if not found or (track is not None and track >= len(found)):
         raise DecodeFailed("NoAudioStream", "the file has no such sound track", "sound")
-    return media.default_stream(found) if track is None else found[track]
+    chosen: Any = media.default_stream(found) if track is None else found[track]
+    if chosen.codec_context is None:
+        raise DecodeFailed("UnknownCodec", "the sound track has a codec that cannot be decoded", "sound")
+    return chosen
 
 
 def iter_sound(
@@ -215,7 +230,7 @@ def iter_sound(
         audio = _track(container, track)
         held, at, number = np.zeros((channels, min(block, n_samples)), np.float32), 0, 0
         expected: int | None = None
-        for time_s, chunk in resampled(container, audio, sample_rate, tick, channels):
+        for time_s, chunk in resampled(container, audio, sample_rate, tick, channels, strict=True):
             start = round((time_s - origin_s) * sample_rate)
             # Timestamps jitter by their own rounding; only a real gap moves the sound.
             if expected is not None and abs(start - expected) < 0.02 * sample_rate:

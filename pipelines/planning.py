@@ -49,7 +49,7 @@ def make_plan(
     wishes: what is asked for single films, by path; silences: where films are silent (`wants_silence`), by video_id.
     """
 
-    state, plan = State(job.out), Plan()
+    plan = Plan()
     taken: set[str] = set()
     scanned = list(scanned)
     wishes, silences = wishes or {}, silences or {}
@@ -57,56 +57,86 @@ def make_plan(
         video_id = video["video_id"]
         plan.order.append(video_id)
         wish, silence = wishes.get(video["path"], Wish()), silences.get(video_id)
-        action, reason = decide(video, only, wish, silence)
-        if action == "skipped":
-            plan.rows[video_id] = dub.report_row(video, "skipped", reason)
-            continue
-        if action == "failed":
-            plan.rows[video_id] = dub.failed_row(video, why_failed(video, wish, silence))
-            continue
-        spans = spans_of(video, wish, silence)
-        if spans == ():
-            plan.rows[video_id] = dub.report_row(video, "skipped", "not silent between in and out time")
-            continue
         try:
-            wanted = wanted_output(job, video)
-        except ValueError as error:
-            plan.rows[video_id] = dub.failed_row(video, Failure("plan", "ContainerCannotHold", str(error)))
-            continue
-        output = dub.unique_output(wanted, video_id, taken)
-        fallback = output
-        if job.treatment.sidecar == "none":
-            fallback = dub.unique_output(f"{video['path']}.mkv", video_id, taken)
-        own = wish.differing()
-        asked = own | ({} if spans is None else {"spans": [list(span) for span in spans]})
-        if state.read_asked(video_id) != asked and not dry_run:
-            state.drop_row(video_id)
-            state.drop_parts(video_id)
-            state.write_asked(video_id, asked)
-        row = None if restart or state.read_asked(video_id) != asked else state.read_row(video_id)
-        if row is not None and row["status"] == "dubbed" and _still_there(job.out, row):
-            plan.rows[video_id] = row
-            plan.kept += 1
-            continue
-        done: frozenset[int] = frozenset()
-        if not dry_run:
-            state.drop_row(video_id)
-        if not restart:
-            left = state.segments_done(video_id)
-            if any(left.values()) and not dry_run:
-                state.drop_parts(video_id, failures_only=True)
-            done = frozenset(index for index, is_failure in left.items() if not is_failure)
-        try:
-            plan.tasks += dub.plan_file(job, video, output, fallback, done, own, spans)
-        except ValueError as error:
-            plan.rows[video_id] = dub.failed_row(video, Failure("scan", "ZeroDuration", str(error)))
-            continue
-        plan.to_dub[video_id] = video
+            _add(plan, job, video, only, wish, silence, taken, restart=restart, dry_run=dry_run)
+        except storage.StorageError:
+            raise
+        except Exception as error:  # one film never stops a run, whatever is wrong with it
+            failure = Failure("plan", type(error).__name__, str(error) or type(error).__name__)
+            plan.rows[video_id] = dub.failed_row(video, failure)
     for path in sorted(wishes.keys() - {row["path"] for row in scanned}):
         row = dub.failed_row(unknown(path), Failure("manifest", "UnknownPath", UNKNOWN.format(path)))
         plan.order.append(row["video_id"])
         plan.rows[row["video_id"]] = row
     return plan
+
+
+def _add(
+    plan: Plan,
+    job: Job,
+    video: dict[str, Any],
+    only: str,
+    wish: Wish,
+    silence: Silence | None,
+    taken: set[str],
+    *,
+    restart: bool,
+    dry_run: bool,
+) -> None:
+    """Add one scanned film to the plan: its tasks, or the report row that stands for it. `taken`: output names so far.
+
+    Raises StorageError if its state cannot be read or written.
+    """
+    state, video_id = State(job.out), video["video_id"]
+    action, reason = decide(video, only, wish, silence)
+    if action == "skipped":
+        plan.rows[video_id] = dub.report_row(video, "skipped", reason)
+        return
+    if action == "failed":
+        plan.rows[video_id] = dub.failed_row(video, why_failed(video, wish, silence))
+        return
+    spans = spans_of(video, wish, silence)
+    if spans == ():
+        plan.rows[video_id] = dub.report_row(video, "skipped", "not silent between in and out time")
+        return
+    try:
+        wanted = wanted_output(job, video)
+    except ValueError as error:
+        plan.rows[video_id] = dub.failed_row(video, Failure("plan", "ContainerCannotHold", str(error)))
+        return
+    output = dub.unique_output(wanted, video_id, taken)
+    fallback = output
+    if job.treatment.sidecar == "none":
+        fallback = dub.unique_output(f"{video['path']}.mkv", video_id, taken)
+    own = wish.differing()
+    asked = own | ({} if spans is None else {"spans": [list(span) for span in spans]})
+    if state.read_asked(video_id) != asked and not dry_run:
+        state.drop_row(video_id)
+        state.drop_parts(video_id)
+        state.write_asked(video_id, asked)
+    row = None if restart or state.read_asked(video_id) != asked else state.read_row(video_id)
+    if row is not None and row.get("status") == "dubbed" and _still_there(job.out, row):
+        plan.rows[video_id] = row
+        plan.kept += 1
+        return
+    if job.treatment.existing == "mix" and dub.unreadable(video):
+        why = "its sound track cannot be decoded, so nothing can be mixed with it: use --existing keep"
+        plan.rows[video_id] = dub.failed_row(video, Failure("sound", "InvalidData", why))
+        return
+    done: frozenset[int] = frozenset()
+    if not dry_run:
+        state.drop_row(video_id)
+    if not restart:
+        left = state.segments_done(video_id)
+        if any(left.values()) and not dry_run:
+            state.drop_parts(video_id, failures_only=True)
+        done = frozenset(index for index, is_failure in left.items() if not is_failure)
+    try:
+        plan.tasks += dub.plan_file(job, video, output, fallback, done, own, spans)
+    except ValueError as error:
+        plan.rows[video_id] = dub.failed_row(video, Failure("scan", "ZeroDuration", str(error)))
+        return
+    plan.to_dub[video_id] = video
 
 
 UNKNOWN = "the manifest names {!r}, which is not in the archive; give its path relative to the archive"
@@ -183,5 +213,5 @@ def wanted_output(job: Job, video: dict[str, Any]) -> str:
 def _still_there(out: str, row: dict[str, Any]) -> bool:
     try:
         return storage.size(storage.join(out, row["output"])) == row.get("output_size")
-    except (storage.StorageNotFound, ValueError):
+    except (storage.StorageNotFound, KeyError, ValueError):
         return False

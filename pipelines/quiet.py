@@ -111,13 +111,12 @@ def look_at_all(videos: Sequence[dict[str, Any]], loudest_dbfs: float, cpus: int
 def _look(batch: Any, loudest_dbfs: float) -> Iterator[Any]:
     import pyarrow as pa
 
-    from pipelines.storage import StorageError
     from pipelines.worker import shared_sandbox
 
     for video in batch.to_pylist():
         try:
             silence = look(video, loudest_dbfs, shared_sandbox())
-        except StorageError as error:
+        except Exception as error:  # one film never stops a run, whatever is wrong with its sound
             silence = Silence((), type(error).__name__, str(error))
         yield pa.table(
             {

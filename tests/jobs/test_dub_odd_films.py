@@ -9,7 +9,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from dubbing import RATE, film, noise, quickly, titles, track
+from dubbing import RATE, film, noise, quickly, report, titles, track, v2a_dub
 from media import numbered, truncated, write_video
 
 from pipelines import mux, tracks
@@ -137,3 +137,93 @@ def test_sound_that_ends_before_the_picture_is_silent_there(tmp_path: Path) -> N
     assert made.shape == (1, 4 * RATE) and np.array_equal(made[:, : round(1.5 * RATE)], own)
     assert np.abs(made[:, 2 * RATE :]).max() > 100
     assert len(titles(out / "short.mkv")) == 2
+
+
+def mute(path: Path, fill: int | None = None, codec: str | None = None) -> Path:
+    """A film with an audible track of which no packet decodes: all of them are noise, or one byte over and over."""
+    plain = write_video(path.with_name("plain" + path.suffix), sound="audible", audio_codec=codec)
+    data = bytearray(plain.read_bytes())
+    with av.open(str(plain)) as opened:
+        for packet in opened.demux(opened.streams.audio):
+            if packet.size:
+                content = bytes(packet)
+                noisy = np.random.default_rng(0).bytes(len(content))
+                at = data.index(content)
+                data[at : at + len(content)] = noisy if fill is None else bytes([fill]) * len(content)
+    path.write_bytes(data)
+    plain.unlink()
+    return path
+
+
+def unknown_codec(path: Path) -> Path:
+    """A Matroska film with a sound track of a codec that does not exist."""
+    data = write_video(path, sound="audible").read_bytes()
+    assert data.count(b"A_FLAC") == 1
+    path.write_bytes(data.replace(b"A_FLAC", b"A_FLOC"))
+    return path
+
+
+MUTE = ("noise.mp4", "zeros.mkv", "unknown.mkv")
+
+
+def without_samples(archive: Path) -> Path:
+    """Films whose sound track gives no sample: three that cannot be decoded, and one that is empty."""
+    archive.mkdir()
+    mute(archive / "noise.mp4")
+    mute(archive / "zeros.mkv", fill=0)
+    unknown_codec(archive / "unknown.mkv")
+    write_video(archive / "empty.mkv", sound="empty")
+    write_video(archive / "none.mkv")
+    return archive
+
+
+@pytest.mark.usefixtures("ray_with_samples")
+def test_films_whose_sound_track_gives_no_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive, out = without_samples(tmp_path / "archive"), tmp_path / "out"
+    assert v2a_dub(archive, out, "--dry-run") == 0
+    assert "has sound (it cannot" in " ".join(capsys.readouterr().out.split())
+    assert v2a_dub(archive, out) == 0
+    assert "(3 with sound: --only all takes those too)" in " ".join(capsys.readouterr().out.split())
+    rows = report(out)
+    for name in MUTE:
+        row = rows[name]
+        assert (row["status"], row["reason"]) == ("skipped", "has sound (it cannot be decoded)"), row
+        assert (row["audio_state"], row["peak_dbfs"]) == ("audible", None)
+    for name in ("empty.mkv", "none.mkv"):
+        assert rows[name]["status"] == "dubbed" and track(out / name, mux.TITLE).shape == (1, RATE)
+
+
+def test_sound_that_cannot_be_decoded_is_kept_and_never_taken_for_silence(tmp_path: Path) -> None:
+    archive = without_samples(tmp_path / "archive")
+    rows = quickly(archive, tmp_path / "all", "--only", "all")
+    assert {row["status"] for row in rows.values()} == {"dubbed"}, rows
+    for name in MUTE[:2]:  # FFmpeg cannot copy what it has no name for
+        kept, made = titles(tmp_path / "all" / name)
+        assert made == mux.TITLE != kept
+    for options, message in (
+        (
+            ("--only", "all", "--existing", "mix"),
+            "its sound track cannot be decoded, so nothing can be mixed",
+        ),
+        (("--existing", "replace-silent-parts"), "the sound track "),
+    ):
+        rows = quickly(archive, tmp_path / options[-1], *options)
+        for name in MUTE:
+            row = rows[name]
+            assert (row["status"], row["stage"]) == ("failed", "sound"), row
+            assert row["message"].startswith(message) and row["error_class"] in (
+                "InvalidData",
+                "UnknownCodec",
+            )
+        assert {rows[name]["status"] for name in ("empty.mkv", "none.mkv")} == {"dubbed"}
+
+
+def test_a_track_of_several_that_cannot_be_decoded_is_not_silence(tmp_path: Path) -> None:
+    """The one that players choose is the one that is mixed with."""
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    plain = write_video(tmp_path / "plain.mkv", sound=("silent", "audible"), audio_codec="pcm_s16le")
+    data = plain.read_bytes()
+    (archive / "two.mkv").write_bytes(data.replace(b"A_PCM/INT/LIT", b"A_PCM/INT/LOT", 1))
+    row = quickly(archive, tmp_path / "out", "--only", "all", "--existing", "mix")["two.mkv"]
+    assert (row["status"], row["error_class"]) == ("failed", "UnknownCodec"), row

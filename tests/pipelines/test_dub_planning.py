@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from dubstages import make_job, plan
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import dub
+from pipelines import dub, planning
 from pipelines.job import Task
+from pipelines.parts import State
 
 
 def test_what_becomes_of_each_file(videos: dict[str, dict[str, Any]]) -> None:
@@ -26,6 +28,21 @@ def test_what_becomes_of_each_file(videos: dict[str, dict[str, Any]]) -> None:
     assert silent["notes.txt"][1] == "not a video"
     assert "has sound" in silent["loud.mp4"][1]
     assert dub.decide(videos["loud.mp4"], "all")[0] == "dub"
+
+
+def test_a_film_that_cannot_be_planned_is_a_failed_row(
+    videos: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    odd = [videos["silent.mp4"] | {"video_id": str(k), "path": f"{k}.mp4"} for k in range(3)]
+    odd[0]["duration_s"] = odd[1]["container"] = None
+    State(str(tmp_path)).write_row({"video_id": "2"})  # of no use, and in nobody's way
+    plan = planning.make_plan(make_job(tmp_path), [*odd, videos["short.mp4"]], "silent")
+    for k in range(2):
+        row = plan.rows[str(k)]
+        assert (row["status"], row["stage"]) == ("failed", "plan")
+        assert row["error_class"] in ("TypeError", "AttributeError") and row["message"]
+    assert list(plan.to_dub) == ["2", videos["short.mp4"]["video_id"]]
+    assert len(plan.order) == 4
 
 
 @given(st.floats(min_value=0.01, max_value=600), st.sets(st.integers(min_value=0, max_value=400)))
