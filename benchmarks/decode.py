@@ -30,8 +30,10 @@ from typing import Any
 import av
 import numpy as np
 
-from pipelines import decode, media, painting
-from pipelines.sandbox import Sandbox, View
+from pipelines.media import container as media_container
+from pipelines.media import frames
+from pipelines.media import video as media_video
+from pipelines.sandbox.decoder import Sandbox, View
 
 VIEWS = (View(25, 224, 224), View(8, 224, 224))
 STRETCH_S = 4.0
@@ -109,7 +111,7 @@ def clocked(owner: Any, name: str) -> Iterator[list[float]]:
 @contextlib.contextmanager
 def clocked_pictures() -> Iterator[list[float]]:
     """Meanwhile `media.pictures` notes how many seconds each picture is waited for."""
-    real, seconds = media.pictures, []
+    real, seconds = media_container.pictures, []
 
     def replacement(*args: Any, **more: Any) -> Iterator[Any]:
         pictures = real(*args, **more)
@@ -121,19 +123,19 @@ def clocked_pictures() -> Iterator[list[float]]:
                 return
             yield picture
 
-    setattr(media, "pictures", replacement)  # noqa: B010 (mypy minds the plain way)
+    setattr(media_container, "pictures", replacement)  # noqa: B010 (mypy minds the plain way)
     try:
         yield seconds
     finally:
-        setattr(media, "pictures", real)  # noqa: B010
+        setattr(media_container, "pictures", real)  # noqa: B010
 
 
 def decode_only(film: str, threads: int) -> None:
     """Decodes every picture and drops it."""
-    with open(film, "rb") as file, media.opened(file) as container:
-        video = media.video_stream(container, "decode")
+    with open(film, "rb") as file, media_container.opened(file) as container:
+        video = media_container.video_stream(container, "decode")
         video.thread_type, video.thread_count = "AUTO", threads
-        for _ in media.pictures(container, video):
+        for _ in media_container.pictures(container, video):
             pass
 
 
@@ -142,8 +144,8 @@ def profile(film: str, duration_s: float, threads: int, ours: Callable[[], None]
     the parts take that overlap with it or are left out. `sandbox_s` is the time through the sandbox."""
     with (
         clocked_pictures() as waits,
-        clocked(painting.Scaler, "picture") as scalings,
-        clocked(painting.Painter, "_paint") as paintings,
+        clocked(frames.Scaler, "picture") as scalings,
+        clocked(frames.Painter, "_paint") as paintings,
         clocked(av, "open") as openings,
     ):
         whole_s, _ = timed(ours, resource.RUSAGE_SELF)
@@ -165,7 +167,7 @@ def profile(film: str, duration_s: float, threads: int, ours: Callable[[], None]
 
     def one_seek() -> None:
         with open(film, "rb") as file:
-            decode.decode_views(file, VIEWS, duration_s / 2, duration_s / 2 + 0.01, threads)
+            media_video.decode_views(file, VIEWS, duration_s / 2, duration_s / 2 + 0.01, threads)
 
     seek_s = statistics.median(timed(one_seek, 0)[0] for _ in range(3))
     print(
@@ -189,14 +191,14 @@ def main() -> int:
         threads = str(options.threads)
         command = ["ffmpeg", "-v", "error", "-nostdin", "-threads", threads, "-filter_threads", threads]
         command += ["-i", film, "-an", "-vf", "fps=25,scale=224:224", "-f", "null", "-"]
-        ends_s, pool = ends_of_stretches(facts.duration_s), painting.Pool()
+        ends_s, pool = ends_of_stretches(facts.duration_s), frames.Pool()
 
         def theirs() -> None:
             subprocess.run(command, check=True)
 
         def ours() -> None:
             with open(film, "rb") as file:
-                for _ in decode.iter_views(file, VIEWS, 0, ends_s, options.threads, allocate=pool):
+                for _ in media_video.iter_views(file, VIEWS, 0, ends_s, options.threads, allocate=pool):
                     pass
 
         def sandboxed() -> None:

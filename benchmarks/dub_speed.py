@@ -21,7 +21,8 @@ from pathlib import Path
 
 import psutil
 
-from pipelines import synthfoley, synthwrite
+from pipelines import synthfoley
+from pipelines.synthfoley import mp4
 
 
 def main() -> int:
@@ -40,7 +41,7 @@ def main() -> int:
             scene = synthfoley.make_scene(7, index, seconds, width=640, height=360, fps=25.0)
             target = root / "archive" / f"film_{index}.mp4"
             target.parent.mkdir(exist_ok=True)
-            target.write_bytes(synthwrite.encode(scene, strip_sound=True))
+            target.write_bytes(mp4.encode(scene, strip_sound=True))
         out = root / "dubbed"
         started = time.monotonic()
         job = subprocess.Popen(

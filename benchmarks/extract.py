@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.dub_speed import watch
-from pipelines import clips as planning
-from pipelines import recipes, synthfoley, synthwrite
-from pipelines import store as storing
+from pipelines import synthfoley
+from pipelines.extract import recipes, windows
+from pipelines.store import store as feature_store
+from pipelines.synthfoley import mp4
 from v2a_models.shapes import feature_shapes
 
 RATE_LIMIT, GROWTH_LIMIT, MEMORY_LIMIT_GIB = 0.85, 1.2, 4.0
@@ -37,7 +38,7 @@ def footage(folder: Path, minutes: float, files: int) -> Path:
     folder.mkdir(parents=True)
     scene = synthfoley.make_scene(7, 0, 60.0, width=640, height=360, fps=25.0)
     first = folder / "first.mp4"
-    first.write_bytes(synthwrite.encode(scene))
+    first.write_bytes(mp4.encode(scene))
     per_file = minutes / files
     for number in range(files):
         target = folder / f"film_{number:03d}.mp4"
@@ -75,19 +76,19 @@ def prepared(archive: Path, store: Path, recipe: str) -> Any:
     config = ExtractConfig(str(archive), str(store), recipe=recipe, tracking_uri="off")
     ready = extract_plan.prepare(config)
     videos = [row for row in ready.store.scan() if row["status"] == "ok"]
-    return extract_plan.make_job(ready, config, 0), planning.plan(videos, ready.recipe, None, ready.shares)
+    return extract_plan.make_job(ready, config, 0), windows.plan(videos, ready.recipe, None, ready.shares)
 
 
-def plain_worker(task: tuple[Any, list[planning.Clip]]) -> None:
+def plain_worker(task: tuple[Any, list[windows.Clip]]) -> None:
     """Decode, encode and write, window after window."""
     job, clips = task
-    from pipelines.extract import write_windows
-    from pipelines.extract_stages import Encoder, decode_segment
-    from pipelines.sandbox import Sandbox
+    from pipelines.extract.pipeline import write_windows
+    from pipelines.extract.stages import Encoder, decode_segment
+    from pipelines.sandbox.decoder import Sandbox
 
     encoder, gathered = Encoder(job), []
     with Sandbox(threads=job.decode_threads) as sandbox:
-        for segment in planning.segments_of(clips, planning.windows_per_segment(job.recipe)):
+        for segment in windows.segments_of(clips, windows.windows_per_segment(job.recipe)):
             for window in decode_segment(segment, job, sandbox):
                 columns = encoder._encode([window])
                 window.arrays = {name: column[0] for name, column in columns.items()}
@@ -102,8 +103,9 @@ def plain_worker(task: tuple[Any, list[planning.Clip]]) -> None:
 def rate(options: argparse.Namespace) -> int:
     from jobs.ray_session import session
     from jobs.scan import scan_infos
-    from pipelines import archive as archives
-    from pipelines import extract, storage
+    from pipelines import storage
+    from pipelines.archive import scan
+    from pipelines.extract import pipeline
 
     os.environ.setdefault("RAY_worker_niceness", "0")  # the plain loop's processes are not nice either
     workers = options.num_workers
@@ -112,23 +114,21 @@ def rate(options: argparse.Namespace) -> int:
         archive = footage(root / "archive", options.minutes, round(options.minutes))
         walls: dict[str, list[float]] = {"plain loop": [], "ray": []}
         with session(workers) as resources:
-            scanned = archives.to_table(
-                scan_infos(list(storage.list_tree(str(archive))), resources.cpus, None)
-            )
+            scanned = scan.to_table(scan_infos(list(storage.list_tree(str(archive))), resources.cpus, None))
             for turn in range(options.rounds):
                 for name in walls:
                     store = root / f"{name} {turn}"
-                    storing.Store(str(store)).write_scan(scanned)
+                    feature_store.Store(str(store)).write_scan(scanned)
                     job, clips = prepared(archive, store, options.recipe)
                     started = time.perf_counter()
                     if name == "ray":
-                        extract.run(clips, job, cpus=workers, memory=resources.memory)
+                        pipeline.run(clips, job, cpus=workers, memory=resources.memory)
                     else:
-                        parts = planning.blocks(clips, planning.windows_per_segment(job.recipe), workers)
+                        parts = windows.blocks(clips, windows.windows_per_segment(job.recipe), workers)
                         with multiprocessing.get_context("spawn").Pool(workers) as pool:
                             pool.map(plain_worker, [(job, part) for part in parts])
                     walls[name].append(time.perf_counter() - started)
-                    rows = len(storing.Store(str(store)).done())
+                    rows = len(feature_store.Store(str(store)).done())
                     assert rows == len(clips), f"{name} wrote {rows} of {len(clips)} rows"
         seconds = sum(clip.duration_s for clip in clips)
     best = {name: min(values) for name, values in walls.items()}
@@ -170,11 +170,11 @@ def size(options: argparse.Namespace) -> int:
         archive = footage(Path(scratch) / "archive", options.minutes, round(options.minutes))
         source = sum(path.stat().st_size for path in archive.iterdir())
         for name, recipe in recipes.TEMPLATES.items():
-            kind = storing.schema(recipe, feature_shapes(recipe))
-            arrays = storing.row_bytes(kind) * 3600 / recipe.window_s
+            kind = feature_store.schema(recipe, feature_shapes(recipe))
+            arrays = feature_store.row_bytes(kind) * 3600 / recipe.window_s
             disk = "weights needed"
             if name in ("mini", "raw"):
-                store = storing.Store(f"{scratch}/{name}")
+                store = feature_store.Store(f"{scratch}/{name}")
                 command = [sys.executable, "-m", "jobs.extract", str(archive), store.root, "--recipe", name]
                 subprocess.run([*command, "--tracking-uri", "off"], check=True, stdout=sys.stderr)
                 found = sum(info.size for info in store.files())

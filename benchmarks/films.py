@@ -14,7 +14,8 @@ from typing import Any
 import av
 import numpy as np
 
-from pipelines import synthfoley, synthwrite
+from pipelines import synthfoley
+from pipelines.synthfoley import mp4
 
 WIDTH, HEIGHT, FPS = 640, 360, 25
 SCENE_S = 15.0
@@ -105,7 +106,7 @@ def _reel(lengths: list[float], clips: list[Path]) -> Iterator[np.ndarray]:
 
 def _scene(index: int, seconds: float = SCENE_S) -> io.BytesIO:
     scene = synthfoley.make_scene(7, index, seconds, width=WIDTH, height=HEIGHT, fps=float(FPS))
-    return io.BytesIO(synthwrite.encode(scene, strip_sound=True))
+    return io.BytesIO(mp4.encode(scene, strip_sound=True))
 
 
 def cctv(folder: Path, minutes: float, moving_share: float = 0.05) -> Path:

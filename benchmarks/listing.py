@@ -116,28 +116,29 @@ def _dub(clock: Callable[[], float]) -> tuple[float, int]:
     from samples import NoiseGenerator
 
     from jobs import dub, preflight
-    from pipelines import dub as planned
-    from pipelines import planning, storage
+    from pipelines import storage
+    from pipelines.dub import pipeline
+    from pipelines.dub.plan import make_plan
 
     with tempfile.TemporaryDirectory() as out:
         config = dub.DubConfig(ROOT, out)
         job = preflight.make_job(config, lambda name: NoiseGenerator(), {})
         rows = [made_up(info, None) for info in storage.list_tree(ROOT)]
         first = clock()
-        plan = planning.make_plan(job, rows, "silent")
+        plan = make_plan(job, rows, "silent")
         tasks = [{"task": task.to_json()} for task in plan.tasks]
         for video_id, video in plan.to_dub.items():
             # As it comes back from a worker.
-            plan.rows[video_id] = json.loads(json.dumps(planned.report_row(video, "dubbed")))
+            plan.rows[video_id] = json.loads(json.dumps(pipeline.report_row(video, "dubbed")))
         return first, len(tasks)
 
 
 def made_up(info: Any, sandbox: Any) -> dict[str, Any]:
     """A row about a film of half a minute that nobody has looked at."""
-    from pipelines import archive
+    from pipelines.archive import scan as archive_scan
 
-    row = dict.fromkeys(archive.SCAN_SCHEMA.names) | {
-        "video_id": archive.video_id(info.path, info.size, info.version), "path": info.path, "uri": info.uri,
+    row = dict.fromkeys(archive_scan.SCAN_SCHEMA.names) | {
+        "video_id": archive_scan.video_id(info.path, info.size, info.version), "path": info.path, "uri": info.uri,
         "size": info.size, "version": info.version, "duration_s": 30.0, "fps": 25.0, "width": 640, "height": 360,
         "rotation": 0, "video_codec": "h264", "container": "mp4", "audio_state": "none", "video_start_s": 0.0,
         "n_audio_tracks": 0, "status": "ok", "error_class": "", "error": "",

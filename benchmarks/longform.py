@@ -76,8 +76,8 @@ def joins(film: Path, work: Path) -> None:
     from jobs.dub import DubConfig
     from jobs.film_options import FilmOptions
     from jobs.preflight import make_job
-    from pipelines import archive
-    from pipelines.sandbox import Sandbox
+    from pipelines.archive import scan
+    from pipelines.sandbox.decoder import Sandbox
 
     torch.set_num_threads(1)
     ways = {
@@ -89,7 +89,7 @@ def joins(film: Path, work: Path) -> None:
     jobs = {}
     with Sandbox(threads=1) as sandbox:
         root = link(film, work / f"archive-{film.stem}")
-        [row] = archive.scan(str(root), sandbox)
+        [row] = scan.scan(str(root), sandbox)
         for name, how in ways.items():
             jobs[name] = make_job(DubConfig(str(root), str(work / "joins"), film=how), None)
         jobs["end to end"] = dataclasses.replace(jobs["end to end"], overlap=0)
@@ -162,14 +162,14 @@ class Made:
 
 def made(row: dict[str, Any], job: Any, sandbox: Any) -> Iterator[Made | None]:
     """A film by a job in this process: None after every segment, and then all of it."""
-    from pipelines import planning, segments
-    from pipelines.dubber import Dubber
-    from pipelines.stages import decode_task
+    from pipelines.dub import plan, segments
+    from pipelines.dub.decode import decode_task
+    from pipelines.dub.generate.crossfade import Dubber
     from v2a_models.checkpoint import load_generator
 
     dubber, parts, seconds, drawn = Dubber(job, load_generator), list[np.ndarray](), 0.0, 0
     joins = set[int]()
-    for task in planning.make_plan(job, [row], "silent", restart=True, dry_run=True).tasks:
+    for task in plan.make_plan(job, [row], "silent", restart=True, dry_run=True).tasks:
         item = decode_task(task, job, sandbox)
         n, meetings = _meetings(item, job)
         drawn, joins = drawn + n, joins | meetings
@@ -186,7 +186,7 @@ def made(row: dict[str, Any], job: Any, sandbox: Any) -> Iterator[Made | None]:
 
 def _meetings(item: Any, job: Any) -> tuple[int, set[int]]:
     """Samples of all windows of an item, and those of the film at which windows of one shot meet."""
-    from pipelines.canvas import Canvas
+    from pipelines.dub.generate.token_canvas import Canvas
     from v2a_models import grid
 
     segment = item.task.segment
@@ -213,10 +213,12 @@ def cost(work: Path, minutes: float, footage: Path | None) -> None:
     from benchmarks.scaling import Costs
     from jobs.dub import DubConfig
     from jobs.preflight import make_job
-    from pipelines import archive, planning, storage
-    from pipelines.dubber import Dubber
-    from pipelines.sandbox import Sandbox
-    from pipelines.stages import close_item, decode_task
+    from pipelines import storage
+    from pipelines.archive import scan
+    from pipelines.dub import plan
+    from pipelines.dub.decode import close_item, decode_task
+    from pipelines.dub.generate.crossfade import Dubber
+    from pipelines.sandbox.decoder import Sandbox
     from v2a_models.checkpoint import load_generator
 
     torch.set_num_threads(1)
@@ -227,8 +229,8 @@ def cost(work: Path, minutes: float, footage: Path | None) -> None:
         with Sandbox(threads=1) as sandbox:
             sandbox.probe(str(film))  # the child's own start is nobody's cost
             with costs.of("scan"):
-                [row] = [archive.scan_file(info, sandbox) for info in storage.list_tree(str(root))]
-            for task in planning.make_plan(job, [row], "silent", restart=True).tasks:
+                [row] = [scan.scan_file(info, sandbox) for info in storage.list_tree(str(root))]
+            for task in plan.make_plan(job, [row], "silent", restart=True).tasks:
                 with costs.of("decode"):
                     item = decode_task(task, job, sandbox)
                 with costs.of("generate"):
@@ -295,7 +297,7 @@ def memory(work: Path, hours: float) -> None:
 
 def mux(work: Path, hours: float) -> None:
     """Prints what joining, coding and copying a long film costs, in processor seconds and bytes."""
-    from pipelines import mux as muxing
+    from pipelines.mux import remux
 
     film, target = films.moving(work, hours * 60), work / "muxed.mp4"
     n_samples = round(hours * 3600 * 44_100)
@@ -303,7 +305,7 @@ def mux(work: Path, hours: float) -> None:
     for codec in ("aac", "flac"):
         before, passing = _used(), 2 * n_samples
         started = time.perf_counter()
-        muxing.mux_in_child(
+        remux.mux_in_child(
             str(film), (block for _ in range(round(hours * 3600))), target,
             n_samples=n_samples, video_start_s=0.0, codec=codec,
         )  # fmt: skip
@@ -323,11 +325,11 @@ def mux(work: Path, hours: float) -> None:
 
 def _coding(codec: str, block: np.ndarray, hours: float) -> float:
     """Processor seconds of coding so many hours of a block, int16 [1, n] at 44.1 kHz, with nothing around it."""
-    from pipelines import containers, mux_copy
+    from pipelines.mux import containers, packets
 
     kind = containers.container_of("x.mp4").coded(codec)
     coder: Any = av.CodecContext.create(kind.codec, "w")
-    mux_copy.set_up(coder, kind, 1)
+    packets.set_up(coder, kind, 1)
     coder.sample_rate, coder.format = 44_100, (av.Codec(kind.codec, "w").audio_formats or [])[0]
     coder.time_base, share = Fraction(1, 44_100), 10
     started = time.process_time()

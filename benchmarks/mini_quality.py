@@ -22,7 +22,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from pipelines import decode, synthfoley
+from pipelines import synthfoley
+from pipelines.media import video
 from v2a_models.checkpoint import load_classifier, load_generator
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.metrics.foley import FoleyScore, foley_score
@@ -91,7 +92,7 @@ def resynthesis(generator: MaskVATGenerator, sound: np.ndarray) -> np.ndarray:
 def generated_track(path: Path, seconds: float) -> np.ndarray:
     """The generated track of a dubbed clip, mono."""
     with path.open("rb") as file:
-        return decode.decode_sound(file, 0.0, seconds).mean(0)
+        return video.decode_sound(file, 0.0, seconds).mean(0)
 
 
 def table(rows: dict[str, FoleyScore]) -> str:

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import resample_poly
 
-from pipelines import minicorpus, synthfoley
+from pipelines import synthfoley
+from pipelines.synthfoley import corpus
 from v2a_models.metrics.waveform import multi_resolution_stft
 from v2a_models.recipe import Recipe, View
 
@@ -97,8 +98,8 @@ def _rendered(name: str, label: str) -> Footage:
 
 
 def _picture(scene: synthfoley.Scene) -> np.ndarray:
-    times = minicorpus.picked_times(scene, FPS)
-    return minicorpus.halve(synthfoley.render_frames(scene, times, 2 * SIZE, 2 * SIZE))
+    times = corpus.picked_times(scene, FPS)
+    return corpus.halve(synthfoley.render_frames(scene, times, 2 * SIZE, 2 * SIZE))
 
 
 def _stereo(mono: np.ndarray, n_frames: int) -> np.ndarray:

@@ -69,17 +69,20 @@ def stages(root: Path, minutes: float) -> tuple[dict[str, float], dict[str, floa
 
     from jobs.dub import DubConfig
     from jobs.preflight import make_job
-    from pipelines import archive, planning, storage, synthfoley, synthwrite
-    from pipelines.dubber import Dubber
-    from pipelines.sandbox import Sandbox
-    from pipelines.stages import close_item, decode_task
+    from pipelines import storage, synthfoley
+    from pipelines.archive import scan
+    from pipelines.dub.decode import close_item, decode_task
+    from pipelines.dub.generate.crossfade import Dubber
+    from pipelines.dub.plan import make_plan
+    from pipelines.sandbox.decoder import Sandbox
+    from pipelines.synthfoley import mp4
     from v2a_models.checkpoint import load_generator
 
     torch.set_num_threads(1)
     scene = synthfoley.make_scene(7, 0, minutes * 60, width=640, height=360, fps=25.0)
     film = root / "archive" / "film.mp4"
     film.parent.mkdir()
-    film.write_bytes(synthwrite.encode(scene, strip_sound=True))
+    film.write_bytes(mp4.encode(scene, strip_sound=True))
     out = root / "out"
     job = make_job(DubConfig(str(film.parent), str(out), segment_s=SEGMENT_S), None)
     dubber = Dubber(job, load_generator)
@@ -87,8 +90,8 @@ def stages(root: Path, minutes: float) -> tuple[dict[str, float], dict[str, floa
     with Sandbox(threads=1) as sandbox:
         sandbox.probe(str(film))  # the child's own start is nobody's cost
         with costs.of("scan"):
-            [row] = [archive.scan_file(info, sandbox) for info in storage.list_tree(str(film.parent))]
-        plan = planning.make_plan(job, [row], "silent")
+            [row] = [scan.scan_file(info, sandbox) for info in storage.list_tree(str(film.parent))]
+        plan = make_plan(job, [row], "silent")
         for task in plan.tasks:
             with costs.of("decode"):
                 item = decode_task(task, job, sandbox)

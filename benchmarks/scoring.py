@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from pipelines.sounds import wav_bytes
+from pipelines.scoring.sound_folder import wav_bytes
 from v2a_models import grid
 
 

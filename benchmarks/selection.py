@@ -28,7 +28,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.mini_quality import HELD_OUT_SEED
-from pipelines import minicorpus, synthfoley
+from pipelines import synthfoley
+from pipelines.synthfoley import corpus
 from v2a_models import grid
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_classifier, load_generator
@@ -227,8 +228,8 @@ def seen(generator: MaskVATGenerator, scenes: Sequence[synthfoley.Scene]) -> Bat
 def drawn(scene: synthfoley.Scene, recipe: Recipe, name: str) -> np.ndarray:
     """Frames uint8 [T, h, w, 3] of one view; twice the size and averaged, as scaling a decoded file down does."""
     view = recipe.view(name)
-    times = minicorpus.picked_times(scene, view.fps)
-    return minicorpus.halve(synthfoley.render_frames(scene, times, 2 * view.width, 2 * view.height))
+    times = corpus.picked_times(scene, view.fps)
+    return corpus.halve(synthfoley.render_frames(scene, times, 2 * view.width, 2 * view.height))
 
 
 def gain_table(table: dict[str, dict[str, float]], clips: int) -> str:

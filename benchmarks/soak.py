@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.dub_speed import memory
-from pipelines import synthfoley, synthwrite
+from pipelines import synthfoley
+from pipelines.synthfoley import mp4
 
 KINDS = 64
 """Different films; each of the rest is one of them under a name of its own."""
@@ -33,7 +34,7 @@ def make_archive(folder: Path, files: int, seconds: float) -> Path:
     kinds = []
     for kind in range(min(KINDS, files)):
         scene = synthfoley.make_scene(11, kind, seconds, width=160, height=90, fps=25.0)
-        kinds.append(synthwrite.encode(scene, strip_sound=True))
+        kinds.append(mp4.encode(scene, strip_sound=True))
     for number in range(files):
         target = folder / f"{number // 500:03d}" / f"clip {number:05d}.mp4"
         if not target.exists():

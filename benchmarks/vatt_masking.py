@@ -29,8 +29,10 @@ from torch import Tensor
 
 from benchmarks.vatt_steering import PROMPTS, Case, score
 from jobs import vatt_mini
-from pipelines import instructions, steercorpus, synthfoley
-from pipelines.steercorpus import Block, Corpus, SteerConfig
+from pipelines import synthfoley
+from pipelines.captions import instructions
+from pipelines.synthfoley import steering_corpus
+from pipelines.synthfoley.steering_corpus import Block, Corpus, SteerConfig
 from v2a_models import grid
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_classifier, load_generator
@@ -99,7 +101,7 @@ def held_out(blocks: Sequence[Block], recipe: Any) -> HeldOut:
                 for sound in range(1, min(PROMPTS, len(sounds) - 1) + 1):
                     rng = np.random.default_rng([seen.seed, seen.index, at, sound])
                     wanted = _within(sounds[sound], at * recipe.window_s, recipe.window_s)
-                    text = steercorpus.caption_of(wanted, rng, 0, recipe.window_s)
+                    text = steering_corpus.caption_of(wanted, rng, 0, recipe.window_s)
                     cases.append(Case(seen, wanted, instructions.reworded(wanted.label, text, rng)))
                     semantic.append(block.semantic[row, at * slow : (at + 1) * slow])
                     sync.append(block.sync[row, at * n : (at + 1) * n])
@@ -258,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     corpus = SteerConfig(blocks=args.blocks, seconds=args.seconds, others=args.others)
     config = vatt_mini.VattMiniConfig(work=work, rows=args.rows, corpus=corpus)
-    blocks = steercorpus.load(work / "corpus", corpus)
+    blocks = steering_corpus.load(work / "corpus", corpus)
     if not 1 <= args.held_out < len(blocks):
         parser.error(f"{len(blocks)} blocks are there: hold out at least one and leave some to train on")
     mini: Any = load_generator("mini")

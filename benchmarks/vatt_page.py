@@ -25,10 +25,14 @@ from benchmarks.vatt_steering import HELD_OUT_SEED
 from jobs.dub import DubConfig
 from jobs.preflight import make_job
 from jobs.verb import WrongUsage
-from pipelines import archive, dub, segments, stages, synthfoley, synthwrite, wordpages
-from pipelines.dubber import Dubber
-from pipelines.job import Job
-from pipelines.sandbox import Sandbox
+from pipelines import synthfoley
+from pipelines.archive import scan
+from pipelines.dub import decode, pipeline, segments
+from pipelines.dub.generate.crossfade import Dubber
+from pipelines.dub.job import Job
+from pipelines.reports import caption_pages
+from pipelines.sandbox.decoder import Sandbox
+from pipelines.synthfoley import mp4
 from v2a_models.checkpoint import load_classifier, load_generator
 from v2a_models.metrics.sync import match_onsets, onsets
 
@@ -49,8 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="vatt-mini")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
-    if args.clip is not None and args.clip.suffix.lower() not in wordpages.PLAYED:
-        parser.error(f"--clip must be one of {', '.join(wordpages.PLAYED)}, which browsers play: {args.clip}")
+    if args.clip is not None and args.clip.suffix.lower() not in caption_pages.PLAYED:
+        parser.error(
+            f"--clip must be one of {', '.join(caption_pages.PLAYED)}, which browsers play: {args.clip}"
+        )
     if args.clip is not None and not args.clip.is_file():
         parser.error(f"no film {args.clip}")
     torch.set_num_threads(1)
@@ -62,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 shutil.copy(args.clip, root)
             else:
                 scene = synthfoley.make_scene(HELD_OUT_SEED, args.scene, SCENE_S)
-                (root / f"{scene.label}.mp4").write_bytes(synthwrite.encode(scene, strip_sound=True))
+                (root / f"{scene.label}.mp4").write_bytes(mp4.encode(scene, strip_sound=True))
             page = made(root, Path(scratch, "out"), args, scene)
         except (ValueError, WrongUsage) as error:
             parser.error(str(error))
@@ -84,7 +90,7 @@ def made(root: Path, out: Path, args: argparse.Namespace, scene: Any) -> str:
     jobs = [make_job(config, None) for config in configs]  # what cannot be followed is told first
     takes, caption = [], ""
     with Sandbox() as sandbox:
-        [video] = archive.scan(str(root), sandbox)
+        [video] = scan.scan(str(root), sandbox)
         if video["status"] != "ok":
             raise ValueError(f"{video['path']} cannot be dubbed: {video['error'] or video['status']}")
         # Browsers play the first track: the generated one, as in a film that was silent.
@@ -94,11 +100,11 @@ def made(root: Path, out: Path, args: argparse.Namespace, scene: Any) -> str:
             film = Path(job.out, row["output"])
             facts = heard(sound, scene)
             takes.append(
-                wordpages.Take(job.prompt, film.read_bytes(), film.suffix, picture, job.negative, facts)
+                caption_pages.Take(job.prompt, film.read_bytes(), film.suffix, picture, job.negative, facts)
             )
             caption = caption or row["caption"]
     clip = video["path"] if scene is None else f"SynthFoley scene {args.scene} ({scene.label})"
-    return wordpages.steering_html(
+    return caption_pages.steering_html(
         takes,
         clip=clip,
         duration_s=video["duration_s"],
@@ -110,13 +116,13 @@ def made(root: Path, out: Path, args: argparse.Namespace, scene: Any) -> str:
 
 def dubbed(job: Job, video: Any, sandbox: Sandbox) -> tuple[dict[str, Any], np.ndarray, bytes]:
     """Report row, sound (float32 [n], at the model's rate) and picture of one film. Raises ValueError."""
-    tasks = dub.plan_file(job, video, video["path"], f"{video['path']}.mkv")
+    tasks = pipeline.plan_file(job, video, video["path"], f"{video['path']}.mkv")
     if len(tasks) > 1:
         raise ValueError(
             f"{video['path']} lasts {video['duration_s']:.0f} s: give a clip of at most a minute"
         )
-    [item] = Dubber(job, load_generator).generate([stages.decode_task(tasks[0], job, sandbox)])
-    row = stages.close_item(item, job)
+    [item] = Dubber(job, load_generator).generate([decode.decode_task(tasks[0], job, sandbox)])
+    row = decode.close_item(item, job)
     if row is None or row["status"] != "dubbed":
         raise ValueError(f"{video['path']} was not dubbed: {row and row['message']}")
     picture = Path(job.out, row["card"]).read_bytes() if row["card"] else b""

@@ -21,7 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines import instructions, minicorpus, steercorpus, synthfoley
+from pipelines import synthfoley
+from pipelines.captions import instructions
+from pipelines.synthfoley import corpus, steering_corpus
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_classifier, load_generator
 from v2a_models.metrics.foley import classify
@@ -97,8 +99,8 @@ def measure(model: str, n: int, sampling: dict[str, Any]) -> dict[str, Any]:
 def prompted(scene: Any) -> list[Case]:
     """Cases with prompts that name other classes, each in words of its own."""
     cases = []
-    for at, label in enumerate(steercorpus.others_of(scene, PROMPTS)):
-        wanted = steercorpus.resounded(scene, label)
+    for at, label in enumerate(steering_corpus.others_of(scene, PROMPTS)):
+        wanted = steering_corpus.resounded(scene, label)
         rng = np.random.default_rng([HELD_OUT_SEED, scene.index, at])
         cases.append(Case(scene, wanted, instructions.reworded(label, wanted.caption, rng)))
     return cases
@@ -108,9 +110,9 @@ def frames_of(scene: Any, recipe: Any) -> dict[str, torch.Tensor]:
     """Pictures of a scene by view, uint8 (1, T, H, W, 3)."""
     found = {}
     for name, view in recipe.views.items():
-        times = minicorpus.picked_times(scene, view.fps)
+        times = corpus.picked_times(scene, view.fps)
         large = synthfoley.render_frames(scene, times, 2 * view.width, 2 * view.height)
-        found[name] = torch.from_numpy(minicorpus.halve(large))[None]
+        found[name] = torch.from_numpy(corpus.halve(large))[None]
     return found
 
 

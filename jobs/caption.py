@@ -58,7 +58,9 @@ def _run(config: CaptionConfig, console: Console) -> int:
     from jobs.instruct import check_captioner, check_out, model_place
     from jobs.preflight import full_address
     from jobs.scan import scan_rows
-    from pipelines import captioning, storage, wordpages
+    from pipelines import storage
+    from pipelines.captions import captioning
+    from pipelines.reports import caption_pages
 
     check_out(config.out)
     for name in ("windows", "beams"):
@@ -83,7 +85,7 @@ def _run(config: CaptionConfig, console: Console) -> int:
     told = f"{len(films)} files: {told}"
     frames = {row["path"]: row["frame"] for row in rows if row.get("frame")}
     model = config.model.rstrip("/").rpartition("/")[2]
-    page = wordpages.captions_html(rows, frames, archive=config.archive, model=model, told=told)
+    page = caption_pages.captions_html(rows, frames, archive=config.archive, model=model, told=told)
     place = out.removesuffix(".parquet") + ".html"
     storage.write_atomic(place, page.encode("utf-8", "backslashreplace"))
     console.print(f"{told}. Table: {config.out}, page: {place}", markup=False)

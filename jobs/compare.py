@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from jobs.compare_plan import Plan
-    from pipelines.generate import Row
+    from pipelines.scoring.clips import Row
     from v2a_models.metrics.estimate import Estimate
 
 
@@ -95,7 +95,7 @@ def run(config: CompareConfig) -> int:
 
 def _run(config: CompareConfig, console: Console) -> int:
     from jobs import compare_finish, compare_plan, ray_session
-    from pipelines import generate
+    from pipelines.scoring.clips import FEW_CLIPS
 
     started = time.perf_counter()
     plan = compare_plan.prepare(config)
@@ -107,7 +107,7 @@ def _run(config: CompareConfig, console: Console) -> int:
     )
     with contextlib.ExitStack() as stack:
         resources = ray_session.Resources(1, 0, 0)
-        if len(plan.rows) > generate.FEW_CLIPS:
+        if len(plan.rows) > FEW_CLIPS:
             resources = stack.enter_context(ray_session.session(config.num_workers, config.address))
         problems = fetch(plan, config, console, resources)
         costs = {}
@@ -123,9 +123,10 @@ def _run(config: CompareConfig, console: Console) -> int:
 
 
 def _job(plan: Plan, config: CompareConfig, gpus: int = 0) -> Any:
-    from pipelines import generate, storage
+    from pipelines import storage
+    from pipelines.scoring.clips import Job
 
-    return generate.Job(
+    return Job(
         store=plan.store, place=storage.join(plan.out, "clips"), window=plan.window, seed=config.seed,
         archive=plan.archive, kept_rate=plan.kept_rate, precision=plan.precision, device="cuda" if gpus else "cpu",
         batch_size=config.batch_size,
@@ -134,13 +135,13 @@ def _job(plan: Plan, config: CompareConfig, gpus: int = 0) -> Any:
 
 def fetch(plan: Plan, config: CompareConfig, console: Console, resources: Any) -> dict[tuple[str, str], str]:
     """The true sounds; (system, clip) -> why, for those that cannot be had."""
-    from pipelines import generate
-    from pipelines.scoring import REFERENCE
+    from pipelines.scoring.clips import missing, run_fetch
+    from pipelines.scoring.job import REFERENCE
     from v2a_models import grid
 
     job = _job(plan, config)
-    todo = generate.missing(plan.rows, job.place, REFERENCE)
-    answers = generate.run_fetch(todo, job, plan.codec, resources.cpus) if todo else iter(())
+    todo = missing(plan.rows, job.place, REFERENCE)
+    answers = run_fetch(todo, job, plan.codec, resources.cpus) if todo else iter(())
     each = grid.seconds(plan.window, grid.SAMPLE_RATE)
     return problems_of(_watched(answers, todo, "true sounds", console, each))
 
@@ -149,14 +150,14 @@ def make(
     plan: Plan, config: CompareConfig, model: Any, console: Console, resources: Any
 ) -> tuple[dict[tuple[str, str], str], dict[str, Estimate]]:
     """The sounds of one model: what failed, and what it cost by figure (nothing where nothing had to be made)."""
-    from pipelines import generate
+    from pipelines.scoring.clips import missing, run_model
     from v2a_models import grid
 
     job = _job(plan, config, resources.gpus)
-    todo = generate.missing(plan.rows, job.place, model.slug)
+    todo = missing(plan.rows, job.place, model.slug)
     if not todo:
         return {}, {}
-    answers = generate.run_model(
+    answers = run_model(
         todo, job, model.slug, model.folder, model.from_archive, resources.cpus, resources.gpus
     )
     each = grid.seconds(plan.window, grid.SAMPLE_RATE)
@@ -203,13 +204,13 @@ def score(plan: Plan, config: CompareConfig, console: Console) -> Any:
     from jobs import ray_session
     from jobs.evaluate import weights
     from jobs.progress import Progress
-    from pipelines import scoring
-    from pipelines.scoresummary import Board
+    from pipelines.scoring import job as scoring_job
+    from pipelines.scoring.summary import Board
     from v2a_models import grid
 
     board, clips = Board(), scoring_clips(plan)
     hearing = tuple(name for name in plan.networks if name != "bertscore")  # which reads
-    job = scoring.Job(
+    job = scoring_job.Job(
         plan.codec, hearing, weights(config.weights), keep=_job(plan, config).place, download=config.download
     )
 
@@ -221,7 +222,7 @@ def score(plan: Plan, config: CompareConfig, console: Console) -> Any:
         console, len(clips), len(clips) * window_s, doing="scoring", unit="clips scored"
     ) as progress:
         seen: set[str] = set()
-        for scored in scoring.score_all(clips, job, session):
+        for scored in scoring_job.score_all(clips, job, session):
             board.add(scored)
             if scored.clip not in seen:
                 seen.add(scored.clip)
@@ -232,11 +233,11 @@ def score(plan: Plan, config: CompareConfig, console: Console) -> Any:
 def score_captions(plan: Plan, config: CompareConfig, board: Any) -> None:
     """Scores the captions of models that have words against the texts of the store."""
     from jobs.evaluate import add_captions, weights
-    from pipelines import generate
+    from pipelines.scoring.clips import captions_of
     from v2a_models.metrics import networks
 
     place, true = _job(plan, config).place, {row.clip_id: [row.text] for row in plan.rows if row.text.strip()}
-    found = {m.slug: generate.captions_of(place, m.slug) for m in plan.models if m.slug in board.systems}
+    found = {m.slug: captions_of(place, m.slug) for m in plan.models if m.slug in board.systems}
     said = {slug: texts for slug, texts in found.items() if texts.keys() & true.keys()}
     if said:
         asked = "bertscore" in plan.networks
@@ -246,14 +247,16 @@ def score_captions(plan: Plan, config: CompareConfig, board: Any) -> None:
 def scoring_clips(plan: Plan) -> list[Any]:
     """The clips with all that is known of them, for every model and its baselines."""
     from jobs.evaluate import other_clips
-    from pipelines import generate, scoring, storage
+    from pipelines import storage
+    from pipelines.scoring import job as scoring_job
+    from pipelines.scoring.clips import missing, sound_uri
     from v2a_models import grid
 
     place = storage.join(plan.out, "clips")
     window_s = grid.seconds(plan.window, grid.SAMPLE_RATE)
     others = other_clips([row.label for row in plan.rows])
     # A model that made nothing at all must not leave the others without clips.
-    able = [m.slug for m in plan.models if len(generate.missing(plan.rows, place, m.slug)) < len(plan.rows)]
+    able = [m.slug for m in plan.models if len(missing(plan.rows, place, m.slug)) < len(plan.rows)]
     clips = []
     for row, other in zip(plan.rows, others, strict=True):
         known = plan.facts.get(row.path.rpartition(".")[0], {})
@@ -263,11 +266,11 @@ def scoring_clips(plan: Plan) -> list[Any]:
             if 0 <= at - row.start_s < window_s
         ]
         clips.append(
-            scoring.Clip(
+            scoring_job.Clip(
                 name=row.clip_id,
-                reference=generate.sound_uri(place, scoring.REFERENCE, row.clip_id),
-                systems={slug: generate.sound_uri(place, slug, row.clip_id) for slug in able},
-                other=generate.sound_uri(place, scoring.REFERENCE, plan.rows[other].clip_id),
+                reference=sound_uri(place, scoring_job.REFERENCE, row.clip_id),
+                systems={slug: sound_uri(place, slug, row.clip_id) for slug in able},
+                other=sound_uri(place, scoring_job.REFERENCE, plan.rows[other].clip_id),
                 label=row.label or known.get("label", ""),
                 text=row.text,
                 events=tuple(at for at, _ in inside) if "events" in known else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from jobs import registry
-from pipelines.scoresummary import Board, verdict
+from pipelines.scoring.summary import Board, verdict
 from v2a_models.metrics.catalogue import BY_NAME, Metric
 
 if TYPE_CHECKING:

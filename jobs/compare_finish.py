@@ -14,9 +14,11 @@ import numpy as np
 
 from jobs.cli import version
 from jobs.verb import WrongUsage
-from pipelines import comparepage, compareplots, sounds, storage
-from pipelines.scoresummary import Board, Totals, entry, is_baseline, verdict
-from pipelines.scoring import REFERENCE
+from pipelines import storage
+from pipelines.reports import comparison_page, comparison_plots
+from pipelines.scoring import sound_folder
+from pipelines.scoring.job import REFERENCE
+from pipelines.scoring.summary import Board, Totals, entry, is_baseline, verdict
 from v2a_models import grid
 from v2a_models.metrics.catalogue import BY_NAME, METRICS
 from v2a_models.metrics.estimate import Estimate
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from jobs.compare import CompareConfig
     from jobs.compare_plan import Plan
-    from pipelines.generate import Row
+    from pipelines.scoring.clips import Row
 
 TITLES = {"reference": "ground truth", "codec": "codec resynthesis", "shuffled": "shuffled", "noise": "noise",
           "silence": "silence"}  # fmt: skip
@@ -132,10 +134,10 @@ def write(plan: Plan, config: CompareConfig, board: Board, summary: dict[str, An
     tracker.start(f"compare {names}"[:200], dataclasses.asdict(config), tags)
     if config.promote:
         summary["champion"] = promote(plan, config, board, summary, uri, tracker)
-        for sentence in comparepage.champion_sentences(summary):
+        for sentence in comparison_page.champion_sentences(summary):
             say(sentence)
     evaluate_finish.write(plan.out, board, summary, scoring_clips(plan))
-    page = comparepage.report_html(summary, scores, plots, listen=listen)
+    page = comparison_page.report_html(summary, scores, plots, listen=listen)
     storage.write_atomic(storage.join(plan.out, "report.html"), page.encode("utf-8", "backslashreplace"))
     if config.export:
         export(plan, config.export)
@@ -163,9 +165,9 @@ def scores_rows(plan: Plan, board: Board) -> list[dict[str, Any]]:
 def write_plots(plan: Plan, summary: dict[str, Any], scores: list[dict[str, Any]]) -> dict[str, str]:
     """The pictures; name -> path in OUT."""
     made = {
-        "bars": compareplots.bars(summary),
-        "radar": compareplots.radar(summary),
-        "heatmap": compareplots.heatmap(summary, scores),
+        "bars": comparison_plots.bars(summary),
+        "radar": comparison_plots.radar(summary),
+        "heatmap": comparison_plots.heatmap(summary, scores),
         "spectrograms": _spectrograms(plan, summary, {row["clip"] for row in scores}),
     }
     for name, content in made.items():
@@ -177,13 +179,13 @@ def _spectrograms(plan: Plan, summary: dict[str, Any], scored: set[str]) -> byte
     """The first clip that was scored, which all systems have."""
     row = next((row for row in plan.rows if row.clip_id in scored), None)
     if row is None:
-        return compareplots.message("no clip was scored")
+        return comparison_plots.message("no clip was scored")
     waves: dict[str, np.ndarray] = {}
     for system in summary["systems"]:
         uri = storage.join(plan.out, "clips", system["name"], f"{row.clip_id}.wav")
         if storage.exists(uri):  # a model that made nothing has none
-            waves[system["title"]] = sounds.read_sound(uri).samples
-    return compareplots.spectrograms(waves, grid.SAMPLE_RATE, f"{row.label or row.path}, {row.clip_id}")
+            waves[system["title"]] = sound_folder.read_sound(uri).samples
+    return comparison_plots.spectrograms(waves, grid.SAMPLE_RATE, f"{row.label or row.path}, {row.clip_id}")
 
 
 def write_listening(plan: Plan, config: CompareConfig, summary: dict[str, Any], board: Board) -> str:
@@ -196,12 +198,12 @@ def write_listening(plan: Plan, config: CompareConfig, summary: dict[str, Any], 
     common = sorted(set(board.systems[first].clips) & set(board.systems[second].clips))
     if not common:
         return ""
-    pairs, key = comparepage.listening_plan(common, first, second, config.listen, config.seed)
+    pairs, key = comparison_page.listening_plan(common, first, second, config.listen, config.seed)
     for pair in pairs:
         for system, file in ((pair.system_a, pair.file_a), (pair.system_b, pair.file_b)):
             content = storage.read_bytes(storage.join(plan.out, "clips", system, f"{pair.clip}.wav"))
             storage.write_atomic(storage.join(plan.out, "listen", file), content)
-    page = comparepage.listen_html(summary, pairs, config.seed)
+    page = comparison_page.listen_html(summary, pairs, config.seed)
     storage.write_atomic(storage.join(plan.out, "listen.html"), page.encode("utf-8", "backslashreplace"))
     key_file = storage.join(plan.out, storage.PRIVATE_FOLDER, f"listen-{key['page']}.json")
     storage.write_atomic(key_file, json.dumps(key, indent=2).encode())
@@ -229,9 +231,9 @@ def export(plan: Plan, folder: str) -> None:
     names = export_names(plan.rows)
     for system in (REFERENCE, *(model.slug for model in plan.models)):
         place = storage.join(plan.out, "clips", system)
-        made = sounds.list_sounds(place) if storage.is_dir(place) else {}
+        made = sound_folder.list_sounds(place) if storage.is_dir(place) else {}
         kept = {names[clip]: uri for clip, uri in made.items() if clip in names}
-        sounds.export_sounds(kept, storage.join(folder, system))
+        sound_folder.export_sounds(kept, storage.join(folder, system))
 
 
 def export_names(rows: Sequence[Row]) -> dict[str, str]:

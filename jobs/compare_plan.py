@@ -15,7 +15,7 @@ from pipelines import storage
 
 if TYPE_CHECKING:
     from jobs.compare import CompareConfig
-    from pipelines.generate import Row
+    from pipelines.scoring.clips import Row
     from v2a_models.recipe import Recipe
 
 STATE_FILE = "compare.json"
@@ -76,9 +76,9 @@ def prepare(config: CompareConfig) -> Plan:
 def _prepare(config: CompareConfig) -> Plan:
     from jobs.evaluate import weights
     from jobs.evaluate_tables import read_events
-    from pipelines import generate
-    from pipelines.scoresummary import reachable
-    from pipelines.store import Store, StoreError
+    from pipelines.scoring import clips
+    from pipelines.scoring.summary import reachable
+    from pipelines.store.store import Store, StoreError
     from v2a_models import grid
     from v2a_models.metrics import networks
     from v2a_models.metrics.catalogue import BY_NAME
@@ -104,7 +104,7 @@ def _prepare(config: CompareConfig) -> Plan:
         storage.check_readable(archive)
     try:
         recipe = Store(store).recipe()
-        rows = generate.spread(generate.rows_of(Store(store), config.split), config.clips)
+        rows = clips.spread(clips.rows_of(Store(store), config.split), config.clips)
     except (StoreError, ValueError, OSError) as error:
         raise WrongUsage(str(error)) from error
     if not rows:

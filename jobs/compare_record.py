@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines import storage
-from pipelines.comparepage import sound_url
-from pipelines.comparetable import fit, known
+from pipelines.reports.comparison_page import sound_url
+from pipelines.reports.comparison_table import fit, known
 
 if TYPE_CHECKING:
     from jobs.compare_plan import Plan

@@ -72,7 +72,8 @@ def run(config: DemoConfig) -> int:
 
 def build(archive: Path) -> None:
     """Make the archive. What is there already stays. Raises OSError if it cannot be written."""
-    from pipelines import synthfoley, synthwrite
+    from pipelines import synthfoley
+    from pipelines.synthfoley import mp4
 
     archive.mkdir(parents=True, exist_ok=True)
     for index in range(CLIPS):
@@ -80,7 +81,7 @@ def build(archive: Path) -> None:
         target = archive / "rendered" / f"{scene.label}.mp4"
         if not target.exists():
             target.parent.mkdir(exist_ok=True)
-            _write(target, synthwrite.encode(scene, strip_sound=True))
+            _write(target, mp4.encode(scene, strip_sound=True))
     for clip in real_footage():
         target = archive / "real" / clip.name
         if not target.exists():

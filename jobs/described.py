@@ -93,7 +93,7 @@ def scav_sha256(model: str, load: Callable[[str], Any] | None) -> str:
 def cutting(model: Described, segment_s: float, joins: str = "auto") -> dict[str, Any]:
     """How a job cuts films for a model, as fields of a `Job`. Raises ValueError for a recipe that cannot be dubbed, and
     for joins that the model cannot make."""
-    from pipelines import segments
+    from pipelines.dub import segments
     from v2a_models import grid, longform
 
     recipe = model.recipe

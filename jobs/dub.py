@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from jobs.ray_session import Resources
-    from pipelines.job import Job
-    from pipelines.planning import Plan
-    from pipelines.wishes import Wish
+    from pipelines.dub.job import Job
+    from pipelines.dub.manifest import Wish
+    from pipelines.dub.plan import Plan
 
 CLIPS_TRACKED = 3
 """Dubbed clips kept with the MLflow run."""
@@ -145,15 +145,17 @@ def _run_on_ray(
 ) -> int:
     from jobs.scan import scan_rows
     from jobs.tracking import Tracker, resolve_uri
-    from pipelines import costs, quiet, storage
-    from pipelines.parts import State
-    from pipelines.planning import Wish, make_plan, wants_silence
+    from pipelines import storage
+    from pipelines.dub.plan import Wish, make_plan, wants_silence
+    from pipelines.dub.state import State
+    from pipelines.reports import costs
+    from pipelines.soundtrack import silence
 
     started, started_at = time.perf_counter(), time.time()
     rows = scan_rows(config.archive, resources.cpus)
     how = job.treatment
     partly = [v for v in rows if wants_silence(v, how.existing, wishes.get(v["path"], Wish()))]
-    silences = quiet.look_at_all(partly, how.silence_dbfs, resources.cpus)
+    silences = silence.look_at_all(partly, how.silence_dbfs, resources.cpus)
     plan = make_plan(
         job,
         rows,
@@ -226,13 +228,13 @@ def execute(
 
     from jobs.progress import Progress
     from jobs.watchdog import Watchdog
-    from pipelines import dub
-    from pipelines.parts import Failure, State
+    from pipelines.dub import pipeline as dub_pipeline
+    from pipelines.dub.state import Failure, State
 
     watchdog = Watchdog(lambda text: console.print(text, markup=False))
     with Progress(console, len(plan.to_dub), plan.footage_s) as progress, watchdog:
         if plan.tasks:
-            pipeline = dub.dataset(
+            pipeline = dub_pipeline.dataset(
                 plan.tasks,
                 job,
                 load,
@@ -241,7 +243,7 @@ def execute(
                 memory=resources.memory,
             )
             try:
-                for result in dub.results(pipeline):
+                for result in dub_pipeline.results(pipeline):
                     watchdog.reset()
                     if result["fatal"]:
                         raise Stopped(f"OUT can no longer be written: {result['fatal']}")
@@ -257,7 +259,7 @@ def execute(
         if video_id not in plan.rows:
             row = State(job.out).read_row(video_id)
             lost = Failure("generate", "Unfinished", "the job ended before this file; run it again")
-            plan.rows[video_id] = row or dub.failed_row(video, lost)
+            plan.rows[video_id] = row or dub_pipeline.failed_row(video, lost)
     return progress.elapsed_s
 
 

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from jobs.dub import DubConfig
-    from pipelines.costs import Costs, Prices
-    from pipelines.job import Job
-    from pipelines.planning import Plan
+    from pipelines.dub.job import Job
+    from pipelines.dub.plan import Plan
+    from pipelines.reports.costs import Costs, Prices
 
 FILES_SHOWN = 30
 """Files that a dry run lists one by one."""
@@ -45,10 +45,11 @@ def summary(table: list[dict[str, Any]], plan: Plan, elapsed_s: float) -> dict[s
 
 def write_report(out: str, table: list[dict[str, Any]], facts: dict[str, Any]) -> None:
     """OUT/_v2a/report.parquet, report.html and the run's figures in summary.json."""
-    from pipelines import report, storage
+    from pipelines import storage
+    from pipelines.reports import dub_page
 
-    names = report.REPORT_SCHEMA.names
-    report.write(out, [{name: row.get(name) for name in names} for row in table], facts)
+    names = dub_page.REPORT_SCHEMA.names
+    dub_page.write(out, [{name: row.get(name) for name in names} for row in table], facts)
     storage.write_atomic(storage.join(out, "_v2a", "summary.json"), json.dumps(facts, indent=2).encode())
 
 
@@ -76,8 +77,8 @@ def show_plan(
 
     from jobs.progress import clock
     from jobs.scan import printable
-    from pipelines import costs
-    from pipelines.dub import decide
+    from pipelines.dub.pipeline import decide
+    from pipelines.reports import costs
 
     listed = Table("file", "length", "what", "why")
     paths = [
@@ -128,7 +129,7 @@ def tell(
     from jobs.progress import clock
     from jobs.scan import printable
     from pipelines import storage
-    from pipelines.costs import money
+    from pipelines.reports.costs import money
 
     counts = ", ".join(f"{figures[f'files_{status}']} {status}" for status in ("dubbed", "skipped", "failed"))
     speed = f" at {figures['x_realtime']:.1f}x real time" if figures["x_realtime"] else ""

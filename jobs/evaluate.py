@@ -16,8 +16,8 @@ from jobs.verb import WrongUsage, run_verb
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipelines.scoresummary import Board
-    from pipelines.scoring import Clip
+    from pipelines.scoring.job import Clip
+    from pipelines.scoring.summary import Board
 
 
 @dataclass
@@ -81,8 +81,9 @@ def run(config: EvaluateConfig) -> int:
 def _run(config: EvaluateConfig, console: Console) -> int:
     from jobs import evaluate_tables, ray_session
     from jobs.evaluate_finish import summarise, tell, write
-    from pipelines import scoring, storage
-    from pipelines.scoresummary import Board, reachable
+    from pipelines import storage
+    from pipelines.scoring import job as scoring_job
+    from pipelines.scoring.summary import Board, reachable
 
     started = time.perf_counter()
     preflight(config)
@@ -98,7 +99,7 @@ def _run(config: EvaluateConfig, console: Console) -> int:
         reader = networks.load_bertscore(weights(config.weights))
         available.remove("bertscore")
     codec = "" if config.codec == "none" else config.codec
-    job = scoring.Job(
+    job = scoring_job.Job(
         codec, tuple(available), weights(config.weights), baselines=config.baselines, download=config.download
     )
     console.print(
@@ -115,7 +116,7 @@ def _run(config: EvaluateConfig, console: Console) -> int:
         def session() -> Any:
             return ray_session.session(config.num_workers, config.address)
 
-        for scored in scoring.score_all(clips, job, session):
+        for scored in scoring_job.score_all(clips, job, session):
             board.add(scored)
             if scored.clip not in seen:
                 seen.add(scored.clip)
@@ -176,11 +177,12 @@ def find_clips(config: EvaluateConfig, name: str) -> tuple[list[Clip], list[str]
     """The clips that both folders hold, and what there is to say about the others. Raises WrongUsage."""
     from jobs.evaluate_finish import listed
     from jobs.evaluate_tables import read_events
-    from pipelines import scoring, sounds
+    from pipelines.scoring import job as scoring_job
+    from pipelines.scoring import sound_folder
 
     try:
-        pred, ref = sounds.list_sounds(config.pred), sounds.list_sounds(config.ref)
-    except sounds.SoundError as error:
+        pred, ref = sound_folder.list_sounds(config.pred), sound_folder.list_sounds(config.ref)
+    except sound_folder.SoundError as error:
         raise WrongUsage(str(error)) from error
     known = read_events(config.events) if config.events else {}
     common = sorted(pred.keys() & ref.keys())
@@ -195,13 +197,13 @@ def find_clips(config: EvaluateConfig, name: str) -> tuple[list[Clip], list[str]
     facts = [known.get(clip, {}) for clip in common]
     others = other_clips([fact.get("label", "") for fact in facts])
     clips = [
-        scoring.Clip(
+        scoring_job.Clip(
             clip,
             ref[clip],
             {name: pred[clip]},
             ref[common[other]],
             fps=config.fps,
-            film="" if ref[clip].lower().endswith(sounds.PICTURELESS) else ref[clip],
+            film="" if ref[clip].lower().endswith(sound_folder.PICTURELESS) else ref[clip],
             **fact,
         )
         for clip, fact, other in zip(common, facts, others, strict=True)
@@ -228,20 +230,21 @@ def add_captions(
 def export(folder: str, name: str, clips: Sequence[Clip], board: Board) -> None:
     """Writes the scored sounds and the true ones in av-benchmark's layout: FOLDER/SYSTEM/CLIP.wav, mono, of one
     length. Raises WrongUsage if two clips would be one file."""
-    from pipelines import sounds, storage
+    from pipelines import storage
+    from pipelines.scoring import sound_folder
 
     scored = set(board.systems[name].clips)
     kept = [clip for clip in clips if clip.name in scored]
     try:
-        files = sounds.flat_names([clip.name for clip in kept])
-    except sounds.SoundError as error:
+        files = sound_folder.flat_names([clip.name for clip in kept])
+    except sound_folder.SoundError as error:
         raise WrongUsage(f"--export: {error}") from error
     for clip in kept:
-        n = len(sounds.read_sound(clip.reference).samples)
+        n = len(sound_folder.read_sound(clip.reference).samples)
         for system, uri in ((name, clip.systems[name]), ("reference", clip.reference)):
-            samples, _ = sounds.read_sound(uri).fitted(n)
+            samples, _ = sound_folder.read_sound(uri).fitted(n)
             storage.write_atomic(
-                storage.join(folder, system, f"{files[clip.name]}.wav"), sounds.wav_bytes(samples)
+                storage.join(folder, system, f"{files[clip.name]}.wav"), sound_folder.wav_bytes(samples)
             )
 
 

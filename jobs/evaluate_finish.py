@@ -12,8 +12,8 @@ from jobs.cli import version
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipelines.scoresummary import Board
-    from pipelines.scoring import Clip
+    from pipelines.scoring.job import Clip
+    from pipelines.scoring.summary import Board
 
 LISTED = 10
 """Clips that a line on the terminal names."""
@@ -21,8 +21,8 @@ LISTED = 10
 
 def summarise(board: Board, missing: Mapping[str, str], command: str, notes: Sequence[str]) -> dict[str, Any]:
     """All figures of an evaluation, as summary.json holds them."""
-    from pipelines.scoresummary import entry, is_baseline
-    from pipelines.scoring import BASELINES
+    from pipelines.scoring.job import BASELINES
+    from pipelines.scoring.summary import entry, is_baseline
     from v2a_models.metrics.catalogue import METRICS
 
     figures = {system: board.figures(system, missing) for system in board.systems}
@@ -79,7 +79,8 @@ def write(out: str, board: Board, summary: Mapping[str, Any], clips: Sequence[Cl
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from pipelines import comparetable, storage
+    from pipelines import storage
+    from pipelines.reports import comparison_table
     from v2a_models.metrics.catalogue import METRICS
 
     facts = {clip.name: clip for clip in clips}
@@ -91,8 +92,8 @@ def write(out: str, board: Board, summary: Mapping[str, Any], clips: Sequence[Cl
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(fields)), sink)
     storage.write_atomic(storage.join(out, "scores.parquet"), sink.getvalue())
-    storage.write_atomic(storage.join(out, "table.md"), comparetable.markdown(summary).encode())
-    storage.write_atomic(storage.join(out, "table.tex"), comparetable.latex(summary).encode())
+    storage.write_atomic(storage.join(out, "table.md"), comparison_table.markdown(summary).encode())
+    storage.write_atomic(storage.join(out, "table.tex"), comparison_table.latex(summary).encode())
     storage.write_atomic(storage.join(out, "summary.json"), json.dumps(summary, indent=2).encode())
 
 

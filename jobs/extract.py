@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from jobs.extract_plan import Work
     from jobs.ray_session import Resources
-    from pipelines.ledger import Counts
+    from pipelines.extract.progress import Counts
 
 TRACK_EVERY_S = 30.0
 """How often a running extraction puts its figures into MLflow."""
@@ -183,8 +183,8 @@ def _watch(
 
     from jobs.extract_plan import share
     from jobs.progress import Progress
-    from pipelines import extract
-    from pipelines.ledger import Counts, Ledger
+    from pipelines.extract import pipeline
+    from pipelines.extract.progress import Counts, Ledger
 
     remote: Any = ray.remote(num_cpus=0, max_restarts=-1)(Ledger)
     ledger = remote.remote(share(config.max_failed))
@@ -199,7 +199,7 @@ def _watch(
 
     def work_through() -> None:
         try:
-            extract.run(
+            pipeline.run(
                 work.clips if resources.cpus > 1 else work.todo,
                 job,
                 cpus=resources.cpus,
@@ -231,7 +231,7 @@ def _watch(
         error = outcome[0]
         # Who stops a run for its failures wants to see them.
         work.store.write_failures([*work.scan_failures, *counts.failures.values()])
-        if isinstance(error, extract.ExtractionStopped):
+        if isinstance(error, pipeline.ExtractionStopped):
             raise Stopped(str(error))
         if isinstance(error, ray.exceptions.RayError):
             raise Stopped(f"a worker was lost: {reason_of(error)}")

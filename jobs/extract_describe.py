@@ -23,15 +23,15 @@ def describe(prepared: Prepared, config: ExtractConfig, console: Console) -> Non
     """What `--describe` prints: stages, schema, resources, and an estimate from a few files. Writes nothing."""
     from rich.table import Table
 
-    from pipelines import store as storing
-    from pipelines.extract import encoders_for, rows_per_call
+    from pipelines.extract.pipeline import encoders_for, rows_per_call
+    from pipelines.store import store
     from v2a_models.shapes import feature_shapes
 
     recipe = prepared.recipe
     cpus = config.num_workers or os.cpu_count() or 1
     job = make_job(prepared, config, 0)
     shapes = feature_shapes(recipe)
-    kind = storing.schema(recipe, shapes)
+    kind = store.schema(recipe, shapes)
     stages = Table("stage", "what", "where", title="stages", title_justify="left")
     views = ", ".join(f"{n} {v.fps:g} fps {v.width}x{v.height} ({v.fit})" for n, v in recipe.views.items())
     stages.add_row(
@@ -49,7 +49,7 @@ def describe(prepared: Prepared, config: ExtractConfig, console: Console) -> Non
     console.print(columns)
     n_files, n_bytes, hours, sampled = _estimate(prepared, config)
     rows = hours * 3600 / (recipe.window_s - recipe.overlap_s)
-    size = rows * storing.row_bytes(kind)
+    size = rows * store.row_bytes(kind)
     core_hours = hours / X_REALTIME_PER_CORE.get(recipe.name, X_REALTIME_PER_CORE["base"])
     console.print(
         f"{n_files} files, {n_bytes / 1e9:.2f} GB; {hours:.2f} h of footage with sound ({sampled}).\n"
@@ -61,20 +61,21 @@ def describe(prepared: Prepared, config: ExtractConfig, console: Console) -> Non
 
 def _estimate(prepared: Prepared, config: ExtractConfig) -> tuple[int, int, float, str]:
     """(files, bytes, hours with sound, where the hours come from)."""
-    from pipelines import archive, storage
-    from pipelines.sandbox import Sandbox
+    from pipelines import storage
+    from pipelines.archive import scan
+    from pipelines.sandbox.decoder import Sandbox
 
-    infos = [info for info in storage.list_tree(config.archive) if archive.named_media(info.path)]
+    infos = [info for info in storage.list_tree(config.archive) if scan.named_media(info.path)]
     n_bytes = sum(info.size for info in infos)
     known = {row["video_id"]: row for row in prepared.store.scan()}
-    rows = [known.get(archive.video_id(info.path, info.size, info.version)) for info in infos]
+    rows = [known.get(scan.video_id(info.path, info.size, info.version)) for info in infos]
     if infos and all(row is not None for row in rows):
         seconds = sum(_audible_s(row) for row in rows if row is not None)
         return len(infos), n_bytes, seconds / 3600, "from the last run's scan"
     # At random (but the same ones every time): archives repeat themselves.
     sample = random.Random(0).sample(infos, min(len(infos), PROBED_FOR_ESTIMATE))
     with Sandbox(threads=1) as sandbox:
-        probed = [archive.scan_file(info, sandbox) for info in sample]
+        probed = [scan.scan_file(info, sandbox) for info in sample]
     sample_bytes = sum(info.size for info in sample)
     seconds = sum(map(_audible_s, probed)) * (n_bytes / sample_bytes if sample_bytes else 0)
     return len(infos), n_bytes, seconds / 3600, f"estimated from {len(sample)} files"

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from jobs.extract import ExtractConfig
     from jobs.ray_session import Resources
-    from pipelines.clips import Clip
-    from pipelines.extract_stages import Job
-    from pipelines.labels import Labels
-    from pipelines.store import Store
+    from pipelines.extract.labels import Labels
+    from pipelines.extract.stages import Job
+    from pipelines.extract.windows import Clip
+    from pipelines.store.store import Store
     from v2a_models.recipe import Recipe
 
 EVENTS = "events.parquet"
@@ -68,9 +68,10 @@ class Work:
 
 def prepare(config: ExtractConfig) -> Prepared:
     """Raises WrongUsage, with the fix, for whatever is wrong with the configuration."""
-    from pipelines import labels as labelling
-    from pipelines import recipes, storage
-    from pipelines.store import Store, StoreError
+    from pipelines import storage
+    from pipelines.extract import recipes
+    from pipelines.extract.labels import LabelsError
+    from pipelines.store.store import Store, StoreError
     from v2a_models.checkpoint_files import CheckpointError
     from v2a_models.published import WeightsError
 
@@ -100,7 +101,7 @@ def prepare(config: ExtractConfig) -> Prepared:
     except (
         storage.StorageError,
         recipes.RecipeError,
-        labelling.LabelsError,
+        LabelsError,
         StoreError,
         WeightsError,
         CheckpointError,
@@ -120,15 +121,15 @@ def by_role(weights: Sequence[str]) -> dict[str, str]:
 
 
 def _labels(config: ExtractConfig) -> Labels | None:
-    from pipelines import labels as labelling
     from pipelines import storage
+    from pipelines.extract.labels import read
 
     if config.labels == "none":
         return None
     if config.labels is not None:
-        return labelling.read(config.labels)
+        return read(config.labels)
     beside = storage.join(config.archive, EVENTS)
-    return labelling.read(beside) if storage.exists(beside) else None
+    return read(beside) if storage.exists(beside) else None
 
 
 def share(text: str | None) -> float | None:
@@ -171,7 +172,7 @@ def _check_identity(prepared: Prepared, config: ExtractConfig) -> None:
 
 def make_job(prepared: Prepared, config: ExtractConfig, gpus: float) -> Job:
     """Settings of the stages. A store that is there keeps its arithmetic, whatever machine goes on with it."""
-    from pipelines.extract_stages import Job
+    from pipelines.extract.stages import Job
 
     before = prepared.before or {}
     batch_size = config.batch_size or before.get("batch_size") or (GPU_BATCH if gpus else 1)
@@ -195,8 +196,8 @@ def find_work(
 
     Files that an earlier run has looked at, and that have not changed since, are not opened again.
     """
-    from pipelines import clips as planning
     from pipelines import storage
+    from pipelines.extract import windows
 
     store = prepared.store
     storage.sweep_temporaries(store.root)
@@ -211,7 +212,7 @@ def find_work(
             f"{len(failed)} of {len(failed) + len(videos)} files cannot be read, more than --max-failed allows"
             f" ({config.max_failed}); the first: {failed[0]['path']} ({failed[0]['error_class']})"
         )
-    clips = planning.plan(videos, prepared.recipe, prepared.labels, prepared.shares)
+    clips = windows.plan(videos, prepared.recipe, prepared.labels, prepared.shares)
     if prepared.labels is not None:
         missing = prepared.labels.unmatched(row["path"] for row in rows)
         if missing:
@@ -238,12 +239,13 @@ def _scanned(
 ) -> list[dict[str, Any]]:
     """Rows of all files of the archive, by path."""
     from jobs.scan import scan_infos
-    from pipelines import archive, storage
+    from pipelines import storage
+    from pipelines.archive import scan
 
     known = {row["video_id"]: row for row in prepared.store.scan() if row["status"] != "failed"}
     rows, fresh = [], []
     for info in storage.list_tree(config.archive):
-        row = known.get(archive.video_id(info.path, info.size, info.version))
+        row = known.get(scan.video_id(info.path, info.size, info.version))
         # The same archive may be mounted elsewhere by now.
         rows.append({**row, "uri": info.uri}) if row else fresh.append(info)
     if not fresh:
@@ -256,11 +258,11 @@ def _scanned(
             nonlocal saved
             rows.append(row)
             if time.perf_counter() - saved > SAVE_SCAN_EVERY_S:
-                prepared.store.write_scan(archive.to_table(rows))
+                prepared.store.write_scan(scan.to_table(rows))
                 saved = time.perf_counter()
 
         scan_infos(fresh, cpus, on_row)
-    prepared.store.write_scan(archive.to_table(rows))
+    prepared.store.write_scan(scan.to_table(rows))
     return sorted(rows, key=lambda row: str(row["path"]))
 
 

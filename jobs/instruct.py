@@ -56,8 +56,8 @@ def run(config: InstructConfig) -> int:
 def _run(config: InstructConfig, console: Console) -> int:
     from jobs import ray_session
     from jobs.preflight import full_address
-    from pipelines import captioning, instructions
-    from pipelines.store import Store, StoreError
+    from pipelines.captions import captioning, instructions
+    from pipelines.store.store import Store, StoreError
 
     check_out(config.out)
     if config.captions < 1:

@@ -17,7 +17,7 @@ import torch
 import tyro
 
 from jobs import mini_stages as stages
-from pipelines.minicorpus import CorpusConfig
+from pipelines.synthfoley.corpus import CorpusConfig
 from v2a_models.training import FitConfig
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from jobs import mini_training
 from jobs.mini_parts import Log, autocast, load_part
-from pipelines import minicorpus, synthfoley
+from pipelines import synthfoley
+from pipelines.synthfoley.corpus import load, render
 from v2a_models import grid
 from v2a_models.checkpoint import load_classifier, load_generator, save_generator
 from v2a_models.codec import Codec
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 def render_corpus(config: MiniConfig, device: str, log: Log) -> None:
     """Scenes as arrays on disk, rendered by a pool of processes."""
     for kind in ("sounds", "frames"):
-        minicorpus.render(config.work / "corpus", config.corpus, kind, torch.get_num_threads(), log)
+        render(config.work / "corpus", config.corpus, kind, torch.get_num_threads(), log)
 
 
 def tokens(config: MiniConfig, device: str, log: Log) -> None:
@@ -39,7 +40,7 @@ def tokens(config: MiniConfig, device: str, log: Log) -> None:
     target = config.work / "codes_train.pt"
     if target.exists():
         return
-    corpus = minicorpus.load(config.work / "corpus", config.corpus, "train", with_frames=False)
+    corpus = load(config.work / "corpus", config.corpus, "train", with_frames=False)
     codes = []
     for at in range(0, len(corpus), 4):
         sounds = torch.from_numpy(np.stack(corpus.sounds[at : at + 4])).float()[:, None] / 32768
@@ -57,7 +58,7 @@ def features(config: MiniConfig, device: str, log: Log) -> None:
     target = config.work / "features_train.pt"
     if target.exists():
         return
-    corpus = minicorpus.load(config.work / "corpus", config.corpus, "train")
+    corpus = load(config.work / "corpus", config.corpus, "train")
     picks = [grid.frame_index(t, 25) for t in grid.frame_times(0, config.corpus.seconds, 8)]
     seen: dict[str, list[Tensor]] = dict(semantic=[], sync=[])
     with torch.no_grad(), autocast(device):
@@ -109,7 +110,7 @@ class HeldOut:
 
 def held_out_windows(config: MiniConfig, recipe: Recipe) -> HeldOut:
     """One window from the middle of each validation scene."""
-    corpus = minicorpus.load(config.work / "corpus", config.corpus, "val")
+    corpus = load(config.work / "corpus", config.corpus, "val")
     n_frames, start = grid.frame_count(recipe.window_s, recipe.view("sync").fps), 40
     first = grid.samples(start / recipe.view("sync").fps)
     events: list[list[float] | None] = []

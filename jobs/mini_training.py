@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jobs.mini_parts import MINI_MASKVAT, Log, autocast, load_part, windows_of
-from pipelines import minicorpus, synthfoley
+from pipelines import synthfoley
+from pipelines.synthfoley.corpus import Corpus, load
 from v2a_models import grid
 from v2a_models.audio import EventClassifier
 from v2a_models.checkpoint import load_generator
@@ -59,7 +60,7 @@ def _fit_codec(
     adversarial: bool,
 ) -> None:
     """Trains `model` and leaves it in the work folder; logs what it does to held-out sound."""
-    corpus = minicorpus.load(config.work / "corpus", config.corpus, "train", with_frames=False)
+    corpus = load(config.work / "corpus", config.corpus, "train", with_frames=False)
     task = CodecTask(model, adversarial).to(device)
     keeper = CodebookKeeper(model, start_step=-1 if adversarial or config.codec_from else 40)
     length, rows = 32 * grid.HOP, 10
@@ -75,7 +76,7 @@ def _fit_codec(
     fit(name, task, step_loss, fitting, config.work, after_step=after_step,
         extra_state=dict(last_used=keeper.last_used), log=log)  # fmt: skip
     torch.save(model.state_dict(), config.work / f"{name}.pt")
-    held_out = minicorpus.load(config.work / "corpus", config.corpus, "val", with_frames=False)
+    held_out = load(config.work / "corpus", config.corpus, "val", with_frames=False)
     waves = torch.from_numpy(np.stack(held_out.sounds[:32])).float()[:, None] / 32768
     with torch.no_grad():
         codes = torch.cat([model.encode(w.to(device)) for w in waves.split(8)])
@@ -87,7 +88,7 @@ def _fit_codec(
     )
 
 
-def _stretch_of_sound(corpus: minicorpus.Corpus, rng: np.random.Generator, length: int) -> np.ndarray:
+def _stretch_of_sound(corpus: Corpus, rng: np.random.Generator, length: int) -> np.ndarray:
     """A random stretch, float32 [length], its level varied by up to 6 dB; loud ones are preferred.
 
     Most of a clip of sparse impacts is near-silence, which teaches the codec nothing.
@@ -104,12 +105,12 @@ def _stretch_of_sound(corpus: minicorpus.Corpus, rng: np.random.Generator, lengt
 
 def visual(config: MiniConfig, device: str, log: Log) -> None:
     """CLIP-mini on captions, then S3D-mini on audio-visual offset."""
-    corpus = minicorpus.load(config.work / "corpus", config.corpus, "train")
+    corpus = load(config.work / "corpus", config.corpus, "train")
     _clip(config, corpus, device, log)
     _sync(config, corpus, device, log)
 
 
-def _clip(config: MiniConfig, corpus: minicorpus.Corpus, device: str, log: Log) -> None:
+def _clip(config: MiniConfig, corpus: Corpus, device: str, log: Log) -> None:
     model = open_clip.CLIP(**CLIP_MINI).to(device)
     tokenize = open_clip.SimpleTokenizer(context_length=CLIP_MINI["text_cfg"]["context_length"])
     tokens = tokenize(corpus.captions)
@@ -127,7 +128,7 @@ def _clip(config: MiniConfig, corpus: minicorpus.Corpus, device: str, log: Log) 
 
     fit("clip", model, step_loss, config.clip, config.work, log=log)
     # Zero-shot check on held-out scenes: is the caption nearest to the middle frame one of its own class?
-    held_out = minicorpus.load(config.work / "corpus", config.corpus, "val")
+    held_out = load(config.work / "corpus", config.corpus, "val")
     with torch.no_grad():
         frames = torch.from_numpy(np.stack([f[len(f) // 2] for f in held_out.frames])).to(device)
         image = model.encode_image(normalize(frames), normalize=True)
@@ -137,7 +138,7 @@ def _clip(config: MiniConfig, corpus: minicorpus.Corpus, device: str, log: Log) 
     torch.save(model.visual.state_dict(), config.work / "clip.pt")
 
 
-def _sync(config: MiniConfig, corpus: minicorpus.Corpus, device: str, log: Log) -> None:
+def _sync(config: MiniConfig, corpus: Corpus, device: str, log: Log) -> None:
     model = SyncTask().to(device)
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -148,7 +149,7 @@ def _sync(config: MiniConfig, corpus: minicorpus.Corpus, device: str, log: Log) 
             return model(picture, torch.from_numpy(np.stack(sound)).to(device))
 
     fit("sync", model, step_loss, config.sync, config.work, log=log)
-    held_out = minicorpus.load(config.work / "corpus", config.corpus, "val")
+    held_out = load(config.work / "corpus", config.corpus, "val")
     rng = np.random.default_rng(0)
     with torch.no_grad():
         offsets = []
@@ -164,7 +165,7 @@ def _sync(config: MiniConfig, corpus: minicorpus.Corpus, device: str, log: Log) 
 
 
 def _aligned_crop(
-    corpus: minicorpus.Corpus, row: int, rng: np.random.Generator, n_frames: int
+    corpus: Corpus, row: int, rng: np.random.Generator, n_frames: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same stretch of picture uint8 [n_frames, H, W, 3] and sound float32 [samples] of one scene."""
     start = int(rng.integers(len(corpus.frames[row]) - n_frames + 1))
@@ -206,14 +207,11 @@ def maskvat(config: MiniConfig, device: str, log: Log) -> None:
 
 def classifier(config: MiniConfig, device: str, log: Log) -> None:
     """The judge of what is heard: trained on real SynthFoley sound."""
-    splits = {
-        s: minicorpus.load(config.work / "corpus", config.corpus, s, with_frames=False)
-        for s in ("train", "val")
-    }
+    splits = {s: load(config.work / "corpus", config.corpus, s, with_frames=False) for s in ("train", "val")}
     model = EventClassifier(len(synthfoley.CLASSES)).to(device)
     length = 4 * grid.SAMPLE_RATE
 
-    def crops(corpus: minicorpus.Corpus, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+    def crops(corpus: Corpus, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
         starts = [int(rng.integers(len(corpus.sounds[r]) - length)) for r in rows]
         gain = 10 ** rng.uniform(-0.5, 0.3, (len(rows), 1))
         sounds = np.stack([corpus.sounds[r][a : a + length] for r, a in zip(rows, starts, strict=True)])

@@ -13,14 +13,14 @@ from jobs.verb import WrongUsage, differences
 
 if TYPE_CHECKING:
     from jobs.dub import DubConfig
-    from pipelines.job import Job
-    from pipelines.wishes import Wish
+    from pipelines.dub.job import Job
+    from pipelines.dub.manifest import Wish
 
 
 def preflight(config: DubConfig) -> None:
     """Everything that can be wrong before anything starts. Raises WrongUsage with the fix."""
     from pipelines import storage
-    from pipelines.parts import State
+    from pipelines.dub.state import State
 
     if config.num_workers is not None and config.num_workers < 1:
         raise WrongUsage(f"--num-workers must be at least 1, not {config.num_workers}")
@@ -56,13 +56,14 @@ MOST_TRACKS = 7
 
 def read_wishes(config: DubConfig) -> dict[str, Wish]:
     """What the manifest asks for, by path. Raises WrongUsage."""
-    from pipelines import storage, wishes
+    from pipelines import storage
+    from pipelines.dub import manifest
 
     if config.manifest is None:
         return {}
     try:
-        return wishes.read(config.manifest)
-    except (wishes.WishError, storage.StorageError) as error:
+        return manifest.read(config.manifest)
+    except (manifest.WishError, storage.StorageError) as error:
         raise WrongUsage(f"cannot follow --manifest: {error}") from error
 
 
@@ -94,7 +95,7 @@ def check_signer(config: DubConfig) -> None:
     """Raises WrongUsage if files are to be signed and cannot be."""
     key, cert = signer_of(config)
     if key:
-        from pipelines import signing
+        from pipelines.provenance import signing
 
         try:
             signing.check(signing.Signer(key, cert))
@@ -136,7 +137,7 @@ def make_job(
 
     `load` makes the generator, if it is not to be found on disk by `config.model`.
     """
-    from pipelines.job import Job
+    from pipelines.dub.job import Job
 
     try:
         model = describe_checkpoint(config.model) if load is None else described(load(config.model))
@@ -235,9 +236,9 @@ def full_model(model: str) -> str:
 def check_identity(config: DubConfig, job: Job) -> None:
     """Raises WrongUsage if OUT was made with other settings, unless all is to be done again."""
     from pipelines import storage
-    from pipelines.job import CUTS, TEXTS
-    from pipelines.parts import State
-    from pipelines.treatment import NAMES
+    from pipelines.dub.job import CUTS, TEXTS
+    from pipelines.dub.state import State
+    from pipelines.soundtrack.mixing import NAMES
 
     state = State(config.out)
     if config.restart and not config.dry_run:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jobs.verb import WrongUsage
 
 if TYPE_CHECKING:
-    from pipelines.costs import Prices
+    from pipelines.reports.costs import Prices
 
 
 @dataclass
@@ -24,7 +24,7 @@ class PriceOptions:
 
     def prices(self) -> Prices:
         """The same for the pipeline. Raises WrongUsage for what is no price."""
-        from pipelines.costs import Prices
+        from pipelines.reports.costs import Prices
 
         for name in ("price_core_hour", "price_gpu_hour"):
             value = getattr(self, name)

@@ -22,8 +22,8 @@ from jobs.verb import Stopped, WrongUsage, run_verb
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipelines.job import Job
-    from pipelines.redub import Dubbed
+    from pipelines.dub.job import Job
+    from pipelines.dub.redub import Dubbed
 
 
 @dataclass
@@ -66,9 +66,10 @@ def run(config: RedubConfig, *, load: Callable[[str], Any] | None = None) -> int
 
 
 def _run(config: RedubConfig, load: Callable[[str], Any] | None, console: Console) -> int:
-    from pipelines import redub, storage
-    from pipelines.decode import DecodeFailed
-    from pipelines.parts import State
+    from pipelines import storage
+    from pipelines.dub import redub
+    from pipelines.dub.state import State
+    from pipelines.media.video import DecodeFailed
 
     started, span = time.perf_counter(), (config.start, config.end)
     state = State(config.out)
@@ -106,7 +107,7 @@ def report_rows(out: str) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     from pipelines import storage
-    from pipelines.redub import RedubError
+    from pipelines.dub.redub import RedubError
 
     try:
         data = storage.read_bytes(storage.join(out, "_v2a", "report.parquet"))
@@ -119,7 +120,7 @@ def job_of(
     config: RedubConfig, film: Dubbed, known: dict[str, Any], load: Callable[[str], Any] | None
 ) -> Job:
     """The job that dubbed the film, with the part's seed and texts. Raises WrongUsage."""
-    from pipelines import treatment
+    from pipelines.soundtrack import mixing
 
     made, how = film.side["generator"], film.side["track"]["treatment"]
     model = config.model or known.get("model_place") or made["model"]
@@ -143,20 +144,19 @@ def job_of(
     )
     check_signer(plain)
     job = make_job(plain, load)
-    return dataclasses.replace(
-        job, treatment=treatment.Treatment(**{name: how[name] for name in treatment.NAMES})
-    )
+    return dataclasses.replace(job, treatment=mixing.Treatment(**{name: how[name] for name in mixing.NAMES}))
 
 
 def original(config: RedubConfig, film: Dubbed, known: dict[str, Any]) -> dict[str, Any]:
     """Scan row of the film in the archive. Raises WrongUsage if it is not the one that was dubbed."""
-    from pipelines import archive, storage
+    from pipelines import storage
+    from pipelines.archive import scan
     from pipelines.worker import shared_sandbox
 
     root = config.archive or known["archive"]
     uri = storage.join(root, *film.row["path"].split("/"))
     try:
-        row = archive.scan_file(storage.stat_file(uri, film.row["path"]), shared_sandbox())
+        row = scan.scan_file(storage.stat_file(uri, film.row["path"]), shared_sandbox())
     except storage.StorageError as error:
         raise WrongUsage(f"the original is not there ({error}); say where with --archive") from error
     if row["status"] != "ok":
@@ -167,15 +167,16 @@ def original(config: RedubConfig, film: Dubbed, known: dict[str, Any]) -> dict[s
 
 
 def _report(out: str, row: dict[str, Any]) -> None:
-    from pipelines import report, storage
+    from pipelines import storage
+    from pipelines.reports import dub_page
 
     rows = [row if old["video_id"] == row["video_id"] else old for old in report_rows(out)]
     try:
         facts = json.loads(storage.read_bytes(storage.join(out, "_v2a", "summary.json")))
     except (storage.StorageNotFound, ValueError):
         facts = {"out": out}
-    names = report.REPORT_SCHEMA.names
-    report.write(out, [{name: found.get(name) for name in names} for found in rows], facts)
+    names = dub_page.REPORT_SCHEMA.names
+    dub_page.write(out, [{name: found.get(name) for name in names} for found in rows], facts)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from jobs.verb import WrongUsage
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipelines.sandbox import Sandbox
-    from pipelines.spool import Spool
+    from pipelines.archive.scan_table import Spool
+    from pipelines.sandbox.decoder import Sandbox
     from pipelines.storage import FileInfo
 
 FEW_FILES = 256
@@ -76,9 +76,9 @@ class ScanResult:
     @property
     def table(self) -> pa.Table:
         """The rows as an Arrow table. All in memory."""
-        from pipelines import archive
+        from pipelines.archive import scan
 
-        return archive.to_table([]) if self.found is None else self.found.table()
+        return scan.to_table([]) if self.found is None else self.found.table()
 
 
 Examine = Callable[["FileInfo", "Sandbox"], dict[str, Any]]
@@ -119,7 +119,7 @@ def run(
     from rich.console import Console
 
     from pipelines import storage
-    from pipelines.spool import Spool
+    from pipelines.archive.scan_table import Spool
 
     console, errors = _console(), Console(stderr=True, highlight=False, soft_wrap=True)
     problem = _wrong_usage(config)
@@ -282,8 +282,8 @@ def _in_threads(
     import os
     import queue
 
-    from pipelines import archive
-    from pipelines.sandbox import Sandbox
+    from pipelines.archive import scan
+    from pipelines.sandbox.decoder import Sandbox
 
     n = max(1, min(num_workers or os.cpu_count() or 1, len(infos)))
     sandboxes = [Sandbox(threads=1) for _ in range(n)]
@@ -294,14 +294,14 @@ def _in_threads(
     def one(info: FileInfo) -> dict[str, Any]:
         sandbox = free.get()
         try:
-            return (examine or archive.scan_file)(info, sandbox)
+            return (examine or scan.scan_file)(info, sandbox)
         finally:
             free.put(sandbox)
 
     pool = ThreadPoolExecutor(n, thread_name_prefix="scan")
     try:
         for row in pool.map(one, infos):
-            yield archive.to_table([row])
+            yield scan.to_table([row])
     finally:
         # After Ctrl-C the threads wait for their children: end those first.
         pool.shutdown(wait=False, cancel_futures=True)
@@ -359,12 +359,12 @@ def _scan_files(files: list[FileInfo], examine: Examine | None) -> pa.Table:
     """Rows about some files, in their order: a Ray task."""
     import pyarrow as pa
 
-    from pipelines import archive
+    from pipelines.archive import scan
     from pipelines.worker import shared_sandbox
 
     sandbox = shared_sandbox(threads=1)
-    rows = [(examine or archive.scan_file)(info, sandbox) for info in files]
-    return pa.Table.from_pylist(rows, schema=archive.SCAN_SCHEMA)
+    rows = [(examine or scan.scan_file)(info, sandbox) for info in files]
+    return pa.Table.from_pylist(rows, schema=scan.SCAN_SCHEMA)
 
 
 def _console() -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from jobs.verb import WrongUsage
 
 if TYPE_CHECKING:
-    from pipelines.treatment import Treatment
+    from pipelines.soundtrack.mixing import Treatment
 
 LOUDEST, SOFTEST = -5.0, -60.0
 """LUFS."""
@@ -43,7 +43,7 @@ class SoundOptions:
 
     def treatment(self) -> Treatment:
         """The same for the pipeline. Raises WrongUsage for options that do not go together."""
-        from pipelines.treatment import Treatment
+        from pipelines.soundtrack.mixing import Treatment
 
         if self.loudness is not None and not SOFTEST <= self.loudness <= LOUDEST:
             raise WrongUsage(

@@ -14,8 +14,8 @@ from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipelines.store import Store
-    from pipelines.storefacts import Facts
+    from pipelines.store.store import Store
+    from pipelines.store.summary import Facts
 
 
 @dataclass
@@ -43,8 +43,9 @@ def run(config: StoreConfig) -> int:
     from rich.console import Console
 
     from jobs.preflight import full_address
-    from pipelines import storage, storefacts
-    from pipelines.store import Store, StoreError
+    from pipelines import storage
+    from pipelines.store import summary
+    from pipelines.store.store import Store, StoreError
 
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False, soft_wrap=True)
     if not console.is_terminal:  # piped into a file there is no screen to fit on: leave room for names
@@ -56,7 +57,7 @@ def run(config: StoreConfig) -> int:
     store = Store(full_address(config.store))
     try:
         with console.status("reading ..."):
-            facts = storefacts.gather(store, config.clips if config.html else 0)
+            facts = summary.gather(store, config.clips if config.html else 0)
         if facts is None:
             errors.print(
                 f"v2a store: {config.store} holds no feature store (it has no _recipe.json); "
@@ -104,10 +105,11 @@ def _wrong_usage(config: StoreConfig) -> str:
 
 
 def _write_page(store: Store, facts: Facts, html: str, console: Console, errors: Console) -> bool:
-    from pipelines import storage, storepage
+    from pipelines import storage
+    from pipelines.reports import store_page
 
     with console.status("drawing ..."):
-        page = storepage.render(facts, storepage.clips(store, facts))
+        page = store_page.render(facts, store_page.clips(store, facts))
     try:
         storage.write_atomic(html, page.encode("utf-8", "backslashreplace"))
     except storage.StorageError as error:
@@ -120,7 +122,7 @@ def _write_page(store: Store, facts: Facts, html: str, console: Console, errors:
 def tell(facts: Facts, show: int, console: Console) -> None:
     """Prints the facts; at most `show` lines of each list that may be long."""
     from jobs.scan import hours, printable
-    from pipelines.storefacts import made_with, size_text
+    from pipelines.store.summary import made_with, size_text
 
     def say(text: str = "", style: str = "") -> None:
         console.print(printable(text), markup=False, style=style or None, soft_wrap=True)

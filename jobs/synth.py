@@ -56,7 +56,8 @@ def command(config: SynthConfig) -> str:
 
 def _run(config: SynthConfig, console: Any) -> int:
     from jobs import ray_session
-    from pipelines import storage, synthfoley, synthwrite
+    from pipelines import storage, synthfoley
+    from pipelines.synthfoley import mp4
 
     preflight(config)
     claim(config)
@@ -68,9 +69,9 @@ def _run(config: SynthConfig, console: Any) -> int:
         for _ in _written(config, resources.cpus):
             advance()
     scenes = [synthfoley.make_scene(config.seed, i, config.seconds) for i in range(config.clips)]
-    table = synthwrite.events_table(scenes)
+    table = mp4.events_table(scenes)
     try:
-        where = synthwrite.write_events(config.out, table)
+        where = mp4.write_events(config.out, table)
     except storage.StorageError as error:
         raise Stopped(f"the table of events cannot be written: {error}") from error
     splits = ", ".join(f"{sum(s.split == name for s in scenes)} {name}" for name in ("train", "val", "test"))
@@ -139,13 +140,14 @@ def render_clip(
     row: dict[str, Any], *, seed: int, seconds: float, out: str, strip_sound: bool
 ) -> dict[str, Any]:
     """Ray Data task: one clip, rendered and written. A storage error is returned, not raised."""
-    from pipelines import storage, synthfoley, synthwrite
+    from pipelines import storage, synthfoley
+    from pipelines.synthfoley import mp4
 
     scene = synthfoley.make_scene(seed, int(row["id"]), seconds)
     try:
-        return {"path": synthwrite.write_clip(scene, out, strip_sound=strip_sound), "error": ""}
+        return {"path": mp4.write_clip(scene, out, strip_sound=strip_sound), "error": ""}
     except storage.StorageError as error:
-        return {"path": synthwrite.clip_path(scene), "error": str(error)}
+        return {"path": mp4.clip_path(scene), "error": str(error)}
 
 
 def _written(config: SynthConfig, cpus: int) -> Iterator[str]:

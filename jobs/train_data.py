@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.feed import Feed, read_rows
+from pipelines.store.training_feed import Feed, read_rows
 
 VALIDATED_ROWS = 256
 VALIDATED_BYTES = 512 << 20

@@ -141,10 +141,12 @@ class Worker:
 
     def _batches(self, shard: Any) -> Iterator[tuple[list[dict[str, Any]], list[list[str]]]]:
         """For every optimiser step the micro batches, on the device, and their clips."""
-        from pipelines import feed
+        from pipelines.store import training_feed
 
         n = self.job.accumulate * (self.job.steps - self.learner.step)
-        rows = ahead(feed.batches(shard, self.micro, self.learner.consumed // self.world, n), to_tensors)
+        rows = ahead(
+            training_feed.batches(shard, self.micro, self.learner.consumed // self.world, n), to_tensors
+        )
         for tensors, clips in grouped(rows, self.job.accumulate):
             yield [self._to_device(batch) for batch in tensors], clips
 
@@ -270,7 +272,7 @@ class Worker:
 
     def _read_validation(self) -> None:
         """Reads this worker's part of the windows to validate with, once."""
-        from pipelines.feed import read_rows
+        from pipelines.store.training_feed import read_rows
 
         self.validating = validation_rows(self.validation, self.rank, self.world, self.micro)
         if self.rank == 0:

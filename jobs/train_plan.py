@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jobs.ray_session import Resources
     from jobs.train import TrainConfig
     from jobs.train_job import Job
-    from pipelines.feed import Feed
+    from pipelines.store.training_feed import Feed
 
 STATE_FILE = "train.json"
 DONE_FILE = "training.json"
@@ -71,8 +71,8 @@ def prepare(config: TrainConfig) -> Plan | None:
 
 
 def _prepare(config: TrainConfig, options: dict[str, Any], files: dict[str, str]) -> Plan | None:
-    from pipelines.feed import open_feeds
-    from pipelines.store import Store, StoreError
+    from pipelines.store.store import Store, StoreError
+    from pipelines.store.training_feed import open_feeds
     from v2a_models.published import WeightsError
     from v2a_models.systems import new_generator
 
@@ -112,7 +112,7 @@ def _tokenizer(system: str, store: Any, options: Mapping[str, Any], start: str) 
 
     if system != "vatt-converter" or start or options.get("base", language.OWN) != language.OWN:
         return {}
-    from pipelines import instructions
+    from pipelines.captions import instructions
     from pipelines.texts import texts_of
 
     texts = texts_of(store)

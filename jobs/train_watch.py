@@ -101,7 +101,7 @@ def make_trainer(plan: Plan, job: Job, config: TrainConfig, journal: Any, means:
 
     from jobs.train_loop import train_loop
     from jobs.train_plan import checkpoints_place
-    from pipelines.feed import data_config
+    from pipelines.store.training_feed import data_config
 
     class Losses(UserCallback):
         """Tells of workers that were lost."""

@@ -17,7 +17,7 @@ import numpy as np
 from jobs.train_data import ahead, to_tensors, validation_rows
 from jobs.train_job import STATE, Job
 from pipelines import storage
-from pipelines.feed import Feed, Shard, read_rows
+from pipelines.store.training_feed import Feed, Shard, read_rows
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,8 +17,10 @@ import torch
 import tyro
 from torch import Tensor
 
-from pipelines import instructions, steercorpus, synthfoley
-from pipelines.steercorpus import Block, Corpus, Crop, SteerConfig
+from pipelines import synthfoley
+from pipelines.captions import instructions
+from pipelines.synthfoley import steering_corpus
+from pipelines.synthfoley.steering_corpus import Block, Corpus, Crop, SteerConfig
 from v2a_models.checkpoint import load_classifier, load_generator, save_generator
 from v2a_models.generator import best_precision
 from v2a_models.maskvat.sampling import SamplingConfig
@@ -90,12 +92,12 @@ def log(text: str) -> None:
 
 def corpus(config: VattMiniConfig, mini: Any) -> None:
     """Features and tokens of scenes with several sounds."""
-    steercorpus.render(config.work / "corpus", config.corpus, "mini", log, config.threads)
+    steering_corpus.render(config.work / "corpus", config.corpus, "mini", log, config.threads)
 
 
 def converter(config: VattMiniConfig, mini: Any) -> None:
     """The small language model with its projection: what does the picture sound like?"""
-    blocks = steercorpus.load(config.work / "corpus", config.corpus)
+    blocks = steering_corpus.load(config.work / "corpus", config.corpus)
     device = _device(config)
     held = Corpus(blocks, device)
     task = ConverterTask(untrained_converter(config, blocks), 2).to(device)
@@ -149,7 +151,7 @@ def _encoders(mini: Any) -> tuple[Any, ...]:
 def audio(config: VattMiniConfig, mini: Any) -> None:
     """VATT Audio on all sounds: captions say which, the picture says when."""
     device = _device(config)
-    held = Corpus(steercorpus.load(config.work / "corpus", config.corpus), device)
+    held = Corpus(steering_corpus.load(config.work / "corpus", config.corpus), device)
     generator = untrained_generator(config, mini).to(device)
     task = generator.task()
 
@@ -172,7 +174,7 @@ def steering_batch(held: Corpus, rng: np.random.Generator, rows: int, length: in
 
 def words_of(crop: Crop, rng: np.random.Generator) -> str:
     """A caption of a crop, in SynthFoley's words or in others."""
-    text = steercorpus.caption_of(crop.scene, rng, crop.start_s, crop.length_s)
+    text = steering_corpus.caption_of(crop.scene, rng, crop.start_s, crop.length_s)
     return instructions.reworded(crop.scene.label, text, rng)
 
 

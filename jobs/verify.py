@@ -15,7 +15,7 @@ from jobs.verb import WrongUsage, run_verb
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipelines.verifying import Finding
+    from pipelines.provenance.verify import Finding
 
 _SIGNS = {"good": "ok  ", "note": "note", "bad": "BAD "}
 
@@ -76,7 +76,7 @@ def _run(config: VerifyConfig, console: Console) -> int:
 
 def make_test_certificate(config: VerifyConfig, console: Console) -> int:
     """Write a key and a certificate for trying out."""
-    from pipelines import signing
+    from pipelines.provenance import signing
 
     assert config.make_test_certificate is not None
     if config.files:
@@ -95,9 +95,10 @@ def make_test_certificate(config: VerifyConfig, console: Console) -> int:
 
 def check(name: str, config: VerifyConfig, trust: str = "") -> list[Finding]:
     """All findings about one file. Raises WrongUsage for a sidecar, manifest or source that is not there."""
-    from pipelines import inspecting, signing, storage, verifying
-    from pipelines.media import DecodeFailed
-    from pipelines.verifying import Finding
+    from pipelines import storage
+    from pipelines.media.container import DecodeFailed
+    from pipelines.provenance import inspection, signing, verify
+    from pipelines.provenance.verify import Finding
 
     if name.endswith(signing.BESIDE):
         film = name.removesuffix(signing.BESIDE)
@@ -111,11 +112,11 @@ def check(name: str, config: VerifyConfig, trust: str = "") -> list[Finding]:
         manifest = _read(config.manifest, "manifest") if config.manifest is not None else None
         if manifest is None and storage.exists(name + signing.BESIDE):
             manifest = storage.read_bytes(name + signing.BESIDE)
-        found = inspecting.inspect(name, manifest=manifest, trust=trust)
+        found = inspection.inspect(name, manifest=manifest, trust=trust)
         if found.signed is None and manifest is None and side is not None and side.manifest_uri:
             # Re-muxed in its place: what carried the manifest is gone, the copy in the records is not.
             manifest = storage.read_bytes(side.manifest_uri)
-            found = inspecting.inspect(name, manifest=manifest, trust=trust)
+            found = inspection.inspect(name, manifest=manifest, trust=trust)
     except storage.StorageError as error:
         return [Finding("bad", "unreadable", str(error))]
     except DecodeFailed as error:
@@ -123,19 +124,19 @@ def check(name: str, config: VerifyConfig, trust: str = "") -> list[Finding]:
     source = None
     if config.source is not None:
         try:
-            source = inspecting.inspect(config.source)
+            source = inspection.inspect(config.source)
         except (storage.StorageError, DecodeFailed) as error:
             raise WrongUsage(f"cannot read --source {config.source}: {error}") from error
-    return verifying.judge(found, side.facts if side is not None else None, source)
+    return verify.judge(found, side.facts if side is not None else None, source)
 
 
 def _sidecar(name: str, config: VerifyConfig) -> Any:
-    from pipelines import verifying
+    from pipelines.provenance import verify
 
     if config.sidecar is None:
-        return verifying.find_sidecar(name)
+        return verify.find_sidecar(name)
     _read(config.sidecar, "sidecar")
-    side = verifying.read_sidecar(config.sidecar)
+    side = verify.read_sidecar(config.sidecar)
     if side is None:
         raise WrongUsage(f"--sidecar {config.sidecar} is no JSON record of v2a")
     return side

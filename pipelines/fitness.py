@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from pipelines.scoring import REFERENCE
+from pipelines.scoring.job import REFERENCE
 from v2a_models.metrics.catalogue import Metric
 from v2a_models.metrics.estimate import Estimate
 

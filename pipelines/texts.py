@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow.parquet as pq
 
 from pipelines import storage
-from pipelines.store import Store
+from pipelines.store.store import Store
 
 SPLIT = "train"
 MOST = 100_000

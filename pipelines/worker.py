@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 
-from pipelines.sandbox import Sandbox
+from pipelines.sandbox.decoder import Sandbox
 
 _sandboxes: dict[int, Sandbox] = {}
 

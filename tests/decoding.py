@@ -8,20 +8,20 @@ import media
 import numpy as np
 import pytest
 
-from pipelines import decode
-from pipelines.decode import DecodeFailed, View
+from pipelines.media import video
+from pipelines.media.video import DecodeFailed, View
 
 SMALL = View(25, 48, 32)
 
 
-def probe(path: Path) -> decode.Probe:
+def probe(path: Path) -> video.Probe:
     with path.open("rb") as file:
-        return decode.probe(file)
+        return video.probe(file)
 
 
 def views(path: Path, start_s: float, end_s: float, *wanted: View) -> list[np.ndarray]:
     with path.open("rb") as file:
-        return decode.decode_views(file, wanted or (SMALL,), start_s, end_s, threads=1)
+        return video.decode_views(file, wanted or (SMALL,), start_s, end_s, threads=1)
 
 
 def numbers(path: Path, start_s: float, end_s: float, fps: float = 25) -> list[int]:
@@ -31,7 +31,7 @@ def numbers(path: Path, start_s: float, end_s: float, fps: float = 25) -> list[i
 
 def sound(path: Path, start_s: float, end_s: float, rate: int = 44_100) -> np.ndarray:
     with path.open("rb") as file:
-        return decode.decode_sound(file, start_s, end_s, rate)
+        return video.decode_sound(file, start_s, end_s, rate)
 
 
 def failure(path: Path) -> DecodeFailed:

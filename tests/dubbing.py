@@ -14,9 +14,12 @@ from muxing import title_of
 from samples import load_noise
 
 from jobs import cli, dub, dub_words, preflight
-from pipelines import archive, parts, planning, quiet, stages
-from pipelines.dubber import Dubber
-from pipelines.wishes import Wish
+from pipelines.archive import scan
+from pipelines.dub import decode, state
+from pipelines.dub.generate.crossfade import Dubber
+from pipelines.dub.manifest import Wish
+from pipelines.dub.plan import make_plan, wants_silence
+from pipelines.soundtrack import silence
 from pipelines.worker import shared_sandbox
 
 RATE = 44_100
@@ -38,21 +41,19 @@ def quickly(*arguments: str | Path, load: Any = load_noise) -> dict[str, dict[st
     job = preflight.make_job(config, load, wishes)
     preflight.check_identity(config, job)
     sandbox = shared_sandbox()
-    scanned = list(archive.scan(config.archive, sandbox))
+    scanned = list(scan.scan(config.archive, sandbox))
     how = job.treatment
     silences = {
-        video["video_id"]: quiet.look(video, how.silence_dbfs, sandbox)
+        video["video_id"]: silence.look(video, how.silence_dbfs, sandbox)
         for video in scanned
-        if planning.wants_silence(video, how.existing, wishes.get(video["path"], Wish()))
+        if wants_silence(video, how.existing, wishes.get(video["path"], Wish()))
     }
-    plan = planning.make_plan(
-        job, scanned, config.only, restart=config.restart, wishes=wishes, silences=silences
-    )
-    parts.State(config.out).write_config(dub.kept_config(config, job))
+    plan = make_plan(job, scanned, config.only, restart=config.restart, wishes=wishes, silences=silences)
+    state.State(config.out).write_config(dub.kept_config(config, job))
     dubber = Dubber(job, load)
     for task in plan.tasks:
-        [item] = dubber.generate([stages.decode_task(task, job, sandbox)])
-        if (row := stages.close_item(item, job)) is not None:
+        [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
+        if (row := decode.close_item(item, job)) is not None:
             plan.rows[task.video_id] = row
     table = [plan.rows[video_id] for video_id in plan.order]
     dub_words.write_report(config.out, table, {"out": config.out})

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from samples import NoiseGenerator, load_noise
 
-from pipelines import dub, segments, stages
-from pipelines.dubber import Dubber
-from pipelines.job import Job, Task
-from pipelines.parts import State
-from pipelines.sandbox import Sandbox
+from pipelines.dub import decode, pipeline, segments
+from pipelines.dub.generate.crossfade import Dubber
+from pipelines.dub.job import Job, Task
+from pipelines.dub.state import State
+from pipelines.sandbox.decoder import Sandbox
 from v2a_models.recipe import Recipe
 
 
@@ -39,7 +39,7 @@ def make_job(out: Path | str, recipe: Recipe = NoiseGenerator.recipe, **changes:
 
 
 def plan(job: Job, video: dict[str, Any], **known: Any) -> list[Task]:
-    return dub.plan_file(job, video, video["path"], video["path"] + ".mkv", **known)
+    return pipeline.plan_file(job, video, video["path"], video["path"] + ".mkv", **known)
 
 
 def run_stages(
@@ -48,10 +48,10 @@ def run_stages(
     """The pipeline in this process; the rows of finished files."""
     dubber = Dubber(job, load)
     rows = []
-    items = [stages.decode_task(task, job, sandbox) for task in tasks]
+    items = [decode.decode_task(task, job, sandbox) for task in tasks]
     for first in range(0, len(items), call_size):
         for item in dubber.generate(items[first : first + call_size]):
-            row = stages.close_item(item, job)
+            row = decode.close_item(item, job)
             if row is not None:
                 rows.append(row)
     return rows
@@ -60,6 +60,6 @@ def run_stages(
 def dubbed_sound(job: Job, video: dict[str, Any]) -> np.ndarray:
     """The track that a set of parts makes: int16 [1, n]."""
     state = State(job.out)
-    n = len(dub.file_segments(job, video["duration_s"]))
+    n = len(pipeline.file_segments(job, video["duration_s"]))
     parts = (state.read_part(video["video_id"], k).sound for k in range(n))
     return np.concatenate(list(segments.join(parts, job.overlap)), axis=1)

@@ -26,9 +26,10 @@ import media
 import numpy as np
 import psutil
 
-from pipelines import archive, storage
-from pipelines.decode import DecodeFailed
-from pipelines.sandbox import Sandbox, View
+from pipelines import storage
+from pipelines.archive import scan
+from pipelines.media.video import DecodeFailed
+from pipelines.sandbox.decoder import Sandbox, View
 
 VIEWS = [View(5, 32, 32), View(2, 24, 16, fit="contain")]
 
@@ -154,8 +155,8 @@ class Tally:
 def examine(path: Path, sandbox: Sandbox) -> str:
     """The file through scan and decode; the outcome in words. Raises what an escape raises."""
     [info] = [each for each in storage.list_tree(str(path.parent)) if each.path == path.name]
-    row = archive.scan_file(info, sandbox)
-    archive.to_table([row])
+    row = scan.scan_file(info, sandbox)
+    scan.to_table([row])
     if row["status"] != "ok":
         return f"scan: {row['status']} {row['error_class']}".rstrip()
     try:

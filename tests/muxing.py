@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from pipelines import decode, media, mux
+from pipelines.media import container
+from pipelines.media import video as media_video
+from pipelines.mux import remux
 
 RATE = 44_100
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "media"
@@ -81,7 +83,7 @@ def picture_times(path: Path, most: int = 1_000_000) -> list[float]:
     """Times of the pictures that decode, in order."""
     times: list[float] = []
     with av.open(str(path)) as film:
-        video = next(s for s in film.streams.video if not media.is_attached(s))
+        video = next(s for s in film.streams.video if not container.is_attached(s))
         for packet in film.demux(video):
             with contextlib.suppress(av.InvalidDataError):  # one bad picture is not the end of a film
                 times += [float(frame.pts * frame.time_base) for frame in packet.decode()]
@@ -95,7 +97,7 @@ def read(path: Path, most: int = 1_000_000) -> Facts:
     with av.open(str(path)) as film:
         audio = list(film.streams.audio)
         titles = [title_of(stream) for stream in audio]
-        track = audio[titles.index(mux.TITLE)]
+        track = audio[titles.index(remux.TITLE)]
         index = track.index
         length = None if track.duration is None else float(track.duration * track.time_base * RATE)
         defaults = [bool(stream.disposition & Disposition.default) for stream in audio]
@@ -112,11 +114,11 @@ def read(path: Path, most: int = 1_000_000) -> Facts:
 def dub(source: Path, folder: Path, at_s: float = 0.5, channels: int = 1, **more: Any) -> tuple[Path, int]:
     """Mux a click into a copy of `source` under its proper name; (copy, samples)."""
     with source.open("rb") as file:
-        probe = decode.probe(file)
+        probe = media_video.probe(file)
     n_samples = round(probe.duration_s * RATE)
-    name = mux.output_name(source.name, container=probe.container, video_codec=probe.video_codec)
+    name = remux.output_name(source.name, container=probe.container, video_codec=probe.video_codec)
     folder.mkdir(exist_ok=True)
-    mux.mux(
+    remux.mux(
         str(source),
         [clicks(n_samples, at_s, channels)],
         folder / name,
@@ -132,14 +134,14 @@ def check(source: Path, copy: Path, n_samples: int, at_s: float = 0.5) -> Facts:
     """All that holds for every copy."""
     facts = read(copy)
     nal_units = source.suffix in (".ts", ".flv")
-    assert mux.video_digest(str(copy), nal_units=nal_units) == mux.video_digest(
+    assert remux.video_digest(str(copy), nal_units=nal_units) == remux.video_digest(
         str(source), nal_units=nal_units
     )
     with av.open(str(source)) as film:
         kept = [s.type for s in film.streams if s.type in ("video", "audio")]
     assert facts.n_pictures == len(picture_times(source))
     assert sorted(k for k in facts.kinds if k in ("video", "audio")) == sorted([*kept, "audio"])
-    assert facts.titles.count(mux.TITLE) == 1
+    assert facts.titles.count(remux.TITLE) == 1
     assert facts.click_s == pytest.approx(at_s, abs=0.003)
     lead = 0
     if facts.codec == "flac":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipelines.decode import View
-from pipelines.sandbox import Sandbox
+from pipelines.media.video import View
+from pipelines.sandbox.decoder import Sandbox
 
 VIEWS = [View(25, 48, 32), View(8, 40, 24)]
 

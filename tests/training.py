@@ -11,8 +11,8 @@ import numpy as np
 from language import TEXTS
 
 from jobs.train import TrainConfig
-from pipelines import store as storing
-from pipelines.store import Store
+from pipelines.store import store as feature_store
+from pipelines.store.store import Store
 from v2a_models.recipe import Recipe
 
 SHAPES = {"semantic": (32, 128), "sync": (100, 128), "codes": (4, 345)}
@@ -23,7 +23,7 @@ TINY = ("dim=32", "depth=1", "heads=2", "encoder_depth=1", "audio_dim=0")
 @lru_cache
 def recipe() -> Recipe:
     """The bundled recipe with the weights that are there now."""
-    from pipelines.recipes import find, settle
+    from pipelines.extract.recipes import find, settle
 
     return settle(find("mini"), {}, None)[0]
 
@@ -52,10 +52,10 @@ def make_store(folder: Path, splits: dict[str, list[int]]) -> Store:
     """Files of so many rows by split."""
     store = Store(str(folder))
     store.write_identity({"recipe": recipe().to_dict()})
-    kind, number = storing.schema(recipe(), SHAPES), 0
+    kind, number = feature_store.schema(recipe(), SHAPES), 0
     for split, sizes in splits.items():
         for size in sizes:
-            store.write_rows(storing.table([row(k) for k in range(number, number + size)], kind), split)
+            store.write_rows(feature_store.table([row(k) for k in range(number, number + size)], kind), split)
             number += size
     return store
 
@@ -65,7 +65,7 @@ def captioned(folder: Path, n: int = 12) -> Store:
     store = Store(str(folder))
     store.write_identity({"recipe": recipe().to_dict()})
     rows = [row(k) | {"text": TEXTS[k % 2]} for k in range(n)]
-    store.write_rows(storing.table(rows, storing.schema(recipe(), SHAPES)), "train")
+    store.write_rows(feature_store.table(rows, feature_store.schema(recipe(), SHAPES)), "train")
     return store
 
 

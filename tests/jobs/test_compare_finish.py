@@ -15,10 +15,10 @@ from jobs import compare_champion, compare_finish, evaluate_finish, registry
 from jobs.compare import CompareConfig, costs_of, problems_of
 from jobs.compare_plan import Model, Plan
 from jobs.tracking import Tracker
-from pipelines.generate import MADE, Row
-from pipelines.scoresummary import Board
-from pipelines.scoring import BASELINES, Scored
-from pipelines.sounds import wav_bytes
+from pipelines.scoring.clips import MADE, Row
+from pipelines.scoring.job import BASELINES, Scored
+from pipelines.scoring.sound_folder import wav_bytes
+from pipelines.scoring.summary import Board
 from v2a_models.metrics.catalogue import BY_NAME
 
 CLIPS, RATE = 24, 44_100
@@ -192,8 +192,8 @@ def test_films_that_would_share_a_name_keep_their_clips_names() -> None:
 
 
 def test_the_tables_name_what_cannot_be_had(tmp_path: Path) -> None:
-    from pipelines.comparetable import markdown
-    from pipelines.scoresummary import reachable
+    from pipelines.reports.comparison_table import markdown
+    from pipelines.scoring.summary import reachable
 
     made = plan(tmp_path)
     made.missing = reachable((), {})[1]

@@ -15,10 +15,10 @@ from samples import EchoGenerator, toy_checkpoint, write_video
 from torch import nn
 
 from jobs import cli
-from pipelines import generate, sounds
-from pipelines import store as storing
-from pipelines.sandbox import Sandbox
-from pipelines.store import Store
+from pipelines.sandbox.decoder import Sandbox
+from pipelines.scoring import clips, sound_folder
+from pipelines.store import store as feature_store
+from pipelines.store.store import Store
 from v2a_models import systems
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import save_generator
@@ -100,7 +100,7 @@ def store(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
                 )  # fmt: skip
     shapes = {"frames": (n_frames, view.height, view.width, 3), "waveform": (2, n_samples)}
     made.write_identity({"recipe": RECIPE.to_dict()})
-    made.write_rows(storing.table(rows, storing.schema(RECIPE, shapes)), "val")
+    made.write_rows(feature_store.table(rows, feature_store.schema(RECIPE, shapes)), "val")
     return made.root
 
 
@@ -138,7 +138,7 @@ def test_models_of_three_recipes_in_one_table(
         files = list((out / "clips" / name).glob("*.wav"))
         assert len(files) == CLIPS
         for file in files:
-            heard = sounds.read_sound(str(file))
+            heard = sound_folder.read_sound(str(file))
             assert (heard.rate, heard.channels, len(heard.samples)) == (44_100, 1, N_SAMPLES)
     fed = {name for name in models if name in found and "fed from the archive" in found[name]["about"]}
     assert fed == {"toy", "wide"}
@@ -152,16 +152,16 @@ def test_a_sound_is_what_the_model_makes_of_the_stored_clip(
 ) -> None:
     out = tmp_path / "out"
     assert compare(store, out, models["echo"]) == 0
-    rows = generate.rows_of(Store(store), "val")
-    job = generate.Job(store=store, place="", window=N_SAMPLES, seed=0)
+    rows = clips.rows_of(Store(store), "val")
+    job = clips.Job(store=store, place="", window=N_SAMPLES, seed=0)
     for row in rows:
         file = out / "clips" / "echo" / f"{row.clip_id}.wav"
         if file.exists():
-            frames = torch.from_numpy(generate.stored(row, job, ["frames"])["frames"][None].copy())
+            frames = torch.from_numpy(clips.stored(row, job, ["frames"])["frames"][None].copy())
             seeds = [window_seed(0, row.clip_id, 0)]
             wave = Echo(RECIPE).generate(Batch(frames=frames), seeds=seeds)[0].numpy()
-            expected = sounds.sound_of(wave, 16_000).fitted(N_SAMPLES)[0]
-            assert np.abs(sounds.read_sound(str(file)).samples - expected).max() < 1e-4
+            expected = sound_folder.sound_of(wave, 16_000).fitted(N_SAMPLES)[0]
+            assert np.abs(sound_folder.read_sound(str(file)).samples - expected).max() < 1e-4
     # Without an archive the truth is what the store keeps, and nobody has a codec.
     found = summary(out)
     assert [system["name"] for system in found["systems"]] == [
@@ -173,34 +173,34 @@ def test_a_sound_is_what_the_model_makes_of_the_stored_clip(
     ]
     assert any("none of the models has a codec" in note for note in found["notes"])
     assert not any("--archive" in note for note in found["notes"])
-    truth = sounds.read_sound(str(next((out / "clips" / "reference").glob("*.wav")))).samples
+    truth = sound_folder.read_sound(str(next((out / "clips" / "reference").glob("*.wav")))).samples
     assert truth.max() == pytest.approx(0.4, abs=0.05)  # the tone of the films
 
 
 @pytest.fixture
-def rows(store: str) -> list[generate.Row]:
-    return generate.rows_of(Store(store), "val")
+def rows(store: str) -> list[clips.Row]:
+    return clips.rows_of(Store(store), "val")
 
 
 def test_pictures_from_the_archive_are_those_of_the_store(
-    store: str, archive: Path, rows: list[generate.Row]
+    store: str, archive: Path, rows: list[clips.Row]
 ) -> None:
-    job = generate.Job(store=store, place="", window=N_SAMPLES, seed=0, archive=str(archive))
+    job = clips.Job(store=store, place="", window=N_SAMPLES, seed=0, archive=str(archive))
     for row in rows:
-        seen = generate.seen(row, job, RECIPE.views)["frames"]
-        np.testing.assert_array_equal(seen, generate.stored(row, job, ["frames"])["frames"])
+        seen = clips.seen(row, job, RECIPE.views)["frames"]
+        np.testing.assert_array_equal(seen, clips.stored(row, job, ["frames"])["frames"])
 
 
 def test_a_film_that_is_gone_costs_its_own_clips(
-    store: str, archive: Path, models: dict[str, str], tmp_path: Path, rows: list[generate.Row]
+    store: str, archive: Path, models: dict[str, str], tmp_path: Path, rows: list[clips.Row]
 ) -> None:
     (tmp_path / "films").mkdir()
     (tmp_path / "films" / "one.mp4").write_bytes((archive / "one.mp4").read_bytes())
-    job = generate.Job(
+    job = clips.Job(
         store=store, place=str(tmp_path / "clips"), window=N_SAMPLES, seed=0, archive=str(tmp_path / "films"),
         batch_size=2,
     )  # fmt: skip
-    maker = generate.Maker(job, "wide", models["wide"], from_archive=True)
+    maker = clips.Maker(job, "wide", models["wide"], from_archive=True)
     answers = {answer["clip"]: answer for answer in maker.make([rows[0], rows[-1]])}
     assert not answers["one-0"]["problem"] and "two.mp4" in answers["two-2"]["problem"]
     assert [path.stem for path in (tmp_path / "clips" / "wide").iterdir()] == ["one-0"]

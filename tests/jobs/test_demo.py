@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from jobs import demo
-from pipelines import archive
+from pipelines.archive import scan
 
 
 def test_the_archive_shows_every_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "CLIPS", 1)
     monkeypatch.setattr(demo, "CLIP_S", 1.0)
     demo.build(tmp_path)
-    rows = {row["path"]: row for row in archive.scan(str(tmp_path))}
+    rows = {row["path"]: row for row in scan.scan(str(tmp_path))}
     status = {path: row["status"] for path, row in rows.items()}
     assert status["notes.txt"] == "not_video"
     assert status["damaged.mp4"] == "failed"

@@ -12,8 +12,8 @@ import pytest
 from dubbing import RATE, film, only_track, quickly, report, track, v2a_dub
 
 from jobs.verb import WrongUsage
-from pipelines import mux, wishes
-from pipelines.wishes import Wish
+from pipelines.dub.manifest import Wish, read
+from pipelines.mux import remux
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -50,12 +50,12 @@ def test_seed_times_skip_and_what_is_not_there(ray_with_samples: None, archive: 
 
     plain = tmp_path / "plain"
     quickly(archive, plain, "--segment-s", "1")
-    sound = {name: track(out / name, mux.TITLE)[0] for name in ("a.mkv", "sub/b.mkv", "e.mkv")}
-    whole = {name: track(plain / name, mux.TITLE)[0] for name in sound}
+    sound = {name: track(out / name, remux.TITLE)[0] for name in ("a.mkv", "sub/b.mkv", "e.mkv")}
+    whole = {name: track(plain / name, remux.TITLE)[0] for name in sound}
     assert np.array_equal(sound["e.mkv"], whole["e.mkv"])
     assert not np.array_equal(sound["a.mkv"], whole["a.mkv"])
     quickly(archive, tmp_path / "seed", "--seed", "8", "--segment-s", "1")
-    assert np.array_equal(sound["a.mkv"], track(tmp_path / "seed" / "a.mkv", mux.TITLE)[0])
+    assert np.array_equal(sound["a.mkv"], track(tmp_path / "seed" / "a.mkv", remux.TITLE)[0])
     # Between in and out time the same sound, but for the ramps; silence outside.
     first, last, ramp = round(1.2 * RATE), round(2.4 * RATE), round(0.06 * RATE)
     part = sound["sub/b.mkv"]
@@ -70,11 +70,11 @@ def test_another_manifest_makes_only_those_films_again(archive: Path, tmp_path: 
     out = tmp_path / "out"
     quickly(archive, out, "--manifest", manifest(tmp_path, "path,seed\na.mkv,8\nc.mkv,9\n"))
     written = {path.name: path.stat().st_mtime_ns for path in out.rglob("*.mkv")}
-    sound = track(out / "a.mkv", mux.TITLE)
+    sound = track(out / "a.mkv", remux.TITLE)
     quickly(archive, out, "--manifest", manifest(tmp_path, "path,seed\na.mkv,9\nc.mkv,9\n"))
     again = {path.name: path.stat().st_mtime_ns for path in out.rglob("*.mkv")}
     assert [name for name in written if written[name] != again[name]] == ["a.mkv"]
-    assert not np.array_equal(track(out / "a.mkv", mux.TITLE), sound)
+    assert not np.array_equal(track(out / "a.mkv", remux.TITLE), sound)
     quickly(archive, out)  # without one: what was asked for is no longer wanted
     assert report(out)["a.mkv"]["seed"] == report(out)["c.mkv"]["seed"] == 0
 
@@ -86,8 +86,8 @@ def test_parquet_reads_as_csv_does(tmp_path: Path) -> None:
     }  # fmt: skip
     pq.write_table(pa.table(rows), tmp_path / "films.parquet")
     text = 'path,seed,start_s,end_s,skip,prompt\na.mkv,8,,2,,"rain, ""heavy"""\n./sub\\b.mkv,,1.5,,true,\n'
-    found = wishes.read(str(tmp_path / "films.parquet"))
-    assert found == wishes.read(str(manifest(tmp_path, "\ufeff" + text)))
+    found = read(str(tmp_path / "films.parquet"))
+    assert found == read(str(manifest(tmp_path, "\ufeff" + text)))
     assert found == {
         "a.mkv": Wish('rain, "heavy"', None, 8, None, 2.0),
         "sub/b.mkv": Wish(None, None, None, 1.5, None, True),
@@ -154,8 +154,8 @@ def test_the_best_candidates_become_tracks_or_files(tmp_path: Path) -> None:
         assert rows["a.mkv"]["status"] == "dubbed", rows
         made[name] = rows["a.mkv"]["tracks"]
     assert made == {"best": 1, "all": 3, "files": 2}
-    names = [mux.TITLE, "v2a (generated, alternative 2)", "v2a (generated, alternative 3)"]
-    best = track(tmp_path / "best" / "a.mkv", mux.TITLE)
+    names = [remux.TITLE, "v2a (generated, alternative 2)", "v2a (generated, alternative 3)"]
+    best = track(tmp_path / "best" / "a.mkv", remux.TITLE)
     tracks = [track(tmp_path / "all" / "a.mkv", name) for name in names]
     assert np.array_equal(tracks[0], best)
     assert not any(np.array_equal(tracks[a], tracks[b]) for a, b in ((0, 1), (0, 2), (1, 2)))

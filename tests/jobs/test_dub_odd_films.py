@@ -12,7 +12,8 @@ import pytest
 from dubbing import RATE, film, noise, quickly, report, titles, track, v2a_dub
 from media import numbered, truncated, write_video
 
-from pipelines import mux, tracks
+from pipelines.dub import track as film_track
+from pipelines.mux import remux
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -91,9 +92,9 @@ def test_odd_films_are_dubbed_to_their_exact_length(tmp_path: Path) -> None:
             assert row["duration_s"] == pytest.approx(lengths[name], abs=0.005), name
         else:
             assert 0.5 < row["duration_s"] < 4
-        assert mux.video_digest(str(out / row["output"])) == mux.video_digest(str(archive / name))
+        assert remux.video_digest(str(out / row["output"])) == remux.video_digest(str(archive / name))
         if name.endswith(".mkv"):
-            assert track(out / name, mux.TITLE).shape == (1, n_samples), name
+            assert track(out / name, remux.TITLE).shape == (1, n_samples), name
     assert (rows["portrait.mkv"]["width"], rows["portrait.mkv"]["height"]) == (48, 96)
     assert (rows["turned.mov"]["width"], rows["turned.mov"]["height"]) == (64, 96)
 
@@ -115,14 +116,14 @@ def test_the_good_parts_of_a_damaged_film_are_dubbed_and_the_damage_is_listed(tm
     assert said == "damaged, older pictures stand in"
     first, last = (float(word) for word in times.removesuffix(" s").split(" to "))
     assert 3.0 < first < 5.5 and 6.5 < last < 9.0
-    sound = track(out / "middle.mp4", mux.TITLE)[0]
+    sound = track(out / "middle.mp4", remux.TITLE)[0]
     assert len(sound) == 12 * RATE
     assert (np.abs(sound.reshape(12, RATE)).max(axis=1) > 100).all()
-    assert mux.video_digest(str(out / "middle.mp4")) == mux.video_digest(str(archive / "middle.mp4"))
+    assert remux.video_digest(str(out / "middle.mp4")) == remux.video_digest(str(archive / "middle.mp4"))
     row = rows["most.mp4"]
     assert row["status"] == "dubbed" and "damaged, so silent: " in row["reason"]
     assert "packets cannot be decoded" in row["reason"]
-    heard = np.abs(track(out / "most.mp4", mux.TITLE)[0].reshape(12, RATE)).max(axis=1) > 100
+    heard = np.abs(track(out / "most.mp4", remux.TITLE)[0].reshape(12, RATE)).max(axis=1) > 100
     assert heard[:2].all() and not heard[-2:].any()
 
 
@@ -133,7 +134,7 @@ def test_sound_that_ends_before_the_picture_is_silent_there(tmp_path: Path) -> N
     film(archive / "long.mkv", noise(5.0, 0.3), 2.0, "flac")
     rows = quickly(archive, out, "--existing", "replace-silent-parts", "--segment-s", "1")
     assert rows["long.mkv"]["reason"] == "has sound throughout"
-    made = track(out / "short.mkv", tracks.TITLES["replace-silent-parts"])
+    made = track(out / "short.mkv", film_track.TITLES["replace-silent-parts"])
     assert made.shape == (1, 4 * RATE) and np.array_equal(made[:, : round(1.5 * RATE)], own)
     assert np.abs(made[:, 2 * RATE :]).max() > 100
     assert len(titles(out / "short.mkv")) == 2
@@ -190,7 +191,7 @@ def test_films_whose_sound_track_gives_no_samples(tmp_path: Path, capsys: pytest
         assert (row["status"], row["reason"]) == ("skipped", "has sound (it cannot be decoded)"), row
         assert (row["audio_state"], row["peak_dbfs"]) == ("audible", None)
     for name in ("empty.mkv", "none.mkv"):
-        assert rows[name]["status"] == "dubbed" and track(out / name, mux.TITLE).shape == (1, RATE)
+        assert rows[name]["status"] == "dubbed" and track(out / name, remux.TITLE).shape == (1, RATE)
 
 
 def test_sound_that_cannot_be_decoded_is_kept_and_never_taken_for_silence(tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def test_sound_that_cannot_be_decoded_is_kept_and_never_taken_for_silence(tmp_pa
     assert {row["status"] for row in rows.values()} == {"dubbed"}, rows
     for name in MUTE[:2]:  # FFmpeg cannot copy what it has no name for
         kept, made = titles(tmp_path / "all" / name)
-        assert made == mux.TITLE != kept
+        assert made == remux.TITLE != kept
     for options, message in (
         (
             ("--only", "all", "--existing", "mix"),

@@ -199,7 +199,7 @@ def test_candidates_are_told_apart_from_none_and_from_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from jobs.preflight import make_job
-    from pipelines.parts import State
+    from pipelines.dub.state import State
 
     archive, out = str(tmp_path / "archive"), str(tmp_path / "out")
     (tmp_path / "archive").mkdir()

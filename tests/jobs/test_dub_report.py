@@ -16,8 +16,9 @@ from PIL import Image
 from samples import NoiseGenerator, toy_checkpoint
 from test_redub import v2a_redub
 
-from pipelines import closing, costs, stages
-from pipelines.decode import DecodeFailed
+from pipelines.dub import decode, output
+from pipelines.media.video import DecodeFailed
+from pipelines.reports import costs
 from v2a_models.checkpoint import load_generator
 
 pytestmark = pytest.mark.timeout(600)
@@ -110,14 +111,14 @@ def test_the_films_own_sound_is_not_flagged(tmp_path: Path) -> None:
 
 def test_parts_that_cannot_be_seen_are_not_flagged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shaded(tmp_path / "archive" / "torn.mkv", [(9, GREY)])
-    whole: Any = stages._decode_into
+    whole: Any = decode._decode_into
 
     def torn(item: Any, *rest: Any) -> None:
         if item.task.segment.index == 1:
             raise DecodeFailed("InvalidData", "nothing but noise", "decode")
         whole(item, *rest)
 
-    monkeypatch.setattr(stages, "_decode_into", torn)
+    monkeypatch.setattr(decode, "_decode_into", torn)
     row = quickly(tmp_path / "archive", tmp_path / "out", "--segment-s", "3", load=load_plain)["torn.mkv"]
     assert row["status"] == "dubbed" and "damaged, so silent" in row["reason"]
     assert row["flags"] == []
@@ -151,7 +152,7 @@ def test_still_footage_may_be_silent_unless_it_is_made_like_all(
 def test_films_longer_than_their_card_have_a_contact_sheet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (closing, stages):
+    for module in (output, decode):
         monkeypatch.setattr(module, "CARD_S", 3.0)
     archive, out = tmp_path / "archive", tmp_path / "out"
     shaded(archive / "long.mkv", [(4, GREY), (4, WHITE)])

@@ -14,7 +14,7 @@ from samples import load_noise, write_video
 from jobs import dub, verify
 from jobs.dub import DubConfig
 from jobs.verify import VerifyConfig
-from pipelines import signing
+from pipelines.provenance import signing
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("ray_with_samples")]
 

@@ -13,13 +13,15 @@ from dubbing import RATE, codecs, film, noise, only_track, quickly, report, titl
 from scipy.signal import resample_poly
 
 from jobs.verb import WrongUsage
-from pipelines import mux, provenance, tracks
-from pipelines.dubber import Dubber
-from pipelines.item import Item
+from pipelines.dub import track as film_track
+from pipelines.dub.generate.crossfade import Dubber
+from pipelines.dub.item import Item
+from pipelines.mux import remux
+from pipelines.provenance import sidecar
 
 pytestmark = pytest.mark.timeout(600)
 
-MIXED, REPLACED = tracks.TITLES["mix"], tracks.TITLES["replace-silent-parts"]
+MIXED, REPLACED = film_track.TITLES["mix"], film_track.TITLES["replace-silent-parts"]
 
 
 def with_a_gap(seconds: float, gap: tuple[float, float], channels: int = 1, rate: int = RATE) -> np.ndarray:
@@ -46,7 +48,7 @@ def test_silent_parts_are_dubbed_alone(
     rows = report(out)
     assert rows["loud.mkv"]["status"] == "skipped" and rows["loud.mkv"]["reason"] == "has sound throughout"
     assert rows["mute.mkv"]["status"] == "dubbed" and rows["mute.mkv"]["treatment"] == ""
-    assert titles(out / "mute.mkv") == [mux.TITLE]
+    assert titles(out / "mute.mkv") == [remux.TITLE]
     for name, gap in (("gap.mkv", (1.5, 3.2)), ("gap.avi", (0.0, 1.7))):
         row, sound = rows[name], own[name]
         rate = 48_000 if name == "gap.mkv" else RATE
@@ -71,10 +73,12 @@ def test_where_nothing_is_heard_nothing_is_looked_at(tmp_path: Path) -> None:
     from jobs.dub import DubConfig
     from jobs.preflight import make_job
     from jobs.sound_options import SoundOptions
-    from pipelines import archive as archives
-    from pipelines import dub, planning, quiet, stages
-    from pipelines.sandbox import Sandbox
-    from pipelines.wishes import Wish
+    from pipelines.archive import scan
+    from pipelines.dub import decode, pipeline
+    from pipelines.dub.manifest import Wish
+    from pipelines.dub.plan import make_plan, wants_silence
+    from pipelines.sandbox.decoder import Sandbox
+    from pipelines.soundtrack.silence import look
 
     film(tmp_path / "archive" / "gap.mkv", with_a_gap(12.0, (5.2, 6.4)), 12.0, "flac")
     config = DubConfig(
@@ -83,18 +87,18 @@ def test_where_nothing_is_heard_nothing_is_looked_at(tmp_path: Path) -> None:
     )  # fmt: skip
     job = make_job(config, load_noise)
     with Sandbox() as sandbox:
-        [video] = archives.scan(config.archive, sandbox)
-        assert planning.wants_silence(video, "replace-silent-parts", Wish())
-        silence = quiet.look(video, -60.0, sandbox)
-        plan = planning.make_plan(job, [video], "silent", silences={video["video_id"]: silence})
+        [video] = scan.scan(config.archive, sandbox)
+        assert wants_silence(video, "replace-silent-parts", Wish())
+        silence = look(video, -60.0, sandbox)
+        plan = make_plan(job, [video], "silent", silences={video["video_id"]: silence})
         needed = [task.segment.index for task in plan.tasks if not task.needless]
         assert 0 < len(needed) <= 4 < len(plan.tasks)
-        seen = [stages.decode_task(task, job, sandbox) for task in plan.tasks]
+        seen = [decode.decode_task(task, job, sandbox) for task in plan.tasks]
         assert [item.task.segment.index for item in seen if item.arrays] == needed
         made = Dubber(job, load_noise).generate([Item.from_table(i.to_table())[0] for i in seen])
     # What is generated is what would have been generated for the whole film.
-    whole = dub.plan_file(job, video, "gap.mkv", "gap.mkv.mkv")
-    again = Dubber(job, load_noise).generate([stages.decode_task(whole[needed[1]], job, Sandbox())])
+    whole = pipeline.plan_file(job, video, "gap.mkv", "gap.mkv.mkv")
+    again = Dubber(job, load_noise).generate([decode.decode_task(whole[needed[1]], job, Sandbox())])
     assert np.array_equal(again[0].arrays["sound"], made[needed[1]].arrays["sound"])
     assert not made[0].arrays["sound"].any() and NoiseGenerator.recipe.window_s == 1.0
 
@@ -117,7 +121,7 @@ def test_mixing_and_loudness(tmp_path: Path) -> None:
 
     loud = tmp_path / "loud"
     rows = quickly(archive, loud, *options, "--mix-gain", "6", "--loudness", "-23")
-    for name, title in (("talk.mkv", MIXED), ("mute.mkv", mux.TITLE)):
+    for name, title in (("talk.mkv", MIXED), ("mute.mkv", remux.TITLE)):
         real = track(loud / name, title) / 32768
         assert pyloudnorm.Meter(RATE).integrated_loudness(real.T) == pytest.approx(-23, abs=0.5)
         assert 20 * np.log10(np.abs(resample_poly(real, 8, 1, axis=1)).max()) <= -1
@@ -169,7 +173,7 @@ def test_an_old_film_that_holds_no_such_codec_is_a_failed_row(tmp_path: Path) ->
 @pytest.mark.parametrize("kind", ["wav", "flac"])
 def test_sound_files_instead_of_films(tmp_path: Path, kind: str) -> None:
     from jobs import verify
-    from pipelines import signing
+    from pipelines.provenance import signing
 
     archive, out, whole = tmp_path / "archive", tmp_path / "out", tmp_path / "whole"
     film(archive / "sub" / "reel.mp4", None, 2.0)
@@ -178,7 +182,7 @@ def test_sound_files_instead_of_films(tmp_path: Path, kind: str) -> None:
     quickly(archive, out, "--sidecar", kind, *keys)
     quickly(archive, whole, "--audio-codec", "flac")
     made = out / "sub" / f"reel.mp4.{kind}"
-    assert np.array_equal(only_track(made), track(whole / "sub" / "reel.mp4", mux.TITLE))
+    assert np.array_equal(only_track(made), track(whole / "sub" / "reel.mp4", remux.TITLE))
     assert only_track(made).shape == (1, 2 * RATE)
     files = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file() and "_v2a" not in p.parts}
     assert files == {f"sub/{made.name}"} | ({f"sub/{made.name}.c2pa"} if kind == "flac" else set())
@@ -186,7 +190,7 @@ def test_sound_files_instead_of_films(tmp_path: Path, kind: str) -> None:
     found = {f.code: f.level for f in verify.check(str(made), config)}
     assert "bad" not in found.values(), found
     assert {"marked", "unchanged", "sidecar", "source"} <= found.keys()
-    assert provenance.SOURCE_TYPE.encode() in made.read_bytes()
+    assert sidecar.SOURCE_TYPE.encode() in made.read_bytes()
     # One sample changed is found.
     data = bytearray(made.read_bytes())
     data[len(data) // 2 if kind == "wav" else -20] ^= 1

@@ -20,11 +20,13 @@ from jobs import cli
 from jobs.dub import DubConfig, command
 from jobs.preflight import check_identity, make_job
 from jobs.verb import WrongUsage
-from pipelines import archive, dub, report, stages
-from pipelines.dubber import Dubber
-from pipelines.item import Item
-from pipelines.parts import State
-from pipelines.sandbox import Sandbox
+from pipelines.archive import scan
+from pipelines.dub import decode, pipeline
+from pipelines.dub.generate.crossfade import Dubber
+from pipelines.dub.item import Item
+from pipelines.dub.state import State
+from pipelines.reports import dub_page
+from pipelines.sandbox.decoder import Sandbox
 from v2a_models.checkpoint import load_generator, save_generator
 from v2a_models.systems import new_generator
 
@@ -39,21 +41,21 @@ def test_a_prompt_changes_the_sound_and_stands_in_the_report_with_the_caption(
     write_video(tmp_path / "archive" / "short.mp4", 0.5)
     sounds, rows = [], []
     with Sandbox() as sandbox:
-        [video] = archive.scan(str(tmp_path / "archive"), sandbox)
+        [video] = scan.scan(str(tmp_path / "archive"), sandbox)
         for name, texts in (("plain", {}), ("drum", {"prompt": "a drum"}), ("not", {"negative": "a drum"})):
             job = make_job(config(vatt, tmp_path / name, **texts), None)
-            [task] = dub.plan_file(job, video, "short.mp4", "short.mp4.mkv")
-            [item] = Dubber(job, load_generator).generate([stages.decode_task(task, job, sandbox)])
+            [task] = pipeline.plan_file(job, video, "short.mp4", "short.mp4.mkv")
+            [item] = Dubber(job, load_generator).generate([decode.decode_task(task, job, sandbox)])
             assert item.failure is None
             sounds.append(item.arrays["sound"])
-            row = stages.close_item(item, job)
+            row = decode.close_item(item, job)
             assert row is not None and row["status"] == "dubbed"
             assert row["prompt"] == texts.get("prompt", "") and row["negative"] == texts.get("negative", "")
             rows.append(row)
     assert not any(np.array_equal(sounds[a], sounds[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
     told = rows[1]["caption"]
     assert told and told == rows[0]["caption"]  # says what is seen, whatever is asked for
-    report.write(str(tmp_path / "drum"), [rows[1]], {})
+    dub_page.write(str(tmp_path / "drum"), [rows[1]], {})
     kept = pq.read_table(tmp_path / "drum" / "_v2a" / "report.parquet").to_pylist()[0]
     assert (kept["prompt"], kept["caption"]) == ("a drum", told)
     assert "a drum" in (tmp_path / "drum" / "_v2a" / "report.html").read_text()
@@ -64,14 +66,14 @@ def test_captions_of_every_window_become_subtitles(vatt: str, tmp_path: Path, na
     write_video(tmp_path / "archive" / name, 12.0)
     out, load = tmp_path / "out", saying_when(vatt)
     with Sandbox() as sandbox:
-        [video] = archive.scan(str(tmp_path / "archive"), sandbox)
+        [video] = scan.scan(str(tmp_path / "archive"), sandbox)
         job = make_job(config(vatt, out, captions=True, segment_s=7.0), None)
         assert job.identity()["captions"] == "subtitles"
-        for task in dub.plan_file(job, video, name, name + ".mkv"):
-            items = Item.from_table(stages.decode_task(task, job, sandbox).to_table())
+        for task in pipeline.plan_file(job, video, name, name + ".mkv"):
+            items = Item.from_table(decode.decode_task(task, job, sandbox).to_table())
             [item] = Dubber(job, load).generate(items)
             assert item.failure is None
-            row = stages.close_item(*Item.from_table(item.to_table()), job)
+            row = decode.close_item(*Item.from_table(item.to_table()), job)
     assert task.n_segments > 1 and row is not None and row["status"] == "dubbed"
     texts = [cue["text"] for cue in row["captions"]]
     # Drawn in two waves, told in the order of the film; the window that two segments share is told by both.
@@ -87,7 +89,7 @@ def test_captions_of_every_window_become_subtitles(vatt: str, tmp_path: Path, na
     else:
         assert row["subtitles"] == "film.avi.srt"
         assert (out / "film.avi.srt").read_text().split("\n\n")[1].splitlines()[2] == texts[1]
-    report.write(str(out), [row], {})
+    dub_page.write(str(out), [row], {})
     [kept] = pq.read_table(out / "_v2a" / "report.parquet").to_pylist()
     assert kept["captions"] == row["captions"] and kept["subtitles"] == row["subtitles"]
     assert '"sound 1"' in (out / "_v2a" / "report.html").read_text()

@@ -13,7 +13,7 @@ from scipy.io import wavfile
 
 from jobs import cli
 from pipelines import synthfoley
-from pipelines.sounds import wav_bytes
+from pipelines.scoring.sound_folder import wav_bytes
 
 CLIPS, SECONDS = 4, 2.0
 

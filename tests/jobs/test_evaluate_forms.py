@@ -13,8 +13,9 @@ import pytest
 from scipy.io import wavfile
 
 from jobs import cli
-from pipelines import synthfoley, synthwrite
-from pipelines.sounds import wav_bytes
+from pipelines import synthfoley
+from pipelines.scoring.sound_folder import wav_bytes
+from pipelines.synthfoley import mp4
 
 RATE, CLIPS = 44_100, 3
 
@@ -28,7 +29,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scenes = [synthfoley.make_scene(5, index, 2.0) for index in range(CLIPS)]
     sounds = [wav_bytes(synthfoley.render_sound(scene).astype(np.float32)) for scene in scenes]
     for k, scene in enumerate(scenes):
-        (folder / "ref" / f"{k}.mp4").write_bytes(synthwrite.encode(scene))
+        (folder / "ref" / f"{k}.mp4").write_bytes(mp4.encode(scene))
         (folder / "right" / f"{k}.wav").write_bytes(sounds[k])
         (folder / "wrong" / f"{k}.wav").write_bytes(sounds[(k + 1) % CLIPS])
     return folder

@@ -17,7 +17,7 @@ from samples import write_video
 
 from jobs import extract
 from jobs.extract import ExtractConfig
-from pipelines.store import Store
+from pipelines.store.store import Store
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -155,15 +155,14 @@ def test_a_run_that_goes_wrong_on_the_way_stops_and_keeps_what_is_done(
     import ray
 
     from jobs import extract_plan
-    from pipelines import clips as planning
-    from pipelines import extract as pipeline
-    from pipelines.archive import scan
-    from pipelines.ledger import Ledger
+    from pipelines.archive.scan import scan
+    from pipelines.extract import pipeline, windows
+    from pipelines.extract.progress import Ledger
 
     archive, store = footage(tmp_path / "archive", ["good", "gone"], 30.0), tmp_path / "store"
     config = ExtractConfig(str(archive), str(store), recipe=recipe, rows_per_file=10)
     prepared = extract_plan.prepare(config)
-    clips = planning.plan(list(scan(str(archive))), prepared.recipe, None, (1, 0, 0))
+    clips = windows.plan(list(scan(str(archive))), prepared.recipe, None, (1, 0, 0))
     assert [clip.path for clip in clips] == ["film gone.mp4"] * 60 + ["film good.mp4"] * 60
     clips = clips[60:] + clips[:60]
     (archive / "film gone.mp4").unlink()

@@ -21,7 +21,7 @@ import pytest
 import servers
 from extraction import REPOSITORY, footage, rows, run
 
-from pipelines.store import Store
+from pipelines.store.store import Store
 
 pytestmark = pytest.mark.timeout(900)
 

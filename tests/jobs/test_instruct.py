@@ -17,12 +17,13 @@ from samples import write_video
 from training import SHAPES, recipe, row
 
 from jobs import cli
-from pipelines import archive, captioning
-from pipelines import store as storing
-from pipelines.captioning import starts
-from pipelines.sandbox import Sandbox
-from pipelines.store import Store
-from pipelines.wordpages import FRAME_HEIGHT, FRAME_WIDTH
+from pipelines.archive import scan
+from pipelines.captions import captioning
+from pipelines.captions.captioning import starts
+from pipelines.reports.caption_pages import FRAME_HEIGHT, FRAME_WIDTH
+from pipelines.sandbox.decoder import Sandbox
+from pipelines.store import store as feature_store
+from pipelines.store.store import Store
 from v2a_models.checkpoint import save_generator
 from v2a_models.systems import new_generator
 from v2a_models.vatt.language import train_tokenizer
@@ -45,7 +46,7 @@ def store(tmp_path: Path) -> Store:
     made.write_identity({"recipe": recipe().to_dict()})
     for split, numbers in (("train", range(0, 6)), ("test", range(6, 8))):
         rows = [row(k) | {"label": "drum", "text": TEXTS[k % 2] if k % 3 else ""} for k in numbers]
-        made.write_rows(storing.table(rows, storing.schema(recipe(), SHAPES)), split)
+        made.write_rows(feature_store.table(rows, feature_store.schema(recipe(), SHAPES)), split)
     return made
 
 
@@ -108,7 +109,7 @@ def test_every_film_is_answered(
 def test_the_contact_frame_is_of_the_film(model: str, tmp_path: Path) -> None:
     write_video(tmp_path / "film.mp4", 1.0, size=(128, 72))
     with Sandbox() as sandbox:
-        [film] = archive.scan(str(tmp_path), sandbox)
+        [film] = scan.scan(str(tmp_path), sandbox)
     [row] = captioning.Captioner(model, 1, 1).film(film)
     picture = np.asarray(Image.open(io.BytesIO(row["frame"])))
     assert picture.shape == (FRAME_HEIGHT, FRAME_WIDTH, 3)

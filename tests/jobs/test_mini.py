@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from jobs.mini import MiniConfig, run
-from pipelines.minicorpus import CorpusConfig
+from pipelines.synthfoley.corpus import CorpusConfig
 from v2a_models.checkpoint import load_classifier, load_generator
 from v2a_models.training import FitConfig
 

@@ -16,9 +16,12 @@ from dubbing import RATE, film, noise, only_track, quickly, report, titles, trac
 from samples import NoiseGenerator, load_noise
 
 from jobs import cli, redub, verify
-from pipelines import mux, signing, storage, tracks
-from pipelines import redub as redubbing
-from pipelines.parts import State
+from pipelines import storage
+from pipelines.dub import redub as redub_part
+from pipelines.dub import track as film_track
+from pipelines.dub.state import State
+from pipelines.mux import remux
+from pipelines.provenance import signing
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -33,7 +36,7 @@ def verified(out: Path, name: str, source: Path) -> dict[str, str]:
     return {f.code: f.level for f in verify.check(str(out / name), config)}
 
 
-def samples_of(out: Path, name: str, title: str = mux.TITLE) -> np.ndarray:
+def samples_of(out: Path, name: str, title: str = remux.TITLE) -> np.ndarray:
     """What was encoded."""
     kept = out / "_v2a" / "sound" / f"{report(out)[name]['video_id']}.flac"
     return only_track(kept) if kept.exists() else track(out / name, title)
@@ -69,7 +72,7 @@ def test_only_that_part_changes(tmp_path: Path, name: str) -> None:
     found = verified(out, name, source)
     assert "bad" not in found.values(), found
     assert {"marked", "unchanged", "video-of-source", "source"} <= found.keys()
-    assert sorted(titles(out / name)) == sorted(["", mux.TITLE]) or name == "a.avi" or name.endswith("mp4")
+    assert sorted(titles(out / name)) == sorted(["", remux.TITLE]) or name == "a.avi" or name.endswith("mp4")
     new = report(out)[name]
     assert new["output_sha256"] != row["output_sha256"] and "2.1 to 3.4 s again (seed 8)" in new["treatment"]
     side = json.loads((out / "_v2a" / "provenance" / f"{row['video_id']}.json").read_text())
@@ -97,7 +100,7 @@ def test_with_the_film_s_own_sound_and_alternatives_and_a_signature(tmp_path: Pa
     signer = signing.make_test_certificate(tmp_path / "keys")
     keys = ["--sign-key", signer.key, "--sign-cert", signer.certificate]
     quickly(archive, out, "--existing", "replace-silent-parts", *keys)
-    title = tracks.TITLES["replace-silent-parts"]
+    title = film_track.TITLES["replace-silent-parts"]
     before = track(out / "gap.mkv", title)
     span = ["--start", "0.5", "--end", "2.5", "--seed", "3"]
     assert v2a_redub(out, "gap.mkv", *span) == 2  # it would lose its signature
@@ -176,14 +179,14 @@ def test_a_kill_between_name_and_records(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(redubbing, "_take_over", kill)
+        patched.setattr(redub_part, "_take_over", kill)
         with pytest.raises(Killed):
             v2a_redub(out, "reel.mp4", "--start", "0.5", "--end", "1.5", "--seed", "1")
     if not named:
         (out / "reel.mp4").write_bytes(old)
     state = State(str(out))
     video_id = report(out)["reel.mp4"]["video_id"]
-    redubbing.resume(state, video_id)
+    redub_part.resume(state, video_id)
     assert not list((out / "_v2a").glob("redub/*"))
     assert "bad" not in verified(out, "reel.mp4", source).values()
     changed = not np.array_equal(samples_of(out, "reel.mp4"), before)
@@ -262,7 +265,7 @@ def test_in_an_object_store(tmp_path: Path, s3_port: int) -> None:
     environment = {**os.environ, **servers.environment(s3_port), "PYTHONPATH": paths}
     command = [sys.executable, "-c", IN_A_STORE, str(archive), str(tmp_path)]
     subprocess.run(command, env=environment, check=True, timeout=200)
-    old, new = (track(tmp_path / name, mux.TITLE) for name in ("before.mkv", "after.mkv"))
+    old, new = (track(tmp_path / name, remux.TITLE) for name in ("before.mkv", "after.mkv"))
     assert np.array_equal(old[:, :RATE], new[:, :RATE])
     assert np.array_equal(old[:, 2 * RATE :], new[:, 2 * RATE :])
     assert not np.array_equal(old, new)

@@ -15,8 +15,9 @@ import pytest
 import servers
 
 from jobs import scan
-from pipelines import archive, storage
-from pipelines.storage import FileInfo
+from pipelines import storage
+from pipelines.archive import scan as archive_scan
+from pipelines.storage import FileInfo, files
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -74,7 +75,7 @@ def test_the_command_prints_every_file_and_the_silent_hours_and_writes_parquet(
     assert "7 files: 4 videos, 1 sound only, 1 no footage, 1 failed" in done.stdout
     assert "0 min 5 s" in done.stdout and "0 min 4 s" in done.stdout  # all footage; the silent part
     table = pq.read_table(out)
-    assert table.schema.equals(archive.SCAN_SCHEMA)
+    assert table.schema.equals(archive_scan.SCAN_SCHEMA)
     assert states(table.to_pylist()) == EXPECTED
     assert not any(small.rglob(".v2a*"))
 
@@ -140,10 +141,12 @@ def test_on_ray_the_rows_are_the_same(small: Path, ray_session: Any) -> None:
     assert states(rows) == EXPECTED
     assert list(states(rows)) == sorted(EXPECTED)
     assert len(seen) == 7
-    from pipelines.sandbox import Sandbox
+    from pipelines.sandbox.decoder import Sandbox
 
     with Sandbox(threads=1) as sandbox:
-        assert archive.to_table(archive.scan(str(small), sandbox)).equals(archive.to_table(rows))
+        assert archive_scan.to_table(archive_scan.scan(str(small), sandbox)).equals(
+            archive_scan.to_table(rows)
+        )
 
 
 # ---- very many names
@@ -167,7 +170,7 @@ def test_files_are_read_while_the_archive_is_listed(
 ) -> None:
     asked: list[int] = []
     asked_by_then: list[int] = []
-    monkeypatch.setattr(storage, "list_tree", names(3000, asked))
+    monkeypatch.setattr(files, "list_tree", names(3000, asked))
     result = scan.run(scan.ScanConfig(str(tmp_path)), on_rows=lambda rows: asked_by_then.append(len(asked)))
     assert asked_by_then[0] <= scan.FEW_FILES + 100
     assert [row["path"] for row in result.rows] == [f"{k:06}.txt" for k in range(3000)]
@@ -177,7 +180,7 @@ def test_files_are_read_while_the_archive_is_listed(
 def test_a_listing_that_breaks_off_is_told_with_what_was_read(
     n: int, tmp_path: Path, ray_session: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(storage, "list_tree", names(n, [], storage.StorageError("the server is gone")))
+    monkeypatch.setattr(files, "list_tree", names(n, [], storage.StorageError("the server is gone")))
     out = tmp_path / "table.parquet"
     result = scan.run(scan.ScanConfig(str(tmp_path), out=str(out)))
     said = capsys.readouterr()
@@ -194,7 +197,7 @@ def test_a_listing_that_breaks_off_is_told_with_what_was_read(
 def test_an_archive_that_cannot_be_listed_at_all_is_wrong_usage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "list_tree", names(0, [], storage.StorageError("no")))
+    monkeypatch.setattr(files, "list_tree", names(0, [], storage.StorageError("no")))
     assert scan.run(scan.ScanConfig(str(tmp_path))).exit_code == 2
 
 

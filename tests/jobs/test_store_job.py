@@ -18,10 +18,14 @@ import pytest
 from samples import write_video
 
 from jobs import cli
-from pipelines import archive, storage, storefacts, storepage
-from pipelines import store as storing
-from pipelines.sandbox import Sandbox
-from pipelines.store import Store
+from pipelines import storage
+from pipelines.archive import scan
+from pipelines.reports import store_page
+from pipelines.sandbox.decoder import Sandbox
+from pipelines.storage import files
+from pipelines.store import store as feature_store
+from pipelines.store import summary
+from pipelines.store.store import Store
 from v2a_models.recipe import Encoder, Recipe, View
 
 RECIPE = Recipe(
@@ -66,7 +70,7 @@ def row(video_id: str, k: int, label: str | None, path: str = "", **changes: Any
 
 
 def write(store: Store, split: str, *rows: dict[str, Any], recipe: Recipe = RECIPE) -> str:
-    return store.write_rows(storing.table(rows, storing.schema(recipe, SHAPES)), split)
+    return store.write_rows(feature_store.table(rows, feature_store.schema(recipe, SHAPES)), split)
 
 
 def make(root: Path) -> Store:
@@ -132,7 +136,7 @@ def test_lists_are_cut_where_asked(store: Store, capsys: pytest.CaptureFixture[s
 
 
 def test_figures(store: Store) -> None:
-    facts = storefacts.gather(store, n_samples=3)
+    facts = summary.gather(store, n_samples=3)
     assert facts is not None
     assert facts.n_bytes == sum(file.stat().st_size for file in Path(store.root).glob("split=*/*"))
     assert facts.bytes_per_hour == pytest.approx(facts.n_bytes / 4.5 * 3600)
@@ -147,7 +151,7 @@ def test_one_video_fills_the_page_and_many_take_turns(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
     store.write_identity(IDENTITY)
     write(store, "train", *(row("film", k, None) for k in range(6)), row("other", 0, None))
-    facts = storefacts.gather(store, n_samples=4)
+    facts = summary.gather(store, n_samples=4)
     assert facts is not None
     chosen = [sample.clip_id for sample in facts.samples]
     assert chosen == ["film-000000", "other-000000", "film-000001", "film-000002"]
@@ -250,7 +254,7 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_video(root / "mute.mp4", 1.0)
     write_video(root / "changed.mp4", 1.0, sound=0.5)
     with Sandbox(threads=1) as sandbox:
-        found = [archive.scan_file(info, sandbox) for info in storage.list_tree(str(root))]
+        found = [scan.scan_file(info, sandbox) for info in storage.list_tree(str(root))]
     ids = {video["path"]: video["video_id"] for video in found}
     store = Store(str(tmp_path / "store"))
     store.write_identity(IDENTITY)
@@ -262,7 +266,7 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         row("f" * 16, 0, "gone", "gone <i>.mp4", sync=np.full(SHAPES["sync"], np.nan, np.float16)),
     ]
     write(store, "train", *rows)
-    store.write_scan(archive.to_table(found))
+    store.write_scan(scan.to_table(found))
     write_video(root / "changed.mp4", 1.2, sound=0.5)
     assert call(store.root, "--html", str(tmp_path / "page.html")) == 0
     capsys.readouterr()
@@ -290,14 +294,14 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_arrays_come_back_as_they_were_written(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storing, "ROW_GROUP_BYTES", 1)
+    monkeypatch.setattr(feature_store, "ROW_GROUP_BYTES", 1)
     rows = [row("m", k, "bell") for k in range(3)]
     path = write(store, "train", *rows)
     picked = [
-        storefacts.Row(path, store.uri(*path.split("/")), k, "train", f"m-{k:06d}", "m", "", 0.0, 1.0, "", "")
+        summary.Row(path, store.uri(*path.split("/")), k, "train", f"m-{k:06d}", "m", "", 0.0, 1.0, "", "")
         for k in (2, 0)
     ]
-    found = storepage.read_arrays(picked)
+    found = store_page.read_arrays(picked)
     for k in (0, 2):
         held = found[f"m-{k:06d}"]
         assert isinstance(held, dict)
@@ -317,12 +321,12 @@ def test_an_archive_out_of_reach_is_not_asked_for_ever(
 
     scanned = [{"video_id": v, "uri": f"s3://films/{v}", "width": 4, "height": 3} for v in "abc"]
     monkeypatch.setattr(Store, "scan", lambda self: scanned)
-    facts = storefacts.gather(store, 5)
+    facts = summary.gather(store, 5)
     assert facts is not None
-    monkeypatch.setattr(storage, "stat_file", refuse)
-    shown = storepage.clips(store, facts)
+    monkeypatch.setattr(files, "stat_file", refuse)
+    shown = store_page.clips(store, facts)
     assert len(shown) >= 3
-    assert len(asked) == storepage.LOST_AFTER
+    assert len(asked) == store_page.LOST_AFTER
     assert all("the network is down" in clip["why"] and clip["arrays"] for clip in shown)
 
 
@@ -341,27 +345,27 @@ def test_a_store_of_pixels_and_samples(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
     store.write_identity({"recipe": recipe.to_dict(), "digest": recipe.digest})
     shapes = {"frames": (5, 12, 16, 3), "waveform": (2, 8000)}
-    one = {name: row("a", 0, None)[name] for name in storefacts.SMALL}
+    one = {name: row("a", 0, None)[name] for name in summary.SMALL}
     one |= {"mask": np.ones(5, np.uint8), "frames": np.zeros(shapes["frames"], np.uint8)}
     one |= {"waveform": np.zeros(shapes["waveform"], np.int16)}
-    store.write_rows(storing.table([one], storing.schema(recipe, shapes)), "train")
-    facts = storefacts.gather(store, 1)
+    store.write_rows(feature_store.table([one], feature_store.schema(recipe, shapes)), "train")
+    facts = summary.gather(store, 1)
     assert facts is not None and not facts.problems
-    [clip] = storepage.clips(store, facts)
+    [clip] = store_page.clips(store, facts)
     assert {look["name"]: look["warn"] for look in clip["arrays"]} == {
         "frames": "every picture is the same",
         "waveform": "nothing but silence",
     }
-    assert "every picture is the same" in storepage.render(facts, [clip])
+    assert "every picture is the same" in store_page.render(facts, [clip])
 
 
 def test_arrays_that_cannot_be_read(store: Store, tmp_path: Path) -> None:
-    facts = storefacts.gather(store, 5)
+    facts = summary.gather(store, 5)
     assert facts is not None
     shutil.rmtree(Path(store.root) / "split=train")
-    shown = storepage.clips(store, facts)
+    shown = store_page.clips(store, facts)
     assert {clip["split"] for clip in shown if "fault" in clip} == {"train"}
-    assert "The stored arrays cannot be read" in storepage.render(facts, shown)
+    assert "The stored arrays cannot be read" in store_page.render(facts, shown)
 
 
 def test_sizes() -> None:
@@ -373,4 +377,4 @@ def test_sizes() -> None:
         123_456_789: "123 MB",
         5e15: "5,000.0 TB",
     }
-    assert {n: storefacts.size_text(n) for n in sizes} == sizes
+    assert {n: summary.size_text(n) for n in sizes} == sizes

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import synth
-from pipelines import synthfoley, synthwrite
+from pipelines import synthfoley
+from pipelines.synthfoley import mp4
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -30,7 +31,7 @@ def corpus(ray_session, tmp_path_factory) -> Path:
 
 def test_files_and_events_agree(corpus):
     table = pq.read_table(corpus / "events.parquet")
-    assert table.schema.equals(synthwrite.EVENTS_SCHEMA)
+    assert table.schema.equals(mp4.EVENTS_SCHEMA)
     files = sorted(p.relative_to(corpus).as_posix() for p in corpus.rglob("*.mp4"))
     scenes = [synthfoley.make_scene(7, index, 2.0) for index in range(4)]
     assert files == sorted(f"{s.split}/{s.label}/{s.label}_{s.index:05d}.mp4" for s in scenes)
@@ -48,8 +49,8 @@ def test_the_bytes_do_not_depend_on_the_workers(corpus):
     written = digests(corpus)
     for index in reversed(range(4)):
         scene = synthfoley.make_scene(7, index, 2.0)
-        again = hashlib.sha256(synthwrite.encode(scene)).hexdigest()
-        assert written[synthwrite.clip_path(scene)] == again
+        again = hashlib.sha256(mp4.encode(scene)).hexdigest()
+        assert written[mp4.clip_path(scene)] == again
 
 
 def test_the_same_command_resumes(corpus, ray_session, monkeypatch):
@@ -105,7 +106,7 @@ def test_a_storage_error_on_the_way_stops_with_the_command_that_resumes(ray_sess
 
 def test_a_clip_decodes_to_its_scene():
     scene = synthfoley.make_scene(1, 0, 2.0, label="drum", width=320, height=240, fps=30000 / 1001)
-    with av.open(io.BytesIO(synthwrite.encode(scene))) as container:
+    with av.open(io.BytesIO(mp4.encode(scene))) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
         assert (video.codec.name, audio.codec.name) == ("h264", "aac")
         assert (video.width, video.height, audio.rate) == (320, 240, 44100)
@@ -132,15 +133,15 @@ def test_stripped_clips_have_the_same_picture_and_no_track():
         with av.open(io.BytesIO(data)) as container:
             return [bytes(packet) for packet in container.demux(video=0) if packet.size]
 
-    stripped = synthwrite.encode(scene, strip_sound=True)
+    stripped = mp4.encode(scene, strip_sound=True)
     with av.open(io.BytesIO(stripped)) as container:
         assert not container.streams.audio
-    assert pictures(stripped) == pictures(synthwrite.encode(scene))
+    assert pictures(stripped) == pictures(mp4.encode(scene))
 
 
 def test_odd_sizes_are_refused():
     with pytest.raises(ValueError, match="even"):
-        synthwrite.encode(synthfoley.make_scene(1, 3, 1.0, width=321, height=240))
+        mp4.encode(synthfoley.make_scene(1, 3, 1.0, width=321, height=240))
 
 
 def test_the_resuming_command_is_quoted():

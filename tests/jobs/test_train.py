@@ -11,7 +11,7 @@ from training import facts, make_store, row, snapshot, train_config
 
 from jobs import train
 from jobs.train import TrainConfig
-from pipelines.store import Store
+from pipelines.store.store import Store
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_generator
 

@@ -25,7 +25,7 @@ from training import facts, make_store, row, snapshot, train_config
 
 from jobs import train
 from jobs.train import TrainConfig
-from pipelines import store as storing
+from pipelines.store import store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -34,9 +34,9 @@ def test_a_number_that_is_none_stops_the_run(
     ray_session: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = make_store(tmp_path / "broken", {"train": [12], "val": [2]})
-    kind = storing.schema(broken.recipe(), {"semantic": (32, 128), "sync": (100, 128), "codes": (4, 345)})
+    kind = store.schema(broken.recipe(), {"semantic": (32, 128), "sync": (100, 128), "codes": (4, 345)})
     bad = row(50) | {"sync": np.full((100, 128), np.inf, np.float16)}
-    broken.write_rows(storing.table([bad], kind), "train")
+    broken.write_rows(store.table([bad], kind), "train")
     out = tmp_path / "out"
     assert train.run(train_config(broken.root, out, workers=1, batch_size=4, save_every=1)) == 1
     said = capsys.readouterr().err

@@ -16,8 +16,8 @@ from jobs.train import TrainConfig
 from jobs.train_data import to_tensors
 from jobs.train_plan import prepare
 from jobs.verb import WrongUsage
-from pipelines.feed import read_rows
-from pipelines.store import Store
+from pipelines.store.store import Store
+from pipelines.store.training_feed import read_rows
 from v2a_models import fitting
 from v2a_models.checkpoint import load_generator, save_generator
 from v2a_models.learner import Learner

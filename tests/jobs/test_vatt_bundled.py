@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from benchmarks import vatt_steering
 from jobs import cli
 from pipelines.synthfoley import make_scene
-from pipelines.synthwrite import write_clip
+from pipelines.synthfoley.mp4 import write_clip
 from v2a_models.checkpoint import BUNDLED
 
 

@@ -13,8 +13,9 @@ import torch
 
 from benchmarks import vatt_masking
 from jobs import vatt_mini
-from pipelines import steercorpus, synthfoley
-from pipelines.steercorpus import SteerConfig
+from pipelines import synthfoley
+from pipelines.synthfoley import steering_corpus
+from pipelines.synthfoley.steering_corpus import SteerConfig
 from v2a_models.checkpoint import load_generator
 
 SIZES = shlex.split("--seconds 4.2 --others 2 --steps 1 --rows 2 --cases 2 --held-out 1 --device cpu")
@@ -24,7 +25,7 @@ SIZES = shlex.split("--seconds 4.2 --others 2 --steps 1 --rows 2 --cases 2 --hel
 def work(tmp_path: Path) -> Path:
     corpus = SteerConfig(blocks=2, seconds=4.2, others=2)
     (tmp_path / "corpus").mkdir()
-    rng, n = np.random.default_rng(0), steercorpus.BLOCK
+    rng, n = np.random.default_rng(0), steering_corpus.BLOCK
     for number in range(2):
         np.savez(
             tmp_path / "corpus" / f"{number:04d}.npz",
@@ -33,7 +34,7 @@ def work(tmp_path: Path) -> Path:
             codes=rng.integers(0, 512, (n, 3, 4, 362)).astype(np.int16),
         )
     config = vatt_mini.VattMiniConfig(work=tmp_path, corpus=corpus)
-    untrained = vatt_mini.untrained_converter(config, steercorpus.load(tmp_path / "corpus", corpus))
+    untrained = vatt_mini.untrained_converter(config, steering_corpus.load(tmp_path / "corpus", corpus))
     torch.save(untrained.state_dict(), tmp_path / "converter.pt")
     return tmp_path
 
@@ -58,7 +59,7 @@ def test_every_distribution_is_measured_once(work: Path, capsys: pytest.CaptureF
 
 
 def test_cases_ask_for_another_class_at_the_moments_of_the_picture(work: Path) -> None:
-    blocks = steercorpus.load(work / "corpus", SteerConfig(blocks=2, seconds=4.2, others=2))
+    blocks = steering_corpus.load(work / "corpus", SteerConfig(blocks=2, seconds=4.2, others=2))
     data = vatt_masking.held_out(blocks[-1:], load_generator("mini").recipe)
     assert len(data.cases) == len(data.codes) == len(data.semantic) and data.codes.shape[1:] == (4, 345)
     for case in data.cases:

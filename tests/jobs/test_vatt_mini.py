@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from jobs.vatt_mini import VattMiniConfig, run
-from pipelines.steercorpus import SteerConfig
+from pipelines.synthfoley.steering_corpus import SteerConfig
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_classifier, load_generator
 from v2a_models.training import FitConfig

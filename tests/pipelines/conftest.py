@@ -9,8 +9,8 @@ import media
 import pytest
 from samples import write_video
 
-from pipelines import archive
-from pipelines.sandbox import Sandbox
+from pipelines.archive import scan
+from pipelines.sandbox.decoder import Sandbox
 
 
 @pytest.fixture(scope="module")
@@ -41,4 +41,4 @@ def videos(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> dict[s
     write_video(root / "quiet.mkv", 1.0, sound=0.0)
     (root / "notes.txt").write_text("no video")
     (root / "broken.mp4").write_bytes(b"nothing that a decoder knows" * 40)
-    return {row["path"]: row for row in archive.scan(str(root), sandbox)}
+    return {row["path"]: row for row in scan.scan(str(root), sandbox)}

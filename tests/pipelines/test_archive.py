@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import archive, storage
-from pipelines.sandbox import Sandbox
+from pipelines import storage
+from pipelines.archive import scan
+from pipelines.sandbox.decoder import Sandbox
 from pipelines.storage import FileInfo
 
 
@@ -24,24 +25,24 @@ def sandbox() -> Iterator[Sandbox]:
 
 def row_of(path: Path, sandbox: Sandbox) -> dict[str, object]:
     info = storage.stat_file(str(path), path.name)
-    row = archive.scan_file(info, sandbox)
-    archive.to_table([row])  # fits the schema
+    row = scan.scan_file(info, sandbox)
+    scan.to_table([row])  # fits the schema
     return row
 
 
 @given(st.text(min_size=1), st.integers(0, 2**50), st.text())
 def test_video_id_is_stable_and_depends_on_everything(path: str, size: int, version: str) -> None:
     path, version = (text.encode("utf-8", "replace").decode() for text in (path, version))
-    name = archive.video_id(path, size, version)
+    name = scan.video_id(path, size, version)
     assert len(name) == 16 and int(name, 16) >= 0
-    assert name == archive.video_id(path, size, version)
-    assert name != archive.video_id(path, size + 1, version)
-    assert name != archive.video_id(path + "x", size, version)
-    assert name != archive.video_id(path, size, version + "x")
+    assert name == scan.video_id(path, size, version)
+    assert name != scan.video_id(path, size + 1, version)
+    assert name != scan.video_id(path + "x", size, version)
+    assert name != scan.video_id(path, size, version + "x")
 
 
 def test_video_id_never_changes_between_versions_of_this_program() -> None:
-    assert archive.video_id("a/b.mp4", 123, "456") == "ae550b9af6b28356"
+    assert scan.video_id("a/b.mp4", 123, "456") == "ae550b9af6b28356"
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_video_id_never_changes_between_versions_of_this_program() -> None:
     [("a.MP4", ".mp4"), ("x/y.tar.mkv", ".mkv"), ("x.mp4/readme", ""), (".mp4", ""), ("a", "")],
 )
 def test_suffix(path: str, suffix: str) -> None:
-    assert archive.suffix(path) == suffix
+    assert scan.suffix(path) == suffix
 
 
 def test_a_video(tmp_path: Path, sandbox: Sandbox) -> None:
@@ -114,8 +115,8 @@ def test_a_whole_tree_gives_one_row_per_file(tmp_path: Path, sandbox: Sandbox) -
     (root / "loop").symlink_to(root)
     (tmp_path / "outside.mp4").write_bytes(good.read_bytes())
     (root / "outside.mp4").symlink_to(tmp_path / "outside.mp4")
-    rows = list(archive.scan(str(root), sandbox))
-    table = archive.to_table(rows)
+    rows = list(scan.scan(str(root), sandbox))
+    table = scan.to_table(rows)
     status = dict(zip(table["path"].to_pylist(), table["status"].to_pylist(), strict=True))
     assert len(rows) == len(status) == len(media.ODD_NAMES) + 3
     assert all(status[name] == "ok" for name in media.ODD_NAMES)
@@ -136,7 +137,7 @@ def test_storage_is_asked_again_before_a_file_has_failed(
             raise answers.pop()
         return real(uri)
 
-    monkeypatch.setattr(archive, "_STORAGE_PAUSE_S", 0.0)
+    monkeypatch.setattr(scan, "_STORAGE_PAUSE_S", 0.0)
     monkeypatch.setattr(sandbox, "probe", flaky)
     assert row_of(path, sandbox)["status"] == "ok"
     answers += [storage.StorageError("connection reset")] * 3
@@ -145,7 +146,7 @@ def test_storage_is_asked_again_before_a_file_has_failed(
 
 
 def test_a_file_that_vanished_is_a_row(tmp_path: Path, sandbox: Sandbox) -> None:
-    row = archive.scan_file(FileInfo("a.mp4", str(tmp_path / "a.mp4"), 1, "1"), sandbox)
+    row = scan.scan_file(FileInfo("a.mp4", str(tmp_path / "a.mp4"), 1, "1"), sandbox)
     assert (row["status"], row["error_class"]) == ("failed", "StorageNotFound")
 
 
@@ -154,7 +155,7 @@ REAL = Path(__file__).resolve().parents[3] / "shared" / "media" / "archive"
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the real footage in ../shared/media/archive")
 def test_real_archive_agrees_with_its_manifest(sandbox: Sandbox) -> None:
-    rows = {str(row["path"]): row for row in archive.scan(str(REAL), sandbox)}
+    rows = {str(row["path"]): row for row in scan.scan(str(REAL), sandbox)}
     with (REAL / "manifest.csv").open(newline="") as file:
         manifest = list(csv.DictReader(file))
     assert len(manifest) == 33 and len(rows) == 34

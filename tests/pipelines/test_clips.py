@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import clips as planning
-from pipelines.labels import Label
-from pipelines.recipes import TEMPLATES
+from pipelines.extract import windows
+from pipelines.extract.labels import Label
+from pipelines.extract.recipes import TEMPLATES
 from v2a_models.recipe import Recipe
 
 RAW = TEMPLATES["raw"]
@@ -36,7 +36,7 @@ recipes = st.builds(
 
 @given(recipes, st.floats(0.05, 300))
 def test_windows_cover_a_film_and_tell_their_own_length(recipe: Recipe, duration_s: float) -> None:
-    clips = list(planning.clips_of(video("a", duration_s), recipe, Label()))
+    clips = list(windows.clips_of(video("a", duration_s), recipe, Label()))
     assert clips[0].start_s == 0
     assert [clip.index for clip in clips] == list(range(len(clips)))
     assert len({clip.clip_id for clip in clips}) == len(clips)
@@ -47,13 +47,13 @@ def test_windows_cover_a_film_and_tell_their_own_length(recipe: Recipe, duration
         assert clip.start_s + clip.duration_s <= duration_s + 1e-9
         covered = clip.start_s + clip.duration_s
     # What a window too short to learn from would have held is all that may be missing.
-    assert duration_s - covered <= planning.LEAST_SHARE * recipe.window_s + 1e-3
+    assert duration_s - covered <= windows.LEAST_SHARE * recipe.window_s + 1e-3
 
 
 def test_a_crumb_at_the_end_makes_no_window_but_a_short_film_does() -> None:
-    assert len(list(planning.clips_of(video("a", 8.1), RAW, Label()))) == 2
-    assert len(list(planning.clips_of(video("a", 9.5), RAW, Label()))) == 3
-    (only,) = planning.clips_of(video("a", 0.1), RAW, Label())
+    assert len(list(windows.clips_of(video("a", 8.1), RAW, Label()))) == 2
+    assert len(list(windows.clips_of(video("a", 9.5), RAW, Label()))) == 3
+    (only,) = windows.clips_of(video("a", 0.1), RAW, Label())
     assert only.duration_s == 0.1
 
 
@@ -62,19 +62,19 @@ def test_blocks_hold_every_clip_once_in_order_and_cut_no_segment(
     lengths: list[float], most: int, recipe: Recipe
 ) -> None:
     videos = [video(str(k), length) for k, length in enumerate(lengths)]
-    clips = planning.plan(videos, recipe, None, (0.5, 0.3, 0.2))
-    per_segment = planning.windows_per_segment(recipe)
-    blocks = planning.blocks(clips, per_segment, most)
+    clips = windows.plan(videos, recipe, None, (0.5, 0.3, 0.2))
+    per_segment = windows.windows_per_segment(recipe)
+    blocks = windows.blocks(clips, per_segment, most)
     assert [clip for block in blocks for clip in block] == clips
     assert 0 < len(blocks) <= most and all(blocks)
     for one, other in pairwise(blocks):
-        assert planning.segments_of([one[-1], other[0]], per_segment) == [[one[-1]], [other[0]]]
+        assert windows.segments_of([one[-1], other[0]], per_segment) == [[one[-1]], [other[0]]]
 
 
 def test_splits_follow_one_another_and_stay_when_files_are_added() -> None:
     videos = [video(str(k), 5.0) for k in range(60)]
-    before = planning.plan(videos[:40], RAW, None, (0.6, 0.2, 0.2))
-    after = planning.plan(videos, RAW, None, (0.6, 0.2, 0.2))
+    before = windows.plan(videos[:40], RAW, None, (0.6, 0.2, 0.2))
+    after = windows.plan(videos, RAW, None, (0.6, 0.2, 0.2))
     assert [clip.split for clip in after] == sorted(clip.split for clip in after)
     assert {clip.split for clip in after} == {"train", "val", "test"}
     split = {clip.clip_id: clip.split for clip in after}
@@ -82,5 +82,5 @@ def test_splits_follow_one_another_and_stay_when_files_are_added() -> None:
 
 
 def test_the_plan_survives_being_a_table() -> None:
-    clips = planning.plan([video("a", 50.0), video("ü", 3.0)], RAW, None, (1, 0, 0))
-    assert planning.from_table(planning.to_table(clips)) == clips
+    clips = windows.plan([video("a", 50.0), video("ü", 3.0)], RAW, None, (1, 0, 0))
+    assert windows.from_table(windows.to_table(clips)) == clips

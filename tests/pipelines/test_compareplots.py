@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from test_comparetable import example, hostile, item
 
-from pipelines import compareplots
+from pipelines.reports import comparison_plots
 
 RATE = 16_000
 
@@ -43,54 +43,54 @@ def inked(png: bytes, colour: str) -> int:
 def test_a_bar_is_as_long_as_its_figure() -> None:
     summary = example()
     summary["metrics"] = summary["metrics"][1:2]
-    colours = compareplots.colours(summary)
+    colours = comparison_plots.colours(summary)
     assert len({colours["mini"], colours["large"], colours["reference"], colours["noise"]}) == 4
-    drawn = compareplots.bars(summary)
+    drawn = comparison_plots.bars(summary)
     assert inked(drawn, colours["mini"]) / inked(drawn, colours["reference"]) == pytest.approx(
         0.612, abs=0.05
     )
     summary["systems"][1]["metrics"]["f1"] = item(None, note="none")
-    assert inked(compareplots.bars(summary), colours["mini"]) == 0
+    assert inked(comparison_plots.bars(summary), colours["mini"]) == 0
 
 
 def test_a_baseline_far_out_does_not_flatten_the_models() -> None:
-    low, high = compareplots._reach(example(), "fdd")
+    low, high = comparison_plots._reach(example(), "fdd")
     assert low == 0 and 41.26 + 3.1 < high < 900 / 5
-    assert compareplots._reach(example(), "stft")[1] > 3.3  # not far out: shown as it is
+    assert comparison_plots._reach(example(), "stft")[1] > 3.3  # not far out: shown as it is
 
 
 def test_the_radar_runs_from_the_worst_baseline_to_the_ground_truth_on_fit_metrics() -> None:
-    axes = compareplots.radar_axes(example())
+    axes = comparison_plots.radar_axes(example())
     assert [(m["name"], worst, truth) for m, worst, truth in axes] == [
         ("fdd", 900.0, 0.0), ("f1", 0.0, 1.0), ("error", 88.0, 0.0),
     ]  # fmt: skip
-    assert compareplots.share(450.0, 900.0, 0.0) == 0.5
-    assert math.isnan(compareplots.share(None, 900.0, 0.0))
+    assert comparison_plots.share(450.0, 900.0, 0.0) == 0.5
+    assert math.isnan(comparison_plots.share(None, 900.0, 0.0))
     summary = example()
     summary["systems"][0]["metrics"]["f1"] = item(-1.0)  # the ground truth below every baseline says nothing
-    assert [m["name"] for m, _, _ in compareplots.radar_axes(summary)] == ["fdd", "error"]
+    assert [m["name"] for m, _, _ in comparison_plots.radar_axes(summary)] == ["fdd", "error"]
 
 
 def test_the_radar_draws_every_model_or_says_why_not() -> None:
     summary = example()
-    colours = compareplots.colours(summary)
-    drawn = compareplots.radar(summary)
+    colours = comparison_plots.colours(summary)
+    drawn = comparison_plots.radar(summary)
     assert inked(drawn, colours["mini"]) > 300 and inked(drawn, colours["large"]) > 300
     summary["unfit"] |= {"f1": "x"}
-    assert len(pixels(compareplots.radar(summary))) < 200  # a line of text
+    assert len(pixels(comparison_plots.radar(summary))) < 200  # a line of text
 
 
 def test_the_heat_map_averages_by_class_and_picks_a_metric_that_is_fit() -> None:
     summary = example()
     rows = scores(summary, {("mini", "c0"): 0.2, ("mini", "c1"): 0.6, ("large", "c2"): 0.9})
-    assert compareplots.heat_metric(summary, rows) == "f1"
-    labels, means = compareplots.class_means(rows, "f1", ["mini", "large"])
+    assert comparison_plots.heat_metric(summary, rows) == "f1"
+    labels, means = comparison_plots.class_means(rows, "f1", ["mini", "large"])
     assert labels == ["dog", "no class"]
     assert np.allclose(means, [[0.4, np.nan], [np.nan, 0.9]], equal_nan=True)
-    assert len(pixels(compareplots.heatmap(summary, rows))) > 150
+    assert len(pixels(comparison_plots.heatmap(summary, rows))) > 150
     summary["unfit"]["f1"] = "x"
-    assert compareplots.heat_metric(summary, rows) == ""
-    assert pixels(compareplots.heatmap(summary, rows)).shape[0] < 200
+    assert comparison_plots.heat_metric(summary, rows) == ""
+    assert pixels(comparison_plots.heatmap(summary, rows)).shape[0] < 200
 
 
 def test_bright_is_good_whatever_the_direction() -> None:
@@ -102,7 +102,7 @@ def test_bright_is_good_whatever_the_direction() -> None:
 
     def sides() -> tuple[float, float]:
         """Where the cells of the worst and best colour lie, from left to right; the colour bar left out."""
-        drawn = pixels(compareplots.heatmap(summary, rows))[:, :-160]
+        drawn = pixels(comparison_plots.heatmap(summary, rows))[:, :-160]
         found = []
         for colour in (violet, yellow):
             rgb = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
@@ -119,12 +119,14 @@ def test_bright_is_good_whatever_the_direction() -> None:
 def test_spectrograms_share_time_frequency_and_scale() -> None:
     at = np.arange(2 * RATE) / RATE
     tone = np.sin(2 * np.pi * 1000 * at)
-    loud = compareplots._power(tone, len(tone), RATE, 8000.0)
-    quiet = compareplots._power((tone * 3276.8).astype(np.int16), len(tone), RATE, 8000.0)
-    height = math.log(1000 / compareplots.BOTTOM_HZ) / math.log(8000 / compareplots.BOTTOM_HZ) * len(loud)
+    loud = comparison_plots._power(tone, len(tone), RATE, 8000.0)
+    quiet = comparison_plots._power((tone * 3276.8).astype(np.int16), len(tone), RATE, 8000.0)
+    height = (
+        math.log(1000 / comparison_plots.BOTTOM_HZ) / math.log(8000 / comparison_plots.BOTTOM_HZ) * len(loud)
+    )
     assert abs(np.argmax(loud.mean(axis=1)) - height) <= 3
     assert 10 * np.log10(loud.max() / quiet.max()) == pytest.approx(20, abs=0.1)
-    short = compareplots._power(tone[:RATE], len(tone), RATE, 8000.0)
+    short = comparison_plots._power(tone[:RATE], len(tone), RATE, 8000.0)
     columns = short.max(axis=0)
     assert columns[: len(columns) // 2 - 20].min() > 1e3 * columns[len(columns) // 2 + 40 :].max()
 
@@ -138,14 +140,14 @@ def test_spectrograms_share_time_frequency_and_scale() -> None:
     ],
 )
 def test_any_sound_has_a_spectrogram(sounds: dict[str, np.ndarray]) -> None:
-    assert pixels(compareplots.spectrograms(sounds, RATE, "$\\frac{")).size
+    assert pixels(comparison_plots.spectrograms(sounds, RATE, "$\\frac{")).size
 
 
 def test_spectrograms_of_no_sound_are_refused() -> None:
     with pytest.raises(ValueError, match="no sound"):
-        compareplots.spectrograms({}, RATE, "x")
+        comparison_plots.spectrograms({}, RATE, "x")
     with pytest.raises(ValueError, match=r"pair: a mono wave is wanted, not shape \(2, 9\)"):
-        compareplots.spectrograms({"pair": np.zeros((2, 9))}, RATE, "x")
+        comparison_plots.spectrograms({"pair": np.zeros((2, 9))}, RATE, "x")
 
 
 def test_names_are_text_and_not_formulas() -> None:
@@ -156,18 +158,22 @@ def test_names_are_text_and_not_formulas() -> None:
         )  # a formula that does not parse, a legend that hides it
     rows = scores(summary, {("mini", "c0"): 0.2})
     for drawn in (
-        compareplots.bars(summary),
-        compareplots.radar(summary),
-        compareplots.heatmap(summary, rows),
+        comparison_plots.bars(summary),
+        comparison_plots.radar(summary),
+        comparison_plots.heatmap(summary, rows),
     ):
         assert pixels(drawn).size
-    assert compareplots.plain("_x$y$\nz") == r" _x\$y\$ z"
-    assert compareplots.plain("model of step 10000", 11) == "model…10000"
+    assert comparison_plots.plain("_x$y$\nz") == r" _x\$y\$ z"
+    assert comparison_plots.plain("model of step 10000", 11) == "model…10000"
 
 
 def test_nothing_measured_is_said() -> None:
     summary = example()
     for system in summary["systems"]:
         system["metrics"] = {}
-    for drawn in (compareplots.bars(summary), compareplots.radar(summary), compareplots.heatmap(summary, [])):
+    for drawn in (
+        comparison_plots.bars(summary),
+        comparison_plots.radar(summary),
+        comparison_plots.heatmap(summary, []),
+    ):
         assert 0 < len(pixels(drawn)) < 200

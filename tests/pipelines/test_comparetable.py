@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import comparetable
-from pipelines.comparetable import known, number
+from pipelines.reports import comparison_table
+from pipelines.reports.comparison_table import known, number
 
 HOSTILE = """</script><img src=x onerror=alert(1)>|\\ $x_1$ & 5% #~^{ [*] `"'"""
 
@@ -69,7 +69,7 @@ def cells(text: str, title: str) -> list[str]:
 
 
 def test_figures_stand_in_groups_with_interval_direction_and_the_best_model_bold() -> None:
-    text = comparetable.markdown(example())
+    text = comparison_table.markdown(example())
     assert cells(text, "large") == ["**33.0** ± 2.9 <sup>1</sup>", "**0.655** ± 0.029", "**19.0** ± 2.0", "2.40 ± 0.10",
                                     "85.2"]  # fmt: skip
     assert cells(text, "ground truth")[:3] == ["0.0", "1.000", "0.0"]  # better than the best, no candidate
@@ -85,7 +85,7 @@ def test_figures_stand_in_groups_with_interval_direction_and_the_best_model_bold
 
 
 def test_what_is_missing_says_why() -> None:
-    text = comparetable.markdown(example())
+    text = comparison_table.markdown(example())
     synchrony = text.split("**Synchrony**")[1].split("**Waveform**")[0]
     assert cells(synchrony, "silence")[1] == "n/a <sup>1</sup>" and "\n1. no onsets\n" in synchrony
     assert "- CLAP n/a: no weights of CLAP" in text and "| CLAP" not in text
@@ -94,22 +94,22 @@ def test_what_is_missing_says_why() -> None:
 
 def test_an_unfit_metric_is_marked_and_has_no_best() -> None:
     summary = example()
-    assert "STFT ↓ †" in comparetable.markdown(summary)
-    assert "† STFT is unfit here: silence is better than noise" in comparetable.markdown(summary)
-    assert not comparetable.best(summary, summary["metrics"][3])
+    assert "STFT ↓ †" in comparison_table.markdown(summary)
+    assert "† STFT is unfit here: silence is better than noise" in comparison_table.markdown(summary)
+    assert not comparison_table.best(summary, summary["metrics"][3])
     summary["unfit"] = {}
-    assert comparetable.best(summary, summary["metrics"][3]) == {"mini"}
-    assert "†" not in comparetable.markdown(summary)
+    assert comparison_table.best(summary, summary["metrics"][3]) == {"mini"}
+    assert "†" not in comparison_table.markdown(summary)
 
 
 def test_ties_are_all_best_and_a_lone_model_or_a_metric_without_direction_has_none() -> None:
     summary = example()
     f1, size = summary["metrics"][1], summary["metrics"][5]
-    assert not comparetable.best(summary, size)
+    assert not comparison_table.best(summary, size)
     summary["systems"][1]["metrics"]["f1"] = item(0.655)
-    assert comparetable.best(summary, f1) == {"mini", "large"}
+    assert comparison_table.best(summary, f1) == {"mini", "large"}
     summary["systems"][1]["metrics"]["f1"] = item(None, note="none")
-    assert not comparetable.best(summary, f1)
+    assert not comparison_table.best(summary, f1)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_ties_are_all_best_and_a_lone_model_or_a_metric_without_direction_has_no
 def test_spread(
     value: float | None, low: float | None, high: float | None, decimals: int, expected: str
 ) -> None:
-    assert comparetable.spread({"value": value, "low": low, "high": high}, decimals) == expected
+    assert comparison_table.spread({"value": value, "low": low, "high": high}, decimals) == expected
 
 
 def test_number() -> None:
@@ -143,11 +143,11 @@ def test_wide_groups_are_split_and_no_metric_is_lost() -> None:
     summary["metrics"] += more
     for system in summary["systems"]:
         system["metrics"] |= {m["name"]: item(0.5, 0.1) for m in more}
-    parts = [t for t in comparetable.tables(summary, 5) if t.title.startswith("Synchrony")]
+    parts = [t for t in comparison_table.tables(summary, 5) if t.title.startswith("Synchrony")]
     assert [t.title for t in parts] == [f"Synchrony ({k} of 3)" for k in (1, 2, 3)]
     assert [m["name"] for t in parts for m in t.metrics] == ["f1", "error", *(m["name"] for m in more)]
     assert max(len(t.metrics) for t in parts) <= 5
-    assert [len(t.metrics) for t in comparetable.tables(summary) if t.title == "Synchrony"] == [13]
+    assert [len(t.metrics) for t in comparison_table.tables(summary) if t.title == "Synchrony"] == [13]
 
 
 def hostile() -> dict[str, Any]:
@@ -162,18 +162,18 @@ def hostile() -> dict[str, Any]:
 
 
 def test_markdown_takes_names_for_text() -> None:
-    text = comparetable.markdown(hostile())
+    text = comparison_table.markdown(hostile())
     assert "<img" not in text and "</script" not in text and "\n#" not in text
     widths = [len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("| ")]
     plain = [
-        line.count("|") for line in comparetable.markdown(example()).splitlines() if line.startswith("| ")
+        line.count("|") for line in comparison_table.markdown(example()).splitlines() if line.startswith("| ")
     ]
     assert widths == plain  # no name opens a cell
     assert "&#49;. &lt;/script&gt;" in text
 
 
 def test_latex_holds_the_same_figures() -> None:
-    text = comparetable.latex(example())
+    text = comparison_table.latex(example())
     assert r"{\boldmath$33.0$} {\scriptsize $\pm$ $2.9$}\textsuperscript{1}" in text
     assert r"\textsuperscript{1} fewer clips than dimensions" in text
     assert r"Onset error (ms) $\downarrow$" in text and r"STFT $\downarrow$ $\dagger$" in text
@@ -186,7 +186,7 @@ def test_latex_holds_the_same_figures() -> None:
         "n": 4,
         "note": "",
     }
-    assert r"$1{,}234.5$ {\scriptsize {[}$1{,}200.0$, $1{,}400.0${]}}" in comparetable.latex(summary)
+    assert r"$1{,}234.5$ {\scriptsize {[}$1{,}200.0$, $1{,}400.0${]}}" in comparison_table.latex(summary)
 
 
 def sound(tex: str) -> bool:
@@ -203,8 +203,8 @@ def sound(tex: str) -> bool:
 
 
 def test_latex_takes_names_for_text() -> None:
-    assert sound(comparetable.latex(example()))
-    text = comparetable.latex(hostile())
+    assert sound(comparison_table.latex(example()))
+    text = comparison_table.latex(hostile())
     assert sound(text)
     for table in re.findall(r"\\begin\{tabular\}\{l(r+)\}(.*?)\\end\{tabular\}", text, re.DOTALL):
         rows = [line for line in table[1].splitlines() if line.endswith(r"\\")]
@@ -217,15 +217,15 @@ def test_latex_takes_names_for_text() -> None:
 def test_any_title_leaves_the_tables_whole(title: str) -> None:
     summary = example()
     summary["systems"][1]["title"] = title
-    assert sound(comparetable.latex(summary))
-    lines = comparetable.markdown(summary).splitlines()
-    assert len(lines) == len(comparetable.markdown(example()).splitlines())
+    assert sound(comparison_table.latex(summary))
+    lines = comparison_table.markdown(summary).splitlines()
+    assert len(lines) == len(comparison_table.markdown(example()).splitlines())
 
 
 def test_nothing_measured_is_a_list_of_reasons() -> None:
     summary = example()
     for system in summary["systems"]:
         system["metrics"] = {}
-    text = comparetable.markdown(summary)
+    text = comparison_table.markdown(summary)
     assert "|" not in text and "- Onset F1 n/a: not measured" in text
-    assert "tabular" not in comparetable.latex(summary)
+    assert "tabular" not in comparison_table.latex(summary)

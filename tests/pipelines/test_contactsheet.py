@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import contactsheet
-from pipelines.contactsheet import CELL_HEIGHT, GAP, MOST, WIDTH, Picker
+from pipelines.reports import contact_sheet
+from pipelines.reports.contact_sheet import CELL_HEIGHT, GAP, MOST, WIDTH, Picker
 
 
 def frame(grey: int, height: int = 54, width: int = 96) -> np.ndarray:
@@ -46,7 +46,7 @@ def test_a_film_of_ten_hours_needs_no_more_memory_than_the_sheet() -> None:
         tracemalloc.stop()
     assert len(picker.frames) == MOST
     assert held < 1.1 * MOST * 96 * 171 * 3
-    assert contactsheet.draw(picker.frames).width == WIDTH
+    assert contact_sheet.draw(picker.frames).width == WIDTH
 
 
 @pytest.mark.parametrize(
@@ -55,10 +55,10 @@ def test_a_film_of_ten_hours_needs_no_more_memory_than_the_sheet() -> None:
 )
 def test_every_frame_is_where_it_belongs(n: int, height: int, width: int) -> None:
     frames = [(90.0 * k, frame(60 + 4 * k, height, width)) for k in range(n)]
-    columns, rows, cell_width, cell_height = contactsheet.layout(n, width / height)
+    columns, rows, cell_width, cell_height = contact_sheet.layout(n, width / height)
     assert columns * rows >= n > columns * (rows - 1)
     assert columns * (cell_width + GAP) - GAP <= WIDTH and cell_height <= 2 * CELL_HEIGHT
-    sheet = np.asarray(contactsheet.draw(frames))
+    sheet = np.asarray(contact_sheet.draw(frames))
     assert sheet.shape == (rows * (cell_height + GAP) - GAP, WIDTH, 3)
     left = (WIDTH + GAP - columns * (cell_width + GAP)) // 2
     for k in range(n):

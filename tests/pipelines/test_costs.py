@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.costs import Prices, costs, money
+from pipelines.reports.costs import Prices, costs, money
 
 amounts = st.floats(0, 1e7)
 rows = st.lists(

@@ -13,9 +13,8 @@ from decoding import numbers, probe, sound, views
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import decode
-from pipelines import media as opening
-from pipelines.decode import View
+from pipelines.media import container, video
+from pipelines.media.video import View
 from v2a_models import grid
 
 # ---- picking frames, pure
@@ -36,7 +35,7 @@ def test_every_target_gets_the_newest_frame_at_or_before_it(
         if not order or time >= order[-1]:
             order.append(time)
     got = [np.full(len(t), np.nan) for t in targets]
-    for time, slices in decode.pick_frames(
+    for time, slices in video.pick_frames(
         ((t, t) for t in frames), [np.array(t) for t in targets], tolerance
     ):
         for array, span in zip(got, slices, strict=True):
@@ -56,12 +55,12 @@ def test_reading_stops_when_all_targets_are_served() -> None:
             read.append(k)
             yield float(k), k
 
-    list(decode.pick_frames(frames(), [np.array([0.0, 1.5]), np.array([2.0])]))
+    list(video.pick_frames(frames(), [np.array([0.0, 1.5]), np.array([2.0])]))
     assert len(read) == 4  # the one after the last target shows that nothing newer is due
 
 
 def test_no_frames_give_nothing() -> None:
-    assert list(decode.pick_frames([], [np.array([0.0])])) == []
+    assert list(video.pick_frames([], [np.array([0.0])])) == []
 
 
 # ---- geometry, pure
@@ -69,17 +68,17 @@ def test_no_frames_give_nothing() -> None:
 
 @given(turns=st.integers(0, 3), mirrored=st.booleans())
 def test_a_display_matrix_is_read_and_applied(turns: int, mirrored: bool) -> None:
-    assert opening.orientation(media.matrix(90 * turns, mirrored)) == (turns, mirrored)
+    assert container.orientation(media.matrix(90 * turns, mirrored)) == (turns, mirrored)
     upright = media.quadrants(0, 8, 6)
     # What a camera stores so that turning it gives the upright picture.
     stored = np.rot90(upright, turns)
     stored = stored[:, ::-1] if mirrored else stored
-    assert np.array_equal(opening.turn(stored, turns, mirrored), upright)
+    assert np.array_equal(container.turn(stored, turns, mirrored), upright)
 
 
 @pytest.mark.parametrize("matrix", [None, [], [0] * 9, [-(2**31)] * 9, [1] * 9])
 def test_senseless_matrices_mean_upright(matrix: list[int] | None) -> None:
-    assert opening.orientation(matrix) == (0, False)
+    assert container.orientation(matrix) == (0, False)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +93,7 @@ def test_senseless_matrices_mean_upright(matrix: list[int] | None) -> None:
     ],
 )
 def test_display_size(size: tuple[int, int], aspect: float, turns: int, shown: tuple[int, int]) -> None:
-    assert opening.display_size(*size, aspect, turns) == shown
+    assert container.display_size(*size, aspect, turns) == shown
 
 
 # ---- pictures by time

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from decoding import probe, sound
 
-from pipelines import decode, loudness
-from pipelines import media as opening
-from pipelines.decode import DecodeFailed
+from pipelines.media import audio, container
+from pipelines.media import video as media_video
+from pipelines.media.video import DecodeFailed
 from v2a_models import grid
 
 
@@ -76,18 +76,18 @@ def test_sound_needs_no_picture_when_its_origin_is_known(
     path = media.write_video(tmp_path / name, start_s=1.5, duration_s=4, sound="audible", sound_start_s=1.5)
     origin_s = probe(path).video_start_s
     expected = sound(path, 2.2, 3)
-    monkeypatch.delattr(opening, "picture_start")
+    monkeypatch.delattr(container, "picture_start")
     with path.open("rb") as file:
-        assert np.array_equal(decode.decode_sound(file, 2.2, 3, origin_s=origin_s), expected)
+        assert np.array_equal(media_video.decode_sound(file, 2.2, 3, origin_s=origin_s), expected)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 6])
 def test_sound_is_mixed_to_the_channels_asked_for(tmp_path: Path, channels: int) -> None:
     path = media.write_video(tmp_path / "a.mkv", duration_s=1, sound="audible", channels=channels)
     with path.open("rb") as file:
-        mono, stereo = (decode.decode_sound(file, 0, 1, channels=n) for n in (1, 2))
+        mono, stereo = (media_video.decode_sound(file, 0, 1, channels=n) for n in (1, 2))
         with pytest.raises(ValueError, match="channels"):
-            decode.decode_sound(file, 0, 1, channels=3)
+            media_video.decode_sound(file, 0, 1, channels=3)
     assert mono.shape == (1, 44_100) and stereo.shape == (2, 44_100)
     own = sound(path, 0, 1)
     for mixed in (*mono, *stereo):
@@ -103,7 +103,7 @@ def test_sound_is_mixed_to_the_channels_asked_for(tmp_path: Path, channels: int)
 )
 @pytest.mark.parametrize("channels", [1, 2])
 def test_mixing_is_bounded(layout: str, channels: int) -> None:
-    weights = loudness.mixing(av.AudioLayout(layout), channels)
+    weights = audio.mixing(av.AudioLayout(layout), channels)
     assert weights is not None
     assert weights.shape == (channels, av.AudioLayout(layout).nb_channels) and weights.dtype == np.float32
     assert np.abs(weights).sum(1).max() <= 1 + 1e-6
@@ -111,14 +111,14 @@ def test_mixing_is_bounded(layout: str, channels: int) -> None:
 
 def test_mixing_keeps_what_it_can() -> None:
     mono, stereo, surround = map(av.AudioLayout, ("mono", "stereo", "5.1"))
-    assert loudness.mixing(mono, 1) is loudness.mixing(stereo, 2) is loudness.mixing(surround, None) is None
-    assert np.array_equal(loudness.mixing(mono, 2), [[1], [1]])
-    assert np.array_equal(loudness.mixing(stereo, 1), [[0.5, 0.5]])
+    assert audio.mixing(mono, 1) is audio.mixing(stereo, 2) is audio.mixing(surround, None) is None
+    assert np.array_equal(audio.mixing(mono, 2), [[1], [1]])
+    assert np.array_equal(audio.mixing(stereo, 1), [[0.5, 0.5]])
     beside = 0.5**0.5
     left, right = [1, 0, beside, 0, beside, 0], [0, 1, beside, 0, 0, beside]
-    assert np.allclose(loudness.mixing(surround, 2), np.array([left, right]) / (1 + 2 * beside))
+    assert np.allclose(audio.mixing(surround, 2), np.array([left, right]) / (1 + 2 * beside))
     quad = [[1, 0, beside, 0], [0, 1, 0, beside]]
-    assert np.allclose(loudness.mixing(av.AudioLayout("quad"), 2), np.array(quad) / (1 + 2 * beside))
+    assert np.allclose(audio.mixing(av.AudioLayout("quad"), 2), np.array(quad) / (1 + 2 * beside))
 
 
 @pytest.mark.parametrize("channels", [1, 2, None])
@@ -145,7 +145,7 @@ def test_sound_of_eight_channels_is_read(tmp_path: Path, channels: int | None) -
     facts = probe(eight)
     assert facts.peak_dbfs is not None and -7 < facts.peak_dbfs < 0
     with eight.open("rb") as file:
-        got = decode.decode_sound(file, 0, 1, channels=channels)
+        got = media_video.decode_sound(file, 0, 1, channels=channels)
     assert got.shape == (channels or 8, 44_100)
     wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(got.shape[1]) / 44_100)
     assert np.corrcoef(got[0, 8000:-8000], wave[8000:-8000])[0, 1] > 0.99
@@ -154,7 +154,7 @@ def test_sound_of_eight_channels_is_read(tmp_path: Path, channels: int | None) -
 def test_silence_has_the_channels_asked_for(tmp_path: Path) -> None:
     path = media.write_video(tmp_path / "a.mkv", duration_s=1, sound="empty")
     with path.open("rb") as file:
-        assert decode.decode_sound(file, 0, 1, channels=2).shape == (2, 44_100)
+        assert media_video.decode_sound(file, 0, 1, channels=2).shape == (2, 44_100)
 
 
 def test_sound_without_a_track(tmp_path: Path) -> None:

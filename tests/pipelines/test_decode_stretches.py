@@ -13,9 +13,8 @@ from decoding import SMALL, views
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import decode, painting
-from pipelines import media as opening
-from pipelines.decode import DecodeFailed, View
+from pipelines.media import container, frames, video
+from pipelines.media.video import DecodeFailed, View
 from v2a_models import grid
 
 RATES = [View(25, 24, 16), View(8, 12, 8), View(1 / 3, 6, 4), View(30_000 / 1001, 12, 8, "crop")]
@@ -28,7 +27,7 @@ def long_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stretches(path: Path, start_s: float, ends_s: list[float], *wanted: View, **more: Any) -> list[Any]:
     with path.open("rb") as file:
-        return list(decode.iter_views(file, wanted or (SMALL,), start_s, ends_s, threads=1, **more))
+        return list(video.iter_views(file, wanted or (SMALL,), start_s, ends_s, threads=1, **more))
 
 
 @given(
@@ -66,22 +65,22 @@ def test_a_held_picture_reaches_over_several_stretches(tmp_path: Path) -> None:
 
 
 def test_a_stretch_comes_as_soon_as_it_is_complete(long_film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, read = opening.pictures, []
+    real, read = container.pictures, []
 
     def counted(*args: Any) -> Any:
         for picture in real(*args):
             read.append(picture[0])
             yield picture
 
-    monkeypatch.setattr(opening, "pictures", counted)
+    monkeypatch.setattr(container, "pictures", counted)
     with long_film.open("rb") as file:
-        for k, _ in enumerate(decode.iter_views(file, [SMALL], 0, [1, 2, 3], threads=1)):
+        for k, _ in enumerate(video.iter_views(file, [SMALL], 0, [1, 2, 3], threads=1)):
             assert len(read) == 25 * (k + 1) + 1
     assert len(read) == 76
 
 
 def test_memory_may_be_used_again(long_film: Path) -> None:
-    pool, asked = painting.Pool(), []
+    pool, asked = frames.Pool(), []
 
     def allocate(shapes: Any) -> list[np.ndarray]:
         asked.append([tuple(shape) for shape in shapes])
@@ -89,7 +88,7 @@ def test_memory_may_be_used_again(long_film: Path) -> None:
 
     with long_film.open("rb") as file:
         first = None
-        for [stretch] in decode.iter_views(file, [SMALL], 0, [1, 2, 3], threads=1, allocate=allocate):
+        for [stretch] in video.iter_views(file, [SMALL], 0, [1, 2, 3], threads=1, allocate=allocate):
             first = stretch if first is None else first
             assert np.shares_memory(first, stretch)
             assert [media.number_of(p) for p in first] == [media.number_of(p) for p in stretch]
@@ -99,7 +98,7 @@ def test_memory_may_be_used_again(long_film: Path) -> None:
 def test_stretches_before_the_damage_are_given(tmp_path: Path) -> None:
     good = media.write_video(tmp_path / "a.mp4", duration_s=4, gop=5)
     with media.scrambled(good, tmp_path / "most.mp4", 0.8).open("rb") as file:
-        got = decode.iter_views(file, [SMALL], 0, [0.2, 0.4, 2, 4], threads=1)
+        got = video.iter_views(file, [SMALL], 0, [0.2, 0.4, 2, 4], threads=1)
         assert [media.number_of(p) for p in next(got)[0]] == [0, 1, 2, 3, 4]
         with pytest.raises(DecodeFailed, match="InvalidData"):
             list(got)
@@ -121,7 +120,7 @@ def test_stretches_must_ascend(long_film: Path, ends_s: list[float]) -> None:
 def test_a_cropped_picture_covers_its_view_and_keeps_its_aspect(
     shown: tuple[int, int], wanted: tuple[int, int]
 ) -> None:
-    width, height = painting.cover_size(shown, wanted)
+    width, height = frames.cover_size(shown, wanted)
     assert wanted[0] <= width <= 16 * wanted[0] and wanted[1] <= height <= 16 * wanted[1]
     assert width == wanted[0] or height == wanted[1]
     scale = max(w / s for w, s in zip(wanted, shown, strict=True))

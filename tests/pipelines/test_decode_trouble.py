@@ -9,7 +9,7 @@ import media
 import pytest
 from decoding import failure, numbers, probe, views
 
-from pipelines.decode import DecodeFailed
+from pipelines.media.video import DecodeFailed
 
 
 def test_empty_zero_and_text_files(tmp_path: Path) -> None:

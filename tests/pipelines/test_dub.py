@@ -12,12 +12,16 @@ import pytest
 from dubstages import dubbed_sound, make_job, plan, run_stages
 from samples import NoiseGenerator, StereoGenerator, load_noise, load_stereo, toy_checkpoint
 
-from pipelines import dub, resampling, stages, storage
-from pipelines.dubber import Dubber
-from pipelines.item import Item
-from pipelines.job import Task
-from pipelines.parts import Failure, Part, State
-from pipelines.sandbox import DecodeFailed, Sandbox
+from pipelines import storage
+from pipelines.dub import decode
+from pipelines.dub import pipeline as dub_pipeline
+from pipelines.dub.generate.crossfade import Dubber
+from pipelines.dub.item import Item
+from pipelines.dub.job import Task
+from pipelines.dub.state import Failure, Part, State
+from pipelines.sandbox.decoder import DecodeFailed, Sandbox
+from pipelines.soundtrack import resampling
+from pipelines.storage import files
 from v2a_models import grid
 
 
@@ -53,7 +57,7 @@ def test_sound_does_not_depend_on_segments(
     for folder, job in (("a", make_job(tmp_path / "a")), ("b", make_job(tmp_path / "b", **changes))):
         dubber = Dubber(job, load_noise)
         for task in plan(job, video):
-            [item] = dubber.generate([stages.decode_task(task, job, sandbox)])
+            [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
             part = Part(item.arrays["sound"], item.arrays["thumbs"], np.array(item.thumb_times))
             State(str(tmp_path / folder)).write_part(task.video_id, task.segment.index, part)
         tracks.append(dubbed_sound(job, video))
@@ -73,7 +77,7 @@ def test_stereo_at_another_rate_from_pixels(
         job = make_job(tmp_path / str(per_segment), recipe, windows_per_segment=per_segment)
         dubber = Dubber(job, load_stereo)
         for task in plan(job, video):
-            [item] = dubber.generate([stages.decode_task(task, job, sandbox)])
+            [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
             part = Part(item.arrays["sound"], item.arrays["thumbs"], np.array(item.thumb_times))
             State(job.out).write_part(task.video_id, task.segment.index, part)
         tracks.append(dubbed_sound(job, video))
@@ -102,7 +106,7 @@ def test_a_generator_with_other_channels_than_its_recipe_fails_alone(
 ) -> None:
     job = make_job(tmp_path, StereoGenerator.recipe, channels=1)
     [task] = plan(job, videos["short.mp4"])
-    [item] = Dubber(job, load_stereo).generate([stages.decode_task(task, job, sandbox)])
+    [item] = Dubber(job, load_stereo).generate([decode.decode_task(task, job, sandbox)])
     assert item.failure is not None and "gave 2 channels, not 1" in item.failure.message
 
 
@@ -116,7 +120,7 @@ def test_sound_does_not_depend_on_company_or_order(
     def sounds(groups: list[list[Task]]) -> dict[tuple[str, int], bytes]:
         made = {}
         for group in groups:
-            for item in dubber.generate([stages.decode_task(task, job, sandbox) for task in group]):
+            for item in dubber.generate([decode.decode_task(task, job, sandbox) for task in group]):
                 made[item.task.video_id, item.task.segment.index] = item.arrays["sound"].tobytes()
         return made
 
@@ -132,7 +136,7 @@ def test_seed_and_picture_decide_the_sound(
     sounds = []
     for job in (make_job(tmp_path), make_job(tmp_path, seed=1)):
         [task] = plan(job, videos["short.mp4"])
-        [item] = Dubber(job, load_noise).generate([stages.decode_task(task, job, sandbox)])
+        [item] = Dubber(job, load_noise).generate([decode.decode_task(task, job, sandbox)])
         sounds.append(item.arrays["sound"])
     assert sounds[0].shape == sounds[1].shape == (1, grid.samples(videos["short.mp4"]["duration_s"]))
     assert not np.array_equal(sounds[0], sounds[1])
@@ -143,7 +147,7 @@ def test_items_travel_as_tables(videos: dict[str, dict[str, Any]], sandbox: Sand
 
     job = make_job(tmp_path)
     tasks = plan(job, videos["silent.mp4"])
-    items = [stages.decode_task(task, job, sandbox) for task in tasks]
+    items = [decode.decode_task(task, job, sandbox) for task in tasks]
     failed = Item(tasks[0], Failure("decode", "InvalidData", "no"))
     table = pa.concat_tables([item.to_table() for item in (*items, failed)])
     back = Item.from_table(table)
@@ -184,21 +188,21 @@ def test_what_a_file_does_becomes_its_row(
     stage: str,
     calls: int,
 ) -> None:
-    monkeypatch.setattr(stages, "STORAGE_WAIT_S", 0.0)
+    monkeypatch.setattr(decode, "STORAGE_WAIT_S", 0.0)
     job = make_job(tmp_path)
     bad = Unreadable(error)
     first, second = plan(job, videos["silent.mp4"])
     dubber = Dubber(job, load_noise)
-    good = stages.decode_task(plan(job, videos["short.mp4"])[0], job, sandbox)
-    items = dubber.generate([stages.decode_task(first, job, bad), good])  # type: ignore[arg-type]
-    assert stages.close_item(items[0], job) is None
+    good = decode.decode_task(plan(job, videos["short.mp4"])[0], job, sandbox)
+    items = dubber.generate([decode.decode_task(first, job, bad), good])  # type: ignore[arg-type]
+    assert decode.close_item(items[0], job) is None
     assert bad.calls == calls
-    neighbour = stages.close_item(items[1], job)
+    neighbour = decode.close_item(items[1], job)
     assert neighbour is not None and neighbour["status"] == "dubbed"
     # The rest of the film is not decoded any more.
-    last = stages.decode_task(second, job, bad)  # type: ignore[arg-type]
+    last = decode.decode_task(second, job, bad)  # type: ignore[arg-type]
     assert bad.calls == calls
-    row = stages.close_item(dubber.generate([last])[0], job)
+    row = decode.close_item(dubber.generate([last])[0], job)
     assert row is not None
     assert (row["status"], row["stage"], row["output"]) == ("failed", stage, "")
     assert row["message"]
@@ -225,8 +229,8 @@ def test_what_the_generator_does_becomes_a_row(
     job = make_job(tmp_path)
     [task] = plan(job, videos["short.mp4"])
     dubber = Dubber(job, lambda name: Failing(how))
-    [item] = dubber.generate([stages.decode_task(task, job, sandbox)])
-    row = stages.close_item(item, job)
+    [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
+    row = decode.close_item(item, job)
     assert row is not None
     assert (row["status"], row["stage"]) == ("failed", "generate")
 
@@ -236,17 +240,17 @@ def test_closing_twice_is_harmless(
 ) -> None:
     job = make_job(tmp_path)
     [task] = plan(job, videos["short.mp4"])
-    [item] = Dubber(job, load_noise).generate([stages.decode_task(task, job, sandbox)])
-    first = stages.close_item(item, job)
+    [item] = Dubber(job, load_noise).generate([decode.decode_task(task, job, sandbox)])
+    first = decode.close_item(item, job)
     digest = (tmp_path / "short.mp4").read_bytes()
-    assert stages.close_item(item, job) == first
+    assert decode.close_item(item, job) == first
     # A later run that finds the part but no row only has to finish the file.
     part = Part(item.arrays["sound"], item.arrays["thumbs"], np.array(item.thumb_times))
     State(job.out).write_part(task.video_id, 0, part)
     State(job.out).drop_row(task.video_id)
     (tmp_path / "short.mp4").unlink()
     [resumed] = plan(job, videos["short.mp4"], done=frozenset({0}))
-    row = stages.close_item(stages.decode_task(resumed, job, Unreadable(ValueError())), job)  # type: ignore[arg-type]
+    row = decode.close_item(decode.decode_task(resumed, job, Unreadable(ValueError())), job)  # type: ignore[arg-type]
     assert row is not None and row["status"] == "dubbed"
     assert (tmp_path / "short.mp4").read_bytes() == digest
 
@@ -256,13 +260,13 @@ def test_a_full_disk_ends_the_job_with_the_reason(
 ) -> None:
     job = make_job(tmp_path)
     [task] = plan(job, videos["short.mp4"])
-    [item] = Dubber(job, load_noise).generate([stages.decode_task(task, job, sandbox)])
+    [item] = Dubber(job, load_noise).generate([decode.decode_task(task, job, sandbox)])
 
     def full(uri: str, data: bytes) -> None:
         raise storage.StorageError(f"{uri}: No space left on device")
 
-    monkeypatch.setattr(storage, "write_atomic", full)
-    [answer] = [table.to_pylist()[0] for table in stages.close(item.to_table(), job)]
+    monkeypatch.setattr(files, "write_atomic", full)
+    [answer] = [table.to_pylist()[0] for table in decode.close(item.to_table(), job)]
     assert "No space left" in answer["fatal"]
     assert answer["row"] == ""
 
@@ -279,8 +283,8 @@ def test_the_pipeline_on_ray(
     tasks = [task for video in wanted for task in plan(job, video)]
     gone = {**videos["short.mp4"], "video_id": "gone", "path": "gone.mp4", "uri": str(tmp_path / "gone.mp4")}
     tasks += plan(job, gone)
-    pipeline = dub.dataset(tasks, job, load_noise, cpus=ray_session.cpus)
-    answers = list(dub.results(pipeline))
+    pipeline = dub_pipeline.dataset(tasks, job, load_noise, cpus=ray_session.cpus)
+    answers = list(dub_pipeline.results(pipeline))
     assert len(answers) == len(tasks)
     assert {answer["fatal"] for answer in answers} == {""}
     rows = {row["path"]: row for row in (json.loads(answer["row"]) for answer in answers if answer["row"])}
@@ -305,7 +309,7 @@ def test_for_one_segment_no_second_process_is_started(
 ) -> None:  # fmt: skip
     job = make_job(tmp_path)
     [task] = plan(job, videos["short.mp4"])
-    [answer] = dub.results(dub.dataset([task], job, load_noise, cpus=2))
+    [answer] = dub_pipeline.results(dub_pipeline.dataset([task], job, load_noise, cpus=2))
     assert json.loads(answer["row"])["status"] == "dubbed"
     assert not [str(w.message) for w in recwarn if "the operator only received" in str(w.message)]
 
@@ -325,8 +329,8 @@ def test_the_dubber_chooses_among_candidates_and_the_file_tells(
     def dubbed(name: str, candidates: int) -> tuple[np.ndarray, str]:
         """The sound, and what the file says of it."""
         mine = dataclasses.replace(job, out=str(tmp_path / name), candidates=candidates)
-        (made,) = Dubber(mine, load_generator).generate([stages.decode_task(task, mine, sandbox)])
-        row = stages.close_item(made, mine)
+        (made,) = Dubber(mine, load_generator).generate([decode.decode_task(task, mine, sandbox)])
+        row = decode.close_item(made, mine)
         assert row is not None and row["status"] == "dubbed", row
         with av.open(str(tmp_path / name / row["output"])) as film:
             return made.arrays["sound"], film.metadata["comment"]

@@ -10,13 +10,14 @@ from dubstages import make_job, plan
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import dub, planning
-from pipelines.job import Task
-from pipelines.parts import State
+from pipelines.dub import pipeline
+from pipelines.dub.job import Task
+from pipelines.dub.plan import make_plan
+from pipelines.dub.state import State
 
 
 def test_what_becomes_of_each_file(videos: dict[str, dict[str, Any]]) -> None:
-    silent = {path: dub.decide(row, "silent") for path, row in videos.items()}
+    silent = {path: pipeline.decide(row, "silent") for path, row in videos.items()}
     assert {path: action for path, (action, _) in silent.items()} == {
         "silent.mp4": "dub",
         "short.mp4": "dub",
@@ -27,7 +28,7 @@ def test_what_becomes_of_each_file(videos: dict[str, dict[str, Any]]) -> None:
     }
     assert silent["notes.txt"][1] == "not a video"
     assert "has sound" in silent["loud.mp4"][1]
-    assert dub.decide(videos["loud.mp4"], "all")[0] == "dub"
+    assert pipeline.decide(videos["loud.mp4"], "all")[0] == "dub"
 
 
 def test_a_film_that_cannot_be_planned_is_a_failed_row(
@@ -36,7 +37,7 @@ def test_a_film_that_cannot_be_planned_is_a_failed_row(
     odd = [videos["silent.mp4"] | {"video_id": str(k), "path": f"{k}.mp4"} for k in range(3)]
     odd[0]["duration_s"] = odd[1]["container"] = None
     State(str(tmp_path)).write_row({"video_id": "2"})  # of no use, and in nobody's way
-    plan = planning.make_plan(make_job(tmp_path), [*odd, videos["short.mp4"]], "silent")
+    plan = make_plan(make_job(tmp_path), [*odd, videos["short.mp4"]], "silent")
     for k in range(2):
         row = plan.rows[str(k)]
         assert (row["status"], row["stage"]) == ("failed", "plan")
@@ -69,10 +70,10 @@ def test_a_film_without_a_sample_is_an_error() -> None:
 
 def test_outputs_never_collide() -> None:
     taken: set[str] = set()
-    names = [dub.unique_output("a.mp4.mkv", video_id, taken) for video_id in ("one", "two")]
-    names.append(dub.unique_output("A.mp4.MKV", "three", taken))
-    names.append(dub.unique_output("sub/a", "four", taken))
-    names.append(dub.unique_output("sub/a", "five", taken))
+    names = [pipeline.unique_output("a.mp4.mkv", video_id, taken) for video_id in ("one", "two")]
+    names.append(pipeline.unique_output("A.mp4.MKV", "three", taken))
+    names.append(pipeline.unique_output("sub/a", "four", taken))
+    names.append(pipeline.unique_output("sub/a", "five", taken))
     assert names[0] == "a.mp4.mkv"
     assert len({name.casefold() for name in names}) == len(names)
     assert names[1].endswith(".mkv") and names[2].endswith(".MKV")
@@ -81,16 +82,16 @@ def test_outputs_never_collide() -> None:
 def test_short_films_share_a_batch() -> None:
     job = make_job("out")
     short = [plan(job, {"video_id": str(k), "path": "a", "duration_s": 0.5})[0] for k in range(9)]
-    assert dub.rows_per_call(short, 8) == 16
+    assert pipeline.rows_per_call(short, 8) == 16
     long = plan(make_job("out", windows_per_segment=60), {"video_id": "v", "path": "a", "duration_s": 3000.0})
-    assert dub.rows_per_call(long, 8) == 1
-    assert dub.rows_per_call([], 8) == 1
+    assert pipeline.rows_per_call(long, 8) == 1
+    assert pipeline.rows_per_call([], 8) == 1
 
 
 def test_generators_fit_the_machine() -> None:
-    assert [dub.dubbers_for(cpus, 0) for cpus in (1, 2, 4, 16)] == [1, 2, 3, 13]
-    assert dub.dubbers_for(16, 4 * dub.DUBBER_MEMORY) == 4
-    assert dub.dubbers_for(2, 1) == 1
+    assert [pipeline.dubbers_for(cpus, 0) for cpus in (1, 2, 4, 16)] == [1, 2, 3, 13]
+    assert pipeline.dubbers_for(16, 4 * pipeline.DUBBER_MEMORY) == 4
+    assert pipeline.dubbers_for(2, 1) == 1
 
 
 def test_what_decides_the_sound_is_named_as_it_always_was() -> None:

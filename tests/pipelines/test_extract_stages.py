@@ -15,15 +15,17 @@ import pytest
 import torch
 from samples import write_video
 
-from pipelines import clips as planning
-from pipelines import extract_stages as stages
-from pipelines import recipes, storage, storefacts, storepage
-from pipelines import store as storing
-from pipelines.archive import scan
-from pipelines.clips import Clip
-from pipelines.extract_stages import Encoder, Job, Window, decode_segment
-from pipelines.recipes import TEMPLATES
-from pipelines.sandbox import DecodeFailed, Sandbox
+from pipelines import storage
+from pipelines.archive.scan import scan
+from pipelines.extract import recipes, stages
+from pipelines.extract import windows as extract_windows
+from pipelines.extract.recipes import TEMPLATES
+from pipelines.extract.stages import Encoder, Job, Window, decode_segment
+from pipelines.extract.windows import Clip
+from pipelines.reports import store_page
+from pipelines.sandbox.decoder import DecodeFailed, Sandbox
+from pipelines.store import store as feature_store
+from pipelines.store import summary
 from v2a_models import published
 from v2a_models.recipe import Recipe, View
 from v2a_models.shapes import feature_shapes
@@ -33,7 +35,7 @@ JOB = Job(store="/nowhere", recipe=RAW, files={})
 
 
 def plan(root: Path, recipe: Recipe, sandbox: Sandbox) -> list[Clip]:
-    return planning.plan(
+    return extract_windows.plan(
         [r for r in scan(str(root), sandbox) if r["status"] == "ok"], recipe, None, (1, 0, 0)
     )
 
@@ -112,13 +114,13 @@ def test_features_of_the_sound_are_a_column(film: Path, sandbox: Sandbox, tmp_pa
     for window in [windows[0], windows[-1]]:
         (table,) = encoder(window.to_table(stages.FRAMES))
         rows += Window.from_table(table, stages.FEATURES)
-    kind = storing.schema(recipe, feature_shapes(recipe))
+    kind = feature_store.schema(recipe, feature_shapes(recipe))
     records: list[dict[str, Any]] = [
         asdict(row.clip) | row.arrays | {"mask": np.ones(10, np.uint8)} for row in rows
     ]
-    store = storing.Store(str(tmp_path / "store"))
+    store = feature_store.Store(str(tmp_path / "store"))
     store.write_identity(job.identity())
-    store.write_rows(storing.table(records, kind), "train")
+    store.write_rows(feature_store.table(records, kind), "train")
 
     with torch.inference_mode():
         heard = torch.from_numpy(np.stack([row.arrays["waveform"] for row in rows])).float().mean(1) / 32768
@@ -130,13 +132,13 @@ def test_features_of_the_sound_are_a_column(film: Path, sandbox: Sandbox, tmp_pa
         "sound, and the silence after the end"
     )
 
-    facts = storefacts.gather(store, n_samples=1)
+    facts = summary.gather(store, n_samples=1)
     assert facts is not None and not facts.problems
     assert "float16 [13, 768]" in {column.text for column in facts.columns if column.name == "audio"}
-    told = dict(storefacts.made_with(facts))
+    told = dict(summary.made_with(facts))
     assert told["sound"].endswith("samples kept, and as features")
     assert told["audio encoder"].startswith(beats_file.NAME)
-    (clip,) = storepage.clips(store, facts)
+    (clip,) = store_page.clips(store, facts)
     (look,) = [look for look in clip["arrays"] if look["name"] == "audio"]
     assert look["image"].startswith("data:image/png") and not look["warn"]
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from training import SHAPES, make_store, recipe, row
 
-from pipelines import feed as feeding
-from pipelines import store as storing
-from pipelines.feed import Feed, open_feeds
-from pipelines.store import Store, StoreError
+from pipelines.store import store as feature_store
+from pipelines.store import training_feed
+from pipelines.store.store import Store, StoreError
+from pipelines.store.training_feed import Feed, open_feeds
 
 COLUMNS = ("semantic", "sync", "codes")
 
@@ -72,7 +72,7 @@ def test_from_any_position_the_rest_is_the_same(feed: Feed, world: int, position
 
     def planned(start: int, rows: int) -> list[tuple[int, int]]:
         picks: list[tuple[int, int]] = []
-        for item in feeding._items(shard, start, rows):
+        for item in training_feed._items(shard, start, rows):
             for epoch, group, skip in item:
                 picks += [tuple(p) for p in shard.groups(epoch)[group][skip:].tolist()]
         return picks
@@ -83,7 +83,7 @@ def test_from_any_position_the_rest_is_the_same(feed: Feed, world: int, position
 
 
 def test_big_groups_are_cut_by_memory() -> None:
-    feed = a_feed([40] * 6, row_bytes=feeding.MIX_BYTES // 30)
+    feed = a_feed([40] * 6, row_bytes=training_feed.MIX_BYTES // 30)
     groups = feed.shard(0, 1).groups(0)
     assert max(map(len, groups)) <= 30
     assert all(len({file for file, _ in group.tolist()}) > 1 for group in groups[:-1])
@@ -111,22 +111,22 @@ def test_rows_are_read_in_the_order_asked_for(store: Store) -> None:
     train, val = open_feeds(store, COLUMNS, 0)
     assert (len(train), len(val)) == (19, 4)
     picks = np.concatenate(train.shard(0, 1).groups(0))
-    clips = check_rows(feeding.read_rows(train, picks))
+    clips = check_rows(training_feed.read_rows(train, picks))
     assert sorted(clips) == [f"clip-{k:04d}" for k in range(19)]
-    backwards = check_rows(feeding.read_rows(train, picks[::-1]))
+    backwards = check_rows(training_feed.read_rows(train, picks[::-1]))
     assert backwards == clips[::-1]
-    assert check_rows(feeding.read_rows(val, val.spread(2))) == ["clip-0019", "clip-0022"]
+    assert check_rows(training_feed.read_rows(val, val.spread(2))) == ["clip-0019", "clip-0022"]
 
 
 def test_batches_run_over_the_ends_of_epochs(store: Store, ray_session: Any) -> None:
     train, _ = open_feeds(store, COLUMNS, 3)
     shard = train.shard(1, 2)
-    read = list(feeding.batches(shard, 4, 0, 6))
+    read = list(training_feed.batches(shard, 4, 0, 6))
     assert [len(batch["clip_id"]) for batch in read] == [4] * 6
     clips = [clip for batch in read for clip in check_rows(batch)]
     first = shard.size(0)
     assert len(set(clips[:first])) == first
-    later = [clip for batch in feeding.batches(shard, 4, 8, 4) for clip in batch["clip_id"]]
+    later = [clip for batch in training_feed.batches(shard, 4, 8, 4) for clip in batch["clip_id"]]
     assert later == clips[8:]
 
 
@@ -135,7 +135,7 @@ def test_without_val_some_videos_are_held_out(tmp_path: Path) -> None:
     train, val = open_feeds(store, COLUMNS, 0)
     sides = []
     for feed in (train, val):
-        read = feeding.read_rows(feed, feed.spread(1000))
+        read = training_feed.read_rows(feed, feed.spread(1000))
         sides.append({row(int(clip[-4:]))["video_id"] for clip in read["clip_id"]})
     assert len(train) + len(val) == 84 and 0 < len(val) < 20
     assert not sides[0] & sides[1]
@@ -144,18 +144,18 @@ def test_without_val_some_videos_are_held_out(tmp_path: Path) -> None:
 def video_store(folder: Path, windows: dict[str, int], length_s: float = 4.0) -> Store:
     """A store of videos of so many windows of `length_s`, over both splits."""
     store = make_store(folder, {})
-    kind = storing.schema(recipe(), SHAPES)
+    kind = feature_store.schema(recipe(), SHAPES)
     for number, (video, n) in enumerate(windows.items()):
         rows = [
             row(k) | dict(clip_id=f"{video}-{k}", video_id=video, start_s=length_s * k, duration_s=length_s)
             for k in range(n)
         ]
-        store.write_rows(storing.table(rows, kind), "val" if number % 2 else "train")
+        store.write_rows(feature_store.table(rows, kind), "val" if number % 2 else "train")
     return store
 
 
 def clips_of(feed: Feed) -> list[str]:
-    return sorted(feeding.read_rows(feed, feed.spread(1000))["clip_id"].tolist())
+    return sorted(training_feed.read_rows(feed, feed.spread(1000))["clip_id"].tolist())
 
 
 @settings(max_examples=15, deadline=None)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import flags
-from pipelines.flags import CLIPPING, SILENCE, Watcher, without
+from pipelines.soundtrack import flags
+from pipelines.soundtrack.flags import CLIPPING, SILENCE, Watcher, without
 
 RATE = 1_000
 FULL = 32_767

@@ -10,8 +10,9 @@ import media as makers
 import numpy as np
 import pytest
 
-from pipelines import hashing, mux
-from pipelines.sandbox import Sandbox
+from pipelines.mux import remux
+from pipelines.sandbox.decoder import Sandbox
+from pipelines.storage import hashing
 
 
 class Counted(io.BytesIO):
@@ -44,5 +45,5 @@ def test_probe_and_copy_agree_on_the_source(tmp_path: Path, name: str) -> None:
     with Sandbox() as sandbox:
         assert sandbox.probe(str(source)).sha256 == expected
     sound = [np.zeros((1, 44_100), np.int16)]
-    made = mux.mux(str(source), sound, tmp_path / "out.mkv", n_samples=44_100, video_start_s=0.0)
+    made = remux.mux(str(source), sound, tmp_path / "out.mkv", n_samples=44_100, video_start_s=0.0)
     assert made.source_sha256 == expected

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.instructions import (
+from pipelines.captions.instructions import (
     THINGS,
     check_splits,
     clip_rows,

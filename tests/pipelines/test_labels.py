@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import labels, synthwrite
-from pipelines.labels import Label, LabelsError
+from pipelines.extract import labels
+from pipelines.extract.labels import Label, LabelsError
+from pipelines.synthfoley import mp4
 
 VGGSOUND = """\
 0B4dYTMsgHA,130,"dog barking, howling",train
@@ -220,7 +221,7 @@ def test_synthfoley_events(tmp_path: Path) -> None:
         for _ in range(3)
     ]
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=synthwrite.EVENTS_SCHEMA), sink)
+    pq.write_table(pa.Table.from_pylist(rows, schema=mp4.EVENTS_SCHEMA), sink)
     read = table(tmp_path, sink.getvalue(), "events.parquet")
     assert (read.size, read.conflicts, read.splits) == (3, 0, {"train": 2, "test": 1})
     assert read.of("test/rain/rain_00002.mp4") == Label("rain", "rain!", "test")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.ledger import LEAST_ROWS, PUT_OFF_IN_A_ROW, Counts, Ledger
+from pipelines.extract.progress import LEAST_ROWS, PUT_OFF_IN_A_ROW, Counts, Ledger
 
 
 def wrote(ledger: Ledger, rows: int, failed: int) -> str:

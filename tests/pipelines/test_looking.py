@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines import looking
+from pipelines.media import shots
 
 
 def scene(seed: int, n: int, drift: float = 0.0) -> np.ndarray:
@@ -22,24 +22,24 @@ def noisy(pictures: np.ndarray, level: float) -> np.ndarray:
 
 def test_a_hard_cut_is_found_at_its_picture() -> None:
     film = np.concatenate([scene(1, 40), scene(2, 35), scene(3, 50)])
-    assert looking.cuts(film, 25) == [40, 75]
-    assert looking.cuts(noisy(film, 3), 25) == [40, 75]
+    assert shots.cuts(film, 25) == [40, 75]
+    assert shots.cuts(noisy(film, 3), 25) == [40, 75]
 
 
 def test_movement_and_fades_are_no_cuts() -> None:
-    assert looking.cuts(scene(1, 60, drift=0.5), 25) == []
+    assert shots.cuts(scene(1, 60, drift=0.5), 25) == []
     fade = np.linspace(1, 0, 60)[:, None, None, None]
-    assert looking.cuts((scene(1, 60) * fade + scene(2, 60) * (1 - fade)).astype(np.uint8), 25) == []
-    assert looking.cuts(scene(1, 3), 25) == []
-    assert looking.cuts(scene(1, 3)[:0], 25) == []
+    assert shots.cuts((scene(1, 60) * fade + scene(2, 60) * (1 - fade)).astype(np.uint8), 25) == []
+    assert shots.cuts(scene(1, 3), 25) == []
+    assert shots.cuts(scene(1, 3)[:0], 25) == []
 
 
 @pytest.mark.parametrize("size", [32, 48, 64, 100])
 def test_noise_does_not_move_and_a_small_thing_does(size: int) -> None:
     still = np.full((20, size, size, 3), 120, np.uint8)
-    assert looking.movement(noisy(still, 1.5)) < 4
+    assert shots.movement(noisy(still, 1.5)) < 4
     moving = still.copy()
     part = max(1, size // 16)  # a sixteenth of the width, for one picture only
     moving[13, :part, :part] = 250
-    assert looking.movement(moving) > 4
-    assert looking.movement(still) == looking.movement(still[:1]) == 0
+    assert shots.movement(moving) > 4
+    assert shots.movement(still) == shots.movement(still[:1]) == 0

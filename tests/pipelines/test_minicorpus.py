@@ -5,21 +5,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import minicorpus, synthfoley
-from pipelines.minicorpus import CorpusConfig
+from pipelines import synthfoley
+from pipelines.synthfoley import corpus
+from pipelines.synthfoley.corpus import CorpusConfig
 
 SMALL = CorpusConfig(scenes=4, seconds=1.0, size=16)
 
 
 def rendered(root: Path, workers: int) -> Path:
     for kind in ("sounds", "frames"):
-        minicorpus.render(root, SMALL, kind, workers, log=lambda text: None)
+        corpus.render(root, SMALL, kind, workers, log=lambda text: None)
     return root
 
 
 def test_rendering_fills_the_splits_and_resumes(tmp_path: Path) -> None:
     root = rendered(tmp_path, 1)
-    parts = [minicorpus.load(root, SMALL, split) for split in ("train", "val", "test")]
+    parts = [corpus.load(root, SMALL, split) for split in ("train", "val", "test")]
     assert sum(len(part) for part in parts) == 4
     for part in parts:
         for sound, frames, label, events in zip(
@@ -38,11 +39,11 @@ def test_rendering_fills_the_splits_and_resumes(tmp_path: Path) -> None:
 def test_another_corpus_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     root = rendered(tmp_path, 1)
     with pytest.raises(ValueError, match="holds another corpus"):
-        minicorpus.render(root, CorpusConfig(scenes=5), "sounds", 1)
+        corpus.render(root, CorpusConfig(scenes=5), "sounds", 1)
 
 
 def test_picked_frames_are_the_newest_at_or_before_each_target() -> None:
     scene = synthfoley.make_scene(0, 0, 2.0, fps=24.0)
     native = np.arange(48) / 24
-    for target, picked in zip(np.arange(50) / 25, minicorpus.picked_times(scene, 25.0), strict=True):
+    for target, picked in zip(np.arange(50) / 25, corpus.picked_times(scene, 25.0), strict=True):
         assert picked == pytest.approx(max(t for t in native if t <= target + 1e-9))

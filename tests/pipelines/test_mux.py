@@ -13,7 +13,9 @@ import pytest
 from av.stream import Disposition
 from muxing import RATE, SHARED, check, decode_track, dub, read, title_of
 
-from pipelines import containers, decode, media, mux
+from pipelines.media import container as media_container
+from pipelines.media import video as media_video
+from pipelines.mux import containers, remux
 
 CASES: dict[str, dict[str, Any]] = {
     "plain.mp4": {},
@@ -48,7 +50,7 @@ def test_copy_of_every_container(tmp_path: Path, name: str) -> None:
     assert source.read_bytes() == before
     # The new track is the one that players choose; AVI knows no default but the first.
     chosen = [True] + [False] * (len(facts.titles) - 1) if source.suffix == ".avi" else facts.defaults
-    assert chosen == [title == mux.TITLE for title in facts.titles]
+    assert chosen == [title == remux.TITLE for title in facts.titles]
     assert [p.name for p in copy.parent.iterdir()] == [copy.name]  # no temporary file stays
 
 
@@ -71,13 +73,13 @@ def test_container_is_kept_where_it_can_name_a_track() -> None:
         ("b.3gp", mp4, "h263", "b.3gp.mov"),
         ("no suffix", "mpegts", "h264", "no suffix.mkv"),
     ]:
-        assert mux.output_name(path, container=container, video_codec=codec) == expected
+        assert remux.output_name(path, container=container, video_codec=codec) == expected
 
 
 @pytest.mark.parametrize("container", ["mov,mp4", "avi", "matroska,webm", "flv", "mpegts", "", "asf"])
 def test_every_output_name_has_a_container(container: str) -> None:
     for name in (*makers.ODD_NAMES, ".mp4", "a.", "mkv", "x.webm", "x.avi", "x.tar.gz"):
-        path = mux.output_name(name, container=container, video_codec="h264")
+        path = remux.output_name(name, container=container, video_codec="h264")
         assert path in (name, f"{name}.mkv")
         containers.container_of(path)
 
@@ -86,7 +88,7 @@ def test_stereo_and_other_rates(tmp_path: Path) -> None:
     source = makers.write_video(tmp_path / "a.mkv", duration_s=1)
     sound = np.random.default_rng(0).integers(-9000, 9000, (2, 16_000)).astype(np.int16)
     out = tmp_path / "out.mkv"
-    result = mux.mux(
+    result = remux.mux(
         str(source),
         iter(np.array_split(sound, 7, axis=1)),
         out,
@@ -115,7 +117,7 @@ def test_stereo_in_every_container(tmp_path: Path, name: str) -> None:
     sound = np.stack([left, np.zeros_like(left)]).astype(np.int16)
     out = tmp_path / "out" / name
     out.parent.mkdir()
-    mux.mux_in_child(str(source), [sound], out, n_samples=2 * RATE, video_start_s=0.0, channels=2)
+    remux.mux_in_child(str(source), [sound], out, n_samples=2 * RATE, video_start_s=0.0, channels=2)
     with av.open(str(out)) as film:
         index = film.streams.audio[0].index
     heard, _, rate = decode_track(out, index)
@@ -130,7 +132,7 @@ def test_old_codecs_stay_where_only_their_container_takes_them(tmp_path: Path, n
     source = makers.write_video(tmp_path / name, codec=codec, fps=25, duration_s=2)
     copy, n_samples = dub(source, tmp_path / "out", tags={"comment": "Synthetic sound"})
     assert copy.name == name
-    assert mux.video_digest(str(copy)) == mux.video_digest(str(source))
+    assert remux.video_digest(str(copy)) == remux.video_digest(str(source))
     with av.open(str(copy)) as film:
         assert film.metadata["comment"] == "Synthetic sound"
         pictures = [frame.time for frame in film.decode(video=0)]
@@ -155,7 +157,7 @@ def test_an_audible_track_stays_the_default_and_first(tmp_path: Path) -> None:
     source = makers.write_video(tmp_path / "a.mp4", sound=("audible", "silent"))
     copy, n_samples = dub(source, tmp_path / "out", default=False)
     facts = check(source, copy, n_samples)
-    assert facts.titles.index(mux.TITLE) == 2
+    assert facts.titles.index(remux.TITLE) == 2
     assert facts.defaults[0] and not facts.defaults[2]
 
 
@@ -164,7 +166,7 @@ def test_kept_sound_is_bit_for_bit(tmp_path: Path) -> None:
 
     def digest(path: Path) -> list[bytes]:
         with av.open(str(path)) as film:
-            old = next(s for s in film.streams.audio if title_of(s) != mux.TITLE)
+            old = next(s for s in film.streams.audio if title_of(s) != remux.TITLE)
             return [bytes(packet) for packet in film.demux(old)]
 
     copy, _ = dub(source, tmp_path / "out", default=False)
@@ -180,7 +182,7 @@ def test_rotation_pixel_aspect_and_codec_tag_survive(tmp_path: Path) -> None:
             assert video.sample_aspect_ratio == Fraction(16, 11)
             assert video.codec_tag == "avc1"
         with path.open("rb") as file:
-            probe = decode.probe(file)
+            probe = media_video.probe(file)
         assert (probe.rotation, probe.width, probe.height) == (90, 64, 140)
 
 
@@ -262,7 +264,7 @@ def test_a_cover_picture_stays(tmp_path: Path) -> None:
 
     def pictures(path: Path) -> list[bytes]:
         with av.open(str(path)) as film:
-            stream = next(s for s in film.streams.video if media.is_attached(s))
+            stream = next(s for s in film.streams.video if media_container.is_attached(s))
             return [bytes(packet) for packet in film.demux(stream) if packet.size]
 
     assert pictures(source) == pictures(copy) != []
@@ -282,14 +284,14 @@ def real_files() -> list[Any]:
 def test_real_footage(tmp_path: Path, source: Path) -> None:
     try:
         with source.open("rb") as file:
-            probe = decode.probe(file)
-    except decode.DecodeFailed as error:
+            probe = media_video.probe(file)
+    except media_video.DecodeFailed as error:
         pytest.skip(f"not a film: {error}")
     at_s = min(0.5, probe.duration_s / 2)
     copy, _ = dub(source, tmp_path / "out", at_s=at_s)
-    assert mux.video_digest(str(copy)) == mux.video_digest(str(source))
+    assert remux.video_digest(str(copy)) == remux.video_digest(str(source))
     facts = read(copy, most=1)  # the rest of the pictures are the same packets
     assert facts.click_s == pytest.approx(at_s, abs=0.003)
-    assert facts.titles.count(mux.TITLE) == 1
+    assert facts.titles.count(remux.TITLE) == 1
     with av.open(str(source)) as film:
         assert len(facts.titles) == len(film.streams.audio) + 1

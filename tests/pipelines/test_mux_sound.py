@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from media import write_video
 
-from pipelines import mux
-from pipelines.mux_sound import FRAME, pieces
+from pipelines.mux import remux
+from pipelines.mux.audio_encoder import FRAME, pieces
 
 RATE = 16_000
 SECONDS = 22.0
@@ -72,7 +72,7 @@ def test_sections_meet_unheard(tmp_path: Path, channels: int, tracks: int) -> No
     film = write_video(tmp_path / "film.mp4", duration_s=SECONDS, fps=5)
     sound = np.concatenate([foley(channels)] * tracks)
     target = tmp_path / "dubbed.mp4"
-    mux.mux(
+    remux.mux(
         str(film), [sound], target, n_samples=sound.shape[1], video_start_s=0.0, channels=channels,
         sample_rate=RATE, tracks=tracks,
     )  # fmt: skip

@@ -16,7 +16,8 @@ import psutil
 import pytest
 from muxing import RATE, check, clicks, dub
 
-from pipelines import mux, mux_io, storage
+from pipelines import storage
+from pipelines.mux import files, remux
 
 
 def test_a_cut_off_film_is_copied_as_far_as_it_goes(tmp_path: Path) -> None:
@@ -35,7 +36,7 @@ def test_sound_is_taken_as_a_stream_in_step_with_the_picture(tmp_path: Path) -> 
             seen.append((tmp_path / "size").exists())
             yield np.zeros((1, 441), np.int16)
 
-    mux.mux(str(source), sound(), tmp_path / "out.mkv", n_samples=n_samples, video_start_s=0.0)
+    remux.mux(str(source), sound(), tmp_path / "out.mkv", n_samples=n_samples, video_start_s=0.0)
     assert len(seen) == 400
     with av.open(str(tmp_path / "out.mkv")) as film:
         latest, spread = {}, 0.0
@@ -59,15 +60,15 @@ def test_sound_is_taken_as_a_stream_in_step_with_the_picture(tmp_path: Path) -> 
 def test_sound_that_is_not_as_announced_is_refused(tmp_path: Path, sound: Any, words: str) -> None:
     source = makers.write_video(tmp_path / "a.mp4")
     with pytest.raises(ValueError, match=words):
-        mux.mux(str(source), sound, tmp_path / "out.mp4", n_samples=RATE, video_start_s=0.0)
+        remux.mux(str(source), sound, tmp_path / "out.mp4", n_samples=RATE, video_start_s=0.0)
     assert not (tmp_path / "out.mp4").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4"]
 
 
 def test_a_codec_that_the_container_cannot_hold(tmp_path: Path) -> None:
     source = makers.write_video(tmp_path / "a.mkv", codec="ffv1", sound="silent")
-    with pytest.raises(mux.MuxFailed) as caught:
-        mux.mux(str(source), [clicks(RATE, 0.5)], tmp_path / "out.webm", n_samples=RATE, video_start_s=0.0)
+    with pytest.raises(remux.MuxFailed) as caught:
+        remux.mux(str(source), [clicks(RATE, 0.5)], tmp_path / "out.webm", n_samples=RATE, video_start_s=0.0)
     assert caught.value.error_class == "ContainerCannotHold"
     assert caught.value.stage == "mux"
     assert not (tmp_path / "out.webm").exists()
@@ -80,10 +81,10 @@ def test_a_full_disk_is_a_storage_error_and_leaves_nothing(
     source = makers.write_video(tmp_path / "a.mp4", duration_s=2)
     out = tmp_path / "out" / "out.mp4"
     out.parent.mkdir()
-    write = mux_io.Sink.write
+    write = files.Sink.write
     calls = 0
 
-    def full(self: mux_io.Sink, data: bytes) -> int:
+    def full(self: files.Sink, data: bytes) -> int:
         nonlocal calls
         calls += 1
         if when == "at once" or (when == "later" and calls > 1) or (when == "at the end" and b"moov" in data):
@@ -91,15 +92,15 @@ def test_a_full_disk_is_a_storage_error_and_leaves_nothing(
             raise self.error
         return write(self, data)
 
-    monkeypatch.setattr(mux_io.Sink, "write", full)
+    monkeypatch.setattr(files.Sink, "write", full)
     with pytest.raises(storage.StorageError, match="No space left on device"):
-        mux.mux(str(source), [clicks(2 * RATE, 0.5)], out, n_samples=2 * RATE, video_start_s=0.0)
+        remux.mux(str(source), [clicks(2 * RATE, 0.5)], out, n_samples=2 * RATE, video_start_s=0.0)
     assert list(out.parent.iterdir()) == []
 
 
 def test_an_unwritable_place_is_a_storage_error(tmp_path: Path) -> None:
     source = makers.write_video(tmp_path / "a.mp4")
-    for run in (mux.mux, mux.mux_in_child):
+    for run in (remux.mux, remux.mux_in_child):
         with pytest.raises(storage.StorageError, match="No such file or directory"):
             run(
                 str(source),
@@ -118,8 +119,8 @@ def test_the_child_writes_the_same_bytes(tmp_path: Path, name: str) -> None:
     source = makers.write_video(tmp_path / name, sound="silent")
     sound = [clicks(RATE, 0.5, 2)[:, k::1][:, :441] for k in range(0, RATE, 441)]
     facts = {"n_samples": RATE, "video_start_s": 0.0, "channels": 2, "tags": {"comment": "é ✓"}}
-    here = mux.mux(str(source), sound, tmp_path / f"here-{name}", **facts)
-    there = mux.mux_in_child(str(source), iter(sound), tmp_path / f"there-{name}", **facts)
+    here = remux.mux(str(source), sound, tmp_path / f"here-{name}", **facts)
+    there = remux.mux_in_child(str(source), iter(sound), tmp_path / f"there-{name}", **facts)
     assert here == there
     assert (tmp_path / f"here-{name}").read_bytes() == (tmp_path / f"there-{name}").read_bytes()
     assert len(list(tmp_path.iterdir())) == 3
@@ -128,8 +129,8 @@ def test_the_child_writes_the_same_bytes(tmp_path: Path, name: str) -> None:
 def test_what_a_file_does_in_the_child_is_a_failed_mux(tmp_path: Path) -> None:
     source = tmp_path / "a.mp4"
     source.write_bytes(makers.hls("/etc/passwd"))
-    with pytest.raises(mux.MuxFailed) as caught:
-        mux.mux_in_child(
+    with pytest.raises(remux.MuxFailed) as caught:
+        remux.mux_in_child(
             str(source), [clicks(RATE, 0.5)], tmp_path / "o.mp4", n_samples=RATE, video_start_s=0.0
         )
     assert caught.value.error_class and caught.value.message
@@ -138,8 +139,8 @@ def test_what_a_file_does_in_the_child_is_a_failed_mux(tmp_path: Path) -> None:
 
 def test_too_little_memory_is_a_failed_mux(tmp_path: Path) -> None:
     source = makers.write_video(tmp_path / "a.mp4")
-    with pytest.raises(mux.MuxFailed) as caught:
-        mux.mux_in_child(
+    with pytest.raises(remux.MuxFailed) as caught:
+        remux.mux_in_child(
             str(source),
             [clicks(RATE, 0.5)],
             tmp_path / "o.mp4",
@@ -159,9 +160,9 @@ def test_errors_of_the_sound_come_through(tmp_path: Path) -> None:
         raise storage.StorageNotFound("a part has gone")
 
     with pytest.raises(storage.StorageNotFound, match="a part has gone"):
-        mux.mux_in_child(str(source), sound(), tmp_path / "o.mp4", n_samples=RATE, video_start_s=0.0)
+        remux.mux_in_child(str(source), sound(), tmp_path / "o.mp4", n_samples=RATE, video_start_s=0.0)
     with pytest.raises(ValueError, match="ends after 1000"):
-        mux.mux_in_child(
+        remux.mux_in_child(
             str(source),
             [np.zeros((1, 1000), np.int16)],
             tmp_path / "o.mp4",
@@ -187,8 +188,8 @@ def test_a_child_that_dies_or_hangs_is_a_failed_mux(
         child.send_signal(blow)
         yield np.zeros((1, 29 * RATE), np.int16)
 
-    with pytest.raises(mux.MuxFailed) as caught:
-        mux.mux_in_child(
+    with pytest.raises(remux.MuxFailed) as caught:
+        remux.mux_in_child(
             str(source), sound(), tmp_path / "o.mp4", n_samples=30 * RATE, video_start_s=0.0, stall_s=stall_s
         )
     assert caught.value.error_class == expected
@@ -197,7 +198,7 @@ def test_a_child_that_dies_or_hangs_is_a_failed_mux(
 
 def test_a_missing_source_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(storage.StorageError):
-        mux.mux_in_child(
+        remux.mux_in_child(
             str(tmp_path / "gone.mp4"),
             [clicks(RATE, 0.5)],
             tmp_path / "o.mp4",

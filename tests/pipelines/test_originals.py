@@ -11,7 +11,8 @@ import media as makers
 import numpy as np
 import pytest
 
-from pipelines import decode, mux
+from pipelines.media import video as media_video
+from pipelines.mux import remux
 
 COLOURS = {"color_primaries": 9, "color_trc": 16, "colorspace": 9, "color_range": 1}
 """BT.2020, PQ, limited range: HDR10, as numbers of ITU-T H.273."""
@@ -19,11 +20,11 @@ COLOURS = {"color_primaries": 9, "color_trc": 16, "colorspace": 9, "color_range"
 
 def copied(source: Path, folder: Path) -> Path:
     with source.open("rb") as file:
-        probe = decode.probe(file)
+        probe = media_video.probe(file)
     n = round(probe.duration_s * 44_100)
     folder.mkdir(exist_ok=True)
     out = folder / source.name
-    mux.mux_in_child(
+    remux.mux_in_child(
         str(source), [np.zeros((1, n), np.int16)], out, n_samples=n, video_start_s=probe.video_start_s
     )
     return out
@@ -32,7 +33,7 @@ def copied(source: Path, folder: Path) -> Path:
 def times(path: Path, kind: str) -> list[tuple[Fraction, Fraction]]:
     """(dts, pts) of the packets of the first track of a kind, in seconds."""
     with av.open(str(path)) as film:
-        stream = next(s for s in film.streams if s.type == kind and mux.TITLE not in s.metadata.values())
+        stream = next(s for s in film.streams if s.type == kind and remux.TITLE not in s.metadata.values())
         return [(p.dts * p.time_base, p.pts * p.time_base) for p in film.demux(stream) if p.dts is not None]
 
 
@@ -110,15 +111,15 @@ def test_colour_atom_of_mp4(tmp_path: Path) -> None:
 def test_rotation(tmp_path: Path, name: str, turn: int) -> None:
     out = copied(makers.write_video(tmp_path / name, rotation=turn), tmp_path / "out")
     with out.open("rb") as file:
-        assert decode.probe(file).rotation == turn
+        assert media_video.probe(file).rotation == turn
 
 
 def test_rotation_from_mov_to_matroska(tmp_path: Path) -> None:
     source = makers.write_video(tmp_path / "a.mov", rotation=90)
     out = tmp_path / "out.mkv"
-    mux.mux(str(source), [np.zeros((1, 44_100), np.int16)], out, n_samples=44_100, video_start_s=0.0)
+    remux.mux(str(source), [np.zeros((1, 44_100), np.int16)], out, n_samples=44_100, video_start_s=0.0)
     with out.open("rb") as file:
-        assert decode.probe(file).rotation == 90
+        assert media_video.probe(file).rotation == 90
 
 
 def several(path: Path, text: str) -> Path:
@@ -155,7 +156,7 @@ def tracks(path: Path) -> list[tuple[str, str, list[bytes]]]:
         chosen = [
             s for s in film.streams
             if s.type in ("video", "audio", "subtitle")
-            and mux.TITLE not in (s.metadata.get("title"), s.metadata.get("handler_name"))
+            and remux.TITLE not in (s.metadata.get("title"), s.metadata.get("handler_name"))
         ]  # fmt: skip
         found: dict[int, list[bytes]] = {s.index: [] for s in chosen}
         for packet in film.demux(chosen):

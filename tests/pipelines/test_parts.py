@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import metering
-from pipelines.parts import Failure, Part, State
+from pipelines.dub.state import Failure, Part, State
+from pipelines.soundtrack import levels
 
 
 def test_parts_and_rows_are_kept(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_damaged_part_is_an_error(tmp_path: Path) -> None:
 
 
 def test_levels() -> None:
-    meter = metering.Meter()
+    meter = levels.Meter()
     blocks = [
         np.full((1, 100), 16384, np.int16),
         np.full((1, 100), -16384, np.int16),
@@ -54,4 +54,4 @@ def test_levels() -> None:
     assert sum(block.size for block in meter.watch(blocks, 1)) == 200
     assert meter.peak_dbfs == pytest.approx(-6.02, abs=0.01)
     assert meter.rms_dbfs == pytest.approx(-6.02, abs=0.01)
-    assert metering.dbfs(0) == -120
+    assert levels.dbfs(0) == -120

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from pipelines import report
+from pipelines.reports import dub_page
 
 BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
@@ -43,7 +43,7 @@ ROWS = [
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out")
-    report.write(str(out), ROWS, {"price_core_hour": 1.0})
+    dub_page.write(str(out), ROWS, {"price_core_hour": 1.0})
     return out / "_v2a" / "report.html"
 
 

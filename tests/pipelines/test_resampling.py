@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import resampling, segments
+from pipelines.dub import segments
+from pipelines.soundtrack import resampling
 from v2a_models import grid
 
 

@@ -17,26 +17,27 @@ import numpy as np
 import pytest
 from sandboxed import VIEWS, waiting_child
 
-from pipelines import decode, storage
-from pipelines.sandbox import DecodeFailed, Sandbox, View
+from pipelines import storage
+from pipelines.media import video
+from pipelines.sandbox.decoder import DecodeFailed, Sandbox, View
 
 
 def test_answers_are_those_of_decode(shared: Sandbox, film: str) -> None:
     with open(film, "rb") as file:
-        known = decode.probe(file)
+        known = video.probe(file)
     # The child also hashes what it reads.
     assert shared.probe(film) == dataclasses.replace(
         known, sha256=hashlib.sha256(Path(film).read_bytes()).hexdigest()
     )
     with open(film, "rb") as file:
         file.seek(0)
-        expected = decode.decode_views(file, VIEWS, 0.5, 1.5)
+        expected = video.decode_views(file, VIEWS, 0.5, 1.5)
         for got, wanted in zip(shared.decode_views(film, VIEWS, 0.5, 1.5), expected, strict=True):
             assert np.array_equal(got, wanted)
         file.seek(0)
-        assert np.array_equal(shared.decode_sound(film, 0.5, 1.5), decode.decode_sound(file, 0.5, 1.5))
+        assert np.array_equal(shared.decode_sound(film, 0.5, 1.5), video.decode_sound(file, 0.5, 1.5))
         more: dict[str, Any] = {"origin_s": 0.1, "channels": 1}
-        expected_sound = decode.decode_sound(file, 0.5, 1.5, **more)
+        expected_sound = video.decode_sound(file, 0.5, 1.5, **more)
         assert np.array_equal(shared.decode_sound(film, 0.5, 1.5, **more), expected_sound)
         with pytest.raises(ValueError, match="channels"):
             shared.decode_sound(film, 0.5, 1.5, channels=3)

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from sandboxed import VIEWS, waiting_child
 
-from pipelines import decode
-from pipelines import sandbox as parent
-from pipelines.sandbox import DecodeFailed, Sandbox, View
+from pipelines.media import video
+from pipelines.sandbox import decoder
+from pipelines.sandbox.decoder import DecodeFailed, Sandbox, View
 
 LOOKS = [View(25, 48, 32), View(8, 32, 32, "crop")]
 ENDS = [0.25 * (k + 1) for k in range(8)]
@@ -27,7 +27,7 @@ ENDS = [0.25 * (k + 1) for k in range(8)]
 @pytest.fixture(scope="module")
 def expected(film: str) -> list[list[np.ndarray]]:
     with open(film, "rb") as file:
-        return list(decode.iter_views(file, LOOKS, 0, ENDS))
+        return list(video.iter_views(file, LOOKS, 0, ENDS))
 
 
 def same(got: list[np.ndarray], wanted: list[np.ndarray]) -> bool:
@@ -95,7 +95,7 @@ def test_a_hang_in_the_middle_ends_and_a_slow_caller_does_not(film: str) -> None
 
 def test_breaking_off_leaves_the_sandbox_usable(film: str, expected: list[list[np.ndarray]]) -> None:
     with open(film, "rb") as file:
-        late = decode.decode_views(file, LOOKS, 1, 1.25)
+        late = video.decode_views(file, LOOKS, 1, 1.25)
     with Sandbox(threads=1, retries=0) as sandbox:
         for n_read in (1, 2, 5):
             for k, _ in enumerate(sandbox.iter_views(film, LOOKS, 0, ENDS), start=1):
@@ -261,7 +261,7 @@ def test_a_child_that_lies_is_not_believed(film: str, lie: object, monkeypatch: 
         pipe = subprocess.PIPE
         return subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, stderr=pipe)
 
-    monkeypatch.setattr(parent, "start", start)
+    monkeypatch.setattr(decoder, "start", start)
     with Sandbox(threads=1) as sandbox, pytest.raises(DecodeFailed, match="nonsense"):
         list(sandbox.iter_views(film, LOOKS, 0, ENDS))
 

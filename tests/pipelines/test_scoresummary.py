@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pipelines.fitness import turned
-from pipelines.scoresummary import Board, entry, reachable, verdict
-from pipelines.scoring import Scored
+from pipelines.scoring.job import Scored
+from pipelines.scoring.summary import Board, entry, reachable, verdict
 from v2a_models.metrics.catalogue import BY_NAME, METRICS
 from v2a_models.metrics.estimate import Estimate
 from v2a_models.metrics.networks import NETWORKS

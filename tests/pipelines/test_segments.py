@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import segments
+from pipelines.dub import segments
 from v2a_models import grid
 
 WINDOW, OVERLAP = 40, 10

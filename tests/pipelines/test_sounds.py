@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import wavfile
 
-from pipelines import sounds
-from pipelines.sounds import Sound, SoundError, list_sounds, read_sound, wav_bytes
+from pipelines.scoring import sound_folder
+from pipelines.scoring.sound_folder import Sound, SoundError, list_sounds, read_sound, wav_bytes
 
 RATE = 44_100
 
@@ -103,8 +103,8 @@ def test_clips_are_exported_flat(tmp_path: Path) -> None:
     source.mkdir(parents=True)
     (source / "c.wav").write_bytes(wav_bytes(tone(100)))
     found = list_sounds(str(tmp_path / "in"))
-    names = sounds.flat_names(found)
-    sounds.export_sounds({names[clip]: uri for clip, uri in found.items()}, str(tmp_path / "out"))
+    names = sound_folder.flat_names(found)
+    sound_folder.export_sounds({names[clip]: uri for clip, uri in found.items()}, str(tmp_path / "out"))
     assert (tmp_path / "out" / "sub-c.wav").read_bytes() == (source / "c.wav").read_bytes()
     with pytest.raises(SoundError, match=r"two clips would be called sub-c\.wav"):
-        sounds.flat_names(["sub/c", "sub-c"])
+        sound_folder.flat_names(["sub/c", "sub-c"])

@@ -8,34 +8,35 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import archive, spool, storage
-from pipelines.spool import Spool
+from pipelines import storage
+from pipelines.archive import scan, scan_table
+from pipelines.archive.scan_table import Spool
 
 
 def rows(paths: list[str]) -> list[dict[str, object]]:
-    made = dict.fromkeys(archive.SCAN_SCHEMA.names)
+    made = dict.fromkeys(scan.SCAN_SCHEMA.names)
     made |= dict(size=1, version="1", status="not_video", error_class="", error="")
     return [made | {"video_id": path, "path": path, "uri": f"/{path}"} for path in paths]
 
 
 @pytest.mark.parametrize("paths", [[], ["a"], [f"{k:03}" for k in range(25)], ["b", "c", "a", "d", "aa"]])
 def test_what_goes_in_comes_out_by_path(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool, "ROWS_HELD", 4)
+    monkeypatch.setattr(scan_table, "ROWS_HELD", 4)
     held = Spool()
     for row in rows(paths):
-        held.add(archive.to_table([row]))
+        held.add(scan.to_table([row]))
     held.close()
     assert held.n == len(paths)
-    assert held.table().equals(archive.to_table(rows(paths)))
+    assert held.table().equals(scan.to_table(rows(paths)))
     assert [row["path"] for row in held.rows(2)] == sorted(paths)[:2] and not list(held.rows(0))
     assert [row["path"] for table in held.tables(("path",)) for row in table.to_pylist()] == sorted(paths)
-    assert pq.read_schema(held.parquet()).equals(archive.SCAN_SCHEMA, check_metadata=True)
+    assert pq.read_schema(held.parquet()).equals(scan.SCAN_SCHEMA, check_metadata=True)
 
 
 def test_it_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     held = Spool()
-    held.add(archive.to_table(rows(["a"])))
+    held.add(scan.to_table(rows(["a"])))
     held.close()
     storage.put_atomic(held.parquet(), str(tmp_path / "kept" / "table.parquet"))
     assert pq.read_table(tmp_path / "kept" / "table.parquet").equals(held.table())

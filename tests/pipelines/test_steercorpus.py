@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import synthfoley
-from pipelines.steercorpus import BLOCK, SteerConfig, caption_of, load, others_of, render, resounded
+from pipelines.synthfoley.steering_corpus import (
+    BLOCK,
+    SteerConfig,
+    caption_of,
+    load,
+    others_of,
+    render,
+    resounded,
+)
 
 
 @settings(max_examples=15)

@@ -10,7 +10,8 @@ import media
 import pytest
 import servers
 
-from pipelines import places, storage
+from pipelines import storage
+from pipelines.storage import files, uri
 
 
 def listed(root: Path) -> dict[str, str]:
@@ -229,13 +230,13 @@ def test_folders_of_a_bucket_are_known_without_listing_them(
     for k in range(3):
         client.put_object(Bucket="folders", Key=f"films/{k}.mp4", Body=b"x")
     asked = []
-    page = places.s3_page
+    page = uri.s3_page
 
     def counted(bucket: str, prefix: str, n: int, **where: str) -> Any:
         asked.append(n)
         return page(bucket, prefix, n, **where)
 
-    monkeypatch.setattr(places, "s3_page", counted)
+    monkeypatch.setattr(uri, "s3_page", counted)
     assert storage.is_dir("s3://folders/films") and storage.is_dir("s3://folders/films/")
     assert not storage.is_dir("s3://folders/film") and not storage.is_dir("s3://folders/films/0.mp4")
     assert not storage.is_dir("s3://no-such-bucket") and not storage.is_dir("s3://no-such-bucket/films")
@@ -248,7 +249,7 @@ def test_every_key_of_a_bucket_is_listed_and_none_climbs_out(
     """S3 takes any key: `..` is a name like others there, and a way out in a folder."""
     for name, value in servers.environment(s3_port).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(storage, "S3_PAGE", 4)
+    monkeypatch.setattr(files, "S3_PAGE", 4)
     client = servers.client(s3_port)
     client.create_bucket(Bucket="listed")
     good = [

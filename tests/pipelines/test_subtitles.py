@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from samples import write_video
 
-from pipelines import mux, subtitles
+from pipelines.mux import remux, subtitles
 
 CUES = [(0.0, 0.4, "a drum"), (0.4, 1.0, "rain, “heavy” <b>")]
 
@@ -58,7 +58,7 @@ def test_a_film_gets_them_as_a_track(tmp_path: Path, suffix: str, codec: str) ->
     source, sound = tmp_path / f"film{suffix}", np.zeros((1, 44_100), np.int16)
     write_video(source, 1.0)
     given: dict[str, Any] = dict(n_samples=44_100, video_start_s=0.0, captions=CUES)
-    made = mux.mux_in_child(str(source), [sound], tmp_path / f"a{suffix}", **given)
+    made = remux.mux_in_child(str(source), [sound], tmp_path / f"a{suffix}", **given)
     (name, tags, header), found = read(tmp_path / f"a{suffix}")
     assert name == codec and tags["language"] == "eng"
     assert subtitles.TITLE in tags.values()
@@ -67,8 +67,8 @@ def test_a_film_gets_them_as_a_track(tmp_path: Path, suffix: str, codec: str) ->
     if codec == "mov_text":  # players of mp4 want a font table
         assert b"ftab" in header
     # Nothing else is touched, and the same again gives the same bytes.
-    assert mux.video_digest(str(source)) == mux.video_digest(str(tmp_path / f"a{suffix}"))
-    again = mux.mux(str(source), [sound], tmp_path / f"b{suffix}", **given)
+    assert remux.video_digest(str(source)) == remux.video_digest(str(tmp_path / f"a{suffix}"))
+    again = remux.mux(str(source), [sound], tmp_path / f"b{suffix}", **given)
     assert again.size == made.size
     a, b = (hashlib.sha256((tmp_path / f"{x}{suffix}").read_bytes()).digest() for x in "ab")
     assert a == b
@@ -77,7 +77,7 @@ def test_a_film_gets_them_as_a_track(tmp_path: Path, suffix: str, codec: str) ->
 def test_a_container_that_holds_none_gets_none(tmp_path: Path) -> None:
     write_video(tmp_path / "film.avi", 1.0)
     sound = np.zeros((1, 44_100), np.int16)
-    mux.mux(
+    remux.mux(
         str(tmp_path / "film.avi"),
         [sound],
         tmp_path / "a.avi",

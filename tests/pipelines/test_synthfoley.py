@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import signal
 
 from pipelines import synthfoley as sf
-from pipelines.foley.physics import curve_at
+from pipelines.synthfoley.physics import curve_at
 
 SMALL = (96, 72)
 
@@ -154,7 +154,7 @@ def test_the_picture_changes_most_at_contact(label):
 
 
 def test_a_tool_is_higher_before_a_stronger_blow():
-    from pipelines.foley.physics import stroke
+    from pipelines.synthfoley.physics import stroke
 
     tops = []
     for event in apart(impact_scene("drum"), 0.6):

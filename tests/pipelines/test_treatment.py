@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
-from pipelines import ebur128, quiet, treatment
-from pipelines.sandbox import Sandbox
-from pipelines.treatment import Envelope, Format, Gains, Material, Treatment
+from pipelines.sandbox.decoder import Sandbox
+from pipelines.soundtrack import ebur128, mixing
+from pipelines.soundtrack.mixing import Envelope, Format, Gains, Material, Treatment
+from pipelines.soundtrack.silence import format_of, silent_parts
 
 RATE = 44_100
 
@@ -46,8 +47,8 @@ def streamed(sound: np.ndarray, block: int = 5000) -> Callable[[], Iterator[np.n
 
 
 def made_of(material: Material, how: Treatment, made: Format) -> tuple[np.ndarray, list[Gains]]:
-    gains = treatment.settle(material, how, made)
-    return np.concatenate(list(treatment.treated(material, how, made, gains)), axis=1), gains
+    gains = mixing.settle(material, how, made)
+    return np.concatenate(list(mixing.treated(material, how, made, gains)), axis=1), gains
 
 
 def levels(sound: np.ndarray) -> tuple[float, float]:
@@ -118,7 +119,7 @@ def test_audible_parts_come_out_as_they_went_in_and_silent_ones_are_dubbed_with_
     own = sixteen(noise(6, 0.7, seed=3))
     own[:, RATE : 3 * RATE] = 7  # -73 dBFS
     real = own.astype(np.float32) / 32768
-    parts = list(quiet.silent_parts(streamed(real)(), RATE, -60.0))
+    parts = list(silent_parts(streamed(real)(), RATE, -60.0))
     [(start, end)] = parts
     assert 1.0 <= start <= 1.01 and 2.99 <= end <= 3.0
     generated = np.full((1, 6 * RATE), 8000, np.int16)
@@ -126,7 +127,7 @@ def test_audible_parts_come_out_as_they_went_in_and_silent_ones_are_dubbed_with_
     made, _ = made_of(material, Treatment("replace-silent-parts"), Format(RATE, 1, 6 * RATE))
     first, last = round(start * RATE), round(end * RATE)
     assert np.array_equal(made[:, :first], own[:, :first]) and np.array_equal(made[:, last:], own[:, last:])
-    ramp = round(treatment.RAMP_S * RATE)
+    ramp = round(mixing.RAMP_S * RATE)
     assert (made[:, first + ramp : last - ramp] == 8000).all()
     # It rises and falls without a step.
     assert np.abs(np.diff(made[0, first : first + ramp].astype(int))).max() < 20
@@ -138,7 +139,7 @@ def test_silent_parts_against_the_definition(hops: list[bool], block: int) -> No
     """Hops of 10 ms, each loud or not; silence counts from five hops on."""
     rate, hop = 8000, 80
     sound = np.repeat(np.array(hops, np.float32) * 0.5, hop)[None]
-    found = list(quiet.silent_parts(streamed(sound, block)(), rate, -60.0, least_s=0.05))
+    found = list(silent_parts(streamed(sound, block)(), rate, -60.0, least_s=0.05))
     expected, k = [], 0
     while k < len(hops):
         run = next((j for j in range(k, len(hops)) if hops[j]), len(hops))
@@ -174,9 +175,9 @@ def test_several_tracks_have_gains_of_their_own() -> None:
 
 def test_channels() -> None:
     stereo = np.array([[0.5, 0.1], [0.1, 0.3]], np.float32)
-    assert np.allclose(treatment.in_channels(stereo, 1, 1), [[0.3, 0.2]])
-    assert np.array_equal(treatment.in_channels(stereo, 2, 2), stereo[[0, 0, 1, 1]])
-    assert treatment.in_channels(stereo, 1, 2) is stereo
+    assert np.allclose(mixing.in_channels(stereo, 1, 1), [[0.3, 0.2]])
+    assert np.array_equal(mixing.in_channels(stereo, 2, 2), stereo[[0, 0, 1, 1]])
+    assert mixing.in_channels(stereo, 1, 2) is stereo
 
 
 def test_a_span_at_the_film_s_end_has_no_ramp_there() -> None:
@@ -194,11 +195,9 @@ def test_the_film_s_own_sound_comes_sample_by_sample(tmp_path: Path, suffix: str
     )  # fmt: skip
     wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(2 * 48_000) / 48_000)
     with Sandbox() as sandbox:
-        own = quiet.format_of(sandbox, str(film), 3.0)
+        own = format_of(sandbox, str(film), 3.0)
         assert own == Format(48_000, 1, 3 * 48_000)
         found = np.concatenate(list(sandbox.iter_sound(str(film), own.n_samples, own.rate, 1, 0.0)), axis=1)
     assert found.shape == (1, own.n_samples)
-    assert np.array_equal(
-        treatment.quantised(found[0, : 2 * 48_000]), (wave * 32767).round().astype(np.int16)
-    )
+    assert np.array_equal(mixing.quantised(found[0, : 2 * 48_000]), (wave * 32767).round().astype(np.int16))
     assert not found[0, 2 * 48_000 :].any()

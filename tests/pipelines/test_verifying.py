@@ -15,9 +15,12 @@ import pytest
 
 from jobs import verify
 from jobs.verify import VerifyConfig
-from pipelines import hashing, mux, provenance, signing, storage
-from pipelines.closing import Proof
-from pipelines.signing import Signer, SigningError
+from pipelines import storage
+from pipelines.dub.output import Proof
+from pipelines.mux.remux import TITLE, MuxResult, mux_in_child, video_digest
+from pipelines.provenance import sidecar, signing
+from pipelines.provenance.signing import Signer, SigningError
+from pipelines.storage import hashing
 
 FACTS = {"model": "mini", "model_sha256": "ab" * 32, "recipe": "4f2e", "seed": 7, "version": "0.1.0"}
 
@@ -41,9 +44,9 @@ def make(folder: Path, name: str, signer: Signer | None, number: int = 0, source
     records = folder / "out" / "_v2a" / "provenance"
     records.mkdir(parents=True, exist_ok=True)
 
-    def seal(path: Path, made: mux.MuxResult) -> None:
-        proof.facts = provenance.sidecar(
-            **FACTS, source=name, output=name, track=mux.TITLE, duration_s=1.0, windows=1, video_id=f"{number:016}",
+    def seal(path: Path, made: MuxResult) -> None:
+        proof.facts = sidecar.sidecar(
+            **FACTS, source=name, output=name, track=TITLE, duration_s=1.0, windows=1, video_id=f"{number:016}",
             source_sha256=made.source_sha256, packets=made.digests.to_json(),
         )  # fmt: skip
         if signer is not None:
@@ -53,9 +56,9 @@ def make(folder: Path, name: str, signer: Signer | None, number: int = 0, source
             proof.output_sha256 = hashing.sha256(file)
 
     sound = np.random.default_rng(number).integers(-9000, 9000, (1, 44_100)).astype(np.int16)
-    mux.mux_in_child(
+    mux_in_child(
         str(source), [sound], out, n_samples=44_100, video_start_s=0.0, default=False,
-        tags=provenance.tags(**FACTS), seal=seal,
+        tags=sidecar.tags(**FACTS), seal=seal,
     )  # fmt: skip
     side = proof.facts | {"outputSha256": proof.output_sha256}
     (records / f"{number:016}.json").write_text(json.dumps(side))
@@ -104,7 +107,7 @@ def remux(source: Path, out: Path) -> Path:
 def test_a_signed_file_and_what_can_be_done_to_it(tmp_path: Path, signer: Signer, name: str) -> None:
     out = make(tmp_path, name, signer)
     source = tmp_path / f"source-0-{name}"
-    assert mux.video_digest(str(out)) == mux.video_digest(str(source))  # signing left the picture alone
+    assert video_digest(str(out)) == video_digest(str(source))  # signing left the picture alone
     found = codes(out, source=str(source))
     assert found == {
         "marked": "good",
@@ -119,7 +122,7 @@ def test_a_signed_file_and_what_can_be_done_to_it(tmp_path: Path, signer: Signer
     assert "video-changed" in bad(out) and "sound-changed" not in bad(out)
     out.write_bytes(whole)
     # The second track of an AVI has no title.
-    flip(out, "audio", None if name == "a.avi" else mux.TITLE)
+    flip(out, "audio", None if name == "a.avi" else TITLE)
     assert ("kept-sound-changed" if name == "a.avi" else "sound-changed") in bad(out)
     assert "video-changed" not in bad(out)
     out.write_bytes(whole)
@@ -184,7 +187,7 @@ def test_unsigned_files_are_checked_by_mark_and_sidecar(tmp_path: Path, name: st
     flip(out, "video")
     assert bad(out) == {"video-changed"}
     out.write_bytes(whole)
-    flip(out, "audio", mux.TITLE)
+    flip(out, "audio", TITLE)
     assert bad(out) == {"sound-changed"}
     out.write_bytes(whole)
     side = json.loads(record.read_text())
@@ -261,12 +264,12 @@ def test_a_signature_that_cannot_be_made_leaves_nothing(tmp_path: Path, signer: 
     source = makers.write_video(tmp_path / "a.mp4")
     (tmp_path / "out").mkdir()
 
-    def seal(path: Path, made: mux.MuxResult) -> None:
+    def seal(path: Path, made: MuxResult) -> None:
         path.write_bytes(b"no film at all")
         signing.sign_file(signer, signing.manifest({}, "a.mp4", "", "0"), path, "a.mp4")
 
     with pytest.raises(SigningError, match=r"cannot sign a\.mp4"):
-        mux.mux_in_child(
+        mux_in_child(
             str(source), [np.zeros((1, 44_100), np.int16)], tmp_path / "out" / "a.mp4", n_samples=44_100,
             video_start_s=0.0, seal=seal,
         )  # fmt: skip

@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 from samples import toy_checkpoint
 
-from pipelines import archive, canvas, dub, segments, stages, waves
-from pipelines.canvas import Canvas
-from pipelines.dubber import Dubber
-from pipelines.item import Item
-from pipelines.job import Job, Task
-from pipelines.parts import State
-from pipelines.sandbox import Sandbox
+from pipelines.archive import scan
+from pipelines.dub import decode, pipeline, segments
+from pipelines.dub.generate import token_canvas, two_wave
+from pipelines.dub.generate.crossfade import Dubber
+from pipelines.dub.generate.token_canvas import Canvas
+from pipelines.dub.item import Item
+from pipelines.dub.job import Job, Task
+from pipelines.dub.state import State
+from pipelines.sandbox.decoder import Sandbox
 from v2a_models import grid, longform
 from v2a_models.checkpoint import load_generator
 from v2a_models.longform import Layout, decided
@@ -69,7 +71,7 @@ def films(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> dict[st
     shots(root / "cut.mkv", [(30, True), (45, True)])
     shots(root / "still.mkv", [(25, True), (150, False), (25, True)])
     shots(root / "title.mkv", [(24, False)])
-    return {row["path"]: row for row in archive.scan(str(root), sandbox)}
+    return {row["path"]: row for row in scan.scan(str(root), sandbox)}
 
 
 def make_job(out: Path, model: str, **changes: Any) -> Job:
@@ -83,14 +85,14 @@ def make_job(out: Path, model: str, **changes: Any) -> Job:
 
 
 def tasks_of(job: Job, video: dict[str, Any]) -> list[Task]:
-    return dub.plan_file(job, video, video["path"], video["path"])
+    return pipeline.plan_file(job, video, video["path"], video["path"])
 
 
 def made(job: Job, tasks: list[Task], sandbox: Sandbox, together: int = 1) -> list[Item]:
     """Items with sound, generated so many at a time."""
     dubber, found = Dubber(job, load_generator), list[Item]()
     for at in range(0, len(tasks), together):
-        items = [stages.decode_task(task, job, sandbox) for task in tasks[at : at + together]]
+        items = [decode.decode_task(task, job, sandbox) for task in tasks[at : at + together]]
         found += dubber.generate([Item.from_table(item.to_table())[0] for item in items])
     assert not [item.failure for item in found if item.failure]
     return found
@@ -104,13 +106,13 @@ def painted(job: Job, video: dict[str, Any], sandbox: Sandbox) -> list[Canvas]:
     """Canvases of a film's segments after both waves."""
     found: list[Canvas] = []
 
-    class Watched(waves.Waves):
+    class Watched(two_wave.Waves):
         def _finish(self, canvas: Canvas) -> None:
             found.append(canvas)
             super()._finish(canvas)
 
     generator: Any = load_generator(job.model)
-    items = [stages.decode_task(task, job, sandbox) for task in tasks_of(job, video)]
+    items = [decode.decode_task(task, job, sandbox) for task in tasks_of(job, video)]
     Watched(job, generator, "cpu").generate(items)
     assert not [item.failure for item in items if item.failure]
     return found
@@ -183,7 +185,7 @@ def test_the_second_wave_is_painted_between_the_first(
     assert second
     for window in second:
         assert decided(window, canvas.windows)
-        item = stages.decode_task(canvas.item.task, job, sandbox)
+        item = decode.decode_task(canvas.item.task, job, sandbox)
         frames = {
             name: torch.from_numpy(np.stack([_pictures(item, job, window, name)] * 2)) for name in job.views
         }
@@ -201,7 +203,7 @@ def test_the_second_wave_is_painted_between_the_first(
 
 
 def _pictures(item: Item, job: Job, window: Any, name: str) -> np.ndarray:
-    return canvas.pictures(item, job, window, name)
+    return token_canvas.pictures(item, job, window, name)
 
 
 def test_windows_end_at_a_cut_unless_told_otherwise(
@@ -213,7 +215,9 @@ def test_windows_end_at_a_cut_unless_told_otherwise(
         kept = {w.shot[0] for c in canvases for w in c.windows} - {c.reach.decided[0] for c in canvases}
         assert kept == ({cut} if scenes else set())
     job = make_job(tmp_path, model)
-    told = [canvas.told(item, job).scenes for item in made(job, tasks_of(job, films["cut.mkv"]), sandbox)]
+    told = [
+        token_canvas.told(item, job).scenes for item in made(job, tasks_of(job, films["cut.mkv"]), sandbox)
+    ]
     assert sum(told) == 1
 
 
@@ -244,11 +248,11 @@ def test_where_nothing_moves_one_ambience_repeats(
     for static in ("generate", "ambience", "silence"):
         job = make_job(tmp_path, model, static=static, batch_size=1)
         dubber = Dubber(job, Counting)
-        items = [stages.decode_task(task, job, sandbox) for task in tasks_of(job, video)]
+        items = [decode.decode_task(task, job, sandbox) for task in tasks_of(job, video)]
         # Pictures at which nobody looks do not travel.
         assert any("sync" not in item.arrays for item in items) == (static != "generate")
         track = sound(dubber.generate(items))
-        found = [canvas.told(item, job) for item in items]
+        found = [token_canvas.told(item, job) for item in items]
         still = [span for told in found for span in told.still]
         figures[static] = Counting.drawn, track[0], sum(b - a for a, b in still)
     assert figures["generate"][2] == 0 and 4 < figures["ambience"][2] == figures["silence"][2] < 6
@@ -263,9 +267,9 @@ def test_where_nothing_moves_one_ambience_repeats(
 
 def test_a_film_of_one_still_window_is_made_as_it_is(tmp_path: Path, model: str, sandbox: Sandbox) -> None:
     shots(tmp_path / "in" / "title.mkv", [(8, False)])
-    [video] = archive.scan(str(tmp_path / "in"), sandbox)
+    [video] = scan.scan(str(tmp_path / "in"), sandbox)
     job = make_job(tmp_path / "out", model)
-    [item] = [stages.decode_task(task, job, sandbox) for task in tasks_of(job, video)]
+    [item] = [decode.decode_task(task, job, sandbox) for task in tasks_of(job, video)]
     assert not item.still
 
 
@@ -286,7 +290,7 @@ def test_the_report_is_told(
     job, rows = make_job(tmp_path, model), []
     for name in ("still.mkv", "cut.mkv"):
         for item in made(job, tasks_of(job, films[name]), sandbox):
-            rows.append(stages.close_item(item, job))
+            rows.append(decode.close_item(item, job))
     still, cut = (row for row in rows if row)
     assert cut["scenes"] == 1
     assert 4 < still["static_s"] < 6 and still["static"].startswith("ambience: 1.")
@@ -303,7 +307,7 @@ def test_a_window_that_fails_fails_its_film_alone(
 ) -> None:
     job = make_job(tmp_path, model, batch_size=1)
     tasks = [tasks_of(job, films[name])[0] for name in ("moving.mkv", "cut.mkv")]
-    items = [stages.decode_task(task, job, sandbox) for task in tasks]
+    items = [decode.decode_task(task, job, sandbox) for task in tasks]
     items[0].arrays["sync"] = items[0].arrays["sync"][:3]
     bad, good = Dubber(job, load_generator).generate(items)
     assert bad.failure is not None and "pictures too few" in bad.failure.message and "sound" not in bad.arrays

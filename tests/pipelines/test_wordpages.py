@@ -8,8 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from pipelines import wordpages
-from pipelines.wordpages import Take
+from pipelines.reports import caption_pages
+from pipelines.reports.caption_pages import Take
 
 
 def row(
@@ -30,9 +30,9 @@ def test_captions_of_an_archive() -> None:
         row("a.mp4", 64.0, "rain <b>"),
         row(evil, status="failed", error="cannot be read"),
     ]
-    frame = wordpages.contact_frame(np.zeros((94, 168, 3), np.uint8))
+    frame = caption_pages.contact_frame(np.zeros((94, 168, 3), np.uint8))
     assert frame[8:12] == b"WEBP"
-    page = wordpages.captions_html(rows, {"a.mp4": frame}, archive="films", model="vatt", told="2 files")
+    page = caption_pages.captions_html(rows, {"a.mp4": frame}, archive="films", model="vatt", told="2 files")
     assert page.count('<li class="box film') == 2
     assert "a drum" in page and "rain &lt;b&gt;" in page and "1:04" in page and "cannot be read" in page
     assert base64.b64encode(frame).decode() in page and page.count("no picture") == 1
@@ -45,7 +45,9 @@ def test_one_clip_under_several_prompts() -> None:
         Take("", b"film 0", ".mp4", b"card 0", facts={"heard as": "drum 90%"}),
         Take("an <anvil>", b"film 1", ".webm", b"card 1", negative="music"),
     ]
-    page = wordpages.steering_html(takes, clip="a.mp4", duration_s=4.0, model="vatt", seed=3, caption="rain")
+    page = caption_pages.steering_html(
+        takes, clip="a.mp4", duration_s=4.0, model="vatt", seed=3, caption="rain"
+    )
     for content in (b"film 0", b"film 1", b"card 0", b"card 1"):
         assert base64.b64encode(content).decode() in page
     assert "video/mp4" in page and "video/webm" in page
@@ -53,4 +55,4 @@ def test_one_clip_under_several_prompts() -> None:
         assert words in page
     assert not fetched(page)
     with pytest.raises(ValueError, match=r"browsers do not play \.avi"):
-        wordpages.steering_html([Take("", b"", ".avi")], clip="", duration_s=1, model="", seed=0)
+        caption_pages.steering_html([Take("", b"", ".avi")], clip="", duration_s=1, model="", seed=0)

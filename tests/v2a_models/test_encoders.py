@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import recipes
+from pipelines.extract import recipes
 from v2a_models.encoders import Encoders, load_encoders
 
 

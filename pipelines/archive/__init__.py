@@ -1,0 +1,1 @@
+"""An archive as it is found: one row per file."""

@@ -1,0 +1,249 @@
+"""An archive as a table: one row per file, whatever the file is.
+
+Formats are told by content, lengths by packets and silence by decoded samples. A file that cannot be read
+is a row that says why; nothing here stops because of one file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines import storage
+from pipelines.media.video import DecodeFailed
+from pipelines.sandbox.decoder import Sandbox
+from pipelines.storage import FileInfo, StorageError
+
+VIDEO_SUFFIXES = frozenset(
+    (
+        ".3g2",
+        ".3gp",
+        ".asf",
+        ".avi",
+        ".divx",
+        ".dv",
+        ".f4v",
+        ".flv",
+        ".h264",
+        ".h265",
+        ".hevc",
+        ".ivf",
+        ".m1v",
+        ".m2t",
+        ".m2ts",
+        ".m2v",
+        ".m4v",
+        ".mjpeg",
+        ".mjpg",
+        ".mkv",
+        ".mod",
+        ".mov",
+        ".mp4",
+        ".mpe",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".mxf",
+        ".nut",
+        ".ogm",
+        ".ogv",
+        ".qt",
+        ".rm",
+        ".rmvb",
+        ".tod",
+        ".ts",
+        ".vob",
+        ".webm",
+        ".wmv",
+        ".wtv",
+        ".y4m",
+    )
+)
+"""Files so named are videos: if they cannot be read, they have failed."""
+
+AUDIO_SUFFIXES = frozenset(
+    (
+        ".aac",
+        ".ac3",
+        ".aif",
+        ".aiff",
+        ".amr",
+        ".au",
+        ".caf",
+        ".flac",
+        ".m4a",
+        ".m4b",
+        ".mka",
+        ".mp2",
+        ".mp3",
+        ".oga",
+        ".ogg",
+        ".opus",
+        ".wav",
+        ".weba",
+        ".wma",
+    )
+)
+
+SCAN_SCHEMA = pa.schema(
+    [
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("version", pa.string(), nullable=False),
+        pa.field("duration_s", pa.float64()),
+        pa.field("fps", pa.float64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("rotation", pa.int32()),
+        pa.field("video_codec", pa.string()),
+        pa.field("container", pa.string()),
+        pa.field("audio_state", pa.string()),
+        pa.field("peak_dbfs", pa.float64()),
+        pa.field("video_start_s", pa.float64()),
+        pa.field("n_audio_tracks", pa.int32()),
+        pa.field("sha256", pa.string()),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("error_class", pa.string(), nullable=False),
+        pa.field("error", pa.string(), nullable=False),
+    ],
+    metadata={"v2a_schema": "scan/1"},
+)
+"""One row per file. `status`: `ok` (a video), `audio_only`, `not_video` (no footage: text, pictures, ...),
+`failed` (looks like a video but cannot be read; `error_class` and `error` say why). The columns from
+`duration_s` to `sha256` are null unless `status` is `ok`. `error` of an `ok` row is a remark."""
+
+_FACTS = (
+    "duration_s",
+    "fps",
+    "width",
+    "height",
+    "rotation",
+    "video_codec",
+    "container",
+    "audio_state",
+    "peak_dbfs",
+    "video_start_s",
+    "n_audio_tracks",
+    "sha256",
+)
+
+_STORAGE_TRIES = 3
+_STORAGE_PAUSE_S = 1.0
+
+
+def video_id(path: str, size: int, version: str) -> str:
+    """Stable name of a file's content at its place: 16 hex digits of the sha256 of all three."""
+    return hashlib.sha256(f"{path}\0{size}\0{version}".encode()).hexdigest()[:16]
+
+
+def suffix(path: str) -> str:
+    """Lower-case suffix with its dot, or nothing."""
+    name = path.rsplit("/", 1)[-1]
+    stem, dot, ending = name.rpartition(".")
+    return f".{ending.lower()}" if dot and stem else ""
+
+
+def named_media(path: str) -> bool:
+    """Whether the name says that a file holds footage or sound."""
+    return suffix(path) in VIDEO_SUFFIXES | AUDIO_SUFFIXES
+
+
+def looks_like_media(head: bytes) -> bool:
+    """Whether the first bytes (200 or more) are those of a container that can hold footage or sound."""
+    return (
+        head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"styp")
+        or head.startswith(
+            (
+                b"\x1a\x45\xdf\xa3",  # Matroska, WebM
+                b"FLV\x01",
+                b"OggS",
+                b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # ASF
+                b"\x00\x00\x01\xba",  # MPEG program stream
+                b"\x00\x00\x01\xb3",  # MPEG video
+                b"\x06\x0e\x2b\x34\x02\x05\x01\x01",  # MXF
+                b".RMF",
+                b"DKIF",
+                b"nut/multimedia container",
+                b"fLaC",
+                b"ID3",
+                b"DHAV",
+            )
+        )
+        or (len(head) > 188 and head[0] == head[188] == 0x47)  # MPEG transport stream
+        or (head[:4] in (b"RIFF", b"RF64") and head[8:12] in (b"AVI ", b"WAVE"))
+    )
+
+
+def scan_file(info: FileInfo, sandbox: Sandbox) -> dict[str, Any]:
+    """One row (the columns of SCAN_SCHEMA) about one file. Never raises for anything a file or its
+    storage does; storage is asked three times before the row says that it could not be read."""
+    row: dict[str, Any] = dict.fromkeys(SCAN_SCHEMA.names)
+    row.update(
+        video_id=video_id(info.path, info.size, info.version),
+        path=info.path,
+        uri=info.uri,
+        size=info.size,
+        version=info.version,
+        error_class="",
+        error="",
+    )
+    named_video = suffix(info.path) in VIDEO_SUFFIXES
+    if info.problem:
+        status = "failed" if named_video else "not_video"
+        return row | {"status": status, "error_class": "NotReadable", "error": info.problem}
+    for attempt in range(_STORAGE_TRIES):
+        try:
+            return row | _examine(info, sandbox, named_video)
+        except StorageError as error:
+            last: Exception = error
+            if isinstance(error, (storage.StorageNotFound, storage.StorageDenied)):
+                break
+            if attempt + 1 < _STORAGE_TRIES:
+                time.sleep(_STORAGE_PAUSE_S * 2**attempt)
+        except Exception as error:  # one file never stops a scan, whatever is wrong with it
+            last = error
+            break
+    status = "failed" if named_media(info.path) else "not_video"
+    return row | {"status": status, "error_class": type(last).__name__, "error": str(last)}
+
+
+def _examine(info: FileInfo, sandbox: Sandbox, named_video: bool) -> dict[str, Any]:
+    if not named_media(info.path):
+        with storage.open_read(info.uri) as file:
+            head = file.read(512)
+        if not looks_like_media(head):
+            return {"status": "not_video"}
+    try:
+        facts = sandbox.probe(info.uri)
+    except DecodeFailed as error:
+        why = {"error_class": error.error_class, "error": error.message}
+        if error.error_class == "NoVideoStream":
+            return {"status": "audio_only"}
+        if not named_video and error.error_class in ("NotAVideo", "ForbiddenFormat", "EmptyFile"):
+            return {"status": "not_video"} | why
+        return {"status": "failed"} | why
+    return {name: getattr(facts, name) for name in _FACTS} | {"status": "ok", "error": facts.note}
+
+
+def scan(root: str, sandbox: Sandbox | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of a whole archive, one after the other in this process, in the order of the listing.
+
+    Raises StorageError if the root cannot be listed.
+    """
+    if sandbox is not None:
+        yield from (scan_file(info, sandbox) for info in storage.list_tree(root))
+        return
+    with Sandbox() as own:
+        yield from (scan_file(info, own) for info in storage.list_tree(root))
+
+
+def to_table(rows: Iterable[dict[str, Any]]) -> pa.Table:
+    """Rows as an Arrow table of SCAN_SCHEMA, sorted by path."""
+    ordered = sorted(rows, key=lambda row: str(row["path"]))
+    return pa.Table.from_pylist(ordered, schema=SCAN_SCHEMA)

@@ -1,0 +1,1 @@
+"""Captions and instructions, written by models and from labels."""

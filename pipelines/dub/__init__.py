@@ -1,0 +1,1 @@
+"""The dub pipeline: plan, decode, generate, finish."""

@@ -1,0 +1,1 @@
+"""The generate stage of a dub: windows to sound."""

@@ -1,0 +1,151 @@
+"""The middle stage of a dub job, pictures to sound: windows with crossfades, or two waves (`pipelines.waves`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines import memory
+from pipelines.dub import segments
+from pipelines.dub.generate import two_wave
+from pipelines.dub.item import Item
+from pipelines.dub.job import Job
+from pipelines.dub.state import Failure
+from v2a_models import grid
+
+
+def loaded(job: Job, load: Callable[[str], Any], device: str) -> Any:
+    """The job's generator, ready to work in this process."""
+    import torch
+
+    torch.set_num_threads(1)  # see `dub.dubbers_for`
+    generator = load(job.model).to(device)
+    generator.precision = job.precision
+    return generator
+
+
+def batch_of(starts: Sequence[tuple[Item, int]], job: Job, length: int, device: str) -> dict[str, Any]:
+    """The frames of `length` samples of each item, from a sample of it on: by view, uint8 (B, T, H, W, 3).
+
+    Raises ValueError if they are not all there.
+    """
+    import torch
+
+    frames = {name: np.stack([_frames(*start, job, name, length) for start in starts]) for name in job.views}
+    return {name: torch.from_numpy(stack).to(device) for name, stack in frames.items()}
+
+
+def _frames(item: Item, start: int, job: Job, name: str, length: int) -> np.ndarray:
+    wanted = segments.window_frames(start, length, item.decoded_from_s, job.views[name].fps, job.rate)
+    frames = item.arrays[name][wanted]
+    missing = wanted.stop - wanted.start - len(frames)
+    if missing:
+        raise ValueError(
+            f"the decoder gave {missing} frames too few at {grid.seconds(start, job.rate):.2f} s"
+        )
+    return frames
+
+
+class Dubber:
+    """Holds the generator; turns pictures into sound. Writes nothing.
+
+    Windows of all items of a call are generated in batches of exactly `job.batch_size`; the last batch is
+    filled with repeats. So a window's sound depends on its own frames and seed only.
+    """
+
+    def __init__(self, job: Job, load: Callable[[str], Any], device: str = "cpu") -> None:
+        self.job, self.device = job, device
+        self.generator = loaded(job, load, device)
+        self.waves = two_wave.Waves(job, self.generator, device) if job.layout is not None else None
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        for item in self.generate(Item.from_table(batch)):
+            yield item.to_table()
+        memory.give_back()
+
+    def generate(self, items: list[Item]) -> list[Item]:
+        """Give every item its sound, or a failure."""
+        todo = [item for item in items if not (item.failure or item.task.have_part or item.task.needless)]
+        if self.waves is not None:
+            self.waves.generate(todo)
+        else:
+            self._crossfade(todo)
+        for item in items:
+            if item.task.needless and not item.task.have_part:
+                segment = item.task.segment
+                item.arrays["sound"] = np.zeros(
+                    (self.job.made_channels, segment.stop - segment.start), np.int16
+                )
+                item.arrays["thumbs"] = np.zeros((0, 1, 1, 3), np.uint8)
+            item.arrays = {name: item.arrays[name] for name in ("thumbs", "sound") if name in item.arrays}
+            if item.failure is not None:
+                item.arrays.pop("sound", None)
+        return items
+
+    def _crossfade(self, items: Sequence[Item]) -> None:
+        """Windows that know nothing of each other, laid over one another."""
+        job = self.job
+        todo = [(item, k) for item in items for k in range(item.task.segment.n_windows)]
+        sounds: dict[int, list[np.ndarray]] = {id(item): [] for item in items}
+        for chunk in two_wave.together(todo, job):
+            started = time.perf_counter()
+            try:
+                made = self._batch(chunk)
+            except Exception as error:  # a failed row, retried by the next run; the others go on
+                for item, _ in chunk:
+                    item.failure = Failure("generate", type(error).__name__, str(error))
+                continue
+            cost = (time.perf_counter() - started) / len(chunk)
+            for (item, _), sound in zip(chunk, made, strict=True):
+                sounds[id(item)].append(sound)
+                item.spend(cost, self.device)
+        for item in items:
+            if item.failure is None:
+                try:
+                    track = segments.overlap_add(sounds[id(item)], item.task.segment, job.window, job.overlap)
+                    item.arrays["sound"] = track
+                except ValueError as error:
+                    item.failure = Failure("generate", type(error).__name__, str(error))
+
+    def _batch(self, chunk: list[tuple[Item, int]]) -> np.ndarray:
+        """float32 [windows, channels, samples]."""
+        import torch
+
+        from v2a_models.seeds import window_seed  # loads torch: not in workers that only decode or mux
+
+        job = self.job
+        hop = job.window - job.overlap
+        filled = chunk + [chunk[-1]] * (job.batch_size - len(chunk))
+        starts = [(item, item.task.segment.start + k * hop) for item, k in filled]
+        frames = batch_of(starts, job, job.window, self.device)
+        seeds = [
+            window_seed(item.task.seed(job), item.task.video_id, item.task.segment.first_window + k)
+            for item, k in filled
+        ]
+        options = job.options(chunk[0][0].task.asked)
+        with torch.inference_mode():
+            if job.captions:
+                batch = self.generator.features(frames)
+                heard = [_heard(item, k, job) if job.subtitles or k == 0 else None for item, k in chunk]
+                two_wave.caption(self.generator, batch, [item for item, _ in chunk], heard)
+                sound = self.generator.generate(batch, seeds=seeds, **options)
+            else:
+                sound = self.generator.generate_from_frames(frames, seeds, **options)
+        made = sound[: len(chunk)].float().cpu().numpy()
+        if made.shape[1] != job.made_channels:
+            raise ValueError(f"the generator gave {made.shape[1]} channels, not {job.made_channels}")
+        return made
+
+
+def _heard(item: Item, k: int, job: Job) -> tuple[float, float]:
+    """When window `k` of an item is what is heard, in seconds: from the middle of one overlap to that of the next."""
+    segment = item.task.segment
+    start = segment.start + k * (job.window - job.overlap)
+    first = start + job.overlap // 2 if start else 0
+    last = segment.is_last and k == segment.n_windows - 1
+    stop = segment.stop if last else start + job.window - job.overlap // 2
+    return grid.seconds(first, job.rate), grid.seconds(stop, job.rate)

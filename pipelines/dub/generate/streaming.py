@@ -1,0 +1,203 @@
+"""Dubbing with a model that goes on from its own past: film by film, segment after segment, without seams.
+
+A segment is one call of the model: it sees the pictures of the segment and of what came before as far as the model
+looks back, and hears the sound before as it was kept, in 16 bits. Nothing else is carried from one segment to the next.
+So a film that was broken off goes on with exactly the numbers that it would have gone on with, and memory is flat.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines import memory, storage
+from pipelines.dub import decode, pipeline, segments
+from pipelines.dub.generate import crossfade
+from pipelines.dub.item import Item
+from pipelines.dub.job import Job, Task
+from pipelines.dub.state import Failure, State
+from pipelines.sandbox.decoder import Sandbox
+from pipelines.worker import shared_sandbox
+
+Film = list[Task]
+"""The segments of one film that are to be made, in order."""
+
+
+def together(tasks: Sequence[Task], batch_size: int, actors: int) -> list[list[Film]]:
+    """Films in groups of at most `batch_size`, each group for one actor at a time; the longest first.
+
+    Films of a group are about equally long, and no actor goes without as long as there are films enough.
+    """
+    films = [list(film) for _, film in itertools.groupby(tasks, lambda task: task.video_id)]
+    films.sort(key=len, reverse=True)
+    size = max(1, min(batch_size, -(-len(films) // actors)))
+    return [films[at : at + size] for at in range(0, len(films), size)]
+
+
+def to_json(films: Sequence[Film]) -> str:
+    """A group of films as it travels to an actor."""
+    return json.dumps([[task.to_json() for task in film] for film in films])
+
+
+def from_json(text: str) -> list[Film]:
+    """Inverse of `to_json`."""
+    return [[Task.from_json(task) for task in film] for film in json.loads(text)]
+
+
+def kept_tail(state: State, video_id: str, segment: int, n: int, channels: int) -> np.ndarray:
+    """The last `n` samples before a segment, out of the parts before it: int16 [channels, n].
+
+    Raises storage.StorageNotFound or ValueError if those are gone or damaged.
+    """
+    tail = np.zeros((channels, 0), np.int16)
+    while tail.shape[1] < n:
+        segment -= 1
+        part = state.read_part(video_id, segment).sound
+        tail = np.concatenate([part[:, max(0, part.shape[1] - n + tail.shape[1]) :], tail], axis=1)
+    return tail
+
+
+class Reel:
+    """One film on its way: what its next segment goes on from, or what ended it."""
+
+    def __init__(self, job: Job, first: Task) -> None:
+        self.job = job
+        self.failure: Failure | None = None
+        self.there = first.segment.index
+        """So many segments are there already."""
+        self.past = np.zeros((job.channels, 0), np.int16)
+        """int16 [channels, n]: what the next segment listens to."""
+        try:
+            self._catch_up(first)
+        except (storage.StorageError, ValueError) as error:
+            self.failure = Failure("storage", type(error).__name__, str(error))
+
+    def _catch_up(self, first: Task) -> None:
+        """Find where to go on, and from what."""
+        state, video_id = State(self.job.out), first.video_id
+        # An actor that was lost may have made more than the plan knows of. Whoever takes its place gives as many
+        # items as it would have given, since Ray counts them.
+        row = state.read_row(video_id)
+        if first.have_part or (row is not None and row.get("run_id") == self.job.run_id):
+            self.there = first.n_segments
+            return
+        done = state.segments_done(video_id)
+        there = pipeline.first_missing({index for index, is_failure in done.items() if not is_failure})
+        self.there = max(self.there, there)
+        if self.there < first.n_segments:
+            n = min(self.job.context, self.there * self.job.window)
+            self.past = kept_tail(state, video_id, self.there, n, self.job.channels)
+
+    def begin(self, task: Task, sandbox: Sandbox) -> Item:
+        """The item of the next segment with its frames, or with what ended the film."""
+        if task.segment.index < self.there:
+            return Item(replace(task, have_part=True))
+        if self.failure is not None:
+            return Item(task, self.failure)
+        item = decode.seen(Item(task), self.job, sandbox)
+        self.failure = item.failure
+        return item
+
+    def end(self, item: Item, sound: np.ndarray) -> None:
+        """Give the item its sound, float [channels, n], and go on. Raises ValueError for what is not a number."""
+        segment = item.task.segment
+        kept = segments.quantise(sound[:, : segment.stop - segment.start])
+        item.arrays = {"thumbs": item.arrays["thumbs"], "sound": kept}
+        heard = np.concatenate([self.past, kept], axis=1)
+        self.past = heard[:, max(0, heard.shape[1] - self.job.context) :]
+
+
+class Streamer:
+    """Holds a generator that streams; turns films into sound, segment after segment. Writes nothing.
+
+    The films of a call advance together, in calls of the generator of exactly `job.batch_size` rows that are filled
+    with repeats. So the sound of a film depends on its own frames and seeds only.
+    """
+
+    def __init__(
+        self, job: Job, load: Callable[[str], Any], device: str = "cpu", sandbox: Sandbox | None = None
+    ) -> None:
+        self.job, self.device = job, device
+        self.generator = crossfade.loaded(job, load, device)
+        self.sandbox = sandbox or shared_sandbox()
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        for text in batch["films"].to_pylist():
+            for item in self.stream(from_json(text)):
+                yield item.to_table()
+                memory.give_back()
+
+    def stream(self, films: Sequence[Film]) -> Iterator[Item]:
+        """One item for every task, each as soon as it is made: the first of every film, the second, and so on."""
+        reels = [Reel(self.job, film[0]) for film in films]
+        for tasks in itertools.zip_longest(*films):
+            begun = [
+                (reel, reel.begin(task, self.sandbox))
+                for reel, task in zip(reels, tasks, strict=True)
+                if task is not None
+            ]
+            alike: dict[tuple[int, int], list[tuple[Reel, Item]]] = {}
+            for reel, item in begun:
+                if item.arrays:
+                    shape = reel.past.shape[1], pipeline.call_length(self.job, item.task.segment)
+                    alike.setdefault(shape, []).append((reel, item))
+            for (past, length), group in alike.items():
+                self._make(group, past, length)
+            yield from (item for _, item in begun)
+
+    def _make(self, group: list[tuple[Reel, Item]], past: int, length: int) -> None:
+        """Give items that are alike in shape their sound, or a failure."""
+        started = time.perf_counter()
+        try:
+            sounds = self._call(group, past, length)
+        except Exception as error:  # a failed row, retried by the next run
+            if len(group) > 1:  # one film must not take the others with it
+                for one in group:
+                    self._make([one], past, length)
+                return
+            self._fail(*group[0], error)
+            return
+        cost_s = (time.perf_counter() - started) / len(group)
+        for (reel, item), sound in zip(group, sounds, strict=True):
+            item.spend(cost_s, self.device)
+            try:
+                reel.end(item, sound)
+            except ValueError as error:
+                self._fail(reel, item, error)
+
+    def _fail(self, reel: Reel, item: Item, error: Exception) -> None:
+        reel.failure = item.failure = Failure("generate", type(error).__name__, str(error))
+        item.arrays = {}
+
+    def _call(self, group: list[tuple[Reel, Item]], past: int, length: int) -> np.ndarray:
+        """float32 [films, channels, length]."""
+        import torch
+
+        from v2a_models.seeds import window_seed
+
+        job = self.job
+        filled = group + [group[-1]] * (job.batch_size - len(group))
+        starts = [(item, item.task.segment.start - past) for _, item in filled]
+        frames = crossfade.batch_of(starts, job, past + length, self.device)
+        heard = np.stack([reel.past for reel, _ in filled]).astype(np.float32) / segments.FULL_SCALE
+        seeds = [
+            window_seed(item.task.seed(job), item.task.video_id, item.task.segment.index)
+            for _, item in filled
+        ]
+        with torch.inference_mode():
+            sound = self.generator.generate_from_frames(
+                frames, seeds, past=torch.from_numpy(heard).to(self.device)
+            )
+        made = sound[: len(group)].float().cpu().numpy()
+        if made.shape[1:] != (job.channels, length):
+            raise ValueError(
+                f"the generator gave {list(made.shape[1:])}, not {[job.channels, length]} samples"
+            )
+        return made

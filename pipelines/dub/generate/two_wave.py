@@ -1,0 +1,283 @@
+"""Sound of a segment by two waves of windows (`v2a_models.longform`): what is seen, drawn, reused and decoded.
+
+    first wave -> second wave between it -> codec -> samples
+
+Windows in which nothing moves, and those between such windows, are not drawn: one ambience that repeats without a join,
+made once of the film's first picture, or silence.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.dub import segments
+from pipelines.dub.generate.token_canvas import Canvas, merged, pictures
+from pipelines.dub.item import FIRST, Item
+from pipelines.dub.job import Job
+from pipelines.dub.state import Failure
+from v2a_models import grid, longform
+from v2a_models.longform import Span, Window
+from v2a_models.metrics import seams
+
+if TYPE_CHECKING:
+    import torch
+
+RAMP_S = 0.05
+"""Into silence by choice, and out of it."""
+
+AMBIENCES = 8
+"""Films whose ambience an actor remembers: a film comes in many segments, few at a time."""
+
+WAVEFORMS = 6
+"""Pieces of sound that an actor remembers. Between two segments' whole pieces of an ambience come those at their ends,
+which are shorter."""
+
+Drawn = tuple[Item, tuple[Canvas, Window]]
+
+
+def together(
+    todo: Sequence[tuple[Item, Any]], job: Job, length: Callable[[Any], int] = lambda window: 0
+) -> Iterator[list[tuple[Item, Any]]]:
+    """Windows that are generated together: those of equal `length` that follow the same texts, at most `batch_size`."""
+    alike: dict[tuple[str, int], list[tuple[Item, Any]]] = {}
+    for item, window in todo:
+        alike.setdefault((json.dumps(job.texts(item.task.asked)), length(window)), []).append((item, window))
+    size = job.batch_size
+    for group in alike.values():
+        yield from (group[first : first + size] for first in range(0, len(group), size))
+
+
+def caption(
+    generator: Any, batch: Any, items: Sequence[Item], heard: Sequence[tuple[float, float] | None]
+) -> None:
+    """Note what rows of a batch should sound like, in words, for those whose time is given."""
+    if any(heard):
+        for item, times, text in zip(items, heard, generator.captions(batch), strict=False):
+            if times is not None:
+                item.captions.append((*times, text))
+
+
+class Waves:
+    """Draws windows of items in two waves, in batches of exactly `job.batch_size`; the last is filled with repeats."""
+
+    def __init__(self, job: Job, generator: Any, device: str) -> None:
+        assert job.layout is not None
+        self.job, self.generator, self.device, self.layout = job, generator, device, job.layout
+        self.ambiences: OrderedDict[tuple[str, int, str], np.ndarray] = OrderedDict()
+        self.waveforms: OrderedDict[tuple[bytes, Span], np.ndarray] = OrderedDict()
+        """Samples of the codegrams decoded last, by their codes: those of an ambience come again and again."""
+
+    def generate(self, items: Sequence[Item]) -> None:
+        """Give every item its sound, or a failure."""
+        canvases = [Canvas(item, self.layout) for item in items]
+        for canvas in canvases:
+            if canvas.quiet:
+                self._attempt([canvas.item], lambda canvas=canvas: canvas.repeat(self._loop(canvas.item)))
+        for wave in (0, 1):
+            todo = [one for canvas in canvases if not canvas.item.failure for one in canvas.wanted(wave)]
+            for chunk in together(todo, self.job, lambda drawn: drawn[1].samples):
+                going = [one for one in chunk if not one[0].failure]
+                if going:
+                    self._attempt([item for item, _ in going], lambda going=going: self._draw(going))
+        for canvas in canvases:
+            if not canvas.item.failure:
+                self._attempt([canvas.item], lambda canvas=canvas: self._finish(canvas))
+
+    def _attempt(self, items: Sequence[Item], work: Any) -> None:
+        """Do some work for items, and note what it cost them, or that it failed: the others go on."""
+        started = time.perf_counter()
+        try:
+            work()
+        except Exception as error:
+            for item in items:
+                item.failure = Failure("generate", type(error).__name__, str(error))
+        for item in items:
+            item.spend((time.perf_counter() - started) / len(items), self.device)
+
+    # drawing
+
+    def _draw(self, chunk: Sequence[Drawn]) -> None:
+        import torch
+
+        job = self.job
+        filled = [*chunk, *[chunk[-1]] * (job.batch_size - len(chunk))]
+        seeds = [self._seed(item, window.number) for item, (_, window) in filled]
+        frames = {
+            name: torch.from_numpy(np.stack([pictures(item, job, w, name) for item, (_, w) in filled]))
+            for name in job.views
+        }
+        with torch.inference_mode():
+            batch = self.generator.features({name: seen.to(self.device) for name, seen in frames.items()})
+            self._caption(chunk, batch)
+            drawn = self._tracks(filled, batch, seeds)
+        for (_, (canvas, window)), codes in zip(chunk, drawn, strict=False):
+            canvas.put(window, codes)
+
+    def _seed(self, item: Item, number: int) -> int:
+        from v2a_models.seeds import window_seed  # loads torch: not in workers that only decode
+
+        return window_seed(item.task.seed(self.job), item.task.video_id, number)
+
+    def _tracks(self, rows: Sequence[Drawn], batch: Any, seeds: list[int]) -> np.ndarray:
+        """int64 [rows, tracks, levels, window.size]."""
+        job = self.job
+        options = job.options(rows[0][0].task.asked) | {"length": rows[0][1][1].size}
+        if rows[0][1][1].wave == 0:
+            return self.generator.draw(batch, seeds=seeds, **options).cpu().numpy()
+        # Each track is painted between its own neighbours; alternatives share the candidates of one track.
+        tracks = []
+        for track in range(job.keep_top):
+            known = [canvas.known(window, track) for _, (canvas, window) in rows]
+            codes, mask = (self._stack([pair[k] for pair in known]) for k in (0, 1))
+            share = job.candidates if track == 0 else max(1, job.candidates // job.keep_top)
+            mine = options | {"keep": 1, "candidates": share, "known_codes": codes, "known_mask": mask}
+            mine_seeds = seeds if track == 0 else [_other(seed, track) for seed in seeds]
+            tracks.append(self.generator.draw(batch, seeds=mine_seeds, **mine)[:, 0].cpu().numpy())
+        return np.stack(tracks, 1)
+
+    def _stack(self, arrays: Sequence[np.ndarray]) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(np.stack(arrays)).to(self.device)
+
+    def _caption(self, chunk: Sequence[Drawn], batch: Any) -> None:
+        job = self.job
+        if job.captions:
+            heard: list[tuple[float, float] | None] = []
+            for item, (canvas, window) in chunk:
+                first, stop = canvas.heard(window.keep)
+                wanted = first < stop and (job.subtitles or not (item.captions or any(heard)))
+                heard.append((self._seconds(first), self._seconds(stop)) if wanted else None)
+            caption(self.generator, batch, [item for item, _ in chunk], heard)
+
+    def _seconds(self, frame: int) -> float:
+        return grid.seconds(frame * grid.HOP, self.job.rate)
+
+    # where nothing moves
+
+    def _loop(self, item: Item) -> np.ndarray:
+        """Codes [tracks, levels, n] of what is heard where nothing moves."""
+        texts = json.dumps(self.job.texts(item.task.asked))
+        key = (item.task.video_id, item.task.seed(self.job), texts)
+        if key not in self.ambiences:
+            self.ambiences[key] = self._silence() if self.job.static == "silence" else self._ambience(item)
+        self.ambiences.move_to_end(key)
+        while len(self.ambiences) > AMBIENCES:
+            self.ambiences.popitem(last=False)
+        return self.ambiences[key]
+
+    def _ambience(self, item: Item) -> np.ndarray:
+        import torch
+
+        job, size_s = self.job, grid.seconds(self.job.window, self.job.rate)
+        still = {
+            name: np.repeat(item.arrays[name + FIRST], grid.frame_count(size_s, view.fps), 0)
+            for name, view in job.views.items()
+        }
+        options = job.options(item.task.asked)
+        with torch.inference_mode():
+            # As many rows as ever, so that the arithmetic is the same.
+            batch = self.generator.features(
+                {name: self._stack([seen] * job.batch_size) for name, seen in still.items()}
+            )
+            draw = self.generator.draw
+            seeds = [self._seed(item, -1)] * job.batch_size
+            whole = draw(batch, seeds=seeds, **options)[0].cpu().numpy()
+            loop = longform.loop(self.layout)
+            known, mask = np.zeros_like(whole), np.zeros(whole.shape, bool)
+            for here, there in loop.known:
+                known[..., slice(*here)], mask[..., slice(*here)] = whole[..., slice(*there)], True
+            closing = []
+            for track in range(job.keep_top):
+                fixed = {"known_codes": known[track], "known_mask": mask[track]}
+                rows = {name: self._stack([array] * job.batch_size) for name, array in fixed.items()}
+                seeds = [self._seed(item, -2 - track)] * job.batch_size
+                closing.append(draw(batch, seeds=seeds, **{**options, "keep": 1, **rows})[0, 0].cpu().numpy())
+        return np.concatenate(
+            [whole[..., slice(*loop.kept)], np.stack(closing)[..., slice(*loop.closing)]], -1
+        )
+
+    def _silence(self) -> np.ndarray:
+        import torch
+
+        codec, length = self.generator.codec, longform.loop(self.layout).length
+        codes = codec.encode(torch.zeros(1, 1, length * grid.HOP, device=self.device)).cpu().numpy()
+        return np.repeat(codes, self.job.keep_top, 0)
+
+    # to samples
+
+    def _finish(self, canvas: Canvas) -> None:
+        item, job = canvas.item, self.job
+        segment = item.task.segment
+        sound = self._decoded(canvas)[:, : segment.stop - segment.start]
+        if job.static == "silence":
+            sound = sound * _gain(canvas, sound.shape[1], job.rate)
+        item.arrays["sound"] = segments.quantise(sound)
+        joins = [
+            (left.keep[1] - canvas.reach.start) * grid.HOP
+            for left, right in pairwise(canvas.windows)
+            if left.shot == right.shot and not (left in canvas.quiet and right in canvas.quiet)
+        ]
+        start_s = self._seconds(canvas.reach.start)
+        item.seams = [
+            (start_s + grid.seconds(at, job.rate), jump)
+            for at, jump in seams.worst(sound[0], joins, job.rate)
+        ]
+
+    def _decoded(self, canvas: Canvas) -> np.ndarray:
+        """float32 [tracks, samples] of what is heard of a segment.
+
+        Decoded in pieces as long as an ambience, on a grid of the film: its codegrams are the same again and again.
+        """
+        reach, piece = canvas.reach, longform.loop(self.layout).length
+        edges = [reach.start, *range(-(-(reach.start + 1) // piece) * piece, reach.stop, piece), reach.stop]
+        return np.concatenate([self._piece(canvas, span) for span in pairwise(edges)], 1)
+
+    def _piece(self, canvas: Canvas, span: Span) -> np.ndarray:
+        import torch
+
+        first, last = canvas.reach.decided
+        margin = self.generator.codec.reach
+        start, stop = max(first, span[0] - margin), min(last, span[1] + margin)
+        codes = canvas.codes[..., start - first : stop - first]
+        if canvas.item.task.part is not None:
+            codes = codes.clip(0)  # what nobody will hear
+        if codes.size == 0 or codes.min() < 0:
+            raise ValueError(f"codec frames {start} to {stop} of the film were not decided")
+        heard = span[0] - start, span[1] - start
+        key = codes.tobytes(), heard
+        if key not in self.waveforms:
+            with torch.inference_mode():
+                made = self.generator.codec.decode(torch.from_numpy(codes).to(self.device))
+            inner = slice(heard[0] * grid.HOP, heard[1] * grid.HOP)
+            self.waveforms[key] = made[:, 0, inner].float().clamp(-1, 1).cpu().numpy()
+        self.waveforms.move_to_end(key)
+        while len(self.waveforms) > WAVEFORMS:
+            self.waveforms.popitem(last=False)
+        return self.waveforms[key]
+
+
+def _other(seed: int, track: int) -> int:
+    from v2a_models.selection import candidate_seed
+
+    return candidate_seed(seed, 1_000_000 * track)
+
+
+def _gain(canvas: Canvas, n: int, rate: int) -> np.ndarray:
+    """float32 [n]: nothing of quiet stretches is heard, with ramps inside their ends."""
+    ramp, gain = grid.samples(RAMP_S, rate), np.ones(n, np.float32)
+    for first, stop in merged([window.keep for window in canvas.quiet]):
+        # A stretch that reaches the end of what is decided goes on in the next segment, which is silent there too.
+        a, b = ((frame - canvas.reach.start) * grid.HOP for frame in (first, stop))
+        at = np.arange(n)
+        down = np.ones(n) if first == canvas.reach.decided[0] else np.clip((at - a) / ramp, 0, 1)
+        up = np.ones(n) if stop == canvas.reach.decided[1] else np.clip((b - at) / ramp, 0, 1)
+        gain *= np.where((at >= a) & (at < b), 1 - np.minimum(down, up), 1).astype(np.float32)
+    return gain

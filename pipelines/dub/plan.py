@@ -1,0 +1,221 @@
+"""What a dub job will do: the files of a scan sorted into finished, not to be dubbed, and to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines import storage
+from pipelines.archive import scan
+from pipelines.dub import pipeline
+from pipelines.dub.job import SILENT_STATES, Job, Task
+from pipelines.dub.manifest import BEYOND_S, Wish
+from pipelines.dub.state import Failure, State
+from pipelines.mux import containers
+from pipelines.soundtrack import mixing
+from pipelines.soundtrack.silence import Silence
+
+
+@dataclass
+class Plan:
+    """What a run will do."""
+
+    tasks: list[Task] = field(default_factory=list)
+    """In the order of the archive."""
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """video_id -> report row of every finished file."""
+    to_dub: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """video_id -> scan row of the files that `tasks` are about."""
+    order: list[str] = field(default_factory=list)
+    """All video_ids."""
+    kept: int = 0
+    """Files that an earlier run dubbed."""
+
+    @property
+    def footage_s(self) -> float:
+        return float(sum(task.seconds for task in self.tasks))
+
+
+def make_plan(
+    job: Job,
+    scanned: Iterable[dict[str, Any]],
+    only: str,
+    *,
+    restart: bool = False,
+    dry_run: bool = False,
+    wishes: Mapping[str, Wish] | None = None,
+    silences: Mapping[str, Silence] | None = None,
+) -> Plan:
+    """Sort the files of a scan. What earlier runs finished is kept, what they began is taken up, and what
+    failed is tried again, unless `restart` or what is asked for it has changed. A `dry_run` changes nothing on disk.
+
+    wishes: what is asked for single films, by path; silences: where films are silent (`wants_silence`), by video_id.
+    """
+
+    plan = Plan()
+    taken: set[str] = set()
+    scanned = list(scanned)
+    wishes, silences = wishes or {}, silences or {}
+    for video in scanned:
+        video_id = video["video_id"]
+        plan.order.append(video_id)
+        wish, silence = wishes.get(video["path"], Wish()), silences.get(video_id)
+        try:
+            _add(plan, job, video, only, wish, silence, taken, restart=restart, dry_run=dry_run)
+        except storage.StorageError:
+            raise
+        except Exception as error:  # one film never stops a run, whatever is wrong with it
+            failure = Failure("plan", type(error).__name__, str(error) or type(error).__name__)
+            plan.rows[video_id] = pipeline.failed_row(video, failure)
+    for path in sorted(wishes.keys() - {row["path"] for row in scanned}):
+        row = pipeline.failed_row(unknown(path), Failure("manifest", "UnknownPath", UNKNOWN.format(path)))
+        plan.order.append(row["video_id"])
+        plan.rows[row["video_id"]] = row
+    return plan
+
+
+def _add(
+    plan: Plan,
+    job: Job,
+    video: dict[str, Any],
+    only: str,
+    wish: Wish,
+    silence: Silence | None,
+    taken: set[str],
+    *,
+    restart: bool,
+    dry_run: bool,
+) -> None:
+    """Add one scanned film to the plan: its tasks, or the report row that stands for it. `taken`: output names so far.
+
+    Raises StorageError if its state cannot be read or written.
+    """
+    state, video_id = State(job.out), video["video_id"]
+    action, reason = decide(video, only, wish, silence)
+    if action == "skipped":
+        plan.rows[video_id] = pipeline.report_row(video, "skipped", reason)
+        return
+    if action == "failed":
+        plan.rows[video_id] = pipeline.failed_row(video, why_failed(video, wish, silence))
+        return
+    spans = spans_of(video, wish, silence)
+    if spans == ():
+        plan.rows[video_id] = pipeline.report_row(video, "skipped", "not silent between in and out time")
+        return
+    try:
+        wanted = wanted_output(job, video)
+    except ValueError as error:
+        plan.rows[video_id] = pipeline.failed_row(video, Failure("plan", "ContainerCannotHold", str(error)))
+        return
+    output = pipeline.unique_output(wanted, video_id, taken)
+    fallback = output
+    if job.treatment.sidecar == "none":
+        fallback = pipeline.unique_output(f"{video['path']}.mkv", video_id, taken)
+    own = wish.differing()
+    asked = own | ({} if spans is None else {"spans": [list(span) for span in spans]})
+    if state.read_asked(video_id) != asked and not dry_run:
+        state.drop_row(video_id)
+        state.drop_parts(video_id)
+        state.write_asked(video_id, asked)
+    row = None if restart or state.read_asked(video_id) != asked else state.read_row(video_id)
+    if row is not None and row.get("status") == "dubbed" and _still_there(job.out, row):
+        plan.rows[video_id] = row
+        plan.kept += 1
+        return
+    if job.treatment.existing == "mix" and pipeline.unreadable(video):
+        why = "its sound track cannot be decoded, so nothing can be mixed with it: use --existing keep"
+        plan.rows[video_id] = pipeline.failed_row(video, Failure("sound", "InvalidData", why))
+        return
+    done: frozenset[int] = frozenset()
+    if not dry_run:
+        state.drop_row(video_id)
+    if not restart:
+        left = state.segments_done(video_id)
+        if any(left.values()) and not dry_run:
+            state.drop_parts(video_id, failures_only=True)
+        done = frozenset(index for index, is_failure in left.items() if not is_failure)
+    try:
+        plan.tasks += pipeline.plan_file(job, video, output, fallback, done, own, spans)
+    except ValueError as error:
+        plan.rows[video_id] = pipeline.failed_row(video, Failure("scan", "ZeroDuration", str(error)))
+        return
+    plan.to_dub[video_id] = video
+
+
+UNKNOWN = "the manifest names {!r}, which is not in the archive; give its path relative to the archive"
+
+
+def unknown(path: str) -> dict[str, Any]:
+    """What stands in for the scan row of a film that a manifest names and the archive does not have."""
+    return {"video_id": scan.video_id(path, 0, "manifest"), "path": path}
+
+
+def wants_silence(video: dict[str, Any], existing: str, wish: Wish) -> bool:
+    """Whether it must be known where the film's own sound is silent."""
+    audible = video["status"] == "ok" and video["audio_state"] not in SILENT_STATES
+    return existing == "replace-silent-parts" and audible and not wish.skip
+
+
+def decide(video: dict[str, Any], only: str, wish: Wish, silence: Silence | None) -> tuple[str, str]:
+    """What becomes of a scanned file: (dub | skipped | failed, reason). `silence`: of a film that is to get sound in
+    its silent parts."""
+    action, reason = pipeline.decide(video, "all" if silence is not None else only)
+    if action != "failed" and wish.skip:
+        return "skipped", "the manifest says skip"
+    if action != "dub":
+        return action, reason
+    if silence is not None:
+        if silence.error:
+            return "failed", "its sound cannot be read"
+        if not silence.parts:
+            return "skipped", "has sound throughout"
+        reason = f"sound track: silent for {silence.seconds:.1f} s"
+    if max(wish.start_s or 0.0, wish.end_s or 0.0) > float(video["duration_s"]) + BEYOND_S:
+        return "failed", "the manifest's in or out time lies beyond its end"
+    return "dub", reason
+
+
+def why_failed(video: dict[str, Any], wish: Wish, silence: Silence | None) -> Failure:
+    """Why `decide` gave a film up."""
+    if video["status"] != "ok":
+        return Failure("scan", video["error_class"], video["error"])
+    if silence is not None and silence.error:
+        return Failure("sound", silence.error_class, silence.error)
+    times = f"{wish.start_s or 0:g} to {'the end' if wish.end_s is None else f'{wish.end_s:g}'}"
+    length = f"the film lasts {video['duration_s']:.3f} s"
+    return Failure(
+        "manifest", "BeyondTheEnd", f"in and out times {times} s, and {length}: correct the manifest"
+    )
+
+
+def spans_of(video: dict[str, Any], wish: Wish, silence: Silence | None) -> tuple[mixing.Span, ...] | None:
+    """Where the film gets sound, in seconds; None for everywhere."""
+    parts = None if silence is None else silence.parts
+    if wish.start_s is None and wish.end_s is None:
+        return parts
+    asked = (wish.start_s or 0.0, float(video["duration_s"]) if wish.end_s is None else wish.end_s)
+    return (asked,) if parts is None else tuple(mixing.meet(parts, [asked]))
+
+
+def wanted_output(job: Job, video: dict[str, Any]) -> str:
+    """Where the film's copy, or its sound, goes, relative to OUT. Raises ValueError if nothing can hold both its
+    pictures and the codec that is asked for."""
+    how = job.treatment
+    if how.sidecar != "none":
+        return f"{video['path']}.{how.sidecar}"
+    name = containers.output_name(
+        video["path"],
+        container=video["container"],
+        video_codec=video["video_codec"],
+        audio_codec=how.audio_codec,
+    )
+    containers.container_of(name).coded(how.audio_codec)
+    return name
+
+
+def _still_there(out: str, row: dict[str, Any]) -> bool:
+    try:
+        return storage.size(storage.join(out, row["output"])) == row.get("output_size")
+    except (storage.StorageNotFound, KeyError, ValueError):
+        return False

@@ -1,0 +1,1 @@
+"""The extract pipeline: footage to a feature store."""

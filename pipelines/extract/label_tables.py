@@ -1,0 +1,168 @@
+"""The tables that labels come in, .csv, .tsv or .parquet, as columns of text.
+
+Two forms are understood: VGGSound's own csv (no header: YouTube id, start second, label, split), and any
+table with a header that names files. `pipelines.labels` makes labels of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import storage
+from pipelines.archive import scan
+
+COLUMNS = {
+    "path": ("path", "clip", "file", "filename", "video"),
+    "label": ("label", "class", "category"),
+    "text": ("text", "caption", "description"),
+    "split": ("split", "subset", "set"),
+}
+"""What each column may be called, in any case; where a table has several of them, the first counts."""
+
+_SEPARATORS = ",\t;|"
+
+
+class LabelsError(ValueError):
+    """The table cannot be used. The message says what was found and how to put it right."""
+
+
+class VggsoundRow(NamedTuple):
+    """A row of VGGSound's own csv: ten seconds of a YouTube video."""
+
+    video: str
+    start_ms: int
+    label: str
+    split: str
+
+
+def read_table(uri: str) -> dict[str, list[str]] | list[VggsoundRow]:
+    """The table in a .csv, .tsv or .parquet file, local or s3://: the columns that are understood, with their
+    meaning (a key of COLUMNS) for a name; or the rows of a table of VGGSound's form.
+
+    Raises LabelsError if the content is not understood, StorageError if it cannot be read.
+    """
+    suffix = scan.suffix(uri)
+    if suffix not in (".csv", ".tsv", ".parquet"):
+        raise LabelsError(f"{uri}: labels are read from a .csv, .tsv or .parquet file, not {suffix!r}")
+    data = storage.read_bytes(uri)
+    if suffix == ".parquet":
+        return _parquet_columns(uri, data)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LabelsError(f"{uri}: not UTF-8 at byte {error.start} (save the table as UTF-8)") from error
+    rows = _csv_rows(uri, text, _separator(uri, text))
+    line, first = next(rows)
+    if _is_vggsound(first):
+        return _vggsound_rows(uri, [(line, first), *rows])
+    return _csv_columns(uri, first, rows)
+
+
+def _vggsound_rows(uri: str, rows: Iterable[tuple[int, list[str]]]) -> list[VggsoundRow]:
+    """From rows (line, cells) of YouTube id, start second, label and split."""
+    found = []
+    for line, row in rows:
+        if not _is_vggsound(row):
+            problem = f"line {line} is not YouTube id, start second, label and split: {row!r}"
+            raise LabelsError(f"{uri}: {problem} (labels with a comma need quotes)")
+        found.append(VggsoundRow(row[0].strip(), _milliseconds(row[1]), row[2].strip(), row[3]))
+    return found
+
+
+def _is_vggsound(row: list[str]) -> bool:
+    return len(row) == 4 and bool(row[0].strip()) and _milliseconds(row[1]) >= 0
+
+
+def _milliseconds(seconds: str) -> int:
+    """A time in a table, in ms; -1 if it is none."""
+    try:
+        value = float(seconds)
+    except ValueError:
+        return -1
+    return round(value * 1000) if 0 <= value < 1e9 else -1
+
+
+def _csv_rows(uri: str, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """(line, cells) of every row that is not empty."""
+    # Strict: a quote that is never closed must not swallow the rest of the table.
+    lines = io.StringIO(text, newline="")
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
+    try:
+        yield from ((reader.line_num, row) for row in reader if any(cell.strip() for cell in row))
+    except csv.Error as error:
+        fix = "a quoted value must be closed, with quotes inside it doubled"
+        raise LabelsError(f"{uri}: line {reader.line_num}: {error} ({fix})") from error
+
+
+def _separator(uri: str, text: str) -> str:
+    """The separator by which the first row makes sense; else the one that gives most columns.
+
+    Raises LabelsError for a table without rows.
+    """
+    widths = {",": 0}
+    for separator in _SEPARATORS:
+        try:
+            _, first = next(_csv_rows(uri, text, separator))
+        except StopIteration:
+            raise LabelsError(f"{uri}: the table is empty (it needs one row per file)") from None
+        except LabelsError:  # quotes that do not fit this separator
+            continue
+        if _is_vggsound(first) or "path" in _understood(first):
+            return separator
+        widths[separator] = len(first)
+    return max(widths, key=lambda separator: widths[separator])
+
+
+def _understood(header: Iterable[str]) -> dict[str, str]:
+    """Of the columns in `header`, those that have a meaning: meaning -> name in the table."""
+    # Backwards, so that the first of two columns of one name counts.
+    spelled = {name.strip().lower(): name for name in reversed(list(header))}
+    found = {
+        meaning: [spelled[name] for name in names if name in spelled] for meaning, names in COLUMNS.items()
+    }
+    return {meaning: names[0] for meaning, names in found.items() if names}
+
+
+def _pick(uri: str, header: Sequence[str]) -> dict[str, str]:
+    """`_understood`, or LabelsError if there is no path or nothing about it."""
+    picked = _understood(header)
+    if "path" in picked and len(picked) > 1:
+        return picked
+    missing = "label, text or split" if "path" in picked else "path"
+    known = "; ".join(f"{meaning}: {', '.join(names)}" for meaning, names in COLUMNS.items())
+    raise LabelsError(
+        f"{uri}: no column for the {missing} among {list(header)} (rename the columns; understood are {known}; "
+        "without a header only VGGSound's four: YouTube id, start second, label, split)"
+    )
+
+
+def _csv_columns(uri: str, header: list[str], rows: Iterable[tuple[int, list[str]]]) -> dict[str, list[str]]:
+    """meaning -> values, from rows (line, cells)."""
+    places = {meaning: header.index(name) for meaning, name in _pick(uri, header).items()}
+    columns: dict[str, list[str]] = {meaning: [] for meaning in places}
+    for line, row in rows:
+        if len(row) < len(header) or any(row[len(header) :]):
+            problem = f"line {line} has {len(row)} columns and the header has {len(header)}"
+            raise LabelsError(f"{uri}: {problem} (values that contain the separator need quotes)")
+        for meaning, place in places.items():
+            columns[meaning].append(row[place].strip())
+    return columns
+
+
+def _parquet_columns(uri: str, data: bytes) -> dict[str, list[str]]:
+    """meaning -> values as text; null becomes empty."""
+    try:
+        file = pq.ParquetFile(io.BytesIO(data))
+        picked = _pick(uri, file.schema_arrow.names)
+        table = file.read(columns=list(picked.values()))
+        texts = {meaning: table.column(name).cast(pa.string()) for meaning, name in picked.items()}
+    except (pa.ArrowException, OSError, KeyError) as error:
+        fix = "write it again with text columns, or give a .csv"
+        raise LabelsError(f"{uri}: not a parquet table of texts: {error} ({fix})") from error
+    return {name: [(text or "").strip() for text in column.to_pylist()] for name, column in texts.items()}

@@ -1,0 +1,204 @@
+"""Labels, texts and splits of the files of an archive, from a table beside it.
+
+`pipelines.labels_read` reads the table: VGGSound's own csv, any table with a header that names files, or
+SynthFoley's events.parquet, which is such a table with several rows per file. Here its rows become entries
+that are found by path. A table may name files that the archive lacks, and the other way round.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pipelines.archive import scan
+from pipelines.extract import label_tables
+from pipelines.extract.label_tables import COLUMNS, LabelsError, VggsoundRow
+
+__all__ = ["COLUMNS", "SPLITS", "Label", "Labels", "LabelsError", "read", "split_of"]
+
+SPLITS = ("train", "val", "test")
+
+_SPLIT_NAMES = {
+    "": "",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "eval"), "test"),
+}
+_MEDIA_SUFFIXES = scan.VIDEO_SUFFIXES | scan.AUDIO_SUFFIXES
+_CLIP_MS = 10_000
+_AMBIGUOUS = -1
+_NAMES_SHOWN = 10
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a table says about one file; empty where it says nothing. `split` is one of SPLITS."""
+
+    label: str = ""
+    text: str = ""
+    split: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The rows of a table, found by path. Repeated rows of one file are one entry.
+
+    `conflicts` is the number of files whose rows gave different labels (the first was kept).
+    """
+
+    source: str
+    entries: tuple[Label, ...] = field(repr=False)
+    conflicts: int
+    # Tried in this order: which key of a path (see `_keys`) to look up, and the entry of each key.
+    _indexes: tuple[tuple[str, dict[str, int]], ...] = field(repr=False)
+
+    def of(self, path: str) -> Label | None:
+        """The entry of a file (`path` relative to the archive, with `/`), or None.
+
+        None as well where several rows fit equally well: a wrong label is worse than none.
+        """
+        number = self._find(path)
+        return None if number is None else self.entries[number]
+
+    def unmatched(self, paths: Iterable[str]) -> int:
+        """How many of the `size` entries match none of the given paths."""
+        return self.size - len({self._find(path) for path in paths} - {None})
+
+    @property
+    def size(self) -> int:
+        """Number of files that the table names."""
+        return len(self.entries)
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Number of entries in each split that occurs, in the order of SPLITS."""
+        counts = Counter(entry.split for entry in self.entries)
+        return {name: counts[name] for name in SPLITS if counts[name]}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All labels that occur, sorted."""
+        return tuple(sorted({entry.label for entry in self.entries} - {""}))
+
+    def _find(self, path: str) -> int | None:
+        keys = _keys(path)
+        for kind, rows in self._indexes:
+            number = rows.get(keys[kind])
+            if number is not None:
+                return None if number == _AMBIGUOUS else number
+        return None
+
+
+def read(uri: str) -> Labels:
+    """The labels in a .csv, .tsv or .parquet file, local or s3://.
+
+    Raises LabelsError if the content is not understood, StorageError if it cannot be read.
+    """
+    table = label_tables.read_table(uri)
+    return _vggsound(uri, table) if isinstance(table, list) else _with_header(uri, table)
+
+
+def split_of(path: str, shares: tuple[float, float, float], seed: int = 0) -> str:
+    """The split of a file by a hash of its path: the same whatever other files there are.
+
+    `shares` are those of train, val and test. Raises ValueError unless they are >= 0 and add up to 1.
+    """
+    if not all(share >= 0 for share in shares) or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise ValueError(f"shares of train, val and test must be >= 0 and add up to 1, not {shares}")
+    digest = hashlib.sha256(f"{seed}\0{path}".encode("utf-8", "backslashreplace")).digest()
+    place = (int.from_bytes(digest[:8], "big") >> 11) / 2**53  # in [0, 1)
+    used = [(name, share) for name, share in zip(SPLITS, shares, strict=True) if share > 0]
+    for name, share in used:
+        if place < share:
+            return name
+        place -= share
+    return used[-1][0]  # the shares add up to a little less than 1
+
+
+def _plain(path: str) -> str:
+    """A path as it is compared: tables come with backslashes and with macOS's decomposed accents."""
+    return unicodedata.normalize("NFC", path.strip().replace("\\", "/")).removeprefix("./")
+
+
+def _keys(path: str) -> dict[str, str]:
+    """All that a file may be called in a table: its path and its base name, with suffix and without."""
+    path = _plain(path)
+    name = path.rpartition("/")[2]
+    suffix = scan.suffix(name)
+    # Only a suffix of media is one: "take 1.2" must not become "take 1".
+    cut = -len(suffix) if suffix in _MEDIA_SUFFIXES else None
+    return {"path": path, "stem": path[:cut], "name": name, "name_stem": name[:cut]}
+
+
+def _settle(uri: str, rows: Sequence[tuple[Key, Label]]) -> tuple[dict[Key, Label], int]:
+    """One entry per key, in order, with splits by their usual names; and the number of conflicts."""
+    if not rows:
+        raise LabelsError(f"{uri}: the table is empty (it needs one row per file)")
+    names = {label.split: _SPLIT_NAMES.get(label.split.strip().lower()) for _, label in rows}
+    if strange := sorted(name for name, split in names.items() if split is None):
+        shown = strange[:_NAMES_SHOWN] + ["..."] * (len(strange) > _NAMES_SHOWN)
+        raise LabelsError(f"{uri}: unknown splits {shown} (understood are {[*_SPLIT_NAMES][1:]})")
+    settled: dict[Key, Label] = {}
+    disputed: set[Key] = set()
+    for key, row in rows:
+        entry = Label(row.label, row.text, names[row.split] or "")
+        known = settled.setdefault(key, entry)
+        if known == entry:
+            continue
+        if known.split and entry.split and known.split != entry.split:
+            both = f"{known.split} in one row and {entry.split} in another"
+            raise LabelsError(f"{uri}: {key!r} is in {both} (give all rows of a file the same split)")
+        if known.label and entry.label and known.label != entry.label:
+            disputed.add(key)
+        settled[key] = Label(known.label or entry.label, known.text or entry.text, known.split or entry.split)
+    return settled, len(disputed)
+
+
+def _index(keys: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Number of the entry of each key; _AMBIGUOUS where different entries share a key."""
+    index: dict[str, int] = {}
+    for key, number in keys:
+        if index.setdefault(key, number) != number:
+            index[key] = _AMBIGUOUS
+    return index
+
+
+def _with_header(uri: str, columns: dict[str, list[str]]) -> Labels:
+    """Labels from the columns of a table with a header, by their meaning."""
+    nothing = [""] * len(columns["path"])
+    values = zip(*(columns.get(meaning, nothing) for meaning in COLUMNS), strict=True)
+    settled, conflicts = _settle(uri, [(_plain(path), Label(*rest)) for path, *rest in values])
+    entries = [_keys(path) for path in settled]
+    for path, keys in zip(settled, entries, strict=True):
+        if not keys["name"]:
+            raise LabelsError(f"{uri}: a row has {path!r} for its path (it must end in a file name)")
+    indexes = tuple(
+        (kind, _index((keys[kind], number) for number, keys in enumerate(entries)))
+        for kind in ("path", "stem", "name", "name_stem")
+    )
+    return Labels(uri, tuple(settled.values()), conflicts, indexes)
+
+
+def _vggsound(uri: str, rows: Sequence[VggsoundRow]) -> Labels:
+    """Labels from the rows of VGGSound's own csv."""
+    found = [((row.video, row.start_ms), Label(label=row.label, split=row.split)) for row in rows]
+    settled, conflicts = _settle(uri, found)
+    timed = _index((stem, number) for number, key in enumerate(settled) for stem in _vggsound_stems(*key))
+    bare = _index((video, number) for number, (video, _) in enumerate(settled))
+    return Labels(uri, tuple(settled.values()), conflicts, (("name_stem", timed), ("name_stem", bare)))
+
+
+def _vggsound_stems(video: str, start_ms: int) -> Iterator[str]:
+    """The names that the tools which fetch VGGSound give to a clip, without suffix."""
+    yield f"{video}_{start_ms}_{start_ms + _CLIP_MS}"
+    if start_ms % 1000:
+        yield f"{video}_{start_ms / 1000}"
+    else:
+        yield from (f"{video}_{start_ms // 1000:06d}", f"{video}_{start_ms // 1000}")

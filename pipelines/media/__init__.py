@@ -1,0 +1,1 @@
+"""Untrusted media, read in this process: frames and sound by time."""

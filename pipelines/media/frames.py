@@ -1,0 +1,165 @@
+"""Decoded pictures into arrays: scaled, upright and fitted to views, stretch after stretch.
+
+`Scaler` turns one picture into RGB of a view's size; `Painter` puts pictures where they belong in the arrays
+of the current stretch. Which picture belongs where, `pipelines.decode` says.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from pipelines.media import container
+from v2a_models.recipe import View
+
+_LONGEST = 16
+"""How many times as long as a view its cropped picture may be scaled: bounds the memory for a strip."""
+
+_SCALING = Interpolation.AREA
+"""Averages what falls into a small pixel, so that fine texture does not flicker."""
+
+Allocate = Callable[[Sequence[tuple[int, ...]]], list[np.ndarray]]
+"""Gives the arrays to fill, uint8, for a list of shapes."""
+
+
+def carve(memory: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    """Arrays of `shapes` one after another in `memory`, uint8 [n]."""
+    sizes = [math.prod(shape) for shape in shapes]
+    ends = itertools.accumulate(sizes)
+    return [
+        memory[end - size : end].reshape(shape) for end, size, shape in zip(ends, sizes, shapes, strict=True)
+    ]
+
+
+class Pool:
+    """Hands out arrays in memory that it keeps: touching fresh pages costs more than scaling into them.
+    The arrays of one call hold until the next."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.uint8)
+
+    def __call__(self, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+        size = sum(math.prod(shape) for shape in shapes)
+        if size > self._memory.size:
+            self._memory = np.empty(0, np.uint8)  # give the old memory back before asking for more
+            self._memory = np.empty(size, np.uint8)
+        return carve(self._memory, shapes)
+
+
+def _fresh(shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    return [np.empty(shape, np.uint8) for shape in shapes]
+
+
+class Painter:
+    """Fills the arrays of one stretch after another; scales a picture once per size.
+
+    `shapes` are the [T, height, width, 3] of every stretch and view, `allocate` gives the arrays of one
+    stretch (without it they are new ones).
+    """
+
+    def __init__(
+        self,
+        views: Sequence[View],
+        shapes: Sequence[Sequence[tuple[int, ...]]],
+        scaler: Scaler,
+        allocate: Allocate | None = None,
+    ) -> None:
+        self.views, self.shapes, self.scaler = views, shapes, scaler
+        self.allocate = allocate or _fresh
+        self.index = 0
+        self.begins = [0] * len(views)
+        """Where the current stretch begins in the targets of each view."""
+        self.filled = [0] * len(views)
+        self.arrays: list[np.ndarray] | None = None
+        self.held: list[tuple[Any, Sequence[slice]]] = []
+        """Pictures that reach beyond the current stretch."""
+
+    def add(self, frame: Any, slices: Sequence[slice]) -> Iterator[list[np.ndarray]]:
+        """Takes one of `pick_frames`' answers, yields the stretches that it completes."""
+        self.held.append((frame, slices))
+        self.filled = [span.stop for span in slices]
+        return self.complete()
+
+    def complete(self) -> Iterator[list[np.ndarray]]:
+        """Yields the stretches that need no further picture."""
+        while self.index < len(self.shapes):
+            shapes = self.shapes[self.index]
+            if self.arrays is None:
+                self.arrays = self.allocate(shapes)
+            ends = [begin + shape[0] for begin, shape in zip(self.begins, shapes, strict=True)]
+            for frame, slices in self.held:
+                self._paint(frame, slices)
+            self.held = [
+                (frame, slices)
+                for frame, slices in self.held
+                if any(span.stop > end for span, end in zip(slices, ends, strict=True))
+            ]
+            if any(filled < end for filled, end in zip(self.filled, ends, strict=True)):
+                return
+            arrays, self.arrays = self.arrays, None
+            self.index, self.begins = self.index + 1, ends
+            yield arrays
+
+    def _paint(self, frame: Any, slices: Sequence[slice]) -> None:
+        assert self.arrays is not None
+        scaled: dict[tuple[int, int, str], np.ndarray] = {}
+        for view, array, begin, span in zip(self.views, self.arrays, self.begins, slices, strict=True):
+            rows = array[max(span.start - begin, 0) : max(span.stop - begin, 0)]
+            if len(rows):
+                look = (view.width, view.height, view.fit)
+                if look not in scaled:
+                    scaled[look] = self.scaler.picture(frame, *look)
+                rows[:] = scaled[look]
+
+
+class Scaler:
+    """Makes decoded pictures RGB, upright and of a view's size.
+
+    `turns` are `media.orientation`'s quarter turns and mirroring, `aspect` is width by height of a pixel.
+    """
+
+    def __init__(self, turns: tuple[int, bool], aspect: float) -> None:
+        self.quarter_turns, self.mirrored = turns
+        self.aspect = aspect
+        self.scalers: dict[tuple[int, int, str], tuple[VideoReformatter, VideoReformatter]] = {}
+
+    def picture(self, frame: Any, width: int, height: int, fit: str) -> np.ndarray:
+        """uint8 [height, width, 3], which holds until the frame and this object are gone."""
+        scalers = self.scalers.setdefault((width, height, fit), (VideoReformatter(), VideoReformatter()))
+        if fit == "squeeze":
+            return self._scale(frame, width, height, *scalers)
+        shown = container.display_size(frame.width, frame.height, self.aspect, self.quarter_turns)
+        wide, high = cover_size(shown, (width, height))
+        x, y = (wide - width) // 2, (high - height) // 2
+        return self._scale(frame, wide, high, *scalers)[y : y + height, x : x + width]
+
+    def _scale(
+        self, frame: Any, width: int, height: int, resize: VideoReformatter, convert: VideoReformatter
+    ) -> np.ndarray:
+        if self.quarter_turns % 2:  # scale the coded picture, turn the small result
+            width, height = height, width
+        # Common footage is scaled in its own pixel format and only the small picture is made RGB: twice
+        # as fast as both in one step. Other formats (alpha, 10 bit, full chroma) go in one step.
+        # One thread: the pictures are small, and the decoder's threads are at work on the next ones.
+        if frame.format.name in ("yuv420p", "yuvj420p"):
+            frame = resize.reformat(frame, width, height, interpolation=_SCALING, threads=1)
+        small = convert.reformat(frame, width, height, "rgb24", interpolation=_SCALING, threads=1)
+        plane = small.planes[0]
+        rows = np.frombuffer(memoryview(plane), np.uint8, height * plane.line_size).reshape(
+            height, plane.line_size
+        )
+        picture = rows[:, : width * 3].reshape(height, width, 3)
+        return container.turn(picture, self.quarter_turns, self.mirrored)
+
+
+def cover_size(shown: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+    """Smallest (width, height) with the aspect of `shown` that covers `wanted`; a picture that is absurdly
+    long and thin is squeezed to _LONGEST times the wanted size."""
+    scale = max(w / s for w, s in zip(wanted, shown, strict=True))
+    width, height = (min(max(w, round(s * scale)), _LONGEST * w) for w, s in zip(wanted, shown, strict=True))
+    return width, height

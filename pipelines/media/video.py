@@ -1,0 +1,346 @@
+"""Pictures and sound of a video file by time, through PyAV.
+
+This is the one place that knows about presentation timestamps, start offsets, variable frame rates,
+rotation and pixel aspect. Everything it returns lies on the file's picture timeline: t = 0 is the
+presentation time of the first picture, in seconds. Files are untrusted: run these functions through
+`pipelines.sandbox`, which gives them a process of their own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+
+from pipelines.media import container as media_container
+from pipelines.media.audio import Level, audio_state, decode_sound
+from pipelines.media.container import DecodeFailed, Tick
+from pipelines.media.frames import Allocate, Painter, Scaler
+from v2a_models import grid
+from v2a_models.recipe import View
+
+__all__ = [
+    "DecodeFailed",
+    "Probe",
+    "View",
+    "decode_sound",
+    "decode_views",
+    "iter_views",
+    "pick_frames",
+    "probe",
+]
+
+MAX_DURATION_S = 14 * 86_400.0
+"""Longest footage in one file that is believed; beyond it the timestamps are broken or hostile."""
+
+_READ_AHEAD_S = (0.0, 5.0, 30.0, math.inf)
+"""How far before the wanted time decoding starts, tried in this order."""
+
+_NEAR_START_S = 1.0
+"""Stretches that start earlier are decoded from the first picture, without seeking."""
+
+_STAMPED_NOW_AND_THEN = ("mpeg", "mpegts")
+"""Not every picture has a time of its own in these: after a seek the first ones are guesses."""
+
+Frame = TypeVar("Frame")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a file holds. Sizes are as displayed, after rotation and pixel aspect."""
+
+    duration_s: float
+    fps: float
+    width: int
+    height: int
+    rotation: int
+    """Degrees clockwise that a player turns the coded picture: 0, 90, 180 or 270."""
+    video_codec: str
+    container: str
+    audio_state: str
+    """`none` (no track), `empty` (tracks without a sample), `silent` or `audible`."""
+    peak_dbfs: float | None
+    """Loudest sample over all tracks; None without samples."""
+    video_start_s: float
+    """Container time of the first picture."""
+    n_audio_tracks: int
+    n_frames: int
+    note: str = ""
+    """What a reader should know although the file is usable (ends early, sound that cannot be decoded)."""
+    sha256: str = ""
+    """Of the whole file, where it was asked for (the sandbox does)."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def pick_frames(
+    frames: Iterable[tuple[float, Frame]], targets: Sequence[np.ndarray], tolerance: float = 0.0
+) -> Iterator[tuple[Frame, list[slice]]]:
+    """Gives every target time its picture: the newest one whose time is <= target + `tolerance`.
+
+    `frames` are (time, picture) as they come out of a decoder; a picture older than one already seen is
+    dropped. Each array of `targets` is ascending. Targets before the first picture get the first one,
+    targets after the last keep the last. Yields each picture that is needed with the slice of every
+    target array that it fills, and stops reading `frames` as soon as all targets are served.
+    """
+    filled = [0] * len(targets)
+    newest: tuple[float, Frame] | None = None
+    for time, frame in frames:
+        if newest is not None:
+            if time < newest[0]:
+                continue
+            stops = [int(np.searchsorted(t, time - tolerance, side="left")) for t in targets]
+            stops = [max(stop, start) for stop, start in zip(stops, filled, strict=True)]
+            if stops != filled:
+                yield newest[1], [slice(a, b) for a, b in zip(filled, stops, strict=True)]
+                filled = stops
+                if all(stop >= len(t) for stop, t in zip(filled, targets, strict=True)):
+                    return
+        newest = (time, frame)
+    if newest is not None and any(a < len(t) for a, t in zip(filled, targets, strict=True)):
+        yield newest[1], [slice(a, len(t)) for a, t in zip(filled, targets, strict=True)]
+
+
+def probe(file: BinaryIO, tick: Tick | None = None) -> Probe:
+    """Reads the whole file once: lengths from the packets, loudness from the decoded sound.
+
+    Headers are not believed for the length, nor for silence. Only the first picture is decoded.
+    `tick` is called now and then while the work advances. Raises DecodeFailed.
+    """
+    with media_container.opened(file) as container:
+        video = media_container.video_stream(container, "probe")
+        audio = list(container.streams.audio)
+        levels = {stream.index: Level() for stream in audio}
+        first = media_container.FirstPicture(video)
+        nominal_s = media_container.frame_step(video)
+        n_frames, begin_s, end_s, stamped = 0, math.inf, -math.inf, False
+        for number, packet in enumerate(media_container.packets(container, [video, *audio])):
+            if tick is not None and number % 512 == 0:
+                tick()
+            if packet.stream.index in levels:
+                levels[packet.stream.index].add(packet)
+                continue
+            if media_container.is_encrypted(packet):
+                raise DecodeFailed("Encrypted", "the pictures are encrypted", "probe")
+            first.offer(packet)
+            if not packet.is_discard:
+                n_frames += 1
+                stamped = stamped or packet.pts is not None
+                stamp = packet.pts if packet.pts is not None else packet.dts
+                time_s = float(stamp * packet.time_base) if stamp is not None else max(end_s, 0.0)
+                lasts_s = float(packet.duration * packet.time_base) if packet.duration else nominal_s
+                begin_s, end_s = min(begin_s, time_s), max(end_s, time_s + lasts_s)
+        frame = first.frame()
+        start_s = media_container.time_of(frame, video) or 0.0
+        quarter_turns, _ = media_container.orientation(media_container.display_matrix(frame))
+        width, height = media_container.display_size(
+            frame.width, frame.height, media_container.pixel_aspect(video), quarter_turns
+        )
+        for level in levels.values():
+            level.flush()
+        # Containers with decode times only (AVI) begin and end some pictures before what is shown.
+        duration_s = end_s - (start_s if stamped else begin_s)
+        if not math.isfinite(duration_s) or duration_s > MAX_DURATION_S:
+            raise DecodeFailed("BadTimestamps", f"pictures span {duration_s:.0f} s", "probe")
+        if duration_s <= 0:
+            raise DecodeFailed("ZeroDuration", "the pictures last no time", "probe")
+        state, peak_dbfs = audio_state(list(levels.values()))
+        return Probe(
+            duration_s=duration_s,
+            fps=n_frames / duration_s,
+            width=width,
+            height=height,
+            rotation=90 * quarter_turns,
+            video_codec=media_container.codec_name(video),
+            container=container.format.name,
+            audio_state=state,
+            peak_dbfs=peak_dbfs,
+            video_start_s=start_s,
+            n_audio_tracks=len(audio),
+            n_frames=n_frames,
+            note=_note(video, duration_s, list(levels.values())),
+        )
+
+
+def decode_views(
+    file: BinaryIO,
+    views: Sequence[View],
+    start_s: float,
+    end_s: float,
+    threads: int = 2,
+    tick: Tick | None = None,
+    allocate: Allocate | None = None,
+) -> list[np.ndarray]:
+    """Pictures of one stretch for several views from one decoding pass: `iter_views` with one stretch."""
+    return next(iter_views(file, views, start_s, [end_s], threads, tick, allocate))
+
+
+def iter_views(
+    file: BinaryIO,
+    views: Sequence[View],
+    start_s: float,
+    ends_s: Sequence[float],
+    threads: int = 2,
+    tick: Tick | None = None,
+    allocate: Allocate | None = None,
+    skip: int = 0,
+    damage: list[tuple[float, float]] | None = None,
+) -> Iterator[list[np.ndarray]]:
+    """Pictures of consecutive stretches, up to each of `ends_s`, for several views from one decoding pass.
+
+    Yields for each stretch, as soon as it is complete, one uint8 [T, height, width, 3] RGB per view. All
+    stretches lie on the one grid `grid.frame_times(start_s, ends_s[-1] - start_s, fps)`: for each target
+    time the newest picture at or before it, the first picture before the film starts and the last one held
+    after it ends. Pictures are upright and fitted to the view.
+
+    `threads` is the number of decoding threads. `allocate` gives the arrays to fill for a list of shapes; it
+    is asked once the stretch before has been used, so it may give the same memory again. `skip` leaves out
+    that many stretches at the start without decoding them. `damage` gets, at the end, the times between which pictures
+    are damaged, so that older ones stand in for them. Raises DecodeFailed, possibly after some
+    stretches; ValueError unless `start_s` and `ends_s` ascend.
+    """
+    shapes = stretch_shapes(views, start_s, ends_s)[skip:]
+    return _attempts(
+        _Plan(
+            list(views), start_s, [start_s, *ends_s][skip:], shapes, threads, tick, allocate,
+            [] if damage is None else damage,
+        ),
+        file,
+    )  # fmt: skip
+
+
+def stretch_shapes(
+    views: Sequence[View], start_s: float, ends_s: Sequence[float]
+) -> list[list[tuple[int, ...]]]:
+    """Shapes [T, height, width, 3] that `iter_views` fills, by stretch and view. Raises ValueError."""
+    times_s = [start_s, *ends_s]
+    ascending = all(a < b for a, b in itertools.pairwise(times_s))
+    if not (ends_s and start_s >= 0 and ascending and math.isfinite(times_s[-1])):
+        raise ValueError(f"not a stretch of time: {start_s} to {', '.join(map(str, ends_s))}")
+    counts = [[grid.frame_count(time_s - start_s, view.fps) for time_s in times_s] for view in views]
+    return [
+        [(n[k + 1] - n[k], view.height, view.width, 3) for view, n in zip(views, counts, strict=True)]
+        for k in range(len(ends_s))
+    ]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What `iter_views` was asked for, without the stretches left out."""
+
+    views: list[View]
+    grid_start_s: float
+    times_s: list[float]
+    """Start of the first stretch and end of each."""
+    shapes: list[list[tuple[int, ...]]]
+    threads: int
+    tick: Tick | None
+    allocate: Allocate | None
+    damage: list[tuple[float, float]]
+    """Gets the stretches of the whole in which pictures are damaged, in seconds, in order."""
+
+    def targets(self) -> list[np.ndarray]:
+        """Times of all pictures, by view."""
+        lasts_s = self.times_s[-1] - self.grid_start_s
+        targets = []
+        for view, shapes in zip(self.views, zip(*self.shapes, strict=True), strict=True):
+            times_s = grid.frame_times(self.grid_start_s, lasts_s, view.fps)
+            targets.append(times_s[len(times_s) - sum(shape[0] for shape in shapes) :])
+        return targets
+
+
+class _TooLate(Exception):
+    """Decoding began after the first picture that is wanted."""
+
+
+def _attempts(plan: _Plan, file: BinaryIO) -> Iterator[list[np.ndarray]]:
+    for read_ahead_s in _READ_AHEAD_S:
+        begun = False
+        try:
+            for arrays in _attempt(plan, file, read_ahead_s):
+                begun = True
+                yield arrays
+            return
+        except _TooLate:
+            continue
+        except DecodeFailed as error:
+            # Nothing but damage from here on, perhaps; what came before may still be held.
+            near = plan.times_s[0] <= read_ahead_s + _NEAR_START_S
+            if begun or near or error.error_class != "InvalidData":
+                raise
+    raise AssertionError("the last attempt starts at the first picture")
+
+
+def _attempt(plan: _Plan, file: BinaryIO, read_ahead_s: float) -> Iterator[list[np.ndarray]]:
+    """`iter_views`, decoding from `read_ahead_s` before the first stretch, or from the first picture if that
+    is near. Raises _TooLate, before the first stretch, for no index, open groups of pictures, damage."""
+    file.seek(0)
+    start_s = plan.times_s[0]
+    found: list[tuple[float, float]] = []
+    with media_container.opened(file) as container:
+        video = media_container.video_stream(container, "decode")
+        video.thread_type = "AUTO"
+        video.thread_count = plan.threads
+        frames = media_container.pictures(container, video, plan.tick, found)
+        early = next(frames, None)
+        if early is None:
+            raise DecodeFailed("NoFrames", "the file announces pictures but holds none", "decode")
+        origin_s, first = early
+        scaler = Scaler(
+            media_container.orientation(media_container.display_matrix(first)),
+            media_container.pixel_aspect(video),
+        )
+        tolerance_s = media_container.tolerance_s(video)
+        if container.format.name in _STAMPED_NOW_AND_THEN:
+            read_ahead_s += 2.0
+        if start_s > read_ahead_s + _NEAR_START_S:
+            frames.close()
+            media_container.seek(container, video, origin_s + start_s - read_ahead_s)
+            found.clear()
+            frames = media_container.pictures(container, video, plan.tick, found)
+            early = next(frames, None)
+            if early is None or early[0] > origin_s + start_s + tolerance_s:
+                raise _TooLate
+        painter = Painter(plan.views, plan.shapes, scaler, plan.allocate)
+        timed = ((time - origin_s, frame) for time, frame in itertools.chain([early], frames))
+        targets = plan.targets()
+        wanted = timed if any(map(len, targets)) else ()  # a moment may lie between two pictures
+        for frame, slices in pick_frames(wanted, targets, tolerance_s):
+            yield from painter.add(frame, slices)
+        yield from painter.complete()
+        plan.damage[:] = damage_within(
+            [(a - origin_s, b - origin_s) for a, b in found], start_s, plan.times_s[-1]
+        )
+
+
+def damage_within(
+    found: Sequence[tuple[float, float]], start_s: float, end_s: float, join_s: float = 0.5
+) -> list[tuple[float, float]]:
+    """Stretches of time, cut to those between `start_s` and `end_s`; what lies nearer than `join_s` becomes one."""
+    joined: list[tuple[float, float]] = []
+    for first, last in sorted(found):
+        first, last = max(first, start_s), min(last, end_s)
+        if first >= last:
+            continue
+        if joined and first - joined[-1][1] < join_s:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        else:
+            joined.append((first, last))
+    return joined
+
+
+def _note(video: Any, duration_s: float, levels: Sequence[Level]) -> str:
+    notes = []
+    if video.duration and video.time_base:
+        announced = float(video.duration * video.time_base)
+        if announced - duration_s > max(1.0, 0.05 * announced):
+            notes.append(f"ends early: {duration_s:.1f} of {announced:.1f} s are there")
+    for number, level in enumerate(levels):
+        if level.unreadable:
+            notes.append(f"sound track {number} cannot be decoded")
+    return "; ".join(notes)

@@ -1,0 +1,1 @@
+"""Tracks into films, their pictures copied packet by packet."""

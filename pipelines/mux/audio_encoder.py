@@ -1,0 +1,177 @@
+"""The encoder of the new sound track: what `pipelines.mux` feeds beside the packets that it copies.
+
+Coding takes most of a mux, so it happens in threads beside the copying. FFmpeg's AAC coder keeps to one core; a long
+track is coded in sections of a few seconds, two at a time, and their packets follow each other as if one coder had made
+them. An AAC frame is decoded from itself and the one before alone (ISO/IEC 14496-3, 4.6.11), so that two coders fit
+together where they have come to the same choice of window. They have, a few frames after they began to hear the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Self
+
+import av
+import numpy as np
+
+from pipelines.mux.packets import Output, Track, layout, set_up
+
+BLOCK = 8192
+"""Samples that go to an encoder at a time."""
+
+FRAME = 1024
+"""Samples of an AAC frame (AAC-LC)."""
+
+SECTION_S = 5.0
+"""About so long is a section of AAC. FFmpeg's muxers hold tracks back for ten seconds, so that all stay interleaved."""
+
+WARM_UP = 8
+"""AAC frames that a section's coder hears before its own. After four it agreed with the coder before it on the window
+of the frame where they meet, at each of 738 joins of foley and recorded sound."""
+
+LOOK_AHEAD = 4
+"""AAC frames that it hears after them. It gives a frame once it has heard two more."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """How a track is cut for its coders, in samples."""
+
+    size: int = BLOCK
+    before: int = 0
+    """Heard before a piece by its coder, and not kept."""
+    after: int = 0
+    threads: int = 1
+    waiting: int = 4
+    """Pieces that may wait to be coded or written."""
+
+    @property
+    def lead(self) -> int:
+        """How far the coders must be fed ahead of the picture for their packets to come with it."""
+        return (self.waiting + 1) * self.size + self.after
+
+
+def pieces(codec: str, rate: int, coded_rate: int) -> Pieces:
+    """For sound at `rate` that FFmpeg's `codec` codes at `coded_rate`. All but AAC go on from what they have coded."""
+    if codec != "aac" or rate != coded_rate:
+        return Pieces()
+    size = max(4 * WARM_UP, round(SECTION_S * rate / FRAME)) * FRAME
+    return Pieces(size, WARM_UP * FRAME, LOOK_AHEAD * FRAME, threads=2, waiting=2)
+
+
+class Encoder:
+    """Feeds sound to the new tracks and their packets to the muxer: a context manager."""
+
+    def __init__(self, out: Output, track: Track, shift_s: float) -> None:
+        self._out, self._tracks, self._kind = out.container, out.tracks, out.kind
+        self._rate, self._channels = track.sample_rate, track.channels
+        self._next = round((track.video_start_s + shift_s) * track.sample_rate)
+        self._hashes = [hashlib.sha256() for _ in out.tracks]
+        self._pieces = pieces(out.kind.codec, track.sample_rate, out.tracks[0].rate)
+        self._coders = ThreadPoolExecutor(self._pieces.threads, "coder")
+        self._coded = deque[Future[list[list[Any]]]]()
+        lead = 0
+        if not out.kind.holds_start:
+            lead, self._next = max(0, self._next), min(0, self._next)
+        self._first = self._at = self._next
+        """Where the track starts, and the piece that is being gathered."""
+        self._held: list[np.ndarray] = []
+        """Its samples so far, those before it with them."""
+        self._held_from = self._next
+        self._rest(lead)
+
+    @property
+    def position(self) -> Fraction:
+        """Container time, in seconds, of the picture that what was fed is enough for."""
+        return Fraction(self._next - self._pieces.lead, self._rate)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._coders.shutdown(cancel_futures=True)
+
+    def feed(self, block: np.ndarray) -> None:
+        """int16 [tracks * channels, n]. Its packets follow with one of the next blocks."""
+        self._held.append(block)
+        self._next += block.shape[1]
+        while self._next >= self._at + self._pieces.size + self._pieces.after:
+            self._submit(self._at + self._pieces.size)
+        while len(self._coded) > self._pieces.waiting:
+            self._write()
+
+    def finish(self) -> None:
+        self._rest(self._kind.tail)
+        self._submit(None)
+        while self._coded:
+            self._write()
+
+    @property
+    def digests(self) -> list[str]:
+        """sha256 in hex digits of the packets of each track so far."""
+        return [found.hexdigest() for found in self._hashes]
+
+    def _submit(self, stop: int | None) -> None:
+        """A piece, until `stop` or the end, goes to its coders."""
+        samples = np.concatenate([np.zeros((self._width, 0), np.int16), *self._held], axis=1)
+        heard = samples if stop is None else samples[:, : stop + self._pieces.after - self._held_from]
+        self._coded.append(self._coders.submit(self._code, heard, self._held_from, self._at, stop))
+        if stop is not None:
+            self._at = stop
+            kept_from = max(self._held_from, stop - self._pieces.before)
+            self._held = [samples[:, kept_from - self._held_from :]]
+            self._held_from = kept_from
+
+    def _code(self, samples: np.ndarray, heard_from: int, start: int, stop: int | None) -> list[list[Any]]:
+        """The packets of every track from `start` to `stop`, or to the end."""
+        found, alone = [], self._pieces.threads == 1
+        for k, track in enumerate(self._tracks):
+            mine = samples[k * self._channels : (k + 1) * self._channels]
+            packets = self._packets(track if alone else self._coder(track), mine, heard_from, stop is None)
+            packets = packets if alone else [p for p in packets if self._belongs(p, start, stop)]
+            for packet in packets:
+                packet.stream = track
+            found.append(packets)
+        return found
+
+    def _packets(self, coder: Any, samples: np.ndarray, start: int, ends: bool) -> list[Any]:
+        packets = []
+        for at in range(0, samples.shape[1], BLOCK):
+            block = np.ascontiguousarray(samples[:, at : at + BLOCK].T).reshape(1, -1)
+            frame: Any = av.AudioFrame.from_ndarray(block, format="s16", layout=layout(self._channels))
+            frame.sample_rate = self._rate
+            frame.time_base = Fraction(1, self._rate)
+            frame.pts = start + at
+            packets += coder.encode(frame)
+        return packets + (list(coder.encode(None)) if ends else [])
+
+    def _coder(self, track: Any) -> Any:
+        """A coder like the track's own, which has heard nothing yet."""
+        own: Any = track.codec_context
+        like: Any = av.CodecContext.create(self._kind.codec, "w")
+        set_up(like, self._kind, self._channels)
+        like.sample_rate, like.format, like.time_base = own.sample_rate, own.format, Fraction(1, self._rate)
+        like.flags = own.flags
+        return like
+
+    def _belongs(self, packet: Any, start: int, stop: int | None) -> bool:
+        """Whether a packet is one of the piece from `start` to `stop`. The track's first begin before its sound."""
+        return (packet.pts >= start or start == self._first) and (stop is None or packet.pts < stop)
+
+    def _write(self) -> None:
+        for found, packets in zip(self._hashes, self._coded.popleft().result(), strict=True):
+            for packet in packets:
+                found.update(bytes(packet))
+            self._out.mux(packets)
+
+    @property
+    def _width(self) -> int:
+        return self._channels * len(self._tracks)
+
+    def _rest(self, n_samples: int) -> None:
+        for at in range(0, n_samples, BLOCK):
+            self.feed(np.zeros((self._width, min(BLOCK, n_samples - at)), np.int16))

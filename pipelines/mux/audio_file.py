@@ -1,0 +1,122 @@
+"""Sound without pictures: WAV and FLAC files beside films, and the samples that a lossy track was made of.
+
+    OUT/reel.mp4.wav                 `v2a dub --sidecar wav`
+    OUT/_v2a/sound/<video_id>.flac   what `v2a redub` needs where the film's own track has lost its samples
+
+Encoders get generated sound only, so they run in this process. Files are written under a temporary name by whoever
+calls, block by block; the same samples give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from pipelines.mux.files import disk_error
+from pipelines.mux.packets import layout
+
+KINDS = {"wav": "pcm_s16le", "flac": "flac"}
+"""Codec by format."""
+
+_OPTIONS = {"wav": {"rf64": "auto"}}
+"""A WAV file of more than 4 GB becomes RF64, which is the same with longer numbers."""
+
+_BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT
+
+
+class Writer:
+    """One sound file that is being written. A context manager; `close` ends it well.
+
+    Raises storage.StorageError for the disk.
+    """
+
+    def __init__(
+        self, path: Path, kind: str, rate: int, channels: int, tags: dict[str, str] | None = None
+    ) -> None:
+        self.path, self._rate, self._layout = path, rate, layout(channels)
+        self._hash, self._position = hashlib.sha256(), 0
+        try:
+            self._file: Any = av.open(str(path), "w", format=kind, options=_OPTIONS.get(kind, {}))
+            self._file.flags |= _BITEXACT
+            self._file.metadata.update(tags or {})
+            stream: Any = self._file.add_stream(KINDS[kind], rate=rate)
+            self._stream = stream
+            self._stream.codec_context.layout = self._layout
+        except OSError as error:
+            raise disk_error(path, error) from error
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def feed(self, block: np.ndarray) -> None:
+        """int16 [channels, n]"""
+        interleaved = np.ascontiguousarray(block.T).reshape(1, -1)
+        frame: Any = av.AudioFrame.from_ndarray(interleaved, format="s16", layout=self._layout)
+        frame.sample_rate, frame.pts = self._rate, self._position
+        frame.time_base = Fraction(1, self._rate)
+        self._position += block.shape[1]
+        self._write(self._stream.encode(frame))
+
+    def close(self) -> str:
+        """Finish the file; sha256 of its packets."""
+        self._write(self._stream.encode(None))
+        try:
+            self._file.close()
+        except OSError as error:
+            raise disk_error(self.path, error) from error
+        return self._hash.hexdigest()
+
+    def _write(self, packets: list[Any]) -> None:
+        try:
+            for packet in packets:
+                self._hash.update(bytes(packet))
+                self._file.mux(packet)
+        except OSError as error:
+            raise disk_error(self.path, error) from error
+
+
+def passing(blocks: Iterable[np.ndarray], writer: Writer, channels: int) -> Iterator[np.ndarray]:
+    """Pass the blocks on, and write their first `channels` channels; int16 [any, n]."""
+    for block in blocks:
+        writer.feed(block[:channels])
+        yield block
+
+
+def read(path: Path) -> Iterator[np.ndarray]:
+    """int16 [channels, n] blocks of a local FLAC or WAV file of 16 bits that this project wrote itself."""
+    with av.open(str(path)) as file:
+        for frame in file.decode(file.streams.audio[0]):
+            sound = frame.to_ndarray()
+            yield sound.reshape(-1, frame.layout.nb_channels).T if frame.format.is_packed else sound
+
+
+class Samples:
+    """sha256 of a stream of int16 blocks, however they are cut."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def watch(self, blocks: Iterable[np.ndarray], channels: int) -> Iterator[np.ndarray]:
+        """Pass the blocks on, int16 [any, n], and hash their first `channels` channels."""
+        for block in blocks:
+            self._hash.update(np.ascontiguousarray(block[:channels].T).astype("<i2", copy=False).tobytes())
+            yield block
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+
+def numbered(output: str, k: int) -> str:
+    """Name of the k-th alternative of a sound file, counted from 1, which is the file itself."""
+    stem, _, suffix = output.rpartition(".")
+    return output if k == 1 else f"{stem}.{k}.{suffix}"

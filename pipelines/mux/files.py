@@ -1,0 +1,136 @@
+"""The two files of a mux: the untrusted source that FFmpeg reads and the copy that it writes.
+
+FFmpeg gets both as Python file objects and never a name. It loses the reason when one of them fails, or
+carries on; these remember it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+from av.container import InputContainer
+
+from pipelines import storage
+from pipelines.media import container
+from pipelines.storage import hashing
+
+
+class Source:
+    """A file to read from. Has no name, so that formats are told by content alone."""
+
+    def __init__(self, file: BinaryIO, uri: str) -> None:
+        self._file, self._uri = file, uri
+        self.size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        self.error: storage.StorageError | None = None
+        self._hash = hashing.Running()
+
+    def read(self, n: int = -1) -> bytes:
+        try:
+            offset = self._file.tell()
+            data = self._file.read(n)
+        except Exception as error:
+            self.error = storage.StorageError(f"{self._uri}: {error}")
+            raise
+        self._hash.saw(offset, data)
+        return data
+
+    def sha256(self, tick: Callable[[], None]) -> str:
+        """Of the whole file; reads what was left out before."""
+        try:
+            return self._hash.finish(self._file, tick)
+        except Exception as error:
+            raise storage.StorageError(f"{self._uri}: {error}") from error
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def open(self) -> InputContainer:
+        """The container, by the demuxers that read one self-contained file, which may open nothing else."""
+        return av.open(
+            self,
+            mode="r",
+            options={
+                "format_whitelist": container.DEMUXERS,
+                "protocol_whitelist": "none",
+                "enable_drefs": "0",
+            },
+            metadata_errors="surrogateescape",  # bytes that are no text survive the round trip
+            buffer_size=1 << 20,
+            io_open=_refuse_to_open,
+        )
+
+
+def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> Any:
+    raise PermissionError(f"the file asks for another one: {url}")
+
+
+class TooLarge(Exception):
+    """The output has grown beyond what a copy of its source can be."""
+
+
+class Sink:
+    """A local file to write to, of at most `limit` bytes. A context manager."""
+
+    def __init__(self, path: str, limit: int) -> None:
+        self._file = Path(path).open("wb", buffering=0)  # noqa: SIM115 (closed by __exit__)
+        self._limit = limit
+        self.error: OSError | TooLarge | None = None
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def write(self, data: bytes) -> int:
+        try:
+            if self._file.tell() + len(data) > self._limit:
+                raise TooLarge(f"the copy would be larger than {self._limit} bytes")
+            view = memoryview(data)
+            while view:
+                view = view[self._file.write(view) :]
+        except (OSError, TooLarge) as error:
+            self.error = self.error or error
+            raise
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def restart(self) -> None:
+        """Forget what was written."""
+        self._file.seek(0)
+        self._file.truncate()
+
+    def finish(self) -> int:
+        """Bytes of the file, which are on the disk after this. Raises what went wrong, if anything did."""
+        if self.error is not None:
+            raise self.error
+        os.fsync(self._file.fileno())
+        return self._file.seek(0, os.SEEK_END)
+
+
+def disk_error(target: Path, error: OSError) -> storage.StorageError:
+    """An error of the local disk in the project's terms."""
+    return storage.StorageError(f"cannot write in {target.parent}: {error.strerror or error}")

@@ -1,0 +1,87 @@
+"""What the streams of a film are, in numbers that survive another container: sha256 of their packets.
+
+A copy into another container keeps the packets and changes all around them. H.264 and HEVC are hashed as
+sequences of NAL units, since containers separate these differently (start codes or lengths).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipelines.media import container
+
+
+@dataclass(frozen=True)
+class Digests:
+    """sha256 in hex digits of the packets of each stream, in the order of the file."""
+
+    video: tuple[str, ...] = ()
+    """Cover pictures left out."""
+    kept: tuple[str, ...] = ()
+    """Sound tracks of the source."""
+    generated: str = ""
+    """The generated sound track."""
+    alternatives: tuple[str, ...] = ()
+    """Further generated sound tracks."""
+
+    def to_json(self) -> dict[str, Any]:
+        values = asdict(self)
+        return values if self.alternatives else {k: v for k, v in values.items() if k != "alternatives"}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Digests:
+        """Inverse of `to_json`. Raises ValueError for anything else."""
+        try:
+            video, kept = (tuple(map(str, values[name])) for name in ("video", "kept"))
+            others = tuple(map(str, values.get("alternatives", ())))
+            return cls(video, kept, str(values["generated"]), others)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not packet digests: {error}") from error
+
+
+class Hasher:
+    """Hashes the packets of a film's streams as they pass. `streams`: those of the film that is read."""
+
+    def __init__(self, streams: Any) -> None:
+        self._streams = [s for s in streams if s.type in ("video", "audio") and not _is_cover(s)]
+        self._hashes = {stream.index: hashlib.sha256() for stream in self._streams}
+
+    def saw(self, packet: Any, stream: Any) -> None:
+        """A packet of the film's `stream`."""
+        if (found := self._hashes.get(stream.index)) is not None:
+            found.update(content(packet, stream))
+
+    def of(self, kind: str) -> tuple[str, ...]:
+        """The digests of the `video` or `audio` streams."""
+        return tuple(self._hashes[s.index].hexdigest() for s in self._streams if s.type == kind)
+
+
+def _is_cover(stream: Any) -> bool:
+    return stream.type == "video" and container.is_attached(stream)
+
+
+def content(packet: Any, stream: Any) -> bytes:
+    """The payload of a packet, without what a container puts between the NAL units of H.264 and HEVC."""
+    payload = bytes(packet)
+    context = stream.codec_context
+    if context is not None and context.name in ("h264", "hevc"):
+        return b"".join(nal_units(payload, context))
+    return payload
+
+
+def nal_units(payload: bytes, context: Any) -> Iterator[bytes]:
+    """The units of an H.264 or HEVC packet, whatever separates them."""
+    extradata = bytes(context.extradata or b"")
+    if extradata[:1] != b"\x01":  # start codes
+        yield from (unit.rstrip(b"\0") for unit in re.split(rb"\x00\x00\x00?\x01", payload) if unit)
+        return
+    width = 1 + (extradata[4 if context.name == "h264" else 21] & 3)
+    at = 0
+    while at + width <= len(payload):
+        size = int.from_bytes(payload[at : at + width], "big")
+        yield payload[at + width : at + width + size].rstrip(b"\0")
+        at += width + size

@@ -1,0 +1,284 @@
+"""Packets from one container to another, and a new sound track beside them.
+
+The parts of `pipelines.mux`: the output container with a copy of every stream it can hold, and the repair of times.
+The encoder of the new track is in `pipelines.mux_sound`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.stream import Disposition
+
+from pipelines.media import container as media_container
+from pipelines.media.container import DecodeFailed
+from pipelines.mux import subtitles
+from pipelines.mux.containers import ENCODER_OPTIONS, Container
+from pipelines.mux.files import Sink
+
+TITLE = "v2a (generated)"
+LANGUAGE = "zxx"
+"""ISO 639-2: no linguistic content."""
+
+_REORDERED = 16
+"""Pictures that a decoder may hold back, at most."""
+
+_BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT
+
+
+ALTERNATIVE = "v2a (generated, alternative {})"
+"""Title of the second track and those after it."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """The sound track to add, or several of the same form."""
+
+    n_samples: int
+    video_start_s: float
+    """Container time of the first picture, as the probe reports it: the first sample belongs there."""
+    channels: int = 1
+    sample_rate: int = 44_100
+    title: str = TITLE
+    default: bool = True
+    """The track that players choose. It then comes before the other sound tracks, since some players and
+    containers know no other way. Say False where another track is audible: it then comes last."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Metadata for the container (`provenance.tags`); a comment of the source stays in front of ours."""
+    captions: Sequence[subtitles.Cue] = ()
+    """Written as a subtitle track where the container holds one."""
+    codec: str = "auto"
+    """One of `containers.CODECS`, or that of the container."""
+    tracks: int = 1
+    """How many tracks; the sound has `tracks * channels` channels then, track after track."""
+    replaces: int | None = None
+    """Number of a sound track of the source that is left out, and in whose place the new one comes."""
+    old_comment: str = ""
+    """What of the source's comment goes away, with a track that is replaced."""
+
+    @property
+    def titles(self) -> list[str]:
+        return [self.title, *(ALTERNATIVE.format(k) for k in range(2, self.tracks + 1))]
+
+
+class MuxFailed(DecodeFailed):
+    """The file could not be copied, and the file is the reason."""
+
+    def __init__(self, error_class: str, message: str, stage: str = "mux") -> None:
+        super().__init__(error_class, message, stage)
+
+
+def packets(film: Any, streams: Iterable[Any]) -> Iterator[Any]:
+    """Packets until the end of what can be read: a cut-off file simply ends, as it does for `decode`."""
+    found = film.demux(*streams)
+    while True:
+        try:
+            packet = next(found)
+        except (StopIteration, av.InvalidDataError, av.EOFError):
+            return
+        if packet.size or packet.dts is not None:  # PyAV marks the end of each stream by an empty packet
+            yield packet
+
+
+def shift_of(film: Any, kind: Container) -> Fraction:
+    """Seconds to add to every time. A copy in the same container keeps its times; a copy into another one
+    starts at zero, since broadcast streams begin anywhere up to a day in."""
+    if kind.reads(film.format.name) or film.start_time is None:
+        return Fraction(0)
+    return -Fraction(film.start_time, av.time_base)
+
+
+def repair_times(packet: Any, last_dts: dict[int, int], shift: int) -> None:
+    """Move a packet by `shift` ticks and give it the times that muxers insist on: a dts that rises within
+    the stream and does not come after pts."""
+    last, guesses = last_dts.get(packet.stream_index), ~packet.stream_index
+    if packet.dts is not None:
+        dts = packet.dts + shift
+        last_dts[guesses] = _REORDERED
+    elif last is not None:
+        # Matroska tells no dts for the first pictures where a decoder holds some back. Those that follow have
+        # small ones: whole steps here would push them, and their pictures with them.
+        held_back = packet.pts is not None and last_dts.get(guesses, 0) < _REORDERED
+        dts = last + (1 if held_back else max(1, packet.duration or 1))
+        last_dts[guesses] = last_dts.get(guesses, 0) + 1
+    else:
+        dts = (packet.pts or 0) + shift
+    pts = dts if packet.pts is None else packet.pts + shift
+    if last is not None and dts <= last:
+        dts = last + 1
+    if pts < dts:
+        # One of the two is wrong. Bringing dts forward keeps the picture at its time.
+        if last is None or pts > last:
+            dts = pts
+        else:
+            pts = dts
+    packet.pts, packet.dts = pts, dts
+    last_dts[packet.stream_index] = dts
+
+
+class Output:
+    """The output container: a copy of every stream it can hold, the new track, and its header written."""
+
+    container: Any
+    copies: dict[Any, Any]
+    tracks: list[Any]
+    captions: Any
+    """The subtitle stream; None where there is none."""
+    dropped: list[str]
+
+    def __init__(self, film: Any, sink: Sink, kind: Container, track: Track) -> None:
+        self.kind, self._film, self._sink, self._spec = kind, film, sink, track
+        # Players tell hvc1 from hev1 and XVID from FMP4 by the codec tag: it stays where the container does.
+        # A muxer that refuses one is asked again without.
+        same = kind.reads(film.format.name)
+        for keep_codec_tags in (True, False) if same else (False,):
+            sink.restart()
+            try:
+                self._open(keep_codec_tags)
+                return
+            except (av.FFmpegError, ValueError) as error:
+                if sink.error is not None:
+                    raise
+                refusal: Exception = error
+        words = media_container.words(refusal) if isinstance(refusal, av.FFmpegError) else str(refusal)
+        raise MuxFailed("ContainerCannotHold", f"{kind.muxer} cannot hold this film: {words}") from refusal
+
+    def _open(self, keep_codec_tags: bool) -> None:
+        self.container = av.open(
+            self._sink,
+            "w",
+            format=self.kind.muxer,
+            container_options=self._options(),
+            metadata_errors="surrogateescape",
+            buffer_size=1 << 18,
+        )
+        self.container.flags |= _BITEXACT
+        self.copies, self.dropped, self.tracks = {}, [], []
+        spec = self._spec
+        old = None if spec.replaces is None else self._film.streams.audio[spec.replaces]
+        for stream in self._film.streams:
+            if stream is old or (stream.type == "audio" and spec.default and old is None and not self.tracks):
+                self._add_tracks()
+            if stream is old:
+                continue
+            if why := self._add_copy(stream, keep_codec_tags):
+                self.dropped.append(f"{stream.type} stream {stream.index}: {why}")
+        if not self.tracks:
+            self._add_tracks()
+        wanted = self.kind.subtitles and spec.captions
+        self.captions = subtitles.add_stream(self.container, self.kind.subtitles) if wanted else None
+        alone = not any(stream.type == "audio" for stream in self.copies)
+        self.tracks[0].disposition = Disposition.default if spec.default or alone else 0
+        if old is not None:
+            self.tracks[0].disposition = old.disposition
+        self.container.metadata.update(metadata(self._film.metadata, spec.tags, spec.old_comment))
+        if chapters := self._film.chapters():
+            self.container.set_chapters(chapters)
+        self.container.start_encoding()
+
+    def _options(self) -> dict[str, str]:
+        # Not a write for every packet.
+        options = {"flush_packets": "0", **dict(self.kind.options)}
+        if any(stream.disposition & Disposition.attached_pic for stream in self._film.streams.video):
+            # An mp4 file has either tags of any name or the usual ones with a cover picture.
+            options.pop("movflags", None)
+        return options
+
+    def _add_copy(self, stream: Any, keep_codec_tag: bool) -> str:
+        """Add a copy of a stream, or say why not."""
+        context = stream.codec_context
+        if stream.type == "attachment":
+            if self.kind.muxer != "matroska":
+                return f"{self.kind.muxer} holds no attachments"
+            # Its content is part of the header: no packets to copy.
+            self.container.add_stream_from_template(stream)
+            return ""
+        if stream.type not in ("video", "audio", "subtitle"):
+            return (
+                "time code, chapter or camera data"  # of these the muxer writes the first two from metadata
+            )
+        if context is None:
+            return "a codec that FFmpeg does not know"
+        if stream.type == "audio" and self.kind.muxer == "flv":
+            raise ValueError("flv holds one sound track that every player knows")
+        try:
+            # With `opaque` the parameters are copied as they are and no encoder of that name has to exist.
+            copy = self.container.add_stream_from_template(stream, opaque=True)
+        except ValueError:
+            if stream.type == "subtitle":
+                return f"{self.kind.muxer} does not hold {context.name} subtitles"
+            raise
+        copy.metadata.update(stream.metadata)
+        disposition = int(stream.disposition)
+        if stream.type == "audio" and self._spec.default:
+            disposition &= ~int(Disposition.default)
+        copy.disposition = disposition
+        if stream.type == "video" and (aspect := stream.sample_aspect_ratio):
+            copy.codec_context.sample_aspect_ratio = aspect
+            # PyAV cannot pass it to the Matroska muxer: it survives in the codec's own headers or not at all.
+            if aspect != 1 and self.kind.muxer in ("matroska", "webm") and context.name in ("vp8", "vp9"):
+                self.dropped.append(f"video stream {stream.index}: its pixel aspect of {aspect}")
+        if keep_codec_tag:
+            copy.codec_context.codec_tag = context.codec_tag
+        self.copies[stream] = copy
+        return ""
+
+    def _add_tracks(self) -> None:
+        kind, spec = self.kind, self._spec
+        if kind.muxer == "flv" and spec.tracks > 1:
+            raise ValueError("flv holds one sound track that every player knows")
+        for title in spec.titles:
+            track = self.container.add_stream(
+                kind.codec, rate=kind.rate or coded_rate(kind, spec.sample_rate)
+            )
+            set_up(track.codec_context, kind, spec.channels)
+            track.metadata.update({"title": title, "language": LANGUAGE})
+            if kind.muxer in ("mp4", "mov"):
+                track.metadata["handler_name"] = title
+            track.disposition = 0
+            self.tracks.append(track)
+
+
+def set_up(context: Any, kind: Container, channels: int) -> None:
+    """What an encoder of the generated sound is told, besides its rate."""
+    context.layout = layout(channels)
+    context.options = dict(ENCODER_OPTIONS.get(kind.codec, {}))
+    if kind.bit_rate:
+        context.bit_rate = kind.bit_rate
+
+
+def coded_rate(kind: Container, rate: int) -> int:
+    """The rate that the container's encoder takes for sound at `rate`: the same, or the next above that it knows."""
+    known = sorted(av.Codec(kind.codec, "w").audio_rates or [])
+    return next((r for r in known if r >= rate), known[-1]) if known else rate
+
+
+def metadata(source: dict[str, str], tags: dict[str, str], without: str = "") -> dict[str, str]:
+    """Container metadata of the copy: what the source says but for `without` in its comment, then what `tags` add."""
+    brands = {
+        "major_brand",
+        "minor_version",
+        "compatible_brands",
+    }  # the muxer's own, not facts about the film
+    kept = {key: value for key, value in source.items() if key.lower() not in brands}
+    for key in list(kept):
+        if (match := re.fullmatch(r"(.+)-[a-z]{3}", key)) and kept.get(match[1]) == kept[key]:
+            del kept[key]  # FFmpeg lists a tag that has a language twice
+    names = {key.lower(): key for key in kept}
+    if without and (comment := names.get("comment")):
+        kept[comment] = kept[comment].replace(without, "").rstrip("\n")
+    for key, value in tags.items():
+        name = names.get(key.lower(), key)
+        kept[name] = f"{kept[name]}\n{value}" if key == "comment" and kept.get(name) else value
+    return kept
+
+
+def layout(channels: int) -> str:
+    if channels not in (1, 2):
+        raise ValueError(f"a generated track has 1 or 2 channels, not {channels}")
+    return "mono" if channels == 1 else "stereo"

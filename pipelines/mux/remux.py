@@ -1,0 +1,221 @@
+"""Put a generated sound track into a copy of a film, without re-encoding anything that was there.
+
+The picture is copied packet by packet, bit for bit; sound tracks, subtitles, chapters, attachments, metadata
+and rotation stay where the container can hold them; the generated track is added and named. One pass over
+the source, one pass over the sound, memory flat in the film's length but for the index that the container
+itself needs (in mp4, mov and avi some 90 bytes per packet: 20 MB for an hour, written at the end).
+
+The same source and sound give the same bytes: no dates, no random identifiers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from pipelines import storage
+from pipelines.media import container as media_container
+from pipelines.mux import packet_hashes, subtitles
+from pipelines.mux.audio_encoder import BLOCK, Encoder
+from pipelines.mux.containers import Container, container_of, output_name
+from pipelines.mux.files import Sink, Source, TooLarge, disk_error
+from pipelines.mux.packet_hashes import Digests
+from pipelines.mux.packets import TITLE, MuxFailed, Output, Track, packets, repair_times, shift_of
+
+__all__ = ["TITLE", "MuxFailed", "MuxResult", "Track", "mux", "mux_in_child", "output_name", "video_digest"]
+
+
+@dataclass(frozen=True)
+class MuxResult:
+    """What was written."""
+
+    container: str
+    """FFmpeg's name of the muxer: mp4, mov, webm, avi, matroska."""
+    audio_codec: str
+    n_samples: int
+    """Samples of generated sound that were taken, at the rate of the sound."""
+    size: int
+    """Bytes of the file."""
+    dropped: tuple[str, ...] = ()
+    """Streams of the source that the container cannot hold, in words."""
+    source_sha256: str = ""
+    """Of the whole source as it was read for this copy."""
+    digests: Digests = field(default_factory=Digests)
+    """Of the packets that were written."""
+
+
+Seal = Callable[[Path, MuxResult], None]
+
+
+def mux(
+    source_uri: str, sound: Iterable[np.ndarray], destination: str | os.PathLike[str], **track: Any
+) -> MuxResult:
+    """Copy the film at `source_uri` to `destination` with one more sound track.
+
+    sound: int16 arrays [tracks * channels, n] of any lengths, `n_samples` in all, at `sample_rate`; consumed as a
+        stream, never more than some 15 s ahead of the picture (`mux_sound.Pieces.lead`).
+    destination: a local path; its suffix names the container (`containers.CONTAINERS`). Written beside, then
+        renamed: there is never a partial file under that name.
+    track: the fields of `Track`; `n_samples` and `video_start_s` always.
+
+    Raises MuxFailed for what the file causes (`ContainerCannotHold`: take the `.mkv` name), StorageError for
+    the disk, ValueError for sound that is not as announced.
+    """
+    spec = Track(**track)
+    target = Path(destination)
+    container_of(target).coded(spec.codec)
+    temporary = Path(storage.temporary_name(str(target)))
+    try:
+        result = mux_to(source_uri, sound, str(temporary), spec)
+        temporary.replace(target)
+    except OSError as error:
+        raise disk_error(target, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return result
+
+
+def mux_in_child(
+    source_uri: str,
+    sound: Iterable[np.ndarray],
+    destination: str | os.PathLike[str],
+    *,
+    memory_mb: int = 2048,
+    stall_s: float = 120.0,
+    seal: Seal | None = None,
+    **track: Any,
+) -> MuxResult:
+    """`mux` in a process of its own, for files that nobody vouches for.
+
+    The child has `memory_mb` of address space and is killed when it makes no headway for `stall_s` seconds
+    (time spent waiting for `sound` does not count). A crash, a hang or too much memory is MuxFailed
+    (`MuxerCrashed`, `MuxerTimeout`, `MuxerOutOfMemory`); whatever `sound` raises comes through as it is.
+
+    seal: called with the finished file before it gets its name, and may replace it; what it raises leaves nothing.
+    """
+    from pipelines.mux import child  # which imports this module
+
+    return child.run(source_uri, sound, Path(destination), Track(**track), memory_mb, stall_s, seal)
+
+
+def mux_to(
+    source_uri: str,
+    sound: Iterable[np.ndarray],
+    path: str,
+    track: Track,
+    beat: Callable[[], None] = lambda: None,
+) -> MuxResult:
+    """`mux` straight to `path`, where a partial file stays if it fails. Calls `beat` as it advances."""
+    kind = container_of(path).coded(track.codec)
+    try:
+        with storage.open_read(source_uri) as file:
+            source = Source(file, source_uri)
+            # Entries of a hostile index may all point at the same bytes; a real copy is about as large
+            # as its source and the sound together.
+            limit = 2 * source.size + 4 * track.channels * track.tracks * track.n_samples + (64 << 20)
+            with Sink(path, limit) as sink:
+                dropped, found = _copy(source, sink, kind, _blocks(sound, track), track, beat)
+                size = sink.finish()
+            source_sha256 = source.sha256(beat)
+    except OSError as error:
+        raise disk_error(Path(path), error) from error
+    return MuxResult(kind.muxer, kind.codec, track.n_samples, size, tuple(dropped), source_sha256, found)
+
+
+def _copy(
+    source: Source,
+    sink: Sink,
+    kind: Container,
+    blocks: Iterator[np.ndarray],
+    track: Track,
+    beat: Callable[[], None],
+) -> tuple[list[str], Digests]:
+    """Write the film with its new track; the streams left out, in words, and what the others are."""
+    try:
+        with source.open() as film:
+            shift = shift_of(film, kind)
+            out = Output(film, sink, kind, track)
+            with Encoder(out, track, float(shift)) as encoder:
+                start_s = track.video_start_s + float(shift)
+                words = subtitles.Writer(
+                    out.container,
+                    out.captions,
+                    kind.subtitles,
+                    track.captions if out.captions else (),
+                    start_s,
+                )
+                hasher = packet_hashes.Hasher(out.copies)
+                last_dts: dict[int, int] = {}
+                # Fractions cost more than the copying: they are made once per stream, and compared once per block.
+                ticks = {stream: round(shift / stream.time_base) for stream in out.copies}
+                tick_s = {stream: float(stream.time_base) for stream in out.copies}
+                fed_s = float(encoder.position)
+                for packet in packets(film, out.copies):
+                    stream = packet.stream
+                    repair_times(packet, last_dts, ticks[stream])
+                    moment = packet.dts * tick_s[stream]
+                    while fed_s <= moment and (block := next(blocks, None)) is not None:
+                        encoder.feed(block)
+                        fed_s = float(encoder.position)
+                        beat()
+                    words.advance(moment)
+                    hasher.saw(packet, stream)
+                    packet.stream = out.copies[stream]
+                    out.container.mux(packet)
+                    beat()
+                for block in blocks:
+                    encoder.feed(block)
+                    beat()
+                encoder.finish()
+                words.finish()
+                out.container.close()
+            first, *others = encoder.digests
+            return out.dropped, Digests(hasher.of("video"), hasher.of("audio"), first, tuple(others))
+    except (av.FFmpegError, OSError, TooLarge) as error:
+        if source.error is not None:
+            raise source.error from error
+        if isinstance(sink.error, OSError):
+            raise sink.error from error
+        if isinstance(error, TooLarge) or sink.error is not None:
+            raise MuxFailed("OutputTooLarge", str(sink.error or error)) from error
+        if isinstance(error, av.FFmpegError):
+            raise MuxFailed(type(error).__name__, media_container.words(error)) from error
+        raise
+
+
+def _blocks(sound: Iterable[np.ndarray], track: Track) -> Iterator[np.ndarray]:
+    """The sound in blocks of at most `BLOCK` samples, checked: int16 [tracks * channels, n]."""
+    seen, channels = 0, track.tracks * track.channels
+    for chunk in sound:
+        if chunk.dtype != np.int16 or chunk.ndim != 2 or chunk.shape[0] != channels:
+            raise ValueError(f"sound must be int16 [{channels}, n], not {chunk.dtype} {list(chunk.shape)}")
+        seen += chunk.shape[1]
+        if seen > track.n_samples:
+            raise ValueError(f"the sound has more than the {track.n_samples} samples that were announced")
+        for at in range(0, chunk.shape[1], BLOCK):
+            yield chunk[:, at : at + BLOCK]
+    if seen < track.n_samples:
+        raise ValueError(f"the sound ends after {seen} of {track.n_samples} samples")
+
+
+def video_digest(uri: str, *, nal_units: bool = False) -> str:
+    """sha256 over the payloads of the video packets, stream after stream: equal before and after `mux`.
+
+    nal_units: hash H.264 and HEVC as sequences of NAL units, whatever separates them. Needed where the copy
+    went from a transport stream (start codes) to Matroska (lengths); the units themselves are the same bits.
+    """
+    with storage.open_read(uri) as file, Source(file, uri).open() as film:
+        streams = [stream for stream in film.streams.video if not media_container.is_attached(stream)]
+        hashes = {stream.index: hashlib.sha256() for stream in streams}
+        for packet in packets(film, streams) if streams else ():
+            hashes[packet.stream_index].update(
+                packet_hashes.content(packet, packet.stream) if nal_units else bytes(packet)
+            )
+    return hashlib.sha256(b"".join(h.digest() for h in hashes.values())).hexdigest()

@@ -1,0 +1,1 @@
+"""Marks of synthetic sound: tags, sidecars, signatures, and their verification."""

@@ -1,0 +1,128 @@
+"""The process that looks at a file to be checked (`python -m pipelines.inspect_child`).
+
+One line of JSON on standard input; a `.` now and then while it advances, and one line of JSON at the end
+(`pipelines.mux_child.converse`). It may write nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from pipelines import storage
+from pipelines.media import container
+from pipelines.media.container import DecodeFailed
+from pipelines.mux import packet_hashes, packets
+from pipelines.provenance import signing
+from pipelines.provenance.signing_child import Beating
+from pipelines.sandbox.decoder_child import limit_this_process
+from pipelines.storage import hashing
+
+_TEXT = 10_000
+"""Characters of a tag that are looked at: ours are far shorter."""
+
+_FACTS = 500_000
+"""The same of our assertion."""
+
+
+def main() -> None:
+    """Look at one file, answer on standard output."""
+    order = json.loads(sys.stdin.buffer.readline())
+    limit_this_process(order["memory_mb"], order["parent"])
+    try:
+        with storage.reading(order["uri"]) as file:
+            answer = _look(file, order)
+    except storage.StorageError as error:
+        answer = {"error": "storage", "message": str(error)}
+    except DecodeFailed as error:
+        answer = _failed(error.error_class, error.message, error.stage)
+    except MemoryError:
+        answer = _failed("ReaderOutOfMemory", "more memory than it may have", "verify")
+    sys.stdout.write(json.dumps(answer))
+    sys.stdout.flush()
+
+
+def _failed(error_class: str, message: str, stage: str) -> dict[str, Any]:
+    return {"error": "file", "error_class": error_class, "message": message, "stage": stage}
+
+
+def _look(file: Any, order: dict[str, Any]) -> dict[str, Any]:
+    beating = Beating(file)
+    answer = _film(beating)
+    answer["sha256"] = hashing.sha256(beating)
+    beating.seek(0)
+    manifest = None if order["manifest"] is None else bytes.fromhex(order["manifest"])
+    answer["signed"], answer["manifest_error"] = _signature(beating, manifest, order["trust"])
+    return answer
+
+
+def _film(file: Any) -> dict[str, Any]:
+    with container.opened(file) as film:
+        tags = {str(k).lower(): str(v)[:_TEXT] for k, v in film.metadata.items()}
+        known = {name: tags[name] for name in ("comment", "v2a", "digital_source_type") if name in tags}
+        streams = [s for s in film.streams if s.type in ("video", "audio")]
+        hasher = packet_hashes.Hasher(streams)
+        for packet in packets.packets(film, streams) if streams else ():
+            hasher.saw(packet, packet.stream)
+        titles = [
+            str(s.metadata.get("title") or s.metadata.get("handler_name", ""))[:200]
+            for s in film.streams.audio
+        ]
+        return {"tags": known, "video": hasher.of("video"), "sound": hasher.of("audio"), "titles": titles}
+
+
+def _signature(file: Any, manifest: bytes | None, trust: str) -> tuple[dict[str, Any] | None, str]:
+    """What the manifest says, and why it cannot be read."""
+    import c2pa
+
+    settings = signing.SETTINGS | ({"trust": {"trust_anchors": trust}} if trust else {})
+    try:
+        context = c2pa.Context.from_dict(settings)
+        reader = (
+            _own(c2pa, file, context)
+            if manifest is None
+            else c2pa.Reader(None, file, manifest, context=context)
+        )
+        if reader is None:
+            return None, ""
+        return _told(json.loads(reader.json())), ""
+    except c2pa.C2paError as error:
+        return None, str(error)[:1000]
+
+
+def _own(c2pa: Any, file: Any, context: Any) -> Any:
+    """The reader of the manifest in the file, or None if there is none."""
+    try:
+        return c2pa.Reader.try_create(None, file, context=context)
+    except c2pa.C2paError.NotSupported:
+        return None  # a container that C2PA does not know carries none
+
+
+def _told(report: dict[str, Any]) -> dict[str, Any]:
+    active = report["manifests"][report["active_manifest"]]
+    results = report.get("validation_results", {}).get("activeManifest", {})
+    codes = [str(found.get("code")) for found in results.get("failure", [])]
+    if report.get("validation_state") == "Invalid" and not codes:
+        codes = ["invalid"]
+    names = active.get("signature_info") or {}
+    facts: Any = {}
+    source_type = ""
+    for assertion in active.get("assertions", []):
+        label, data = str(assertion.get("label")), assertion.get("data")
+        if label.startswith(signing.ASSERTION) and isinstance(data, dict):
+            facts = data if len(json.dumps(data)) < _FACTS else {}
+        elif label.startswith("c2pa.actions") and isinstance(data, dict):
+            for action in data.get("actions", []):
+                source_type = str(action.get("digitalSourceType") or source_type)
+    return {
+        "facts": facts,
+        "signer": ", ".join(str(names[k])[:200] for k in ("common_name", "issuer") if names.get(k)),
+        "source_type": source_type[:200],
+        "failures": [code for code in codes if not code.startswith("signingCredential.untrusted")][:50],
+        "trusted": "signingCredential.trusted" in [s.get("code") for s in results.get("success", [])],
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""The report of a job: one row per input file, as Parquet for programs and as a page for people.
+
+`card` draws the picture of one dubbed file; `write` brings `_v2a/report.parquet` and `_v2a/report.html` to
+the output folder. The page stands alone (no network, no other script or style sheet) beside the media it
+links to, and opens from disk.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import storage
+from pipelines.dub.job import CARD_S
+from pipelines.reports import costs, film_card
+from pipelines.reports.costs import Prices
+
+STATUSES = ("dubbed", "skipped", "failed")
+
+CAPTIONS = pa.list_(pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())]))
+"""What stretches of a film should sound like. `caption` says the same without times."""
+
+SEAMS = pa.list_(pa.struct([("at_s", pa.float64()), ("jump", pa.float64())]))
+"""The worst joins between windows: where, and how many times the film's usual jump between neighbouring moments."""
+
+FLAGS = pa.list_(pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("what", pa.string())]))
+"""Stretches to listen to (`pipelines.flags`): the longest, of `n_flags`."""
+
+REPORT_SCHEMA = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("path", pa.string()),
+        ("output", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("stage", pa.string()),
+        ("error_class", pa.string()),
+        ("message", pa.string()),
+        ("duration_s", pa.float64()),
+        ("fps", pa.float64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("video_codec", pa.string()),
+        ("container", pa.string()),
+        ("audio_state", pa.string()),
+        ("peak_dbfs", pa.float64()),
+        ("n_windows", pa.int32()),
+        ("model", pa.string()),
+        ("seed", pa.int64()),
+        ("sound_peak_dbfs", pa.float64()),
+        ("sound_rms_dbfs", pa.float64()),
+        ("core_seconds", pa.float64()),
+        ("x_realtime", pa.float64()),
+        ("card", pa.string()),
+        ("source_sha256", pa.string()),
+        ("source_sha256_after", pa.string()),
+        ("output_sha256", pa.string()),
+        ("signer", pa.string()),
+        ("prompt", pa.string()),
+        ("negative", pa.string()),
+        ("caption", pa.string()),
+        ("captions", CAPTIONS),
+        ("subtitles", pa.string()),
+        ("treatment", pa.string()),
+        ("sound_lufs", pa.float64()),
+        ("sound_true_peak_dbtp", pa.float64()),
+        ("heard_s", pa.float64()),
+        ("tracks", pa.int32()),
+        ("gpu_seconds", pa.float64()),
+        ("scenes", pa.int32()),
+        ("static_s", pa.float64()),
+        ("static", pa.string()),
+        ("seams", SEAMS),
+        ("flags", FLAGS),
+        ("n_flags", pa.int32()),
+        ("contact_sheet", pa.string()),
+    ]
+)
+"""Columns of `report.parquet`. `path` is relative to the archive; `output`, `card`, `contact_sheet` and `subtitles`
+(where they are a file of their own, else `track`) to OUT. `scenes` counts the hard cuts that windows keep to;
+`static_s` the seconds in which nothing moves, and `static` says what is heard there, and when."""
+
+
+def write(out_root: str, rows: Iterable[Mapping[str, Any]], run: Mapping[str, Any]) -> None:
+    """Write `OUT/_v2a/report.parquet` and `OUT/_v2a/report.html`, each in one atomic step.
+
+    rows: one mapping per input file with the columns of `REPORT_SCHEMA`; other keys are left out, missing
+        ones are null.
+    run: facts about the job. Shown where they are known: `archive`, `out`, `model`, `model_sha256`, `seed`,
+        `version`, `command`, `started` (ISO 8601 or seconds since 1970), `wall_s`, `x_realtime`; any other
+        plain value is listed under the run's details by its name.
+
+    Raises ValueError for a status that is not one of `STATUSES`, StorageError if OUT cannot be written.
+    """
+    ordered = sorted((_clean(row) for row in rows), key=lambda row: str(row["path"]))
+    for row in ordered:
+        if row["status"] not in STATUSES:
+            raise ValueError(f"{row['path']}: status {row['status']!r} is not one of {', '.join(STATUSES)}")
+    table = pa.Table.from_pylist(ordered, schema=REPORT_SCHEMA)
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    storage.write_atomic(storage.join(out_root, "_v2a", "report.parquet"), sink.getvalue())
+    storage.write_atomic(storage.join(out_root, "_v2a", "report.html"), render(ordered, run).encode())
+
+
+def render(rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> str:
+    """The page as text: HTML with everything in it but the media, which it expects one folder up."""
+    return _template().render(
+        totals=totals(rows, run),
+        rows=[_page_row(row) for row in rows],
+        run=_run_facts(run),
+        card_s=CARD_S,
+        card_height=film_card.HEIGHT,
+    )
+
+
+def card(
+    frames: np.ndarray,
+    sound: np.ndarray,
+    sample_rate: int,
+    duration_s: float,
+    out_png: str | os.PathLike[str],
+) -> None:
+    """Draw film strip, waveform and spectrogram of a film over one time axis and write the picture.
+
+    frames: uint8 [N, h, w, 3] at the middles of N equal stretches; sound: int16 or float32 [n] or
+    [channels, n]; duration_s: what the time axis spans.
+    """
+    film_card.save(film_card.draw(frames, sound, sample_rate, duration_s), out_png)
+
+
+def totals(rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dict[str, Any]:
+    """Counts, footage and speed over all rows. `x_realtime` is None if nothing was dubbed."""
+    counts = Counter(str(row["status"]) for row in rows)
+    seconds = dict.fromkeys(STATUSES, 0.0)
+    for row in rows:
+        seconds[str(row["status"])] += row.get("duration_s") or 0.0
+    speed, basis = run.get("x_realtime"), "of this run"
+    if speed is None and run.get("wall_s") and seconds["dubbed"]:
+        speed = seconds["dubbed"] / float(run["wall_s"])
+    if speed is None and seconds["dubbed"]:
+        cores = sum(row.get("core_seconds") or 0.0 for row in rows if row["status"] == "dubbed")
+        speed, basis = (seconds["dubbed"] / cores if cores else None), "per core"
+    return {
+        "files": len(rows),
+        "counts": {status: counts[status] for status in STATUSES},
+        "seconds": seconds,
+        "total_s": sum(seconds.values()),
+        "x_realtime": speed,
+        "x_basis": basis,
+        "costs": costs.costs(rows, Prices(run.get("price_core_hour"), run.get("price_gpu_hour"))),
+        "flagged": sum(1 for row in rows if row.get("n_flags") or row.get("flags")),
+    }
+
+
+# ---- the page
+
+UNSHOWN = ("video_id", "source_sha256", "source_sha256_after", "output_sha256")
+UNSHOWN_IF_0 = ("gpu_seconds", "scenes", "static_s", "n_flags")
+
+
+def _clean(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of the schema, with text that can be written as UTF-8 and numbers that are numbers."""
+    clean: dict[str, Any] = {}
+    for field in REPORT_SCHEMA:
+        value = row.get(field.name)
+        if isinstance(value, str):
+            value = value.encode("utf-8", "backslashreplace").decode()
+        elif pa.types.is_integer(field.type) and value is not None:
+            value = int(value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            value = None
+        clean[field.name] = value
+    return clean
+
+
+def _page_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page needs of a row: no empty values, numbers at the precision that is shown."""
+    known: dict[str, Any] = {}
+    for name, value in row.items():
+        if name in UNSHOWN or value is None or value in ("", []) or (name in UNSHOWN_IF_0 and not value):
+            continue
+        known[name] = round(value, 4) if isinstance(value, float) else value
+    if captions := known.pop("captions", None):  # the page makes `caption` of them
+        known["captions"] = [[round(cue["start_s"], 2), cue["text"]] for cue in captions]
+        known.pop("caption", None)
+    if seams := known.pop("seams", None):
+        pairs = [[seam["at_s"], seam["jump"]] for seam in seams if None not in seam.values()]
+        # One that jumps no more than moments within windows do is not heard, and nobody need listen to it.
+        heard = [(at_s, jump) for at_s, jump in pairs if 1 < jump < math.inf]
+        if heard:
+            known["seams"] = [[round(at_s, 2), round(jump, 1)] for at_s, jump in heard]
+    if flags := known.pop("flags", None):
+        known["flags"] = [[round(f["start_s"], 2), round(f["end_s"], 2), f["what"]] for f in flags]
+    for name in ("output", "card", "contact_sheet"):
+        if name in known:
+            known[f"{name}_url"] = link(str(known[name]))
+    return known
+
+
+def link(relative: str) -> str:
+    """URL of a file of the output folder, as seen from the page in `_v2a`."""
+    return "../" + quote(os.fsencode(relative))
+
+
+def _run_facts(run: Mapping[str, Any]) -> dict[str, Any]:
+    facts = {
+        name: value
+        for name, value in run.items()
+        if isinstance(value, (str, int, float, bool)) and value != ""
+    }
+    started = facts.get("started")
+    if isinstance(started, (int, float)):
+        facts["started"] = datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds")
+    return facts
+
+
+def clock(seconds: float | None) -> str:
+    """`0:07`, `12:30`, `1:02:03`; a dash if not known."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def moment(iso: str) -> str:
+    """An ISO 8601 time as people write it; anything else as it is."""
+    try:
+        return datetime.fromisoformat(iso).strftime("%-d %B %Y, %H:%M")
+    except ValueError:
+        return iso
+
+
+def plain(value: Any) -> str:
+    """A fact as text, without digits that nobody reads."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def footage(seconds: float) -> tuple[str, str]:
+    """A length of footage as (figure, unit), in the unit that reads best."""
+    for size, unit in ((3600.0, "hours"), (60.0, "minutes")):
+        if seconds >= size:
+            figure = seconds / size
+            return (f"{figure:,.0f}" if figure >= 100 else f"{figure:.1f}"), unit
+    return f"{seconds:.0f}", "seconds"
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(clock=clock, footage=footage, moment=moment, money=costs.money, plain=plain)
+    text = (
+        resources.files("pipelines.reports")
+        .joinpath("templates", "report.html.j2")
+        .read_text(encoding="utf-8")
+    )
+    return environment.from_string(text)

@@ -1,0 +1,1 @@
+"""Untrusted media, read in a child process; every child of ours starts here."""

@@ -1,0 +1,374 @@
+"""Decoding in a child process, because the files are untrusted and decoders are large C programs.
+
+`Sandbox` owns one child (`pipelines.sandbox_child`) and starts it again when it dies. The child opens files
+itself and is kept within limits; the parent measures the time. Whatever a file does to the child, the
+parent sees one exception.
+
+The two talk in lines of JSON: a request per line, an answer per line. Sound follows its line as raw bytes;
+pictures lie in memory that both see, made by the parent, and their line only says that they are there.
+Nothing is unpickled and nothing in an answer is believed before it was checked against what was asked
+for. A child gone mad can change pixels, in the memory that it was given, and no more.
+
+Stretches of pictures use the halves of that memory in turn. The child fills the second while the caller
+uses the first, then waits until the parent says NEXT: the caller has asked for another stretch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from pipelines import storage
+from pipelines.media import frames, video
+from pipelines.media.audio import CHANNELS, STREAMED
+from pipelines.media.video import DecodeFailed, Probe, View
+from pipelines.sandbox.decoder_child import NEXT, SharedMemory, halves, start
+from pipelines.sandbox.pipe import Reader, Shapes, agree, say
+from v2a_models import grid
+
+__all__ = ["DecodeFailed", "Probe", "Sandbox", "View"]
+
+T = TypeVar("T")
+
+_PATIENCE = 30
+"""How many times `timeout_s` a request that keeps reporting progress may take in all."""
+
+_START_S = 180.0
+"""Time for a child to start, on a machine under load."""
+
+
+class Sandbox:
+    """One decoding child, kept between calls. A context manager; safe to share between threads.
+
+    `memory_mb` bounds the address space of the child, `timeout_s` the time without any progress (a long
+    film that keeps decoding may take 30 times as long). A child that crashes gets `retries` more tries,
+    in case the machine and not the file was the reason.
+
+    All methods raise DecodeFailed for what the file causes and StorageError for what storage causes.
+    """
+
+    def __init__(
+        self, memory_mb: int = 2048, timeout_s: float = 120.0, threads: int = 2, retries: int = 1
+    ) -> None:
+        self.memory_mb, self.timeout_s = memory_mb, timeout_s
+        self.threads, self.retries = threads, retries
+        self._child: subprocess.Popen[bytes] | None = None
+        self._shared: SharedMemory | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+        self._user: int | None = None
+        """The thread that has the lock."""
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child, if one runs."""
+        return self._child.pid if self._child is not None and self._child.poll() is None else None
+
+    def close(self) -> None:
+        """Ends the child, at once even if it is at work for another thread, and for good."""
+        self._closed = True
+        self._end()
+
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            for pipe in (child.stdin, child.stdout, child.stderr):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+            child.wait()
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            shared.close()
+
+    def probe(self, uri: str) -> Probe:
+        """`decode.probe` of the file at `uri`."""
+        answer, _ = self._ask("probe", uri, {}, [])
+        try:
+            facts = Probe(**answer)
+            for name in ("duration_s", "fps", "video_start_s"):
+                if not math.isfinite(float(getattr(facts, name))):
+                    raise ValueError(name)
+        except (TypeError, ValueError) as error:
+            raise DecodeFailed("DecoderCrashed", f"the decoder answered nonsense: {error}", "probe") from None
+        return facts
+
+    def decode_views(
+        self,
+        uri: str,
+        views: Sequence[View],
+        start_s: float,
+        end_s: float,
+        damage: list[tuple[float, float]] | None = None,
+    ) -> list[np.ndarray]:
+        """`decode.decode_views` of the file at `uri`: one uint8 [T, H, W, 3] per view, the caller's own. `damage` gets
+        the times between which pictures are damaged."""
+        [arrays] = self._iterate(uri, views, start_s, [end_s], copy=True, damage=damage)
+        return arrays
+
+    def iter_views(
+        self, uri: str, views: Sequence[View], start_s: float, ends_s: Sequence[float]
+    ) -> Iterator[list[np.ndarray]]:
+        """`decode.iter_views` of the file at `uri`: per stretch one uint8 [T, H, W, 3] per view.
+
+        The arrays look into memory that is used again: they hold until the next stretch, or anything else,
+        is asked of this sandbox. The child decodes one stretch ahead meanwhile. Until the iteration ends or
+        is closed, other threads wait, and another request by the same thread is a RuntimeError.
+        """
+        return self._iterate(uri, views, start_s, ends_s)
+
+    def decode_sound(
+        self,
+        uri: str,
+        start_s: float,
+        end_s: float,
+        sample_rate: int = grid.SAMPLE_RATE,
+        origin_s: float | None = None,
+        channels: int | None = None,
+    ) -> np.ndarray:
+        """`decode.decode_sound` of the file at `uri`: float32 [channels, n]."""
+        if not 0 <= start_s < end_s:
+            raise ValueError(f"not a stretch of time: {start_s} to {end_s}")
+        if channels is not None and channels not in CHANNELS:
+            raise ValueError(f"sound has 1 or 2 channels, or those of the file, not {channels}")
+        request: dict[str, Any] = {"start_s": start_s, "end_s": end_s, "sample_rate": sample_rate}
+        request |= {"origin_s": origin_s, "channels": channels}
+        shape = (-1 if channels is None else channels, grid.samples(end_s - start_s, sample_rate))
+        return self._ask("sound", uri, request, [shape])[1][0]
+
+    def sound_facts(self, uri: str) -> tuple[int, int, int]:
+        """`loudness.sound_facts` of the file at `uri`: samples at 44.1 kHz, rate, channels."""
+        answer, _ = self._ask("sound_facts", uri, {}, [])
+        try:
+            samples, rate, channels = (int(answer[name]) for name in ("samples", "rate", "channels"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DecodeFailed("DecoderCrashed", f"the decoder answered nonsense: {error}", "sound") from None
+        return samples, rate, channels
+
+    def track_facts(self, uri: str, track: int | None = None) -> tuple[int, int]:
+        """`loudness.track_facts` of the file at `uri`: rate and channels."""
+        answer, _ = self._ask("track", uri, {"track": track}, [])
+        try:
+            return int(answer["rate"]), int(answer["channels"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DecodeFailed("DecoderCrashed", f"the decoder answered nonsense: {error}", "sound") from None
+
+    def iter_sound(
+        self,
+        uri: str,
+        n_samples: int,
+        sample_rate: int,
+        channels: int,
+        origin_s: float,
+        track: int | None = None,
+    ) -> Iterator[np.ndarray]:
+        """`loudness.iter_sound` of the file at `uri`: float32 [channels, n] blocks, the caller's own.
+
+        Until the iteration ends or is closed, other threads wait, as with `iter_views`.
+        """
+        if n_samples < 1:
+            return
+        request: dict[str, Any] = {"verb": "sound_blocks", "uri": _absolute(uri), "n_samples": n_samples}
+        request |= {"sample_rate": sample_rate, "channels": channels, "origin_s": origin_s}
+        request |= {"block": STREAMED, "track": track}
+        sizes = [min(STREAMED, n_samples - at) for at in range(0, n_samples, STREAMED)]
+
+        def converse(skip: int) -> Iterator[np.ndarray]:
+            child, _ = self._running()
+            with self._listening(child, "sound") as reader:
+                say(child, {**request, "skip": skip})
+                for size in sizes[skip:]:
+                    [shape] = agree(reader.answer()["shapes"], [(channels, size)])
+                    block = reader.array(shape, np.float32)
+                    with reader.paused():
+                        yield block
+
+        yield from self._persist(converse, len(sizes))
+
+    def _ask(
+        self, verb: str, uri: str, request: dict[str, Any], shapes: Shapes
+    ) -> tuple[dict[str, Any], list[np.ndarray]]:
+        """One request with one answer, whose arrays (float32) come through the pipe."""
+
+        uri = _absolute(uri)
+
+        def converse(done: int) -> Iterator[tuple[dict[str, Any], list[np.ndarray]]]:
+            child, _ = self._running()
+            with self._listening(child, verb) as reader:
+                say(child, {"verb": verb, "uri": uri, **request})
+                answer = reader.answer()
+                arrays = [reader.array(shape, np.float32) for shape in agree(answer["shapes"], shapes)]
+                yield dict(answer["result"]), arrays
+
+        [result] = self._persist(converse, 1)
+        return result
+
+    def _iterate(
+        self,
+        uri: str,
+        views: Sequence[View],
+        start_s: float,
+        ends_s: Sequence[float],
+        copy: bool = False,
+        damage: list[tuple[float, float]] | None = None,
+    ) -> Iterator[list[np.ndarray]]:
+        """`iter_views`; with `copy` the arrays are the caller's own. `damage` gets what the last answer says of it."""
+        shapes = video.stretch_shapes(views, start_s, ends_s)
+        sizes = [sum(math.prod(shape) for shape in stretch) for stretch in shapes]
+        half, size = halves(max(sizes))
+        size = size if len(shapes) > 1 else half
+        request: dict[str, Any] = {
+            "verb": "decode",
+            "uri": _absolute(uri),
+            "views": [[view.fps, view.width, view.height, view.fit] for view in views],
+            "start_s": start_s,
+            "ends_s": [float(end_s) for end_s in ends_s],
+            "threads": self.threads,
+            "memory": [half, size],
+        }
+
+        def converse(skip: int) -> Iterator[list[np.ndarray]]:
+            if size > self.memory_mb << 20:
+                raise DecodeFailed("DecoderOutOfMemory", f"needs more than {self.memory_mb} MB", "decode")
+            child, shared = self._running()
+            memory = shared.prepare(size)
+            with self._listening(child, "decode") as reader:
+                say(child, {**request, "skip": skip})
+                for k, wanted in enumerate(shapes[skip:], start=1):
+                    answer = reader.answer()
+                    agree(answer["shapes"], wanted)
+                    if damage is not None:
+                        damage[:] = [(float(a), float(b)) for a, b in answer["result"].get("damage", [])]
+                    arrays = frames.carve(memory[(k - 1) % 2 * half :], wanted)
+                    if copy:
+                        arrays = [array.copy() for array in arrays]
+                        shared.trim()
+                    with reader.paused():
+                        yield arrays
+                    if k + 1 < len(shapes) - skip:
+                        say(child, NEXT)
+
+        return self._persist(converse, len(shapes))
+
+    def _persist(self, converse: Callable[[int], Iterator[T]], n: int) -> Iterator[T]:
+        """The `n` answers of one request: `converse(k)` asks for those after the first k. It is called again
+        when the child crashes, up to `retries` times."""
+        with self._held():
+            done, tries_left = 0, 1 + self.retries
+            while True:
+                try:
+                    for answer in converse(done):
+                        done += 1
+                        yield answer
+                        self._user = threading.get_ident()
+                    return
+                except DecodeFailed as error:
+                    tries_left -= 1
+                    if error.error_class != "DecoderCrashed" or tries_left <= 0:
+                        raise
+                except storage.StorageError:
+                    raise
+                except BaseException:
+                    if done < n:  # broken off: this child's next answer would be stale
+                        self._end()
+                    raise
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        if self._user == threading.get_ident():
+            raise RuntimeError(
+                "this sandbox is still at work for iter_views in this thread: close that first"
+            )
+        with self._lock:
+            self._user = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._user = None
+
+    @contextlib.contextmanager
+    def _listening(self, child: subprocess.Popen[bytes], verb: str) -> Iterator[Reader]:
+        """For one conversation. Whatever it stumbles over becomes DecodeFailed."""
+        assert child.stdout is not None
+        reader = Reader(child.stdout.fileno(), self.timeout_s, self.timeout_s * _PATIENCE)
+        try:
+            yield reader
+        except DecodeFailed as error:
+            if error.error_class == "DecoderOutOfMemory":
+                self._end()  # its heap is in pieces: start afresh
+            raise
+        except TimeoutError:
+            self._end()
+            message = f"no progress for {self.timeout_s:g} s" if reader.stalled else "takes far too long"
+            raise DecodeFailed("DecoderTimeout", message, verb) from None
+        except (OSError, EOFError):
+            raise self._autopsy(verb) from None
+        except (ValueError, KeyError, TypeError) as error:
+            self._end()
+            raise DecodeFailed("DecoderCrashed", f"the decoder answered nonsense: {error}", verb) from None
+
+    def _running(self) -> tuple[subprocess.Popen[bytes], SharedMemory]:
+        if self._closed:
+            raise RuntimeError("this sandbox is closed")
+        if self._child is None or self._shared is None or self._child.poll() is not None:
+            self._end()
+            shared = self._shared = SharedMemory()
+            child = self._child = start(self.memory_mb, shared.fd)
+            assert child.stdout is not None
+            try:  # starting is not the file's affair: neither its time nor its fault
+                Reader(child.stdout.fileno(), _START_S, _START_S).line()
+            except (OSError, EOFError, ValueError) as error:
+                reason = (
+                    "no sign of life" if isinstance(error, TimeoutError) else self._autopsy("open").message
+                )
+                self._end()
+                raise RuntimeError(f"the decoding process does not start: {reason}") from error
+        return self._child, self._shared
+
+    def _autopsy(self, verb: str) -> DecodeFailed:
+        """Why the child is gone."""
+        child, words = self._child, ""
+        if child is not None and child.stderr is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=5)
+            os.set_blocking(child.stderr.fileno(), False)
+            words = (child.stderr.read() or b"").decode(errors="replace").strip()
+        code = child.poll() if child is not None else None
+        self._end()
+        if "MemoryError" in words or "Cannot allocate memory" in words:
+            return DecodeFailed("DecoderOutOfMemory", f"needs more than {self.memory_mb} MB", verb)
+        if code is not None and code < 0:
+            with contextlib.suppress(ValueError):
+                return DecodeFailed("DecoderCrashed", f"ended by {signal.Signals(-code).name}", verb)
+        last = words.splitlines()[-1] if words else f"exit code {code}"
+        return DecodeFailed("DecoderCrashed", last, verb)
+
+
+def _absolute(uri: str) -> str:
+    """The same file for the child, which has another working folder."""
+    return uri if storage.is_remote(uri) else storage.local_path(uri)

@@ -1,0 +1,352 @@
+"""The child of `pipelines.sandbox`: a process that decodes untrusted files and may do nothing else.
+
+`start` launches it, as `python -P -m pipelines.sandbox_child`. It has a memory limit, no right to write files,
+few descriptors and no core dumps, and ends with its parent. Requests come as lines of JSON on standard
+input; answers go the same way, sound as raw bytes after its line, and pictures in memory that both
+processes see (`SharedMemory`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import json
+import mmap
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from pipelines import safe_path, storage
+from pipelines.media import audio, video
+from pipelines.media.frames import carve
+from pipelines.media.video import DecodeFailed, View
+from pipelines.storage import hashing
+
+NEXT = b"next\n"
+"""What the parent says, without JSON, when it has done with a stretch and its memory may be filled again."""
+
+_KEEP = 64 << 20
+"""Bytes of shared memory that are kept from request to request."""
+
+
+class SharedMemory:
+    """The parent's end of the memory that pictures come through, an anonymous file."""
+
+    def __init__(self) -> None:
+        self.fd = _anonymous_file()
+        self.size = self.used = 0
+        self._map: mmap.mmap | None = None
+
+    def prepare(self, size: int) -> np.ndarray:
+        """The first `size` bytes, which is a multiple of the page size, as uint8 [size]. What was handed out
+        before stays readable but changes. Raises OSError when there is not so much memory."""
+        if size > self.size:
+            os.ftruncate(self.fd, size)
+            self._map, self.size = mmap.mmap(self.fd, size), size
+        elif self.used > size:
+            self.trim()
+        self.used = size
+        return np.frombuffer(self._map or b"", np.uint8, size)
+
+    def trim(self) -> None:
+        """Gives memory beyond _KEEP back to the system; what was handed out there turns black."""
+        if self.used > _KEEP and self._map is not None and hasattr(mmap, "MADV_REMOVE"):
+            with contextlib.suppress(OSError):
+                self._map.madvise(mmap.MADV_REMOVE, _KEEP, self.used - _KEEP)
+            self.used = _KEEP
+
+    def close(self) -> None:
+        # The mapping goes with the last array that looks into it.
+        self._map = None
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def halves(size: int) -> tuple[int, int]:
+    """(bytes of each half, bytes in all) of shared memory for stretches of up to `size` bytes."""
+    half = max(1, -(-size // mmap.PAGESIZE)) * mmap.PAGESIZE
+    return half, 2 * half
+
+
+def _anonymous_file() -> int:
+    try:
+        fd = os.memfd_create("v2a-pictures", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except (AttributeError, OSError):  # macOS has none
+        with tempfile.TemporaryFile() as file:
+            return os.dup(file.fileno())
+    # The child may not make files longer. It must not make this one shorter either: a parent that reads
+    # what is no longer there would die of it.
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+    return fd
+
+
+def start(memory_mb: int, shared_fd: int) -> subprocess.Popen[bytes]:
+    """Starts a child that may use `memory_mb` and see the file `shared_fd`; its standard error can be read
+    without waiting for its end. Its first line says that it is ready."""
+    read_end, write_end = os.pipe()
+    # What goes to stderr is read only after a crash: a full pipe must drop words, not block the child.
+    os.set_blocking(write_end, False)
+    try:
+        child = subprocess.Popen(
+            safe_path.command("pipelines.sandbox.decoder_child", memory_mb, os.getpid(), shared_fd),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=write_end,
+            cwd=safe_path.ROOT,
+            env=safe_path.environment(),
+            pass_fds=(shared_fd,),
+            start_new_session=True,  # Ctrl-C reaches the parent only, which then ends the child
+        )
+    except BaseException:
+        os.close(read_end)
+        raise
+    finally:
+        os.close(write_end)
+    child.stderr = open(read_end, "rb", buffering=0)  # noqa: SIM115 (closed with the child)
+    with contextlib.suppress(AttributeError, OSError):
+        assert child.stdout is not None
+        fcntl.fcntl(child.stdout.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)
+    return child
+
+
+# ---- in the child
+
+
+def limit_this_process(memory_mb: int, parent_pid: int, may_write: bool = False) -> None:
+    """Bounds what this process may use from now on, and ends it when its parent is gone.
+
+    `memory_mb` of address space, no core dump, 64 open files, and no byte written to any file unless
+    `may_write`. Limits that the system does not know (macOS) are left out.
+    """
+    import resource
+
+    limits = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 64)]
+    if not may_write:
+        limits.append((resource.RLIMIT_FSIZE, 0))
+    if sys.platform == "linux":
+        limits.append((resource.RLIMIT_AS, memory_mb << 20))
+    for what, bound in limits:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(what, (bound, bound))
+
+    def watch() -> None:
+        while os.getppid() == parent_pid:
+            time.sleep(1)
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class _Watched:
+    """A file that remembers what went wrong in storage while FFmpeg was reading. It has no name, so
+    that formats are told by content alone."""
+
+    def __init__(self, file: BinaryIO, uri: str) -> None:
+        self.file, self.uri = file, uri
+        self.error: storage.StorageError | None = None
+        self.hash: hashing.Running | None = None
+
+    def read(self, n: int = -1) -> bytes:
+        try:
+            offset = self.file.tell()
+            data = self.file.read(n)
+            if self.hash is not None:
+                self.hash.saw(offset, data)
+            return data
+        except MemoryError:
+            raise
+        except Exception as error:
+            self.error = storage.StorageError(f"{self.uri}: {error}")
+            raise
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self.file.seek(offset, whence)
+        except (OSError, ValueError):
+            return -1  # a place before the start, which only a broken index asks for
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def check(self) -> None:
+        """Raises what went wrong: FFmpeg takes it for the end of the file."""
+        if self.error is not None:
+            raise self.error
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+
+class _Frames:
+    """Where the pictures of one request go: the halves of the shared memory in turn."""
+
+    def __init__(self, memory: np.ndarray, half: int) -> None:
+        self.memory, self.half, self.n_sent = memory, half, 0
+
+    def allocate(self, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+        # The parent still looks at the other half, and this one must be free. A stretch is asked for
+        # twice only if an attempt at the first one fails.
+        if self.n_sent >= 2 and sys.stdin.buffer.readline() != NEXT:
+            os._exit(0)  # the parent is gone, or has changed its mind
+        at = self.n_sent % 2 * self.half
+        return carve(self.memory[at : at + self.half], shapes)
+
+
+_Answer = tuple[dict[str, Any], np.ndarray]
+"""The line that ends a request, and the samples that follow it."""
+
+
+class _Server:
+    """Answers requests, one at a time."""
+
+    def __init__(self, out: BinaryIO, shared_fd: int) -> None:
+        self.out, self.shared_fd = out, shared_fd
+        self.memory = np.empty(0, np.uint8)
+        self.said = time.monotonic()
+
+    def answer(self, request: dict[str, Any]) -> bool:
+        """Serves one request; returns whether this process can go on."""
+        verb, uri = request["verb"], request["uri"]
+        watched: _Watched | None = None
+        try:
+            with storage.open_read(uri) as file:
+                watched = _Watched(file, uri)
+                serve = {
+                    "probe": self._probe,
+                    "decode": self._decode,
+                    "sound": self._sound,
+                    "sound_facts": self._sound_facts,
+                    "track": self._track,
+                    "sound_blocks": self._sound_blocks,
+                }[verb]
+                answer, sound = serve(request, watched)
+            watched.check()
+        except MemoryError as error:
+            self._send({"failed": ["DecoderOutOfMemory", str(error) or "more memory than allowed", verb]})
+            return False
+        except Exception as raised:
+            cause = watched.error if watched is not None and watched.error is not None else raised
+            if isinstance(cause, DecodeFailed) and isinstance(cause.__cause__, MemoryError):
+                self._send({"failed": ["DecoderOutOfMemory", "more memory than allowed", cause.stage]})
+                return False
+            if isinstance(cause, storage.StorageError):
+                self._send({"storage": [type(cause).__name__, str(cause)]})
+            elif isinstance(cause, DecodeFailed):
+                self._send({"failed": [cause.error_class, cause.message, cause.stage]})
+            else:
+                self._send({"failed": [type(cause).__name__, str(cause), verb]})
+            return True
+        self._send_sound(answer, sound)
+        return True
+
+    def _probe(self, request: dict[str, Any], file: Any) -> _Answer:
+        file.hash = running = hashing.Running()  # a probe reads the whole file anyway
+        facts = video.probe(file, tick=self._tick).to_json()
+        file.hash = None
+        return {"result": facts | {"sha256": running.finish(file, self._tick)}, "shapes": []}, np.empty(0)
+
+    def _sound(self, request: dict[str, Any], file: Any) -> _Answer:
+        names = ("start_s", "end_s", "sample_rate", "origin_s", "channels")
+        sound = video.decode_sound(file, tick=self._tick, **{name: request[name] for name in names})
+        return {"result": {}, "shapes": [list(sound.shape)]}, sound
+
+    def _sound_facts(self, request: dict[str, Any], file: Any) -> _Answer:
+        facts = zip(("samples", "rate", "channels"), audio.sound_facts(file, tick=self._tick), strict=True)
+        return {"result": dict(facts), "shapes": []}, np.empty(0)
+
+    def _track(self, request: dict[str, Any], file: Any) -> _Answer:
+        facts = zip(("rate", "channels"), audio.track_facts(file, request["track"]), strict=True)
+        return {"result": dict(facts), "shapes": []}, np.empty(0)
+
+    def _sound_blocks(self, request: dict[str, Any], file: Any) -> _Answer:
+        names = ("n_samples", "sample_rate", "channels", "origin_s", "block", "track", "skip")
+        last: np.ndarray | None = None
+        # One behind: the last block is announced when nothing can go wrong any more.
+        for sound in audio.iter_sound(file, tick=self._tick, **{name: request[name] for name in names}):
+            if last is not None:
+                file.check()
+                self._send_sound({"result": {}, "shapes": [list(last.shape)]}, last)
+            last = sound
+        assert last is not None
+        return {"result": {}, "shapes": [list(last.shape)]}, last
+
+    def _send_sound(self, answer: dict[str, Any], sound: np.ndarray) -> None:
+        self._send(answer)
+        self.out.write(np.ascontiguousarray(sound).reshape(-1).view(np.uint8).data)
+        self.out.flush()
+
+    def _decode(self, request: dict[str, Any], file: Any) -> _Answer:
+        half, size = request["memory"]
+        self._map(size)
+        frames = _Frames(self.memory, half)
+        n_left = len(request["ends_s"]) - request["skip"]
+        answer: dict[str, Any] = {}
+        damage: list[tuple[float, float]] = []
+        for arrays in video.iter_views(
+            file,
+            [View(*view) for view in request["views"]],
+            request["start_s"],
+            request["ends_s"],
+            request["threads"],
+            self._tick,
+            frames.allocate,
+            request["skip"],
+            damage,
+        ):
+            answer = {"result": {}, "shapes": [list(array.shape) for array in arrays]}
+            frames.n_sent, n_left = frames.n_sent + 1, n_left - 1
+            if n_left:  # the last one is announced when nothing can go wrong any more
+                file.check()
+                self._send(answer)
+        return answer | {"result": {"damage": damage}}, np.empty(0)
+
+    def _map(self, size: int) -> None:
+        """Sees `size` bytes of the shared memory; what is seen counts as this process's memory."""
+        if size > self.memory.size or self.memory.size > max(_KEEP, size):
+            self.memory = np.empty(0, np.uint8)
+            try:
+                self.memory = np.frombuffer(mmap.mmap(self.shared_fd, size), np.uint8)
+            except OSError as error:
+                raise MemoryError(str(error)) from error
+
+    def _tick(self) -> None:
+        if time.monotonic() - self.said > 1:
+            self._send({"tick": 1})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self.said = time.monotonic()
+        self.out.write(json.dumps(message).encode() + b"\n")
+        self.out.flush()
+
+
+def main() -> None:
+    """Reads requests until the parent closes the pipe."""
+    memory_mb, parent_pid, shared_fd = map(int, sys.argv[1:4])
+    limit_this_process(memory_mb, parent_pid)
+    gc.freeze()  # what was imported stays: to collect the rest after each file takes no time then
+    # Keep the channel to ourselves: what a library prints must not end up between the answers.
+    with os.fdopen(os.dup(1), "wb", buffering=1 << 16) as out:
+        os.dup2(2, 1)
+        server = _Server(out, shared_fd)
+        server._send({"ready": 1})
+        while line := sys.stdin.buffer.readline():
+            # After a failure the parent may have said that it is ready for a stretch that never came.
+            if line != NEXT and not server.answer(json.loads(line)):
+                break
+
+
+if __name__ == "__main__":
+    main()

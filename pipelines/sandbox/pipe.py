@@ -1,0 +1,128 @@
+"""The parent's end of the pipes to `pipelines.sandbox_child`: answers are read and checked, requests written.
+
+The child may have been taken over by the file that it reads. Nothing that comes from it is believed: lines
+have a largest length, arrays the shapes that were asked for, and waiting an end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipelines import storage
+from pipelines.media.container import DecodeFailed
+
+Shapes = Sequence[Sequence[int]]
+
+_LONGEST_LINE = 1 << 20
+_MAX_CHANNELS = 64
+_STORAGE_ERRORS: dict[str, type[storage.StorageError]] = {
+    kind.__name__: kind for kind in (storage.StorageError, storage.StorageNotFound, storage.StorageDenied)
+}
+
+
+class Reader:
+    """Reads lines and arrays from a pipe against two clocks: one per silence, one for everything.
+
+    `stall_s` is the longest time without progress, `total_s` that of the whole conversation. All that reads
+    raises TimeoutError when either has passed (`stalled` tells which), EOFError when the pipe ends.
+    """
+
+    def __init__(self, fd: int, stall_s: float, total_s: float) -> None:
+        self.fd, self.stall_s, self.stalled = fd, stall_s, False
+        self.end = time.monotonic() + total_s
+        self.buffer = bytearray()
+        self.poll = select.poll()
+        self.poll.register(fd, select.POLLIN)
+        self.progress()
+
+    def progress(self) -> None:
+        """Starts the clock of silence again."""
+        self.stall = time.monotonic() + self.stall_s
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time that is not the child's."""
+        since = time.monotonic()
+        yield
+        self.end += time.monotonic() - since
+        self.progress()
+
+    def answer(self) -> dict[str, Any]:
+        """The next answer that is more than a sign of life. Raises the errors that the child tells of."""
+        while "tick" in (answer := json.loads(self.line())):
+            self.progress()
+        self.progress()
+        if "failed" in answer:
+            error_class, message, stage = (str(part) for part in answer["failed"])
+            raise DecodeFailed(error_class, message, stage)
+        if "storage" in answer:
+            kind, message = (str(part) for part in answer["storage"])
+            raise _STORAGE_ERRORS.get(kind, storage.StorageError)(message)
+        return dict(answer)
+
+    def line(self) -> bytes:
+        """The next line, without its end. Raises ValueError if it is too long."""
+        while (end := self.buffer.find(b"\n")) < 0:
+            if len(self.buffer) > _LONGEST_LINE:
+                raise ValueError("endless line")
+            self._wait()
+            if not (part := os.read(self.fd, 65536)):
+                raise EOFError
+            self.buffer += part
+        line = bytes(self.buffer[:end])
+        del self.buffer[: end + 1]
+        return line
+
+    def array(self, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+        """The next raw bytes, as an array of this shape."""
+        array = np.empty(shape, dtype)
+        view = array.reshape(-1).view(np.uint8).data
+        at = min(len(self.buffer), len(view))
+        view[:at] = self.buffer[:at]
+        del self.buffer[:at]
+        while at < len(view):
+            self._wait()
+            if not (n := os.readv(self.fd, [view[at:]])):
+                raise EOFError
+            at += n
+        return array
+
+    def _wait(self) -> None:
+        while True:
+            now = time.monotonic()
+            left = min(self.stall, self.end) - now
+            if left <= 0:
+                self.stalled = self.stall <= self.end
+                raise TimeoutError
+            if self.poll.poll(min(left, 1.0) * 1000):
+                return
+
+
+def agree(shapes: Shapes, expected: Shapes) -> list[tuple[int, ...]]:
+    """The announced shapes, if they are what was asked for (-1: any small number). Raises ValueError."""
+    if len(shapes) != len(expected):
+        raise ValueError("another number of arrays than asked for")
+    for got, wanted in zip(shapes, expected, strict=True):
+        fits = len(got) == len(wanted) and all(
+            g == w or (w == -1 and 0 < g <= _MAX_CHANNELS) for g, w in zip(got, wanted, strict=True)
+        )
+        if not fits:
+            raise ValueError(f"an array of {tuple(got)} instead of {wanted}")
+    return [tuple(int(n) for n in shape) for shape in shapes]
+
+
+def say(child: subprocess.Popen[bytes], message: dict[str, Any] | bytes) -> None:
+    """Sends one line, as JSON unless it is bytes. Raises OSError if the child is gone."""
+    assert child.stdin is not None
+    line = message if isinstance(message, bytes) else json.dumps(message).encode() + b"\n"
+    child.stdin.write(line)
+    child.stdin.flush()

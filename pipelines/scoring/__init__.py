@@ -1,0 +1,1 @@
+"""Clips generated for a comparison, and their scores."""

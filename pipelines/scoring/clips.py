@@ -1,0 +1,372 @@
+"""Generates the sounds of a feature store's clips with several models, and fetches the true ones, as Ray Data stages.
+
+    OUT/clips/SYSTEM/CLIP.wav       mono, 44.1 kHz, exactly the window's length
+    OUT/clips/SYSTEM/CLIP.txt       what it should sound like, of a model that has words
+
+A model of the store's recipe is fed with what the store holds, any other one with pictures decoded from the archive.
+What is there is not made again: a killed comparison goes on where it was. Seeds depend on the clip only, so that all
+models draw from the same noise and another batch or cluster gives the same sounds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from pipelines import memory, storage
+from pipelines.dub import segments
+from pipelines.sandbox.decoder import DecodeFailed
+from pipelines.scoring import sound_folder
+from pipelines.store.store import Store
+from pipelines.worker import shared_sandbox
+from v2a_models import grid
+from v2a_models.batch import Batch
+from v2a_models.recipe import View
+from v2a_models.seeds import window_seed
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip of the store, and where its features are."""
+
+    clip_id: str
+    path: str
+    """Of its film, relative to the archive."""
+    start_s: float
+    duration_s: float
+    label: str
+    text: str
+    file: str
+    """Of the store, with the number of its row."""
+    at: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the workers need to know, in plain values."""
+
+    store: str
+    place: str
+    """Where the folders of the systems are."""
+    window: int
+    """Samples of a clip at 44.1 kHz."""
+    seed: int
+    archive: str = ""
+    kept_rate: int = 0
+    """Samples per second of the true sounds in the store; 0 if it has none."""
+    precision: str = "float32"
+    device: str = "cpu"
+    batch_size: int = 1
+    """Always exactly so many: the last batch is filled up with repeats."""
+
+
+def sound_uri(place: str, system: str, clip_id: str) -> str:
+    """Where the sound of a clip is kept."""
+    return storage.join(place, system, f"{clip_id}.wav")
+
+
+def caption_uri(place: str, system: str, clip_id: str) -> str:
+    """Where the caption of a clip is kept."""
+    return storage.join(place, system, f"{clip_id}.txt")
+
+
+def captions_of(place: str, system: str) -> dict[str, str]:
+    """Captions that a model wrote, by clip; none of a model without words."""
+    folder = storage.join(place, system)
+    if not storage.is_dir(folder):
+        return {}
+    texts = [info for info in storage.list_tree(folder) if info.path.endswith(".txt")]
+    return {info.path.removesuffix(".txt"): storage.read_bytes(info.uri).decode() for info in texts}
+
+
+def rows_of(store: Store, split: str) -> list[Row]:
+    """All clips of a split, by clip."""
+    found = []
+    names = ["clip_id", "path", "start_s", "duration_s", "label", "text"]
+    for info in store.files():
+        if not info.path.startswith(f"split={split}/"):
+            continue
+        with storage.reading(info.uri) as file:
+            table = pq.ParquetFile(file).read(columns=names, use_threads=False)
+        for at, row in enumerate(table.to_pylist()):
+            texts = {name: row[name] or "" for name in ("label", "text")}
+            found.append(Row(**{**row, **texts}, file=info.path, at=at))
+    return sorted(found, key=lambda row: row.clip_id)
+
+
+def spread(rows: Sequence[Row], n: int | None) -> list[Row]:
+    """At most n of them, evenly over all films, always the same ones."""
+    if n is None or n >= len(rows):
+        return list(rows)
+    return [rows[k] for k in np.unique(np.linspace(0, len(rows) - 1, n).round().astype(int))]
+
+
+class Maker:
+    """The actor that Ray Data calls: rows of the store in, sounds of one model written, and how it went."""
+
+    def __init__(self, job: Job, system: str, model: str, from_archive: bool = False) -> None:
+        """from_archive: whether the model's recipe is not the store's, and its pictures come out of the archive."""
+        from v2a_models.checkpoint import load_generator
+
+        if job.device == "cpu":
+            torch.set_num_threads(1)
+        self.job, self.system, self.from_archive = job, system, from_archive
+        self.generator: Any = load_generator(model, job.device, job.precision)
+        self.warm = False
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        wanted = [Row(**row) for row in batch.to_pylist()]
+        for at in range(0, len(wanted), self.job.batch_size):
+            yield pa.Table.from_pylist(self.make(wanted[at : at + self.job.batch_size]), schema=MADE)
+
+    def make(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """Sounds of up to `batch_size` clips; what fails is told, row by row."""
+        answers: list[dict[str, Any]] = []
+        able: list[Row] = []
+        inputs: list[dict[str, np.ndarray]] = []
+        for row in rows:
+            try:
+                inputs.append(self._input(row))
+                able.append(row)
+            except (DecodeFailed, storage.StorageNotFound) as error:
+                answers.append(made(row, self.system, problem=str(error)))
+            except storage.StorageError:
+                raise
+            except Exception as error:
+                answers.append(made(row, self.system, problem=_reason(error)))
+        if not able:
+            return answers
+        try:
+            waves, told, seconds = self._generate(able, inputs)
+        except Exception as error:  # whatever a model trips over costs these clips, and is told
+            return answers + [made(row, self.system, problem=_reason(error)) for row in able]
+        held = memory.peak_mib(self.job.device)
+        for k, (row, wave) in enumerate(zip(able, waves, strict=False)):
+            sound = sound_folder.sound_of(wave, self.generator.recipe.sample_rate).fitted(self.job.window)[0]
+            problem = "" if np.isfinite(sound).all() else "the model gave NaN or infinite samples"
+            if not problem:
+                if told:  # first: a clip whose sound is there is not made again
+                    storage.write_atomic(
+                        caption_uri(self.job.place, self.system, row.clip_id), told[k].encode()
+                    )
+                storage.write_atomic(
+                    sound_uri(self.job.place, self.system, row.clip_id), sound_folder.wav_bytes(sound)
+                )
+            answers.append(made(row, self.system, seconds, held, problem))
+        return answers
+
+    def _input(self, row: Row) -> dict[str, np.ndarray]:
+        """What the model is fed for one clip: columns of the store, or pictures by view."""
+        if self.from_archive:
+            return seen(row, self.job, self.generator.recipe.views)
+        return stored(row, self.job, [name for name in FED if name in self.generator.columns])
+
+    @torch.inference_mode()
+    def _generate(
+        self, rows: Sequence[Row], inputs: Sequence[Mapping[str, np.ndarray]]
+    ) -> tuple[np.ndarray, list[str], float]:
+        """Waveforms float32 [batch_size, channels, n] at the model's rate, captions of a model that has words, and the
+        seconds that a clip's sound took."""
+        fill = [k % len(rows) for k in range(self.job.batch_size)]
+        given: dict[str, Any] = {
+            name: torch.from_numpy(np.stack([inputs[k][name] for k in fill])).to(self.job.device)
+            for name in inputs[0]
+        }
+        if self.from_archive:
+            batch = self.generator.features(given)
+        else:
+            batch = Batch(**{name: t.float() if t.is_floating_point() else t for name, t in given.items()})
+        told = self.generator.captions(batch) if self.generator.follows_text else []
+        seeds = [window_seed(self.job.seed, rows[k].clip_id, 0) for k in fill]
+        # The first call allocates and compiles, and says nothing about speed. One that goes on from sample to sample
+        # is so long that this does not show.
+        if not self.warm and not self.generator.streams:
+            self.generator.generate(batch, seeds=seeds)
+        self.warm = True
+        memory.reset_peak(self.job.device)
+        started = time.perf_counter()
+        waves = self.generator.generate(batch, seeds=seeds).float().cpu().numpy()
+        return waves, told, (time.perf_counter() - started) / len(rows)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+
+
+FED = ("semantic", "sync", "frames")
+"""Columns of a store that a model may be fed with."""
+
+MADE = pa.schema(
+    [
+        ("clip", pa.string()),
+        ("system", pa.string()),
+        ("seconds", pa.float64()),
+        ("memory_mib", pa.float64()),
+        ("problem", pa.string()),
+    ]
+)
+
+
+def made(
+    row: Row, system: str, seconds: float = 0.0, memory_mib: float = 0.0, problem: str = ""
+) -> dict[str, Any]:
+    """How a sound came to be: a row of MADE."""
+    return dict(clip=row.clip_id, system=system, seconds=seconds, memory_mib=memory_mib, problem=problem)
+
+
+def stored(row: Row, job: Job, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of one row of the store, by column."""
+    with storage.reading(Store(job.store).uri(*row.file.split("/"))) as file:
+        return _row(pq.ParquetFile(file), row.at, names)
+
+
+def seen(row: Row, job: Job, views: Mapping[str, View]) -> dict[str, np.ndarray]:
+    """The frames of a clip out of its film, uint8 [T, H, W, 3] by view: those that a store with these views would hold.
+
+    Raises DecodeFailed, StorageError.
+    """
+    uri, rates = storage.join(job.archive, *row.path.split("/")), [view.fps for view in views.values()]
+    clip_s = grid.seconds(job.window, grid.SAMPLE_RATE)
+    from_s = segments.decode_start(row.start_s, rates)
+    decoded = shared_sandbox().decode_views(uri, list(views.values()), from_s, row.start_s + clip_s)
+    found = {}
+    for name, fps, frames in zip(views, rates, decoded, strict=True):
+        first = grid.frame_index(row.start_s - from_s, fps)
+        found[name] = frames[first : first + grid.frame_count(clip_s, fps)]
+    return found
+
+
+def _row(file: pq.ParquetFile, at: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of one row, reading its row group only."""
+    for group in range(file.num_row_groups):
+        n = file.metadata.row_group(group).num_rows
+        if at < n:
+            table = file.read_row_group(group, columns=list(names), use_threads=False).slice(at, 1)
+            return {name: table[name].combine_chunks().to_numpy_ndarray()[0] for name in names}
+        at -= n
+    raise IndexError("the store has changed since it was listed")
+
+
+def fetch(batch: pa.Table, job: Job, codec: str) -> pa.Table:
+    """The true sounds of some clips: out of the archive, or as the store keeps them where there is none."""
+    answers = []
+    for row in (Row(**row) for row in batch.to_pylist()):
+        problem = ""
+        try:
+            sound = _true_sound(row, job) if job.archive else _kept_sound(row, job, codec)
+            storage.write_atomic(
+                sound_uri(job.place, "reference", row.clip_id), sound_folder.wav_bytes(sound)
+            )
+        except (DecodeFailed, storage.StorageNotFound) as error:
+            problem = str(error)
+        answers.append(made(row, "reference", problem=problem))
+    return pa.Table.from_pylist(answers, schema=MADE)
+
+
+def _true_sound(row: Row, job: Job) -> np.ndarray:
+    uri = storage.join(job.archive, *row.path.split("/"))
+    end_s = row.start_s + grid.seconds(job.window, grid.SAMPLE_RATE)
+    sound = shared_sandbox().decode_sound(uri, row.start_s, end_s, channels=1)[0]
+    return np.pad(sound[: job.window], (0, max(0, job.window - len(sound))))
+
+
+def _kept_sound(row: Row, job: Job, codec: str) -> np.ndarray:
+    if job.kept_rate:
+        wave = stored(row, job, ["waveform"])["waveform"] / segments.FULL_SCALE
+        return sound_folder.sound_of(wave, job.kept_rate).fitted(job.window)[0]
+    codes = stored(row, job, ["codes"])["codes"]
+    wave = _codec(codec).decode(torch.from_numpy(codes.astype(np.int64))[None], job.window)
+    return wave[0, 0].numpy()
+
+
+_codecs: dict[str, Any] = {}
+
+
+def _codec(model: str) -> Any:
+    if model not in _codecs:
+        from v2a_models.checkpoint import load_generator
+
+        generator: Any = load_generator(model)
+        _codecs[model] = generator.codec
+    return _codecs[model]
+
+
+def missing(rows: Sequence[Row], place: str, system: str) -> list[Row]:
+    """Those whose sound is not there yet."""
+    there = (
+        sound_folder.list_sounds(storage.join(place, system))
+        if storage.is_dir(storage.join(place, system))
+        else {}
+    )
+    return [row for row in rows if row.clip_id not in there]
+
+
+FEW_CLIPS = 8
+"""Up to so many are made in this process; starting Ray would take longer."""
+
+
+def run_fetch(rows: Sequence[Row], job: Job, codec: str, cpus: int) -> Iterator[dict[str, Any]]:
+    """Fetches the true sounds, on the Ray that is running unless they are few; how it went, clip by clip."""
+    if len(rows) <= FEW_CLIPS:
+        yield from fetch(_table(rows), job, codec).to_pylist()
+        return
+    stage: Any = fetch
+    yield from _results(
+        _source(rows, 8).map_batches(
+            stage, fn_kwargs={"job": job, "codec": codec}, batch_size=8, batch_format="pyarrow", num_cpus=0.8,
+            concurrency=max(1, cpus),
+        )
+    )  # fmt: skip
+
+
+def run_model(
+    rows: Sequence[Row], job: Job, system: str, model: str, from_archive: bool, cpus: int, gpus: int
+) -> Iterator[dict[str, Any]]:
+    """Generates with one model, on the Ray that is running unless clips are few; how it went, clip by clip."""
+    if len(rows) <= FEW_CLIPS:
+        for batch in Maker(job, system, model, from_archive)(_table(rows)):
+            yield from batch.to_pylist()
+        return
+    import ray.data
+
+    size = max(1, gpus or cpus)
+    per_call = job.batch_size * max(1, 8 // job.batch_size)
+    yield from _results(
+        _source(rows, per_call).map_batches(
+            Maker,
+            fn_constructor_kwargs={
+                "job": job,
+                "system": system,
+                "model": model,
+                "from_archive": from_archive,
+            },
+            batch_size=per_call,
+            batch_format="pyarrow",
+            num_cpus=0.8,
+            num_gpus=1 if gpus else None,
+            compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
+        )
+    )
+
+
+def _table(rows: Sequence[Row]) -> pa.Table:
+    return pa.Table.from_pylist([dict(vars(row)) for row in rows])
+
+
+def _source(rows: Sequence[Row], per_block: int) -> Any:
+    import ray.data
+
+    items: list[Mapping[str, Any]] = [dict(vars(row)) for row in rows]
+    return ray.data.from_items(items, override_num_blocks=max(1, min(200, len(items) // per_block)))
+
+
+def _results(pipeline: Any) -> Iterator[dict[str, Any]]:
+    for batch in pipeline.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from batch.to_pylist()

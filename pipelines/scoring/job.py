@@ -1,0 +1,177 @@
+"""What is scored, and the workers that do it: clips out to them, scored sounds back.
+
+Nothing here imports torch, which the process that only gathers figures can do without (`pipelines.scorer` has it).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines import arrow_rows
+from v2a_models.metrics import networks
+
+REFERENCE = "reference"
+BASELINES = {
+    REFERENCE: "the true sound",
+    "codec": "the true sound through the codec (DAC-GT)",
+    "shuffled": "the true sound of another clip",
+    "noise": "noise with the spectrum of the true sound",
+    "silence": "nothing",
+}
+"""In the order in which they should come out, best first."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip to score, with what is known about it."""
+
+    name: str
+    reference: str
+    """Address of the true sound."""
+    systems: dict[str, str]
+    """Addresses of the sounds of each system."""
+    other: str = ""
+    """Reference of another clip, for the shuffled baseline."""
+    label: str = ""
+    text: str = ""
+    events: tuple[float, ...] | None = None
+    """Onsets in seconds; None where they are not known."""
+    strengths: tuple[float, ...] = ()
+    fps: float = 0.0
+    """Pictures per second; 0 where that is not known."""
+    film: str = ""
+    """Address of the pictures; empty where there are none to be seen."""
+    start_s: float = 0.0
+    """Where in the film the clip begins."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the workers need to know, in plain values."""
+
+    codec: str = "mini"
+    """Checkpoint whose codec is the DAC-GT row, and gives the latents of FDD; empty for neither."""
+    networks: tuple[str, ...] = ("foley",)
+    files: dict[str, str] = field(default_factory=dict)
+    """Weights files of the networks."""
+    baselines: bool = True
+    keep: str = ""
+    """Folder for the sounds of the baselines, to listen to; empty keeps none."""
+    download: bool = False
+    """Whether weights that are not on a machine are fetched."""
+
+
+@dataclass
+class Scored:
+    """One sound, scored."""
+
+    system: str
+    clip: str
+    problem: str = ""
+    """Why it could not be."""
+    aligned: str = ""
+    """What was done to bring it to the reference's form."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    onsets: dict[str, Any] = field(default_factory=dict)
+    """Counts by tolerance, and errors in seconds (`synchrony.ClipOnsets`)."""
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    """Features for the figures that need many clips."""
+
+
+def kinds(job: Job) -> dict[str, Any]:
+    """Arrays of a scored sound: frames of MFCC and of codec latents, and per network an embedding and
+    probabilities."""
+    found: dict[str, Any] = {"fdm": np.float32, "fdd": np.float32}
+    for name in hearing(job):
+        found |= {f"{name}.embedding": np.float32, f"{name}.probabilities": np.float32}
+    return found
+
+
+def hearing(job: Job) -> list[str]:
+    """The networks of a job that hear sounds."""
+    return [name for name in job.networks if networks.NETWORKS[name].hears]
+
+
+class Worker:
+    """The actor that Ray Data calls: clips in, scored sounds out; `threads` clips at a time."""
+
+    def __init__(self, job: Job, threads: int) -> None:
+        from pipelines.scoring.scorer import Scorer
+
+        self.job, self.scorer, self.pool = job, Scorer(job), ThreadPoolExecutor(threads)
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        clips = map(clip_from, batch["clip"].to_pylist())
+        for answers in self.pool.map(lambda clip: list(self.scorer.score(clip)), clips):
+            for scored in answers:
+                notes = {k: v for k, v in asdict(scored).items() if k != "arrays"}
+                yield arrow_rows.pack(notes, scored.arrays, kinds(self.job))
+
+
+def clip_text(clip: Clip) -> str:
+    """A clip as it travels to a worker."""
+    return json.dumps(asdict(clip))
+
+
+def clip_from(text: str) -> Clip:
+    """Inverse of `clip_text`."""
+    found = json.loads(text)
+    events = found.pop("events")
+    return Clip(
+        **{**found, "strengths": tuple(found["strengths"])},
+        events=None if events is None else tuple(events),
+    )
+
+
+def unpack(batch: pa.Table, job: Job) -> Iterator[Scored]:
+    """Scored sounds of the workers' answers."""
+    for notes, arrays in arrow_rows.unpack(batch, kinds(job)):
+        yield Scored(**notes, arrays=arrays)
+
+
+THREADS = 2
+"""Of an actor: they share torch and the networks, which are most of its memory, and nearly all of the time goes by
+outside Python. More of them would wait for each other."""
+
+FEW_SOUNDS = 48
+"""Up to so many are scored in this process; starting Ray would take longer."""
+
+
+def score_all(clips: Sequence[Clip], job: Job, session: Any) -> Iterator[Scored]:
+    """Scores clips as they come, in actors of Ray unless they are few.
+
+    session: gives a context with `Resources` (`jobs.ray_session.session`), entered only where Ray is needed.
+    """
+    if sum(len(clip.systems) + len(BASELINES) * job.baselines for clip in clips) <= FEW_SOUNDS:
+        from pipelines.scoring.scorer import Scorer
+
+        scorer = Scorer(job)
+        for clip in clips:
+            yield from scorer.score(clip)
+        return
+    import ray.data
+
+    with session() as resources:
+        texts = [{"clip": clip_text(clip)} for clip in clips]
+        threads = min(THREADS, resources.cpus)
+        source = ray.data.from_items(texts, override_num_blocks=min(len(texts), 200))
+        scored = source.map_batches(
+            Worker,
+            fn_constructor_kwargs={"job": job, "threads": threads},
+            batch_size=4 * threads,
+            batch_format="pyarrow",
+            num_cpus=0.8 * threads,
+            compute=ray.data.ActorPoolStrategy(
+                size=max(1, resources.cpus // threads), max_tasks_in_flight_per_actor=2
+            ),
+        )
+        batches: Any = scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        for batch in batches:
+            yield from unpack(batch, job)

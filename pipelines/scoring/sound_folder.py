@@ -1,0 +1,150 @@
+"""Folders of sounds, as published systems leave them: one file per clip, named by the clip.
+
+The layout is av-benchmark's: `FOLDER/CLIP.wav`, mono, exactly as long as the clip. What differs is brought into that
+form by rule, and told: channels are averaged, the rate is changed to 44.1 kHz, and the end is cut off or filled up
+with silence.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.io import wavfile
+
+from pipelines import storage
+from pipelines.media.video import DecodeFailed
+from pipelines.worker import shared_sandbox
+from v2a_models import grid
+
+SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4", ".mkv", ".mov", ".webm")
+PICTURELESS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
+"""Those that hold no film."""
+LONGEST_S = 600.0
+"""Of a clip; longer files are not clips."""
+
+
+class SoundError(ValueError):
+    """A sound that cannot be scored; the message says why."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """One sound as it was found."""
+
+    samples: np.ndarray
+    """float32 [n], mono, 44.1 kHz."""
+    rate: int
+    """Of the file."""
+    channels: int
+
+    def fitted(self, n: int) -> tuple[np.ndarray, str]:
+        """Exactly `n` samples, and what was done for it (channels and rate too); "" if nothing was."""
+        done = []
+        if self.channels > 1:
+            done.append(f"{self.channels} channels averaged")
+        if self.rate != grid.SAMPLE_RATE:
+            done.append(f"resampled from {self.rate} Hz")
+        extra = len(self.samples) - n
+        if extra > 0:
+            done.append("cut to the length of the reference")
+        elif extra < 0:
+            done.append("filled up with silence")
+        return np.pad(self.samples[:n], (0, max(0, -extra))), ", ".join(done)
+
+
+def list_sounds(folder: str) -> dict[str, str]:
+    """Clip -> address of its sound, by clip. Raises SoundError if two files are the same clip, StorageError."""
+    found: dict[str, str] = {}
+    for info in storage.list_tree(folder):
+        stem, dot, suffix = info.path.rpartition(".")
+        if info.problem or f"{dot}{suffix.lower()}" not in SUFFIXES or info.path.startswith("_v2a/"):
+            continue
+        if stem in found:
+            raise SoundError(f"{folder} holds {stem} twice, with different endings: remove one")
+        found[stem] = info.uri
+    return dict(sorted(found.items()))
+
+
+def read_sound(uri: str) -> Sound:
+    """A sound file: .wav by scipy (plain Python, nothing to exploit), anything else by the sandboxed decoder.
+
+    Raises SoundError for what is no sound, holds NaN, or is longer than `LONGEST_S`; StorageError.
+    """
+    sound = _read_wav(storage.read_bytes(uri)) if uri.lower().endswith(".wav") else _decode(uri)
+    if not len(sound.samples):
+        raise SoundError("the file holds no sound")
+    if not np.isfinite(sound.samples).all():
+        raise SoundError("the sound holds NaN or infinite values")
+    return sound
+
+
+def _read_wav(content: bytes) -> Sound:
+    try:
+        rate, data = wavfile.read(io.BytesIO(content))
+    except Exception as error:  # scipy raises what the broken header trips
+        raise SoundError(f"not a .wav file ({error})") from error
+    if rate <= 0 or len(data) > LONGEST_S * rate:
+        raise SoundError(f"longer than {LONGEST_S:.0f} s, or without a rate: not a clip")
+    samples = _as_float(data)
+    return sound_of(samples[None] if samples.ndim == 1 else samples.T, int(rate))
+
+
+def sound_of(wave: np.ndarray, rate: int) -> Sound:
+    """Samples [channels, n] in [-1, 1] at any rate, as clips have them."""
+    mono = np.ascontiguousarray(wave.mean(0), np.float32)
+    if rate != grid.SAMPLE_RATE and len(mono):
+        import torch
+        from torchaudio.functional import resample
+
+        mono = np.ascontiguousarray(resample(torch.from_numpy(mono), rate, grid.SAMPLE_RATE).numpy())
+    return Sound(mono, rate, len(wave))
+
+
+def _as_float(data: np.ndarray) -> np.ndarray:
+    """Samples in [-1, 1]; 24 bits come left-aligned in int32, 8 bits are unsigned."""
+    if data.dtype == np.uint8:
+        return (data.astype(np.float32) - 128) / 128
+    if np.issubdtype(data.dtype, np.integer):
+        return data.astype(np.float32) / -float(np.iinfo(data.dtype).min)
+    return data.astype(np.float32)
+
+
+def _decode(uri: str) -> Sound:
+    sandbox = shared_sandbox()
+    try:
+        n, rate, channels = sandbox.sound_facts(uri)
+        if not 0 < n <= LONGEST_S * grid.SAMPLE_RATE:
+            raise SoundError(f"{n / grid.SAMPLE_RATE:.0f} s of sound: not a clip")
+        samples = sandbox.decode_sound(uri, 0.0, grid.seconds(n, grid.SAMPLE_RATE), origin_s=0.0, channels=1)
+    except DecodeFailed as error:
+        raise SoundError(str(error)) from error
+    return Sound(samples[0], rate, channels)
+
+
+def wav_bytes(samples: np.ndarray, rate: int = grid.SAMPLE_RATE) -> bytes:
+    """float32 [n] in [-1, 1] as a mono .wav of 16 bits."""
+    sink = io.BytesIO()
+    wavfile.write(sink, rate, (np.clip(samples, -1, 1) * 32767).round().astype(np.int16))
+    return sink.getvalue()
+
+
+def flat_names(clips: Iterable[str]) -> dict[str, str]:
+    """What the sounds of clips are called in a folder without folders in it, by clip.
+
+    Raises SoundError if two would be called the same.
+    """
+    names = {clip: clip.replace("/", "-") for clip in clips}
+    twice = [name for name, n in Counter(names.values()).items() if n > 1]
+    if twice:
+        raise SoundError(f"two clips would be called {twice[0]}.wav: rename one")
+    return names
+
+
+def export_sounds(sounds: Mapping[str, str], folder: str) -> None:
+    """Copies sounds (address by name) into a folder of av-benchmark's layout: FOLDER/NAME.wav."""
+    for name, uri in sounds.items():
+        storage.write_atomic(storage.join(folder, f"{name}.wav"), storage.read_bytes(uri))

@@ -1,0 +1,312 @@
+"""From scored clips to the figures of a comparison: every one with its interval, in constant memory per clip.
+
+A figure is a statistic of the clips, and its interval comes from drawing the clips anew (the percentile bootstrap). For
+two systems the same draws are taken of both, over the clips that both were scored on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.fitness import turned
+from pipelines.scoring.job import BASELINES, REFERENCE, Scored
+from v2a_models.metrics import caption, networks
+from v2a_models.metrics.catalogue import BY_NAME, METRICS, Metric
+from v2a_models.metrics.estimate import Estimate, better, bootstrap_mean, interval, paired_bootstrap
+from v2a_models.metrics.frechet import Sample, frechet_difference, frechet_with_interval
+from v2a_models.metrics.quality import inception_score
+
+if TYPE_CHECKING:
+    from v2a_models.metrics.networks_text import BertScore
+
+DRAWS = 500
+"""Bootstrap draws of a pooled figure."""
+FRECHET = {"fdd": "fdd", "fdm": "fdm", "fd_foley": "foley", "fad_vggish": "vggish", "fd_panns": "panns",
+           "fd_passt": "passt"}  # fmt: skip
+"""Fréchet distances, and what they are taken of."""
+FRECHET_MEMORY_MIB = 128
+"""Of the bootstrap groups of one feature of one system."""
+LEAST_CLIPS = 8
+"""Fewer clips than this say nothing about whether a figure is fit."""
+
+
+@dataclass
+class Totals:
+    """All that is kept of one system."""
+
+    clips: list[str] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    aligned: dict[str, str] = field(default_factory=dict)
+    metrics: list[dict[str, float]] = field(default_factory=list)
+    counts: list[np.ndarray] = field(default_factory=list)
+    """Per clip with events: int64 (tolerances, 3), matched, heard and true onsets."""
+    errors: list[np.ndarray] = field(default_factory=list)
+    probabilities: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    bleu: dict[str, np.ndarray] = field(default_factory=dict)
+    """What BLEU counts of the caption of each clip that has one."""
+    said: dict[str, str] = field(default_factory=dict)
+    """The captions."""
+    samples: dict[str, Sample] = field(default_factory=dict)
+    tolerances: tuple[str, ...] = ()
+
+    def add(self, scored: Scored, number: int) -> None:
+        """Takes in one sound; `number` is its clip's, the same in all systems."""
+        if scored.problem:
+            self.failures[scored.clip] = scored.problem
+            return
+        self.clips.append(scored.clip)
+        self.metrics.append(scored.metrics)
+        if scored.aligned:
+            self.aligned[scored.clip] = scored.aligned
+        counts = scored.onsets.get("counts")
+        self.tolerances = tuple(counts) if counts else self.tolerances
+        self.counts.append(np.array(list(counts.values())) if counts else np.zeros((0, 3), int))
+        self.errors.append(np.abs(scored.onsets.get("errors", [])))
+        for name, array in scored.arrays.items():
+            kind, _, part = name.partition(".")
+            if part == "probabilities":
+                self.probabilities.setdefault(kind, []).append(np.array(array))
+                continue
+            if kind not in FRECHET.values():
+                continue
+            if kind not in self.samples:
+                self.samples[kind] = Sample(array.shape[-1], FRECHET_MEMORY_MIB)
+            self.samples[kind].add(array, number)
+
+    def caption(
+        self, said: Mapping[str, str], true: Mapping[str, Sequence[str]], reader: BertScore | None
+    ) -> None:
+        """Scores captions, by clip, against one or more true ones; clips without either have no score.
+
+        reader: of BertScore; None leaves it out.
+        """
+        clips = [clip for clip in self.clips if clip in said and clip in true]
+        if not clips:
+            return
+        ours, truths = [said[clip] for clip in clips], [true[clip] for clip in clips]
+        self.said = dict(zip(clips, ours, strict=True))
+        found = {"rouge_l": caption.rouge_l(ours, truths)}
+        if len(clips) > 1:
+            found["cider"] = caption.cider(ours, truths)
+        if reader is not None:
+            found["bertscore"] = reader(ours, truths)
+        place = {clip: k for k, clip in enumerate(self.clips)}
+        for k, clip in enumerate(clips):
+            self.metrics[place[clip]] |= {name: float(values[k]) for name, values in found.items()}
+        self.bleu = dict(zip(clips, caption.bleu_counts(ours, truths), strict=True))
+
+
+class Board:
+    """All systems of one comparison."""
+
+    def __init__(self) -> None:
+        self.systems: dict[str, Totals] = {}
+        self._numbers: dict[str, int] = {}
+
+    def add(self, scored: Scored) -> None:
+        number = self._numbers.setdefault(scored.clip, len(self._numbers))
+        self.systems.setdefault(scored.system, Totals()).add(scored, number)
+
+    def rows(self) -> Iterable[dict[str, Any]]:
+        """One row per system and clip, with every figure that has one."""
+        for system, totals in self.systems.items():
+            for clip, metrics in zip(totals.clips, totals.metrics, strict=True):
+                yield {
+                    "system": system,
+                    "clip": clip,
+                    "aligned": totals.aligned.get(clip, ""),
+                    "caption": totals.said.get(clip, ""),
+                    **metrics,
+                }
+
+    def figures(self, system: str, unavailable: Mapping[str, str]) -> dict[str, Estimate]:
+        """Every figure of a system, in the order of the protocol; those that cannot be had with the reason."""
+        totals, found = self.systems[system], {}
+        for metric in METRICS:
+            reasons = [unavailable[name] for name in metric.networks if name in unavailable]
+            if reasons:
+                found[metric.name] = Estimate.missing("; ".join(reasons))
+            elif metric.group != "cost":
+                found[metric.name] = self._figure(metric, totals)
+        return found
+
+    def _figure(self, metric: Metric, totals: Totals) -> Estimate:
+        if metric.name in FRECHET:
+            kind, truth = FRECHET[metric.name], self.systems.get(REFERENCE, Totals())
+            if kind not in totals.samples or kind not in truth.samples:
+                return Estimate.missing("no features of both sides")
+            ours = totals.samples[kind]
+            return frechet_with_interval(truth.samples[kind], ours, n=_draws(ours))
+        if metric.per_clip:
+            return per_clip(totals, metric)
+        statistic = pooled(metric.name, totals)
+        if statistic is None:
+            return Estimate.missing(WITHOUT.get(metric.group, "not measured"))
+        return _drawn(statistic, len(totals.clips))
+
+    def difference(self, metric: Metric, first: str, second: str) -> Estimate:
+        """first - second over their common clips, drawn in pairs; missing for what has no pairs."""
+        a, b = self.systems[first], self.systems[second]
+        common = sorted(set(a.clips) & set(b.clips))
+        if metric.per_clip:
+            ours, theirs = ([values.get(clip, math.nan) for clip in common] for values in
+                            (_by_clip(a, metric.name), _by_clip(b, metric.name)))  # fmt: skip
+            return paired_bootstrap(ours, theirs)
+        if metric.group == "cost":
+            return Estimate.missing("measured once, not clip by clip")
+        if metric.name in FRECHET:
+            # All were scored on the same clips, and a clip falls into the same group everywhere.
+            kind, truth = FRECHET[metric.name], self.systems.get(REFERENCE, Totals())
+            if a.clips != b.clips or any(kind not in totals.samples for totals in (truth, a, b)):
+                return Estimate.missing("no features of the same clips")
+            return frechet_difference(
+                truth.samples[kind], a.samples[kind], b.samples[kind], n=_draws(a.samples[kind])
+            )
+        left, right = pooled(metric.name, a, common), pooled(metric.name, b, common)
+        if left is None or right is None:
+            return Estimate.missing("no pairs of clips to draw")
+        return _drawn(lambda picks: left(picks) - right(picks), len(common))
+
+    def unfit(self, figures: Mapping[str, Mapping[str, Estimate]]) -> dict[str, str]:
+        """Figures that do not put the baselines into the right order here, with the pair that they turn round."""
+        if len(self.systems.get(REFERENCE, Totals()).clips) < LEAST_CLIPS:
+            return {}
+        found = {}
+        for name, metric in BY_NAME.items():
+            wrong = turned(metric, {system: figures[system].get(name) for system in figures})
+            if wrong:
+                found[name] = wrong
+        return found
+
+
+WITHOUT = {"synchrony": "no clips with known events", "captions": "no captions were given"}
+"""Why a figure of these groups is missing, where no network is."""
+
+
+def per_clip(totals: Totals, metric: Metric) -> Estimate:
+    """Mean of a score per clip."""
+    values = [metrics[metric.name] for metrics in totals.metrics if metric.name in metrics]
+    reason = WITHOUT.get(metric.group, "") if not metric.networks or metric.group == "captions" else ""
+    return bootstrap_mean(values) if values else Estimate.missing(reason or "not measured on these clips")
+
+
+def _draws(sample: Sample) -> int:
+    """Bootstrap draws of a Fréchet distance: each costs factorisations, which grow with the dimensions cubed."""
+    return 200 if sample.dims <= 256 else 40
+
+
+def _by_clip(totals: Totals, name: str) -> dict[str, float]:
+    pairs = zip(totals.clips, totals.metrics, strict=True)
+    return {clip: metrics[name] for clip, metrics in pairs if name in metrics}
+
+
+def pooled(
+    name: str, totals: Totals, clips: Iterable[str] | None = None
+) -> Callable[[np.ndarray], float] | None:
+    """A figure over all events or answers as a function of the clips drawn; None where there is nothing to pool.
+
+    clips: only these, in this order.
+    """
+    place = {clip: k for k, clip in enumerate(totals.clips)}
+    order = range(len(totals.clips)) if clips is None else [place[clip] for clip in clips]
+    if name.startswith("is_"):
+        answers = totals.probabilities.get(name.removeprefix("is_"))
+        if not answers:
+            return None
+        stack = np.stack([answers[k] for k in order])
+        return lambda picks: inception_score(stack[picks], splits=1)[0]
+    if name == "bleu4":
+        if not totals.bleu:
+            return None
+        each = np.stack([totals.bleu.get(totals.clips[k], np.zeros(10, np.int64)) for k in order])
+        return lambda picks: caption.bleu_of(each[picks].sum(0))
+    if not any(len(totals.counts[k]) for k in order):
+        return None
+    if name in ("onset_median", "onset_p90"):
+        errors = [totals.errors[k] for k in order]
+        share = 50 if name == "onset_median" else 90
+        return lambda picks: _percentile_ms([errors[k] for k in picks], share)
+    _, ratio, tolerance = name.split("_")
+    at = totals.tolerances.index(tolerance)
+    empty = np.zeros(3, int)
+    counts = np.stack([totals.counts[k][at] if len(totals.counts[k]) else empty for k in order])
+    return lambda picks: _ratio(ratio, counts[picks].sum(0))
+
+
+def _percentile_ms(errors: list[np.ndarray], share: float) -> float:
+    together = np.concatenate(errors) if errors else np.zeros(0)
+    return 1000 * float(np.percentile(together, share)) if len(together) else math.nan
+
+
+def _ratio(name: str, counts: np.ndarray) -> float:
+    matched, heard, true = (int(n) for n in counts)
+    below = {"precision": heard, "recall": true, "f1": (heard + true) / 2}[name]
+    return matched / below if below else 0.0 if true else math.nan
+
+
+def _drawn(statistic: Callable[[np.ndarray], float], n: int) -> Estimate:
+    """A statistic of n clips with the interval of its draws."""
+    value = statistic(np.arange(n))
+    if math.isnan(value):
+        return Estimate.missing("nothing was heard that it could be measured on", n)
+    if n < 2:
+        return Estimate(value, math.nan, math.nan, n, "one clip has no interval")
+    rng = np.random.default_rng(0)
+    draws = np.array([statistic(rng.integers(0, n, n)) for _ in range(DRAWS)])
+    draws = draws[np.isfinite(draws)]
+    low, high = interval(draws) if len(draws) else (math.nan, math.nan)
+    return Estimate(value, low, high, n)
+
+
+def reachable(
+    names: Iterable[str], files: Mapping[str, str], download: bool = False
+) -> tuple[list[str], dict[str, str]]:
+    """Those of the networks that can be had, and of all others why they cannot or were not asked."""
+    asked, found, missing = set(names), [], {}
+    for name, source in networks.NETWORKS.items():
+        if source.reason:
+            missing[name] = networks.not_offered(name)
+            continue
+        if name not in asked:
+            if source.hears or source.sees:  # what reads captions is asked where there are some
+                missing[name] = f"{source.title} was not asked for: --networks {name}"
+            continue
+        try:
+            networks.reach(name, files, download=download)
+            found.append(name)
+        except networks.Unavailable as error:
+            missing[name] = str(error)
+    return found, missing
+
+
+def entry(estimate: Estimate) -> dict[str, Any]:
+    """An estimate as JSON: null for what is not known."""
+
+    def plain(value: float) -> float | None:
+        return None if not math.isfinite(value) else value
+
+    return {
+        "value": plain(estimate.value),
+        "low": plain(estimate.low),
+        "high": plain(estimate.high),
+        "n": estimate.n,
+        "note": estimate.note,
+    }
+
+
+def verdict(metric: Metric, difference: Estimate) -> str:
+    """Which of two is better beyond the interval of their difference: first, second, or "" for neither."""
+    if metric.higher is None or not difference.available:
+        return ""
+    if better(difference, metric.higher):
+        return "first"
+    return "second" if better(difference, not metric.higher) else ""
+
+
+def is_baseline(system: str) -> bool:
+    return system in BASELINES

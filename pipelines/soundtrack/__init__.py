@@ -1,0 +1,1 @@
+"""Generated windows to a finished track: mixing, loudness, flags."""

@@ -1,0 +1,50 @@
+"""The level of a stream of sound, measured as it passes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from pipelines.dub import segments
+from pipelines.soundtrack import ebur128, flags, mixing
+
+
+class Meter:
+    """Level of a stream of int16 blocks, measured as it passes."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self.square_sum = 0.0
+        self.n = 0
+        self.r128: ebur128.Meter | None = None
+        """Where loudness was asked for, or sounds were mixed."""
+        self.flags: flags.Watcher | None = None
+
+    def watch(self, blocks: Iterable[np.ndarray], channels: int) -> Iterator[np.ndarray]:
+        """Pass the blocks on, int16 [any, n]; the first `channels` channels are measured."""
+        for passed in blocks:
+            block = passed[:channels]
+            if self.flags is not None:
+                self.flags.add(block)
+            if self.r128 is not None:
+                self.r128.add(block.astype(np.float32) / mixing.FULL_SCALE)
+            if block.size:
+                self.peak = max(self.peak, int(np.abs(block.astype(np.int32)).max()))
+                self.square_sum += float(np.square(block, dtype=np.float64).sum())
+                self.n += block.size
+            yield passed
+
+    @property
+    def peak_dbfs(self) -> float:
+        return dbfs(self.peak / segments.FULL_SCALE)
+
+    @property
+    def rms_dbfs(self) -> float:
+        return dbfs(math.sqrt(self.square_sum / max(1, self.n)) / segments.FULL_SCALE)
+
+
+def dbfs(level: float) -> float:
+    """Level relative to full scale in dB, never below -120."""
+    return max(-120.0, 20 * math.log10(level)) if level > 0 else -120.0

@@ -1,0 +1,128 @@
+"""Where the sound of a film is silent: the parts that can be dubbed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipelines.media.video import DecodeFailed
+from pipelines.sandbox.decoder import Sandbox
+from pipelines.soundtrack.mixing import Format, Span
+from v2a_models import grid
+
+LEAST_S = 1.0
+"""Silence that is shorter is a pause in the sound that is there."""
+
+HOP_S = 0.01
+"""Silence begins and ends on this grid, at least so far from what is audible as its own hop."""
+
+HIGHEST_RATE = 96_000
+LOWEST_RATE = 8_000
+
+
+@dataclass(frozen=True)
+class Silence:
+    """What is known of the sound of one film."""
+
+    parts: tuple[Span, ...] = ()
+    """Silent stretches in seconds, in order; those of a second and more."""
+    error_class: str = ""
+    error: str = ""
+    """Why it cannot be told."""
+
+    @property
+    def seconds(self) -> float:
+        return sum(end - start for start, end in self.parts)
+
+
+def silent_parts(
+    blocks: Iterable[np.ndarray], rate: int, loudest_dbfs: float, least_s: float = LEAST_S
+) -> Iterator[Span]:
+    """The stretches of at least `least_s` in which no sample lies above `loudest_dbfs`, in seconds.
+
+    blocks: float [channels, n], of any lengths. What is left over at the end of the film belongs to its last hop.
+    """
+    hop = max(1, round(HOP_S * rate))
+    bound = 10 ** (loudest_dbfs / 20)
+    start, position = 0, 0
+    rest = np.zeros(0, np.float32)
+
+    def told(stop: int) -> Iterator[Span]:
+        if stop - start >= least_s * rate:
+            yield start / rate, stop / rate
+
+    for block in blocks:
+        peaks = np.concatenate([rest, np.abs(block).max(axis=0)])
+        n = len(peaks) // hop
+        rest = peaks[n * hop :]
+        for k in np.flatnonzero(peaks[: n * hop].reshape(n, hop).max(axis=1) > bound):
+            yield from told(position + int(k) * hop)
+            start = position + (int(k) + 1) * hop
+        position += n * hop
+    end = position + len(rest)
+    if len(rest) and rest.max() > bound:
+        yield from told(position)
+    else:
+        yield from told(end)
+
+
+def format_of(sandbox: Sandbox, uri: str, duration_s: float, track: int | None = None) -> Format:
+    """How the sound of a film comes out of `Sandbox.iter_sound` as it is: at its own rate, in one or two channels."""
+    rate, channels = sandbox.track_facts(uri, track)
+    rate = rate if LOWEST_RATE <= rate <= HIGHEST_RATE else grid.SAMPLE_RATE
+    return Format(rate, min(2, max(1, channels)), grid.samples(duration_s, rate))
+
+
+def look(video: dict[str, Any], loudest_dbfs: float, sandbox: Sandbox) -> Silence:
+    """The silent parts of one scanned film. Raises StorageError."""
+    try:
+        own = format_of(sandbox, video["uri"], float(video["duration_s"]))
+        blocks = sandbox.iter_sound(
+            video["uri"], own.n_samples, own.rate, own.channels, float(video["video_start_s"])
+        )
+        return Silence(tuple(silent_parts(blocks, own.rate, loudest_dbfs)))
+    except DecodeFailed as error:
+        return Silence((), error.error_class, error.message)
+
+
+def look_at_all(videos: Sequence[dict[str, Any]], loudest_dbfs: float, cpus: int) -> dict[str, Silence]:
+    """The silent parts of many films by video_id, in parallel tasks of the Ray that is running."""
+    if not videos:
+        return {}
+    import ray.data
+
+    names = ("video_id", "uri", "duration_s", "video_start_s")
+    items = [{name: video[name] for name in names} for video in videos]
+    listed = ray.data.from_items(items, override_num_blocks=min(len(items), 64 * cpus))
+    task: Any = _look
+    found = {}
+    for row in listed.map_batches(
+        task, fn_kwargs={"loudest_dbfs": loudest_dbfs}, batch_size=1, batch_format="pyarrow",
+        num_cpus=0.5, concurrency=max(1, cpus),
+    ).iter_rows():  # fmt: skip
+        parts = tuple((float(a), float(b)) for a, b in row["parts"])
+        found[row["video_id"]] = Silence(parts, row["error_class"], row["error"])
+    return found
+
+
+def _look(batch: Any, loudest_dbfs: float) -> Iterator[Any]:
+    import pyarrow as pa
+
+    from pipelines.worker import shared_sandbox
+
+    for video in batch.to_pylist():
+        try:
+            silence = look(video, loudest_dbfs, shared_sandbox())
+        except Exception as error:  # one film never stops a run, whatever is wrong with its sound
+            silence = Silence((), type(error).__name__, str(error))
+        yield pa.table(
+            {
+                "video_id": [video["video_id"]],
+                "parts": pa.array([[list(part) for part in silence.parts]], pa.list_(pa.list_(pa.float64()))),
+                "error_class": [silence.error_class],
+                "error": [silence.error],
+            }
+        )

@@ -1,0 +1,1 @@
+"""The feature store: windows of footage as Parquet, and their order for training."""

@@ -1,0 +1,404 @@
+"""From a feature store to training batches: which worker gets which rows, in which order, from which point on.
+
+The order is a pure function of (seed, epoch, number of workers): no sampler has a state, and a run goes on at "so many
+rows consumed" without reading what came before. Ray Data reads (`batches`); everything above it is plain arithmetic.
+
+- Files are cut into spans of rows, enough for every worker even where files are few.
+- Each epoch deals the shuffled spans anew, so that shards are about equal and every row goes to one worker.
+- A worker takes its spans in groups of up to `MIX_BYTES` and shuffles the rows within a group.
+- A worker whose shard ends goes straight on with its shard of the next epoch: uneven shards keep nobody waiting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import storage
+from pipelines.store.store import Store, StoreError
+from v2a_models.recipe import Recipe
+
+MIX_BYTES = 256 << 20
+"""Rows that are shuffled among each other, and held by one reading task."""
+PARTS = 4
+"""Spans per worker at least, where there are rows enough: with more, shards come out more alike."""
+TASK_BYTES = 16 << 20
+"""Small groups are read together, so that a tiny store does not mean a task for every batch."""
+BLOCK_BYTES = 8 << 20
+LEG = 256
+"""Reading tasks planned at a time."""
+READ_CPUS = 0.1
+"""Booked by a reading task. Little, because training has booked nearly all: more would wait for ever."""
+HELD_OUT = 20
+"""Where a store has no `val`, one video in so many is kept from training."""
+
+Rows = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """Rows of one store: which files, and which rows of each. Small and picklable."""
+
+    root: str
+    columns: tuple[str, ...]
+    paths: tuple[str, ...]
+    rows: tuple[np.ndarray, ...]
+    """Of each file, the numbers of the rows that belong to this feed."""
+    row_bytes: int
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self.rows))
+
+    def shard(self, rank: int, world: int) -> Shard:
+        """What one of `world` workers reads. Raises ValueError for more workers than rows."""
+        if len(self) < world:
+            raise ValueError(f"{len(self)} rows for {world} workers")
+        return Shard(self, rank, world)
+
+    def spread(self, n: int) -> np.ndarray:
+        """int64 (n', 2): file and row of at most `n` rows, evenly over the feed, always the same."""
+        picks = _pairs(self, [(f, 0, len(r)) for f, r in enumerate(self.rows)])
+        return picks[np.unique(np.linspace(0, len(picks) - 1, min(n, len(picks))).round().astype(int))]
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """The rows of one worker, an endless sequence over the epochs."""
+
+    feed: Feed
+    rank: int
+    world: int
+
+    def groups(self, epoch: int) -> list[np.ndarray]:
+        """Each int64 (n, 2), file and row: what is read together, in the order in which it is trained on."""
+        spans = _deal(self.feed, self.world, epoch)[self.rank]
+        most = max(1, MIX_BYTES // max(1, self.feed.row_bytes))
+        groups: list[list[tuple[int, int, int]]] = []
+        gathered: list[tuple[int, int, int]] = []
+        n = 0
+        for span in spans:
+            if gathered and n + span[2] - span[1] > most:
+                groups.append(gathered)
+                gathered, n = [], 0
+            gathered.append(span)
+            n += span[2] - span[1]
+        groups.append(gathered)
+        rng = np.random.default_rng([self.feed.seed, epoch, self.rank, 1])
+        return [rng.permutation(_pairs(self.feed, group)) for group in groups]
+
+    def size(self, epoch: int) -> int:
+        """Rows of this worker in an epoch."""
+        return sum(stop - start for _, start, stop in _deal(self.feed, self.world, epoch)[self.rank])
+
+    def locate(self, position: int) -> tuple[int, int]:
+        """Epoch, and rows consumed in it, after `position` rows in all."""
+        epoch = 0
+        while position >= (size := self.size(epoch)):
+            position, epoch = position - size, epoch + 1
+        return epoch, position
+
+
+def _cut(feed: Feed, world: int) -> list[tuple[int, int, int]]:
+    """(file, start, stop) into the file's rows: at least PARTS * world spans where there are rows enough."""
+    total, wanted = len(feed), PARTS * world
+    spans = []
+    for file, rows in enumerate(feed.rows):
+        pieces = min(len(rows), max(1, -(-wanted * len(rows) // total)))
+        # A whole group of rows must not come from one file.
+        largest = max(1, MIX_BYTES // 4 // max(1, feed.row_bytes))
+        pieces = max(pieces, -(-len(rows) // largest))
+        bounds = np.linspace(0, len(rows), pieces + 1).round().astype(int).tolist()
+        spans += [(file, a, b) for a, b in pairwise(bounds) if b > a]
+    return spans
+
+
+@lru_cache(maxsize=4)
+def _deal(feed: Feed, world: int, epoch: int) -> list[list[tuple[int, int, int]]]:
+    """The spans of each worker, in order: shuffled, and each given to who has least so far."""
+    spans = _cut(feed, world)
+    order = np.random.default_rng([feed.seed, epoch]).permutation(len(spans))
+    hands: list[list[tuple[int, int, int]]] = [[] for _ in range(world)]
+    loads = [(0, rank) for rank in range(world)]
+    for at in order.tolist():
+        span = spans[at]
+        load, rank = loads[0]
+        hands[rank].append(span)
+        heapq.heapreplace(loads, (load + span[2] - span[1], rank))
+    return hands
+
+
+def _pairs(feed: Feed, spans: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    parts = []
+    for file, start, stop in spans:
+        rows = feed.rows[file][start:stop].astype(np.int64)
+        parts.append(np.stack([np.full_like(rows, file), rows], 1))
+    return np.concatenate(parts) if parts else np.zeros((0, 2), np.int64)
+
+
+# what is in the store
+
+
+PER_VIDEO_SHARE = 0.8
+"""Of each video, what is trained on under the per-video protocol (2308.12408, section IV)."""
+
+
+def open_feeds(
+    store: Store, columns: Sequence[str], seed: int, protocol: str = "splits"
+) -> tuple[Feed, Feed]:
+    """What to train on and what to validate with. `splits`: the splits `train` and `val`; without a `val`, a twentieth
+    of the videos of `train`, chosen by hash. `per-video`: of every video in these splits the windows that end within
+    its first four fifths, and those that begin after them.
+
+    Raises StoreError: no store, another recipe among its files, a missing column, an empty split.
+    """
+    recipe = store.recipe()
+    files = store.files()
+    with ThreadPoolExecutor(16) as pool:
+        facts = list(pool.map(partial(_look, recipe=recipe, columns=tuple(columns)), files))
+    by_split: dict[str, list[int]] = {}
+    for at, info in enumerate(files):
+        if facts[at][0]:
+            by_split.setdefault(info.path.split("/", 1)[0].removeprefix("split="), []).append(at)
+    if "train" not in by_split:
+        found = ", ".join(by_split) or "no rows at all"
+        raise StoreError(
+            f"{store.root} has no rows to train on: its split `train` is empty (there: {found}); "
+            "run v2a extract, with other --splits if need be"
+        )
+    row_bytes = max(bytes_ for _, bytes_ in facts)
+
+    def feed(ats: Sequence[int], rows: Sequence[np.ndarray]) -> Feed:
+        kept = [(files[at].path, r) for at, r in zip(ats, rows, strict=True) if len(r)]
+        paths, numbers = (tuple(part) for part in zip(*kept, strict=True)) if kept else ((), ())
+        return Feed(store.root, tuple(columns), paths, numbers, row_bytes, seed)
+
+    train = by_split["train"]
+    if protocol == "per-video":
+        both = train + by_split.get("val", [])
+        early, late = _first_and_last(store, [files[at] for at in both])
+        return feed(both, early), feed(both, late)
+    if "val" in by_split:
+        whole = [[np.arange(facts[at][0]) for at in ats] for ats in (train, by_split["val"])]
+        return feed(train, whole[0]), feed(by_split["val"], whole[1])
+    held = _held_out(store, [files[at] for at in train])
+    return (
+        feed(train, [np.flatnonzero(~chosen) for chosen in held]),
+        feed(train, [np.flatnonzero(chosen) for chosen in held]),
+    )
+
+
+def _look(info: storage.FileInfo, recipe: Recipe, columns: tuple[str, ...]) -> tuple[int, int]:
+    """Rows of a file, and bytes of one."""
+    try:
+        with storage.reading(info.uri) as opened, pq.ParquetFile(opened) as file:
+            kind, n = file.schema_arrow, file.metadata.num_rows
+    except pa.ArrowException as error:
+        raise StoreError(
+            f"{info.uri} is damaged ({str(error).splitlines()[0]}); v2a extract makes it again"
+        ) from error
+    missing = [name for name in columns if name not in kind.names]
+    if missing:
+        raise StoreError(f"{info.uri} has no {', '.join(missing)}, which this model trains on")
+    text = (kind.metadata or {}).get(b"v2a_recipe")
+    if text is None or (found := Recipe.from_dict(json.loads(text))) != recipe:
+        other = "no recipe" if text is None else f"the recipe {found.name} ({found.digest})"
+        raise StoreError(f"{info.uri} has {other}, its store {recipe.name} ({recipe.digest})")
+    return n, sum(_bytes(kind.field(name).type) for name in columns)
+
+
+TEXT_BYTES = 128
+"""Reckoned for a text; it is small beside any array."""
+
+
+def _bytes(kind: Any) -> int:
+    """Of one value of a column."""
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return int(np.prod(kind.shape)) * kind.value_type.bit_width // 8
+    return TEXT_BYTES
+
+
+def _held_out(store: Store, files: Sequence[storage.FileInfo]) -> list[np.ndarray]:
+    """bool per row of each file: kept from training. By video, so that no footage is on both sides."""
+    named = []
+    for info in files:
+        with storage.reading(info.uri) as opened:
+            named.append(pq.ParquetFile(opened).read(columns=["video_id", "clip_id"], use_threads=False))
+    by = "video_id" if len({v for table in named for v in table["video_id"].to_pylist()}) > 1 else "clip_id"
+    names = [table[by].to_pylist() for table in named]
+    digests = {name: hashlib.sha256(name.encode()).digest() for table in names for name in table}
+    if len(digests) < 2:
+        raise StoreError(f"{store.root} holds one window only: nothing would be left to validate with")
+    chosen = {name for name, digest in digests.items() if int.from_bytes(digest[:8], "big") % HELD_OUT == 0}
+    if not chosen or len(chosen) == len(digests):
+        chosen = {min(digests, key=digests.__getitem__)}
+    return [np.array([name in chosen for name in table]) for table in names]
+
+
+def _first_and_last(
+    store: Store, files: Sequence[storage.FileInfo]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Rows of each file that lie within the first `PER_VIDEO_SHARE` of their video, and those after it; windows on both
+    sides of the border belong to neither."""
+    names = ["video_id", "start_s", "duration_s"]
+    tables = []
+    for info in files:
+        with storage.reading(info.uri) as opened:
+            tables.append(pq.ParquetFile(opened).read(columns=names, use_threads=False).to_pylist())
+    ends: dict[str, float] = {}
+    for row in (row for table in tables for row in table):
+        end_s = row["start_s"] + row["duration_s"]
+        ends[row["video_id"]] = max(ends.get(row["video_id"], 0.0), end_s)
+    early, late = [], []
+    for table in tables:
+        borders = np.array([PER_VIDEO_SHARE * ends[row["video_id"]] for row in table])
+        starts = np.array([row["start_s"] for row in table])
+        lengths = np.array([row["duration_s"] for row in table])
+        early.append(np.flatnonzero(starts + lengths <= borders + 1e-6))
+        late.append(np.flatnonzero(starts >= borders - 1e-6))
+    for rows, part in ((early, "within the first four fifths"), (late, "within the last fifth")):
+        if not sum(map(len, rows)):
+            raise StoreError(
+                f"no window of {store.root} lies {part} of its video: extract shorter windows or longer videos for "
+                "--protocol per-video"
+            )
+    return early, late
+
+
+# reading
+
+
+def read_rows(feed: Feed, picks: np.ndarray) -> Rows:
+    """The columns and `clip_id` of the rows `picks` (n, 2), in that order.
+
+    Raises StoreError, naming the file, if one cannot be read.
+    """
+    names = [*feed.columns, "clip_id"]
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    places = []
+    for file in np.unique(picks[:, 0]).tolist():
+        at = np.flatnonzero(picks[:, 0] == file)
+        found = _read_file(storage.join(feed.root, *feed.paths[file].split("/")), names, picks[at, 1])
+        places.append(at)
+        for name in names:
+            parts[name].append(found[name])
+    back = np.argsort(np.concatenate(places))
+    return {name: np.concatenate(arrays)[back] for name, arrays in parts.items()}
+
+
+def _read_file(uri: str, names: Sequence[str], rows: np.ndarray) -> Rows:
+    try:
+        with storage.reading(uri) as opened, pq.ParquetFile(opened) as file:
+            counts = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
+            ends = np.cumsum(counts)
+            wanted = np.unique(np.searchsorted(ends, rows, side="right")).tolist()
+            table = file.read_row_groups(wanted, columns=list(names), use_threads=False)
+        starts = np.concatenate([np.arange(ends[g] - counts[g], ends[g]) for g in wanted])
+        table = table.take(pa.array(np.searchsorted(starts, rows)))
+    except (pa.ArrowException, storage.StorageNotFound, IndexError) as error:
+        raise StoreError(f"{uri} cannot be read ({str(error).splitlines()[0]})") from error
+    return {name: _array(table[name].combine_chunks()) for name in names}
+
+
+def _array(column: Any) -> np.ndarray:
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks)
+    if isinstance(column, pa.FixedShapeTensorArray):
+        return column.to_numpy_ndarray()
+    return np.array(column.to_pylist(), dtype=object)
+
+
+def batches(shard: Shard, size: int, position: int, n_batches: int) -> Iterator[Rows]:
+    """`n_batches` times `size` rows of a shard from `position` on, read ahead by Ray Data; batches run on over the
+    ends of epochs. Must run in a Ray worker or driver."""
+    waiting: list[Rows] = []
+    held = 0
+    left = n_batches
+    for block in _blocks(shard, position, n_batches * size):
+        waiting.append(block)
+        held += len(block["clip_id"])
+        while held >= size and left:
+            joined = waiting[0] if len(waiting) == 1 else _join(waiting)
+            yield {name: array[:size] for name, array in joined.items()}
+            waiting, held, left = [{n: a[size:] for n, a in joined.items()}], held - size, left - 1
+
+
+def _join(blocks: Sequence[Rows]) -> Rows:
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _blocks(shard: Shard, position: int, n_rows: int) -> Iterator[Rows]:
+    """At least `n_rows` rows in order."""
+    items = _items(shard, position, n_rows)
+    while leg := [item for _, item in zip(range(LEG), items, strict=False)]:
+        yield from _run([json.dumps(item) for item in leg], partial(_read_item, shard))
+
+
+def _items(shard: Shard, position: int, n_rows: int) -> Iterator[list[tuple[int, int, int]]]:
+    """Reading tasks: lists of (epoch, group, rows of it to skip)."""
+    epoch, skip = shard.locate(position)
+    least = max(1, TASK_BYTES // max(1, shard.feed.row_bytes))
+    item: list[tuple[int, int, int]] = []
+    gathered = 0
+    while n_rows > 0:
+        for at, group in enumerate(shard.groups(epoch)):
+            n = len(group) - skip
+            if n <= 0:
+                skip -= len(group)
+                continue
+            item.append((epoch, at, skip))
+            skip, gathered, n_rows = 0, gathered + n, n_rows - n
+            if gathered >= least or n_rows <= 0:
+                yield item
+                item, gathered = [], 0
+            if n_rows <= 0:
+                return
+        epoch += 1
+
+
+def _read_item(shard: Shard, batch: dict[str, np.ndarray]) -> Iterator[Rows]:
+    for epoch, at, skip in json.loads(str(batch["item"][0])):
+        yield from _in_blocks(shard.feed, shard.groups(epoch)[at][skip:])
+
+
+def _in_blocks(feed: Feed, picks: np.ndarray) -> Iterator[Rows]:
+    rows = read_rows(feed, picks)
+    step = max(1, BLOCK_BYTES // max(1, feed.row_bytes))
+    for start in range(0, len(picks), step):
+        yield {name: array[start : start + step] for name, array in rows.items()}
+
+
+def _run(items: Sequence[str], read: Any) -> Iterator[Rows]:
+    import ray.data
+
+    planned = ray.data.from_items([{"item": item} for item in items], override_num_blocks=len(items))
+    planned.context.execution_options.preserve_order = True
+    planned.context.enable_progress_bars = False
+    planned.context.print_on_execution_start = False
+    reading = planned.map_batches(read, batch_size=1, num_cpus=READ_CPUS, concurrency=min(2, len(items)))
+    yield from reading.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2)
+
+
+def data_config() -> Any:
+    """The `ray.train.DataConfig` that gives every worker its `Shard` of each `Feed`, whatever their number."""
+    from ray.train import DataConfig
+
+    class Sharding(DataConfig):
+        def configure(self, datasets: Any, world_size: int, *args: Any, **more: Any) -> list[dict[str, Any]]:
+            return [
+                {name: feed.shard(rank, world_size) for name, feed in datasets.items()}
+                for rank in range(world_size)
+            ]
+
+    return Sharding()

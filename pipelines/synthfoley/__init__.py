@@ -1,0 +1,37 @@
+"""SynthFoley: small made-up scenes whose picture and sound come from one simulated list of events.
+
+The corpus knows the exact time, strength and class of everything that is heard. Plain functions over numpy
+arrays: nothing here writes a file, starts a worker or needs a codec.
+
+    scene = make_scene(seed=0, index=3)
+    frames = render_frames(scene, frame_times(scene))     # uint8 [T, H, W, 3]
+    sound = render_sound(scene)                           # float32 [round(duration_s * 44100)]
+"""
+
+from pipelines.synthfoley.draw import render_frames
+from pipelines.synthfoley.physics import (
+    CLASSES,
+    CONTINUOUS,
+    IMPACTS,
+    Event,
+    Scene,
+    frame_times,
+    make_scene,
+    split_of,
+)
+from pipelines.synthfoley.sound import RATE as SAMPLE_RATE
+from pipelines.synthfoley.sound import render_sound
+
+__all__ = [
+    "CLASSES",
+    "CONTINUOUS",
+    "IMPACTS",
+    "SAMPLE_RATE",
+    "Event",
+    "Scene",
+    "frame_times",
+    "make_scene",
+    "render_frames",
+    "render_sound",
+    "split_of",
+]
