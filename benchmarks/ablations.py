@@ -24,9 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jobs import mini_stages
-from jobs.mini import MiniConfig
-from jobs.mini_parts import windows_of
+from jobs.mini import MiniConfig, stages
+from jobs.mini.parts import windows_of
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_classifier, load_generator
 from v2a_models.maskvat.generator import MaskVATGenerator
@@ -59,13 +58,13 @@ class Bench:
         self.generator = loaded
         self.classifier, _ = load_classifier(model)
         self.config = MiniConfig(work=work)
-        self.held_out = mini_stages.held_out_windows(self.config, loaded.recipe)
+        self.held_out = stages.held_out_windows(self.config, loaded.recipe)
         self.n = min(windows, len(self.held_out.frames))
         self.features = self._features()
 
     def _features(self) -> Batch:
         frames = torch.from_numpy(np.stack(self.held_out.frames[: self.n]))
-        picks = mini_stages.semantic_picks(self.generator.recipe)
+        picks = stages.semantic_picks(self.generator.recipe)
         parts = [self.generator.features({"semantic": f[:, picks], "sync": f}) for f in frames.split(8)]
         semantic, sync = zip(*((p.semantic, p.sync) for p in parts), strict=True)
         return Batch(semantic=torch.cat(semantic), sync=torch.cat(sync))

@@ -70,13 +70,12 @@ def loop(source: Path, target: Path, times: float) -> None:
 
 def prepared(archive: Path, store: Path, recipe: str) -> Any:
     """(job, clips) of an archive that has been scanned into `store`."""
-    from jobs import extract_plan
-    from jobs.extract import ExtractConfig
+    from jobs.extract import ExtractConfig, preflight
 
     config = ExtractConfig(str(archive), str(store), recipe=recipe, tracking_uri="off")
-    ready = extract_plan.prepare(config)
+    ready = preflight.prepare(config)
     videos = [row for row in ready.store.scan() if row["status"] == "ok"]
-    return extract_plan.make_job(ready, config, 0), windows.plan(videos, ready.recipe, None, ready.shares)
+    return preflight.make_job(ready, config, 0), windows.plan(videos, ready.recipe, None, ready.shares)
 
 
 def plain_worker(task: tuple[Any, list[windows.Clip]]) -> None:
@@ -101,7 +100,7 @@ def plain_worker(task: tuple[Any, list[windows.Clip]]) -> None:
 
 
 def rate(options: argparse.Namespace) -> int:
-    from jobs.ray_session import session
+    from jobs.common.ray_session import session
     from jobs.scan import scan_infos
     from pipelines import storage
     from pipelines.archive import scan

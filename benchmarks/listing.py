@@ -115,7 +115,8 @@ def _scan(clock: Callable[[], float]) -> tuple[float, int]:
 def _dub(clock: Callable[[], float]) -> tuple[float, int]:
     from samples import NoiseGenerator
 
-    from jobs import dub, preflight
+    from jobs import dub
+    from jobs.dub import preflight
     from pipelines import storage
     from pipelines.dub import pipeline
     from pipelines.dub.plan import make_plan

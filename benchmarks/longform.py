@@ -74,8 +74,8 @@ def joins(film: Path, work: Path) -> None:
     import torch
 
     from jobs.dub import DubConfig
-    from jobs.film_options import FilmOptions
-    from jobs.preflight import make_job
+    from jobs.dub.config import FilmOptions
+    from jobs.dub.preflight import make_job
     from pipelines.archive import scan
     from pipelines.sandbox.decoder import Sandbox
 
@@ -212,7 +212,7 @@ def cost(work: Path, minutes: float, footage: Path | None) -> None:
 
     from benchmarks.scaling import Costs
     from jobs.dub import DubConfig
-    from jobs.preflight import make_job
+    from jobs.dub.preflight import make_job
     from pipelines import storage
     from pipelines.archive import scan
     from pipelines.dub import plan

@@ -68,7 +68,7 @@ def stages(root: Path, minutes: float) -> tuple[dict[str, float], dict[str, floa
     import torch
 
     from jobs.dub import DubConfig
-    from jobs.preflight import make_job
+    from jobs.dub.preflight import make_job
     from pipelines import storage, synthfoley
     from pipelines.archive import scan
     from pipelines.dub.decode import close_item, decode_task

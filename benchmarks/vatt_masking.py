@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.vatt_steering import PROMPTS, Case, score
-from jobs import vatt_mini
+from jobs.mini import vatt
 from pipelines import synthfoley
 from pipelines.captions import instructions
 from pipelines.synthfoley import steering_corpus
@@ -127,18 +127,18 @@ def _within(scene: Any, start_s: float, length_s: float) -> Any:
 
 
 def trained(
-    config: vatt_mini.VattMiniConfig, mini: Any, held: Corpus, name: str, fitting: FitConfig, folder: Path,
+    config: vatt.VattMiniConfig, mini: Any, held: Corpus, name: str, fitting: FitConfig, folder: Path,
     device: torch.device,
 ) -> VATTGenerator:  # fmt: skip
     """The small model after `fitting.steps` steps with one distribution (resumable)."""
     torch.manual_seed(fitting.seed)
-    generator = vatt_mini.untrained_generator(config, mini).to(device)
+    generator = vatt.untrained_generator(config, mini).to(device)
     generator.settings = changed(generator.settings, dict(VARIANTS[name], masking_steps=fitting.steps))
     precision = best_precision(device)
     task = generator.task()
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        batch = vatt_mini.steering_batch(held, rng, config.rows, config.crop)
+        batch = vatt.steering_batch(held, rng, config.rows, config.crop)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             return task(batch, step)
 
@@ -259,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{work} lacks {', '.join(missing)}: run python -m jobs.vatt_mini --work {work} --stages corpus converter"
         )
     corpus = SteerConfig(blocks=args.blocks, seconds=args.seconds, others=args.others)
-    config = vatt_mini.VattMiniConfig(work=work, rows=args.rows, corpus=corpus)
+    config = vatt.VattMiniConfig(work=work, rows=args.rows, corpus=corpus)
     blocks = steering_corpus.load(work / "corpus", corpus)
     if not 1 <= args.held_out < len(blocks):
         parser.error(f"{len(blocks)} blocks are there: hold out at least one and leave some to train on")

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 from benchmarks.vatt_steering import HELD_OUT_SEED
+from jobs.common.verb import WrongUsage
 from jobs.dub import DubConfig
-from jobs.preflight import make_job
-from jobs.verb import WrongUsage
+from jobs.dub.preflight import make_job
 from pipelines import synthfoley
 from pipelines.archive import scan
 from pipelines.dub import decode, pipeline, segments

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from jobs.cli import DONE, SOME_FAILED, command_line
-from jobs.verb import WrongUsage, run_verb
+from jobs.common.verb import WrongUsage, run_verb
 
 BUNDLED = "vatt-mini"
 """The bundled model with words, where it is bundled."""
@@ -54,9 +54,9 @@ def run(config: CaptionConfig) -> int:
 
 
 def _run(config: CaptionConfig, console: Console) -> int:
-    from jobs import ray_session
-    from jobs.instruct import check_captioner, check_out, model_place
-    from jobs.preflight import full_address
+    from jobs.common import ray_session
+    from jobs.common.checks import check_out, full_address
+    from jobs.common.models import check_captioner, model_place
     from jobs.scan import scan_rows
     from pipelines import storage
     from pipelines.captions import captioning

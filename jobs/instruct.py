@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from jobs.cli import DONE, command_line
-from jobs.verb import WrongUsage, run_verb
+from jobs.common.checks import check_out
+from jobs.common.models import check_captioner, model_place
+from jobs.common.verb import WrongUsage, run_verb
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,8 +56,8 @@ def run(config: InstructConfig) -> int:
 
 
 def _run(config: InstructConfig, console: Console) -> int:
-    from jobs import ray_session
-    from jobs.preflight import full_address
+    from jobs.common import ray_session
+    from jobs.common.checks import full_address
     from pipelines.captions import captioning, instructions
     from pipelines.store.store import Store, StoreError
 
@@ -94,37 +96,6 @@ def _run(config: InstructConfig, console: Console) -> int:
         markup=False,
     )
     return DONE
-
-
-def check_out(out: str) -> None:
-    """Raises WrongUsage unless `out` names a .parquet file."""
-    if not out.endswith(".parquet"):
-        raise WrongUsage(f"--out must be a .parquet file, not {out}")
-
-
-def model_place(model: str) -> str:
-    """A model as workers find it: bundled ones by name, others by their full address."""
-    from jobs.preflight import full_address
-    from v2a_models.checkpoint_files import bundled_names
-
-    return model if not model or model in bundled_names() else full_address(model)
-
-
-def check_captioner(model: str, recipe: Any = None) -> None:
-    """Raises ValueError for a model that writes no captions, or sees other features than those of `recipe`."""
-    from v2a_models.checkpoint_files import find_checkpoint, read_config
-    from v2a_models.recipe import Recipe
-    from v2a_models.vatt.language import check_adapter
-
-    config = read_config(find_checkpoint(model))
-    check_adapter(config)
-    if config.get("system") != "vatt-converter" and not config.get("follows_text"):
-        raise ValueError(f"the model {model!r} writes no captions; take a vatt or a vatt-converter")
-    if recipe is None:
-        return
-    theirs, ours = Recipe.from_dict(config["recipe"]).encoder("semantic"), recipe.encoder("semantic")
-    if theirs != ours:
-        raise ValueError(f"the model {model!r} sees features of another encoder than the store's")
 
 
 def events_of(table: str | None) -> dict[str, list[float]] | None:

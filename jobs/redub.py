@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from jobs import dub, registry
+from jobs import dub
 from jobs.cli import DONE, command_line
-from jobs.film_options import FilmOptions
-from jobs.preflight import check_signer, make_job
-from jobs.sound_options import SoundOptions
-from jobs.verb import Stopped, WrongUsage, run_verb
+from jobs.common import models, registry
+from jobs.common.verb import Stopped, WrongUsage, run_verb
+from jobs.dub.config import FilmOptions, SoundOptions
+from jobs.dub.preflight import check_signer, make_job
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,7 +88,7 @@ def _run(config: RedubConfig, load: Callable[[str], Any] | None, console: Consol
     storage.check_writable(config.out)
     video = original(config, film, known)
     try:
-        row = redub.redub(film, video, job, span, load or dub.load_generator)
+        row = redub.redub(film, video, job, span, load or models.load_generator)
     except (redub.RedubError, DecodeFailed) as error:
         raise Stopped(f"{film.output} is as it was: {error}") from error
     _report(config.out, row)

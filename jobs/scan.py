@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE
-from jobs.verb import WrongUsage
+from jobs.common.terminal import hours, printable
+from jobs.common.verb import WrongUsage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -218,13 +219,6 @@ class Totals:
         ]
 
 
-def hours(seconds: float) -> str:
-    """A length in hours, with minutes and seconds where that says more."""
-    if seconds < 3600:
-        return f"{seconds / 3600:.2f} h ({int(seconds // 60)} min {seconds % 60:.0f} s)"
-    return f"{seconds / 3600:,.1f} h"
-
-
 def _wrong_usage(config: ScanConfig) -> str:
     from pipelines import storage
 
@@ -245,7 +239,7 @@ def _scan(config: ScanConfig, console: Any, listing: Listing, examine: Examine |
     """Tables of rows in the order of the listing, with a bar on the screen."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from jobs import ray_session
+    from jobs.common import ray_session
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -411,11 +405,6 @@ def _cells(row: dict[str, Any]) -> list[Any]:
     words = row["status"].replace("_", " ") if row["status"] != "audio_only" else "sound only"
     cells.append(f"{words} ({printable(why)})" if why else words)
     return [Text(cell, style=style) for cell in cells]
-
-
-def printable(text: str) -> str:
-    """Text for a terminal: control characters, which a file name may hold, are spelt out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def main() -> int:

@@ -42,7 +42,7 @@ def run(config: StoreConfig) -> int:
     """Show a store; the exit code: 0 fine, 1 something is wrong with it, 2 wrong usage, 130 interrupted."""
     from rich.console import Console
 
-    from jobs.preflight import full_address
+    from jobs.common.checks import full_address
     from pipelines import storage
     from pipelines.store import summary
     from pipelines.store.store import Store, StoreError
@@ -121,7 +121,7 @@ def _write_page(store: Store, facts: Facts, html: str, console: Console, errors:
 
 def tell(facts: Facts, show: int, console: Console) -> None:
     """Prints the facts; at most `show` lines of each list that may be long."""
-    from jobs.scan import hours, printable
+    from jobs.common.terminal import hours, printable
     from pipelines.store.summary import made_with, size_text
 
     def say(text: str = "", style: str = "") -> None:
@@ -186,7 +186,7 @@ def _table(
     from rich.table import Table
     from rich.text import Text
 
-    from jobs.scan import printable
+    from jobs.common.terminal import printable
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, side in zip(head, align, strict=False):

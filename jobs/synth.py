@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from jobs.cli import DONE, command_line
-from jobs.verb import Stopped, WrongUsage, run_verb
+from jobs.common.verb import Stopped, WrongUsage, run_verb
 
 STAMP = ("_v2a", "synth.json")
 """In OUT: which corpus lies there."""
@@ -55,7 +55,7 @@ def command(config: SynthConfig) -> str:
 
 
 def _run(config: SynthConfig, console: Any) -> int:
-    from jobs import ray_session
+    from jobs.common import ray_session
     from pipelines import storage, synthfoley
     from pipelines.synthfoley import mp4
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from jobs.cli import DONE, SOME_FAILED
-from jobs.verb import WrongUsage, run_verb
+from jobs.common.verb import WrongUsage, run_verb
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -162,7 +162,7 @@ def _read(place: str, option: str) -> bytes:
 
 def tell(console: Console, name: str, findings: list[Finding], good: bool, as_json: bool) -> None:
     """Print what was found about one file."""
-    from jobs.scan import printable
+    from jobs.common.terminal import printable
 
     if as_json:
         print(json.dumps({"file": name, "passed": good, "findings": [asdict(found) for found in findings]}))

@@ -41,9 +41,9 @@ settings.load_profile("v2a")
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[Any]:
     """A running Ray with two cores; gives `jobs.ray_session.Resources`."""
-    from jobs import ray_session as sessions
+    from jobs.common.ray_session import session
 
-    with sessions.session(num_workers=2) as resources:
+    with session(num_workers=2) as resources:
         yield resources
 
 

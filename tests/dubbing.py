@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from muxing import title_of
 from samples import load_noise
 
-from jobs import cli, dub, dub_words, preflight
+from jobs import cli, dub
+from jobs.dub import console, driver, preflight
 from pipelines.archive import scan
 from pipelines.dub import decode, state
 from pipelines.dub.generate.crossfade import Dubber
@@ -49,14 +50,14 @@ def quickly(*arguments: str | Path, load: Any = load_noise) -> dict[str, dict[st
         if wants_silence(video, how.existing, wishes.get(video["path"], Wish()))
     }
     plan = make_plan(job, scanned, config.only, restart=config.restart, wishes=wishes, silences=silences)
-    state.State(config.out).write_config(dub.kept_config(config, job))
+    state.State(config.out).write_config(driver.kept_config(config, job))
     dubber = Dubber(job, load)
     for task in plan.tasks:
         [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
         if (row := decode.close_item(item, job)) is not None:
             plan.rows[task.video_id] = row
     table = [plan.rows[video_id] for video_id in plan.order]
-    dub_words.write_report(config.out, table, {"out": config.out})
+    console.write_report(config.out, table, {"out": config.out})
     return {row["path"]: row for row in table}
 
 

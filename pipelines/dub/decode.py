@@ -1,11 +1,13 @@
 """The first and the last stage of a dub job, as Ray Data calls them: decode and close (between: `pipelines.dubber`).
 
 Whatever a file does, a stage answers with a row. Only a full disk, or an output folder that can no longer
-be written, ends the job (`fatal`): nothing that follows could be kept either.
+be written, ends the job (`fatal`): nothing that follows could be kept either. A single output that cannot be
+written is a failed film.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -123,7 +125,15 @@ def close(batch: pa.Table, job: Job) -> Iterator[pa.Table]:
         try:
             row = close_item(item, job)
         except storage.StorageError as error:
-            fatal = str(error)
+            row = given_up(item, job, error)
+            fatal = "" if row is not None else str(error)
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged part, say: it goes, so that the next run makes it again
+            failure = Failure("close", type(error).__name__, str(error))
+            row = _keep(pipeline.failed_row(item.task.video, failure), job)
+            with contextlib.suppress(storage.StorageError):
+                State(job.out).drop_parts(item.task.video_id)
         yield pa.table(
             {
                 "video_id": [item.task.video_id],
@@ -134,6 +144,25 @@ def close(batch: pa.Table, job: Job) -> Iterator[pa.Table]:
             }
         )
     memory.give_back()
+
+
+def given_up(item: Item, job: Job, error: storage.StorageError) -> dict[str, Any] | None:
+    """The report row of a film of which something cannot be written although OUT can; None if OUT cannot.
+
+    Its parts stay: once the place is put right, the next run only has to finish the film.
+    """
+    if not pipeline.own_trouble(error) or not State(job.out).writable():
+        return None
+    words = f"{error}; put that right and run the command again: what was generated is kept"
+    return _keep(pipeline.unwritable_row(item.task.video, type(error)(words)), job)
+
+
+def _keep(row: dict[str, Any], job: Job) -> dict[str, Any]:
+    """The row, written down if it can be."""
+    row |= {"run_id": job.run_id}
+    with contextlib.suppress(storage.StorageError):
+        State(job.out).write_row(row)
+    return row
 
 
 def damaged(item: Item) -> bool:

@@ -82,7 +82,7 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
         "model": job.model_name,
         "seed": task.seed(job),
         **job.texts(task.asked),
-        **told(reader.cues(), words, output + BESIDE if _words_beside(job, output) else "track"),
+        **told(reader.cues(), words, output + BESIDE if words_beside(job, output) else "track"),
         "sound_peak_dbfs": meter.peak_dbfs,
         "sound_rms_dbfs": meter.rms_dbfs,
         "sound_lufs": loud.lufs if loud is not None and loud.loud else None,
@@ -102,7 +102,7 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
     return _of_run(report_row(task.video, "dubbed", **known), job)
 
 
-def _words_beside(job: Job, output: str) -> bool:
+def words_beside(job: Job, output: str) -> bool:
     """Whether captions are a file of their own."""
     return job.treatment.sidecar != "none" or not container_of(output).subtitles
 
@@ -125,7 +125,7 @@ def _write_output(
     samples = audio_file.Samples()
     sound = samples.watch(track.blocks(making, how, parts, gains), c)
     sound = meter.watch(reader.keep_opening(sound, c, made.rate), c)
-    if words and _words_beside(job, output):
+    if words and words_beside(job, output):
         text = subtitles.srt(words).encode()
         storage.write_atomic(storage.join(job.out, output + BESIDE), text)
     with contextlib.ExitStack() as stack:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pipelines import storage
 from pipelines.dub import segments
 from pipelines.dub.job import SILENT_STATES, Job, Task
 from pipelines.dub.state import Failure
@@ -78,6 +79,17 @@ def report_row(video: dict[str, Any], status: str, reason: str = "", **known: An
 def failed_row(video: dict[str, Any], failure: Failure) -> dict[str, Any]:
     """The report row of a file that got no sound because of `failure`."""
     return report_row(video, "failed", failure.message, **asdict(failure))
+
+
+def own_trouble(error: storage.StorageError) -> bool:
+    """True for what may be wrong with one film's files alone, while OUT as a whole can be written."""
+    kinds = (storage.StorageRefused, storage.StorageDenied, storage.StorageNotFound)
+    return isinstance(error, kinds)
+
+
+def unwritable_row(video: dict[str, Any], error: storage.StorageError) -> dict[str, Any]:
+    """The report row of a film of which something cannot be read or written."""
+    return failed_row(video, Failure("storage", type(error).__name__, str(error)))
 
 
 def file_segments(job: Job, duration_s: float) -> list[segments.Segment]:
@@ -160,17 +172,22 @@ def within(job: Job, cut: segments.Segment, span: Span) -> bool:
     return span[0] * job.rate < cut.stop + 2 and span[1] * job.rate > cut.start - 2
 
 
-def unique_output(wanted: str, video_id: str, taken: set[str]) -> str:
+def unique_output(wanted: str, video_id: str, taken: set[str], most: int | None = None) -> str:
     """An output name that no other file of the archive gets: `a.mp4.mkv` may already be someone's name.
 
-    Adds it to `taken`.
+    Its last part is cut to `most` bytes. Adds it to `taken`.
     """
-    name = wanted
-    if name.casefold() in taken:
-        stem, dot, suffix = wanted.rpartition(".")
-        name = f"{stem}.{video_id}{dot}{suffix}"
-    taken.add(name.casefold())
-    return name
+    folder, slash, name = wanted.rpartition("/")
+    too_long = most is not None and len(name.encode()) > most
+    if wanted.casefold() in taken or too_long:
+        stem, dot, suffix = name.rpartition(".")
+        end = f".{video_id}{dot}{suffix}"
+        if most is not None:
+            stem = stem.encode()[: max(0, most - len(end.encode()))].decode(errors="ignore")
+        name = stem + end
+    output = folder + slash + name
+    taken.add(output.casefold())
+    return output
 
 
 def rows_per_call(tasks: Sequence[Task], batch_size: int, limit: int = 16) -> int:

@@ -8,11 +8,13 @@ from typing import Any
 
 from pipelines import storage
 from pipelines.archive import scan
+from pipelines.dub import output as dub_output
 from pipelines.dub import pipeline
 from pipelines.dub.job import SILENT_STATES, Job, Task
 from pipelines.dub.manifest import BEYOND_S, Wish
 from pipelines.dub.state import Failure, State
-from pipelines.mux import containers
+from pipelines.mux import audio_file, containers
+from pipelines.provenance import signing
 from pipelines.soundtrack import mixing
 from pipelines.soundtrack.silence import Silence
 
@@ -63,8 +65,10 @@ def make_plan(
         wish, silence = wishes.get(video["path"], Wish()), silences.get(video_id)
         try:
             _add(plan, job, video, only, wish, silence, taken, restart=restart, dry_run=dry_run)
-        except storage.StorageError:
-            raise
+        except storage.StorageError as error:
+            if not pipeline.own_trouble(error) or not (dry_run or State(job.out).writable()):
+                raise
+            plan.rows[video_id] = pipeline.unwritable_row(video, error)
         except Exception as error:  # one film never stops a run, whatever is wrong with it
             failure = Failure("plan", type(error).__name__, str(error) or type(error).__name__)
             plan.rows[video_id] = pipeline.failed_row(video, failure)
@@ -89,7 +93,7 @@ def _add(
 ) -> None:
     """Add one scanned film to the plan: its tasks, or the report row that stands for it. `taken`: output names so far.
 
-    Raises StorageError if its state cannot be read or written.
+    Raises StorageError if its output or its state cannot be read or written.
     """
     state, video_id = State(job.out), video["video_id"]
     action, reason = decide(video, only, wish, silence)
@@ -108,10 +112,11 @@ def _add(
     except ValueError as error:
         plan.rows[video_id] = pipeline.failed_row(video, Failure("plan", "ContainerCannotHold", str(error)))
         return
-    output = pipeline.unique_output(wanted, video_id, taken)
+    output = pipeline.unique_output(wanted, video_id, taken, most_bytes(job, video["path"], wanted))
     fallback = output
     if job.treatment.sidecar == "none":
-        fallback = pipeline.unique_output(f"{video['path']}.mkv", video_id, taken)
+        wanted = f"{video['path']}.mkv"
+        fallback = pipeline.unique_output(wanted, video_id, taken, most_bytes(job, video["path"], wanted))
     own = wish.differing()
     asked = own | ({} if spans is None else {"spans": [list(span) for span in spans]})
     if state.read_asked(video_id) != asked and not dry_run:
@@ -123,6 +128,7 @@ def _add(
         plan.rows[video_id] = row
         plan.kept += 1
         return
+    storage.check_name(storage.join(job.out, output))
     if job.treatment.existing == "mix" and pipeline.unreadable(video):
         why = "its sound track cannot be decoded, so nothing can be mixed with it: use --existing keep"
         plan.rows[video_id] = pipeline.failed_row(video, Failure("sound", "InvalidData", why))
@@ -212,6 +218,23 @@ def wanted_output(job: Job, video: dict[str, Any]) -> str:
     )
     containers.container_of(name).coded(how.audio_codec)
     return name
+
+
+def most_bytes(job: Job, path: str, output: str) -> int | None:
+    """Bytes that the name of a film's output may have, so that there is room for what is added to the names of files
+    beside it; None if the film's own name is too long already: then it is for its owner to rename it."""
+    folder, _, _ = output.rpartition("/")
+    limit = storage.name_limit(storage.join(job.out, folder))
+    if len(path.rpartition("/")[2].encode()) > limit:
+        return None
+    alone = job.treatment.sidecar != "none"
+    number = len(audio_file.numbered(output, job.keep_top)) - len(output) if alone else 0
+    added = [0]
+    if job.sign_key and not signing.embeds(output):
+        added.append(len(signing.BESIDE))
+    if job.subtitles and dub_output.words_beside(job, output):
+        added.append(len(dub_output.BESIDE))
+    return limit - number - max(added)
 
 
 def _still_there(out: str, row: dict[str, Any]) -> bool:

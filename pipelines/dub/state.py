@@ -221,6 +221,15 @@ class State:
 
     # the whole
 
+    def writable(self) -> bool:
+        """True if files can be written in OUT now, and in the folders of its state."""
+        try:
+            for place in (self.out, *(self.uri(name) for name in ("parts", "rows", "provenance"))):
+                storage.check_writable(place)
+        except storage.StorageError:
+            return False
+        return True
+
     def read_config(self) -> dict[str, Any] | None:
         """What the sound in this folder was made with, or None if nothing was made here yet."""
         try:

@@ -175,7 +175,7 @@ def _result(answer: dict[str, Any]) -> remux.MuxResult:
     kind = answer.get("error")
     message = str(answer.get("message", ""))
     if kind == "storage":
-        raise storage.StorageError(message)
+        raise storage.named(str(answer.get("error_class")))(message)
     if kind == "value":
         raise ValueError(message)
     if kind is not None:

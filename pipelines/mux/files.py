@@ -133,4 +133,6 @@ class Sink:
 
 def disk_error(target: Path, error: OSError) -> storage.StorageError:
     """An error of the local disk in the project's terms."""
-    return storage.StorageError(f"cannot write in {target.parent}: {error.strerror or error}")
+    kind = storage.kind_of(error)
+    place = target if kind is storage.StorageRefused else f"in {target.parent}"
+    return kind(f"cannot write {place}: {error.strerror or error}")

@@ -244,7 +244,7 @@ def sign_file(signer: Signer, definition: dict[str, Any], path: Path, name: str)
             signed.replace(path)
         return bytes.fromhex(answer["manifest"])
     except OSError as error:
-        raise storage.StorageError(f"cannot write in {path.parent}: {error.strerror or error}") from error
+        raise storage.kind_of(error)(f"cannot write in {path.parent}: {error.strerror or error}") from error
     finally:
         signed.unlink(missing_ok=True)
 

@@ -24,9 +24,6 @@ Shapes = Sequence[Sequence[int]]
 
 _LONGEST_LINE = 1 << 20
 _MAX_CHANNELS = 64
-_STORAGE_ERRORS: dict[str, type[storage.StorageError]] = {
-    kind.__name__: kind for kind in (storage.StorageError, storage.StorageNotFound, storage.StorageDenied)
-}
 
 
 class Reader:
@@ -66,7 +63,7 @@ class Reader:
             raise DecodeFailed(error_class, message, stage)
         if "storage" in answer:
             kind, message = (str(part) for part in answer["storage"])
-            raise _STORAGE_ERRORS.get(kind, storage.StorageError)(message)
+            raise storage.named(kind)(message)
         return dict(answer)
 
     def line(self) -> bytes:

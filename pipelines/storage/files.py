@@ -21,8 +21,10 @@ from pipelines.storage.listing import is_dir, s3_info
 from pipelines.storage.uri import (
     TEMPORARY_PREFIX,
     FileInfo,
+    StorageDenied,
     StorageError,
     StorageNotFound,
+    StorageRefused,
     is_remote,
     join,
     key,
@@ -31,6 +33,12 @@ from pipelines.storage.uri import (
     s3_filesystem,
     translated,
 )
+
+KEY_BYTES = 1024
+"""The longest key of an S3 object."""
+
+NAME_BYTES = 255
+"""The longest name of a file, where the file system does not say."""
 
 _S3_BLOCK = 4 << 20
 _S3_BLOCKS_KEPT = 12
@@ -73,7 +81,7 @@ def open_read(uri: str) -> BinaryIO:
             path = local_path(uri)
             # A named pipe or a device would block or never end: refuse before opening.
             if not stat.S_ISREG(os.stat(path).st_mode):
-                raise StorageError(f"not a regular file: {path}")
+                raise StorageRefused(f"not a regular file: {path}")
             return open(path, "rb")
         # Blocks in an LRU cache: a container that interleaves badly makes the reader jump between the
         # index, the picture and the sound, and a plain read-ahead would fetch everything again.
@@ -204,9 +212,11 @@ class Pending:
 def temporary_name(uri: str) -> str:
     """A fresh local path beside `uri` (same folder, so that a rename is atomic), for `os.replace`."""
     folder, name = os.path.split(local_path(uri))
-    # Names may be at most 255 bytes; keep the suffix, by which a muxer finds its format.
-    stem = os.fsdecode(os.fsencode(os.path.splitext(name)[0])[:120])
+    # Short, so that it is legal wherever the name itself is; with the suffix, by which a muxer finds its format.
+    # Not a byte of half a character, which some file systems refuse.
+    stem = os.fsencode(os.path.splitext(name)[0])[:40].decode("utf-8", "ignore")
     suffix = os.path.splitext(name)[1]
+    suffix = suffix if len(os.fsencode(suffix)) <= 16 else ""
     return os.path.join(folder, f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{stem}{suffix}")
 
 
@@ -239,6 +249,56 @@ def check_writable(root: str) -> None:
         raise StorageError(
             f"cannot write to {root}: {error} (make it writable or choose another output folder)"
         ) from error
+
+
+def name_limit(folder: str) -> int:
+    """Bytes that the name of a file in a folder may have; on S3 what the folder leaves of a key."""
+    if is_remote(folder):
+        return KEY_BYTES - len(f"{_key_in_bucket(folder).rstrip('/')}/".lstrip("/").encode())
+    here = _existing(local_path(folder))
+    try:
+        return os.pathconf(here, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):
+        return NAME_BYTES
+
+
+def check_name(uri: str) -> None:
+    """Raises StorageRefused or StorageDenied, with the fix, if no file can be written at `uri`. Changes nothing."""
+    if is_remote(uri):
+        if (n := len(_key_in_bucket(uri).encode())) > KEY_BYTES:
+            raise StorageRefused(
+                f"cannot write {uri}: its key has {n} bytes, and S3 takes {KEY_BYTES}; rename the film, or choose an "
+                "OUT with a shorter prefix"
+            )
+        return
+    path = local_path(uri)
+    if os.path.isdir(path) and not os.path.islink(path):
+        raise StorageRefused(f"cannot write {path}: a folder has that name; move it away, or rename the film")
+    here = _existing(os.path.dirname(path))
+    if not os.path.isdir(here):
+        raise StorageRefused(
+            f"cannot write {path}: {here} is a file, and a folder is needed there; move it away, or rename the film's "
+            "folder"
+        )
+    limit = name_limit(here)
+    for name in os.path.relpath(path, here).split(os.sep):
+        if (n := len(os.fsencode(name))) > limit:
+            raise StorageRefused(
+                f"cannot write {path}: the name {name} has {n} bytes, and {limit} are the most there; rename it"
+            )
+    if not os.access(here, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise StorageDenied(f"cannot write {path}: no permission in {here}; make that folder writable")
+
+
+def _key_in_bucket(uri: str) -> str:
+    return key(uri).partition("/")[2]
+
+
+def _existing(path: str) -> str:
+    """The path itself, or the nearest of the folders it lies in, that is there."""
+    while not os.path.lexists(path) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return path
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ from pipelines.storage.uri import (
     TEMPORARY_PREFIX,
     FileInfo,
     StorageDenied,
-    StorageError,
     StorageNotFound,
+    StorageRefused,
     is_remote,
     is_within,
     key,
@@ -46,7 +46,7 @@ def check_readable(root: str) -> None:
         if not os.path.lexists(path):
             raise StorageNotFound(f"no such folder: {path} (check the spelling, or mount the volume)")
         if not os.path.isdir(path):
-            raise StorageError(f"not a folder: {path} (give the folder that holds the videos)")
+            raise StorageRefused(f"not a folder: {path} (give the folder that holds the videos)")
         try:
             with os.scandir(path):
                 return

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 from collections.abc import Iterator
@@ -30,6 +31,33 @@ class StorageNotFound(StorageError):
 
 class StorageDenied(StorageError):
     """The place exists but this user may not read or write it."""
+
+
+class StorageRefused(StorageError):
+    """No file can be there under that name, whatever else can be written: the name is too long or not legal, a folder
+    has it, or a file is where a folder is needed."""
+
+
+_OF_ONE_NAME = frozenset(
+    {
+        *(errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP),
+        # Names that are not legal; a file that is larger than the file system takes.
+        *(errno.EINVAL, errno.EILSEQ, errno.EFBIG),
+    }
+)
+
+
+def kind_of(error: OSError) -> type[StorageError]:
+    """The error of this module that an error of the file system is, when something is written."""
+    if error.errno in _OF_ONE_NAME:
+        return StorageRefused
+    return StorageDenied if error.errno in (errno.EACCES, errno.EPERM) else StorageError
+
+
+def named(kind: str) -> type[StorageError]:
+    """The error of this module that has that name: they come out of other processes so."""
+    kinds = (StorageNotFound, StorageDenied, StorageRefused)
+    return {each.__name__: each for each in kinds}.get(kind, StorageError)
 
 
 @dataclass(frozen=True)
@@ -130,7 +158,7 @@ def _s3_lister(process: int) -> Any:
 
 @contextlib.contextmanager
 def translated(uri: str) -> Iterator[None]:
-    """Turns what the file system or the S3 client raises into the three errors of this module."""
+    """Turns what the file system or the S3 client raises into the errors of this module."""
     try:
         yield
     except StorageError:
@@ -140,7 +168,7 @@ def translated(uri: str) -> Iterator[None]:
     except PermissionError as error:
         raise StorageDenied(f"no permission for {uri}: {error}") from error
     except OSError as error:
-        raise StorageError(f"{uri}: {error.strerror or error}") from error
+        raise kind_of(error)(f"{uri}: {error.strerror or error}") from error
     except Exception as error:
         # botocore and aiohttp have error trees of their own that share no base class with OSError.
         if not is_remote(uri) or isinstance(error, (ValueError, TypeError, AttributeError)):

@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from training import captioned, recipe
 
-from jobs import cli, registry
+from jobs import cli
+from jobs.common import registry
+from jobs.common.verb import WrongUsage
 from jobs.compare import CompareConfig
 from jobs.compare import command as compare_command
-from jobs.verb import WrongUsage
 from v2a_models.checkpoint import save_generator
 from v2a_models.systems import new_generator
 
@@ -151,7 +152,7 @@ def test_again_nothing_is_made_anew_and_votes_are_counted(
 def test_a_champion_is_found_by_its_alias(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jobs.tracking import Tracker
+    from jobs.common.tracking import Tracker
 
     monkeypatch.setenv("V2A_CACHE", str(tmp_path / "cache"))
     uri = f"sqlite:///{tmp_path}/mlflow.db"

@@ -11,10 +11,12 @@ import pytest
 from rich.console import Console
 from scipy.io import wavfile
 
-from jobs import compare_champion, compare_finish, evaluate_finish, registry
-from jobs.compare import CompareConfig, costs_of, problems_of
-from jobs.compare_plan import Model, Plan
-from jobs.tracking import Tracker
+from jobs.common import registry
+from jobs.common.tracking import Tracker
+from jobs.compare import CompareConfig, mlflow_runs, results
+from jobs.compare.driver import costs_of, problems_of
+from jobs.compare.preflight import Model, Plan
+from jobs.evaluate.results import listed
 from pipelines.scoring.clips import MADE, Row
 from pipelines.scoring.job import BASELINES, Scored
 from pipelines.scoring.sound_folder import wav_bytes
@@ -60,7 +62,7 @@ def summary(plan: Plan, found: Board) -> dict[str, Any]:
     costs = {
         m.slug: costs_of([made(seconds=0.5), made(seconds=0.7, memory_mib=900.0)], 4.0) for m in plan.models
     }
-    return compare_finish.summarise(plan, config(Path(plan.out)), found, {}, costs, "v2a compare")
+    return results.summarise(plan, config(Path(plan.out)), found, {}, costs, "v2a compare")
 
 
 def made(**values: Any) -> dict[str, Any]:
@@ -81,7 +83,7 @@ def test_what_making_costs_has_its_interval_and_failures_their_reason() -> None:
 def test_the_best_beyond_the_interval_is_the_winner(metric: str, tmp_path: Path) -> None:
     found = board()
     told = summary(plan(tmp_path), found)
-    assert compare_champion.winner(BY_NAME[metric], ["bad", "good"], found, told) == ("good", "")
+    assert mlflow_runs.winner(BY_NAME[metric], ["bad", "good"], found, told) == ("good", "")
 
 
 @pytest.mark.parametrize(
@@ -99,9 +101,7 @@ def test_a_champion_is_refused_with_the_reason(
     metric: str, models: list[str], words: str, tmp_path: Path
 ) -> None:
     found = board()
-    best, why = compare_champion.winner(
-        BY_NAME[metric], models, found, summary(plan(tmp_path, *models), found)
-    )
+    best, why = mlflow_runs.winner(BY_NAME[metric], models, found, summary(plan(tmp_path, *models), found))
     assert not best and words in why
 
 
@@ -113,7 +113,7 @@ def test_the_winner_is_crowned_once_and_by_nobody_it_was_not_compared_with(tmp_p
 
     def promote(*models: str, uri: str | None = uri) -> dict[str, Any]:
         given = config(tmp_path, promote="stft")
-        return compare_champion.promote(plan(tmp_path, *models), given, found, told, uri, tracker)
+        return mlflow_runs.promote(plan(tmp_path, *models), given, found, told, uri, tracker)
 
     assert "--tracking-uri is off" in promote("good", "bad", uri=None)["reason"]
     first = promote("good", "bad")
@@ -137,7 +137,7 @@ def test_a_comparison_is_written_down_whole(tmp_path: Path) -> None:
             sound = np.full(4 * RATE, 0.1, np.float32)
             (out / "clips" / system / f"v-{k:06}.wav").write_bytes(wav_bytes(sound))
     given = config(out, tracking_uri=uri, promote="mae", listen=6, export=str(tmp_path / "export"))
-    compare_finish.write(made, given, found, summary(made, found), Console(quiet=True))
+    results.write(made, given, found, summary(made, found), Console(quiet=True))
     (key_file,) = (out / "_v2a").glob("listen-*.json")
     key = json.loads(key_file.read_text())
     votes = [
@@ -146,7 +146,7 @@ def test_a_comparison_is_written_down_whole(tmp_path: Path) -> None:
     ]
     (tmp_path / "votes.json").write_text(json.dumps({"page": key["page"], "seed": 0, "votes": votes}))
     given = config(out, tracking_uri=uri, votes=str(tmp_path / "votes.json"), listen=6)
-    compare_finish.write(made, given, found, summary(made, found), Console(quiet=True))
+    results.write(made, given, found, summary(made, found), Console(quiet=True))
 
     client = registry.client_of(uri)
     (experiment,) = client.search_experiments(filter_string="name = 'v2a/compare'")
@@ -187,7 +187,7 @@ def test_a_comparison_is_written_down_whole(tmp_path: Path) -> None:
 def test_films_that_would_share_a_name_keep_their_clips_names() -> None:
     paths = ["a/b.mp4", "a-b.mp4", "c.mkv", "c.d.mkv"]
     rows = [Row(f"v{k}-000000", path, 0.0, 4.0, "", "", "part", k) for k, path in enumerate(paths)]
-    names = compare_finish.export_names(rows)
+    names = results.export_names(rows)
     assert list(names.values()) == ["v0-000000", "v1-000000", "c", "c.d"]
 
 
@@ -211,4 +211,4 @@ def test_the_tables_name_what_cannot_be_had(tmp_path: Path) -> None:
     ):
         assert f"- {title} n/a: " in text
     assert "memory (MiB) ↓" in text and "900" in text
-    assert evaluate_finish.listed([str(k) for k in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
+    assert listed([str(k) for k in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"

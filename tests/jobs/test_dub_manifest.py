@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from dubbing import RATE, film, only_track, quickly, report, track, v2a_dub
 
-from jobs.verb import WrongUsage
+from jobs.common.verb import WrongUsage
 from pipelines.dub.manifest import Wish, read
 from pipelines.mux import remux
 

@@ -21,7 +21,7 @@ from samples import (
 
 from jobs import dub
 from jobs.dub import DubConfig
-from jobs.film_options import FilmOptions
+from jobs.dub.config import FilmOptions
 from v2a_models.recipe import Recipe
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("ray_with_samples")]
@@ -116,7 +116,7 @@ def test_another_length_of_segments_is_another_sound(
 
 
 def test_a_checkpoint_says_whether_it_streams(tmp_path: Path) -> None:
-    from jobs.preflight import make_job
+    from jobs.dub.preflight import make_job
 
     config = DubConfig("archive", "out", model=toy_checkpoint(tmp_path / "toy"), segment_s=10.0)
     job = make_job(config, None)
@@ -198,7 +198,7 @@ def test_a_model_that_cannot_choose_among_candidates(
 def test_candidates_are_told_apart_from_none_and_from_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from jobs.preflight import make_job
+    from jobs.dub.preflight import make_job
     from pipelines.dub.state import State
 
     archive, out = str(tmp_path / "archive"), str(tmp_path / "out")

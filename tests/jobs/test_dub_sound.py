@@ -12,7 +12,7 @@ import pytest
 from dubbing import RATE, codecs, film, noise, only_track, quickly, report, titles, track, v2a_dub
 from scipy.signal import resample_poly
 
-from jobs.verb import WrongUsage
+from jobs.common.verb import WrongUsage
 from pipelines.dub import track as film_track
 from pipelines.dub.generate.crossfade import Dubber
 from pipelines.dub.item import Item
@@ -71,8 +71,8 @@ def test_where_nothing_is_heard_nothing_is_looked_at(tmp_path: Path) -> None:
     from samples import NoiseGenerator, load_noise
 
     from jobs.dub import DubConfig
-    from jobs.preflight import make_job
-    from jobs.sound_options import SoundOptions
+    from jobs.dub.config import SoundOptions
+    from jobs.dub.preflight import make_job
     from pipelines.archive import scan
     from pipelines.dub import decode, pipeline
     from pipelines.dub.manifest import Wish

@@ -17,9 +17,9 @@ from samples import write_video
 from training import recipe
 
 from jobs import cli
+from jobs.common.verb import WrongUsage
 from jobs.dub import DubConfig, command
-from jobs.preflight import check_identity, make_job
-from jobs.verb import WrongUsage
+from jobs.dub.preflight import check_identity, make_job
 from pipelines.archive import scan
 from pipelines.dub import decode, pipeline
 from pipelines.dub.generate.crossfade import Dubber

@@ -54,7 +54,7 @@ def test_a_finished_store_is_told_without_starting_anything(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from jobs import ray_session
+    from jobs.common import ray_session
 
     def unwanted(*_: Any) -> Any:
         raise AssertionError("Ray is not needed to see that nothing is left to do")
@@ -154,21 +154,21 @@ def test_a_run_that_goes_wrong_on_the_way_stops_and_keeps_what_is_done(
     """The films of the second split are gone by the time they are to be decoded."""
     import ray
 
-    from jobs import extract_plan
+    from jobs.extract import preflight
     from pipelines.archive.scan import scan
     from pipelines.extract import pipeline, windows
     from pipelines.extract.progress import Ledger
 
     archive, store = footage(tmp_path / "archive", ["good", "gone"], 30.0), tmp_path / "store"
     config = ExtractConfig(str(archive), str(store), recipe=recipe, rows_per_file=10)
-    prepared = extract_plan.prepare(config)
+    prepared = preflight.prepare(config)
     clips = windows.plan(list(scan(str(archive))), prepared.recipe, None, (1, 0, 0))
     assert [clip.path for clip in clips] == ["film gone.mp4"] * 60 + ["film good.mp4"] * 60
     clips = clips[60:] + clips[:60]
     (archive / "film gone.mp4").unlink()
     ledger = ray.remote(num_cpus=0)(Ledger).remote(0.2)  # type: ignore[attr-defined]
     with pytest.raises(pipeline.ExtractionStopped, match="more than --max-failed allows"):
-        pipeline.run(clips, extract_plan.make_job(prepared, config, 0), cpus=2, ledger=ledger)
+        pipeline.run(clips, preflight.make_job(prepared, config, 0), cpus=2, ledger=ledger)
     assert rows(store)["path"].to_pylist() == ["film good.mp4"] * 60
     failures = ray.get(ledger.read.remote()).failures
     assert len(failures) >= 15

@@ -16,7 +16,8 @@ from samples import write_video
 from jobs import dub, train, tune
 from jobs.dub import DubConfig
 from jobs.train import TrainConfig
-from jobs.tune import Space, TuneConfig
+from jobs.tune import TuneConfig
+from jobs.tune.config import Space
 from v2a_models.checkpoint import load_generator
 
 RECIPE = """

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import servers
 
-from jobs.tracking import OFF, Tracker, resolve_uri
+from jobs.common.tracking import OFF, Tracker, resolve_uri
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def test_mlflow_has_the_curves_the_sounds_and_the_model(trained: Path) -> None:
 def test_a_finished_training_is_told_at_once(
     trained: Path, train_store: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.ray_session.session", None)  # nothing may be started for it
+    monkeypatch.setattr("jobs.common.ray_session.session", None)  # nothing may be started for it
     before = (trained / "model.safetensors").stat().st_mtime_ns
     assert train.run(train_config(train_store, trained)) == 0
     assert "Nothing to do" in capsys.readouterr().out

@@ -11,11 +11,11 @@ import pytest
 import torch
 from training import SETTINGS, captioned, facts, make_store
 
-from jobs import train, train_samples
-from jobs.train import TrainConfig
-from jobs.train_data import to_tensors
-from jobs.train_plan import prepare
-from jobs.verb import WrongUsage
+from jobs import train
+from jobs.common.verb import WrongUsage
+from jobs.train import TrainConfig, preview
+from jobs.train.data import to_tensors
+from jobs.train.preflight import prepare
 from pipelines.store.store import Store
 from pipelines.store.training_feed import read_rows
 from v2a_models import fitting
@@ -134,7 +134,7 @@ def check_said(store: Store, out: Path, rows: list[dict[str, Any]]) -> None:
     """What was recorded last is what the finished model says of the windows to validate with, beside the true words."""
     plan = prepare(shared("vatt-converter", store, out.parent / "other", set=TINY))
     assert plan is not None
-    columns, clips = to_tensors(read_rows(plan.val, plan.val.spread(train_samples.N_CAPTIONS)))
+    columns, clips = to_tensors(read_rows(plan.val, plan.val.spread(preview.N_CAPTIONS)))
     assert {row["clip"]: row["reference"] for row in rows} == dict(zip(clips, columns["text"], strict=True))
     again: Any = load_generator(str(out))
     told = again.captions(again.preview({"semantic": columns["semantic"]}))
@@ -173,5 +173,5 @@ def test_sharded_workers_teach_it_words(words: tuple[Store, Path], tmp_path: Pat
 
 
 def test_a_model_without_words_has_no_captions() -> None:
-    assert not train_samples.has_words(load_generator("mini"))
-    assert train_samples.n_shown(load_generator("mini")) == train_samples.N_SOUNDS
+    assert not preview.has_words(load_generator("mini"))
+    assert preview.n_shown(load_generator("mini")) == preview.N_SOUNDS

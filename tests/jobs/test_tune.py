@@ -19,7 +19,8 @@ from training import TINY, captioned, make_store, row
 
 from jobs import cli, tune
 from jobs.train import TrainConfig
-from jobs.tune import Space, TuneConfig
+from jobs.tune import TuneConfig, driver
+from jobs.tune.config import Space
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_generator
 
@@ -91,7 +92,7 @@ def test_every_trial_is_a_row_and_the_best_is_a_model(tuned: Path) -> None:
 
 def test_the_best_weights_have_the_loss_of_the_table(tuned: Path, store: str) -> None:
     """What is kept is the average at its best step, not the last weights or another trial's."""
-    from jobs.train_data import to_tensors
+    from jobs.train.data import to_tensors
     from pipelines.store.store import Store
     from pipelines.store.training_feed import open_feeds, read_rows
 
@@ -138,7 +139,7 @@ def test_nothing_to_do_then_more_trials(
 ) -> None:
     before, stamps = rows(tuned), {p: p.stat().st_mtime_ns for p in tuned.rglob("*.json")}
     with monkeypatch.context() as patch:
-        patch.setattr("jobs.ray_session.session", None)  # nothing may be started for it
+        patch.setattr("jobs.common.ray_session.session", None)  # nothing may be started for it
         assert run(config(store, tuned, trials=4, tracking_uri=None)) == 0
     assert "Nothing to do" in capsys.readouterr().out
     assert stamps == {p: p.stat().st_mtime_ns for p in tuned.rglob("*.json")}
@@ -188,17 +189,17 @@ def test_a_small_language_model_is_searched_for_with_the_tokenizer_of_its_store_
     class Other:
         def here(self) -> None: ...
 
-    other, waiting, times = Other.remote(), tune.Shown.waiting, []
+    other, waiting, times = Other.remote(), driver.Shown.waiting, []
     ray.get(other.here.remote())
 
-    def waits(shown: tune.Shown) -> None:
+    def waits(shown: driver.Shown) -> None:
         waiting(shown)
         times.append(shown)
         if len(times) == 3:
             ray.kill(other)
 
-    monkeypatch.setattr(tune.Shown, "waiting", waits)
-    monkeypatch.setattr(tune, "SAY_WAITING_S", 0.0)
+    monkeypatch.setattr(driver.Shown, "waiting", waits)
+    monkeypatch.setattr(driver, "SAY_WAITING_S", 0.0)
     texts = captioned(tmp_path / "store", 24)
     small = ("hidden_size=32", "intermediate_size=64", "num_hidden_layers=1", "num_attention_heads=2")
     given = TuneConfig(

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks import vatt_masking
-from jobs import vatt_mini
+from jobs.mini import vatt
 from pipelines import synthfoley
 from pipelines.synthfoley import steering_corpus
 from pipelines.synthfoley.steering_corpus import SteerConfig
@@ -33,8 +33,8 @@ def work(tmp_path: Path) -> Path:
             sync=rng.normal(size=(n, 105, 128)).astype(np.float16),
             codes=rng.integers(0, 512, (n, 3, 4, 362)).astype(np.int16),
         )
-    config = vatt_mini.VattMiniConfig(work=tmp_path, corpus=corpus)
-    untrained = vatt_mini.untrained_converter(config, steering_corpus.load(tmp_path / "corpus", corpus))
+    config = vatt.VattMiniConfig(work=tmp_path, corpus=corpus)
+    untrained = vatt.untrained_converter(config, steering_corpus.load(tmp_path / "corpus", corpus))
     torch.save(untrained.state_dict(), tmp_path / "converter.pt")
     return tmp_path
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.vatt_mini import VattMiniConfig, run
+from jobs.mini.vatt import VattMiniConfig, run
 from pipelines.synthfoley.steering_corpus import SteerConfig
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_classifier, load_generator

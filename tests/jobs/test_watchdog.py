@@ -15,8 +15,9 @@ import psutil
 import pytest
 from samples import load_noise, write_video
 
-from jobs import dub, watchdog
-from jobs.watchdog import Watchdog, notice
+from jobs import dub
+from jobs.common import watchdog
+from jobs.common.watchdog import Watchdog, notice
 
 PYTHON = os.path.realpath(sys.executable)
 

@@ -15,6 +15,7 @@ from samples import NoiseGenerator, StereoGenerator, load_noise, load_stereo, to
 from pipelines import storage
 from pipelines.dub import decode
 from pipelines.dub import pipeline as dub_pipeline
+from pipelines.dub import plan as planning
 from pipelines.dub.generate.crossfade import Dubber
 from pipelines.dub.item import Item
 from pipelines.dub.job import Task
@@ -269,6 +270,58 @@ def test_a_full_disk_ends_the_job_with_the_reason(
     [answer] = [table.to_pylist()[0] for table in decode.close(item.to_table(), job)]
     assert "No space left" in answer["fatal"]
     assert answer["row"] == ""
+
+
+def test_a_place_taken_meanwhile_costs_one_film_and_no_sound(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    job = make_job(tmp_path / "out")
+    [task] = plan(job, videos["short.mp4"])
+    [item] = Dubber(job, load_noise).generate([decode.decode_task(task, job, sandbox)])
+    place = tmp_path / "out" / "short.mp4"
+    (place / "folder").mkdir(parents=True)
+    [answer] = [table.to_pylist()[0] for table in decode.close(item.to_table(), job)]
+    row = json.loads(answer["row"])
+    assert answer["fatal"] == ""
+    assert (row["status"], row["stage"], row["error_class"]) == ("failed", "storage", "StorageRefused")
+    assert str(place) in row["message"] and "run the command again" in row["message"]
+    assert State(job.out).read_row(task.video_id) == row
+    (place / "folder").rmdir()
+    place.rmdir()
+    again = dataclasses.replace(job, run_id="run2")
+    [resumed] = planning.make_plan(again, [videos["short.mp4"]], "silent").tasks
+    assert resumed.have_part
+    [answer] = [table.to_pylist()[0] for table in decode.close(Item(resumed).to_table(), again)]
+    assert json.loads(answer["row"])["status"] == "dubbed" and place.is_file()
+
+
+def test_an_output_folder_that_is_gone_ends_the_job(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    job = make_job(tmp_path / "out")
+    [task] = plan(job, videos["short.mp4"])
+    [item] = Dubber(job, load_noise).generate([decode.decode_task(task, job, sandbox)])
+    (tmp_path / "out").write_text("a file now")
+    [answer] = [table.to_pylist()[0] for table in decode.close(item.to_table(), job)]
+    assert "Not a directory" in answer["fatal"] or "File exists" in answer["fatal"]
+    assert answer["row"] == ""
+
+
+def test_a_damaged_part_costs_its_film_and_is_made_again(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    job, video = make_job(tmp_path), videos["short.mp4"]
+    place = Path(State(job.out).part_uri(video["video_id"], 0))
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"half a part")
+    [task] = planning.make_plan(job, [video], "silent").tasks
+    assert task.have_part
+    [answer] = [table.to_pylist()[0] for table in decode.close(Item(task).to_table(), job)]
+    row = json.loads(answer["row"])
+    assert (row["status"], row["stage"], row["error_class"]) == ("failed", "close", "ValueError")
+    assert "not a part" in row["message"]
+    [task] = planning.make_plan(dataclasses.replace(job, run_id="run2"), [video], "silent").tasks
+    assert not task.have_part
 
 
 # on Ray

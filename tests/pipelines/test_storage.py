@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,50 @@ def test_long_names_can_be_written(tmp_path: Path) -> None:
     name = "é" * 120 + ".mp4"  # 244 of 255 bytes
     storage.write_atomic(str(tmp_path / name), b"x")
     assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", ["é" * 120 + ".mp4", "a" * 255, "x." + "y" * 253, "\udcff" * 200 + ".mkv"])
+def test_temporary_names_are_short_and_legal(name: str, tmp_path: Path) -> None:
+    made = Path(storage.temporary_name(str(tmp_path / name))).name
+    assert len(made.encode()) <= 100 and made.startswith(uri.TEMPORARY_PREFIX)
+    storage.write_atomic(str(tmp_path / name), b"x")
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_names_that_no_file_can_have(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    put(tmp_path / "file")
+    for name in ("folder", "file/below", "x" * 256, "new/" + "x" * 256 + "/a.mp4"):
+        with pytest.raises(storage.StorageRefused):
+            storage.check_name(str(tmp_path / name))
+        with pytest.raises(storage.StorageRefused):
+            storage.write_atomic(str(tmp_path / name), b"x")
+    for name in ("file", "new/" + "x" * 255, "folder/a.mp4"):
+        storage.check_name(str(tmp_path / name))
+    assert sorted(os.listdir(tmp_path)) in (["file", "folder"], ["file", "folder", "new"])
+    storage.check_name("s3://bucket/" + "x" * 1024)
+    with pytest.raises(storage.StorageRefused, match="1025 bytes, and S3 takes 1024"):
+        storage.check_name("s3://bucket/" + "x" * 1025)
+    assert (storage.name_limit(str(tmp_path / "new")), storage.name_limit("s3://bucket/a/b")) == (255, 1020)
+    assert storage.name_limit("s3://bucket") == 1024
+
+
+def test_a_folder_without_permission(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:  # whom pytest's own folder keeps out
+        closed = Path(name, "closed")
+        closed.mkdir()
+        Path(name).chmod(0o755)
+        closed.chmod(0o555)
+        if was_root := os.geteuid() == 0:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(storage.StorageDenied, match="make that folder writable"):
+                storage.check_name(str(closed / "sub" / "a.mp4"))
+            with pytest.raises(storage.StorageDenied):
+                storage.write_atomic(str(closed / "a.mp4"), b"x")
+        finally:
+            if was_root:
+                os.seteuid(0)
 
 
 def test_sweep_removes_only_what_a_killed_run_left(tmp_path: Path) -> None:

@@ -1,0 +1,156 @@
+"""What a job must know of a model before it starts, and how it cuts films for it. Loads no torch for a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from v2a_models.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a job must know of a generator."""
+
+    recipe: Recipe
+    name: str
+    sha256: str
+    streams: bool
+    context_frames: int
+    follows_text: bool = False
+    paints: bool = False
+    negative: str = ""
+    """What is not to be heard where nobody says."""
+
+
+def described(generator: Any) -> Described:
+    """Of a generator in memory."""
+    facts = generator.recipe, generator.name, generator.sha256, generator.streams, generator.context_frames
+    follows, paints = (bool(getattr(generator, name, False)) for name in ("follows_text", "paints"))
+    return Described(*facts, follows_text=follows, paints=paints)
+
+
+def describe_checkpoint(model: str) -> Described:
+    """The same of a checkpoint on disk, without loading torch: the weights are for the workers.
+
+    Raises CheckpointError, with the choices if there is none.
+    """
+    from v2a_models.checkpoint_files import (
+        CheckpointError,
+        checked_sha256,
+        find_checkpoint,
+        paints,
+        read_config,
+    )
+    from v2a_models.recipe import Recipe
+    from v2a_models.vatt.language import check_adapter, usual_negative
+
+    folder = find_checkpoint(model)
+    config = read_config(folder)
+    check_adapter(config)
+    if not config.get("makes_sound", True):
+        raise CheckpointError(
+            f"{folder} has learnt to rebuild pictures only: train its decoder to sound with "
+            f"v2a train {config['system']} STORE --start {folder} --set stage=2 --out NEW"
+        )
+    return Described(
+        recipe=Recipe.from_dict(config["recipe"]),
+        name=str(config["name"]),
+        sha256=checked_sha256(folder, config),
+        streams=bool(config.get("streams", False)),
+        context_frames=int(config.get("context_frames", 0)),
+        follows_text=bool(config.get("follows_text", False)),
+        paints=paints(config),
+        negative=usual_negative(config),
+    )
+
+
+def scav_sha256(model: str, load: Callable[[str], Any] | None) -> str:
+    """sha256 of what chooses among a model's candidates (of a generator made by `load`: of the model itself).
+
+    Raises ValueError if it has nothing to choose with, CheckpointError if that is damaged.
+    """
+    from v2a_models.checkpoint_files import CheckpointError, find_checkpoint, read_config, sha256
+
+    if load is not None:
+        generator = load(model)
+        found = generator.sha256 if getattr(generator, "scav", None) is not None else ""
+    else:
+        folder = find_checkpoint(model)
+        config = read_config(folder)
+        found = str(config.get("scav_sha256", "")) if config.get("scav") else ""
+        if found and sha256(folder / "scav.safetensors") != found:
+            raise CheckpointError(
+                f"{folder}/scav.safetensors is truncated or belongs to another model; copy it again"
+            )
+    if not found:
+        raise ValueError("it has no SCAV to choose among candidates with; leave --candidates out")
+    return found
+
+
+def cutting(model: Described, segment_s: float, joins: str = "auto") -> dict[str, Any]:
+    """How a job cuts films for a model, as fields of a `Job`. Raises ValueError for a recipe that cannot be dubbed, and
+    for joins that the model cannot make."""
+    from pipelines.dub import segments
+    from v2a_models import grid, longform
+
+    recipe = model.recipe
+    if not recipe.views:
+        raise ValueError(f"its recipe {recipe.name!r} looks at no pictures")
+    paints = model.paints and not model.streams
+    if joins == "two-wave" and not paints:
+        raise ValueError(
+            "it makes no codec tokens that could be painted between others: leave --joins two-wave out"
+        )
+    if paints and joins != "crossfade":
+        fps = max(view.fps for view in recipe.views.values())
+        try:
+            layout = longform.Layout.of(recipe.window, recipe.overlap, fps, segment_s, recipe.sample_rate)
+            return dict(window=recipe.window, overlap=0, windows_per_segment=layout.windows, layout=layout)
+        except ValueError:  # windows that are too short for it are crossfaded
+            if joins == "two-wave":
+                raise
+    if not model.streams:
+        per_segment = segments.windows_per_segment(
+            segment_s, recipe.window, recipe.overlap, recipe.sample_rate
+        )
+        return dict(window=recipe.window, overlap=recipe.overlap, windows_per_segment=per_segment)
+    frame = grid.samples_per_frame(recipe.view("frames").fps, recipe.sample_rate)
+    return dict(
+        window=segments.whole_frames(segment_s, frame, recipe.sample_rate), overlap=0, windows_per_segment=1,
+        streams=True, frame=frame, context=frame * model.context_frames,
+    )  # fmt: skip
+
+
+def load_generator(model: str) -> Any:
+    """The generator of that name or path."""
+    from v2a_models.checkpoint import load_generator
+
+    return load_generator(model)
+
+
+def model_place(model: str) -> str:
+    """A model as workers find it: bundled ones by name, others by their full address."""
+    from jobs.common.checks import full_address
+    from v2a_models.checkpoint_files import bundled_names
+
+    return model if not model or model in bundled_names() else full_address(model)
+
+
+def check_captioner(model: str, recipe: Any = None) -> None:
+    """Raises ValueError for a model that writes no captions, or sees other features than those of `recipe`."""
+    from v2a_models.checkpoint_files import find_checkpoint, read_config
+    from v2a_models.recipe import Recipe
+    from v2a_models.vatt.language import check_adapter
+
+    config = read_config(find_checkpoint(model))
+    check_adapter(config)
+    if config.get("system") != "vatt-converter" and not config.get("follows_text"):
+        raise ValueError(f"the model {model!r} writes no captions; take a vatt or a vatt-converter")
+    if recipe is None:
+        return
+    theirs, ours = Recipe.from_dict(config["recipe"]).encoder("semantic"), recipe.encoder("semantic")
+    if theirs != ours:
+        raise ValueError(f"the model {model!r} sees features of another encoder than the store's")

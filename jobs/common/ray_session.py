@@ -1,0 +1,167 @@
+"""Starting Ray for one command, quietly, and leaving nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.common import ray_processes
+from jobs.common.verb import WrongUsage
+from pipelines.safe_path import ROOT
+
+OBJECT_STORE_BYTES = 768 << 20
+"""Of a Ray started here. Enough for the segments in flight, and a lid on the memory of the whole job."""
+
+IDLE_S = 10
+"""After so long a Ray started here ends a worker that has nothing to do. By default that is a second, and among small
+files workers have little to do that often: to start one takes a core longer than to decode a film of a few seconds.
+After a minute, those that are needed now and then only would stay as well, of 200 MB each."""
+
+START_TRIES = 3
+"""Ray gives its own processes 30 s to start, which a busy machine can exceed."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the session may use."""
+
+    cpus: int
+    gpus: int
+    memory: int
+    """Bytes that workers may use together."""
+
+
+@contextlib.contextmanager
+def session(num_workers: int | None = None, address: str | None = None) -> Iterator[Resources]:
+    """A running Ray: the one of this process, the cluster at `address`, or a new one on this machine.
+
+    `num_workers` caps the cores that a Ray started here uses (all of them without it). Inside `ray job
+    submit` the address comes from the environment (RAY_ADDRESS). A Ray started here ends with the block.
+
+    Raises WrongUsage, with the fix in the message, if the cluster does not answer or Ray does not start.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # What the C++ side prints to the terminal; its files under /tmp/ray hold the rest.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(1000 * IDLE_S))
+    os.environ["PYTHONSAFEPATH"] = "1"  # of what Ray and libraries start here (see `pipelines.safe_path`)
+    import ray
+
+    started_here = False
+    if not ray.is_initialized():
+        address = address or os.environ.get("RAY_ADDRESS") or None
+        at_sigterm = signal.getsignal(signal.SIGTERM)
+        with _held_stderr(), ray_processes.kept_from_ray():
+            if address:
+                _join(address)
+            else:
+                _start(num_workers)
+        if at_sigterm is signal.default_int_handler:  # of the command line; Ray has put its own in its place
+            signal.signal(signal.SIGTERM, at_sigterm)
+        started_here = True
+    _hush()
+    try:
+        total = ray.cluster_resources()
+        cpus = max(1, int(total.get("CPU", 1)))
+        cpus = min(cpus, num_workers) if num_workers else cpus
+        yield Resources(cpus, int(total.get("GPU", 0)), int(total.get("memory", 0)))
+    finally:
+        if started_here:
+            ray.shutdown()
+        else:
+            # A handle of an actor that lies in a cycle of references keeps its cores, and Python may not look
+            # for such cycles for hours; the next command in this process would wait for those cores.
+            gc.collect()
+
+
+def _join(address: str) -> None:
+    import ray
+
+    try:
+        ray.init(address=address, job_config=_job_config(), log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError) as error:
+        fix = "check that the cluster runs and is reachable, or leave --address out to work locally"
+        raise WrongUsage(f"no Ray cluster at {address} ({error}): {fix}") from error
+
+
+def _start(num_workers: int | None) -> None:
+    import ray
+
+    for attempt in range(START_TRIES):
+        try:
+            ray.init(
+                address="local",  # never somebody else's Ray that happens to run on this machine
+                job_config=_job_config(),
+                num_cpus=num_workers,  # None: Ray counts, and respects a container's quota
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+            )
+            return
+        except Exception as error:  # Ray raises a bare Exception when its processes are not up in 30 s
+            ray.shutdown()
+            if attempt == START_TRIES - 1:
+                raise WrongUsage(f"Ray does not start on this machine: {error}") from error
+
+
+def _job_config() -> Any:
+    """Ray's own, but that workers search the folder of this code for modules.
+
+    By default they search the current folder and that of the script, before everything else.
+    """
+    from ray.job_config import JobConfig
+
+    class OurFolderOnly(JobConfig):
+        def _serialize(self) -> str:  # when `ray.init` has added what it adds
+            # A source tree that was submitted is on their path already, at its own place on each node.
+            submitted = self._runtime_env_has_working_dir() and Path.cwd() == ROOT
+            self._py_driver_sys_path = [] if submitted else [str(ROOT)]
+            return super()._serialize()
+
+    return OurFolderOnly()
+
+
+@contextlib.contextmanager
+def _held_stderr() -> Iterator[None]:
+    """Keep what the C++ side writes to the terminal while it starts; show it only if starting fails."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            if failed:
+                held.seek(0)
+                os.write(2, held.read())
+
+
+def _hush() -> None:
+    """Ray Data's progress bars and execution logs off: the commands show their own progress."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.print_on_execution_start = False
+    # A block is handed on as soon as it holds one long segment, not when it holds many.
+    context.target_max_block_size = 16 << 20
+    # What goes wrong is raised as well, and said in the command's own words.
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,150 @@
+"""Models in MLflow's registry: found by `models:/NAME/VERSION` or `models:/NAME@ALIAS`, and crowned."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.common.verb import WrongUsage
+
+PREFIX = "models:/"
+CHAMPION = "champion"
+_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w.-]+))")
+
+
+@dataclass(frozen=True)
+class Registered:
+    """One version of a registered model."""
+
+    name: str
+    version: str
+    source: str
+    sha256: str
+    """Of its weights, where it was written down; else empty."""
+
+
+def cache_folder() -> Path:
+    """Where fetched models are kept: $V2A_CACHE, or .cache/v2a/models in the home folder."""
+    place = os.environ.get("V2A_CACHE") or os.path.join(os.path.expanduser("~"), ".cache", "v2a")
+    return Path(place, "models")
+
+
+def resolve(model: str, tracking_uri: str | None) -> str:
+    """The folder of a model given by name, path or `models:/` URI; fetched once and kept.
+
+    Raises WrongUsage where the registry does not know it or does not answer, with the names that it knows.
+    """
+    if not model.startswith(PREFIX):
+        return model
+    uri = _uri(tracking_uri)
+    if not uri:
+        raise WrongUsage(f"{model} lies in a registry: name its server or database with --tracking-uri")
+    client = client_of(uri)
+    found = find(client, model)
+    folder = cache_folder() / found.name / f"{found.version}-{_digest(f'{uri} {found.source}')}"
+    if (folder / "config.json").is_file():
+        return str(folder)
+    import mlflow.artifacts
+
+    beside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    beside.mkdir(parents=True, exist_ok=True)
+    try:
+        fetched = mlflow.artifacts.download_artifacts(
+            artifact_uri=found.source, dst_path=str(beside), tracking_uri=uri
+        )
+        if not Path(fetched, "config.json").is_file():
+            raise WrongUsage(f"{model} is no model of v2a: {found.source} holds no config.json")
+        with contextlib.suppress(OSError):  # another command was quicker
+            os.rename(fetched, folder)
+    except WrongUsage:
+        raise
+    except Exception as error:  # whatever fetching trips over
+        raise WrongUsage(f"{model} cannot be fetched from {found.source}: {_first(error)}") from error
+    finally:
+        import shutil
+
+        shutil.rmtree(beside, ignore_errors=True)
+    return str(folder)
+
+
+def find(client: Any, uri: str) -> Registered:
+    """The version that a `models:/` URI names. Raises WrongUsage."""
+    parts = _URI.fullmatch(uri)
+    if parts is None:
+        raise WrongUsage(f"{uri!r} names no model: use models:/NAME/VERSION or models:/NAME@ALIAS")
+    name = parts["name"]
+    try:
+        if parts["alias"]:
+            version = client.get_model_version_by_alias(name, parts["alias"])
+        else:
+            version = client.get_model_version(name, parts["version"])
+    except Exception as error:
+        raise WrongUsage(f"{uri} is not in the registry ({_first(error)}); {_known(client)}") from error
+    return Registered(name, str(version.version), version.source, version.tags.get("v2a.sha256", ""))
+
+
+def champion(client: Any, name: str) -> Registered | None:
+    """The present champion of a registered model; None if there is none."""
+    with contextlib.suppress(WrongUsage):
+        return find(client, f"{PREFIX}{name}@{CHAMPION}")
+    return None
+
+
+def client_of(uri: str) -> Any:
+    """A client of the server or database at `uri`."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    import logging
+
+    from mlflow.tracking import MlflowClient
+
+    for logger in ("mlflow", "mlflow.store.db.utils", "alembic"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    return MlflowClient(tracking_uri=uri)
+
+
+def _uri(tracking_uri: str | None) -> str:
+    return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+
+
+def _known(client: Any) -> str:
+    with contextlib.suppress(Exception):
+        names = [model.name for model in client.search_registered_models(max_results=50)]
+        return f"it knows {', '.join(names) or 'no models'}"
+    return "it does not answer"
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _digest(text: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def crown(client: Any, tracker: Any, name: str, folder: str, sha256: str, metric: str) -> bool:
+    """Registers the model in `folder` as a new version and makes it the champion; whether that worked.
+
+    tracker: whose run keeps the files (`jobs.tracking.Tracker`).
+    """
+    import time
+
+    from v2a_models.checkpoint_files import find_checkpoint
+
+    files = sorted(str(file) for file in find_checkpoint(folder).iterdir() if file.is_file())
+    tracker.register(name, files, {"v2a.sha256": sha256, "v2a.promoted_by": metric})
+    until = time.monotonic() + 600
+    while time.monotonic() < until and not tracker.problem:
+        with contextlib.suppress(Exception):
+            for version in client.search_model_versions(f"name = '{name}'"):
+                if version.tags.get("v2a.sha256") == sha256 and version.run_id == tracker.run_id:
+                    client.set_registered_model_alias(name, CHAMPION, version.version)
+                    return True
+        time.sleep(0.5)
+    return False

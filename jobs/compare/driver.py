@@ -1,0 +1,168 @@
+"""`v2a compare MODELS... --store S --out DIR`: the same clips through every model, scored side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jobs.cli import DONE, SOME_FAILED
+from jobs.common.verb import run_verb
+from jobs.compare.config import CompareConfig, command
+from jobs.compare.results import _job, scoring_clips
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jobs.compare.preflight import Plan
+    from pipelines.scoring.clips import Row
+    from v2a_models.metrics.estimate import Estimate
+
+
+def run(config: CompareConfig) -> int:
+    """Compare; the exit code: 0 all done, 1 some clips failed, 2 wrong usage, 130 interrupted."""
+    return run_verb("compare", command(config), lambda console: _run(config, console))
+
+
+def _run(config: CompareConfig, console: Console) -> int:
+    from jobs.common import ray_session
+    from jobs.compare import preflight, results
+    from pipelines.scoring.clips import FEW_CLIPS
+
+    started = time.perf_counter()
+    plan = preflight.prepare(config)
+    console.print(
+        f"{len(plan.rows)} clips of {plan.store}, {len(plan.models)} models: "
+        f"{', '.join(model.slug for model in plan.models)}. Networks: {', '.join(plan.networks) or 'none'}; not to be "
+        f"had: {', '.join(name for name in config.networks if name in plan.missing) or 'none'}.",
+        markup=False,
+    )
+    with contextlib.ExitStack() as stack:
+        resources = ray_session.Resources(1, 0, 0)
+        if len(plan.rows) > FEW_CLIPS:
+            resources = stack.enter_context(ray_session.session(config.num_workers, config.address))
+        problems = fetch(plan, config, console, resources)
+        costs = {}
+        for model in plan.models:
+            found, costs[model.slug] = make(plan, config, model, console, resources)
+            problems |= found
+        board = score(plan, config, console)
+        score_captions(plan, config, board)
+    summary = results.summarise(plan, config, board, problems, costs, command(config))
+    results.write(plan, config, board, summary, console)
+    console.print(f"Report: {plan.out}/report.html ({time.perf_counter() - started:.0f} s)", markup=False)
+    return SOME_FAILED if any(system["failed"] for system in summary["systems"]) else DONE
+
+
+def fetch(plan: Plan, config: CompareConfig, console: Console, resources: Any) -> dict[tuple[str, str], str]:
+    """The true sounds; (system, clip) -> why, for those that cannot be had."""
+    from pipelines.scoring.clips import missing, run_fetch
+    from pipelines.scoring.job import REFERENCE
+    from v2a_models import grid
+
+    job = _job(plan, config)
+    todo = missing(plan.rows, job.place, REFERENCE)
+    answers = run_fetch(todo, job, plan.codec, resources.cpus) if todo else iter(())
+    each = grid.seconds(plan.window, grid.SAMPLE_RATE)
+    return problems_of(_watched(answers, todo, "true sounds", console, each))
+
+
+def make(
+    plan: Plan, config: CompareConfig, model: Any, console: Console, resources: Any
+) -> tuple[dict[tuple[str, str], str], dict[str, Estimate]]:
+    """The sounds of one model: what failed, and what it cost by figure (nothing where nothing had to be made)."""
+    from pipelines.scoring.clips import missing, run_model
+    from v2a_models import grid
+
+    job = _job(plan, config, resources.gpus)
+    todo = missing(plan.rows, job.place, model.slug)
+    if not todo:
+        return {}, {}
+    answers = run_model(
+        todo, job, model.slug, model.folder, model.from_archive, resources.cpus, resources.gpus
+    )
+    each = grid.seconds(plan.window, grid.SAMPLE_RATE)
+    found = _watched(answers, todo, model.slug, console, each)
+    return problems_of(found), costs_of(found, each)
+
+
+def problems_of(answers: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
+    """(system, clip) -> why it has no sound."""
+    return {(a["system"], a["clip"]): a["problem"] for a in answers if a["problem"]}
+
+
+def costs_of(answers: Sequence[Mapping[str, Any]], each_s: float) -> dict[str, Estimate]:
+    """Speed (with the interval of drawing the clips anew) and memory of making clips of `each_s` seconds."""
+    from v2a_models.metrics.estimate import Estimate, bootstrap_mean
+
+    timed = [a for a in answers if a["seconds"] and not a["problem"]]
+    if not timed:
+        return {}
+    slow = bootstrap_mean([a["seconds"] for a in timed])
+    speed = Estimate(each_s / slow.value, each_s / slow.high, each_s / slow.low, slow.n, slow.note)
+    memory = Estimate(max(a["memory_mib"] for a in timed), math.nan, math.nan, len(timed))
+    return {"audio_s_per_s": speed, "memory": memory}
+
+
+def _watched(
+    answers: Any, todo: Sequence[Row], what: str, console: Console, each_s: float
+) -> list[dict[str, Any]]:
+    """The answers, with progress shown as they come."""
+    from jobs.common.progress import Progress
+
+    found: list[dict[str, Any]] = []
+    if not todo:
+        return found
+    with Progress(console, len(todo), len(todo) * each_s, doing=what, unit=f"clips of {what}") as progress:
+        for answer in answers:
+            found.append(answer)
+            progress.advance(each_s, finished=True, failed=bool(answer["problem"]))
+    return found
+
+
+def score(plan: Plan, config: CompareConfig, console: Console) -> Any:
+    """Scores what was made; a `Board`."""
+    from jobs.common import ray_session
+    from jobs.common.checks import weights
+    from jobs.common.progress import Progress
+    from pipelines.scoring import job as scoring_job
+    from pipelines.scoring.summary import Board
+    from v2a_models import grid
+
+    board, clips = Board(), scoring_clips(plan)
+    hearing = tuple(name for name in plan.networks if name != "bertscore")  # which reads
+    job = scoring_job.Job(
+        plan.codec, hearing, weights(config.weights), keep=_job(plan, config).place, download=config.download
+    )
+
+    def session() -> contextlib.AbstractContextManager[Any]:
+        return ray_session.session(config.num_workers, config.address)
+
+    window_s = grid.seconds(plan.window, grid.SAMPLE_RATE)
+    with Progress(
+        console, len(clips), len(clips) * window_s, doing="scoring", unit="clips scored"
+    ) as progress:
+        seen: set[str] = set()
+        for scored in scoring_job.score_all(clips, job, session):
+            board.add(scored)
+            if scored.clip not in seen:
+                seen.add(scored.clip)
+                progress.advance(window_s, finished=True)
+    return board
+
+
+def score_captions(plan: Plan, config: CompareConfig, board: Any) -> None:
+    """Scores the captions of models that have words against the texts of the store."""
+    from jobs.common.checks import weights
+    from jobs.evaluate.tables import add_captions
+    from pipelines.scoring.clips import captions_of
+    from v2a_models.metrics import networks
+
+    place, true = _job(plan, config).place, {row.clip_id: [row.text] for row in plan.rows if row.text.strip()}
+    found = {m.slug: captions_of(place, m.slug) for m in plan.models if m.slug in board.systems}
+    said = {slug: texts for slug, texts in found.items() if texts.keys() & true.keys()}
+    if said:
+        asked = "bertscore" in plan.networks
+        add_captions(board, said, true, networks.load_bertscore(weights(config.weights)) if asked else None)

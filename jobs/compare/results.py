@@ -1,0 +1,303 @@
+"""What is left of a comparison: tables, pictures, pages, runs in MLflow, and a champion."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jobs.cli import version
+from jobs.common.verb import WrongUsage
+from jobs.compare.config import CompareConfig
+from pipelines import storage
+from pipelines.reports import comparison_page, comparison_plots
+from pipelines.scoring import sound_folder
+from pipelines.scoring.job import REFERENCE
+from pipelines.scoring.summary import Board, Totals, entry, is_baseline, verdict
+from v2a_models import grid
+from v2a_models.metrics.catalogue import BY_NAME, METRICS
+from v2a_models.metrics.estimate import Estimate
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jobs.compare import CompareConfig
+    from jobs.compare.preflight import Plan
+    from pipelines.scoring.clips import Row
+
+TITLES = {"reference": "ground truth", "codec": "codec resynthesis", "shuffled": "shuffled", "noise": "noise",
+          "silence": "silence"}  # fmt: skip
+COSTS = ("audio_s_per_s", "memory")
+"""Figures that only a run that makes sounds can measure."""
+
+
+def summarise(
+    plan: Plan,
+    config: CompareConfig,
+    board: Board,
+    problems: Mapping[tuple[str, str], str],
+    costs: Mapping[str, Mapping[str, Estimate]],
+    command: str,
+) -> dict[str, Any]:
+    """All figures of a comparison, as summary.json holds them."""
+    from jobs.evaluate.results import summarise as scored
+
+    for each in plan.models:
+        board.systems.setdefault(each.slug, Totals())
+    for (system, clip), reason in problems.items():  # rather why it was not made than that it is not there
+        board.systems.setdefault(system, Totals()).failures[clip] = reason
+    summary = scored(board, plan.missing, command, [])
+    before = _costs(plan.out)
+    unknown = {name: entry(Estimate.missing("not measured in this run")) for name in COSTS}
+    for system in summary["systems"]:
+        system["title"] = (
+            TITLES.get(system["name"], system["name"]) if is_baseline(system["name"]) else system["name"]
+        )
+        model = next((m for m in plan.models if m.slug == system["name"]), None)
+        if model is not None:
+            system["model"] = model.given
+            system["about"] = f"{model.parameters:.1f} million parameters, sha256 {model.sha256[:12]}"
+            if model.from_archive:
+                system["about"] += ", fed from the archive (its recipe is not the store's)"
+            now = {name: entry(found) for name, found in costs.get(model.slug, {}).items()}
+            now["parameters"] = entry(Estimate(model.parameters, math.nan, math.nan, 1))
+            system["metrics"] |= unknown | before.get(model.slug, {}) | now
+    for metric in (m for m in METRICS if m.group == "cost"):
+        keys = ("name", "title", "group", "unit", "higher", "about", "per_clip")
+        summary["metrics"].append({key: getattr(metric, key) for key in keys})
+    summary |= {
+        "store": plan.store,
+        "clips": len(plan.rows),
+        "window_s": grid.seconds(plan.window, grid.SAMPLE_RATE),
+        "seed": config.seed,
+    }
+    if not plan.archive and not plan.kept_rate:
+        summary["notes"].append("Without --archive the codec's resynthesis stands in for the true sounds.")
+    if not plan.codec:
+        summary["notes"].append("No codec resynthesis, and no FDD: none of the models has a codec.")
+    order = [model.slug for model in plan.models]
+    if len(order) > 1:
+        summary["paired"] = paired(board, order[0], order[1], plan)
+    return summary
+
+
+def _costs(out: str) -> dict[str, dict[str, Any]]:
+    """What an earlier run of the same comparison measured, by system."""
+    try:
+        before = json.loads(storage.read_bytes(storage.join(out, "summary.json")))
+        return {
+            system["name"]: {
+                name: system["metrics"][name]
+                for name in COSTS
+                if system["metrics"].get(name, {}).get("value") is not None
+            }
+            for system in before["systems"]
+        }
+    except (storage.StorageNotFound, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def paired(board: Board, first: str, second: str, plan: Plan) -> dict[str, Any]:
+    """The difference of two models by every figure that can be drawn in pairs."""
+    found = {}
+    for name, metric in BY_NAME.items():
+        if metric.group == "cost" or any(network in plan.missing for network in metric.networks):
+            continue
+        difference = board.difference(metric, first, second)
+        if difference.available:
+            found[name] = entry(difference) | {"better": verdict(metric, difference)}
+    return {"first": first, "second": second, "metrics": found}
+
+
+def write(plan: Plan, config: CompareConfig, board: Board, summary: dict[str, Any], console: Console) -> None:
+    """Everything in OUT and in MLflow."""
+    from jobs.common.tracking import Tracker, resolve_uri
+    from jobs.compare import mlflow_runs
+
+    pass
+    from jobs.compare.mlflow_runs import promote
+    from jobs.evaluate import results as evaluate_results
+
+    if config.votes:
+        summary["votes"] = votes(plan.out, config.votes)
+    uri = resolve_uri(plan.out, config.tracking_uri)
+    scores = scores_rows(plan, board)
+    plots = write_plots(plan, summary, scores)
+    listen = write_listening(plan, config, summary, board)
+    say = lambda text: console.print(text, markup=False)  # noqa: E731
+    tracker = Tracker(uri, "v2a/compare", out=plan.out, say=say)
+    tags = {"v2a.version": version(), "v2a.out": plan.out, "v2a.store": plan.store}
+    names = ", ".join(model.slug for model in plan.models)
+    tracker.start(f"compare {names}"[:200], dataclasses.asdict(config), tags)
+    if config.promote:
+        summary["champion"] = promote(plan, config, board, summary, uri, tracker)
+        for sentence in comparison_page.champion_sentences(summary):
+            say(sentence)
+    evaluate_results.write(plan.out, board, summary, scoring_clips(plan))
+    page = comparison_page.report_html(summary, scores, plots, listen=listen)
+    storage.write_atomic(storage.join(plan.out, "report.html"), page.encode("utf-8", "backslashreplace"))
+    if config.export:
+        export(plan, config.export)
+    evaluate_results.tell(summary, board, plan.models[0].slug, console)
+    files = ["report.html", "scores.parquet", "summary.json", "table.md", "table.tex", *plots.values()]
+    tracker.artifacts([storage.join(plan.out, file) for file in files])
+    mlflow_runs.record(plan, summary, scores, uri, tracker)
+    tracker.finish("FINISHED")
+
+
+def scores_rows(plan: Plan, board: Board) -> list[dict[str, Any]]:
+    """Rows of scores.parquet with what is known of their clips."""
+    facts = {row.clip_id: row for row in plan.rows}
+    return [
+        {
+            "label": facts[row["clip"]].label,
+            "path": facts[row["clip"]].path,
+            "start_s": facts[row["clip"]].start_s,
+        }
+        | row
+        for row in board.rows()
+    ]
+
+
+def write_plots(plan: Plan, summary: dict[str, Any], scores: list[dict[str, Any]]) -> dict[str, str]:
+    """The pictures; name -> path in OUT."""
+    made = {
+        "bars": comparison_plots.bars(summary),
+        "radar": comparison_plots.radar(summary),
+        "heatmap": comparison_plots.heatmap(summary, scores),
+        "spectrograms": _spectrograms(plan, summary, {row["clip"] for row in scores}),
+    }
+    for name, content in made.items():
+        storage.write_atomic(storage.join(plan.out, "plots", f"{name}.png"), content)
+    return {name: f"plots/{name}.png" for name in made}
+
+
+def _spectrograms(plan: Plan, summary: dict[str, Any], scored: set[str]) -> bytes:
+    """The first clip that was scored, which all systems have."""
+    row = next((row for row in plan.rows if row.clip_id in scored), None)
+    if row is None:
+        return comparison_plots.message("no clip was scored")
+    waves: dict[str, np.ndarray] = {}
+    for system in summary["systems"]:
+        uri = storage.join(plan.out, "clips", system["name"], f"{row.clip_id}.wav")
+        if storage.exists(uri):  # a model that made nothing has none
+            waves[system["title"]] = sound_folder.read_sound(uri).samples
+    return comparison_plots.spectrograms(waves, grid.SAMPLE_RATE, f"{row.label or row.path}, {row.clip_id}")
+
+
+def write_listening(plan: Plan, config: CompareConfig, summary: dict[str, Any], board: Board) -> str:
+    """The blind page, its sounds, and the key that stays with the records; its path in OUT, "" if there is none."""
+    if len(plan.models) < 2 or not config.listen:
+        return ""
+    first, second = (model.slug for model in plan.models[:2])
+    if not {first, second} <= board.systems.keys():
+        return ""
+    common = sorted(set(board.systems[first].clips) & set(board.systems[second].clips))
+    if not common:
+        return ""
+    pairs, key = comparison_page.listening_plan(common, first, second, config.listen, config.seed)
+    for pair in pairs:
+        for system, file in ((pair.system_a, pair.file_a), (pair.system_b, pair.file_b)):
+            content = storage.read_bytes(storage.join(plan.out, "clips", system, f"{pair.clip}.wav"))
+            storage.write_atomic(storage.join(plan.out, "listen", file), content)
+    page = comparison_page.listen_html(summary, pairs, config.seed)
+    storage.write_atomic(storage.join(plan.out, "listen.html"), page.encode("utf-8", "backslashreplace"))
+    key_file = storage.join(plan.out, storage.PRIVATE_FOLDER, f"listen-{key['page']}.json")
+    storage.write_atomic(key_file, json.dumps(key, indent=2).encode())
+    return "listen.html"
+
+
+def votes(out: str, path: str) -> dict[str, Any]:
+    """What the votes of a listening page say. Raises WrongUsage for votes of another page."""
+    from v2a_models.metrics.preference import preferences
+
+    try:
+        given = json.loads(storage.read_bytes(path))
+        page = str(given["page"])
+        if not re.fullmatch(r"[0-9a-f]{16}", page):
+            raise ValueError("it names no page")
+        key = json.loads(storage.read_bytes(storage.join(out, storage.PRIVATE_FOLDER, f"listen-{page}.json")))
+        results = [preference.result() for preference in preferences(given, key)]
+    except (storage.StorageError, ValueError, KeyError, TypeError) as error:
+        raise WrongUsage(f"the votes {path} do not belong to the listening page of {out}: {error}") from error
+    return {"file": path.rpartition("/")[2], "n": sum(result["n"] for result in results), "results": results}
+
+
+def export(plan: Plan, folder: str) -> None:
+    """Copies the sounds of the models and the true ones into folders of av-benchmark's layout."""
+    names = export_names(plan.rows)
+    for system in (REFERENCE, *(model.slug for model in plan.models)):
+        place = storage.join(plan.out, "clips", system)
+        made = sound_folder.list_sounds(place) if storage.is_dir(place) else {}
+        kept = {names[clip]: uri for clip, uri in made.items() if clip in names}
+        sound_folder.export_sounds(kept, storage.join(folder, system))
+
+
+def export_names(rows: Sequence[Row]) -> dict[str, str]:
+    """What the sound of each clip is called outside: as published systems call theirs, by the film.
+
+    FILM, without its ending, for what begins with the film, and FILM-000001 for the next window. Clips keep their
+    own names where two films would be called the same.
+    """
+    found = {}
+    for row in rows:
+        stem = (row.path.rpartition(".")[0] or row.path).replace("/", "-")
+        found[row.clip_id] = stem if not row.start_s else f"{stem}-{row.clip_id.rpartition('-')[2]}"
+    shared = Counter(found.values())
+    return {clip: name if shared[name] == 1 else clip for clip, name in found.items()}
+
+
+def _job(plan: Plan, config: CompareConfig, gpus: int = 0) -> Any:
+    from pipelines import storage
+    from pipelines.scoring.clips import Job
+
+    return Job(
+        store=plan.store, place=storage.join(plan.out, "clips"), window=plan.window, seed=config.seed,
+        archive=plan.archive, kept_rate=plan.kept_rate, precision=plan.precision, device="cuda" if gpus else "cpu",
+        batch_size=config.batch_size,
+    )  # fmt: skip
+
+
+def scoring_clips(plan: Plan) -> list[Any]:
+    """The clips with all that is known of them, for every model and its baselines."""
+    from jobs.evaluate.tables import other_clips
+    from pipelines import storage
+    from pipelines.scoring import job as scoring_job
+    from pipelines.scoring.clips import missing, sound_uri
+    from v2a_models import grid
+
+    place = storage.join(plan.out, "clips")
+    window_s = grid.seconds(plan.window, grid.SAMPLE_RATE)
+    others = other_clips([row.label for row in plan.rows])
+    # A model that made nothing at all must not leave the others without clips.
+    able = [m.slug for m in plan.models if len(missing(plan.rows, place, m.slug)) < len(plan.rows)]
+    clips = []
+    for row, other in zip(plan.rows, others, strict=True):
+        known = plan.facts.get(row.path.rpartition(".")[0], {})
+        inside = [
+            (at - row.start_s, strength)
+            for at, strength in zip(known.get("events", ()), known.get("strengths", ()), strict=False)
+            if 0 <= at - row.start_s < window_s
+        ]
+        clips.append(
+            scoring_job.Clip(
+                name=row.clip_id,
+                reference=sound_uri(place, scoring_job.REFERENCE, row.clip_id),
+                systems={slug: sound_uri(place, slug, row.clip_id) for slug in able},
+                other=sound_uri(place, scoring_job.REFERENCE, plan.rows[other].clip_id),
+                label=row.label or known.get("label", ""),
+                text=row.text,
+                events=tuple(at for at, _ in inside) if "events" in known else None,
+                strengths=tuple(strength for _, strength in inside),
+                fps=plan.fps.get(row.path, 0.0),
+                film=storage.join(plan.archive, *row.path.split("/")) if plan.archive else "",
+                start_s=row.start_s,
+            )
+        )
+    return clips

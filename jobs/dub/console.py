@@ -1,0 +1,156 @@
+"""What `v2a dub` says: its plan, its figures, its report and its last lines."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jobs.dub import DubConfig
+    from pipelines.dub.job import Job
+    from pipelines.dub.plan import Plan
+    from pipelines.reports.costs import Costs, Prices
+
+FILES_SHOWN = 30
+"""Files that a dry run lists one by one."""
+
+FAILURES_SHOWN = 10
+"""Files that the last lines name; the report has them all."""
+
+X_REALTIME_PER_CORE = 1.5
+"""Guess for the estimated time of a dry run, before anything was measured in this output."""
+
+
+def summary(table: list[dict[str, Any]], plan: Plan, elapsed_s: float) -> dict[str, Any]:
+    """Figures of a run."""
+    states = [row["status"] for row in table]
+    footage_s = sum(row["duration_s"] or 0 for row in table if row["status"] == "dubbed")
+    made_s = sum(
+        row["duration_s"] for row in table if row["status"] == "dubbed" and row["video_id"] in plan.to_dub
+    )
+    return {
+        "files": len(table),
+        "files_dubbed": states.count("dubbed"),
+        "files_skipped": states.count("skipped"),
+        "files_failed": states.count("failed"),
+        "files_kept": plan.kept,
+        "footage_hours": footage_s / 3600,
+        "made_hours": made_s / 3600,
+        "elapsed_s": elapsed_s,
+        "x_realtime": made_s / elapsed_s if elapsed_s and made_s else None,
+    }
+
+
+def write_report(out: str, table: list[dict[str, Any]], facts: dict[str, Any]) -> None:
+    """OUT/_v2a/report.parquet, report.html and the run's figures in summary.json."""
+    from pipelines import storage
+    from pipelines.reports import dub_page
+
+    names = dub_page.REPORT_SCHEMA.names
+    dub_page.write(out, [{name: row.get(name) for name in names} for row in table], facts)
+    storage.write_atomic(storage.join(out, "_v2a", "summary.json"), json.dumps(facts, indent=2).encode())
+
+
+def describe(console: Console, plan: Plan, job: Job) -> None:
+    """One line before the work starts."""
+    kept = f", {plan.kept} already dubbed" if plan.kept else ""
+    rest = len(plan.order) - len(plan.to_dub) - plan.kept
+    heard = sum(row["reason"].startswith("has sound (") for row in plan.rows.values())
+    why = f" ({heard} with sound: --only all takes those too)" if heard else ""
+    chosen = f", best of {job.candidates} candidates" if job.candidates > 1 else ""
+    against = f", against {job.negative!r}" if job.negative else ""
+    console.print(
+        f"{len(plan.order)} files: {len(plan.to_dub)} to dub ({plan.footage_s / 60:.1f} min){kept}, "
+        f"{rest} not to be dubbed{why}. Model {job.model_name}, seed {job.seed}{chosen}{against}.",
+        markup=False,
+    )
+
+
+def show_plan(
+    console: Console, plan: Plan, cpus: int, candidates: int = 1, prices: Prices | None = None
+) -> None:
+    """What a dry run prints."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from jobs.common.terminal import clock, printable
+    from pipelines.dub.pipeline import decide
+    from pipelines.reports import costs
+
+    listed = Table("file", "length", "what", "why")
+    paths = [
+        (video["path"], video["duration_s"], "dub", decide(video, "all")[1]) for video in plan.to_dub.values()
+    ]
+    for row in plan.rows.values():
+        what = "keep" if row["status"] == "dubbed" else {"skipped": "skip", "failed": "cannot"}[row["status"]]
+        paths.append((row["path"], row["duration_s"] or 0.0, what, row["reason"]))
+    for path, duration_s, what, why in sorted(paths)[:FILES_SHOWN]:
+        listed.add_row(escape(printable(path)), clock(duration_s), what, escape(printable(why)))
+    console.print(listed, soft_wrap=False)
+    if len(paths) > FILES_SHOWN:
+        console.print(f"... and {len(paths) - FILES_SHOWN} more files")
+    known = costs.costs(plan.rows.values(), prices or costs.Prices())
+    measured = known.footage_s > 0 and known.core_s > 0
+    # Pictures are looked at and sound is decoded once only, so the guess is the most that candidates can take.
+    core_s = known.core_s / known.footage_s if measured else candidates / X_REALTIME_PER_CORE
+    estimate = plan.footage_s * core_s / cpus
+    console.print(
+        f"{len(plan.to_dub)} files to dub, {clock(plan.footage_s)} of footage: about {clock(estimate)} on "
+        f"{cpus} cores{' at the rate so far' if measured else ''}. Nothing was written."
+    )
+    if prices is not None and prices.known:
+        gpu_s = known.gpu_s / known.footage_s if measured else 0.0
+        to_come = prices.of(plan.footage_s * core_s, plan.footage_s * gpu_s) or 0.0
+        hour = prices.of(3600 * core_s, 3600 * gpu_s) or 0.0
+        kept = f", after {costs.money(known.made)} for what is dubbed" if measured and known.made else ""
+        unknown = prices.gpu_hour is not None and not known.gpu_s
+        console.print(
+            f"Cost: about {costs.money(to_come)}, {costs.money(hour)} an hour of footage{kept}."
+            + (
+                " GPUs are not in it: what they take is known once something was made on one."
+                if unknown
+                else ""
+            )
+        )
+
+
+def tell(
+    console: Console,
+    config: DubConfig,
+    table: list[dict[str, Any]],
+    figures: dict[str, Any],
+    spent: Costs,
+    elapsed_s: float,
+) -> None:
+    """The last lines: what came out, what did not and why, and where to look."""
+    from jobs.common.terminal import clock, printable
+    from pipelines import storage
+    from pipelines.reports.costs import money
+
+    counts = ", ".join(f"{figures[f'files_{status}']} {status}" for status in ("dubbed", "skipped", "failed"))
+    speed = f" at {figures['x_realtime']:.1f}x real time" if figures["x_realtime"] else ""
+    console.print(
+        f"{figures['files']} files: {counts}, in {clock(elapsed_s)}{speed}.", markup=False, soft_wrap=True
+    )
+    failed = [f"  failed: {row['path']}: {row['reason']}" for row in table if row["status"] == "failed"]
+    more = [f"  ... and {len(failed) - FAILURES_SHOWN} more"] if len(failed) > FAILURES_SHOWN else []
+    for line in failed[:FAILURES_SHOWN] + more:
+        console.print(printable(line), markup=False, soft_wrap=True)
+    if spent.core_s or spent.gpu_s:
+        gpus = f" and {spent.gpu_s:,.0f} GPU-seconds" if spent.gpu_s else ""
+        console.print(
+            f"Work: {spent.core_s:,.0f} core-seconds{gpus} for {clock(spent.footage_s)} of footage.",
+            markup=False,
+            soft_wrap=True,
+        )
+    if spent.made is not None and spent.per_hour is not None and spent.archive is not None:
+        console.print(
+            f"Cost: {money(spent.made)}, {money(spent.per_hour)} an hour of footage; the whole archive "
+            f"({clock(spent.archive_s)}): {money(spent.archive)}."
+            + (f" {spent.leaves_out}." if spent.leaves_out else ""),
+            markup=False,
+            soft_wrap=True,
+        )
+    console.print(f"Report: {storage.join(config.out, '_v2a', 'report.html')}", markup=False, soft_wrap=True)

@@ -1,0 +1,177 @@
+"""`v2a dub ARCHIVE OUT`: give the silent videos of an archive a sound track."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from jobs.cli import DONE, SOME_FAILED
+from jobs.common.checks import full_address, full_model
+from jobs.common.models import load_generator
+from jobs.common.verb import Stopped, reason_of, run_verb
+from jobs.dub.config import DubConfig, command
+from jobs.dub.console import describe, show_plan, summary, tell, write_report
+from jobs.dub.preflight import check_identity, make_job, preflight, read_wishes
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jobs.common.ray_session import Resources
+    from pipelines.dub.job import Job
+    from pipelines.dub.manifest import Wish
+    from pipelines.dub.plan import Plan
+
+CLIPS_TRACKED = 3
+"""Dubbed clips kept with the MLflow run."""
+
+
+def run(config: DubConfig, *, load: Callable[[str], Any] | None = None) -> int:
+    """Dub an archive; the exit code: 0 all done, 1 some files failed, 2 wrong usage, 130 interrupted.
+
+    `load` makes the generator from its name (default: `v2a_models.checkpoint.load_generator`).
+    """
+    return run_verb("dub", command(config), lambda console: _run(config, load, console))
+
+
+def _run(config: DubConfig, load: Callable[[str], Any] | None, console: Console) -> int:
+    from jobs.common import ray_session, registry
+
+    preflight(config)
+    config.price.prices()
+    config = dataclasses.replace(config, model=registry.resolve(config.model, config.tracking_uri))
+    wishes = read_wishes(config)
+    job = make_job(config, load, wishes)
+    check_identity(config, job)
+    with ray_session.session(config.num_workers, config.address) as resources:
+        return _run_on_ray(config, load or load_generator, console, job, wishes, resources)
+
+
+def _run_on_ray(
+    config: DubConfig,
+    load: Callable[[str], Any],
+    console: Console,
+    job: Job,
+    wishes: dict[str, Wish],
+    resources: Resources,
+) -> int:
+    from jobs.common.tracking import Tracker, resolve_uri
+    from jobs.scan import scan_rows
+    from pipelines import storage
+    from pipelines.dub.plan import Wish, make_plan, wants_silence
+    from pipelines.dub.state import State
+    from pipelines.reports import costs
+    from pipelines.soundtrack import silence
+
+    started, started_at = time.perf_counter(), time.time()
+    rows = scan_rows(config.archive, resources.cpus)
+    how = job.treatment
+    partly = [v for v in rows if wants_silence(v, how.existing, wishes.get(v["path"], Wish()))]
+    silences = silence.look_at_all(partly, how.silence_dbfs, resources.cpus)
+    plan = make_plan(
+        job,
+        rows,
+        config.only,
+        restart=config.restart,
+        dry_run=config.dry_run,
+        wishes=wishes,
+        silences=silences,
+    )
+    if config.dry_run:
+        show_plan(console, plan, resources.cpus, job.candidates, config.price.prices())
+        return DONE
+    State(config.out).write_config(kept_config(config, job))
+    describe(console, plan, job)
+    if job.sign_key:
+        console.print(f"Signing with {job.sign_cert}.", markup=False)
+    uri = resolve_uri(config.out, config.tracking_uri)
+    tracker = Tracker(uri, "v2a/dub", out=config.out, say=lambda text: console.print(text, markup=False))
+    params = dataclasses.asdict(config)
+    params |= params.pop("sound") | params.pop("film") | params.pop("price")
+    tracker.start(f"dub {job.run_id}", params, {"v2a.version": job.version, "v2a.out": config.out})
+    status = "KILLED"
+    try:
+        elapsed_s = execute(plan, job, load, console, resources)
+        status = "FAILED"
+        table = [plan.rows[video_id] for video_id in plan.order]
+        spent = costs.costs(table, config.price.prices())
+        figures = summary(table, plan, elapsed_s) | spent.figures()
+        facts = {"archive": config.archive, "out": config.out, "command": command(config), **figures}
+        facts |= {"started": started_at, "version": job.version}
+        if plan.to_dub:
+            facts["wall_s"] = time.perf_counter() - started
+        facts |= {"model": job.model_name, "model_sha256": job.model_sha256, "seed": job.seed}
+        facts |= {"candidates": job.candidates} if job.candidates > 1 else {}
+        facts |= {name: text for name, text in (("prompt", job.prompt), ("negative", job.negative)) if text}
+        write_report(config.out, table, facts)
+        tracker.metrics({name: value for name, value in figures.items() if isinstance(value, (int, float))})
+        reports = [storage.join(config.out, "_v2a", name) for name in ("report.parquet", "report.html")]
+        tracker.artifacts(reports)
+        dubbed = [row["output"] for row in table if row["status"] == "dubbed"]
+        tracker.artifacts([storage.join(config.out, path) for path in dubbed[:CLIPS_TRACKED]], "clips")
+        status = "FINISHED"
+    finally:
+        tracker.finish(status, wait_s=60.0 if status == "FINISHED" else 3.0)
+    tell(console, config, table, figures, spent, time.perf_counter() - started)
+    return SOME_FAILED if figures["files_failed"] else DONE
+
+
+def kept_config(config: DubConfig, job: Job) -> dict[str, Any]:
+    """What OUT remembers of how it was made."""
+    places = {"archive": full_address(config.archive), "model_place": full_model(job.model)}
+    return (
+        job.identity()
+        | places
+        | {
+            "windows_per_segment": job.windows_per_segment,
+            "film": dataclasses.asdict(config.film),
+        }
+    )
+
+
+# during
+
+
+def execute(
+    plan: Plan, job: Job, load: Callable[[str], Any], console: Console, resources: Resources
+) -> float:
+    """Run the pipeline over the plan's tasks and fill in its rows; seconds that took. Raises Stopped."""
+    import ray.exceptions
+
+    from jobs.common.progress import Progress
+    from jobs.common.watchdog import Watchdog
+    from pipelines.dub import pipeline as dub_pipeline
+    from pipelines.dub.state import Failure, State
+
+    watchdog = Watchdog(lambda text: console.print(text, markup=False))
+    with Progress(console, len(plan.to_dub), plan.footage_s) as progress, watchdog:
+        if plan.tasks:
+            pipeline = dub_pipeline.dataset(
+                plan.tasks,
+                job,
+                load,
+                cpus=resources.cpus,
+                gpus=resources.gpus,
+                memory=resources.memory,
+            )
+            try:
+                for result in dub_pipeline.results(pipeline):
+                    watchdog.reset()
+                    if result["fatal"]:
+                        raise Stopped(f"OUT can no longer be written: {result['fatal']}")
+                    row = json.loads(result["row"]) if result["row"] else None
+                    fresh = row is not None and row["video_id"] not in plan.rows
+                    if row is not None:
+                        plan.rows[row["video_id"]] = row
+                    failed = fresh and row is not None and row["status"] == "failed"
+                    progress.advance(result["seconds"], finished=fresh, failed=failed)
+            except ray.exceptions.RayError as error:
+                raise Stopped(f"a worker was lost: {reason_of(error)}") from error
+    for video_id, video in plan.to_dub.items():
+        if video_id not in plan.rows:
+            row = State(job.out).read_row(video_id)
+            lost = Failure("generate", "Unfinished", "the job ended before this file; run it again")
+            plan.rows[video_id] = row or dub_pipeline.failed_row(video, lost)
+    return progress.elapsed_s

@@ -1,0 +1,213 @@
+"""What can be wrong with a dub job before it starts, and what decides its sound."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from jobs.cli import version
+from jobs.common.checks import check_not_foreign, check_places, full_address, resolve_precision
+from jobs.common.models import Described, cutting, describe_checkpoint, described, scav_sha256
+from jobs.common.verb import WrongUsage, differences
+
+if TYPE_CHECKING:
+    from jobs.dub import DubConfig
+    from pipelines.dub.job import Job
+    from pipelines.dub.manifest import Wish
+
+
+def preflight(config: DubConfig) -> None:
+    """Everything that can be wrong before anything starts. Raises WrongUsage with the fix."""
+    from pipelines import storage
+    from pipelines.dub.state import State
+
+    if config.num_workers is not None and config.num_workers < 1:
+        raise WrongUsage(f"--num-workers must be at least 1, not {config.num_workers}")
+    if config.batch_size < 1:
+        raise WrongUsage(f"--batch-size must be at least 1, not {config.batch_size}")
+    if config.candidates < 1:
+        raise WrongUsage(f"--candidates must be at least 1, not {config.candidates}")
+    if not 1 <= config.keep_top <= min(config.candidates, MOST_TRACKS):
+        raise WrongUsage(
+            f"--keep-top must be from 1 to the number of --candidates ({config.candidates}) and at most "
+            f"{MOST_TRACKS}, not {config.keep_top}"
+        )
+    how = config.sound.treatment()
+    if how.existing == "mix" and config.only == "silent":
+        raise WrongUsage(
+            "--existing mix is for films that have sound, and --only silent leaves them out: add --only all"
+        )
+    if not config.segment_s > 0:
+        raise WrongUsage(f"--segment-s must be more than 0 seconds, not {config.segment_s}")
+    config.film.check()
+    check_signer(config)
+    try:
+        check_places(config.archive, config.out, "OUT", writes=not config.dry_run)
+        if State(config.out).read_config() is None:
+            check_not_foreign(config.out, "OUT")
+    except storage.StorageError as error:
+        raise WrongUsage(str(error)) from error
+
+
+MOST_TRACKS = 7
+"""Tracks that are resampled together (`pipelines.resampling`)."""
+
+
+def read_wishes(config: DubConfig) -> dict[str, Wish]:
+    """What the manifest asks for, by path. Raises WrongUsage."""
+    from pipelines import storage
+    from pipelines.dub import manifest
+
+    if config.manifest is None:
+        return {}
+    try:
+        return manifest.read(config.manifest)
+    except (manifest.WishError, storage.StorageError) as error:
+        raise WrongUsage(f"cannot follow --manifest: {error}") from error
+
+
+def signer_of(config: DubConfig) -> tuple[str, str]:
+    """(path of the key, path of the certificate) by option or environment; empty where nothing is to be signed.
+
+    Raises WrongUsage if there is only one of the two.
+    """
+    key = config.sign_key or os.environ.get("V2A_SIGN_KEY", "")
+    cert = config.sign_cert or os.environ.get("V2A_SIGN_CERT", "")
+    if bool(key) != bool(cert):
+        given, missing = ("key", "certificate") if key else ("certificate", "key")
+        raise WrongUsage(
+            f"signing takes a key and its certificate, and there is only a {given}; give the {missing} too "
+            "(--sign-key and --sign-cert, or V2A_SIGN_KEY and V2A_SIGN_CERT), or neither. "
+            "For trying out: v2a verify --make-test-certificate FOLDER"
+        )
+    return _full_path(key), _full_path(cert)
+
+
+def _full_path(path: str) -> str:
+    # A key itself, given by mistake, is refused by `signing.load` and must stay recognisable until then.
+    return (
+        path if not path or path.lstrip().startswith("-----") else os.path.abspath(os.path.expanduser(path))
+    )
+
+
+def check_signer(config: DubConfig) -> None:
+    """Raises WrongUsage if files are to be signed and cannot be."""
+    key, cert = signer_of(config)
+    if key:
+        from pipelines.provenance import signing
+
+        try:
+            signing.check(signing.Signer(key, cert))
+        except signing.SigningError as error:
+            raise WrongUsage(f"cannot sign: {error}") from error
+
+
+def make_job(
+    config: DubConfig, load: Callable[[str], Any] | None, wishes: dict[str, Wish] | None = None
+) -> Job:
+    """Settings of the stages. Raises WrongUsage if there is no such model, or if it cannot follow what is asked for.
+
+    `load` makes the generator, if it is not to be found on disk by `config.model`.
+    """
+    from pipelines.dub.job import Job
+
+    try:
+        model = describe_checkpoint(config.model) if load is None else described(load(config.model))
+        cut = cutting(model, config.segment_s, config.film.joins)
+        check_texts(config, model, load, wishes or {})
+        judge = scav_sha256(config.model, load) if config.candidates > 1 else ""
+    except (OSError, ValueError, KeyError) as error:
+        raise WrongUsage(f"cannot use the model {config.model!r}: {error}") from error
+    sign_key, sign_cert = signer_of(config)
+    return Job(
+        out=full_address(config.out),
+        model=config.model,
+        model_name=model.name,
+        model_sha256=model.sha256,
+        recipe=model.recipe.digest,
+        seed=config.seed,
+        rate=model.recipe.sample_rate,
+        channels=model.recipe.channels,
+        views=model.recipe.views,
+        batch_size=config.batch_size,
+        precision=resolve_precision(config.precision),
+        candidates=config.candidates,
+        scav_sha256=judge,
+        prompt=config.prompt.strip(),
+        negative=(model.negative if config.negative is None else config.negative).strip(),
+        captions=model.follows_text,
+        subtitles=config.captions,
+        scenes=config.film.scenes == "on",
+        static=config.film.static,
+        motion_level=config.film.motion_level,
+        **cut,
+        sign_key=sign_key,
+        sign_cert=sign_cert,
+        treatment=config.sound.treatment(),
+        keep_top=config.keep_top,
+        keep_sound=config.sound.keep_sound,
+        version=version(),
+        run_id=uuid.uuid4().hex[:12],
+    )
+
+
+def check_texts(
+    config: DubConfig, model: Described, load: Callable[[str], Any] | None, wishes: dict[str, Wish]
+) -> None:
+    """Raises ValueError for a prompt that the model cannot follow or cannot read: no film is begun with it."""
+    if config.captions and not model.follows_text:
+        raise ValueError(
+            "it has no words: leave --captions out, or take a model that has, such as --model vatt-mini"
+        )
+    asked = [(config.prompt, config.negative, ""), *((w.prompt, w.negative, p) for p, w in wishes.items())]
+    texts = {text.strip(): path for *pair, path in reversed(asked) for text in pair if text and text.strip()}
+    if not texts:
+        return
+    if not model.follows_text:
+        where = next(iter(texts.values()))
+        leave = (
+            f"its prompt and negative for {where!r} in the manifest" if where else "--prompt and --negative"
+        )
+        raise ValueError(
+            f"it follows no text: leave {leave} out, or take a model that does, such as --model vatt-mini"
+        )
+    from v2a_models.checkpoint import load_generator
+
+    generator: Any = (load or load_generator)(config.model)
+    for text, path in texts.items():
+        try:
+            generator.converter.check([text])
+        except ValueError as error:
+            raise ValueError(f"{path} in the manifest: {error}" if path else str(error)) from error
+    negative = any(text and text.strip() for _, text, _ in asked)
+    if negative and generator.settings.sampling.guidance == 1:
+        raise ValueError("it is sampled without guidance, so that a negative prompt would do nothing")
+
+
+def check_identity(config: DubConfig, job: Job) -> None:
+    """Raises WrongUsage if OUT was made with other settings, unless all is to be done again."""
+    from pipelines import storage
+    from pipelines.dub.job import CUTS, TEXTS
+    from pipelines.dub.state import State
+    from pipelines.soundtrack.mixing import NAMES
+
+    state = State(config.out)
+    if config.restart and not config.dry_run:
+        state.clear()
+    before = state.read_config()
+    if not config.dry_run:
+        storage.sweep_temporaries(config.out)
+    if before is None or config.restart:
+        return
+    now = job.identity() | {"archive": full_address(config.archive)}
+    # These are named only where there are any.
+    optional = (*CUTS, "selection", "captions", "signed", "keep_top", *NAMES, *TEXTS)
+    if differing := differences(before, dict.fromkeys(optional) | now):
+        raise WrongUsage(
+            f"OUT ({config.out}) was made with other settings:\n{differing}\n"
+            "Use those, or choose another OUT, or add --restart to do everything again."
+        )
+    if before.get("windows_per_segment") != job.windows_per_segment and not config.dry_run:
+        state.clear_parts()  # the film is cut elsewhere now: what was begun does not fit

@@ -1,0 +1,119 @@
+"""Tables that say what is to be heard: events with their onsets, and captions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jobs.common.verb import WrongUsage
+
+if TYPE_CHECKING:
+    from jobs.evaluate import EvaluateConfig
+    from pipelines.scoring.summary import Board
+
+
+def read_events(path: str) -> dict[str, dict[str, Any]]:
+    """What a table of events says of each clip, by the clip's name: label, caption, onsets, strengths.
+
+    Raises WrongUsage for a table without `clip` and `onset_s`, StorageError.
+    """
+    try:
+        rows = _table(path).to_pylist()
+        found: dict[str, dict[str, Any]] = {}
+        for row in sorted(rows, key=lambda row: (str(row["clip"]), row["onset_s"] or 0.0)):
+            fact = found.setdefault(
+                _clip_name(row["clip"]),
+                {"label": str(row.get("class") or ""), "text": str(row.get("caption") or "")},
+            )
+            if row["onset_s"] is not None:
+                fact["events"] = (*fact.get("events", ()), float(row["onset_s"]))
+                if row.get("strength") is not None:
+                    fact["strengths"] = (*fact.get("strengths", ()), float(row["strength"]))
+    except (KeyError, ValueError, TypeError, OSError) as error:
+        raise WrongUsage(
+            f"{path} is no table of events (clip, onset_s, and also class, strength): {error}"
+        ) from error
+    return {clip: _sounding(fact) for clip, fact in found.items()}
+
+
+def _table(path: str) -> Any:
+    """A .csv or Parquet file as a table. Raises ValueError or OSError for neither, StorageError."""
+    import io
+
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
+    from pipelines import storage
+
+    content = io.BytesIO(storage.read_bytes(path))
+    return pyarrow.csv.read_csv(content) if path.endswith(".csv") else pq.read_table(content)
+
+
+def _clip_name(value: Any) -> str:
+    """A clip as its sound is called: without the ending of a film."""
+    return str(value).rpartition(".")[0] or str(value)
+
+
+def _sounding(fact: dict[str, Any]) -> dict[str, Any]:
+    """Without onsets where a sound goes on all the time: those of SynthFoley's machines and weather."""
+    from pipelines import synthfoley
+
+    if fact["label"] in synthfoley.CLASSES and fact["label"] not in synthfoley.IMPACTS:
+        return {name: value for name, value in fact.items() if name not in ("events", "strengths")}
+    return fact
+
+
+def find_captions(
+    config: EvaluateConfig, known: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """What the system says of each clip, and the true captions. Raises WrongUsage, StorageError."""
+    if not config.captions:
+        if config.true_captions:
+            raise WrongUsage("--true-captions says nothing without --captions, those of the system")
+        return {}, {}
+    said = {clip: captions[0] for clip, captions in read_captions(config.captions).items()}
+    if config.true_captions:
+        true = read_captions(config.true_captions)
+    else:
+        true = {clip: [text] for clip, text in known.items() if text}
+    if not said.keys() & true.keys() & known.keys():
+        raise WrongUsage(
+            f"no clip has a caption both in {config.captions} and in "
+            f"{config.true_captions or 'the table of events'}: name the true ones with --true-captions"
+        )
+    return said, true
+
+
+def read_captions(path: str) -> dict[str, list[str]]:
+    """The captions of each clip, by the clip's name. Raises WrongUsage for another table, StorageError."""
+    try:
+        found: dict[str, list[str]] = {}
+        for row in _table(path).to_pylist():
+            if row["caption"]:
+                found.setdefault(_clip_name(row["clip"]), []).append(str(row["caption"]))
+        return found
+    except (KeyError, ValueError, OSError) as error:
+        raise WrongUsage(f"{path} is no table of captions (clip, caption): {error}") from error
+
+
+def add_captions(
+    board: Board, said: Mapping[str, Mapping[str, str]], true: Mapping[str, Sequence[str]], reader: Any
+) -> None:
+    """Scores the captions of systems (by system and clip), and beside them the first true ones, of the same clips and
+    of others."""
+    scored = [set(board.systems[name].clips) & texts.keys() & true.keys() for name, texts in said.items()]
+    clips = sorted(set().union(*scored))
+    if not clips:
+        return
+    first = {clip: true[clip][0] for clip in clips}
+    turned = dict(zip(clips, [first[clips[k]] for k in other_clips(list(first.values()))], strict=True))
+    for system, captions in {**said, "reference": first, "shuffled": turned}.items():
+        if system in board.systems:
+            board.systems[system].caption(captions, true, reader)
+
+
+def other_clips(labels: Sequence[str]) -> list[int]:
+    """For each clip another one, of another class where there is one; itself if it is alone."""
+    from v2a_models.metrics.baselines import shuffled
+
+    return [int(k) for k in shuffled(labels, 0)] if len(labels) > 1 else [0] * len(labels)

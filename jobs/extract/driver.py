@@ -1,0 +1,245 @@
+"""`v2a extract ARCHIVE STORE --recipe NAME`: footage with sound becomes a feature store for training."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any
+
+from jobs.cli import DONE, SOME_FAILED, version
+from jobs.common.verb import Stopped, reason_of, run_verb
+from jobs.extract.config import ExtractConfig, command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jobs.common.ray_session import Resources
+    from jobs.extract.preflight import Work
+    from pipelines.extract.progress import Counts
+
+TRACK_EVERY_S = 30.0
+"""How often a running extraction puts its figures into MLflow."""
+
+
+POLL_S = 2.0
+"""How often the workers' figures are asked for."""
+
+
+def run(config: ExtractConfig) -> int:
+    """Extract an archive; the exit code: 0 all done, 1 some failed or were put off, 2 wrong usage, 130
+    interrupted."""
+    return run_verb("extract", command(config), lambda console: _run(config, console))
+
+
+def _run(config: ExtractConfig, console: Console) -> int:
+    from jobs.common import ray_session
+    from jobs.extract import preflight
+
+    started = time.perf_counter()
+    prepared = preflight.prepare(config)
+    if config.describe:
+        from jobs.extract.describe import describe
+
+        describe(prepared, config, console)
+        return DONE
+    with contextlib.ExitStack() as stack:
+        session: list[Resources] = []
+
+        def resources() -> Resources:
+            """Ray is started when there is work for it: a finished store is told at once."""
+            if not session:
+                opened = ray_session.session(config.num_workers, config.address)
+                session.append(stack.enter_context(opened))
+            return session[0]
+
+        work = preflight.find_work(prepared, config, resources, console)
+        if not work.todo:
+            return _nothing_to_do(work, config, console)
+        return _extract(work, config, console, resources(), started)
+
+
+def _nothing_to_do(work: Work, config: ExtractConfig, console: Console) -> int:
+    if work.store.failures() != work.scan_failures:
+        work.store.write_failures(work.scan_failures)
+    failed = f", {len(work.scan_failures)} files cannot be read" if work.scan_failures else ""
+    console.print(
+        f"Nothing to do: all {len(work.clips)} windows of {work.n_videos} files are in {config.store}{failed}.",
+        markup=False,
+    )
+    return SOME_FAILED if work.scan_failures else DONE
+
+
+def _extract(
+    work: Work, config: ExtractConfig, console: Console, resources: Resources, started: float
+) -> int:
+    from jobs.common.tracking import Tracker, resolve_uri
+    from jobs.extract.preflight import make_job
+
+    job = make_job(work.prepared, config, resources.gpus)
+    work.store.write_identity(work.prepared.identity_with(job))
+    _say_what(work, console)
+    uri = resolve_uri(config.store, config.tracking_uri)
+    tracker = Tracker(
+        uri, "v2a/extract", out=config.store, say=lambda text: console.print(text, markup=False)
+    )
+    tags = {"v2a.version": version(), "v2a.store": config.store, "v2a.recipe": job.recipe.digest}
+    tracker.start(f"extract {job.recipe.name}", dataclasses.asdict(config), tags)
+    status = "KILLED"
+    try:
+        try:
+            counts, elapsed_s = _watch(work, job, config, console, resources, tracker)
+        except Stopped:
+            status = "FAILED"
+            raise
+        figures = _finish(work, counts, elapsed_s)
+        tracker.metrics(figures)
+        tracker.artifacts([work.store.uri("_recipe.json"), work.store.uri("_failures.parquet")])
+        status = "FINISHED"
+    finally:
+        tracker.finish(status, wait_s=60.0 if status == "FINISHED" else 3.0)
+    return _tell(config, console, figures, counts, time.perf_counter() - started)
+
+
+def _say_what(work: Work, console: Console) -> None:
+    kept = (
+        f", {len(work.clips) - len(work.todo)} windows done already"
+        if len(work.todo) < len(work.clips)
+        else ""
+    )
+    console.print(
+        f"{work.n_videos} files with sound: {len(work.todo)} windows to extract "
+        f"({sum(clip.duration_s for clip in work.todo) / 60:.1f} min){kept}; "
+        f"{work.passed_over} files passed over, {len(work.scan_failures)} cannot be read. "
+        f"Recipe {work.prepared.recipe.name} ({work.prepared.recipe.digest}).",
+        markup=False,
+    )
+
+
+def _watch(
+    work: Work, job: Any, config: ExtractConfig, console: Console, resources: Resources, tracker: Any
+) -> tuple[Counts, float]:
+    """Runs the pipeline in a thread and shows how far it is; what the workers reported, and the seconds."""
+    import threading
+
+    import ray
+
+    from jobs.common.progress import Progress
+    from jobs.extract.preflight import share
+    from pipelines.extract import pipeline
+    from pipelines.extract.progress import Counts, Ledger
+
+    remote: Any = ray.remote(num_cpus=0, max_restarts=-1)(Ledger)
+    ledger = remote.remote(share(config.max_failed))
+    counts = Counts()
+
+    def ask() -> None:
+        # Without an answer in time the figures are a little older.
+        with contextlib.suppress(ray.exceptions.RayError):
+            counts.take(ray.get(ledger.read.remote(), timeout=10))
+
+    outcome: list[BaseException] = []
+
+    def work_through() -> None:
+        try:
+            pipeline.run(
+                work.clips if resources.cpus > 1 else work.todo,
+                job,
+                cpus=resources.cpus,
+                gpus=resources.gpus,
+                memory=resources.memory,
+                gpu_share=config.gpu_share,
+                ledger=ledger,
+            )
+        except BaseException as error:  # handed to the thread that watches
+            outcome.append(error)
+
+    thread = threading.Thread(target=work_through, name="extract", daemon=True)
+    total_s = sum(clip.duration_s for clip in work.todo)
+    tracked = time.perf_counter()
+    with Progress(console, len(work.todo), total_s, doing="extracting", unit="windows") as progress:
+        thread.start()
+        while thread.is_alive():
+            thread.join(POLL_S)
+            ask()
+            failed, left_out = len(counts.failures), counts.rows.get("left_out", 0)
+            done = counts.rows.get("encode", 0) + failed + left_out
+            progress.reach(counts.footage_s.get("encode", 0.0), done, failed)
+            if time.perf_counter() - tracked > TRACK_EVERY_S:
+                tracked = time.perf_counter()
+                tracker.metrics(_throughput(counts, progress.elapsed_s), step=round(progress.elapsed_s))
+        elapsed_s = progress.elapsed_s
+    ask()
+    if outcome:
+        error = outcome[0]
+        # Who stops a run for its failures wants to see them.
+        work.store.write_failures([*work.scan_failures, *counts.failures.values()])
+        if isinstance(error, pipeline.ExtractionStopped):
+            raise Stopped(str(error))
+        if isinstance(error, ray.exceptions.RayError):
+            raise Stopped(f"a worker was lost: {reason_of(error)}")
+        raise error
+    return counts, elapsed_s
+
+
+def _throughput(counts: Counts, elapsed_s: float) -> dict[str, float]:
+    """Footage seconds per core-second of each stage, and of the whole per second."""
+    figures = {f"x_realtime_per_core.{stage}": value for stage, value in counts.throughput().items()}
+    figures["x_realtime"] = counts.footage_s.get("encode", 0.0) / max(elapsed_s, 1e-9)
+    return figures | {f"rows.{stage}": float(n) for stage, n in counts.rows.items()}
+
+
+def _finish(work: Work, counts: Counts, elapsed_s: float) -> dict[str, float]:
+    """Writes the tables beside the rows; the figures of the run."""
+    work.store.write_failures([*work.scan_failures, *counts.failures.values()])
+    removed = work.store.write_index()
+    done = work.store.done()
+    written = [clip for clip in work.todo if clip.clip_id in done]
+    accounted = done | counts.failures.keys() | counts.put_off.keys()
+    lost = [clip.clip_id for clip in work.todo if clip.clip_id not in accounted]
+    counts.put_off |= dict.fromkeys(lost, "a worker was lost, and what it had to say")
+    return _throughput(counts, elapsed_s) | {
+        "rows": float(len(done)),
+        "rows_written": float(len(written)),
+        "rows_removed_twice": float(removed),
+        "hours_written": sum(clip.duration_s for clip in written) / 3600,
+        "windows_failed": float(len(counts.failures)),
+        "windows_put_off": float(
+            len([c for c in work.todo if c.clip_id in counts.put_off and c.clip_id not in done])
+        ),
+        "windows_left_out": float(counts.rows.get("left_out", 0)),
+        "files_failed": float(len(work.scan_failures)),
+        "elapsed_s": elapsed_s,
+    }
+
+
+def _tell(
+    config: ExtractConfig, console: Console, figures: dict[str, float], counts: Counts, wall_s: float
+) -> int:
+    from jobs.common.terminal import clock
+
+    parts = [
+        f"{figures['rows_written']:.0f} rows written ({figures['hours_written'] * 60:.1f} min of footage)"
+    ]
+    for name, words in (
+        ("windows_left_out", "windows left out"),
+        ("windows_failed", "windows failed"),
+        ("files_failed", "files cannot be read"),
+        ("windows_put_off", "windows put off"),
+    ):
+        if figures[name]:
+            parts.append(f"{figures[name]:.0f} {words}")
+    speed = f" at {figures['x_realtime']:.1f}x real time" if figures["x_realtime"] else ""
+    console.print(f"{', '.join(parts)}, in {clock(wall_s)}{speed}.", markup=False)
+    if figures["windows_put_off"]:
+        reason = next(iter(counts.put_off.values()), "")
+        console.print(
+            f"Storage did not answer for some ({reason}); run the same command again.", markup=False
+        )
+    if figures["windows_failed"] or figures["files_failed"]:
+        console.print(
+            f"Failures: {config.store}/_failures.parquet (tried again by the next run)", markup=False
+        )
+    console.print(f"Store: v2a store {config.store}", markup=False)
+    failed = figures["windows_failed"] or figures["files_failed"] or figures["windows_put_off"]
+    return SOME_FAILED if failed else DONE

@@ -1,0 +1,270 @@
+"""What an extraction is to do: everything that can be wrong before it starts, its plan, and its description."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jobs.cli import version
+from jobs.common.checks import by_role, check_not_foreign, check_places, full_address, resolve_precision
+from jobs.common.verb import Stopped, WrongUsage, differences
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jobs.common.ray_session import Resources
+    from jobs.extract import ExtractConfig
+    from pipelines.extract.labels import Labels
+    from pipelines.extract.stages import Job
+    from pipelines.extract.windows import Clip
+    from pipelines.store.store import Store
+    from v2a_models.recipe import Recipe
+
+EVENTS = "events.parquet"
+"""Labels that lie with an archive (SynthFoley's), taken when no others are named."""
+
+GPU_BATCH = 16
+SAVE_SCAN_EVERY_S = 60.0
+
+
+@dataclass
+class Prepared:
+    """A configuration that has been found to make sense."""
+
+    store: Store
+    recipe: Recipe
+    files: dict[str, str]
+    """role -> weights file, or `mini`."""
+    labels: Labels | None
+    shares: tuple[float, float, float]
+    before: dict[str, Any] | None
+    """Identity of the store, if it is one already."""
+
+    def identity_with(self, job: Job) -> dict[str, Any]:
+        """What the store's _recipe.json says."""
+        return job.identity() | {
+            "digest": self.recipe.digest,
+            "version": (self.before or {}).get("version", version()),
+        }
+
+
+@dataclass
+class Work:
+    """What a run will do."""
+
+    prepared: Prepared
+    store: Store
+    clips: list[Clip]
+    """Every window that the store is to hold."""
+    todo: list[Clip]
+    """Those it lacks."""
+    n_videos: int
+    passed_over: int
+    """Files without sound, or without pictures."""
+    scan_failures: list[dict[str, Any]] = field(default_factory=list)
+
+
+def prepare(config: ExtractConfig) -> Prepared:
+    """Raises WrongUsage, with the fix, for whatever is wrong with the configuration."""
+    from pipelines import storage
+    from pipelines.extract import recipes
+    from pipelines.extract.labels import LabelsError
+    from pipelines.store.store import Store, StoreError
+    from v2a_models.checkpoint_files import CheckpointError
+    from v2a_models.published import WeightsError
+
+    for name, value, least in (
+        ("num-workers", config.num_workers, 1),
+        ("batch-size", config.batch_size, 1),
+        ("rows-per-file", config.rows_per_file, 1),
+        ("drop-static", config.drop_static, 0),
+    ):
+        if value is not None and value < least:
+            raise WrongUsage(f"--{name} must be at least {least}, not {value}")
+    if not 0 < config.gpu_share <= 1:
+        raise WrongUsage(f"--gpu-share must be more than 0 and at most 1, not {config.gpu_share:g}")
+    share(config.max_failed)
+    total = sum(config.splits)
+    if min(config.splits) < 0 or not total > 0:
+        raise WrongUsage(f"--splits must be three shares such as 80 10 10, not {config.splits}")
+    shares = (config.splits[0] / total, config.splits[1] / total, config.splits[2] / total)
+    store = Store(full_address(config.store))
+    try:
+        check_places(config.archive, config.store, "STORE", writes=not config.describe)
+        before = store.read_identity()
+        if before is None and not storage.exists(store.uri("_v2a", "scan.parquet")):
+            check_not_foreign(config.store, "STORE")  # neither finished nor begun by us
+        recipe, files = recipes.settle(recipes.find(config.recipe), by_role(config.weights), config.overlap_s)
+        labels = _labels(config)
+    except (
+        storage.StorageError,
+        recipes.RecipeError,
+        LabelsError,
+        StoreError,
+        WeightsError,
+        CheckpointError,
+    ) as error:
+        raise WrongUsage(str(error)) from error
+    prepared = Prepared(store, recipe, files, labels, shares, before)
+    _check_identity(prepared, config)
+    return prepared
+
+
+def _labels(config: ExtractConfig) -> Labels | None:
+    from pipelines import storage
+    from pipelines.extract.labels import read
+
+    if config.labels == "none":
+        return None
+    if config.labels is not None:
+        return read(config.labels)
+    beside = storage.join(config.archive, EVENTS)
+    return read(beside) if storage.exists(beside) else None
+
+
+def share(text: str | None) -> float | None:
+    """`5%` or `0.05` as a share. Raises WrongUsage."""
+    if text is None:
+        return None
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise WrongUsage(f"--max-failed must be a share such as 5% or 0.05, not {text!r}")
+    return value
+
+
+def _check_identity(prepared: Prepared, config: ExtractConfig) -> None:
+    """Raises WrongUsage if the store was made with another recipe or other settings."""
+    import json
+
+    before = prepared.before
+    if before is None:
+        return
+    there, now = before["recipe"], json.loads(json.dumps(prepared.recipe.to_dict()))
+    if there != now:
+        raise WrongUsage(
+            f"STORE ({config.store}) was made with another recipe:\n{differences(there, now)}\n"
+            f"there: {json.dumps(there)}\nnow:   {json.dumps(now)}\nUse that recipe, or choose another STORE."
+        )
+    asked: dict[str, Any] = {"silence_dbfs": config.drop_silent, "static_below": config.drop_static}
+    if config.precision != "auto":
+        asked["precision"] = config.precision
+    if config.batch_size is not None:
+        asked["batch_size"] = config.batch_size
+    if differing := differences(before, asked):
+        raise WrongUsage(
+            f"STORE ({config.store}) was made with other settings:\n{differing}\n"
+            "Use those, or choose another STORE."
+        )
+
+
+def make_job(prepared: Prepared, config: ExtractConfig, gpus: float) -> Job:
+    """Settings of the stages. A store that is there keeps its arithmetic, whatever machine goes on with it."""
+    from pipelines.extract.stages import Job
+
+    before = prepared.before or {}
+    batch_size = config.batch_size or before.get("batch_size") or (GPU_BATCH if gpus else 1)
+    return Job(
+        store=prepared.store.root,
+        recipe=prepared.recipe,
+        files=prepared.files,
+        precision=before.get("precision") or resolve_precision(config.precision),
+        device="cuda" if gpus and prepared.recipe.encoders else "cpu",
+        batch_size=batch_size,
+        rows_per_file=config.rows_per_file,
+        silence_dbfs=config.drop_silent,
+        static_below=config.drop_static,
+    )
+
+
+def find_work(
+    prepared: Prepared, config: ExtractConfig, resources: Callable[[], Resources], console: Console
+) -> Work:
+    """Looks at the archive and at the store. Raises StorageError, Stopped.
+
+    Files that an earlier run has looked at, and that have not changed since, are not opened again.
+    """
+    from pipelines import storage
+    from pipelines.extract import windows
+
+    store = prepared.store
+    storage.sweep_temporaries(store.root)
+    rows = _scanned(prepared, config, resources, console)
+    videos = [row for row in rows if row["status"] == "ok" and row["audio_state"] == "audible"]
+    failed = [row for row in rows if row["status"] == "failed"]
+    scan_failures = [_scan_failure(row) for row in failed]
+    allowed = share(config.max_failed)
+    if allowed is not None and len(failed) > allowed * max(1, len(failed) + len(videos)):
+        store.write_failures(scan_failures)
+        raise Stopped(
+            f"{len(failed)} of {len(failed) + len(videos)} files cannot be read, more than --max-failed allows"
+            f" ({config.max_failed}); the first: {failed[0]['path']} ({failed[0]['error_class']})"
+        )
+    clips = windows.plan(videos, prepared.recipe, prepared.labels, prepared.shares)
+    if prepared.labels is not None:
+        missing = prepared.labels.unmatched(row["path"] for row in rows)
+        if missing:
+            console.print(
+                f"{missing} files of {prepared.labels.source} are not in the archive.", markup=False
+            )
+    held = store.held()
+    done = set(held)
+    if len(done) < len(held):
+        store.write_index()  # a killed run's last worker and the next run wrote the same rows
+    return Work(
+        prepared=prepared,
+        store=store,
+        clips=clips,
+        todo=[clip for clip in clips if clip.clip_id not in done],
+        n_videos=len(videos),
+        passed_over=len(rows) - len(videos) - len(failed),
+        scan_failures=scan_failures,
+    )
+
+
+def _scanned(
+    prepared: Prepared, config: ExtractConfig, resources: Callable[[], Resources], console: Console
+) -> list[dict[str, Any]]:
+    """Rows of all files of the archive, by path."""
+    from jobs.scan import scan_infos
+    from pipelines import storage
+    from pipelines.archive import scan
+
+    known = {row["video_id"]: row for row in prepared.store.scan() if row["status"] != "failed"}
+    rows, fresh = [], []
+    for info in storage.list_tree(config.archive):
+        row = known.get(scan.video_id(info.path, info.size, info.version))
+        # The same archive may be mounted elsewhere by now.
+        rows.append({**row, "uri": info.uri}) if row else fresh.append(info)
+    if not fresh:
+        return sorted(rows, key=lambda row: str(row["path"]))
+    saved = time.perf_counter()
+    cpus = resources().cpus
+    with console.status(f"reading {len(fresh)} files ..."):
+
+        def on_row(row: dict[str, Any]) -> None:
+            nonlocal saved
+            rows.append(row)
+            if time.perf_counter() - saved > SAVE_SCAN_EVERY_S:
+                prepared.store.write_scan(scan.to_table(rows))
+                saved = time.perf_counter()
+
+        scan_infos(fresh, cpus, on_row)
+    prepared.store.write_scan(scan.to_table(rows))
+    return sorted(rows, key=lambda row: str(row["path"]))
+
+
+def _scan_failure(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "clip_id": "",
+        "video_id": row["video_id"],
+        "path": row["path"],
+        "start_s": 0.0,
+        "stage": "scan",
+        "error_class": row["error_class"],
+        "error": row["error"],
+    }

@@ -1,0 +1,6 @@
+"""`python -m jobs.mini` trains the bundled model again."""
+
+from jobs.mini.driver import main
+
+if __name__ == "__main__":
+    main()

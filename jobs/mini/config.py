@@ -1,0 +1,42 @@
+"""Settings of the training of `mini`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.synthfoley.corpus import CorpusConfig
+from v2a_models.training import FitConfig
+
+
+@dataclass(frozen=True)
+class MiniConfig:
+    """Train the bundled `mini` model on SynthFoley."""
+
+    work: Path = Path("build/mini")
+    """Corpus, training states and logs; a run that was stopped goes on from here."""
+    out: Path = Path("v2a_models/weights/mini")
+    """Where the finished checkpoint goes."""
+    stages: tuple[str, ...] = (
+        "corpus", "codec_spectra", "codec", "visual", "tokens", "features", "scav", "maskvat", "classifier",
+        "export", "evaluate",
+    )  # fmt: skip
+    """Which stages to run, in this order; finished ones are skipped."""
+    threads: int = 0
+    """CPU threads of torch and processes of the renderer; 0 for all cores."""
+    codec_from: str = ""
+    """Checkpoint whose codec the training starts from; by default it starts from nothing."""
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    codec_spectra: FitConfig = FitConfig(steps=3200, learning_rate=1e-3, clip_norm=10.0, betas=(0.8, 0.99))
+    codec: FitConfig = FitConfig(steps=450, learning_rate=3e-4, clip_norm=10.0, betas=(0.8, 0.99))
+    clip: FitConfig = FitConfig(steps=350, learning_rate=1e-3)
+    sync: FitConfig = FitConfig(steps=900, learning_rate=1e-3)
+    scav: FitConfig = FitConfig(steps=600, learning_rate=2e-3, weight_decay=0.05)
+    maskvat: FitConfig = FitConfig(steps=2000, learning_rate=8e-4, warmup=100, ema=0.998)
+    classifier: FitConfig = FitConfig(steps=400, learning_rate=2e-3)
+
+
+def log(text: str) -> None:
+    """One plain line with the time of day."""
+    print(time.strftime("%H:%M:%S"), text, flush=True)

@@ -1,0 +1,247 @@
+"""The training of `make mini`'s parts: codec, visual encoders, SCAV, MaskVAT, and the classifier that judges them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jobs.mini.parts import MINI_MASKVAT, Log, autocast, load_part, windows_of
+from pipelines import synthfoley
+from pipelines.synthfoley.corpus import Corpus, load
+from v2a_models import grid
+from v2a_models.audio import EventClassifier
+from v2a_models.checkpoint import load_generator
+from v2a_models.codec import MINI, CodebookKeeper, Codec, perplexity
+from v2a_models.codec_task import CodecTask
+from v2a_models.maskvat.generator import MaskVATGenerator
+from v2a_models.maskvat.model import MaskVAT
+from v2a_models.recipe import Recipe
+from v2a_models.scav import SCAV, SCAVConfig, SCAVTask
+from v2a_models.sync_task import SyncTask, augment
+from v2a_models.training import FitConfig, fit
+from v2a_models.visual import CLIP_MINI, SemanticEncoder
+
+if TYPE_CHECKING:
+    from jobs.mini import MiniConfig
+
+SYNC_FRAMES = 60
+"""Frames (at 25 fps) of one training crop of the synchrony encoder."""
+
+
+def codec_spectra(config: MiniConfig, device: str, log: Log) -> None:
+    """Mini DAC: spectral losses, codebooks started from data and kept alive."""
+    model = Codec(MINI)
+    if config.codec_from:
+        start: Any = load_generator(config.codec_from)
+        model.load_state_dict(start.codec.state_dict())
+    _fit_codec("codec_spectra", model, config.codec_spectra, config, device, log, adversarial=False)
+
+
+def codec(config: MiniConfig, device: str, log: Log) -> None:
+    """The same codec against an adversary, which brings back what spectral losses blur."""
+    model = load_part(config, "codec_spectra", "cpu")
+    assert isinstance(model, Codec)
+    _fit_codec("codec", model, config.codec, config, device, log, adversarial=True)
+
+
+def _fit_codec(
+    name: str,
+    model: Codec,
+    fitting: FitConfig,
+    config: MiniConfig,
+    device: str,
+    log: Log,
+    *,
+    adversarial: bool,
+) -> None:
+    """Trains `model` and leaves it in the work folder; logs what it does to held-out sound."""
+    corpus = load(config.work / "corpus", config.corpus, "train", with_frames=False)
+    task = CodecTask(model, adversarial).to(device)
+    keeper = CodebookKeeper(model, start_step=-1 if adversarial or config.codec_from else 40)
+    length, rows = 32 * grid.HOP, 10
+
+    def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        waves = torch.from_numpy(np.stack([_stretch_of_sound(corpus, rng, length) for _ in range(rows)]))
+        with autocast(device):
+            return task(waves[:, None].to(device))
+
+    def after_step(step: int, losses: dict[str, Tensor]) -> None:
+        keeper.update(step, losses["codes"], losses["latents"], torch.Generator().manual_seed(step))
+
+    fit(name, task, step_loss, fitting, config.work, after_step=after_step,
+        extra_state=dict(last_used=keeper.last_used), log=log)  # fmt: skip
+    torch.save(model.state_dict(), config.work / f"{name}.pt")
+    held_out = load(config.work / "corpus", config.corpus, "val", with_frames=False)
+    waves = torch.from_numpy(np.stack(held_out.sounds[:32])).float()[:, None] / 32768
+    with torch.no_grad():
+        codes = torch.cat([model.encode(w.to(device)) for w in waves.split(8)])
+        again = torch.cat([model.decode(c, waves.shape[-1]) for c in codes.split(8)])
+        losses = task.spectral(again, waves.to(device))
+        log("codec: held-out losses " + ", ".join(f"{name} {float(v):.4f}" for name, v in losses.items()))
+    log(
+        f"codec: held-out perplexity of each codebook {[round(p) for p in perplexity(codes, model.codebook_size)]}"
+    )
+
+
+def _stretch_of_sound(corpus: Corpus, rng: np.random.Generator, length: int) -> np.ndarray:
+    """A random stretch, float32 [length], its level varied by up to 6 dB; loud ones are preferred.
+
+    Most of a clip of sparse impacts is near-silence, which teaches the codec nothing.
+    """
+    best: np.ndarray = np.zeros(length, np.float32)
+    sound = corpus.sounds[rng.integers(len(corpus))]
+    for _ in range(3):
+        start = rng.integers(len(sound) - length)
+        piece = sound[start : start + length].astype(np.float32) / 32768
+        if np.abs(piece).max() >= np.abs(best).max():
+            best = piece
+    return np.clip(best * 10 ** rng.uniform(-0.3, 0.3), -1, 1).astype(np.float32)
+
+
+def visual(config: MiniConfig, device: str, log: Log) -> None:
+    """CLIP-mini on captions, then S3D-mini on audio-visual offset."""
+    corpus = load(config.work / "corpus", config.corpus, "train")
+    _clip(config, corpus, device, log)
+    _sync(config, corpus, device, log)
+
+
+def _clip(config: MiniConfig, corpus: Corpus, device: str, log: Log) -> None:
+    model = open_clip.CLIP(**CLIP_MINI).to(device)
+    tokenize = open_clip.SimpleTokenizer(context_length=CLIP_MINI["text_cfg"]["context_length"])
+    tokens = tokenize(corpus.captions)
+    normalize = SemanticEncoder(model.visual, CLIP_MINI["embed_dim"]).to(device).normalize
+    contrast = open_clip.ClipLoss()
+
+    def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        rows = rng.choice(len(corpus), min(64, len(corpus)), replace=False)
+        frames = torch.from_numpy(
+            np.stack([corpus.frames[r][rng.integers(len(corpus.frames[r]))] for r in rows])
+        )
+        with autocast(device):
+            image, text, scale = model(normalize(frames.to(device)), tokens[rows].to(device))
+        return dict(loss=contrast(image.float(), text.float(), scale))
+
+    fit("clip", model, step_loss, config.clip, config.work, log=log)
+    # Zero-shot check on held-out scenes: is the caption nearest to the middle frame one of its own class?
+    held_out = load(config.work / "corpus", config.corpus, "val")
+    with torch.no_grad():
+        frames = torch.from_numpy(np.stack([f[len(f) // 2] for f in held_out.frames])).to(device)
+        image = model.encode_image(normalize(frames), normalize=True)
+        text = model.encode_text(tokenize(held_out.captions).to(device), normalize=True)
+        nearest = held_out.labels[(image @ text.T).argmax(1).cpu().numpy()]
+    log(f"clip: nearest held-out caption has the right class in {np.mean(nearest == held_out.labels):.2f}")
+    torch.save(model.visual.state_dict(), config.work / "clip.pt")
+
+
+def _sync(config: MiniConfig, corpus: Corpus, device: str, log: Log) -> None:
+    model = SyncTask().to(device)
+
+    def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        rows = rng.choice(len(corpus), min(12, len(corpus)), replace=False)
+        frames, sound = zip(*(_aligned_crop(corpus, int(r), rng, SYNC_FRAMES) for r in rows), strict=True)
+        picture = torch.from_numpy(augment(np.stack(frames), rng)).to(device)
+        with autocast(device):
+            return model(picture, torch.from_numpy(np.stack(sound)).to(device))
+
+    fit("sync", model, step_loss, config.sync, config.work, log=log)
+    held_out = load(config.work / "corpus", config.corpus, "val")
+    rng = np.random.default_rng(0)
+    with torch.no_grad():
+        offsets = []
+        for row in range(min(64, len(held_out))):
+            frames, sound = _aligned_crop(held_out, row, rng, SYNC_FRAMES)
+            offsets.append(
+                model.offset(
+                    torch.from_numpy(frames[None]).to(device), torch.from_numpy(sound[None]).to(device)
+                )
+            )
+    log(f"sync: held-out clips whose offset is found within one frame: {np.mean(np.abs(offsets) <= 1):.2f}")
+    torch.save(model.video.state_dict(), config.work / "sync.pt")
+
+
+def _aligned_crop(
+    corpus: Corpus, row: int, rng: np.random.Generator, n_frames: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same stretch of picture uint8 [n_frames, H, W, 3] and sound float32 [samples] of one scene."""
+    start = int(rng.integers(len(corpus.frames[row]) - n_frames + 1))
+    first, last = grid.samples(start / 25), grid.samples((start + n_frames) / 25)
+    sound = corpus.sounds[row][first:last].astype(np.float32) / 32768
+    return corpus.frames[row][start : start + n_frames], sound
+
+
+def scav(config: MiniConfig, device: str, log: Log) -> None:
+    """SCAV on the features and the codec's latents: which sound belongs to which picture, and when."""
+    data, codec = windows_of(config, "train"), load_part(config, "codec", device)
+    assert isinstance(codec, Codec)
+    recipe = Recipe(name="mini")
+    task = SCAVTask(SCAV(SCAVConfig()), recipe.window_s, latents=codec.latents).to(device)
+
+    def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        return task(data.crops(rng, 32, device), step)
+
+    fit("scav", task, step_loss, config.scav, config.work, log=log)
+    torch.save(task.scav.state_dict(), config.work / "scav.pt")
+
+
+def maskvat(config: MiniConfig, device: str, log: Log) -> None:
+    """MaskVAT-Hybrid on the features, its encoder foretelling what SCAV's audio encoder hears."""
+    data = windows_of(config, "train")
+    parts: Any = [load_part(config, part, device) for part in ("codec", "clip", "sync")]
+    generator = MaskVATGenerator(Recipe(name="mini"), *(*parts, MaskVAT(MINI_MASKVAT))).to(device)
+    generator.scav = load_part(config, "scav", device)  # type: ignore[assignment]
+    task = generator.task()
+
+    def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        batch = data.crops(rng, 8, device)
+        with autocast(device):
+            return task(batch, step)
+
+    fit("maskvat", task, step_loss, config.maskvat, config.work, log=log)
+    torch.save(generator.maskvat.state_dict(), config.work / "maskvat.pt")
+
+
+def classifier(config: MiniConfig, device: str, log: Log) -> None:
+    """The judge of what is heard: trained on real SynthFoley sound."""
+    splits = {s: load(config.work / "corpus", config.corpus, s, with_frames=False) for s in ("train", "val")}
+    model = EventClassifier(len(synthfoley.CLASSES)).to(device)
+    length = 4 * grid.SAMPLE_RATE
+
+    def crops(corpus: Corpus, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+        starts = [int(rng.integers(len(corpus.sounds[r]) - length)) for r in rows]
+        gain = 10 ** rng.uniform(-0.5, 0.3, (len(rows), 1))
+        sounds = np.stack([corpus.sounds[r][a : a + length] for r, a in zip(rows, starts, strict=True)])
+        return torch.from_numpy((sounds / 32768 * gain).astype(np.float32)).to(device)
+
+    def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        rows = rng.integers(len(splits["train"]), size=16)
+        # Blurred and hissing copies of real sound: the judge is to listen to the event, not to the faint
+        # background that only real sound has and every codec changes.
+        logits = model(disturb(crops(splits["train"], rows, rng), rng))
+        return dict(loss=F.cross_entropy(logits, torch.from_numpy(splits["train"].labels[rows]).to(device)))
+
+    fit("classifier", model, step_loss, config.classifier, config.work, log=log)
+    rows = np.arange(len(splits["val"]))
+    with torch.no_grad():
+        heard = torch.cat(
+            [model(part) for part in crops(splits["val"], rows, np.random.default_rng(0)).split(16)]
+        )
+    log(f"classifier: held-out accuracy {np.mean(heard.argmax(1).cpu().numpy() == splits['val'].labels):.2f}")
+    torch.save(model.state_dict(), config.work / "classifier.pt")
+
+
+def disturb(sounds: Tensor, rng: np.random.Generator) -> Tensor:
+    """Random tone control and hiss: float (B, N) -> the same shape."""
+    spectrum = torch.fft.rfft(sounds)
+    curves = torch.from_numpy(rng.uniform(-9, 9, (len(sounds), 1, 9)).astype(np.float32))
+    # Nine gains over nine octaves below half the sampling rate.
+    place = (torch.log2(torch.arange(1, spectrum.shape[-1] + 1) / spectrum.shape[-1]) / 9 + 1).clamp(0, 1)
+    gains = F.interpolate(curves, 512, mode="linear", align_corners=True)[:, 0, (place * 511).long()]
+    level = torch.from_numpy(10 ** rng.uniform(-4.0, -2.3, (len(sounds), 1)).astype(np.float32))
+    noise = torch.from_numpy(rng.standard_normal(sounds.shape, np.float32))
+    toned = torch.fft.irfft(spectrum * (10 ** (gains / 20)).to(sounds.device), n=sounds.shape[-1])
+    return toned + (level * noise).to(sounds.device)

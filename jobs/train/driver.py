@@ -1,0 +1,104 @@
+"""`v2a train NAME STORE --out DIR`: fits a generator to a feature store, on one machine or many."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING
+
+from jobs.cli import DONE, version
+from jobs.common.verb import Stopped, run_verb
+from jobs.train.config import TrainConfig, command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jobs.train.job import Job, Means, Plan
+    from jobs.train.watch import Seen
+
+
+def run(config: TrainConfig) -> int:
+    """Train; the exit code: 0 done, 1 stopped before the end, 2 wrong usage, 130 interrupted."""
+    return run_verb("train", command(config), lambda console: _run(config, console))
+
+
+def _run(config: TrainConfig, console: Console) -> int:
+    from jobs.common import ray_session
+    from jobs.train import preflight
+    from jobs.train.job import Means
+
+    plan = preflight.prepare(config)
+    if plan is None:
+        steps = preflight.finished_steps(config.out)
+        console.print(
+            f"Nothing to do: {config.out} holds {config.name}, trained for {steps} steps "
+            "(more --steps go on from there).",
+            markup=False,
+        )
+        return DONE
+    with ray_session.session(None, config.address) as resources:
+        workers, gpus, cores, threads = preflight.share_out(config, resources)
+        job = preflight.make_job(plan, config, workers, threads, gpus)
+        _say_what(plan, job, workers, gpus, console)
+        return _train(plan, job, config, console, Means(workers, gpus, cores))
+
+
+def _say_what(plan: Plan, job: Job, workers: int, gpus: bool, console: Console) -> None:
+    n = sum(p.numel() for p in plan.generator.task().parameters())
+    on = "GPUs" if gpus else "processor cores"
+    spread = f", {job.strategy}" if workers > 1 else ""
+    console.print(
+        f"{job.system} {job.size}, {n / 1e6:.1f} million parameters, on {len(plan.train):,} windows "
+        f"({len(plan.train) * plan.recipe.window_s / 3600:.1f} h), {len(plan.val):,} to validate with. "
+        f"Recipe {plan.recipe.name} ({plan.recipe.digest}). "
+        f"{workers} worker{'s' if workers > 1 else ''} on {on}{spread}, {job.precision}.",
+        markup=False,
+    )
+
+
+def _train(plan: Plan, job: Job, config: TrainConfig, console: Console, means: Means) -> int:
+    from jobs.common.tracking import Tracker, resolve_uri
+    from jobs.train import export, preflight
+    from jobs.train.watch import watch
+
+    started = time.perf_counter()
+    tracker = Tracker(
+        resolve_uri(plan.out, config.tracking_uri),
+        "v2a/train",
+        out=plan.out,
+        say=lambda text: console.print(text, markup=False),
+    )
+    preflight.write_state(plan, plan.run_id)
+    tags = {"v2a.version": version(), "v2a.out": plan.out, "v2a.recipe": plan.recipe.digest}
+    name = config.run_name or f"{config.name} {plan.out.rstrip('/').rpartition('/')[2]}"
+    tracker.start(
+        name, dataclasses.asdict(config), tags, run_id=plan.run_id,
+        then=lambda run_id: preflight.write_state(plan, run_id),
+    )  # fmt: skip
+    status, registered = "KILLED", False
+    try:
+        try:
+            checkpoint, seen = watch(plan, job, config, console, tracker, means)
+        except Stopped:
+            status = "FAILED"
+            raise
+        uris = export.write_model(plan, config.name, checkpoint, job, {"workers": means.workers})
+        tracker.artifacts([uri for uri in uris if not uri.endswith(".safetensors")])
+        tracker.register(f"v2a-{config.name}", uris, {"v2a.recipe": plan.recipe.digest, "v2a.size": job.size})
+        status, registered = "FINISHED", True
+    finally:
+        tracker.finish(status, wait_s=600.0 if registered else 5.0)
+    _tell(plan, config, seen, time.perf_counter() - started, console)
+    return DONE
+
+
+def _tell(plan: Plan, config: TrainConfig, seen: Seen, wall_s: float, console: Console) -> None:
+    from jobs.common.terminal import clock
+
+    losses = [f"loss {seen.train['train/loss']:.4f}"] if seen.train else []
+    losses += [f"validation {seen.val['val/loss']:.4f}"] if seen.val else []
+    console.print(f"Trained {config.steps} steps in {clock(wall_s)}. {', '.join(losses)}", markup=False)
+    use = f"v2a dub ARCHIVE OUT --model {config.out}"
+    if config.name == "vatt-converter":  # makes no sound yet
+        use = f"v2a train vatt STORE --out NEW --set converter={config.out}"
+    console.print(f"Model: {config.out} ({use})", markup=False)

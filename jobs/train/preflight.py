@@ -1,0 +1,248 @@
+"""What can be wrong with a training before it starts, what decides its result, and where its checkpoints are."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from jobs.cli import version
+from jobs.common.checks import check_not_foreign, check_same, full_address, parse_options
+from jobs.common.verb import WrongUsage
+from jobs.train.checkpoints import _private, _run_name
+from jobs.train.job import Plan
+from pipelines import storage
+
+if TYPE_CHECKING:
+    from jobs.common.ray_session import Resources
+    from jobs.train import TrainConfig
+    from jobs.train.job import Job
+
+STATE_FILE = "train.json"
+DONE_FILE = "training.json"
+
+
+def prepare(config: TrainConfig) -> Plan | None:
+    """Everything that can be wrong, checked; None if there is nothing left to do.
+
+    Raises WrongUsage with what to change.
+    """
+    from v2a_models import systems
+
+    _check_numbers(config)
+    try:
+        systems.check_system(config.name)
+    except ValueError as error:
+        raise WrongUsage(str(error)) from error
+    if config.size not in systems.SIZES:
+        raise WrongUsage(f"unknown size {config.size!r}: choose one of {', '.join(systems.SIZES)}")
+    options = parse_options(config.set)
+    files = _files(config.weights)
+    try:
+        return _prepare(config, options, files)
+    except storage.StorageError as error:
+        raise WrongUsage(str(error)) from error
+
+
+def _prepare(config: TrainConfig, options: dict[str, Any], files: dict[str, str]) -> Plan | None:
+    from pipelines.store.store import Store, StoreError
+    from pipelines.store.training_feed import open_feeds
+    from v2a_models.published import WeightsError
+    from v2a_models.systems import new_generator
+
+    out, store = full_address(config.out), full_address(config.store)
+    start = config.start and full_address(config.start) if _is_path(config.start) else config.start
+    if storage.is_within(store, out) or storage.is_within(out, store):
+        raise WrongUsage(f"--out ({out}) and STORE ({store}) must lie apart")
+    known = read_state(out)
+    if known is None:
+        check_not_foreign(out, "--out")
+    try:
+        recipe = Store(store).recipe()
+        identity = make_identity(config, recipe, options, start)
+        if known is not None:
+            check_same(out, "a training", known["identity"], identity)
+            if finished_steps(out) >= config.steps:
+                return None
+        options = options | _tokenizer(config.name, Store(store), options, start)
+        generator = new_generator(config.name, recipe, config.size, files=files, start=start, **options)
+        train, val = open_feeds(Store(store), generator.columns, config.seed, config.protocol)
+    except (StoreError, WeightsError, ValueError, TypeError, OSError) as error:
+        raise WrongUsage(str(error)) from error
+    storage.check_writable(out)
+    name, resume = _run_name(out)
+    return Plan(
+        out, store, generator, train, val, options, files, identity,
+        run_id=str((known or {}).get("run_id", "")), name=name, resume=resume,
+    )  # fmt: skip
+
+
+def _tokenizer(system: str, store: Any, options: Mapping[str, Any], start: str) -> dict[str, Any]:
+    """The option `tokenizer` of a small language model of one's own, made of the store's texts.
+
+    Raises WrongUsage for a store without any.
+    """
+    from v2a_models.vatt import language
+
+    if system != "vatt-converter" or start or options.get("base", language.OWN) != language.OWN:
+        return {}
+    from pipelines.captions import instructions
+    from pipelines.texts import texts_of
+
+    texts = texts_of(store)
+    if not texts:
+        raise WrongUsage(
+            f"{store.root} has no captions in its column `text`: extract it with --labels TABLE, a table with the "
+            "columns path and text"
+        )
+    return {"tokenizer": language.train_tokenizer([*texts, *instructions.vocabulary()], 640)}
+
+
+def _check_numbers(config: TrainConfig) -> None:
+    least = dict(
+        steps=1, batch_size=1, accumulate=1, warmup=0, save_every=1, validate_every=1, max_failures=-1
+    )
+    for name, bound in least.items():
+        if getattr(config, name) < bound:
+            flag = name.replace("_", "-")
+            raise WrongUsage(f"--{flag} must be at least {bound}, not {getattr(config, name)}")
+    if not config.learning_rate > 0 or not config.clip_norm > 0:
+        raise WrongUsage("--learning-rate and --clip-norm must be more than 0")
+    if not 0 <= config.ema < 1:
+        raise WrongUsage(f"--ema must be at least 0 and less than 1, not {config.ema:g}")
+    workers = config.workers
+    if workers is not None and workers < 1:
+        raise WrongUsage(f"--workers must be at least 1, not {workers}")
+    if config.min_workers is not None and not 1 <= config.min_workers <= (workers or 1):
+        raise WrongUsage(f"--min-workers must be from 1 to --workers, not {config.min_workers}")
+
+
+def _is_path(start: str) -> bool:
+    """Whether a checkpoint is named by its folder; the bundled ones have plain names."""
+    from v2a_models.checkpoint_files import bundled_names
+
+    return bool(start) and start not in bundled_names()
+
+
+def _files(weights: tuple[str, ...]) -> dict[str, str]:
+    files = {}
+    for word in weights:
+        role, equals, path = word.partition("=")
+        if not equals or not path:
+            raise WrongUsage(f"--weights takes ROLE=PATH, for instance codec=/models/dac.pth, not {word!r}")
+        files[role] = full_address(path)
+    return files
+
+
+# what decides the result
+
+
+def make_identity(config: TrainConfig, recipe: Any, options: dict[str, Any], start: str) -> dict[str, Any]:
+    """All that makes another model of the same data; steps are not among it, more may be asked for later."""
+    names = (
+        "name", "size", "batch_size", "learning_rate", "warmup", "weight_decay", "clip_norm", "ema", "seed",
+    )  # fmt: skip
+    settings = {name: getattr(config, name) for name in names}
+    # Named only where it is not the usual one, so that trainings begun before there was another can go on.
+    protocol = {} if config.protocol == "splits" else {"protocol": config.protocol}
+    return settings | protocol | {"recipe": recipe.digest, "start": start, "set": options}
+
+
+def read_state(out: str, file: str = STATE_FILE) -> dict[str, Any] | None:
+    """What OUT is being trained with; None if nothing is. Raises WrongUsage if that cannot be read."""
+    uri = _private(out, file)
+    try:
+        found = json.loads(storage.read_bytes(uri))
+        if not isinstance(found["identity"], dict):
+            raise TypeError("no settings in it")
+        return found
+    except storage.StorageNotFound:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise WrongUsage(f"{uri} is damaged ({error}); choose another --out") from error
+
+
+def write_state(plan: Plan, run_id: str) -> None:
+    """Marks OUT as ours, before anything else is written there."""
+    text = json.dumps({"identity": plan.identity, "run_id": run_id, "store": plan.store}, indent=2)
+    storage.write_atomic(_private(plan.out, STATE_FILE), text.encode())
+
+
+def finished_steps(out: str) -> int:
+    """Steps of the finished model in OUT; 0 if there is none."""
+    try:
+        done = json.loads(storage.read_bytes(storage.join(out, DONE_FILE)))
+        config = json.loads(storage.read_bytes(storage.join(out, "config.json")))
+        return int(done["steps"]) if done["sha256"] == config["sha256"] else 0
+    except (storage.StorageNotFound, ValueError, KeyError, TypeError):
+        return 0
+
+
+# where the checkpoints are
+
+
+# what the workers get
+
+
+def make_job(plan: Plan, config: TrainConfig, workers: int, threads: int, gpus: bool) -> Job:
+    """Settings of the workers. Raises WrongUsage for a batch that cannot be shared out."""
+    from jobs.train.job import Job
+    from v2a_models.generator import best_precision
+
+    pieces = workers * config.accumulate
+    if config.batch_size % pieces:
+        near = max(pieces, round(config.batch_size / pieces) * pieces)
+        raise WrongUsage(
+            f"--batch-size {config.batch_size} cannot be shared by {workers} workers with --accumulate "
+            f"{config.accumulate}: take a multiple of {pieces}, such as {near}"
+        )
+    if len(plan.train) < workers:
+        raise WrongUsage(
+            f"{len(plan.train)} windows to train on are too few for {workers} workers: fewer --workers"
+        )
+    precision: str = config.precision
+    if precision == "auto":
+        precision = "bfloat16" if gpus else best_precision("cpu")
+    strategy = config.strategy
+    if strategy == "auto":
+        strategy = "fsdp" if config.size == "large" and workers > 1 else "ddp"
+    return Job(
+        system=config.name, size=config.size, recipe=plan.recipe.to_dict(), files=plan.files,
+        start=str(plan.identity["start"]), options=plan.options, steps=config.steps, batch_size=config.batch_size,
+        accumulate=config.accumulate, learning_rate=config.learning_rate, warmup=config.warmup,
+        weight_decay=config.weight_decay, clip_norm=config.clip_norm, ema=config.ema, precision=precision,
+        save_every=config.save_every, validate_every=config.validate_every,
+        log_every=max(1, min(50, config.steps // 500)), seed=config.seed, strategy=strategy, threads=threads,
+        resume=plan.resume,
+    )  # fmt: skip
+
+
+def share_out(config: TrainConfig, resources: Resources) -> tuple[int, bool, float, int]:
+    """Workers, whether each has a GPU, the cores each books, and the threads it uses on a core-only machine.
+
+    Raises WrongUsage where this machine cannot hold them.
+    """
+    gpus = resources.gpus > 0 if config.gpus == "auto" else config.gpus == "on"
+    workers = config.workers or (max(1, resources.gpus) if gpus else 1)
+    cluster = config.address is not None
+    if gpus and workers > resources.gpus and not cluster:
+        raise WrongUsage(f"--workers {workers} need as many GPUs, and there are {resources.gpus}")
+    if not gpus and workers > resources.cpus and not cluster:
+        raise WrongUsage(f"--workers {workers} need as many cores, and there are {resources.cpus}")
+    # Reading books a little of a core too: the workers must leave it some, on every machine of a cluster.
+    cores = 0.9 if cluster else min(0.9, round(0.8 * resources.cpus / workers, 2))
+    return workers, gpus, cores, max(1, resources.cpus // workers)
+
+
+def new_id() -> str:
+    """Of a run that nothing else names."""
+    return uuid.uuid4().hex[:12]
+
+
+def made_with() -> dict[str, str]:
+    """Versions that the card names."""
+    import ray
+    import torch
+
+    return {"v2a": version(), "torch": torch.__version__, "ray": ray.__version__}

@@ -1,0 +1,355 @@
+"""What every worker of `v2a train` runs."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobs.train import preview
+from jobs.train.data import ahead, grouped, to_tensors, validation_picks, validation_rows
+from jobs.train.job import STATE, Fatal, Job, out_of_memory
+
+ASK_EVERY_S = 0.5
+"""How often rank 0 asks whether to stop."""
+
+
+def train_loop(config: dict[str, Any]) -> None:
+    """One worker of Ray Train."""
+    import ray
+
+    journal = config["journal"]
+    if ray.get(journal.reason.remote()):
+        return
+    import torch
+
+    job: Job = config["job"]
+    try:
+        Worker(job, journal, config["validation"]).run()
+    except Fatal as error:
+        ray.get(journal.fail.remote(str(error)))
+    except torch.OutOfMemoryError as error:
+        ray.get(journal.fail.remote(out_of_memory(str(error).splitlines()[0])))
+        raise  # the others wait for this one: Ray Train must end them
+
+
+@dataclass
+class Pending:
+    """A step whose figures may still be on their way from the device."""
+
+    step: int
+    flags: Any
+    clip_ids: list[list[str]]
+
+
+@dataclass
+class Clock:
+    """Time spent training, without validating and saving."""
+
+    windows: int = 0
+    started: float = field(default_factory=time.perf_counter)
+
+    def restart(self) -> None:
+        self.windows, self.started = 0, time.perf_counter()
+
+    @property
+    def rate(self) -> float:
+        return self.windows / max(1e-9, time.perf_counter() - self.started)
+
+
+class Worker:
+    """One process of the training."""
+
+    def __init__(self, job: Job, journal: Any, validation: Any) -> None:
+        import ray.train
+        import torch
+        from ray.train.torch import get_device
+
+        from v2a_models.learner import Learner
+
+        context = ray.train.get_context()
+        self.job, self.journal, self.validation = job, journal, validation
+        self.rank, self.world = context.get_world_rank(), context.get_world_size()
+        self.device = get_device()
+        if self.device.type == "cpu":
+            torch.set_num_threads(job.threads)
+        self.micro = -(-job.batch_size // (self.world * job.accumulate))
+        """Windows of one forward pass here; rounded up where an elastic number of workers does not divide."""
+        self.batch = self.micro * job.accumulate * self.world
+        """Windows of one step, over all workers."""
+        torch.manual_seed(job.seed)  # every process starts from the same weights
+        self.sharded = job.strategy == "fsdp" and self.world > 1
+        self.learner = Learner(job.new_generator(), job, self.device, self._spread)
+        self.flops = 0
+        self.stopping = False
+        self._asked: Any = None
+        self._ask_at = 0.0
+        self._pending: list[Pending] = []
+
+    def _spread(self, task: Any) -> Any:
+        from torch.nn.parallel import DistributedDataParallel
+
+        from v2a_models import fitting
+
+        if self.sharded:
+            return fitting.shard(task, self.job.precision)
+        if self.world == 1:
+            return task
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(task, device_ids=devices)
+
+    # the run
+
+    def run(self) -> None:
+        import ray.train
+
+        job, learner = self.job, self.learner
+        self._restore()
+        shard = ray.train.get_dataset_shard("train")
+        if learner.step >= job.steps:
+            return
+        self.n_train = len(shard.feed)
+        self._read_validation()
+        self.say(("begin", self._facts()))
+        clock, counted = Clock(), 0
+        sums: dict[str, Any] = {}
+        for micros, clip_ids in self._batches(shard):
+            for name, value in self._train(micros, clip_ids).items():
+                sums[name] = sums.get(name, 0) + value
+            counted += 1
+            clock.windows += self.batch
+            last = learner.step == job.steps
+            if learner.step % job.log_every == 0 or last or self.stopping:
+                self._settle()
+                self._log(sums, counted, clock)
+                sums, counted = {}, 0
+                clock.restart()
+            if last or (learner.step % job.validate_every == 0 and not self.stopping):
+                self._settle()
+                self._validate()
+                clock.restart()
+            if last or self.stopping or learner.step % job.save_every == 0:
+                self._settle()
+                self._save()
+                clock.restart()
+            if self.stopping:
+                return
+
+    def _batches(self, shard: Any) -> Iterator[tuple[list[dict[str, Any]], list[list[str]]]]:
+        """For every optimiser step the micro batches, on the device, and their clips."""
+        from pipelines.store import training_feed
+
+        n = self.job.accumulate * (self.job.steps - self.learner.step)
+        rows = ahead(
+            training_feed.batches(shard, self.micro, self.learner.consumed // self.world, n), to_tensors
+        )
+        for tensors, clips in grouped(rows, self.job.accumulate):
+            yield [self._to_device(batch) for batch in tensors], clips
+
+    def _to_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: column.to(self.device, non_blocking=True) if hasattr(column, "to") else column
+            for name, column in batch.items()
+        }
+
+    def _train(self, micros: list[dict[str, Any]], clip_ids: list[list[str]]) -> dict[str, Any]:
+        """One step; its losses and the norm of its gradients."""
+        import torch
+
+        from v2a_models import fitting
+
+        if self.flops:
+            losses, norm = self.learner.gradients(micros, self.rank)
+        else:
+            with fitting.counting_flops() as counter:
+                losses, norm = self.learner.gradients(micros, self.rank)
+            self.flops = max(1, counter.get_total_flops())
+        flags = torch.stack([(~torch.isfinite(losses["loss"])), ~torch.isfinite(norm)]).float()
+        flags = torch.cat([flags, flags.new_tensor([float(self._asked_to_stop())])])
+        if self.world > 1:
+            torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
+        self._pending.append(Pending(self.learner.step, flags, clip_ids))
+        # On a GPU, asking for this step's figures now would leave it idle.
+        self._settle(keep=0 if self.device.type == "cpu" else 1)
+        self.learner.apply(self.batch)
+        return {**losses, "grad_norm": norm.detach()}
+
+    def _settle(self, keep: int = 0) -> None:
+        """Looks at the figures of past steps: all workers see the same and do the same. Raises Fatal for NaN."""
+        import torch
+
+        while len(self._pending) > keep:
+            past = self._pending.pop(0)
+            loss, gradient, stop = past.flags.tolist()
+            self.stopping = self.stopping or bool(stop)
+            if not loss and not gradient:
+                continue
+            clips: list[Any] = [past.clip_ids] * self.world
+            if self.world > 1:
+                torch.distributed.all_gather_object(clips, past.clip_ids)
+            named = sorted({clip for worker in clips for micro in worker for clip in micro})
+            what = "loss" if loss else "gradient"
+            raise Fatal(
+                f"the {what} of step {past.step + 1} is not a finite number. The last good checkpoint stays. "
+                f"Clips of that batch: {', '.join(named)}. A lower --learning-rate or --precision float32 may "
+                "help; `v2a store STORE` says whether the files are sound"
+            )
+
+    def _asked_to_stop(self) -> bool:
+        """Whether the driver wants the run to end; never waits for the answer."""
+        import ray
+
+        if self.rank:
+            return False
+        if self._asked is None:
+            if time.monotonic() > self._ask_at:
+                self._asked, self._ask_at = (
+                    self.journal.asked_to_stop.remote(),
+                    time.monotonic() + ASK_EVERY_S,
+                )
+            return False
+        done, _ = ray.wait([self._asked], timeout=0)
+        if not done:
+            return False
+        self._asked = None
+        try:
+            return bool(ray.get(done[0]))
+        except ray.exceptions.RayError:
+            return False
+
+    def say(self, *events: tuple[str, Any]) -> None:
+        """To the driver; only rank 0 speaks."""
+        if self.rank == 0:
+            self.journal.add.remote(*events)
+
+    def _facts(self) -> dict[str, Any]:
+        from v2a_models import fitting
+
+        self.peak, source = fitting.peak_flops(self.device, self.job.precision)
+        return dict(
+            parameters=sum(p.numel() for p in self.learner.module.parameters()),
+            world=self.world,
+            step=self.learner.step,
+            peak_flops=self.peak,
+            peak_source=source,
+            batch=self.batch,
+            device=str(self.device.type),
+        )
+
+    def _log(self, sums: Mapping[str, Any], counted: int, clock: Clock) -> None:
+        import torch
+
+        learner, names = self.learner, sorted(sums)
+        values = (
+            torch.stack([torch.as_tensor(sums[name]).to(self.device).float() for name in names]) / counted
+        )
+        if self.world > 1:
+            torch.distributed.all_reduce(values)
+            values /= self.world
+        rate = clock.rate
+        self._row(
+            dict(zip((f"train/{name}" for name in names), values.tolist(), strict=True))
+            | {
+                "learning_rate": learner.rate,
+                "epoch": float(learner.consumed / max(1, self.n_train)),
+                "samples_per_s": rate,
+                "audio_s_per_s": rate * learner.generator.recipe.window_s,
+                "mfu": self.flops * rate / self.batch / self.peak,
+            }
+        )
+
+    def _row(self, row: dict[str, float]) -> None:
+        """A row of the curves: kept with the checkpoint, and told."""
+        row["step"] = self.learner.step
+        self.learner.history.append(row)
+        self.say(("row", row))
+
+    # validation
+
+    def _read_validation(self) -> None:
+        """Reads this worker's part of the windows to validate with, once."""
+        from pipelines.store.training_feed import read_rows
+
+        self.validating = validation_rows(self.validation, self.rank, self.world, self.micro)
+        if self.rank == 0:
+            picks = validation_picks(self.validation)[: preview.n_shown(self.learner.generator)]
+            self.shown = to_tensors(read_rows(self.validation, picks))
+
+    def _validate(self) -> None:
+        import torch
+
+        with self.learner.averaged():
+            names, sums = self.learner.validate(self.validating, self.rank)
+            if self.world > 1:
+                torch.distributed.all_reduce(sums)
+            figures = {name: float(v / sums[-1]) for name, v in zip(names, sums, strict=False)}
+            self._row({f"val/{name}": value for name, value in figures.items()})
+            for remark in self.learner.generator.remarks(figures):
+                self.say(("remark", f"Step {self.learner.step}: {remark}."))
+            self._samples()
+
+    def _samples(self) -> None:
+        """Tells what the model makes of the fixed windows, its averaged weights being in place."""
+        generator = self.learner.generator
+        if self.sharded:
+            state = {name: _whole(tensor) for name, tensor in self.learner.module.state_dict().items()}
+            if self.rank == 0:  # a sharded model cannot sample on one worker alone
+                generator = self.job.new_generator()
+                generator.task().load_state_dict(state, strict=False)
+                generator = generator.to(self.device).eval()
+        if self.rank:
+            return
+        (batch, clips), step = self.shown, self.learner.step
+        batch = self._to_device(batch)
+        if generator.makes_sound:
+            self.say(("sounds", dict(step=step, **preview.sounds(generator, batch, clips))))
+        # Under a model of sound the language model is frozen: its words are told once.
+        if preview.has_words(generator) and (not generator.makes_sound or step == self.job.steps):
+            self.say(("captions", preview.captions(generator, batch, clips, step)))
+
+    # checkpoints
+
+    def _restore(self) -> None:
+        import ray.train
+        import torch
+
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None and self.job.resume:
+            from jobs.train.checkpoints import checkpoint_at
+
+            checkpoint = checkpoint_at(self.job.resume)
+        if checkpoint is None:
+            return
+        with checkpoint.as_directory() as folder:
+            try:
+                self.learner.restore(torch.load(Path(folder, STATE), map_location="cpu", weights_only=True))
+            except Exception as error:  # whatever a damaged file trips
+                raise Fatal(
+                    f"the checkpoint {checkpoint.path} cannot be used ({str(error).splitlines()[0]}): delete that "
+                    "folder and run the same command again, it goes on from the one before"
+                ) from error
+
+    def _save(self) -> None:
+        import ray.train
+        import torch
+        from ray.train import Checkpoint
+
+        state = self.learner.state() | dict(seed=self.job.seed, world=self.world)
+        losses = [row["train/loss"] for row in self.learner.history if "train/loss" in row]
+        metrics = dict(step=self.learner.step, loss=losses[-1] if losses else math.nan)
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = None
+            if self.rank == 0:
+                torch.save(state, Path(folder, STATE))
+                checkpoint = Checkpoint.from_directory(folder)
+            ray.train.report(metrics, checkpoint=checkpoint)
+        self.say(("saved", self.learner.step))
+
+
+def _whole(tensor: Any) -> Any:
+    """A possibly sharded tensor as a whole one."""
+    return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach()

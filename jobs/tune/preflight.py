@@ -1,0 +1,195 @@
+"""What can be wrong with a search before it starts, what decides its result, and the trainings it is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jobs.common import checks
+from jobs.common.checks import check_not_foreign, full_address
+from jobs.common.verb import WrongUsage
+from jobs.train import TrainConfig, preflight
+from jobs.train.job import Plan as TrainPlan
+from jobs.tune.trial import TRAINING, Work
+from pipelines import storage
+
+if TYPE_CHECKING:
+    from jobs.tune import TuneConfig
+    from jobs.tune.search import Records
+
+STATE_FILE = "tune.json"
+
+
+@dataclass
+class Plan:
+    """A search that can start."""
+
+    out: str
+    base: TrainPlan
+    """The training that every trial is a variation of."""
+    records: Records
+    identity: dict[str, Any]
+    run_id: str = ""
+    """MLflow run to go on with, if there was one."""
+    reported: int = 0
+    """Finished trials that the tables in OUT hold."""
+    registered: int | None = None
+    """Trial whose model was registered last."""
+
+    @property
+    def place(self) -> str:
+        """Where trials are kept."""
+        return private(self.out, "tune")
+
+
+def private(out: str, *parts: str) -> str:
+    return storage.join(out, storage.PRIVATE_FOLDER, *parts)
+
+
+def prepare(config: TuneConfig) -> Plan | None:
+    """Everything that can be wrong, checked; None if there is nothing left to do.
+
+    Raises WrongUsage with what to change.
+    """
+    _check_numbers(config)
+    parameters(config)
+    try:
+        return _prepare(config)
+    except storage.StorageError as error:
+        raise WrongUsage(str(error)) from error
+
+
+def _prepare(config: TuneConfig) -> Plan | None:
+    out, store = full_address(config.out), full_address(config.store)
+    if storage.is_within(store, out) or storage.is_within(out, store):
+        raise WrongUsage(f"--out ({out}) and STORE ({store}) must lie apart")
+    known = preflight.read_state(out, STATE_FILE)
+    if known is None:
+        if preflight.read_state(out) is not None:
+            raise WrongUsage(f"--out ({out}) is being trained in; choose another folder")
+        check_not_foreign(out, "--out")
+    # Nothing is made there: it only stands for an OUT that holds nothing yet.
+    nowhere = private(out, "tune", "none")
+    base = preflight.prepare(train_config(config, {}, nowhere))
+    assert base is not None
+    if not storage.is_remote(nowhere):
+        os.rmdir(storage.local_path(nowhere))
+    identity = make_identity(config, base.recipe)
+    if known is not None:
+        checks.check_same(out, "a search", known["identity"], identity)
+    from jobs.tune.search import Records
+
+    plan = Plan(out, base, Records(private(out, "tune")), identity)
+    if known is not None:
+        plan.run_id, plan.reported = str(known.get("run_id", "")), int(known.get("reported", 0))
+        plan.registered = known.get("registered")
+    if len(plan.records.finished) >= config.trials and plan.reported == len(plan.records.finished):
+        return None
+    storage.check_writable(out)
+    return plan
+
+
+def _check_numbers(config: TuneConfig) -> None:
+    for name, least in dict(trials=1, steps=1, grace=1, reduction=2).items():
+        if getattr(config, name) < least:
+            raise WrongUsage(f"--{name} must be at least {least}, not {getattr(config, name)}")
+    if config.grace > config.steps:
+        raise WrongUsage(f"--grace ({config.grace}) must be at most --steps ({config.steps})")
+    if config.workers is not None and config.workers < 1:
+        raise WrongUsage(f"--workers must be at least 1, not {config.workers}")
+    space = config.space
+    for name, lowest in dict(learning_rate=1e-12, warmup=0, weight_decay=1e-12).items():
+        low, high = getattr(space, name)
+        if low > high or low < (0 if low == high and name != "learning_rate" else lowest):
+            flag = name.replace("_", "-")
+            raise WrongUsage(
+                f"--{flag} takes the lowest and the highest, both positive, not {low:g} {high:g}"
+            )
+    if not space.ema or not all(0 <= decay < 1 for decay in space.ema):
+        raise WrongUsage("--ema takes decays of at least 0 and less than 1")
+    if not space.batch_size or min(space.batch_size) < 1:
+        raise WrongUsage("--batch-size takes numbers of at least 1")
+
+
+def parameters(
+    config: TuneConfig,
+) -> tuple[Mapping[str, tuple[float, float]], Mapping[str, Sequence[Any]]]:
+    """Ranges and choices by the name of the parameter. Raises WrongUsage, also where nothing is left to choose."""
+    from v2a_models.systems import option_names
+
+    space = config.space
+    ranges = {name: getattr(space, name) for name in ("learning_rate", "warmup", "weight_decay")}
+    choices: dict[str, Sequence[Any]] = {}
+    for name in ("ema", "batch_size", "dim", "depth"):
+        if getattr(space, name):
+            choices[name] = list(dict.fromkeys(getattr(space, name)))
+    try:
+        known = option_names(config.name)
+    except ValueError as error:
+        raise WrongUsage(str(error)) from error
+    if unknown := sorted({"dim", "depth"} & set(choices) - set(known)):
+        raise WrongUsage(f"--{unknown[0]}: {config.name} has no such option, but {', '.join(known)}")
+    for word in space.choose:
+        name, _, text = word.partition("=")
+        if name not in known:
+            raise WrongUsage(f"--choose takes NAME=ONE,OTHER with a field of the model: {', '.join(known)}")
+        if name in choices:
+            raise WrongUsage(f"--choose {name}: there are choices for it already")
+        values = [checks.parse_options((f"{name}={part}",))[name] for part in text.split(",")]
+        if not all(isinstance(value, (str, int, float, bool)) for value in values):
+            raise WrongUsage(f"--choose {word}: choices are numbers or words")
+        choices[name] = list(dict.fromkeys(values))
+    if all(low == high for low, high in ranges.values()) and all(len(v) == 1 for v in choices.values()):
+        raise WrongUsage("every parameter has one value only: there is nothing to choose between")
+    return ranges, choices
+
+
+def make_identity(config: TuneConfig, recipe: Any) -> dict[str, Any]:
+    """All that makes another search; the number of trials is not among it, more may be asked for later."""
+    names = ("name", "size", "steps", "grace", "reduction", "metric", "precision", "seed", "set")
+    settings = {name: getattr(config, name) for name in names} | dataclasses.asdict(config.space)
+    settings |= {"start": config.start} if config.start else {}
+    return json.loads(json.dumps(settings | {"recipe": recipe.digest}))
+
+
+def write_state(
+    plan: Plan, run_id: str | None = None, reported: int | None = None, registered: int | None = None
+) -> None:
+    """Marks OUT as ours, and keeps what is not in the records."""
+    plan.run_id = plan.run_id if run_id is None else run_id
+    plan.reported = plan.reported if reported is None else reported
+    plan.registered = plan.registered if registered is None else registered
+    state = dict(
+        identity=plan.identity,
+        run_id=plan.run_id,
+        store=plan.base.store,
+        reported=plan.reported,
+        registered=plan.registered,
+    )
+    storage.write_atomic(private(plan.out, STATE_FILE), json.dumps(state, indent=2).encode())
+
+
+# the trainings
+
+
+def train_config(config: TuneConfig, chosen: Mapping[str, Any], out: str) -> TrainConfig:
+    """The training of one trial as `v2a train` would do it into `out`."""
+    of_model = tuple(f"{name}={json.dumps(v)}" for name, v in chosen.items() if name not in TRAINING)
+    own = {name: value for name, value in chosen.items() if name in TRAINING}
+    return TrainConfig(
+        config.name, config.store, out, steps=config.steps, size=config.size, precision=config.precision,
+        save_every=config.grace, validate_every=config.grace, seed=config.seed, set=(*config.set, *of_model),
+        weights=config.weights, gpus=config.gpus, start=config.start, **own,
+    )  # fmt: skip
+
+
+def make_work(plan: Plan, config: TuneConfig, threads: int, gpu: bool) -> Work:
+    """What all trials share."""
+    job = preflight.make_job(plan.base, train_config(config, {}, ""), 1, threads, gpu)
+    # Looking at the loss makes a GPU wait.
+    job = dataclasses.replace(job, log_every=max(1, config.grace // 10))
+    return Work(job, plan.base.train, plan.base.val, plan.place, config.grace, config.metric, gpu)
