@@ -33,7 +33,7 @@ from v2a_models.maskvat.model import MaskVAT, sized
 from v2a_models.metrics.foley import FoleyScore, foley_score
 from v2a_models.seeds import window_seed
 from v2a_models.selection import generate_best
-from v2a_models.training import FitConfig, fit
+from v2a_models.training.loop import FitConfig, fit
 
 SMALL = dict(dim=192, depth=4, heads=4, encoder_depth=2)
 """Sizes of the models that are trained here."""

@@ -21,12 +21,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from v2a_models import codec
-from v2a_models.encoders import Encoders
+from v2a_models.codec import dac
+from v2a_models.encoders.clip_s3d import SemanticEncoder
+from v2a_models.encoders.encoders import Encoders
+from v2a_models.encoders.s3d import IMAGENET, PublishedSyncEncoder
 from v2a_models.generator import best_precision
 from v2a_models.recipe import Encoder, Recipe, View
-from v2a_models.s3d import IMAGENET, PublishedSyncEncoder
-from v2a_models.visual import SemanticEncoder
 
 NAMES = {"codec": "dac-44khz", "semantic": "ViT-B-32/laion2b_s34b_b79k", "sync": "s3d-sparsesync"}
 
@@ -37,7 +37,7 @@ def build(recipe: Recipe, device: str, precision: str) -> Encoders:
     modules: dict[str, nn.Module] = {
         "semantic": SemanticEncoder(clip.visual, 512),
         "sync": PublishedSyncEncoder(*IMAGENET),
-        "codec": codec.Codec(codec.FULL),
+        "codec": dac.Codec(dac.FULL),
     }
     return Encoders(recipe, modules, precision).to(device).eval()
 

@@ -28,7 +28,7 @@ from pipelines import synthfoley
 from pipelines.extract import recipes, windows
 from pipelines.store import store as feature_store
 from pipelines.synthfoley import mp4
-from v2a_models.shapes import feature_shapes
+from v2a_models.encoders.shapes import feature_shapes
 
 RATE_LIMIT, GROWTH_LIMIT, MEMORY_LIMIT_GIB = 0.85, 1.2, 4.0
 

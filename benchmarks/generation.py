@@ -24,10 +24,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from v2a_models import codec as codecs
 from v2a_models import grid
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_generator
+from v2a_models.codec import dac
 from v2a_models.generator import best_precision
 from v2a_models.maskvat.generator import MaskVATGenerator, MaskVATTask
 from v2a_models.maskvat.model import MaskVAT, sized
@@ -115,7 +115,7 @@ def full(args: argparse.Namespace) -> list[dict[str, Any]]:
         "hybrid", args.size, n_codebooks=9, codebook_size=1024, semantic_dim=512, sync_dim=1024, audio_dim=768
     )
     model = MaskVAT(config).to(DEVICE).eval()
-    codec = codecs.Codec(codecs.FULL).to(DEVICE).eval()
+    codec = dac.Codec(dac.FULL).to(DEVICE).eval()
     samples = grid.samples(args.window)
     length, batch = grid.codec_frames(samples), args.batch
     semantic = torch.randn(batch, round(8 * args.window), 512, device=DEVICE)

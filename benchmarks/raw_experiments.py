@@ -28,12 +28,12 @@ import torch
 from benchmarks import raw_footage as footage
 from benchmarks.raw_footage import FPS, RATE, Footage, stft_distance
 from v2a_models.batch import Batch
-from v2a_models.learner import Learner
 from v2a_models.metrics.sync import match_onsets, onsets
 from v2a_models.metrics.waveform import frame_rate_tone_db
-from v2a_models.raw import deep_fusion, samplewise
+from v2a_models.raw import autoregressive, deep_fusion
 from v2a_models.raw.generator import GENERATORS
 from v2a_models.systems import new_generator
+from v2a_models.training.learner import Learner
 
 SAMPLES = RATE // FPS
 WINDOW_S = 2.0
@@ -47,7 +47,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 """Small ones that two cores train within a minute; about equally long per step."""
 
-LOSSES = {name: deep_fusion.LOSSES if name == "deep-fusion" else samplewise.LOSSES for name in SIZES}
+LOSSES = {name: deep_fusion.LOSSES if name == "deep-fusion" else autoregressive.LOSSES for name in SIZES}
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from v2a_models.raw import sound
+from v2a_models.raw.autoregressive import Sampler
 from v2a_models.raw.av_transformer import AVTransformer, AVTransformerConfig
-from v2a_models.raw.samplewise import Sampler
 from v2a_models.raw.wavenet import WaveNet, WaveNetConfig
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -40,7 +40,7 @@ from v2a_models.checkpoint_files import sha256
 from v2a_models.generator import best_precision
 from v2a_models.maskvat.masking import random_mask
 from v2a_models.seeds import window_seed
-from v2a_models.training import FitConfig, fit
+from v2a_models.training.loop import FitConfig, fit
 from v2a_models.vatt.generator import VATTGenerator, changed
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from v2a_models.beats import speechbrain_beats
+from v2a_models.encoders.beats import speechbrain_beats
 
 NAME = "beats-iter3-plus-as2m"
 FILE = "BEATs_iter3_plus_AS2M.pt"

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from v2a_models.metrics import networks
-from v2a_models.metrics.networks import Heard, Unavailable
+from v2a_models.metrics.networks import base
+from v2a_models.metrics.networks.base import Heard, Unavailable
 
 
 def noise(*shape: int) -> Tensor:
@@ -51,5 +51,5 @@ def needs(package: str) -> None:
 
 def refusal(name: str, files: dict[str, str] | None = None, **options: Any) -> str:
     with pytest.raises(Unavailable) as caught:
-        networks.reach(name, files, **options)
+        base.reach(name, files, **options)
     return str(caught.value)

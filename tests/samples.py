@@ -160,12 +160,12 @@ def toy_generator(window_s: float = 0.4) -> Any:
     """What `toy_checkpoint` keeps."""
     import torch
 
-    from v2a_models.codec import MINI, Codec
+    from v2a_models.codec.dac import MINI, Codec
+    from v2a_models.encoders.clip_s3d import SemanticEncoder, SyncEncoder
     from v2a_models.maskvat.generator import MaskVATGenerator
     from v2a_models.maskvat.model import MaskVAT, MaskVATConfig
     from v2a_models.maskvat.sampling import SamplingConfig
     from v2a_models.scav import SCAV, SCAVConfig
-    from v2a_models.visual import SemanticEncoder, SyncEncoder
 
     torch.manual_seed(0)
     recipe = Recipe("toy", window_s=window_s, overlap_s=0.08)

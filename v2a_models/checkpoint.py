@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from v2a_models.audio import EventClassifier
 from v2a_models.checkpoint_files import (
     BUNDLED,
     CheckpointError,
@@ -24,6 +23,7 @@ from v2a_models.checkpoint_files import (
     read_config,
     sha256,
 )
+from v2a_models.encoders.audio import EventClassifier
 from v2a_models.generator import Generator, best_precision
 from v2a_models.recipe import Recipe
 from v2a_models.scav import SCAV, SCAVConfig

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from v2a_models.checkpoint_files import CheckpointError, checked_sha256, find_checkpoint, read_config
-from v2a_models.encoders import load_encoders
+from v2a_models.encoders.encoders import load_encoders
 from v2a_models.generator import Generator
 from v2a_models.maskvat import model as maskvat
 from v2a_models.maskvat.generator import MaskVATGenerator
@@ -155,7 +155,7 @@ def checked_files(recipe: Recipe, given: Mapping[str, str]) -> dict[str, str]:
 
     Raises WeightsError or CheckpointError for weights that are missing or not those that made the store.
     """
-    from v2a_models import published
+    from v2a_models.encoders import published
 
     files = {}
     for encoder in recipe.encoders:

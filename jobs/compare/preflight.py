@@ -80,8 +80,8 @@ def _prepare(config: CompareConfig) -> Plan:
     from pipelines.scoring.summary import reachable
     from pipelines.store.store import Store, StoreError
     from v2a_models import grid
-    from v2a_models.metrics import networks
     from v2a_models.metrics.catalogue import BY_NAME
+    from v2a_models.metrics.networks import base
 
     if not config.models:
         raise WrongUsage("name at least one model: v2a compare mini OTHER --store STORE --out DIR")
@@ -92,9 +92,9 @@ def _prepare(config: CompareConfig) -> Plan:
     if config.promote and (config.promote not in BY_NAME or BY_NAME[config.promote].group == "cost"):
         choices = ", ".join(name for name, m in BY_NAME.items() if m.group != "cost")
         raise WrongUsage(f"--promote takes one of {choices}, not {config.promote!r}")
-    unknown = [name for name in config.networks if name not in networks.NETWORKS]
+    unknown = [name for name in config.networks if name not in base.NETWORKS]
     if unknown:
-        raise WrongUsage(f"no network {unknown[0]!r}: choose from {', '.join(networks.NETWORKS)}")
+        raise WrongUsage(f"no network {unknown[0]!r}: choose from {', '.join(base.NETWORKS)}")
     out, store = full_address(config.out), full_address(config.store)
     archive = full_address(config.archive) if config.archive else ""
     for name, place in (("STORE", store), ("ARCHIVE", archive)):

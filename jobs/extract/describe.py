@@ -25,7 +25,7 @@ def describe(prepared: Prepared, config: ExtractConfig, console: Console) -> Non
 
     from pipelines.extract.pipeline import encoders_for, rows_per_call
     from pipelines.store import store
-    from v2a_models.shapes import feature_shapes
+    from v2a_models.encoders.shapes import feature_shapes
 
     recipe = prepared.recipe
     cpus = config.num_workers or os.cpu_count() or 1

@@ -73,7 +73,7 @@ def prepare(config: ExtractConfig) -> Prepared:
     from pipelines.extract.labels import LabelsError
     from pipelines.store.store import Store, StoreError
     from v2a_models.checkpoint_files import CheckpointError
-    from v2a_models.published import WeightsError
+    from v2a_models.encoders.published import WeightsError
 
     for name, value, least in (
         ("num-workers", config.num_workers, 1),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.synthfoley.corpus import CorpusConfig
-from v2a_models.training import FitConfig
+from v2a_models.training.loop import FitConfig
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from pipelines import synthfoley
 from v2a_models import grid
-from v2a_models.audio import EventClassifier
-from v2a_models.codec import MINI, Codec
+from v2a_models.codec.dac import MINI, Codec
+from v2a_models.encoders.audio import EventClassifier
+from v2a_models.encoders.clip_s3d import SemanticEncoder, SyncEncoder
 from v2a_models.generator import best_precision
 from v2a_models.maskvat.model import MaskVAT, sized
 from v2a_models.recipe import Recipe
 from v2a_models.scav import SCAV, SCAVConfig
-from v2a_models.visual import SemanticEncoder, SyncEncoder
 
 if TYPE_CHECKING:
     from jobs.mini import MiniConfig

@@ -16,7 +16,7 @@ from pipelines import synthfoley
 from pipelines.synthfoley.corpus import load, render
 from v2a_models import grid
 from v2a_models.checkpoint import load_classifier, load_generator, save_generator
-from v2a_models.codec import Codec
+from v2a_models.codec.dac import Codec
 from v2a_models.generator import Generator
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.metrics.foley import FoleyScore, foley_score

@@ -14,17 +14,17 @@ from jobs.mini.parts import MINI_MASKVAT, Log, autocast, load_part, windows_of
 from pipelines import synthfoley
 from pipelines.synthfoley.corpus import Corpus, load
 from v2a_models import grid
-from v2a_models.audio import EventClassifier
 from v2a_models.checkpoint import load_generator
-from v2a_models.codec import MINI, CodebookKeeper, Codec, perplexity
-from v2a_models.codec_task import CodecTask
+from v2a_models.codec.dac import MINI, CodebookKeeper, Codec, perplexity
+from v2a_models.codec.training import CodecTask
+from v2a_models.encoders.audio import EventClassifier
+from v2a_models.encoders.clip_s3d import CLIP_MINI, SemanticEncoder
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.maskvat.model import MaskVAT
 from v2a_models.recipe import Recipe
 from v2a_models.scav import SCAV, SCAVConfig, SCAVTask
-from v2a_models.sync_task import SyncTask, augment
-from v2a_models.training import FitConfig, fit
-from v2a_models.visual import CLIP_MINI, SemanticEncoder
+from v2a_models.training.loop import FitConfig, fit
+from v2a_models.training.sync_task import SyncTask, augment
 
 if TYPE_CHECKING:
     from jobs.mini import MiniConfig

@@ -24,7 +24,7 @@ from pipelines.synthfoley.steering_corpus import Block, Corpus, Crop, SteerConfi
 from v2a_models.checkpoint import load_classifier, load_generator, save_generator
 from v2a_models.generator import best_precision
 from v2a_models.maskvat.sampling import SamplingConfig
-from v2a_models.training import FitConfig, fit
+from v2a_models.training.loop import FitConfig, fit
 from v2a_models.vatt.audio import sized
 from v2a_models.vatt.converter import Converter, ConverterConfig, ConverterTask, own_converter
 from v2a_models.vatt.generator import VATTConfig, VATTGenerator

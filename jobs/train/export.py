@@ -25,13 +25,13 @@ def write_model(plan: Plan, system: str, checkpoint: Any, job: Any, facts: Mappi
     import torch
 
     from jobs.train.job import STATE
-    from v2a_models import fitting
     from v2a_models.checkpoint import save_generator, save_scav
+    from v2a_models.training import optim
 
     with checkpoint.as_directory() as folder:
         state = torch.load(Path(folder, STATE), map_location="cpu", weights_only=True, mmap=True)
         history = json.loads(state["history"])
-        fitting.fill(plan.generator.task(), fitting.finished_weights(state))
+        optim.fill(plan.generator.task(), optim.finished_weights(state))
         steps = int(state["step"])
     with tempfile.TemporaryDirectory() as scratch:
         name = plan.out.rstrip("/").rpartition("/")[2] or system

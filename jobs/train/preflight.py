@@ -48,7 +48,7 @@ def prepare(config: TrainConfig) -> Plan | None:
 def _prepare(config: TrainConfig, options: dict[str, Any], files: dict[str, str]) -> Plan | None:
     from pipelines.store.store import Store, StoreError
     from pipelines.store.training_feed import open_feeds
-    from v2a_models.published import WeightsError
+    from v2a_models.encoders.published import WeightsError
     from v2a_models.systems import new_generator
 
     out, store = full_address(config.out), full_address(config.store)

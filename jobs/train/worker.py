@@ -69,7 +69,7 @@ class Worker:
         import torch
         from ray.train.torch import get_device
 
-        from v2a_models.learner import Learner
+        from v2a_models.training.learner import Learner
 
         context = ray.train.get_context()
         self.job, self.journal, self.validation = job, journal, validation
@@ -93,10 +93,10 @@ class Worker:
     def _spread(self, task: Any) -> Any:
         from torch.nn.parallel import DistributedDataParallel
 
-        from v2a_models import fitting
+        from v2a_models.training import optim
 
         if self.sharded:
-            return fitting.shard(task, self.job.precision)
+            return optim.shard(task, self.job.precision)
         if self.world == 1:
             return task
         devices = [self.device] if self.device.type == "cuda" else None
@@ -160,12 +160,12 @@ class Worker:
         """One step; its losses and the norm of its gradients."""
         import torch
 
-        from v2a_models import fitting
+        from v2a_models.training import optim
 
         if self.flops:
             losses, norm = self.learner.gradients(micros, self.rank)
         else:
-            with fitting.counting_flops() as counter:
+            with optim.counting_flops() as counter:
                 losses, norm = self.learner.gradients(micros, self.rank)
             self.flops = max(1, counter.get_total_flops())
         flags = torch.stack([(~torch.isfinite(losses["loss"])), ~torch.isfinite(norm)]).float()
@@ -227,9 +227,9 @@ class Worker:
             self.journal.add.remote(*events)
 
     def _facts(self) -> dict[str, Any]:
-        from v2a_models import fitting
+        from v2a_models.training import optim
 
-        self.peak, source = fitting.peak_flops(self.device, self.job.precision)
+        self.peak, source = optim.peak_flops(self.device, self.job.precision)
         return dict(
             parameters=sum(p.numel() for p in self.learner.module.parameters()),
             world=self.world,

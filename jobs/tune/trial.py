@@ -94,7 +94,7 @@ class Trial:
     def __init__(self, work: Work, parameters: Mapping[str, Any], folder: str) -> None:
         import torch
 
-        from v2a_models.learner import Learner
+        from v2a_models.training.learner import Learner
 
         self.work, self.folder = work, folder
         self.job = job = trial_job(work.job, parameters)

@@ -38,7 +38,7 @@ from pipelines.extract.stages import (
 )
 from pipelines.extract.windows import Clip
 from pipelines.store.store import Store, mask, mask_shape, schema, table
-from v2a_models.shapes import feature_shapes
+from v2a_models.encoders.shapes import feature_shapes
 
 MOST_BLOCKS = 2000
 """More of them burden the scheduler."""

@@ -214,7 +214,7 @@ def settle(
     `given` are files by role, which go before those the template names. Raises RecipeError or
     `published.WeightsError`: a role without an encoder, missing weights, or a sha256 that differs.
     """
-    from v2a_models import published
+    from v2a_models.encoders import published
 
     recipe = template.recipe
     if overlap_s is not None:
@@ -245,8 +245,8 @@ def settle(
 
 def _found(encoder: Encoder, wanted: str | None) -> tuple[str, str]:
     """(weights file, or `mini`; its sha256) of an encoder."""
-    from v2a_models import published
     from v2a_models.checkpoint_files import find_checkpoint
+    from v2a_models.encoders import published
 
     if encoder.name == MINI:
         if encoder.role == "audio":

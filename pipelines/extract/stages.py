@@ -278,7 +278,7 @@ class Encoder:
         if job.recipe.encoders:
             import torch  # a recipe of pixels and samples only does without
 
-            from v2a_models.encoders import load_encoders
+            from v2a_models.encoders.encoders import load_encoders
 
             if job.device == "cpu":
                 torch.set_num_threads(1)  # one core each: as fast, and sums do not depend on the machine

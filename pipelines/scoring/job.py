@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import arrow_rows
-from v2a_models.metrics import networks
+from v2a_models.metrics.networks import base
 
 REFERENCE = "reference"
 BASELINES = {
@@ -96,7 +96,7 @@ def kinds(job: Job) -> dict[str, Any]:
 
 def hearing(job: Job) -> list[str]:
     """The networks of a job that hear sounds."""
-    return [name for name in job.networks if networks.NETWORKS[name].hears]
+    return [name for name in job.networks if base.NETWORKS[name].hears]
 
 
 class Worker:

@@ -21,8 +21,9 @@ from pipelines.scoring.job import REFERENCE, Clip, Job, Scored, hearing
 from pipelines.scoring.sound_folder import SoundError
 from pipelines.worker import shared_sandbox
 from v2a_models import grid
-from v2a_models.metrics import baselines, networks, quality, synchrony, waveform
+from v2a_models.metrics import baselines, quality, synchrony, waveform
 from v2a_models.metrics.alignment import nearer
+from v2a_models.metrics.networks import base
 from v2a_models.metrics.sync import onsets
 from v2a_models.seeds import window_seed
 
@@ -54,9 +55,9 @@ class Scorer:
 
             generator: Any = load_generator(job.codec)
             self.codec = generator.codec
-        loaded = {name: networks.reach(name, job.files, download=job.download) for name in job.networks}
-        self.heard: dict[str, networks.Network] = {name: loaded[name] for name in hearing(job)}
-        self.watchers = {name: loaded[name] for name in job.networks if networks.NETWORKS[name].sees}
+        loaded = {name: base.reach(name, job.files, download=job.download) for name in job.networks}
+        self.heard: dict[str, base.Network] = {name: loaded[name] for name in hearing(job)}
+        self.watchers = {name: loaded[name] for name in job.networks if base.NETWORKS[name].sees}
 
     @torch.inference_mode()
     def score(self, clip: Clip) -> Iterator[Scored]:

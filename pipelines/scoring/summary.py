@@ -15,14 +15,15 @@ import numpy as np
 
 from pipelines.fitness import turned
 from pipelines.scoring.job import BASELINES, REFERENCE, Scored
-from v2a_models.metrics import caption, networks
+from v2a_models.metrics import caption
 from v2a_models.metrics.catalogue import BY_NAME, METRICS, Metric
 from v2a_models.metrics.estimate import Estimate, better, bootstrap_mean, interval, paired_bootstrap
 from v2a_models.metrics.frechet import Sample, frechet_difference, frechet_with_interval
+from v2a_models.metrics.networks import base
 from v2a_models.metrics.quality import inception_score
 
 if TYPE_CHECKING:
-    from v2a_models.metrics.networks_text import BertScore
+    from v2a_models.metrics.networks.text import BertScore
 
 DRAWS = 500
 """Bootstrap draws of a pooled figure."""
@@ -268,18 +269,18 @@ def reachable(
 ) -> tuple[list[str], dict[str, str]]:
     """Those of the networks that can be had, and of all others why they cannot or were not asked."""
     asked, found, missing = set(names), [], {}
-    for name, source in networks.NETWORKS.items():
+    for name, source in base.NETWORKS.items():
         if source.reason:
-            missing[name] = networks.not_offered(name)
+            missing[name] = base.not_offered(name)
             continue
         if name not in asked:
             if source.hears or source.sees:  # what reads captions is asked where there are some
                 missing[name] = f"{source.title} was not asked for: --networks {name}"
             continue
         try:
-            networks.reach(name, files, download=download)
+            base.reach(name, files, download=download)
             found.append(name)
-        except networks.Unavailable as error:
+        except base.Unavailable as error:
             missing[name] = str(error)
     return found, missing
 

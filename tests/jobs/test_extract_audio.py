@@ -12,7 +12,7 @@ import torch
 from extraction import footage, rows, run
 
 from jobs import cli
-from v2a_models import published
+from v2a_models.encoders import published
 
 # Sound of two channels and another rate, kept, so that the features can be made from it again.
 RECIPE = f"""

@@ -10,7 +10,7 @@ import torch
 from jobs.mini import MiniConfig, run
 from pipelines.synthfoley.corpus import CorpusConfig
 from v2a_models.checkpoint import load_classifier, load_generator
-from v2a_models.training import FitConfig
+from v2a_models.training.loop import FitConfig
 
 
 def toy(tmp_path: Path, stages: tuple[str, ...] | None = None) -> MiniConfig:

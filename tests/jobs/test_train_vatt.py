@@ -18,9 +18,9 @@ from jobs.train.data import to_tensors
 from jobs.train.preflight import prepare
 from pipelines.store.store import Store
 from pipelines.store.training_feed import read_rows
-from v2a_models import fitting
 from v2a_models.checkpoint import load_generator, save_generator
-from v2a_models.learner import Learner
+from v2a_models.training import optim
+from v2a_models.training.learner import Learner
 
 TINY = ("hidden_size=32", "intermediate_size=64", "num_hidden_layers=1", "num_attention_heads=2")
 
@@ -42,7 +42,7 @@ def trained(plan: Any, config: TrainConfig, steps: int) -> list[float]:
         learner.apply(6)
     with learner.averaged():
         assert "loss" in learner.validate([(batch, 6.0)])[0]
-    fitting.fill(plan.generator.task(), fitting.finished_weights(learner.state()))
+    optim.fill(plan.generator.task(), optim.finished_weights(learner.state()))
     return losses
 
 

@@ -14,7 +14,7 @@ from jobs.mini.vatt import VattMiniConfig, run
 from pipelines.synthfoley.steering_corpus import SteerConfig
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_classifier, load_generator
-from v2a_models.training import FitConfig
+from v2a_models.training.loop import FitConfig
 
 
 def test_every_stage_runs_and_the_result_follows_text(

@@ -26,9 +26,9 @@ from pipelines.reports import store_page
 from pipelines.sandbox.decoder import DecodeFailed, Sandbox
 from pipelines.store import store as feature_store
 from pipelines.store import summary
-from v2a_models import published
+from v2a_models.encoders import published
+from v2a_models.encoders.shapes import feature_shapes
 from v2a_models.recipe import Recipe, View
-from v2a_models.shapes import feature_shapes
 
 RAW = replace(TEMPLATES["raw"], window_s=2.0, frames=View(5, 16, 12), sample_rate=8000, channels=1)
 JOB = Job(store="/nowhere", recipe=RAW, files={})

@@ -10,8 +10,8 @@ import pytest
 from pipelines.extract import recipes
 from pipelines.extract.recipes import RecipeError
 from pipelines.store import store
-from v2a_models.published import WeightsError
-from v2a_models.shapes import feature_shapes
+from v2a_models.encoders.published import WeightsError
+from v2a_models.encoders.shapes import feature_shapes
 
 
 def test_the_bundled_recipe_needs_nothing() -> None:

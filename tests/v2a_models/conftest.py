@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from v2a_models import published
+from v2a_models.encoders import published
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ import torchaudio.functional as AF
 from beats_file import FILE, NAME, PUBLISHED
 from torch import Tensor, nn
 
-from v2a_models import beats, published
-from v2a_models.beats import BeatsEncoder
-from v2a_models.encoders import Encoders, load_encoders
-from v2a_models.published import WeightsError
+from v2a_models.encoders import beats, published
+from v2a_models.encoders.beats import BeatsEncoder
+from v2a_models.encoders.encoders import Encoders, load_encoders
+from v2a_models.encoders.published import WeightsError
+from v2a_models.encoders.shapes import beats_steps, feature_shapes
 from v2a_models.recipe import Encoder, Recipe, View
-from v2a_models.shapes import beats_steps, feature_shapes
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from v2a_models.audio import EventClassifier
 from v2a_models.checkpoint import CheckpointError, load_classifier, load_generator, save_generator
-from v2a_models.codec import MINI, Codec
+from v2a_models.codec.dac import MINI, Codec
+from v2a_models.encoders.audio import EventClassifier
+from v2a_models.encoders.clip_s3d import SemanticEncoder, SyncEncoder
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.maskvat.model import MaskVAT, MaskVATConfig
 from v2a_models.recipe import Recipe
-from v2a_models.visual import SemanticEncoder, SyncEncoder
 
 
 @pytest.fixture

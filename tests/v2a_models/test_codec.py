@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from samples import SMALL_DAC
 
 from v2a_models import grid
-from v2a_models.codec import MINI, CodebookKeeper, Codec, SpectralLoss, perplexity
-from v2a_models.codec_task import CodecTask
-from v2a_models.spectral_codec import N_FFT, STEP, overlap_add
+from v2a_models.codec.dac import MINI, CodebookKeeper, Codec, SpectralLoss, perplexity
+from v2a_models.codec.spectral import N_FFT, STEP, overlap_add
+from v2a_models.codec.training import CodecTask
 
 
 @pytest.fixture(scope="module", params=[MINI, SMALL_DAC], ids=["spectral", "dac"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipelines.extract import recipes
-from v2a_models.encoders import Encoders, load_encoders
+from v2a_models.encoders.encoders import Encoders, load_encoders
 
 
 @pytest.fixture(scope="module")

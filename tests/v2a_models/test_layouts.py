@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from v2a_models import layouts
-from v2a_models.codec import FULL
-from v2a_models.published import WeightsError
+from v2a_models.codec.dac import FULL
+from v2a_models.encoders import state_dicts
+from v2a_models.encoders.published import WeightsError
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
 
@@ -37,16 +37,16 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize("zipped", [True, False])
 def test_state_is_unwrapped(content: dict, zipped: bool, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
-    assert same(layouts.read_state(tmp_path / "x.pt")[0], STATE)
+    assert same(state_dicts.read_state(tmp_path / "x.pt")[0], STATE)
 
 
 def test_metadata_of_both_formats(tmp_path: Path) -> None:
     torch.save({"state_dict": STATE, "metadata": {"kwargs": {"n": 3}}}, tmp_path / "x.pth")
-    assert layouts.read_state(str(tmp_path / "x.pth"))[1] == {"kwargs": {"n": 3}}
+    assert state_dicts.read_state(str(tmp_path / "x.pth"))[1] == {"kwargs": {"n": 3}}
     save_file(STATE, tmp_path / "renamed.bin", metadata={"format": "pt"})
     torch.save({"cfg": {"n": 3}, "model": STATE}, tmp_path / "beats.pt")
-    assert layouts.read_state(tmp_path / "beats.pt")[1] == {"cfg": {"n": 3}}
-    state, metadata = layouts.read_state(tmp_path / "renamed.bin")
+    assert state_dicts.read_state(tmp_path / "beats.pt")[1] == {"cfg": {"n": 3}}
+    state, metadata = state_dicts.read_state(tmp_path / "renamed.bin")
     assert same(state, STATE) and metadata == {"format": "pt"}
 
 
@@ -74,7 +74,7 @@ def test_a_pickle_of_code_is_refused_and_not_run(kind: str, zipped: bool, tmp_pa
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(bomb))
     for name in ("x.pt", "plain.pt"):
         with pytest.raises(WeightsError, match=rf"{name} .*take model.safetensors"):
-            layouts.read_state(tmp_path / name, instead="model.safetensors")
+            state_dicts.read_state(tmp_path / name, instead="model.safetensors")
     assert not exploded.exists()
     torch.load(tmp_path / "x.pt", weights_only=False)
     assert exploded.exists(), "the bomb was a dud"
@@ -94,13 +94,13 @@ def test_a_configuration_beside_the_weights_is_passed_over(
         patch.setitem(sys.modules, module.__name__, module)
         scores = {"accuracy_1": torch.tensor(0.4).numpy()[()]}
         torch.save({"args": config, "metrics": scores, "model": STATE}, tmp_path / "x.pt")
-    assert same(layouts.read_state(tmp_path / "x.pt")[0], STATE)
+    assert same(state_dicts.read_state(tmp_path / "x.pt")[0], STATE)
 
 
 def test_torchscript_is_refused(tmp_path: Path) -> None:
     torch.jit.script(nn.Linear(2, 2)).save(str(tmp_path / "ViT-B-32.pt"))
     with pytest.raises(WeightsError, match="TorchScript program, not plain weights: take open_clip_model"):
-        layouts.read_state(tmp_path / "ViT-B-32.pt", instead="open_clip_model.safetensors")
+        state_dicts.read_state(tmp_path / "ViT-B-32.pt", instead="open_clip_model.safetensors")
 
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.pt", "old.pt"])
@@ -113,7 +113,7 @@ def test_truncated_files_are_named(name: str, tmp_path: Path) -> None:
     for length in [*range(0, len(whole), 37), len(whole) - 1]:
         (tmp_path / name).write_bytes(whole[:length])
         with pytest.raises(WeightsError, match=name):
-            layouts.read_state(tmp_path / name)
+            state_dicts.read_state(tmp_path / name)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -135,7 +135,7 @@ def test_damage_gives_no_other_error(at: int, byte: int, kind: str, tmp_path: Pa
         content[at % len(content)] = byte
         file.write_bytes(content)
     try:
-        layouts.read_state(file)
+        state_dicts.read_state(file)
     except WeightsError as error:
         assert str(file) in str(error)
 
@@ -145,10 +145,10 @@ def test_files_that_hold_nothing(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pt")
     for name in ("x.pt", "list.pt"):
         with pytest.raises(WeightsError, match=f"{name} holds no weights"):
-            layouts.read_state(tmp_path / name)
+            state_dicts.read_state(tmp_path / name)
     for path in (tmp_path, tmp_path / "none.pt"):
         with pytest.raises(WeightsError, match="cannot be read"):
-            layouts.read_state(path)
+            state_dicts.read_state(path)
 
 
 def test_fill_names_every_fault() -> None:
@@ -156,21 +156,21 @@ def test_fill_names_every_fault() -> None:
     with pytest.raises(
         WeightsError, match=r"missing: weight; unexpected: v0, v1, v2, v3 and 2 more; misshapen: bias"
     ):
-        layouts.fill(module, {"bias": torch.ones(3)} | {f"v{i}": torch.ones(1) for i in range(6)})
-    layouts.fill(module, {"weight": torch.ones(2, 3).half(), "bias": torch.ones(2).half()})
+        state_dicts.fill(module, {"bias": torch.ones(3)} | {f"v{i}": torch.ones(1) for i in range(6)})
+    state_dicts.fill(module, {"weight": torch.ones(2, 3).half(), "bias": torch.ones(2).half()})
     assert module.weight.dtype == torch.float32 and module.weight.sum() == 6
 
 
 def test_parts_of_a_state() -> None:
     x = torch.ones(1)
-    assert set(layouts.clip_visual({"visual.proj": x, "text.proj": x, "logit_scale": x})) == {"proj"}
-    assert set(layouts.s3d_torchvision({"features.0.0.0.weight": x, "classifier.1.bias": x})) == {
+    assert set(state_dicts.clip_visual({"visual.proj": x, "text.proj": x, "logit_scale": x})) == {"proj"}
+    assert set(state_dicts.s3d_torchvision({"features.0.0.0.weight": x, "classifier.1.bias": x})) == {
         "features.0.0.0.weight"
     }
     with pytest.raises(
         WeightsError, match=r"open_clip model's keys are visual\.\*; this file's are fc.weight"
     ):
-        layouts.clip_visual({"fc.weight": x})
+        state_dicts.clip_visual({"fc.weight": x})
 
 
 @pytest.mark.parametrize(
@@ -193,26 +193,26 @@ def test_sparsesync_keys(prefix: str) -> None:
     }
     x = torch.ones(1)
     state = {prefix + key: x for key in renamed} | {"afeat_extractor.conv1.weight": x, "fc.0.bias": x}
-    assert set(layouts.s3d_sparsesync(state)) == {f"features.{key}" for key in renamed.values()}
+    assert set(state_dicts.s3d_sparsesync(state)) == {f"features.{key}" for key in renamed.values()}
 
 
 def test_beats_keys_and_config() -> None:
     x = torch.ones(1)
     today = "encoder.pos_conv.0.parametrizations.weight.original"
     old = {"encoder.pos_conv.0.weight_g": x, "encoder.pos_conv.0.weight_v": x + 1, "predictor.bias": x}
-    assert same(layouts.beats(old), {f"{today}0": x, f"{today}1": x + 1})
+    assert same(state_dicts.beats(old), {f"{today}0": x, f"{today}1": x + 1})
     kept = {f"{today}0": x, "encoder.layers.0.self_attn.grep_a": x, "my_weight_g": x}
-    assert same(layouts.beats(kept), kept)
-    assert layouts.beats_config({"cfg": {"conv_pos": 128}}) == {"conv_pos": 128}
+    assert same(state_dicts.beats(kept), kept)
+    assert state_dicts.beats_config({"cfg": {"conv_pos": 128}}) == {"conv_pos": 128}
     for metadata in ({}, {"cfg": {}}, {"cfg": "x"}):
         with pytest.raises(WeightsError, match="built in `cfg`"):
-            layouts.beats_config(metadata)
+            state_dicts.beats_config(metadata)
 
 
 def test_dac_config_is_the_files_own() -> None:
-    assert layouts.dac({}) == FULL and layouts.dac({"kwargs": {}}) is not FULL
-    config = layouts.dac({"kwargs": {"encoder_dim": 8, "n_codebooks": 2, "name": "x"}, "logs": {}})
+    assert state_dicts.dac({}) == FULL and state_dicts.dac({"kwargs": {}}) is not FULL
+    config = state_dicts.dac({"kwargs": {"encoder_dim": 8, "n_codebooks": 2, "name": "x"}, "logs": {}})
     assert config == FULL | {"encoder_dim": 8, "n_codebooks": 2, "latent_dim": None}
-    assert layouts.rate_and_hop(config) == (44_100, 512)
+    assert state_dicts.rate_and_hop(config) == (44_100, 512)
     with pytest.raises(WeightsError, match="encoder_rates"):
-        layouts.rate_and_hop({"sample_rate": 44_100, "encoder_rates": 3})
+        state_dicts.rate_and_hop({"sample_rate": 44_100, "encoder_rates": 3})

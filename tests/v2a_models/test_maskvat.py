@@ -9,14 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from v2a_models.batch import Batch
-from v2a_models.codec import Codec
+from v2a_models.codec.dac import Codec
+from v2a_models.encoders.clip_s3d import SemanticEncoder, SyncEncoder
 from v2a_models.maskvat import masking
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.maskvat.losses import foretelling, training_loss
 from v2a_models.maskvat.model import VARIANTS, MaskVAT, MaskVATConfig, sized
 from v2a_models.maskvat.sampling import SamplingConfig, reveal, sample
 from v2a_models.recipe import Recipe, View
-from v2a_models.visual import SemanticEncoder, SyncEncoder
 
 TOY = MaskVATConfig(n_codebooks=2, codebook_size=16, audio_dim=8, dim=32, depth=2, heads=2, encoder_depth=1)
 

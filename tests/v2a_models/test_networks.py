@@ -15,10 +15,11 @@ from hearing import close, needs, noise, refusal
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from v2a_models import checkpoint, published
-from v2a_models.metrics import networks
-from v2a_models.metrics.networks import NETWORKS, Unavailable, load
-from v2a_models.visual import SemanticEncoder, image_tower
+from v2a_models import checkpoint
+from v2a_models.encoders import published
+from v2a_models.encoders.clip_s3d import SemanticEncoder, image_tower
+from v2a_models.metrics.networks import base
+from v2a_models.metrics.networks.base import NETWORKS, Unavailable, load
 
 pytestmark = pytest.mark.usefixtures("weights")
 
@@ -78,7 +79,7 @@ def test_clip_sees_frames(weights: Path) -> None:
     file = weights / NETWORKS["clip"].files[0]
     file.parent.mkdir()
     save_file({f"visual.{key}": value for key, value in visual.state_dict().items()}, file)
-    network = networks.load_watcher()
+    network = base.load_watcher()
     [(name, view)] = network.views.items()
     frames = torch.randint(256, (3, view.height, view.width, 3), dtype=torch.uint8)
     seen = network.watch({name: frames})

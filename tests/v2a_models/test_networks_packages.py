@@ -16,8 +16,8 @@ import pytest
 import torch
 from hearing import close, needs, noise, refusal, stirred
 
-from v2a_models.metrics import networks
-from v2a_models.metrics.networks import NETWORKS, load, load_bertscore
+from v2a_models.metrics.networks import base
+from v2a_models.metrics.networks.base import NETWORKS, load, load_bertscore
 
 pytestmark = pytest.mark.usefixtures("weights")
 
@@ -37,7 +37,7 @@ def test_vggish(tmp_path: Path) -> None:
 
 def test_panns(weights: Path, tmp_path: Path) -> None:
     needs("panns_inference")
-    from v2a_models.metrics.networks_sound import part_of
+    from v2a_models.metrics.networks.sound import part_of
 
     net = stirred(part_of("panns_inference", "models").Cnn14(16_000, 512, 160, 64, 50, 8_000, 527))
     file, sounds = weights / "Cnn14_16k_mAP=0.438.pth", noise(2, 16_000)
@@ -205,6 +205,6 @@ def test_bertscore(weights: Path, tokenizer: Any) -> None:
 
 
 def test_the_extra_names_every_package() -> None:
-    text = (Path(networks.__file__).parents[2] / "pyproject.toml").read_text()
+    text = (Path(base.__file__).parents[2] / "pyproject.toml").read_text()
     for source in NETWORKS.values():
         assert f'"{source.package.replace("bert_score", "bert-score")}==' in text or not source.package

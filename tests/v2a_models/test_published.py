@@ -17,10 +17,10 @@ from torchvision.models.video import S3D, S3D_Weights
 from torchvision.models.video.s3d import SepInceptionBlock3D, TemporalSeparableConv
 from torchvision.transforms.functional import normalize
 
-from v2a_models import layouts, published, s3d
-from v2a_models.codec import Codec
-from v2a_models.published import WeightsError, find_weights
-from v2a_models.visual import SemanticEncoder, image_tower
+from v2a_models.codec.dac import Codec
+from v2a_models.encoders import published, s3d, state_dicts
+from v2a_models.encoders.clip_s3d import SemanticEncoder, image_tower
+from v2a_models.encoders.published import WeightsError, find_weights
 
 CLIP = "ViT-B-32/laion2b_s34b_b79k"
 LARGE = "EVA02-L-14-336/merged2b_s6b_b61k"
@@ -240,7 +240,7 @@ def test_torchvision_s3d_gives_the_features_of_the_original(kinetics: S3D, tmp_p
     assert torch.allclose(features, expected, rtol=1e-3, atol=1e-5)
     with torch.no_grad():
         other = s3d.PublishedSyncEncoder(*s3d.IMAGENET).eval()
-        layouts.fill(other, encoder.state_dict())
+        state_dicts.fill(other, encoder.state_dict())
         assert not torch.allclose(features, other(clip), rtol=1e-2), (
             "a test that cannot tell the scalings apart"
         )
@@ -370,7 +370,7 @@ def test_image_towers_have_the_published_keys(model: str) -> None:
     with torch.device("meta"):
         whole, (tower, dim) = open_clip.create_model(model, device="meta"), image_tower(model)
     own = {key: value.shape for key, value in tower.state_dict().items()}
-    assert own == {k: v.shape for k, v in layouts.clip_visual(whole.state_dict()).items()}
+    assert own == {k: v.shape for k, v in state_dicts.clip_visual(whole.state_dict()).items()}
     assert dim == open_clip.get_model_config(model)["embed_dim"]
 
 

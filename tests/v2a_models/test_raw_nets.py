@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from v2a_models.raw.autoregressive import Sampler
 from v2a_models.raw.av_transformer import AVTransformer, AVTransformerConfig
 from v2a_models.raw.deep_fusion import DeepFusion, DeepFusionConfig
-from v2a_models.raw.samplewise import Sampler
 from v2a_models.raw.video_context import VideoContext, VideoContextConfig
 from v2a_models.raw.wavenet import WaveNet, WaveNetConfig
 

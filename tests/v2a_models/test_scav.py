@@ -11,7 +11,7 @@ from torch import Tensor
 
 from v2a_models import scav as scavs
 from v2a_models.checkpoint import CheckpointError, load_scav, save_scav
-from v2a_models.codec import MINI, Codec
+from v2a_models.codec.dac import MINI, Codec
 from v2a_models.scav import SCAV, SCAVConfig, SCAVTask
 
 TOY = SCAVConfig(audio_channels=6, semantic_dim=5, sync_dim=4, dim=16, width=32, depth=2)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from v2a_models import fitting
-from v2a_models.training import Diverged, FitConfig, fit, learning_rate
+from v2a_models.training import optim
+from v2a_models.training.loop import Diverged, FitConfig, fit, learning_rate
 
 QUIET = dict(log=lambda text: None)
 
@@ -98,17 +98,17 @@ def some_batch(seed: int, n: int = 16) -> dict[str, Tensor]:
 
 
 def test_the_schedule_counts_in_steps() -> None:
-    schedule = fitting.Schedule(steps=100, peak=2.0, warmup=10)
+    schedule = optim.Schedule(steps=100, peak=2.0, warmup=10)
     rates = [schedule.rate(step) for step in range(100)]
     assert rates[0] == pytest.approx(0.2) and rates[9] == rates[10] == 2.0
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert schedule.rate(100) == pytest.approx(0.1) == schedule.rate(200)
-    assert fitting.Schedule(5, 1.0, 0).rate(0) == 1.0
+    assert optim.Schedule(5, 1.0, 0).rate(0) == 1.0
 
 
 def test_only_matrices_decay() -> None:
     task = quadratic()
-    decays = {p: g["weight_decay"] for g in fitting.adamw(task, 1e-3, 0.1).param_groups for p in g["params"]}
+    decays = {p: g["weight_decay"] for g in optim.adamw(task, 1e-3, 0.1).param_groups for p in g["params"]}
     assert {name: decays[p] for name, p in task.named_parameters()} == {
         "units.0.weight": 0.1, "units.0.bias": 0.0, "units.1.weight": 0.1, "units.1.bias": 0.0,
     }  # fmt: skip
@@ -118,8 +118,8 @@ def test_two_pieces_make_the_gradient_of_the_whole() -> None:
     batch = some_batch(1)
     halves = [{"x": batch["x"][:8]}, {"x": batch["x"][8:]}]
     whole, pieces = quadratic(), quadratic()
-    losses = fitting.backward(whole, [batch], [1])
-    summed = fitting.backward(pieces, halves, [1, 2])
+    losses = optim.backward(whole, [batch], [1])
+    summed = optim.backward(pieces, halves, [1, 2])
     for name in ("loss", "part"):
         assert torch.allclose(losses[name], summed[name])
     for a, b in zip(whole.parameters(), pieces.parameters(), strict=True):
@@ -128,15 +128,15 @@ def test_two_pieces_make_the_gradient_of_the_whole() -> None:
 
 def test_long_gradients_are_shortened() -> None:
     task = quadratic()
-    fitting.backward(task, [some_batch(1)], [1])
-    before = fitting.clip(task, 0.01)
+    optim.backward(task, [some_batch(1)], [1])
+    before = optim.clip(task, 0.01)
     assert before > 0.01
-    assert fitting.clip(task, 1e9) == pytest.approx(0.01, rel=1e-3)
+    assert optim.clip(task, 1e9) == pytest.approx(0.01, rel=1e-3)
 
 
 def test_the_average_follows_the_weights_and_swaps_in_and_out() -> None:
     task = quadratic()
-    average = fitting.Average(task, 0.9)
+    average = optim.Average(task, 0.9)
     weight = task.get_parameter("units.0.weight")
     first = weight.detach().clone()
     with torch.no_grad():
@@ -145,25 +145,25 @@ def test_the_average_follows_the_weights_and_swaps_in_and_out() -> None:
     with average.in_place():
         assert torch.allclose(weight, first + 0.1, atol=1e-6)
     assert torch.allclose(weight, first + 1.0)
-    other = fitting.Average(quadratic(), 0.9)
+    other = optim.Average(quadratic(), 0.9)
     other.load(average.state())
     assert torch.equal(other.kept["units.0.weight"], average.kept["units.0.weight"])
 
 
 def train_some(task: nn.Module, steps: range, state: dict[str, Any] | None = None) -> dict[str, Any]:
     """Weights, optimiser and average after these steps."""
-    optimizer, average = fitting.adamw(task, 0.01, 0.1), fitting.Average(task, 0.9)
+    optimizer, average = optim.adamw(task, 0.01, 0.1), optim.Average(task, 0.9)
     if state is not None:
         state = copy.deepcopy(state)  # the optimiser goes on in these very tensors
-        fitting.restore(task, optimizer, state)
+        optim.restore(task, optimizer, state)
         average.load(state["ema"])
     for step in steps:
         optimizer.zero_grad()
-        fitting.backward(task, [some_batch(step)], [step])
-        fitting.clip(task, 1.0)
+        optim.backward(task, [some_batch(step)], [step])
+        optim.clip(task, 1.0)
         optimizer.step()
         average.update(step)
-    return fitting.gather(task, optimizer) | dict(ema=average.state())
+    return optim.gather(task, optimizer) | dict(ema=average.state())
 
 
 def same(a: dict[str, Any], b: dict[str, Any]) -> None:
@@ -189,23 +189,23 @@ def one_process(tmp_path: Path) -> Iterator[None]:
 
 def test_a_sharded_model_trains_alike_and_its_state_fits_a_whole_one(one_process: None) -> None:
     mesh = torch.distributed.init_device_mesh("cpu", (1,))
-    half = train_some(fitting.shard(quadratic(), "float32", mesh), range(5))
+    half = train_some(optim.shard(quadratic(), "float32", mesh), range(5))
     same(half, train_some(quadratic(), range(5)))
     whole = train_some(quadratic(), range(8))
     same(whole, train_some(quadratic(), range(5, 8), half))
-    same(whole, train_some(fitting.shard(quadratic(), "float32", mesh), range(5, 8), half))
+    same(whole, train_some(optim.shard(quadratic(), "float32", mesh), range(5, 8), half))
 
 
 def sharded_process(rank: int, folder: str) -> None:
     store = torch.distributed.FileStore(f"{folder}/meet", 2)
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
     mesh = torch.distributed.init_device_mesh("cpu", (2,))
-    half = train_some(fitting.shard(quadratic(), "float32", mesh), range(5))
+    half = train_some(optim.shard(quadratic(), "float32", mesh), range(5))
     if rank == 0:
         torch.save(half, f"{folder}/state")
     torch.distributed.barrier()
     state = torch.load(f"{folder}/state", weights_only=True)
-    done = train_some(fitting.shard(quadratic(), "float32", mesh), range(5, 8), state)
+    done = train_some(optim.shard(quadratic(), "float32", mesh), range(5, 8), state)
     if rank == 0:
         torch.save(done, f"{folder}/done")
     torch.distributed.destroy_process_group()
@@ -219,10 +219,10 @@ def test_two_processes_share_a_model(tmp_path: Path) -> None:
 
 def test_operations_are_counted_with_the_way_back() -> None:
     task = quadratic()
-    with fitting.counting_flops() as counter:
-        fitting.backward(task, [some_batch(1, n=16)], [1])
+    with optim.counting_flops() as counter:
+        optim.backward(task, [some_batch(1, n=16)], [1])
     forward = 2 * 16 * (4 * 8 + 8 * 1)
     # Back: every weight's gradient, and that of the second layer's input.
     assert counter.get_total_flops() == forward + forward + 2 * 16 * 8
-    peak, source = fitting.peak_flops(torch.device("cpu"), "float32")
+    peak, source = optim.peak_flops(torch.device("cpu"), "float32")
     assert peak > 1e8 and "float32" in source

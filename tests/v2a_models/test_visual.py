@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from v2a_models.sync_task import SyncTask
-from v2a_models.visual import SemanticEncoder, SyncEncoder, TemporalConv, quick_over_time
+from v2a_models.encoders.clip_s3d import SemanticEncoder, SyncEncoder, TemporalConv, quick_over_time
+from v2a_models.training.sync_task import SyncTask
 
 
 def clip(n_frames: int, seed: int = 0) -> torch.Tensor:

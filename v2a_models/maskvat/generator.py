@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from v2a_models.batch import Batch
-from v2a_models.codec import Codec
+from v2a_models.codec.dac import Codec
+from v2a_models.encoders.untrained import untrained_encoder
 from v2a_models.generator import Generator
 from v2a_models.maskvat.losses import training_loss
 from v2a_models.maskvat.model import MaskVAT, MaskVATConfig
@@ -18,7 +19,6 @@ from v2a_models.maskvat.sampling import SamplingConfig, sample
 from v2a_models.recipe import Recipe
 from v2a_models.scav import SCAV
 from v2a_models.selection import draw_best, generate_best
-from v2a_models.untrained import untrained_encoder
 
 
 class MaskVATTask(nn.Module):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from v2a_models.audio import EventClassifier
+from v2a_models.encoders.audio import EventClassifier
 from v2a_models.metrics.sync import OnsetScore, match_onsets, matched_pairs, onsets
 
 CLOSE_S = 0.05

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2a_models.raw import rings
+from v2a_models.raw import ring_buffer
 
 
 @dataclass(frozen=True)
@@ -231,9 +231,10 @@ class AVTransformerStepper:
         x = audio
         for layer, ring, weight in zip(net.convolutions, self.rings, self.weights, strict=True):
             kernel, dilation, length = layer.kernel_size[0], layer.dilation[0], len(ring)
-            rings.write(ring, self.time % length, x)
+            ring_buffer.write(ring, self.time % length, x)
             taps = [
-                rings.read(ring, (self.time - back * dilation) % length) for back in range(kernel - 1, -1, -1)
+                ring_buffer.read(ring, (self.time - back * dilation) % length)
+                for back in range(kernel - 1, -1, -1)
             ]
             x = torch.addmm(layer.bias, torch.cat(taps, 1) if kernel > 1 else taps[0], weight).relu_()
         x = (x + context)[:, None]
@@ -254,7 +255,7 @@ class AVTransformerStepper:
                 bias = bias.masked_fill((place > slot) & (age < config.tokens), -torch.inf)
                 keys[phase, :, :, :, slot] = k[None, :, :, 0]
                 values[phase, :, :, slot] = v[None, :, :, 0]
-                there, said = rings.read(keys, phase), rings.read(values, phase)
+                there, said = ring_buffer.read(keys, phase), ring_buffer.read(values, phase)
             weights = torch.matmul(q * self.scale, there).add_(bias).softmax(-1)
             found = torch.matmul(weights, said)
             x = block.rest(x, found.transpose(1, 2).flatten(2))

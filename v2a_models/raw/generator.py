@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from v2a_models import grid
 from v2a_models.batch import Batch
 from v2a_models.generator import Generator
-from v2a_models.raw import av_transformer, deep_fusion, samplewise, vqvae, wavenet
+from v2a_models.raw import autoregressive, av_transformer, deep_fusion, vqvae, wavenet
 from v2a_models.raw.video_context import VideoContext, VideoContextConfig
 from v2a_models.recipe import Recipe
 from v2a_models.seeds import RowNoise
@@ -182,13 +182,13 @@ class SampleWiseGenerator(StreamingGenerator):
     default_loss = "mu-law"
     video = VideoContextConfig()
 
-    def _build(self) -> samplewise.SampleWise:
+    def _build(self) -> autoregressive.SampleWise:
         settings, channels = self.settings, self.recipe.channels
         assert settings.video is not None
-        described = channels * (samplewise.sound.LEVELS if settings.loss == "mu-law" else 1)
+        described = channels * (autoregressive.sound.LEVELS if settings.loss == "mu-law" else 1)
         net = self._network(settings.net, channels, described)
         video = VideoContext(settings.video, self.size, self.samples, net.context_channels)
-        return samplewise.SampleWise(
+        return autoregressive.SampleWise(
             video, net, loss=settings.loss, channels=channels, samples=self.samples,
             crop_frames=settings.crop_frames,
         )  # fmt: skip

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2a_models.raw import rings
+from v2a_models.raw import ring_buffer
 
 JOINS = ("audio", "channels")
 
@@ -163,8 +163,8 @@ class WaveNetStepper:
         width = x.shape[1]
         for at, (ring, d, gate_bias, past, now, on) in enumerate(self.layers):
             slot = self.time % d
-            z = torch.addmm(gate_bias, rings.read(ring, slot), past).addmm_(x, now)
-            rings.write(ring, slot, x)
+            z = torch.addmm(gate_bias, ring_buffer.read(ring, slot), past).addmm_(x, now)
+            ring_buffer.write(ring, slot, x)
             opened = self.opened[:, at]
             opened.copy_(z[:, :width].tanh_().mul_(z[:, width:].sigmoid_()))
             if on is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from v2a_models.checkpoint_files import CheckpointError, bundled_names, find_checkpoint, read_config
-from v2a_models.encoders import load_encoders
+from v2a_models.encoders.encoders import load_encoders
 from v2a_models.recipe import Recipe
 from v2a_models.vatt import audio, language
 from v2a_models.vatt.converter import ConverterConfig

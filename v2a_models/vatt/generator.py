@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from v2a_models.batch import Batch
-from v2a_models.codec import Codec
+from v2a_models.codec.dac import Codec
+from v2a_models.encoders.untrained import untrained_encoder
 from v2a_models.generator import Generator
 from v2a_models.maskvat.sampling import SamplingConfig
 from v2a_models.recipe import Recipe
 from v2a_models.scav import SCAV
 from v2a_models.selection import draw_best
-from v2a_models.untrained import untrained_encoder
 from v2a_models.vatt.audio import AudioConfig, Condition, VATTAudio
 from v2a_models.vatt.converter import Converter, ConverterConfig, ConverterTask
 from v2a_models.vatt.instructions import ASK, DEFAULT, INSTRUCTIONS

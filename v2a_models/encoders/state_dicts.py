@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from v2a_models.published import WeightsError
+from v2a_models.encoders.published import WeightsError
 
 State = dict[str, Tensor]
 
@@ -134,7 +134,7 @@ def dac(metadata: dict[str, Any]) -> dict[str, Any]:
 
     What DAC does not take is dropped, as its own loader does.
     """
-    from v2a_models.codec import FULL  # here: the picture's encoders need no codec package
+    from v2a_models.codec.dac import FULL  # here: the picture's encoders need no codec package
 
     own = metadata.get("kwargs")
     if not isinstance(own, dict) or not own:

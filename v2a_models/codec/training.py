@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from dac.model.discriminator import Discriminator
 from torch import Tensor, nn
 
-from v2a_models.codec import Codec, SpectralLoss
+from v2a_models.codec.dac import Codec, SpectralLoss
 
 MEL, CONVERGENCE, WAVE, FEATURES, ADVERSARY = 10.0, 5.0, 15.0, 2.0, 1.0
 """Weights of the losses. Ten times the spectral weight keeps the codebooks of a small codec alive; the weight on

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from v2a_models import checkpoint, published
+from v2a_models import checkpoint
 from v2a_models.checkpoint_files import CheckpointError, find_checkpoint
-from v2a_models.metrics.networks import Unavailable
-from v2a_models.metrics.networks_sound import Listener
+from v2a_models.encoders import published
+from v2a_models.metrics.networks.base import Unavailable
+from v2a_models.metrics.networks.sound import Listener
 from v2a_models.recipe import View
 
 CLIP = "ViT-B-32/openai"

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 # Models are imported where they are built: names and files are looked up long before, in processes without any.
 if TYPE_CHECKING:
-    from v2a_models.beats import BeatsEncoder
-    from v2a_models.codec import Codec
-    from v2a_models.s3d import PublishedSyncEncoder
-    from v2a_models.visual import SemanticEncoder
+    from v2a_models.codec.dac import Codec
+    from v2a_models.encoders.beats import BeatsEncoder
+    from v2a_models.encoders.clip_s3d import SemanticEncoder
+    from v2a_models.encoders.s3d import PublishedSyncEncoder
 
 ROLES = ("semantic", "sync", "audio", "codec")
 
@@ -158,17 +158,17 @@ def load_semantic(name: str, path: str | Path) -> SemanticEncoder:
     """The image tower of an open_clip model. Raises WeightsError: unknown name, or a file of something else."""
     import open_clip
 
-    from v2a_models import layouts
-    from v2a_models.visual import SemanticEncoder
+    from v2a_models.encoders import state_dicts
+    from v2a_models.encoders.clip_s3d import SemanticEncoder
 
     item = get(name, "semantic")
     model, tag = name.split("/", 1)
     config = open_clip.get_pretrained_cfg(model, tag)
-    state, _ = layouts.read_state(path, instead=f"{item.file} of {item.source}")
+    state, _ = state_dicts.read_state(path, instead=f"{item.file} of {item.source}")
     with _about(path, name):
         encoder = SemanticEncoder.from_open_clip(
             model,
-            layouts.clip_visual(state),
+            state_dicts.clip_visual(state),
             quick_gelu=bool(config.get("quick_gelu", False)),
             mean=config["mean"],
             std=config["std"],
@@ -178,46 +178,47 @@ def load_semantic(name: str, path: str | Path) -> SemanticEncoder:
 
 def load_sync(name: str, path: str | Path) -> PublishedSyncEncoder:
     """The trunk of an S3D. Raises WeightsError: unknown name, or a file of something else."""
-    from v2a_models import layouts, s3d
+    from v2a_models.encoders import s3d, state_dicts
 
     item = get(name, "sync")
-    state, _ = layouts.read_state(path, instead=f"{item.file} of {item.source}")
+    state, _ = state_dicts.read_state(path, instead=f"{item.file} of {item.source}")
     with _about(path, name):
         if name == "s3d-sparsesync":
-            encoder, state = s3d.PublishedSyncEncoder(*s3d.IMAGENET), layouts.s3d_sparsesync(state)
+            encoder, state = s3d.PublishedSyncEncoder(*s3d.IMAGENET), state_dicts.s3d_sparsesync(state)
         else:
-            encoder, state = s3d.PublishedSyncEncoder(*s3d.KINETICS), layouts.s3d_torchvision(state)
-        layouts.fill(encoder, state)
+            encoder, state = s3d.PublishedSyncEncoder(*s3d.KINETICS), state_dicts.s3d_torchvision(state)
+        state_dicts.fill(encoder, state)
     return encoder.eval()
 
 
 def load_audio(name: str, path: str | Path, sample_rate: int = 44_100) -> BeatsEncoder:
     """BEATs for sound of `sample_rate`. Raises WeightsError: unknown name, or a file of something else."""
-    from v2a_models import layouts
-    from v2a_models.beats import BeatsEncoder
+    from v2a_models.encoders import state_dicts
+    from v2a_models.encoders.beats import BeatsEncoder
 
     item = get(name, "audio")
-    state, metadata = layouts.read_state(path, instead=f"{item.file} of {item.source}")
+    state, metadata = state_dicts.read_state(path, instead=f"{item.file} of {item.source}")
     with _about(path, name):
-        config = layouts.beats_config(metadata)
+        config = state_dicts.beats_config(metadata)
         try:
             encoder = BeatsEncoder(config, sample_rate)
         except (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise WeightsError(f"its own description makes no BEATs: {error}") from error
-        layouts.fill(encoder, layouts.beats(state))
+        state_dicts.fill(encoder, state_dicts.beats(state))
     return encoder.eval()
 
 
 def load_codec(name: str, path: str | Path) -> Codec:
     """A Descript Audio Codec. Raises WeightsError: unknown name, or a file of something else."""
-    from v2a_models import grid, layouts
-    from v2a_models.codec import Codec
+    from v2a_models import grid
+    from v2a_models.codec.dac import Codec
+    from v2a_models.encoders import state_dicts
 
     item = get(name, "codec")
-    state, metadata = layouts.read_state(path, instead=f"{item.file} of {item.source}")
+    state, metadata = state_dicts.read_state(path, instead=f"{item.file} of {item.source}")
     with _about(path, name):
-        config = layouts.dac(metadata)
-        rate, hop = layouts.rate_and_hop(config)
+        config = state_dicts.dac(metadata)
+        rate, hop = state_dicts.rate_and_hop(config)
         if (rate, hop) != (grid.SAMPLE_RATE, grid.HOP):
             raise WeightsError(
                 f"a codec of {rate} Hz, hop {hop}; needed: {grid.SAMPLE_RATE} Hz, hop {grid.HOP}"
@@ -226,7 +227,7 @@ def load_codec(name: str, path: str | Path) -> Codec:
             codec = Codec(config)
         except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
             raise WeightsError(f"its own description makes no codec: {error}") from error
-        layouts.fill(codec.dac, state)
+        state_dicts.fill(codec.dac, state)
     return codec.eval()
 
 

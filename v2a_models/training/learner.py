@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from v2a_models import fitting
 from v2a_models.generator import Generator
 from v2a_models.seeds import window_seed
+from v2a_models.training import optim
 
 Rows = Sequence[tuple[Mapping[str, Tensor], float]]
 """Batches to validate with, each with the number of its windows."""
@@ -59,9 +59,9 @@ class Learner:
         self.generator = generator.to(device).eval()
         self.module = self.generator.task().train()
         self.task = spread(self.module)
-        self.schedule = fitting.Schedule(settings.steps, settings.learning_rate, settings.warmup)
-        self.optimizer = fitting.adamw(self.task, settings.learning_rate, settings.weight_decay)
-        self.average = fitting.Average(self.module, settings.ema)
+        self.schedule = optim.Schedule(settings.steps, settings.learning_rate, settings.warmup)
+        self.optimizer = optim.adamw(self.task, settings.learning_rate, settings.weight_decay)
+        self.average = optim.Average(self.module, settings.ema)
         self.step = 0
         """Optimiser steps done."""
         self.consumed = 0
@@ -84,8 +84,8 @@ class Learner:
         seeds = [
             window_seed(self.settings.seed, f"step {self.step} of {rank}", at) for at in range(len(micros))
         ]
-        losses = fitting.backward(self.task, micros, seeds, self.settings.precision)
-        return losses, fitting.clip(self.task, self.settings.clip_norm)
+        losses = optim.backward(self.task, micros, seeds, self.settings.precision)
+        return losses, optim.clip(self.task, self.settings.clip_norm)
 
     def apply(self, windows: int) -> None:
         """Does the step; `windows` were seen for it."""
@@ -113,7 +113,7 @@ class Learner:
                 name: column.to(self.device) if isinstance(column, Tensor) else column
                 for name, column in batch.items()
             }
-            with fitting.autocast(batch, self.settings.precision):
+            with optim.autocast(batch, self.settings.precision):
                 # Not the spread task: every process has its own part and nothing is exchanged.
                 losses = self.module(batch, 1_000_003 * (at + 1) + rank)
             for name, value in losses.items():
@@ -124,7 +124,7 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on; whole tensors, for rank 0. Every process must call it."""
-        return fitting.gather(self.task, self.optimizer) | dict(
+        return optim.gather(self.task, self.optimizer) | dict(
             ema=self.average.state(),
             step=self.step,
             consumed=self.consumed,
@@ -133,7 +133,7 @@ class Learner:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from `state`, in any number of processes. Raises whatever a damaged or foreign one trips."""
-        fitting.restore(self.task, self.optimizer, state)
+        optim.restore(self.task, self.optimizer, state)
         self.average.load(state["ema"])
         self.step, self.consumed = int(state["step"]), int(state["consumed"])
         self.history = json.loads(state["history"])

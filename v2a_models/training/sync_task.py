@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2a_models.audio import AudioEncoder
-from v2a_models.visual import SyncEncoder
+from v2a_models.encoders.audio import AudioEncoder
+from v2a_models.encoders.clip_s3d import SyncEncoder
 
 BANDS = 16
 

@@ -13,7 +13,7 @@ from torch import nn
 from v2a_models.recipe import Recipe
 
 if TYPE_CHECKING:
-    from v2a_models.visual import SemanticEncoder
+    from v2a_models.encoders.clip_s3d import SemanticEncoder
 
 
 def untrained_encoder(recipe: Recipe, role: str) -> nn.Module:
@@ -21,7 +21,7 @@ def untrained_encoder(recipe: Recipe, role: str) -> nn.Module:
 
     Raises ValueError for a name that is not known.
     """
-    from v2a_models.visual import SemanticEncoder, SyncEncoder
+    from v2a_models.encoders.clip_s3d import SemanticEncoder, SyncEncoder
 
     encoder = recipe.encoder(role)
     if encoder is None or encoder.name == "mini":
@@ -32,7 +32,7 @@ def untrained_encoder(recipe: Recipe, role: str) -> nn.Module:
 def _clip(name: str) -> SemanticEncoder:
     import open_clip
 
-    from v2a_models.visual import SemanticEncoder, image_tower
+    from v2a_models.encoders.clip_s3d import SemanticEncoder, image_tower
 
     model, _, tag = name.partition("/")
     config = open_clip.get_pretrained_cfg(model, tag)
@@ -43,7 +43,7 @@ def _clip(name: str) -> SemanticEncoder:
 
 
 def _s3d(name: str) -> nn.Module:
-    from v2a_models import s3d
+    from v2a_models.encoders import s3d
 
     scalings = {"s3d-sparsesync": s3d.IMAGENET, "s3d-kinetics400": s3d.KINETICS}
     if name not in scalings:

@@ -19,7 +19,7 @@ from torchaudio.compliance import kaldi
 from torchaudio.functional import resample
 
 from v2a_models import grid
-from v2a_models.shapes import BEATS_DIM, beats_steps
+from v2a_models.encoders.shapes import BEATS_DIM, beats_steps
 
 RATE = 16_000
 MEL_BANDS = 128

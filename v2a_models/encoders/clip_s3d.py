@@ -17,7 +17,7 @@ from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 from torchvision.models.video.s3d import TemporalSeparableConv
 
-from v2a_models.layouts import fill
+from v2a_models.encoders.state_dicts import fill
 
 CLIP_MINI: dict[str, Any] = dict(
     embed_dim=128,

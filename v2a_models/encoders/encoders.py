@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from v2a_models.encoders.shapes import feature_shapes
 from v2a_models.recipe import Recipe
-from v2a_models.shapes import feature_shapes
 
 
 class Encoders(nn.Module):
@@ -82,7 +82,7 @@ def load_encoders(
                 mini = load_generator("mini")
             modules[encoder.role] = getattr(mini, encoder.role)
         else:
-            from v2a_models import published
+            from v2a_models.encoders import published
 
             load: Any = getattr(published, f"load_{encoder.role}")
             options = {"sample_rate": recipe.sample_rate} if encoder.role == "audio" else {}

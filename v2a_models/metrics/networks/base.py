@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from v2a_models import published
+from v2a_models.encoders import published
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from v2a_models.metrics.networks_sight import Watcher
-    from v2a_models.metrics.networks_text import BertScore
+    from v2a_models.metrics.networks.sight import Watcher
+    from v2a_models.metrics.networks.text import BertScore
 
 EXTRA = "uv pip install 'v2a[metrics]'"
 
@@ -237,20 +237,20 @@ def load(
         raise ValueError(f"{name} hears nothing: load_bertscore() or load_watcher() gives it")
     if NETWORKS[name].reason:
         raise Unavailable(not_offered(name))
-    from v2a_models.metrics import networks_sight, networks_sound, networks_text
+    from v2a_models.metrics.networks import sight, sound, text
 
     if name == "foley":
-        return networks_sound.Foley(given or "mini", device)
+        return sound.Foley(given or "mini", device)
     if name == "scav":
-        return networks_sight.Scav(given or "mini", device)
-    return _made(name, {**networks_sound.MAKERS, "clap": networks_text.Clap}, given, download, device)
+        return sight.Scav(given or "mini", device)
+    return _made(name, {**sound.MAKERS, "clap": text.Clap}, given, download, device)
 
 
 def load_bertscore(
     files: Mapping[str, str] | None = None, *, download: bool = False, device: torch.device | str = "cpu"
 ) -> BertScore:
     """The reader behind BertScore; arguments and errors as `load`."""
-    from v2a_models.metrics.networks_text import BertScore
+    from v2a_models.metrics.networks.text import BertScore
 
     given = _given("bertscore", files)
     return _made("bertscore", {"bertscore": BertScore}, given, download, device)
@@ -260,7 +260,7 @@ def load_watcher(
     files: Mapping[str, str] | None = None, *, download: bool = False, device: torch.device | str = "cpu"
 ) -> Watcher:
     """The network `clip`, which only sees; arguments and errors as `load`."""
-    from v2a_models.metrics.networks_sight import ClipFrames
+    from v2a_models.metrics.networks.sight import ClipFrames
 
     return _made("clip", {"clip": ClipFrames}, _given("clip", files), download, device)
 

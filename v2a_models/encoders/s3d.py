@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.video import S3D
 
-from v2a_models.shapes import S3D_DIM, s3d_steps
-from v2a_models.visual import channels_first
+from v2a_models.encoders.clip_s3d import channels_first
+from v2a_models.encoders.shapes import S3D_DIM, s3d_steps
 
 Scaling = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Mean and standard deviation of red, green and blue in [0, 1]."""

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from v2a_models import layouts, published
-from v2a_models.metrics.networks_sound import Listener, module_of
+from v2a_models.encoders import published, state_dicts
+from v2a_models.metrics.networks.sound import Listener, module_of
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
@@ -36,7 +36,7 @@ class Clap(Listener):
         """Raises WeightsError: a file is missing, damaged, or of something else."""
         transformers = module_of("transformers")
         file = weights_file(path)
-        state, _ = layouts.read_state(file, instead="model.safetensors of the same folder")
+        state, _ = state_dicts.read_state(file, instead="model.safetensors of the same folder")
         try:
             config = transformers.ClapConfig.from_pretrained(path, local_files_only=True)
             extractor = transformers.ClapFeatureExtractor.from_pretrained(path, local_files_only=True)
@@ -46,7 +46,7 @@ class Clap(Listener):
             net = transformers.ClapModel(config)
             # Not its from_pretrained, which makes up what a file lacks.
             own = {key: value for key, value in net.state_dict().items() if key.endswith(_COMPUTED)}
-            layouts.fill(net, own | {k: v for k, v in state.items() if not k.endswith(_COMPUTED)})
+            state_dicts.fill(net, own | {k: v for k, v in state.items() if not k.endswith(_COMPUTED)})
         except published.WeightsError:
             raise
         except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:

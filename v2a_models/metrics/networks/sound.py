@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from v2a_models import checkpoint, layouts, published
-from v2a_models.beats import RATE as BEATS_RATE
+from v2a_models import checkpoint
 from v2a_models.checkpoint_files import CheckpointError, find_checkpoint
-from v2a_models.metrics.networks import Heard, Network, Unavailable
-from v2a_models.shapes import BEATS_DIM
+from v2a_models.encoders import published, state_dicts
+from v2a_models.encoders.beats import RATE as BEATS_RATE
+from v2a_models.encoders.shapes import BEATS_DIM
+from v2a_models.metrics.networks.base import Heard, Network, Unavailable
 
 AUDIOSET_CLASSES = 527
 
@@ -104,9 +105,9 @@ class VGGish(Listener):
         """Raises WeightsError: damaged, or of something else."""
         package = module_of("torchvggish.torchvggish")
         self.examples = module_of("torchvggish.vggish_input").waveform_to_examples
-        state, _ = layouts.read_state(path)
+        state, _ = state_dicts.read_state(path)
         net = package.VGG(package.make_layers(), postprocess=False)
-        layouts.fill(net, state)
+        state_dicts.fill(net, state)
         super().__init__(net, device, published.check(path))
 
     def forward(self, sounds: Tensor) -> tuple[Tensor, None]:
@@ -126,7 +127,7 @@ class Panns(Listener):
 
     def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
         """Raises WeightsError: damaged, or of something else."""
-        state, _ = layouts.read_state(path)
+        state, _ = state_dicts.read_state(path)
         bands = state.get("logmel_extractor.melW")
         if bands is None or len(bands) not in _CNN14:
             raise published.WeightsError("it has no mel bands (logmel_extractor.melW) of 257 or 513 bins")
@@ -135,7 +136,7 @@ class Panns(Listener):
         # Loaded this way it is not asked for its labels, which its own __init__ downloads with wget.
         package = part_of("panns_inference", "models")
         net = package.Cnn14(self.rate, window, hop, 64, 50, highest, AUDIOSET_CLASSES)
-        layouts.fill(net, state)
+        state_dicts.fill(net, state)
         super().__init__(net, device, published.check(path))
 
     def forward(self, sounds: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -160,11 +161,11 @@ class Passt(Listener):
         mels = module_of("hear21passt.models.preprocess")
         wrapper = module_of("hear21passt.wrapper")
         passt.first_RUN = False  # otherwise its first call prints every shape
-        state, _ = layouts.read_state(path)
+        state, _ = state_dicts.read_state(path)
         depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
         # What its get_model makes of `passt_s_swa_p16_128_ap476`, which would download and print.
         net = passt.PaSST(img_size=(128, 998), stride=(10, 10), depth=depth, distilled=True)
-        layouts.fill(net, state)
+        state_dicts.fill(net, state)
         # fmax: what it takes for None, less the message.
         mel = mels.AugmentMelSTFT(fmax=15_000, fmin_aug_range=10, fmax_aug_range=2000)
         super().__init__(
@@ -203,7 +204,7 @@ class Wav2Clip(Listener):
     def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
         """Raises WeightsError: damaged, or of something else."""
         package = module_of("wav2clip.model.encoder")
-        state, _ = layouts.read_state(path)
+        state, _ = state_dicts.read_state(path)
         net = package.ResNetExtractor(scenario="supervise")
         net.transform = package.MLPLayers()
         parts = {"audio_encoder": "encoder", "audio_transform": "transform"}
@@ -212,7 +213,7 @@ class Wav2Clip(Listener):
             part, _, rest = key.partition(".")
             if part in parts:  # its image side, if the file has it, is CLIP
                 own[f"{parts[part]}.{rest}"] = value
-        layouts.fill(net, own)
+        state_dicts.fill(net, own)
         super().__init__(net, device, published.check(path))
 
     def forward(self, sounds: Tensor) -> tuple[Tensor, None]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
 from v2a_models import grid
-from v2a_models.spectral_codec import SpectralCodec
+from v2a_models.codec.spectral import SpectralCodec
 
 MINI: dict[str, Any] = dict(
     kind="spectral",

@@ -1,0 +1,1 @@
+"""Codecs between waveforms and tokens."""

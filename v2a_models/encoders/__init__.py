@@ -1,0 +1,1 @@
+"""Frozen encoders of pictures and sound, and the loading of their weights."""

@@ -1,0 +1,1 @@
+"""Published networks that the metrics listen and look with."""

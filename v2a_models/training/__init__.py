@@ -1,0 +1,1 @@
+"""Losses to weights: optimiser, schedule, training loops."""
