@@ -42,7 +42,7 @@ slow: $(STAMP) ## Run the slow tests: a dozen random kills, an S3 server of anot
 	$(BIN)/python -m pytest -n 2 -m hypothesis --hypothesis-profile explore
 
 fuzz: $(STAMP) ## Put 5,000 damaged and hostile files through scan and decode
-	$(BIN)/python tests/fuzz.py --inputs 5000
+	$(BIN)/python -m tests.fuzz --inputs 5000
 
 lint: $(STAMP) ## Check style, formatting, types, the Dockerfile, and the packages for known holes
 	$(BIN)/ruff check .
@@ -52,7 +52,7 @@ lint: $(STAMP) ## Check style, formatting, types, the Dockerfile, and the packag
 	@$(BIN)/python .ci/audit.py $(VENV)/uv/bin/uv requirements.lock requirements-cluster.lock
 
 chaos: $(STAMP) ## Put 200 faults into dub: kills, failing S3, a full disk (an hour or two)
-	$(BIN)/python tests/chaos.py --faults 200
+	$(BIN)/python -m tests.chaos --faults 200
 
 format: $(STAMP) ## Apply the formatter and the safe fixes
 	$(BIN)/ruff check --fix .

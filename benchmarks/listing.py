@@ -113,13 +113,12 @@ def _scan(clock: Callable[[], float]) -> tuple[float, int]:
 
 
 def _dub(clock: Callable[[], float]) -> tuple[float, int]:
-    from samples import NoiseGenerator
-
     from jobs import dub
     from jobs.dub import preflight
     from pipelines import storage
     from pipelines.dub import pipeline
     from pipelines.dub.plan import make_plan
+    from tests.support.toy_generators import NoiseGenerator
 
     with tempfile.TemporaryDirectory() as out:
         config = dub.DubConfig(ROOT, out)
@@ -165,7 +164,7 @@ class Bucket(ThreadingHTTPServer):
             "AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nobody", "AWS_DEFAULT_REGION": "us-east-1",
             "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
             "PYTHONPATH": os.pathsep.join(
-                [str(Path(__file__).resolve().parents[1] / "tests"), os.environ.get("PYTHONPATH", "")]
+                [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
             ),
         }  # fmt: skip
 

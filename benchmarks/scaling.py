@@ -27,7 +27,7 @@ SEGMENT_S = 60.0
 
 DECODE = """
 import sys
-from pipelines.sandbox import Sandbox, View
+from pipelines.sandbox.decoder import Sandbox, View
 with Sandbox(threads=1) as sandbox:
     sandbox.probe(sys.argv[1])
     print("ready", flush=True)

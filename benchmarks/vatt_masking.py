@@ -1,6 +1,6 @@
 """How much of the sound to hide while VATT Audio trains: the paper's ablation (2411.05679), on SynthFoley.
 
-    python -m jobs.vatt_mini --stages corpus converter          # what it is trained on; once
+    python -m jobs.mini.vatt --stages corpus converter          # what it is trained on; once
     python -m benchmarks.vatt_masking [--work build/vatt-mini] [--steps 600] [--device cuda]
 
 Every distribution trains the same small model from the same start on the same crops; only the share of hidden codes
@@ -235,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--work", type=Path, default=Path("build/vatt-mini"), help="of jobs.vatt_mini")
+    parser.add_argument("--work", type=Path, default=Path("build/vatt-mini"), help="of jobs.mini.vatt")
     parser.add_argument("--out", type=Path, help="results and training states; WORK/masking by default")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
@@ -256,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name for name in ("converter.pt", "tokenizer.json", "corpus") if not (work / name).exists()
     ]:
         parser.error(
-            f"{work} lacks {', '.join(missing)}: run python -m jobs.vatt_mini --work {work} --stages corpus converter"
+            f"{work} lacks {', '.join(missing)}: run python -m jobs.mini.vatt --work {work} --stages corpus converter"
         )
     corpus = SteerConfig(blocks=args.blocks, seconds=args.seconds, others=args.others)
     config = vatt.VattMiniConfig(work=work, rows=args.rows, corpus=corpus)

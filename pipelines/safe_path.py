@@ -4,7 +4,7 @@ A file `av.py` beside the films must never run. Three kinds of processes could i
 
 - The driver. The script `v2a` does not search the current folder. `python -m jobs.dub` does, until the first line of
   `jobs/__init__.py` runs; only `python -P -m jobs.dub` never does.
-- Ray's workers, which Ray gives the driver's current folder (see `jobs.ray_session`).
+- Ray's workers, which Ray gives the driver's current folder (see `jobs.common.ray_session`).
 - Children that we or libraries start; `PYTHONSAFEPATH` is `-P` for those whose command line is not ours.
 
 They all find our own packages in `ROOT` first, so that no folder named `pipelines` takes their place. `PYTHONPATH` is

@@ -40,7 +40,7 @@ settings.load_profile("v2a")
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[Any]:
-    """A running Ray with two cores; gives `jobs.ray_session.Resources`."""
+    """A running Ray with two cores; gives `jobs.common.ray_session.Resources`."""
     from jobs.common.ray_session import session
 
     with session(num_workers=2) as resources:
@@ -91,16 +91,17 @@ def nothing_left_on_ray() -> Iterator[None]:
 def ray_with_samples(ray_session: Any) -> None:
     """Workers of the running Ray get the generators of `samples` by value: they cannot import the tests."""
     import ray.cloudpickle
-    import samples
 
-    ray.cloudpickle.register_pickle_by_value(samples)
+    from tests.support import toy_generators
+
+    ray.cloudpickle.register_pickle_by_value(toy_generators)
 
 
 @pytest.fixture(scope="session")
 def s3_port() -> Iterator[int]:
     """Port of moto's S3 server on this machine."""
     pytest.importorskip("moto.server")
-    import servers
+    from tests.support import servers
 
     with servers.moto() as port:
         yield port

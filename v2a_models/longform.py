@@ -11,7 +11,7 @@ need nothing of each other. A hard cut ends a shot: no window is decided from pi
 rest of a shot, or a whole film, is shorter than a window, so is the window: it costs what it covers.
 
 Everything here is counted in codec frames (`grid.HOP` samples) from the film's start, unless called otherwise. Pure
-functions; who draws the windows, `pipelines.waves` says.
+functions; who draws the windows, `pipelines.dub.generate.two_wave` says.
 """
 
 from __future__ import annotations

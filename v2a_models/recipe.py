@@ -29,7 +29,7 @@ class Encoder:
     role: str
     """`semantic`, `sync`, `audio` or `codec`."""
     name: str
-    """Its published name (`v2a_models.published`), or `mini`."""
+    """Its published name (`v2a_models.encoders.published`), or `mini`."""
     sha256: str
     """Of the weights file."""
 

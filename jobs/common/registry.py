@@ -131,7 +131,7 @@ def _digest(text: str) -> str:
 def crown(client: Any, tracker: Any, name: str, folder: str, sha256: str, metric: str) -> bool:
     """Registers the model in `folder` as a new version and makes it the champion; whether that worked.
 
-    tracker: whose run keeps the files (`jobs.tracking.Tracker`).
+    tracker: whose run keeps the files (`jobs.common.tracking.Tracker`).
     """
     import time
 

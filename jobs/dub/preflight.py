@@ -52,7 +52,7 @@ def preflight(config: DubConfig) -> None:
 
 
 MOST_TRACKS = 7
-"""Tracks that are resampled together (`pipelines.resampling`)."""
+"""Tracks that are resampled together (`pipelines.soundtrack.resampling`)."""
 
 
 def read_wishes(config: DubConfig) -> dict[str, Wish]:

@@ -1,4 +1,4 @@
-"""The stages of `make mini`: each trains (`jobs.mini_training`) or computes one part, kept in the work folder."""
+"""The stages of `make mini`: each trains (`jobs.mini.training`) or computes one part, kept in the work folder."""
 
 from __future__ import annotations
 

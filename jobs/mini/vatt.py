@@ -1,4 +1,4 @@
-"""`python -m jobs.vatt_mini`: trains the bundled `vatt-mini` from nothing. Resumable; neither Ray nor PyAV.
+"""`python -m jobs.mini.vatt`: trains the bundled `vatt-mini` from nothing. Resumable; neither Ray nor PyAV.
 
 scenes with several sounds each -> converter (captions) -> VATT Audio (text decides what, picture when) -> weights
 """

@@ -1,4 +1,4 @@
-"""The first and the last stage of a dub job, as Ray Data calls them: decode and close (between: `pipelines.dubber`).
+"""First and last stage of a dub, as Ray Data calls them: decode and close. Between them: `pipelines.dub.generate`.
 
 Whatever a file does, a stage answers with a row. Only a full disk, or an output folder that can no longer
 be written, ends the job (`fatal`): nothing that follows could be kept either. A single output that cannot be

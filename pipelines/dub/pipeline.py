@@ -3,9 +3,9 @@
     plan_file (driver) -> decode (tasks) -> Dubber (actors) -> close (tasks) -> driver
     plan_file (driver) -> Streamer (actors) -------------------> close (tasks) -> driver
 
-One streaming Ray Data pipeline with no barrier. The unit of work is a segment (`pipelines.segments`), so
-memory does not grow with the length of a film. What each stage does is in `pipelines.stages` and
-`pipelines.dubber`; the lower line is for models that go on from their own past (`pipelines.streaming`).
+One streaming Ray Data pipeline with no barrier. The unit of work is a segment (`pipelines.dub.segments`), so
+memory does not grow with the length of a film. `decode`, `generate` and `finish` hold what each stage does; the
+lower line is for models that go on from their own past (`generate.streaming`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The tables that labels come in, .csv, .tsv or .parquet, as columns of text.
 
 Two forms are understood: VGGSound's own csv (no header: YouTube id, start second, label, split), and any
-table with a header that names files. `pipelines.labels` makes labels of them.
+table with a header that names files. `pipelines.extract.labels` makes labels of them.
 """
 
 from __future__ import annotations

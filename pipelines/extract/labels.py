@@ -1,6 +1,6 @@
 """Labels, texts and splits of the files of an archive, from a table beside it.
 
-`pipelines.labels_read` reads the table: VGGSound's own csv, any table with a header that names files, or
+`pipelines.extract.label_tables` reads the table: VGGSound's own csv, any table with a header that names files, or
 SynthFoley's events.parquet, which is such a table with several rows per file. Here its rows become entries
 that are found by path. A table may name files that the archive lacks, and the other way round.
 """

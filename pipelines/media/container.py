@@ -1,7 +1,7 @@
 """Opening untrusted media and walking through it: containers, packets, pictures and their geometry.
 
 FFmpeg is given an open file and never a name, may read self-contained formats only and may open nothing
-else. Times here are container times in seconds; `pipelines.decode` puts them on the picture timeline.
+else. Times here are container times in seconds; `pipelines.media.video` puts them on the picture timeline.
 """
 
 from __future__ import annotations

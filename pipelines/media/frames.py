@@ -1,7 +1,7 @@
 """Decoded pictures into arrays: scaled, upright and fitted to views, stretch after stretch.
 
 `Scaler` turns one picture into RGB of a view's size; `Painter` puts pictures where they belong in the arrays
-of the current stretch. Which picture belongs where, `pipelines.decode` says.
+of the current stretch. Which picture belongs where, `pipelines.media.video` says.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Both ends of muxing in a child process: the parent streams sound in, the child writes the file.
 
-The child (`python -P -m pipelines.mux_child`) gets one line of JSON and then raw int16 samples (interleaved,
+The child (`python -P -m pipelines.mux.child`) gets one line of JSON and then raw int16 samples (interleaved,
 native byte order) on its standard input. It answers with a `.` now and then while it advances and with one
 line of JSON at the end. Nothing is pickled: what comes back from a process that has parsed a hostile file is
 only ever read as JSON.

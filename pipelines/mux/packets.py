@@ -1,7 +1,7 @@
 """Packets from one container to another, and a new sound track beside them.
 
 The parts of `pipelines.mux`: the output container with a copy of every stream it can hold, and the repair of times.
-The encoder of the new track is in `pipelines.mux_sound`.
+The encoder of the new track is in `pipelines.mux.audio_encoder`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The process that looks at a file to be checked (`python -m pipelines.inspect_child`).
+"""The process that looks at a file to be checked (`python -m pipelines.provenance.inspect_child`).
 
 One line of JSON on standard input; a `.` now and then while it advances, and one line of JSON at the end
-(`pipelines.mux_child.converse`). It may write nothing.
+(`pipelines.sandbox.child.converse`). It may write nothing.
 """
 
 from __future__ import annotations

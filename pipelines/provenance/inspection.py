@@ -57,7 +57,7 @@ class Inspection:
     tags: dict[str, str]
     """Container metadata, names in lower case, of those that v2a writes."""
     video: tuple[str, ...]
-    """sha256 of each picture track's packets (`pipelines.digests`)."""
+    """sha256 of each picture track's packets (`pipelines.mux.packet_hashes`)."""
     sound: tuple[str, ...]
     """The same of each sound track."""
     signed: Signed | None = None

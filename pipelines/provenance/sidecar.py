@@ -1,8 +1,8 @@
 """Say that a sound track is synthetic, and what made it, in the file and beside it.
 
 Plain marking: container metadata that any player or asset manager shows, and the same facts as JSON. Nothing
-here is signed (`pipelines.signing` does that); metadata can be stripped, so the sidecar and the report are the record
-to keep.
+here is signed (`pipelines.provenance.signing` does that); metadata can be stripped, so the sidecar and the report
+are the record to keep.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The process that signs (`python -m pipelines.sign_child`): it parses a file that comes from an untrusted one.
+"""Child process that signs: `python -m pipelines.provenance.signing_child`. It parses untrusted files.
 
 One line of JSON on standard input, the key in it; a `.` now and then while it advances, and one line of JSON at the
-end (`pipelines.mux_child.converse`).
+end (`pipelines.sandbox.child.converse`).
 """
 
 from __future__ import annotations

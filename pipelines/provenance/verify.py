@@ -1,4 +1,4 @@
-"""Whether a dubbed file is what it says it is: the judgement over what `pipelines.inspecting` found.
+"""Whether a dubbed file is what it says it is: the judgement over what `pipelines.provenance.inspection` found.
 
 `judge` is a pure function. A finding is good, a remark, or bad; a file passes if none is bad.
 """

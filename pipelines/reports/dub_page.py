@@ -37,7 +37,7 @@ SEAMS = pa.list_(pa.struct([("at_s", pa.float64()), ("jump", pa.float64())]))
 """The worst joins between windows: where, and how many times the film's usual jump between neighbouring moments."""
 
 FLAGS = pa.list_(pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("what", pa.string())]))
-"""Stretches to listen to (`pipelines.flags`): the longest, of `n_flags`."""
+"""Stretches to listen to (`pipelines.soundtrack.flags`): the longest, of `n_flags`."""
 
 REPORT_SCHEMA = pa.schema(
     [

@@ -1,6 +1,6 @@
 """Decoding in a child process, because the files are untrusted and decoders are large C programs.
 
-`Sandbox` owns one child (`pipelines.sandbox_child`) and starts it again when it dies. The child opens files
+`Sandbox` owns one child (`pipelines.sandbox.decoder_child`) and starts it again when it dies. The child opens files
 itself and is kept within limits; the parent measures the time. Whatever a file does to the child, the
 parent sees one exception.
 

@@ -1,6 +1,6 @@
 """The child of `pipelines.sandbox`: a process that decodes untrusted files and may do nothing else.
 
-`start` launches it, as `python -P -m pipelines.sandbox_child`. It has a memory limit, no right to write files,
+`start` launches it, as `python -P -m pipelines.sandbox.decoder_child`. It has a memory limit, no right to write files,
 few descriptors and no core dumps, and ends with its parent. Requests come as lines of JSON on standard
 input; answers go the same way, sound as raw bytes after its line, and pictures in memory that both
 processes see (`SharedMemory`).

@@ -1,4 +1,4 @@
-"""The parent's end of the pipes to `pipelines.sandbox_child`: answers are read and checked, requests written.
+"""The parent's end of the pipes to `pipelines.sandbox.decoder_child`: answers are read and checked, requests written.
 
 The child may have been taken over by the file that it reads. Nothing that comes from it is believed: lines
 have a largest length, arrays the shapes that were asked for, and waiting an end.

@@ -1,6 +1,6 @@
 """What is scored, and the workers that do it: clips out to them, scored sounds back.
 
-Nothing here imports torch, which the process that only gathers figures can do without (`pipelines.scorer` has it).
+Nothing here imports torch: the process that only gathers figures can do without it (the scorer cannot).
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ FEW_SOUNDS = 48
 def score_all(clips: Sequence[Clip], job: Job, session: Any) -> Iterator[Scored]:
     """Scores clips as they come, in actors of Ray unless they are few.
 
-    session: gives a context with `Resources` (`jobs.ray_session.session`), entered only where Ray is needed.
+    session: gives a context with `Resources` (`jobs.common.ray_session.session`), entered only where Ray is needed.
     """
     if sum(len(clip.systems) + len(BASELINES) * job.baselines for clip in clips) <= FEW_SOUNDS:
         from pipelines.scoring.scorer import Scorer

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from extraction import RECIPE, footage, run
-from language import SMALL, TEXTS
-from training import make_store, train_config
-from training import recipe as bundled_recipe
+
+from tests.support.extraction import RECIPE, footage, run
+from tests.support.language_model import SMALL, TEXTS
+from tests.support.train_store import make_store, train_config
+from tests.support.train_store import recipe as bundled_recipe
 
 
 @pytest.fixture(scope="session")

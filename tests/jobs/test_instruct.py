@@ -11,10 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from language import SMALL, TEXTS
 from PIL import Image
-from samples import write_video
-from training import SHAPES, recipe, row
 
 from jobs import cli
 from pipelines.archive import scan
@@ -24,6 +21,9 @@ from pipelines.reports.caption_pages import FRAME_HEIGHT, FRAME_WIDTH
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.store import store as feature_store
 from pipelines.store.store import Store
+from tests.support.language_model import SMALL, TEXTS
+from tests.support.toy_generators import write_video
+from tests.support.train_store import SHAPES, recipe, row
 from v2a_models.checkpoint import save_generator
 from v2a_models.systems import new_generator
 from v2a_models.vatt.language import train_tokenizer

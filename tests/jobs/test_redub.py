@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dubbing import RATE, film, noise, only_track, quickly, report, titles, track
-from samples import NoiseGenerator, load_noise
 
 from jobs import cli, redub, verify
 from pipelines import storage
@@ -22,6 +20,9 @@ from pipelines.dub import track as film_track
 from pipelines.dub.state import State
 from pipelines.mux import remux
 from pipelines.provenance import signing
+from tests.support import REPOSITORY
+from tests.support.dubbing import RATE, film, noise, only_track, quickly, report, titles, track
+from tests.support.toy_generators import NoiseGenerator, load_noise
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -53,7 +54,7 @@ CASES: dict[str, list[str]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_only_that_part_changes(tmp_path: Path, name: str) -> None:
-    from media import write_video
+    from tests.support.media_files import write_video
 
     archive, out = tmp_path / "archive", tmp_path / "out"
     archive.mkdir()
@@ -196,9 +197,8 @@ def test_a_kill_between_name_and_records(
 
 
 def test_a_part_of_a_painted_film_and_back_again(tmp_path: Path) -> None:
-    from media import write_video
-    from samples import toy_checkpoint
-
+    from tests.support.media_files import write_video
+    from tests.support.toy_generators import toy_checkpoint
     from v2a_models.checkpoint import load_generator
 
     archive, out = tmp_path / "archive", tmp_path / "out"
@@ -237,8 +237,8 @@ def test_a_part_of_a_painted_film_and_back_again(tmp_path: Path) -> None:
 IN_A_STORE = """
 import sys
 from pathlib import Path
-from dubbing import quickly
-from samples import load_noise
+from tests.support.dubbing import quickly
+from tests.support.toy_generators import load_noise
 from jobs import cli, redub
 from pipelines import storage
 
@@ -253,15 +253,15 @@ assert not [info.path for info in storage.list_tree(out + "/_v2a") if "redub" in
 
 
 def test_in_an_object_store(tmp_path: Path, s3_port: int) -> None:
-    import servers
-    from media import write_video
+    from tests.support import servers
+    from tests.support.media_files import write_video
 
     archive = tmp_path / "archive"
     archive.mkdir()
     write_video(archive / "a.mkv", duration_s=3.0, codec="libx264")
     servers.client(s3_port).create_bucket(Bucket="redubbed")
     # A process of its own: S3 clients keep the settings they were made with.
-    paths = os.pathsep.join([*sys.path, str(Path(__file__).parents[2])])
+    paths = os.pathsep.join([*sys.path, str(REPOSITORY)])
     environment = {**os.environ, **servers.environment(s3_port), "PYTHONPATH": paths}
     command = [sys.executable, "-c", IN_A_STORE, str(archive), str(tmp_path)]
     subprocess.run(command, env=environment, check=True, timeout=200)

@@ -9,17 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import media
 import pyarrow.parquet as pq
 import pytest
-import servers
 
 from jobs import scan
 from pipelines import storage
 from pipelines.archive import scan as archive_scan
 from pipelines.storage import FileInfo, files
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.support import REPOSITORY, media_files, servers
 
 
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -39,11 +36,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four videos, two of them silent, and three other files, one of them broken."""
     root = tmp_path_factory.mktemp("small")
     (root / "sub [x]").mkdir()
-    media.write_video(root / "mute.mp4", duration_s=2)
-    media.write_video(root / "sub [x]" / "quiet.mkv", duration_s=1, sound="silent")
-    media.write_video(root / "sub [x]" / "loud 'é'.mkv", duration_s=1, sound="audible")
-    media.write_video(root / "empty track.mkv", duration_s=1, sound="empty")
-    media.write_sound(root / "song.wav", 0.5)
+    media_files.write_video(root / "mute.mp4", duration_s=2)
+    media_files.write_video(root / "sub [x]" / "quiet.mkv", duration_s=1, sound="silent")
+    media_files.write_video(root / "sub [x]" / "loud 'é'.mkv", duration_s=1, sound="audible")
+    media_files.write_video(root / "empty track.mkv", duration_s=1, sound="empty")
+    media_files.write_sound(root / "song.wav", 0.5)
     (root / "notes.txt").write_text("notes")
     (root / "broken.mp4").write_bytes(b"broken")
     return root
@@ -81,7 +78,7 @@ def test_the_command_prints_every_file_and_the_silent_hours_and_writes_parquet(
 
 
 def test_exit_code_0_if_every_file_could_be_read(tmp_path: Path) -> None:
-    media.write_video(tmp_path / "a.mp4", duration_s=0.2)
+    media_files.write_video(tmp_path / "a.mp4", duration_s=0.2)
     (tmp_path / "notes.txt").write_text("notes")
     assert scan.run(scan.ScanConfig(str(tmp_path))).exit_code == 0
 

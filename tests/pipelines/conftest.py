@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import media
 import pytest
-from samples import write_video
 
 from pipelines.archive import scan
 from pipelines.sandbox.decoder import Sandbox
+from tests.support import media_files
+from tests.support.toy_generators import write_video
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def shared() -> Iterator[Sandbox]:
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("film")
-    return str(media.write_video(folder / "a.mp4", duration_s=2, sound="audible", channels=2))
+    return str(media_files.write_video(folder / "a.mp4", duration_s=2, sound="audible", channels=2))
 
 
 @pytest.fixture(scope="module")

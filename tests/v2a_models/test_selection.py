@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from samples import toy_generator
 
+from tests.support.toy_generators import toy_generator
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_generator, save_generator
 from v2a_models.maskvat.generator import MaskVATGenerator

@@ -1,4 +1,4 @@
-"""The middle stage of a dub job, pictures to sound: windows with crossfades, or two waves (`pipelines.waves`)."""
+"""Generate stage for windows with crossfades; models that in-paint go on to `two_wave`."""
 
 from __future__ import annotations
 

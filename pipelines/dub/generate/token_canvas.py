@@ -1,7 +1,7 @@
 """A segment whose windows are painted towards each other: what is seen of it, its windows, and its codec tokens so far.
 
-`look` works where pictures are decoded; `Canvas` where windows are drawn (`pipelines.waves`). Both, and the
-neighbouring segment, must come to the same windows.
+`look` works where pictures are decoded; `Canvas` where windows are generated (`two_wave`, beside this module).
+Both, and the neighbouring segment, must come to the same windows.
 """
 
 from __future__ import annotations

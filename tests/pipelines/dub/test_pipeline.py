@@ -1,0 +1,401 @@
+"""The stages of a dub job one by one (without Ray) and together (on it)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines import storage
+from pipelines.dub import decode
+from pipelines.dub import pipeline as dub_pipeline
+from pipelines.dub import plan as planning
+from pipelines.dub.generate.crossfade import Dubber
+from pipelines.dub.item import Item
+from pipelines.dub.job import Task
+from pipelines.dub.state import Failure, Part, State
+from pipelines.sandbox.decoder import DecodeFailed, Sandbox
+from pipelines.soundtrack import resampling
+from pipelines.storage import files
+from tests.support.dub_stages import dubbed_sound, make_job, plan, run_stages
+from tests.support.toy_generators import (
+    NoiseGenerator,
+    StereoGenerator,
+    load_noise,
+    load_stereo,
+    toy_checkpoint,
+)
+from v2a_models import grid
+
+
+def test_a_file_from_start_to_end(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    video = videos["silent.mp4"]
+    job = make_job(tmp_path)
+    tasks = plan(job, video)
+    assert len(tasks) == 2
+    rows = run_stages(tasks, job, sandbox)
+    assert len(rows) == 1
+    row = rows[0]
+    assert (row["status"], row["output"], row["n_windows"]) == ("dubbed", "silent.mp4", 4)
+    assert row["output_size"] == (tmp_path / "silent.mp4").stat().st_size
+    assert -60 < row["sound_rms_dbfs"] < row["sound_peak_dbfs"] <= 0
+    assert (tmp_path / row["card"]).exists()
+    facts = sandbox.probe(str(tmp_path / "silent.mp4"))
+    assert (facts.n_audio_tracks, facts.audio_state) == (1, "audible")
+    assert State(str(tmp_path)).read_row(video["video_id"]) == row
+    assert State(str(tmp_path)).segments_done(video["video_id"]) == {}
+    assert not list(tmp_path.rglob(".v2a-tmp-*"))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"windows_per_segment": 1}, {"windows_per_segment": 50}, {"run_id": "other"}]
+)
+def test_sound_does_not_depend_on_segments(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    video = videos["silent.mp4"]
+    tracks = []
+    for folder, job in (("a", make_job(tmp_path / "a")), ("b", make_job(tmp_path / "b", **changes))):
+        dubber = Dubber(job, load_noise)
+        for task in plan(job, video):
+            [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
+            part = Part(item.arrays["sound"], item.arrays["thumbs"], np.array(item.thumb_times))
+            State(str(tmp_path / folder)).write_part(task.video_id, task.segment.index, part)
+        tracks.append(dubbed_sound(job, video))
+    assert tracks[0].shape == (1, grid.samples(video["duration_s"]))
+    np.testing.assert_array_equal(tracks[0], tracks[1])
+
+
+@pytest.mark.parametrize("name", ["silent.mp4", "quiet.mkv"])
+def test_stereo_at_another_rate_from_pixels(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path, name: str
+) -> None:
+    import av
+
+    video, recipe = videos[name], StereoGenerator.recipe
+    tracks = []
+    for per_segment in (1, 50):
+        job = make_job(tmp_path / str(per_segment), recipe, windows_per_segment=per_segment)
+        dubber = Dubber(job, load_stereo)
+        for task in plan(job, video):
+            [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
+            part = Part(item.arrays["sound"], item.arrays["thumbs"], np.array(item.thumb_times))
+            State(job.out).write_part(task.video_id, task.segment.index, part)
+        tracks.append(dubbed_sound(job, video))
+    assert tracks[0].shape == (2, grid.samples(video["duration_s"], 16_000))
+    np.testing.assert_array_equal(tracks[0], tracks[1])
+    assert not np.array_equal(tracks[0][0], tracks[0][1])
+
+    job = make_job(tmp_path / "out", recipe)
+    [row] = run_stages(plan(job, video), job, sandbox, load=load_stereo)
+    assert row["status"] == "dubbed" and (tmp_path / "out" / row["card"]).exists()
+    n_samples = grid.samples(video["duration_s"])
+    expected = np.concatenate(list(resampling.resampled(tracks[:1], 2, 16_000, n_samples)), axis=1)
+    assert expected.shape == (2, n_samples)
+    with av.open(str(tmp_path / "out" / row["output"])) as film:
+        track = film.streams.audio[0]  # before what was there
+        assert (track.rate, track.channels) == (44_100, 2)
+        heard = np.concatenate([frame.to_ndarray() for frame in film.decode(track)], axis=1)
+    if name.endswith(".mkv"):  # FLAC: exact to the sample
+        np.testing.assert_array_equal(heard.reshape(-1, 2).T, expected)
+    else:
+        assert n_samples <= heard.shape[1] < n_samples + 1024
+
+
+def test_a_generator_with_other_channels_than_its_recipe_fails_alone(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    job = make_job(tmp_path, StereoGenerator.recipe, channels=1)
+    [task] = plan(job, videos["short.mp4"])
+    [item] = Dubber(job, load_stereo).generate([decode.decode_task(task, job, sandbox)])
+    assert item.failure is not None and "gave 2 channels, not 1" in item.failure.message
+
+
+def test_sound_does_not_depend_on_company_or_order(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    job = make_job(tmp_path)
+    tasks = plan(job, videos["silent.mp4"]) + plan(job, videos["short.mp4"])
+    dubber = Dubber(job, load_noise)
+
+    def sounds(groups: list[list[Task]]) -> dict[tuple[str, int], bytes]:
+        made = {}
+        for group in groups:
+            for item in dubber.generate([decode.decode_task(task, job, sandbox) for task in group]):
+                made[item.task.video_id, item.task.segment.index] = item.arrays["sound"].tobytes()
+        return made
+
+    together = sounds([tasks])
+    assert len(together) == 3
+    assert sounds([[task] for task in tasks]) == together
+    assert sounds([tasks[::-1]]) == together
+
+
+def test_seed_and_picture_decide_the_sound(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sounds = []
+    for job in (make_job(tmp_path), make_job(tmp_path, seed=1)):
+        [task] = plan(job, videos["short.mp4"])
+        [item] = Dubber(job, load_noise).generate([decode.decode_task(task, job, sandbox)])
+        sounds.append(item.arrays["sound"])
+    assert sounds[0].shape == sounds[1].shape == (1, grid.samples(videos["short.mp4"]["duration_s"]))
+    assert not np.array_equal(sounds[0], sounds[1])
+
+
+def test_items_travel_as_tables(videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    job = make_job(tmp_path)
+    tasks = plan(job, videos["silent.mp4"])
+    items = [decode.decode_task(task, job, sandbox) for task in tasks]
+    failed = Item(tasks[0], Failure("decode", "InvalidData", "no"))
+    table = pa.concat_tables([item.to_table() for item in (*items, failed)])
+    back = Item.from_table(table)
+    assert [item.task for item in back] == [item.task for item in (*items, failed)]
+    assert back[2].failure == failed.failure
+    for left, right in zip(items, back, strict=False):
+        assert left.arrays.keys() == right.arrays.keys()
+        for name, array in left.arrays.items():
+            np.testing.assert_array_equal(array, right.arrays[name])
+
+
+class Unreadable:
+    """A sandbox whose every file is bad in the same way."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.calls = 0
+
+    def decode_views(self, *_: Any) -> Any:
+        self.calls += 1
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "stage", "calls"),
+    [
+        (DecodeFailed("DecoderTimeout", "hung", "decode"), "decode", 1),
+        (RuntimeError("a bug"), "decode", 1),
+        (storage.StorageError("the network is down"), "storage", 3),
+    ],
+)
+def test_what_a_file_does_becomes_its_row(
+    videos: dict[str, dict[str, Any]],
+    sandbox: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    stage: str,
+    calls: int,
+) -> None:
+    monkeypatch.setattr(decode, "STORAGE_WAIT_S", 0.0)
+    job = make_job(tmp_path)
+    bad = Unreadable(error)
+    first, second = plan(job, videos["silent.mp4"])
+    dubber = Dubber(job, load_noise)
+    good = decode.decode_task(plan(job, videos["short.mp4"])[0], job, sandbox)
+    items = dubber.generate([decode.decode_task(first, job, bad), good])  # type: ignore[arg-type]
+    assert decode.close_item(items[0], job) is None
+    assert bad.calls == calls
+    neighbour = decode.close_item(items[1], job)
+    assert neighbour is not None and neighbour["status"] == "dubbed"
+    # The rest of the film is not decoded any more.
+    last = decode.decode_task(second, job, bad)  # type: ignore[arg-type]
+    assert bad.calls == calls
+    row = decode.close_item(dubber.generate([last])[0], job)
+    assert row is not None
+    assert (row["status"], row["stage"], row["output"]) == ("failed", stage, "")
+    assert row["message"]
+    assert not (tmp_path / "silent.mp4").exists()
+
+
+class Failing(NoiseGenerator):
+    def to(self, device: str) -> Failing:
+        return self
+
+    def generate_from_frames(self, frames: Any, seeds: Any) -> Any:
+        if self.how == "raise":
+            raise RuntimeError("CUDA error: out of memory")
+        return super().generate_from_frames(frames, seeds) * float("nan")
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+
+@pytest.mark.parametrize("how", ["raise", "nan"])
+def test_what_the_generator_does_becomes_a_row(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path, how: str
+) -> None:
+    job = make_job(tmp_path)
+    [task] = plan(job, videos["short.mp4"])
+    dubber = Dubber(job, lambda name: Failing(how))
+    [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
+    row = decode.close_item(item, job)
+    assert row is not None
+    assert (row["status"], row["stage"]) == ("failed", "generate")
+
+
+def test_closing_twice_is_harmless(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    job = make_job(tmp_path)
+    [task] = plan(job, videos["short.mp4"])
+    [item] = Dubber(job, load_noise).generate([decode.decode_task(task, job, sandbox)])
+    first = decode.close_item(item, job)
+    digest = (tmp_path / "short.mp4").read_bytes()
+    assert decode.close_item(item, job) == first
+    # A later run that finds the part but no row only has to finish the file.
+    part = Part(item.arrays["sound"], item.arrays["thumbs"], np.array(item.thumb_times))
+    State(job.out).write_part(task.video_id, 0, part)
+    State(job.out).drop_row(task.video_id)
+    (tmp_path / "short.mp4").unlink()
+    [resumed] = plan(job, videos["short.mp4"], done=frozenset({0}))
+    row = decode.close_item(decode.decode_task(resumed, job, Unreadable(ValueError())), job)  # type: ignore[arg-type]
+    assert row is not None and row["status"] == "dubbed"
+    assert (tmp_path / "short.mp4").read_bytes() == digest
+
+
+def test_a_full_disk_ends_the_job_with_the_reason(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(tmp_path)
+    [task] = plan(job, videos["short.mp4"])
+    [item] = Dubber(job, load_noise).generate([decode.decode_task(task, job, sandbox)])
+
+    def full(uri: str, data: bytes) -> None:
+        raise storage.StorageError(f"{uri}: No space left on device")
+
+    monkeypatch.setattr(files, "write_atomic", full)
+    [answer] = [table.to_pylist()[0] for table in decode.close(item.to_table(), job)]
+    assert "No space left" in answer["fatal"]
+    assert answer["row"] == ""
+
+
+def test_a_place_taken_meanwhile_costs_one_film_and_no_sound(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    job = make_job(tmp_path / "out")
+    [task] = plan(job, videos["short.mp4"])
+    [item] = Dubber(job, load_noise).generate([decode.decode_task(task, job, sandbox)])
+    place = tmp_path / "out" / "short.mp4"
+    (place / "folder").mkdir(parents=True)
+    [answer] = [table.to_pylist()[0] for table in decode.close(item.to_table(), job)]
+    row = json.loads(answer["row"])
+    assert answer["fatal"] == ""
+    assert (row["status"], row["stage"], row["error_class"]) == ("failed", "storage", "StorageRefused")
+    assert str(place) in row["message"] and "run the command again" in row["message"]
+    assert State(job.out).read_row(task.video_id) == row
+    (place / "folder").rmdir()
+    place.rmdir()
+    again = dataclasses.replace(job, run_id="run2")
+    [resumed] = planning.make_plan(again, [videos["short.mp4"]], "silent").tasks
+    assert resumed.have_part
+    [answer] = [table.to_pylist()[0] for table in decode.close(Item(resumed).to_table(), again)]
+    assert json.loads(answer["row"])["status"] == "dubbed" and place.is_file()
+
+
+def test_an_output_folder_that_is_gone_ends_the_job(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    job = make_job(tmp_path / "out")
+    [task] = plan(job, videos["short.mp4"])
+    [item] = Dubber(job, load_noise).generate([decode.decode_task(task, job, sandbox)])
+    (tmp_path / "out").write_text("a file now")
+    [answer] = [table.to_pylist()[0] for table in decode.close(item.to_table(), job)]
+    assert "Not a directory" in answer["fatal"] or "File exists" in answer["fatal"]
+    assert answer["row"] == ""
+
+
+def test_a_damaged_part_costs_its_film_and_is_made_again(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    job, video = make_job(tmp_path), videos["short.mp4"]
+    place = Path(State(job.out).part_uri(video["video_id"], 0))
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"half a part")
+    [task] = planning.make_plan(job, [video], "silent").tasks
+    assert task.have_part
+    [answer] = [table.to_pylist()[0] for table in decode.close(Item(task).to_table(), job)]
+    row = json.loads(answer["row"])
+    assert (row["status"], row["stage"], row["error_class"]) == ("failed", "close", "ValueError")
+    assert "not a part" in row["message"]
+    [task] = planning.make_plan(dataclasses.replace(job, run_id="run2"), [video], "silent").tasks
+    assert not task.have_part
+
+
+# on Ray
+
+
+@pytest.mark.slow  # `v2a dub` itself is tested on Ray
+def test_the_pipeline_on_ray(
+    ray_session: Any, ray_with_samples: None, videos: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    job = make_job(tmp_path)
+    wanted = [videos[path] for path in ("silent.mp4", "short.mp4", "quiet.mkv")]
+    tasks = [task for video in wanted for task in plan(job, video)]
+    gone = {**videos["short.mp4"], "video_id": "gone", "path": "gone.mp4", "uri": str(tmp_path / "gone.mp4")}
+    tasks += plan(job, gone)
+    pipeline = dub_pipeline.dataset(tasks, job, load_noise, cpus=ray_session.cpus)
+    answers = list(dub_pipeline.results(pipeline))
+    assert len(answers) == len(tasks)
+    assert {answer["fatal"] for answer in answers} == {""}
+    rows = {row["path"]: row for row in (json.loads(answer["row"]) for answer in answers if answer["row"])}
+    assert {path: row["status"] for path, row in rows.items()} == {
+        "silent.mp4": "dubbed",
+        "short.mp4": "dubbed",
+        "quiet.mkv": "dubbed",
+        "gone.mp4": "failed",
+    }
+    assert rows["gone.mp4"]["stage"] == "storage"
+    # The same as without Ray.
+    alone = make_job(tmp_path / "alone")
+    with Sandbox() as sandbox:
+        run_stages([task for video in wanted for task in plan(alone, video)], alone, sandbox)
+    for path in ("silent.mp4", "short.mp4", "quiet.mkv"):
+        assert (tmp_path / path).read_bytes() == (tmp_path / "alone" / path).read_bytes()
+
+
+def test_for_one_segment_no_second_process_is_started(
+    ray_session: Any, ray_with_samples: None, videos: dict[str, dict[str, Any]], tmp_path: Path,
+    recwarn: pytest.WarningsRecorder,
+) -> None:  # fmt: skip
+    job = make_job(tmp_path)
+    [task] = plan(job, videos["short.mp4"])
+    [answer] = dub_pipeline.results(dub_pipeline.dataset([task], job, load_noise, cpus=2))
+    assert json.loads(answer["row"])["status"] == "dubbed"
+    assert not [str(w.message) for w in recwarn if "the operator only received" in str(w.message)]
+
+
+def test_the_dubber_chooses_among_candidates_and_the_file_tells(
+    tmp_path: Path, videos: dict[str, dict[str, Any]], sandbox: Sandbox
+) -> None:
+    import av
+
+    from v2a_models.checkpoint import load_generator
+
+    model = toy_checkpoint(tmp_path / "toy")
+    recipe = load_generator(model).recipe
+    job = make_job(tmp_path, model=model, window=recipe.window, overlap=recipe.overlap, batch_size=2)
+    (task,) = plan(job, videos["short.mp4"])
+
+    def dubbed(name: str, candidates: int) -> tuple[np.ndarray, str]:
+        """The sound, and what the file says of it."""
+        mine = dataclasses.replace(job, out=str(tmp_path / name), candidates=candidates)
+        (made,) = Dubber(mine, load_generator).generate([decode.decode_task(task, mine, sandbox)])
+        row = decode.close_item(made, mine)
+        assert row is not None and row["status"] == "dubbed", row
+        with av.open(str(tmp_path / name / row["output"])) as film:
+            return made.arrays["sound"], film.metadata["comment"]
+
+    sound, comment = dubbed("one", 1)
+    assert "candidates" not in comment
+    best, comment = dubbed("best", 8)
+    assert "seed 0, best of 8 candidates" in comment
+    assert best.shape == sound.shape and not np.array_equal(best, sound)

@@ -1,0 +1,140 @@
+"""`v2a dub` on small films through its real command line, with generators that need no weights."""
+
+from __future__ import annotations
+
+import contextlib
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow.parquet as pq
+
+from jobs import cli, dub
+from jobs.dub import console, driver, preflight
+from pipelines.archive import scan
+from pipelines.dub import decode, state
+from pipelines.dub.generate.crossfade import Dubber
+from pipelines.dub.manifest import Wish
+from pipelines.dub.plan import make_plan, wants_silence
+from pipelines.soundtrack import silence
+from pipelines.worker import shared_sandbox
+from tests.support.muxing import title_of
+from tests.support.toy_generators import load_noise
+
+RATE = 44_100
+
+
+def v2a_dub(*arguments: str | Path, load: Any = load_noise) -> int:
+    """`v2a dub ARGUMENTS`; the exit code. Records nothing in MLflow."""
+    words = [str(word) for word in arguments]
+    config = cli.parse(dub.DubConfig, [*words, "--tracking-uri", "off"], "v2a dub")
+    return dub.run(config, load=load)
+
+
+def quickly(*arguments: str | Path, load: Any = load_noise) -> dict[str, dict[str, Any]]:
+    """The same without Ray: the command line, its checks, the plan and all stages, in this process. Report rows by
+    path. Raises WrongUsage."""
+    config = cli.parse(dub.DubConfig, [str(word) for word in arguments], "v2a dub")
+    preflight.preflight(config)
+    wishes = preflight.read_wishes(config)
+    job = preflight.make_job(config, load, wishes)
+    preflight.check_identity(config, job)
+    sandbox = shared_sandbox()
+    scanned = list(scan.scan(config.archive, sandbox))
+    how = job.treatment
+    silences = {
+        video["video_id"]: silence.look(video, how.silence_dbfs, sandbox)
+        for video in scanned
+        if wants_silence(video, how.existing, wishes.get(video["path"], Wish()))
+    }
+    plan = make_plan(job, scanned, config.only, restart=config.restart, wishes=wishes, silences=silences)
+    state.State(config.out).write_config(driver.kept_config(config, job))
+    dubber = Dubber(job, load)
+    for task in plan.tasks:
+        [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
+        if (row := decode.close_item(item, job)) is not None:
+            plan.rows[task.video_id] = row
+    table = [plan.rows[video_id] for video_id in plan.order]
+    console.write_report(config.out, table, {"out": config.out})
+    return {row["path"]: row for row in table}
+
+
+def report(out: Path) -> dict[str, dict[str, Any]]:
+    """Rows of the report by path."""
+    return {row["path"]: row for row in pq.read_table(out / "_v2a" / "report.parquet").to_pylist()}
+
+
+def film(
+    path: Path,
+    sound: np.ndarray | None = None,
+    seconds: float = 3.0,
+    codec: str = "pcm_s16le",
+    rate: int = RATE,
+) -> Path:
+    """Moving pictures at 12 per second, with the sound int16 [channels, n] coded by `codec`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as out:
+        video: Any = out.add_stream("mpeg4", rate=12)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio: Any = None
+        if sound is not None:
+            audio = out.add_stream(codec, rate=rate)
+            audio.codec_context.layout = "mono" if len(sound) == 1 else "stereo"
+        for k in range(round(seconds * 12)):
+            picture = np.full((48, 64, 3), (k * 29) % 256, np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = k, Fraction(1, 12)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+        if sound is not None:
+            for at in range(0, sound.shape[1], 1024):
+                block = np.ascontiguousarray(sound[:, at : at + 1024].T.reshape(1, -1))
+                frame = av.AudioFrame.from_ndarray(block, format="s16", layout=audio.codec_context.layout)
+                frame.sample_rate, frame.pts, frame.time_base = rate, at, Fraction(1, rate)
+                out.mux(audio.encode(frame))
+            out.mux(audio.encode(None))
+    return path
+
+
+def track(path: Path, title: str) -> np.ndarray:
+    """The sound of the track of that title as it decodes: int16 [channels, n]."""
+    with av.open(str(path)) as opened:
+        [stream] = [s for s in opened.streams.audio if title_of(s) == title]
+        return _decoded(opened, stream)
+
+
+def only_track(path: Path) -> np.ndarray:
+    """The same of a sound file."""
+    with av.open(str(path)) as opened:
+        return _decoded(opened, opened.streams.audio[0])
+
+
+def titles(path: Path) -> list[str]:
+    with av.open(str(path)) as opened:
+        return [title_of(stream) for stream in opened.streams.audio]
+
+
+def codecs(path: Path) -> list[str]:
+    with av.open(str(path)) as opened:
+        return [stream.codec_context.name for stream in opened.streams.audio]
+
+
+def _decoded(opened: Any, stream: Any) -> np.ndarray:
+    blocks = []
+    resampler = None
+    for packet in opened.demux(stream):
+        with contextlib.suppress(av.InvalidDataError):
+            for frame in packet.decode():
+                resampler = resampler or av.AudioResampler("s16p", frame.layout, frame.sample_rate)
+                blocks += [part.to_ndarray() for part in resampler.resample(frame)]
+    return np.concatenate(blocks, axis=1)
+
+
+def noise(
+    seconds: float, level: float = 0.3, channels: int = 1, rate: int = RATE, seed: int = 0
+) -> np.ndarray:
+    """int16 [channels, n]"""
+    wave = np.random.default_rng(seed).uniform(-1, 1, (channels, round(seconds * rate)))
+    return np.rint(level * 32767 * wave).astype(np.int16)
