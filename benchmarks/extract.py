@@ -101,9 +101,9 @@ def plain_worker(task: tuple[Any, list[windows.Clip]]) -> None:
 
 def rate(options: argparse.Namespace) -> int:
     from jobs.common.ray_session import session
-    from jobs.scan import scan_infos
     from pipelines import storage
     from pipelines.archive import scan
+    from pipelines.archive.ray_scan import scan_infos
     from pipelines.extract import pipeline
 
     os.environ.setdefault("RAY_worker_niceness", "0")  # the plain loop's processes are not nice either

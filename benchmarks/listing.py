@@ -116,8 +116,8 @@ def _dub(clock: Callable[[], float]) -> tuple[float, int]:
     from jobs import dub
     from jobs.dub import preflight
     from pipelines import storage
-    from pipelines.dub import pipeline
     from pipelines.dub.plan import make_plan
+    from pipelines.reports import dub_rows
     from tests.support.toy_generators import NoiseGenerator
 
     with tempfile.TemporaryDirectory() as out:
@@ -129,7 +129,7 @@ def _dub(clock: Callable[[], float]) -> tuple[float, int]:
         tasks = [{"task": task.to_json()} for task in plan.tasks]
         for video_id, video in plan.to_dub.items():
             # As it comes back from a worker.
-            plan.rows[video_id] = json.loads(json.dumps(pipeline.report_row(video, "dubbed")))
+            plan.rows[video_id] = json.loads(json.dumps(dub_rows.report_row(video, "dubbed")))
         return first, len(tasks)
 
 

@@ -216,7 +216,8 @@ def cost(work: Path, minutes: float, footage: Path | None) -> None:
     from pipelines import storage
     from pipelines.archive import scan
     from pipelines.dub import plan
-    from pipelines.dub.decode import close_item, decode_task
+    from pipelines.dub.decode import decode_task
+    from pipelines.dub.finish import close_item
     from pipelines.dub.generate.crossfade import Dubber
     from pipelines.sandbox.decoder import Sandbox
     from v2a_models.checkpoint import load_generator
@@ -297,7 +298,7 @@ def memory(work: Path, hours: float) -> None:
 
 def mux(work: Path, hours: float) -> None:
     """Prints what joining, coding and copying a long film costs, in processor seconds and bytes."""
-    from pipelines.mux import remux
+    from pipelines.mux import child
 
     film, target = films.moving(work, hours * 60), work / "muxed.mp4"
     n_samples = round(hours * 3600 * 44_100)
@@ -305,7 +306,7 @@ def mux(work: Path, hours: float) -> None:
     for codec in ("aac", "flac"):
         before, passing = _used(), 2 * n_samples
         started = time.perf_counter()
-        remux.mux_in_child(
+        child.mux_in_child(
             str(film), (block for _ in range(round(hours * 3600))), target,
             n_samples=n_samples, video_start_s=0.0, codec=codec,
         )  # fmt: skip

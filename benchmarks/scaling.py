@@ -71,7 +71,8 @@ def stages(root: Path, minutes: float) -> tuple[dict[str, float], dict[str, floa
     from jobs.dub.preflight import make_job
     from pipelines import storage, synthfoley
     from pipelines.archive import scan
-    from pipelines.dub.decode import close_item, decode_task
+    from pipelines.dub.decode import decode_task
+    from pipelines.dub.finish import close_item
     from pipelines.dub.generate.crossfade import Dubber
     from pipelines.dub.plan import make_plan
     from pipelines.sandbox.decoder import Sandbox

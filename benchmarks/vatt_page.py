@@ -27,9 +27,10 @@ from jobs.dub import DubConfig
 from jobs.dub.preflight import make_job
 from pipelines import synthfoley
 from pipelines.archive import scan
-from pipelines.dub import decode, pipeline, segments
+from pipelines.dub import decode, finish, plan
 from pipelines.dub.generate.crossfade import Dubber
 from pipelines.dub.job import Job
+from pipelines.media import pcm
 from pipelines.reports import caption_pages
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.synthfoley import mp4
@@ -116,17 +117,17 @@ def made(root: Path, out: Path, args: argparse.Namespace, scene: Any) -> str:
 
 def dubbed(job: Job, video: Any, sandbox: Sandbox) -> tuple[dict[str, Any], np.ndarray, bytes]:
     """Report row, sound (float32 [n], at the model's rate) and picture of one film. Raises ValueError."""
-    tasks = pipeline.plan_file(job, video, video["path"], f"{video['path']}.mkv")
+    tasks = plan.plan_file(job, video, video["path"], f"{video['path']}.mkv")
     if len(tasks) > 1:
         raise ValueError(
             f"{video['path']} lasts {video['duration_s']:.0f} s: give a clip of at most a minute"
         )
     [item] = Dubber(job, load_generator).generate([decode.decode_task(tasks[0], job, sandbox)])
-    row = decode.close_item(item, job)
+    row = finish.close_item(item, job)
     if row is None or row["status"] != "dubbed":
         raise ValueError(f"{video['path']} was not dubbed: {row and row['message']}")
     picture = Path(job.out, row["card"]).read_bytes() if row["card"] else b""
-    return row, item.arrays["sound"][0] / np.float32(segments.FULL_SCALE), picture
+    return row, item.arrays["sound"][0] / np.float32(pcm.FULL_SCALE), picture
 
 
 def heard(sound: np.ndarray, scene: Any) -> dict[str, str]:

@@ -57,8 +57,8 @@ def _run(config: CaptionConfig, console: Console) -> int:
     from jobs.common import ray_session
     from jobs.common.checks import check_out, full_address
     from jobs.common.models import check_captioner, model_place
-    from jobs.scan import scan_rows
     from pipelines import storage
+    from pipelines.archive.ray_scan import scan_rows
     from pipelines.captions import captioning
     from pipelines.reports import caption_pages
 

@@ -110,7 +110,7 @@ def report_rows(out: str) -> list[dict[str, Any]]:
     from pipelines.dub.redub import RedubError
 
     try:
-        data = storage.read_bytes(storage.join(out, "_v2a", "report.parquet"))
+        data = storage.read_bytes(storage.join(out, storage.PRIVATE_FOLDER, "report.parquet"))
     except storage.StorageNotFound as error:
         raise RedubError(f"{out} has no report yet: let v2a dub come to its end first") from error
     return pq.read_table(pa.BufferReader(data)).to_pylist()
@@ -151,7 +151,7 @@ def original(config: RedubConfig, film: Dubbed, known: dict[str, Any]) -> dict[s
     """Scan row of the film in the archive. Raises WrongUsage if it is not the one that was dubbed."""
     from pipelines import storage
     from pipelines.archive import scan
-    from pipelines.worker import shared_sandbox
+    from pipelines.sandbox.decoder import shared_sandbox
 
     root = config.archive or known["archive"]
     uri = storage.join(root, *film.row["path"].split("/"))
@@ -172,7 +172,7 @@ def _report(out: str, row: dict[str, Any]) -> None:
 
     rows = [row if old["video_id"] == row["video_id"] else old for old in report_rows(out)]
     try:
-        facts = json.loads(storage.read_bytes(storage.join(out, "_v2a", "summary.json")))
+        facts = json.loads(storage.read_bytes(storage.join(out, storage.PRIVATE_FOLDER, "summary.json")))
     except (storage.StorageNotFound, ValueError):
         facts = {"out": out}
     names = dub_page.REPORT_SCHEMA.names

@@ -96,7 +96,7 @@ def make_test_certificate(config: VerifyConfig, console: Console) -> int:
 def check(name: str, config: VerifyConfig, trust: str = "") -> list[Finding]:
     """All findings about one file. Raises WrongUsage for a sidecar, manifest or source that is not there."""
     from pipelines import storage
-    from pipelines.media.container import DecodeFailed
+    from pipelines.media.errors import DecodeFailed
     from pipelines.provenance import inspection, signing, verify
     from pipelines.provenance.verify import Finding
 

@@ -7,10 +7,13 @@ Pure functions; windows are laid in samples because samples are the finest grid 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
+
+from v2a_models import grid
 
 SAMPLE_RATE = 44_100
 """Samples per second of everything generated (Descript Audio Codec 44.1 kHz)."""
@@ -110,3 +113,26 @@ def resample_index(n_target: int, n_source: int) -> np.ndarray:
     stay aligned in time whatever their rates.
     """
     return np.clip((np.arange(n_target) + 0.5) * n_source / n_target - 0.5, 0, max(n_source - 1, 0))
+
+
+def decode_start(start_s: float, rates: Sequence[float]) -> float:
+    """The latest time <= `start_s` that lies on the frame grid of every rate, in seconds.
+
+    Decoding from there gives a segment the very frames that decoding the whole film would have given.
+    For whole rates that is the last whole second.
+    """
+    period = math.lcm(*(Fraction(rate).limit_denominator(1001).denominator for rate in rates))
+    # Positions in samples divide to the last bit; the guard keeps an exact multiple from falling one short.
+    steps = math.floor(start_s / period + 1e-9)
+    return float(steps * period)
+
+
+def window_frames(
+    start: int, window: int, decoded_from_s: float, fps: float, rate: int = grid.SAMPLE_RATE
+) -> slice:
+    """Which frames of a decoded stretch belong to the window that starts at sample `start`.
+
+    The slice always has `grid.frame_count(window seconds, fps)` frames.
+    """
+    first = grid.frame_index(grid.seconds(start, rate) - decoded_from_s, fps)
+    return slice(first, first + grid.frame_count(grid.seconds(window, rate), fps))

@@ -219,7 +219,9 @@ class Tracker:
             return str(known.experiment_id)
         place = None
         if self.uri == default_uri(self.out):
-            place = Path(storage.local_path(storage.join(self.out, "_v2a", "mlartifacts"))).as_uri()
+            place = Path(
+                storage.local_path(storage.join(self.out, storage.PRIVATE_FOLDER, "mlartifacts"))
+            ).as_uri()
         try:
             return str(client.create_experiment(self.experiment, artifact_location=place))
         except MlflowException:  # another run created it a moment ago

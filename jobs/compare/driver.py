@@ -128,6 +128,7 @@ def score(plan: Plan, config: CompareConfig, console: Console) -> Any:
     from jobs.common.checks import weights
     from jobs.common.progress import Progress
     from pipelines.scoring import job as scoring_job
+    from pipelines.scoring import pipeline
     from pipelines.scoring.summary import Board
     from v2a_models import grid
 
@@ -145,7 +146,7 @@ def score(plan: Plan, config: CompareConfig, console: Console) -> Any:
         console, len(clips), len(clips) * window_s, doing="scoring", unit="clips scored"
     ) as progress:
         seen: set[str] = set()
-        for scored in scoring_job.score_all(clips, job, session):
+        for scored in pipeline.score_all(clips, job, session):
             board.add(scored)
             if scored.clip not in seen:
                 seen.add(scored.clip)

@@ -14,7 +14,7 @@ from pipelines.scoring.summary import Board, verdict
 from v2a_models.metrics.catalogue import BY_NAME, Metric
 
 if TYPE_CHECKING:
-    from jobs.compare import CompareConfig
+    from jobs.compare.config import CompareConfig
     from jobs.compare.preflight import Plan
 
 TABLE = "clips.json"

@@ -14,7 +14,7 @@ from jobs.common.verb import WrongUsage, differences
 from pipelines import storage
 
 if TYPE_CHECKING:
-    from jobs.compare import CompareConfig
+    from jobs.compare.config import CompareConfig
     from pipelines.scoring.clips import Row
     from v2a_models.recipe import Recipe
 

@@ -27,7 +27,7 @@ from v2a_models.metrics.estimate import Estimate
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jobs.compare import CompareConfig
+    from jobs.compare.config import CompareConfig
     from jobs.compare.preflight import Plan
     from pipelines.scoring.clips import Row
 

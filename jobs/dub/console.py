@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jobs.dub import DubConfig
+    from jobs.dub.config import DubConfig
     from pipelines.dub.job import Job
     from pipelines.dub.plan import Plan
     from pipelines.reports.costs import Costs, Prices
@@ -50,7 +50,9 @@ def write_report(out: str, table: list[dict[str, Any]], facts: dict[str, Any]) -
 
     names = dub_page.REPORT_SCHEMA.names
     dub_page.write(out, [{name: row.get(name) for name in names} for row in table], facts)
-    storage.write_atomic(storage.join(out, "_v2a", "summary.json"), json.dumps(facts, indent=2).encode())
+    storage.write_atomic(
+        storage.join(out, storage.PRIVATE_FOLDER, "summary.json"), json.dumps(facts, indent=2).encode()
+    )
 
 
 def describe(console: Console, plan: Plan, job: Job) -> None:
@@ -76,12 +78,13 @@ def show_plan(
     from rich.table import Table
 
     from jobs.common.terminal import clock, printable
-    from pipelines.dub.pipeline import decide
+    from pipelines.dub.plan import classify
     from pipelines.reports import costs
 
     listed = Table("file", "length", "what", "why")
     paths = [
-        (video["path"], video["duration_s"], "dub", decide(video, "all")[1]) for video in plan.to_dub.values()
+        (video["path"], video["duration_s"], "dub", classify(video, "all")[1])
+        for video in plan.to_dub.values()
     ]
     for row in plan.rows.values():
         what = "keep" if row["status"] == "dubbed" else {"skipped": "skip", "failed": "cannot"}[row["status"]]

@@ -58,8 +58,8 @@ def _run_on_ray(
     resources: Resources,
 ) -> int:
     from jobs.common.tracking import Tracker, resolve_uri
-    from jobs.scan import scan_rows
     from pipelines import storage
+    from pipelines.archive.ray_scan import scan_rows
     from pipelines.dub.plan import Wish, make_plan, wants_silence
     from pipelines.dub.state import State
     from pipelines.reports import costs
@@ -107,7 +107,10 @@ def _run_on_ray(
         facts |= {name: text for name, text in (("prompt", job.prompt), ("negative", job.negative)) if text}
         write_report(config.out, table, facts)
         tracker.metrics({name: value for name, value in figures.items() if isinstance(value, (int, float))})
-        reports = [storage.join(config.out, "_v2a", name) for name in ("report.parquet", "report.html")]
+        reports = [
+            storage.join(config.out, storage.PRIVATE_FOLDER, name)
+            for name in ("report.parquet", "report.html")
+        ]
         tracker.artifacts(reports)
         dubbed = [row["output"] for row in table if row["status"] == "dubbed"]
         tracker.artifacts([storage.join(config.out, path) for path in dubbed[:CLIPS_TRACKED]], "clips")
@@ -143,7 +146,9 @@ def execute(
     from jobs.common.progress import Progress
     from jobs.common.watchdog import Watchdog
     from pipelines.dub import pipeline as dub_pipeline
-    from pipelines.dub.state import Failure, State
+    from pipelines.dub.state import State
+    from pipelines.media.errors import Failure
+    from pipelines.reports import dub_rows
 
     watchdog = Watchdog(lambda text: console.print(text, markup=False))
     with Progress(console, len(plan.to_dub), plan.footage_s) as progress, watchdog:
@@ -173,5 +178,5 @@ def execute(
         if video_id not in plan.rows:
             row = State(job.out).read_row(video_id)
             lost = Failure("generate", "Unfinished", "the job ended before this file; run it again")
-            plan.rows[video_id] = row or dub_pipeline.failed_row(video, lost)
+            plan.rows[video_id] = row or dub_rows.failed_row(video, lost)
     return progress.elapsed_s

@@ -13,7 +13,7 @@ from jobs.common.models import Described, cutting, describe_checkpoint, describe
 from jobs.common.verb import WrongUsage, differences
 
 if TYPE_CHECKING:
-    from jobs.dub import DubConfig
+    from jobs.dub.config import DubConfig
     from pipelines.dub.job import Job
     from pipelines.dub.manifest import Wish
 

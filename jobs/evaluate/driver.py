@@ -29,6 +29,7 @@ def _run(config: EvaluateConfig, console: Console) -> int:
     from jobs.evaluate.results import summarise, tell, write
     from pipelines import storage
     from pipelines.scoring import job as scoring_job
+    from pipelines.scoring import pipeline
     from pipelines.scoring.summary import Board, reachable
 
     started = time.perf_counter()
@@ -62,7 +63,7 @@ def _run(config: EvaluateConfig, console: Console) -> int:
         def session() -> Any:
             return ray_session.session(config.num_workers, config.address)
 
-        for scored in scoring_job.score_all(clips, job, session):
+        for scored in pipeline.score_all(clips, job, session):
             board.add(scored)
             if scored.clip not in seen:
                 seen.add(scored.clip)

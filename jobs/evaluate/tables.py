@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.common.verb import WrongUsage
 
 if TYPE_CHECKING:
-    from jobs.evaluate import EvaluateConfig
+    from jobs.evaluate.config import EvaluateConfig
     from pipelines.scoring.summary import Board
 
 

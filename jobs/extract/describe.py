@@ -11,7 +11,7 @@ from jobs.extract.preflight import Prepared, make_job
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jobs.extract import ExtractConfig
+    from jobs.extract.config import ExtractConfig
 
 PROBED_FOR_ESTIMATE = 16
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from jobs.common.ray_session import Resources
-    from jobs.extract import ExtractConfig
+    from jobs.extract.config import ExtractConfig
     from pipelines.extract.labels import Labels
     from pipelines.extract.stages import Job
     from pipelines.extract.windows import Clip
@@ -94,7 +94,7 @@ def prepare(config: ExtractConfig) -> Prepared:
     try:
         check_places(config.archive, config.store, "STORE", writes=not config.describe)
         before = store.read_identity()
-        if before is None and not storage.exists(store.uri("_v2a", "scan.parquet")):
+        if before is None and not storage.exists(store.uri(storage.PRIVATE_FOLDER, "scan.parquet")):
             check_not_foreign(config.store, "STORE")  # neither finished nor begun by us
         recipe, files = recipes.settle(recipes.find(config.recipe), by_role(config.weights), config.overlap_s)
         labels = _labels(config)
@@ -230,9 +230,9 @@ def _scanned(
     prepared: Prepared, config: ExtractConfig, resources: Callable[[], Resources], console: Console
 ) -> list[dict[str, Any]]:
     """Rows of all files of the archive, by path."""
-    from jobs.scan import scan_infos
     from pipelines import storage
     from pipelines.archive import scan
+    from pipelines.archive.ray_scan import scan_infos
 
     known = {row["video_id"]: row for row in prepared.store.scan() if row["status"] != "failed"}
     rows, fresh = [], []

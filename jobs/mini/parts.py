@@ -21,7 +21,7 @@ from v2a_models.recipe import Recipe
 from v2a_models.scav import SCAV, SCAVConfig
 
 if TYPE_CHECKING:
-    from jobs.mini import MiniConfig
+    from jobs.mini.config import MiniConfig
 
 Log = Callable[[str], None]
 

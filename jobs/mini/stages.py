@@ -24,7 +24,7 @@ from v2a_models.recipe import Recipe
 from v2a_models.seeds import window_seed
 
 if TYPE_CHECKING:
-    from jobs.mini import MiniConfig
+    from jobs.mini.config import MiniConfig
 
 
 def render_corpus(config: MiniConfig, device: str, log: Log) -> None:

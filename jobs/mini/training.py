@@ -27,7 +27,7 @@ from v2a_models.training.loop import FitConfig, fit
 from v2a_models.training.sync_task import SyncTask, augment
 
 if TYPE_CHECKING:
-    from jobs.mini import MiniConfig
+    from jobs.mini.config import MiniConfig
 
 SYNC_FRAMES = 60
 """Frames (at 25 fps) of one training crop of the synchrony encoder."""

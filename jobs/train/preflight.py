@@ -16,7 +16,7 @@ from pipelines import storage
 
 if TYPE_CHECKING:
     from jobs.common.ray_session import Resources
-    from jobs.train import TrainConfig
+    from jobs.train.config import TrainConfig
     from jobs.train.job import Job
 
 STATE_FILE = "train.json"
@@ -88,7 +88,7 @@ def _tokenizer(system: str, store: Any, options: Mapping[str, Any], start: str) 
     if system != "vatt-converter" or start or options.get("base", language.OWN) != language.OWN:
         return {}
     from pipelines.captions import instructions
-    from pipelines.texts import texts_of
+    from pipelines.store.store import texts_of
 
     texts = texts_of(store)
     if not texts:

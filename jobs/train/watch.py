@@ -15,7 +15,7 @@ from jobs.train.job import Means
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jobs.train import TrainConfig
+    from jobs.train.config import TrainConfig
     from jobs.train.job import Job, Plan
 
 POLL_S = 1.0

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from jobs.common import checks
 from jobs.common.checks import check_not_foreign, full_address
 from jobs.common.verb import WrongUsage
-from jobs.train import TrainConfig, preflight
+from jobs.train import preflight
+from jobs.train.config import TrainConfig
 from jobs.train.job import Plan as TrainPlan
 from jobs.tune.trial import TRAINING, Work
 from pipelines import storage
 
 if TYPE_CHECKING:
-    from jobs.tune import TuneConfig
+    from jobs.tune.config import TuneConfig
     from jobs.tune.search import Records
 
 STATE_FILE = "tune.json"

@@ -23,7 +23,7 @@ from jobs.tune.trial import BEST, trial_folder, trial_job
 from pipelines import storage
 
 if TYPE_CHECKING:
-    from jobs.tune import TuneConfig
+    from jobs.tune.config import TuneConfig
     from jobs.tune.search import Record
 
 

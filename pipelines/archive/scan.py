@@ -137,6 +137,10 @@ _STORAGE_TRIES = 3
 _STORAGE_PAUSE_S = 1.0
 
 
+SILENT_STATES = ("none", "empty", "silent")
+"""Of the sound of videos that count as silent."""
+
+
 def video_id(path: str, size: int, version: str) -> str:
     """Stable name of a file's content at its place: 16 hex digits of the sha256 of all three."""
     return hashlib.sha256(f"{path}\0{size}\0{version}".encode()).hexdigest()[:16]

@@ -15,12 +15,11 @@ import pyarrow.parquet as pq
 
 from pipelines import storage
 from pipelines.captions import instructions
-from pipelines.dub import segments
 from pipelines.reports.caption_pages import FRAME_HEIGHT, FRAME_WIDTH, contact_frame
-from pipelines.sandbox.decoder import DecodeFailed
+from pipelines.sandbox.decoder import DecodeFailed, shared_sandbox
 from pipelines.store.store import Store
-from pipelines.worker import shared_sandbox
 from v2a_models import grid
+from v2a_models.grid import decode_start
 from v2a_models.recipe import View
 
 CAPTION_SCHEMA = pa.schema(
@@ -154,7 +153,7 @@ class Captioner:
         found: list[tuple[float, str]] = []
         picture = np.zeros((FRAME_HEIGHT, FRAME_WIDTH, 3), np.uint8)
         for start_s in starts(film["duration_s"], recipe.window_s, self.windows):
-            from_s = segments.decode_start(start_s, rates)
+            from_s = decode_start(start_s, rates)
             looked = [*views.values(), *([contact] if not found else [])]
             decoded = shared_sandbox().decode_views(film["uri"], looked, from_s, start_s + recipe.window_s)
             if not found:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipelines import arrow_rows
 from pipelines.dub.job import Task
-from pipelines.dub.state import Failure
+from pipelines.media.errors import Failure
 from pipelines.mux.subtitles import Cue
 
 FIRST = "_first"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,17 +13,6 @@ from pipelines.soundtrack.mixing import Span, Treatment
 from v2a_models import grid
 from v2a_models.longform import Layout
 from v2a_models.recipe import View
-
-SILENT_STATES = ("none", "empty", "silent")
-"""Of the sound of videos that count as silent."""
-
-THUMBS = 12
-"""Frames of the film strip in the report."""
-
-THUMB_HEIGHT = 96
-
-CARD_S = 120.0
-"""The report's picture shows at most so much of a film: more would be too fine to see."""
 
 CUTS = ("window", "overlap", "segment_s", "joins", "scenes", "static")
 """What may decide how films are cut; a job names those that do."""
@@ -202,3 +193,48 @@ class Task:
     def from_json(cls, text: str) -> Task:
         values = json.loads(text)
         return cls(**{**values, "segment": segments.Segment(**values["segment"])})
+
+
+def file_segments(job: Job, duration_s: float) -> list[segments.Segment]:
+    """The segments of a film."""
+    n_samples = grid.samples(duration_s, job.rate)
+    if job.layout is not None:
+        return list(segments.painted(n_samples, job.layout))
+    return list(segments.segments(n_samples, job.window, job.overlap, job.windows_per_segment))
+
+
+def stretch(job: Job, segment: segments.Segment) -> tuple[int, int]:
+    """First sample of the footage that the sound of a segment is made of, and one past its last (which may lie
+    behind the film's end)."""
+    if job.layout is not None:
+        return segments.seen(segment, job.layout)
+    if not job.streams:
+        hop = job.window - job.overlap
+        return segment.start, segment.start + (segment.n_windows - 1) * hop + job.window
+    return max(0, segment.start - job.context), segment.start + call_length(job, segment)
+
+
+def call_length(job: Job, segment: segments.Segment) -> int:
+    """Samples that a model which streams makes in its one call for a segment: those of all its pictures.
+
+    Films that are made together need calls of equal length: their last segments are made as long as a whole one, a
+    half, a quarter and so on.
+    """
+    needed = -(-(segment.stop - segment.start) // job.frame)
+    if job.batch_size == 1:
+        return needed * job.frame
+    frames = job.window // job.frame
+    while frames > 1 and -(-frames // 2) >= needed:
+        frames = -(-frames // 2)
+    return frames * job.frame
+
+
+def first_missing(done: Collection[int]) -> int:
+    """The first segment that is not in `done`: where a model that streams goes on."""
+    return next(index for index in itertools.count() if index not in done)
+
+
+def within(job: Job, cut: segments.Segment, span: Span) -> bool:
+    """Whether something of a stretch of the film, in seconds, belongs to a segment."""
+    # A hair more on both sides: positions are rounded to samples of one rate here, and to those of another later.
+    return span[0] * job.rate < cut.stop + 2 and span[1] * job.rate > cut.start - 2

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import tempfile
-import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,19 +12,18 @@ from typing import Any
 import numpy as np
 
 from pipelines import storage
+from pipelines.archive.scan import SILENT_STATES
 from pipelines.dub import segments, track
-from pipelines.dub.job import CARD_S, SILENT_STATES, Job, Task
-from pipelines.dub.part_reader import Reader, damaged, shape, told
-from pipelines.dub.pipeline import failed_row, report_row
+from pipelines.dub.job import Job, Task
+from pipelines.dub.part_reader import Reader
 from pipelines.dub.seal import Proof, Sealer
-from pipelines.dub.state import Failure, State
+from pipelines.dub.state import State
 from pipelines.dub.track import Making
-from pipelines.media.video import DecodeFailed
-from pipelines.mux import audio_file, remux, subtitles
+from pipelines.mux import audio_file, child, remux, subtitles
 from pipelines.mux.containers import LOSSLESS, container_of
 from pipelines.mux.packet_hashes import Digests
+from pipelines.mux.track import MuxResult
 from pipelines.provenance import sidecar
-from pipelines.reports import contact_sheet
 from pipelines.soundtrack import ebur128, flags, mixing
 from pipelines.soundtrack.levels import Meter
 
@@ -34,87 +31,15 @@ BESIDE = ".srt"
 """Added to the name of a dubbed film whose container holds no subtitles."""
 
 
-def finish(task: Task, job: Job) -> dict[str, Any]:
-    """Mux a file of which every segment is there; its report row. Safe to do twice, even at once.
-
-    Raises storage.StorageError if OUT cannot be written, storage.StorageNotFound if a part has gone.
-    """
-    started = time.perf_counter()
-    state = State(job.out)
-    failed = [index for index, is_failure in state.segments_done(task.video_id).items() if is_failure]
-    if failed:
-        return _of_run(failed_row(task.video, state.read_failure(task.video_id, min(failed))), job)
-    if (whole := state.unseen(task.video_id, task.n_segments)) is not None:
-        return _of_run(failed_row(task.video, whole), job)
-    made: remux.MuxResult | None = None
-    words: list[subtitles.Cue] = []
-    if job.subtitles:  # the muxer wants to know them from the start
-        ahead = Reader(state, task)
-        for _ in ahead.sounds():
-            pass
-        words = ahead.cues()
-    for output in (task.output, task.fallback):
-        reader, meter, proof = Reader(state, task), Meter(), Proof()
-        try:
-            making = track.making(task, job, state)
-            made = _write_output(task, job, making, reader, meter, output, proof, words)
-            break
-        except DecodeFailed as error:
-            if error.error_class == "ContainerCannotHold" and output != task.fallback:
-                continue
-            failure = Failure(error.stage, error.error_class, error.message)
-            row = failed_row(task.video, failure) | {"source_sha256_after": proof.source_sha256}
-            return _of_run(row, job)
-    assert made is not None
-    Sealer(job.out, job.version).write_record(task.video_id, output, proof)
-    card = _write_card(task, job, reader, making.made.rate)
-    sheet = _write_sheet(task, job, reader)
-    cost = reader.cost_s + time.perf_counter() - started
-    duration_s = float(task.video["duration_s"])
-    loud = meter.r128.levels() if meter.r128 is not None else None
-    known: dict[str, Any] = {
-        "reason": damaged(reader, job, duration_s),
-        "output": output,
-        "output_size": made.size,
-        "card": card,
-        "contact_sheet": sheet,
-        "n_windows": reader.windows,
-        "model": job.model_name,
-        "seed": task.seed(job),
-        **job.texts(task.asked),
-        **told(reader.cues(), words, output + BESIDE if words_beside(job, output) else "track"),
-        "sound_peak_dbfs": meter.peak_dbfs,
-        "sound_rms_dbfs": meter.rms_dbfs,
-        "sound_lufs": loud.lufs if loud is not None and loud.loud else None,
-        "sound_true_peak_dbtp": loud.true_peak_dbtp if loud is not None else None,
-        **shape(reader, job, duration_s),
-        **(meter.flags.columns() if meter.flags is not None else {}),
-        "treatment": making.words,
-        "heard_s": making.heard_s,
-        "tracks": job.keep_top,
-        "core_seconds": cost,
-        "gpu_seconds": reader.gpu_s,
-        "x_realtime": duration_s / cost,
-        "source_sha256_after": proof.source_sha256,
-        "output_sha256": proof.output_sha256,
-        "signer": proof.signer,
-    }
-    return _of_run(report_row(task.video, "dubbed", **known), job)
-
-
 def words_beside(job: Job, output: str) -> bool:
     """Whether captions are a file of their own."""
     return job.treatment.sidecar != "none" or not container_of(output).subtitles
 
 
-def _of_run(row: dict[str, Any], job: Job) -> dict[str, Any]:
-    return row | {"run_id": job.run_id}
-
-
 def _write_output(
     task: Task, job: Job, making: Making, reader: Reader, meter: Meter, output: str, proof: Proof,
     words: list[subtitles.Cue],
-) -> remux.MuxResult:  # fmt: skip
+) -> MuxResult:  # fmt: skip
     """Make the sound of all tracks, once, and write it into the film's copy, or into sound files."""
     made, how, c = making.made, job.treatment, making.made.channels
     gains = track.settled(making, job, State(job.out), task)
@@ -142,7 +67,7 @@ def _write_output(
         storage.makedirs(storage.parent(destination))
         local = str(scratch / ("dubbed" + Path(output).suffix)) if remote else destination
 
-        def seal(path: Path, found: remux.MuxResult) -> None:
+        def seal(path: Path, found: MuxResult) -> None:
             if kept is not None:
                 kept[1].close()
                 kept[0].commit()
@@ -150,7 +75,7 @@ def _write_output(
             proof.facts = _facts(task, job, making, gains, output, samples, found)
             _sealer(job).seal(path, output, proof)
 
-        result = remux.mux_in_child(
+        result = child.mux_in_child(
             task.video["uri"],
             sound,
             local,
@@ -188,7 +113,7 @@ def _write_sounds(
     gains: list[mixing.Gains],
     output: str,
     proof: Proof,
-) -> remux.MuxResult:
+) -> MuxResult:
     """One sound file per track instead of a film. The first is there last: it stands for all."""
     made, kind = making.made, job.treatment.sidecar
     tags = sidecar.tags(**_origin(task, job))
@@ -206,7 +131,7 @@ def _write_sounds(
         source_sha256 = track.source_sha256(task.video["uri"])
         for k in reversed(range(len(names))):
             own, path = proof if k == 0 else Proof(), Path(files[k].path)
-            told = remux.MuxResult(
+            told = MuxResult(
                 kind,
                 audio_file.KINDS[kind],
                 made.n_samples,
@@ -244,7 +169,7 @@ def _facts(
     gains: list[mixing.Gains],
     output: str,
     samples: audio_file.Samples | None,
-    found: remux.MuxResult,
+    found: MuxResult,
 ) -> dict[str, Any]:
     """What the sidecar and the manifest say."""
     texts: dict[str, Any] = dict(job.texts(task.asked))
@@ -277,40 +202,3 @@ def _origin(task: Task, job: Job) -> dict[str, Any]:
         "candidates": job.candidates,
         "version": job.version,
     }
-
-
-def _write_card(task: Task, job: Job, reader: Reader, rate: int) -> str:
-    """Draw the report's picture of the file; its path relative to OUT, or nothing if it cannot be drawn."""
-    relative = f"_v2a/cards/{task.video_id}.webp"
-    duration_s = min(float(task.video["duration_s"]), CARD_S)
-    try:
-        from pipelines.reports import dub_page  # loads matplotlib: only where a file is finished
-
-        with tempfile.TemporaryDirectory() as scratch:
-            local = str(Path(scratch, "card.webp"))
-            sound = np.concatenate(reader.opening, axis=1)
-            dub_page.card(reader.strip(duration_s), sound, rate, duration_s, local)
-            storage.put_atomic(local, storage.join(job.out, relative))
-    except (storage.StorageError, MemoryError):
-        raise
-    except Exception:  # a dubbed file without its picture is still a dubbed file
-        return ""
-    return relative
-
-
-def _write_sheet(task: Task, job: Job, reader: Reader) -> str:
-    """Draw frames over the whole of a film that is longer than its card; the picture's path relative to OUT, or nothing
-    if there is none."""
-    relative = f"_v2a/cards/{task.video_id}.sheet.webp"
-    frames = reader.sheet.frames
-    if float(task.video["duration_s"]) <= CARD_S or not frames:
-        return ""
-    try:
-        picture = io.BytesIO()
-        contact_sheet.draw(frames).save(picture, "webp", quality=80, method=4)
-        storage.write_atomic(storage.join(job.out, relative), picture.getvalue())
-    except (storage.StorageError, MemoryError):
-        raise
-    except Exception:  # as for the card
-        return ""
-    return relative

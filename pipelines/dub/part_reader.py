@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.dub.job import CARD_S, THUMBS, Job, Task
-from pipelines.dub.pipeline import file_segments
+from pipelines.dub.job import Job, Task, file_segments
 from pipelines.dub.state import State
 from pipelines.media.video import damage_within
 from pipelines.mux import subtitles
 from pipelines.reports import contact_sheet
+from pipelines.reports.film_card import CARD_S, THUMBS
 from v2a_models import grid
 
 MOST_LISTED = 20

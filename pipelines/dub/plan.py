@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines import storage
 from pipelines.archive import scan
+from pipelines.archive.scan import SILENT_STATES
 from pipelines.dub import output as dub_output
-from pipelines.dub import pipeline
-from pipelines.dub.job import SILENT_STATES, Job, Task
+from pipelines.dub import segments
+from pipelines.dub.job import Job, Task, file_segments, first_missing, within
 from pipelines.dub.manifest import BEYOND_S, Wish
-from pipelines.dub.state import Failure, State
+from pipelines.dub.state import State
+from pipelines.media.errors import Failure
 from pipelines.mux import audio_file, containers
 from pipelines.provenance import signing
+from pipelines.reports import dub_rows
 from pipelines.soundtrack import mixing
+from pipelines.soundtrack.mixing import Span
 from pipelines.soundtrack.silence import Silence
+from v2a_models import grid
 
 
 @dataclass
@@ -66,14 +71,14 @@ def make_plan(
         try:
             _add(plan, job, video, only, wish, silence, taken, restart=restart, dry_run=dry_run)
         except storage.StorageError as error:
-            if not pipeline.own_trouble(error) or not (dry_run or State(job.out).writable()):
+            if not own_trouble(error) or not (dry_run or State(job.out).writable()):
                 raise
-            plan.rows[video_id] = pipeline.unwritable_row(video, error)
+            plan.rows[video_id] = dub_rows.unwritable_row(video, error)
         except Exception as error:  # one film never stops a run, whatever is wrong with it
             failure = Failure("plan", type(error).__name__, str(error) or type(error).__name__)
-            plan.rows[video_id] = pipeline.failed_row(video, failure)
+            plan.rows[video_id] = dub_rows.failed_row(video, failure)
     for path in sorted(wishes.keys() - {row["path"] for row in scanned}):
-        row = pipeline.failed_row(unknown(path), Failure("manifest", "UnknownPath", UNKNOWN.format(path)))
+        row = dub_rows.failed_row(unknown(path), Failure("manifest", "UnknownPath", UNKNOWN.format(path)))
         plan.order.append(row["video_id"])
         plan.rows[row["video_id"]] = row
     return plan
@@ -98,25 +103,25 @@ def _add(
     state, video_id = State(job.out), video["video_id"]
     action, reason = decide(video, only, wish, silence)
     if action == "skipped":
-        plan.rows[video_id] = pipeline.report_row(video, "skipped", reason)
+        plan.rows[video_id] = dub_rows.report_row(video, "skipped", reason)
         return
     if action == "failed":
-        plan.rows[video_id] = pipeline.failed_row(video, why_failed(video, wish, silence))
+        plan.rows[video_id] = dub_rows.failed_row(video, why_failed(video, wish, silence))
         return
     spans = spans_of(video, wish, silence)
     if spans == ():
-        plan.rows[video_id] = pipeline.report_row(video, "skipped", "not silent between in and out time")
+        plan.rows[video_id] = dub_rows.report_row(video, "skipped", "not silent between in and out time")
         return
     try:
         wanted = wanted_output(job, video)
     except ValueError as error:
-        plan.rows[video_id] = pipeline.failed_row(video, Failure("plan", "ContainerCannotHold", str(error)))
+        plan.rows[video_id] = dub_rows.failed_row(video, Failure("plan", "ContainerCannotHold", str(error)))
         return
-    output = pipeline.unique_output(wanted, video_id, taken, most_bytes(job, video["path"], wanted))
+    output = unique_output(wanted, video_id, taken, most_bytes(job, video["path"], wanted))
     fallback = output
     if job.treatment.sidecar == "none":
         wanted = f"{video['path']}.mkv"
-        fallback = pipeline.unique_output(wanted, video_id, taken, most_bytes(job, video["path"], wanted))
+        fallback = unique_output(wanted, video_id, taken, most_bytes(job, video["path"], wanted))
     own = wish.differing()
     asked = own | ({} if spans is None else {"spans": [list(span) for span in spans]})
     if state.read_asked(video_id) != asked and not dry_run:
@@ -129,9 +134,9 @@ def _add(
         plan.kept += 1
         return
     storage.check_name(storage.join(job.out, output))
-    if job.treatment.existing == "mix" and pipeline.unreadable(video):
+    if job.treatment.existing == "mix" and unreadable(video):
         why = "its sound track cannot be decoded, so nothing can be mixed with it: use --existing keep"
-        plan.rows[video_id] = pipeline.failed_row(video, Failure("sound", "InvalidData", why))
+        plan.rows[video_id] = dub_rows.failed_row(video, Failure("sound", "InvalidData", why))
         return
     done: frozenset[int] = frozenset()
     if not dry_run:
@@ -142,9 +147,9 @@ def _add(
             state.drop_parts(video_id, failures_only=True)
         done = frozenset(index for index, is_failure in left.items() if not is_failure)
     try:
-        plan.tasks += pipeline.plan_file(job, video, output, fallback, done, own, spans)
+        plan.tasks += plan_file(job, video, output, fallback, done, own, spans)
     except ValueError as error:
-        plan.rows[video_id] = pipeline.failed_row(video, Failure("scan", "ZeroDuration", str(error)))
+        plan.rows[video_id] = dub_rows.failed_row(video, Failure("scan", "ZeroDuration", str(error)))
         return
     plan.to_dub[video_id] = video
 
@@ -166,7 +171,7 @@ def wants_silence(video: dict[str, Any], existing: str, wish: Wish) -> bool:
 def decide(video: dict[str, Any], only: str, wish: Wish, silence: Silence | None) -> tuple[str, str]:
     """What becomes of a scanned file: (dub | skipped | failed, reason). `silence`: of a film that is to get sound in
     its silent parts."""
-    action, reason = pipeline.decide(video, "all" if silence is not None else only)
+    action, reason = classify(video, "all" if silence is not None else only)
     if action != "failed" and wish.skip:
         return "skipped", "the manifest says skip"
     if action != "dub":
@@ -242,3 +247,81 @@ def _still_there(out: str, row: dict[str, Any]) -> bool:
         return storage.size(storage.join(out, row["output"])) == row.get("output_size")
     except (storage.StorageNotFound, KeyError, ValueError):
         return False
+
+
+def classify(row: dict[str, Any], only: str) -> tuple[str, str]:
+    """What becomes of a scanned file: (dub | skipped | failed, reason)."""
+    if row["status"] == "not_video":
+        return "skipped", "not a video"
+    if row["status"] == "audio_only":
+        return "skipped", "sound without a picture"
+    if row["status"] != "ok":
+        return "failed", "cannot be read"
+    if only == "silent" and row["audio_state"] not in SILENT_STATES:
+        heard = "it cannot be decoded" if unreadable(row) else f"peak {row['peak_dbfs']:.1f} dBFS"
+        return "skipped", f"has sound ({heard})"
+    return "dub", f"sound track: {row['audio_state']}"
+
+
+def unreadable(video: dict[str, Any]) -> bool:
+    """True if the film has sound of which not one sample can be decoded: its level is not known."""
+    return video["audio_state"] not in SILENT_STATES and video["peak_dbfs"] is None
+
+
+def own_trouble(error: storage.StorageError) -> bool:
+    """True for what may be wrong with one film's files alone, while OUT as a whole can be written."""
+    kinds = (storage.StorageRefused, storage.StorageDenied, storage.StorageNotFound)
+    return isinstance(error, kinds)
+
+
+def plan_file(
+    job: Job,
+    video: dict[str, Any],
+    output: str,
+    fallback: str,
+    done: frozenset[int] = frozenset(),
+    asked: dict[str, Any] | None = None,
+    spans: Sequence[Span] | None = None,
+) -> list[Task]:
+    """The tasks of one file; `done` are the segments whose part is there already, `spans` the stretches (seconds) in
+    which generated sound is heard, where not everywhere.
+
+    Raises ValueError if the film is too short for a single sample.
+    """
+    cuts = file_segments(job, video["duration_s"])
+    if not cuts:
+        raise ValueError(f"a film of {video['duration_s']} s has no room for sound")
+    if job.streams:
+        done = frozenset(range(first_missing(done)))
+    n_windows = sum(cut.n_windows for cut in cuts)
+
+    def task(cut: segments.Segment) -> Task:
+        fresh = cut.stop - cut.start - (0 if cut.is_first else job.overlap)
+        seconds = grid.seconds(fresh, job.rate)
+        return Task(
+            video, output, fallback, cut, len(cuts), n_windows, seconds, cut.index in done,
+            needless=not (job.streams or spans is None or any(within(job, cut, span) for span in spans)),
+            asked=asked or {},
+        )  # fmt: skip
+
+    todo = [task(cut) for cut in cuts if cut.index not in done]
+    # All parts there and no row: the earlier run ended between its last part and the mux.
+    return todo or [task(cuts[-1])]
+
+
+def unique_output(wanted: str, video_id: str, taken: set[str], most: int | None = None) -> str:
+    """An output name that no other file of the archive gets: `a.mp4.mkv` may already be someone's name.
+
+    Its last part is cut to `most` bytes. Adds it to `taken`.
+    """
+    folder, slash, name = wanted.rpartition("/")
+    too_long = most is not None and len(name.encode()) > most
+    if wanted.casefold() in taken or too_long:
+        stem, dot, suffix = name.rpartition(".")
+        end = f".{video_id}{dot}{suffix}"
+        if most is not None:
+            stem = stem.encode()[: max(0, most - len(end.encode()))].decode(errors="ignore")
+        name = stem + end
+    output = folder + slash + name
+    taken.add(output.casefold())
+    return output

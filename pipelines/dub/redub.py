@@ -25,22 +25,23 @@ from typing import Any
 import numpy as np
 
 from pipelines import storage
-from pipelines.dub import decode, pipeline, segments
+from pipelines.dub import decode, plan, segments
 from pipelines.dub import track as film_track
 from pipelines.dub.generate import token_canvas
 from pipelines.dub.generate.crossfade import Dubber
 from pipelines.dub.job import Job, Task
 from pipelines.dub.seal import Proof, Sealer
 from pipelines.dub.state import Part, State
-from pipelines.mux import audio_file, containers, remux
+from pipelines.mux import audio_file, child, containers
 from pipelines.mux.packet_hashes import Digests
+from pipelines.mux.track import MuxResult
 from pipelines.provenance import inspection
 from pipelines.provenance.sidecar import facts_of, tags_of
+from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.soundtrack import flags, mixing
 from pipelines.soundtrack.levels import Meter
 from pipelines.soundtrack.mixing import Envelope, Format, Gains, Span
 from pipelines.storage import hashing
-from pipelines.worker import shared_sandbox
 
 WINDOWS = 8
 """Of a segment that is generated at a time."""
@@ -144,7 +145,7 @@ def redub(
         job = replace(job, windows_per_segment=WINDOWS)
     seen = _look(film, job)
     video = video | {"video_id": film.video_id}
-    tasks = pipeline.plan_file(job, video, film.output, film.output, asked={}, spans=[span])
+    tasks = plan.plan_file(job, video, film.output, film.output, asked={}, spans=[span])
     tasks = [replace(task, asked={"seed": job.seed}, part=span) for task in tasks]
     work = f"{film.video_id}.redub"
     state.drop_parts(work)
@@ -303,13 +304,13 @@ def _mux(
         local = stack.enter_context(storage.Pending(destination)).path
     was = Digests.from_json(film.side["packets"])
 
-    def with_names(path: Path, result: remux.MuxResult) -> None:
+    def with_names(path: Path, result: MuxResult) -> None:
         found = result.digests
         rest = Counter(found.kept) - Counter(was.alternatives)
         kept = tuple(digest for digest in was.kept if digest in rest)
         seal(path, Digests(found.video, kept, found.generated, was.alternatives))
 
-    remux.mux_in_child(
+    child.mux_in_child(
         destination,
         sound,
         local,

@@ -8,16 +8,13 @@ are exact: the track is the same, sample for sample, however the film is cut.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
+from pipelines.media.pcm import quantise, saturate
 from v2a_models import grid, longform
-
-FULL_SCALE = 32_767
-"""The 16-bit value of a sample of 1.0."""
 
 
 @dataclass(frozen=True)
@@ -92,36 +89,6 @@ def whole_frames(segment_s: float, frame: int, rate: int) -> int:
     return max(1, grid.samples(segment_s, rate) // frame) * frame
 
 
-def decode_start(start_s: float, rates: Sequence[float]) -> float:
-    """The latest time <= `start_s` that lies on the frame grid of every rate, in seconds.
-
-    Decoding from there gives a segment the very frames that decoding the whole film would have given.
-    For whole rates that is the last whole second.
-    """
-    period = math.lcm(*(Fraction(rate).limit_denominator(1001).denominator for rate in rates))
-    # Positions in samples divide to the last bit; the guard keeps an exact multiple from falling one short.
-    steps = math.floor(start_s / period + 1e-9)
-    return float(steps * period)
-
-
-def window_frames(
-    start: int, window: int, decoded_from_s: float, fps: float, rate: int = grid.SAMPLE_RATE
-) -> slice:
-    """Which frames of a decoded stretch belong to the window that starts at sample `start`.
-
-    The slice always has `grid.frame_count(window seconds, fps)` frames.
-    """
-    first = grid.frame_index(grid.seconds(start, rate) - decoded_from_s, fps)
-    return slice(first, first + grid.frame_count(grid.seconds(window, rate), fps))
-
-
-def quantise(sound: np.ndarray) -> np.ndarray:
-    """float in [-1, 1] to int16, clipped. Raises ValueError if a sample is not a number."""
-    if not np.isfinite(sound).all():
-        raise ValueError("the generator gave samples that are not numbers")
-    return np.rint(np.clip(sound, -1.0, 1.0) * FULL_SCALE).astype(np.int16)
-
-
 def faded(sound: np.ndarray, overlap: int, *, fade_in: bool, fade_out: bool) -> np.ndarray:
     """Equal-power fades over the first and last `overlap` samples: float [..., n] in, float out.
 
@@ -165,11 +132,6 @@ def overlap_add(windows: Iterable[np.ndarray], segment: Segment, window: int, ov
             f"expected {segment.n_windows} windows, got {seen if seen < segment.n_windows else 'more'}"
         )
     return saturate(track[:, : segment.stop - segment.start])
-
-
-def saturate(track: np.ndarray) -> np.ndarray:
-    """int32 sums back to int16."""
-    return np.clip(track, -FULL_SCALE, FULL_SCALE).astype(np.int16)
 
 
 def join(parts: Iterable[np.ndarray], overlap: int) -> Iterator[np.ndarray]:

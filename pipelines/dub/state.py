@@ -25,12 +25,10 @@ from typing import Any
 import numpy as np
 
 from pipelines import storage
+from pipelines.media.errors import Failure
 from pipelines.mux.subtitles import Cue
 
 Span = tuple[float, float]
-
-STATE = "_v2a"
-"""Folder of OUT that holds everything which is not a dubbed file."""
 
 
 @dataclass
@@ -105,16 +103,6 @@ def _pairs(found: Sequence[Span]) -> np.ndarray:
     return np.array(found, np.float64).reshape(-1, 2)
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why a file has no sound."""
-
-    stage: str
-    """scan, decode, generate, mux or storage."""
-    error_class: str
-    message: str
-
-
 class State:
     """Reads and writes the state of one output folder. Small and picklable: it holds only the address."""
 
@@ -123,7 +111,7 @@ class State:
 
     def uri(self, *parts: str) -> str:
         """Address of something in the state folder."""
-        return storage.join(self.out, STATE, *parts)
+        return storage.join(self.out, storage.PRIVATE_FOLDER, *parts)
 
     # parts
 

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from pipelines import storage
+from pipelines.archive.scan import SILENT_STATES
 from pipelines.dub import segments
-from pipelines.dub.job import SILENT_STATES, Job, Task
+from pipelines.dub.job import Job, Task
 from pipelines.dub.state import State
 from pipelines.mux import remux
+from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.soundtrack import mixing, resampling, silence
 from pipelines.soundtrack.mixing import Format, Gains, Material, Span, Treatment
 from pipelines.storage import hashing
-from pipelines.worker import shared_sandbox
 from v2a_models import grid
 
 TITLES = {

@@ -263,12 +263,12 @@ def _settings(store: Store) -> Iterator[None]:
 
     context = ray.data.DataContext.get_current()
     before = context.checkpoint_config, context.execution_options.preserve_order
-    marker = store.uri("_v2a", "checkpoint", "README")
+    marker = store.uri(storage.PRIVATE_FOLDER, "checkpoint", "README")
     # Ray filters nothing if there is no such place; on S3 a place is there when something lies in it.
     storage.write_atomic(marker, b"Ray Data keeps its record of a run here. The store itself is the truth.\n")
     config = CheckpointConfig(
         "clip_id",
-        store.uri("_v2a", "checkpoint"),
+        store.uri(storage.PRIVATE_FOLDER, "checkpoint"),
         delete_checkpoint_on_success=False,
         override_filesystem=_filesystem(store.root),
         checkpoint_manager_cls=StoreCheckpoint,
@@ -285,7 +285,7 @@ def _settings(store: Store) -> Iterator[None]:
     finally:
         context.checkpoint_config, context.execution_options.preserve_order = before
         with contextlib.suppress(storage.StorageError):
-            for info in list(storage.list_tree(store.uri("_v2a", "checkpoint"))):
+            for info in list(storage.list_tree(store.uri(storage.PRIVATE_FOLDER, "checkpoint"))):
                 storage.delete(info.uri)
 
 

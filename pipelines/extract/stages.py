@@ -17,13 +17,13 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import arrow_rows, storage
-from pipelines.dub import segments
-from pipelines.dub.state import Failure
 from pipelines.extract import windows as extract_windows
 from pipelines.extract.windows import Clip
-from pipelines.sandbox.decoder import DecodeFailed, Sandbox
-from pipelines.worker import shared_sandbox
+from pipelines.media import pcm
+from pipelines.media.errors import Failure
+from pipelines.sandbox.decoder import DecodeFailed, Sandbox, shared_sandbox
 from v2a_models import grid
+from v2a_models.grid import decode_start
 from v2a_models.recipe import Recipe
 
 STORAGE_TRIES = 6
@@ -212,7 +212,7 @@ def _sound(wanted: Sequence[Clip], start_s: float, job: Job, sandbox: Sandbox) -
         origin_s=clip.video_start_s,
         channels=recipe.channels,
     )
-    return segments.quantise(np.nan_to_num(sound))
+    return pcm.quantise(np.nan_to_num(sound))
 
 
 def _pictures(
@@ -226,7 +226,7 @@ def _pictures(
     views = recipe.views
     hop_s = grid.seconds(recipe.window - recipe.overlap, recipe.sample_rate)
     starts_s = [start_s + k * hop_s for k in range(wanted[-1].index - first + 1)]
-    from_s = segments.decode_start(start_s, [view.fps for view in views.values()])
+    from_s = decode_start(start_s, [view.fps for view in views.values()])
     ends_s = [start + recipe.window_s for start in starts_s]
     held = {name: np.empty((0, view.height, view.width, 3), np.uint8) for name, view in views.items()}
     begins = dict.fromkeys(views, 0)
@@ -248,7 +248,7 @@ def _pictures(
 
 def _reason_to_leave_out(arrays: dict[str, np.ndarray], job: Job) -> str:
     if job.silence_dbfs is not None and "sound" in arrays:
-        peak = int(np.abs(arrays["sound"].astype(np.int32)).max(initial=0)) / segments.FULL_SCALE
+        peak = int(np.abs(arrays["sound"].astype(np.int32)).max(initial=0)) / pcm.FULL_SCALE
         if peak < 10 ** (job.silence_dbfs / 20):
             return "silence"
     if job.static_below is not None:

@@ -14,7 +14,8 @@ from av.audio.resampler import AudioResampler
 from av.container import InputContainer
 
 from pipelines.media import container as media_container
-from pipelines.media.container import DecodeFailed, Tick, is_encrypted, packets
+from pipelines.media.container import Tick, is_encrypted, packets
+from pipelines.media.errors import DecodeFailed
 from v2a_models import grid
 
 SILENCE_DBFS = -60.0

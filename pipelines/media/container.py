@@ -19,6 +19,8 @@ from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
+from pipelines.media.errors import DecodeFailed
+
 MAX_PIXELS = 1 << 26
 """Largest picture that is decoded (8192 x 8192)."""
 
@@ -57,25 +59,6 @@ SKIPPED = (av.InvalidDataError, av.PatchWelcomeError, av.EOFError, av.UnknownErr
 Pictures = Generator[tuple[float, Any], None, None]
 Tick = Callable[[], None]
 """Called now and then while work advances."""
-
-
-class DecodeFailed(Exception):
-    """The file cannot be read as asked, and the file is the reason.
-
-    `error_class` is a short name (`EmptyFile`, `NotAVideo`, `ForbiddenFormat`, `Encrypted`,
-    `NoVideoStream`, `NoFrames`, `ZeroDuration`, `BadSize`, `BadTimestamps`, `InvalidData`, and from the
-    sandbox `DecoderCrashed`, `DecoderTimeout`, `DecoderOutOfMemory`); `stage` is `open`, `probe`,
-    `decode` or `sound`.
-    """
-
-    def __init__(self, error_class: str, message: str, stage: str) -> None:
-        super().__init__(f"{error_class}: {message}")
-        self.error_class = error_class
-        self.message = message
-        self.stage = stage
-
-    def __reduce__(self) -> tuple[type[DecodeFailed], tuple[str, str, str]]:
-        return type(self), (self.error_class, self.message, self.stage)
 
 
 def orientation(matrix: Sequence[int] | None) -> tuple[int, bool]:

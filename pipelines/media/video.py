@@ -18,7 +18,8 @@ import numpy as np
 
 from pipelines.media import container as media_container
 from pipelines.media.audio import Level, audio_state, decode_sound
-from pipelines.media.container import DecodeFailed, Tick
+from pipelines.media.container import Tick
+from pipelines.media.errors import DecodeFailed
 from pipelines.media.frames import Allocate, Painter, Scaler
 from v2a_models import grid
 from v2a_models.recipe import View

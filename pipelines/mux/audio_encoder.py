@@ -18,7 +18,8 @@ from typing import Any, Self
 import av
 import numpy as np
 
-from pipelines.mux.packets import Output, Track, layout, set_up
+from pipelines.mux.packets import Output, layout, set_up
+from pipelines.mux.track import Track
 
 BLOCK = 8192
 """Samples that go to an encoder at a time."""

@@ -12,11 +12,8 @@ import contextlib
 import dataclasses
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -24,15 +21,16 @@ from typing import IO, Any
 
 import numpy as np
 
-from pipelines import safe_path, storage
+from pipelines import storage
 from pipelines.mux import remux
 from pipelines.mux.containers import container_of
 from pipelines.mux.files import disk_error
 from pipelines.mux.packet_hashes import Digests
-from pipelines.sandbox.decoder_child import limit_this_process
+from pipelines.mux.track import MuxResult, Track
+from pipelines.sandbox.child import _BEAT_S, _READ, _error, converse
+from pipelines.sandbox.limits import limit_this_process
 
-_BEAT_S = 0.5
-_READ = 1 << 16
+Seal = Callable[[Path, MuxResult], None]
 
 
 def run(
@@ -42,8 +40,8 @@ def run(
     track: remux.Track,
     memory_mb: int,
     stall_s: float,
-    seal: remux.Seal | None = None,
-) -> remux.MuxResult:
+    seal: Seal | None = None,
+) -> MuxResult:
     """Parent's end of `mux.mux_in_child`."""
     container_of(destination).coded(
         track.codec
@@ -74,104 +72,7 @@ def run(
     return result
 
 
-def converse(
-    module: str, order: dict[str, Any], sound: Iterable[np.ndarray], stall_s: float, log: IO[bytes]
-) -> dict[str, Any]:
-    """Start a child that runs `module`, feed it, and return its answer (or an error in the same form)."""
-    child = subprocess.Popen(
-        safe_path.command(module),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        cwd=safe_path.ROOT,
-        env=safe_path.environment(),
-        start_new_session=True,  # Ctrl-C goes to the parent, which ends the child
-    )
-    assert child.stdin is not None and child.stdout is not None
-    watch = _Watch(child, child.stdout, stall_s)
-    try:
-        with contextlib.suppress(BrokenPipeError):  # the child gave up: its answer says why
-            child.stdin.write(json.dumps(order).encode() + b"\n")
-            for chunk in watch.awaited(sound):
-                child.stdin.write(np.ascontiguousarray(chunk.T).tobytes())
-            child.stdin.close()
-        return watch.answer(log)
-    finally:
-        child.kill()
-        child.wait()
-        watch.stop()
-        with contextlib.suppress(BrokenPipeError):
-            child.stdin.close()
-        child.stdout.close()
-
-
-class _Watch:
-    """Listens to the child and kills it when it has been quiet for too long."""
-
-    def __init__(self, child: subprocess.Popen[bytes], answers: IO[bytes], stall_s: float) -> None:
-        self._child, self._answers, self._stall_s = child, answers, stall_s
-        self._last = time.monotonic()
-        self._our_turn = False
-        self._stalled = False
-        self._done = threading.Event()
-        self._text = b""
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._guard = threading.Thread(target=self._look, daemon=True)
-        self._listener.start()
-        self._guard.start()
-
-    def awaited(self, sound: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Pass `sound` on; the time it takes to make is not held against the child."""
-        chunks = iter(sound)
-        while True:
-            self._our_turn = True
-            chunk = next(chunks, None)
-            self._last = time.monotonic()
-            self._our_turn = False
-            if chunk is None:
-                return
-            yield chunk
-
-    def answer(self, log: IO[bytes]) -> dict[str, Any]:
-        """Wait for the end of the child."""
-        self._listener.join()
-        code = self._child.wait()
-        if self._stalled:
-            return _error("mux", "MuxerTimeout", f"no headway for {self._stall_s:g} s")
-        with contextlib.suppress(ValueError):
-            found = json.loads(self._text.lstrip(b"."))
-            if isinstance(found, dict):
-                return found
-        log.seek(0)
-        words = log.read()[-2000:].decode(errors="replace")
-        if "MemoryError" in words:
-            return _error("mux", "MuxerOutOfMemory", "more memory than it may have")
-        reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return _error("mux", "MuxerCrashed", f"{reason}: {words.strip().splitlines()[-1:] or 'nothing said'}")
-
-    def stop(self) -> None:
-        self._done.set()
-        self._guard.join()
-        self._listener.join()
-
-    def _listen(self) -> None:
-        while data := os.read(self._answers.fileno(), 4096):
-            self._last = time.monotonic()
-            self._text = (self._text + data).lstrip(b".")[: 1 << 20]
-
-    def _look(self) -> None:
-        while not self._done.wait(0.2):
-            if not self._our_turn and time.monotonic() - self._last > self._stall_s:
-                self._stalled = self._child.poll() is None
-                self._child.kill()
-                return
-
-
-def _error(kind: str, error_class: str, message: str, stage: str = "mux") -> dict[str, Any]:
-    return {"error": kind, "error_class": error_class, "message": message, "stage": stage}
-
-
-def _result(answer: dict[str, Any]) -> remux.MuxResult:
+def _result(answer: dict[str, Any]) -> MuxResult:
     kind = answer.get("error")
     message = str(answer.get("message", ""))
     if kind == "storage":
@@ -180,7 +81,7 @@ def _result(answer: dict[str, Any]) -> remux.MuxResult:
         raise ValueError(message)
     if kind is not None:
         raise remux.MuxFailed(str(answer["error_class"]), message, str(answer["stage"]))
-    return remux.MuxResult(
+    return MuxResult(
         container=str(answer["container"]),
         audio_codec=str(answer["audio_codec"]),
         n_samples=int(answer["n_samples"]),
@@ -212,7 +113,7 @@ def main() -> None:
     sys.stdout.flush()
 
 
-def _obey(order: dict[str, Any], pipe: IO[bytes], beat: Callable[[], None]) -> remux.MuxResult:
+def _obey(order: dict[str, Any], pipe: IO[bytes], beat: Callable[[], None]) -> MuxResult:
     track = remux.Track(**order["track"])
     return remux.mux_to(
         order["source"], _read_sound(pipe, track.tracks * track.channels), order["temporary"], track, beat
@@ -238,6 +139,29 @@ def _beater() -> Callable[[], None]:
             sys.stdout.flush()
 
     return beat
+
+
+def mux_in_child(
+    source_uri: str,
+    sound: Iterable[np.ndarray],
+    destination: str | os.PathLike[str],
+    *,
+    memory_mb: int = 2048,
+    stall_s: float = 120.0,
+    seal: Seal | None = None,
+    **track: Any,
+) -> MuxResult:
+    """`mux` in a process of its own, for files that nobody vouches for.
+
+    The child has `memory_mb` of address space and is killed when it makes no headway for `stall_s` seconds
+    (time spent waiting for `sound` does not count). A crash, a hang or too much memory is MuxFailed
+    (`MuxerCrashed`, `MuxerTimeout`, `MuxerOutOfMemory`); whatever `sound` raises comes through as it is.
+
+    seal: called with the finished file before it gets its name, and may replace it; what it raises leaves nothing.
+    """
+    from pipelines.mux import child  # which imports this module
+
+    return child.run(source_uri, sound, Path(destination), Track(**track), memory_mb, stall_s, seal)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ The encoder of the new track is in `pipelines.mux.audio_encoder`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -16,61 +15,15 @@ import av
 from av.stream import Disposition
 
 from pipelines.media import container as media_container
-from pipelines.media.container import DecodeFailed
 from pipelines.mux import subtitles
 from pipelines.mux.containers import ENCODER_OPTIONS, Container
 from pipelines.mux.files import Sink
-
-TITLE = "v2a (generated)"
-LANGUAGE = "zxx"
-"""ISO 639-2: no linguistic content."""
+from pipelines.mux.track import LANGUAGE, MuxFailed, Track
 
 _REORDERED = 16
 """Pictures that a decoder may hold back, at most."""
 
 _BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT
-
-
-ALTERNATIVE = "v2a (generated, alternative {})"
-"""Title of the second track and those after it."""
-
-
-@dataclass(frozen=True)
-class Track:
-    """The sound track to add, or several of the same form."""
-
-    n_samples: int
-    video_start_s: float
-    """Container time of the first picture, as the probe reports it: the first sample belongs there."""
-    channels: int = 1
-    sample_rate: int = 44_100
-    title: str = TITLE
-    default: bool = True
-    """The track that players choose. It then comes before the other sound tracks, since some players and
-    containers know no other way. Say False where another track is audible: it then comes last."""
-    tags: dict[str, str] = field(default_factory=dict)
-    """Metadata for the container (`provenance.tags`); a comment of the source stays in front of ours."""
-    captions: Sequence[subtitles.Cue] = ()
-    """Written as a subtitle track where the container holds one."""
-    codec: str = "auto"
-    """One of `containers.CODECS`, or that of the container."""
-    tracks: int = 1
-    """How many tracks; the sound has `tracks * channels` channels then, track after track."""
-    replaces: int | None = None
-    """Number of a sound track of the source that is left out, and in whose place the new one comes."""
-    old_comment: str = ""
-    """What of the source's comment goes away, with a track that is replaced."""
-
-    @property
-    def titles(self) -> list[str]:
-        return [self.title, *(ALTERNATIVE.format(k) for k in range(2, self.tracks + 1))]
-
-
-class MuxFailed(DecodeFailed):
-    """The file could not be copied, and the file is the reason."""
-
-    def __init__(self, error_class: str, message: str, stage: str = "mux") -> None:
-        super().__init__(error_class, message, stage)
 
 
 def packets(film: Any, streams: Iterable[Any]) -> Iterator[Any]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,31 +26,10 @@ from pipelines.mux.audio_encoder import BLOCK, Encoder
 from pipelines.mux.containers import Container, container_of, output_name
 from pipelines.mux.files import Sink, Source, TooLarge, disk_error
 from pipelines.mux.packet_hashes import Digests
-from pipelines.mux.packets import TITLE, MuxFailed, Output, Track, packets, repair_times, shift_of
+from pipelines.mux.packets import Output, packets, repair_times, shift_of
+from pipelines.mux.track import TITLE, MuxFailed, MuxResult, Track
 
-__all__ = ["TITLE", "MuxFailed", "MuxResult", "Track", "mux", "mux_in_child", "output_name", "video_digest"]
-
-
-@dataclass(frozen=True)
-class MuxResult:
-    """What was written."""
-
-    container: str
-    """FFmpeg's name of the muxer: mp4, mov, webm, avi, matroska."""
-    audio_codec: str
-    n_samples: int
-    """Samples of generated sound that were taken, at the rate of the sound."""
-    size: int
-    """Bytes of the file."""
-    dropped: tuple[str, ...] = ()
-    """Streams of the source that the container cannot hold, in words."""
-    source_sha256: str = ""
-    """Of the whole source as it was read for this copy."""
-    digests: Digests = field(default_factory=Digests)
-    """Of the packets that were written."""
-
-
-Seal = Callable[[Path, MuxResult], None]
+__all__ = ["TITLE", "MuxFailed", "MuxResult", "Track", "mux", "output_name", "video_digest"]
 
 
 def mux(
@@ -80,29 +58,6 @@ def mux(
     finally:
         temporary.unlink(missing_ok=True)
     return result
-
-
-def mux_in_child(
-    source_uri: str,
-    sound: Iterable[np.ndarray],
-    destination: str | os.PathLike[str],
-    *,
-    memory_mb: int = 2048,
-    stall_s: float = 120.0,
-    seal: Seal | None = None,
-    **track: Any,
-) -> MuxResult:
-    """`mux` in a process of its own, for files that nobody vouches for.
-
-    The child has `memory_mb` of address space and is killed when it makes no headway for `stall_s` seconds
-    (time spent waiting for `sound` does not count). A crash, a hang or too much memory is MuxFailed
-    (`MuxerCrashed`, `MuxerTimeout`, `MuxerOutOfMemory`); whatever `sound` raises comes through as it is.
-
-    seal: called with the finished file before it gets its name, and may replace it; what it raises leaves nothing.
-    """
-    from pipelines.mux import child  # which imports this module
-
-    return child.run(source_uri, sound, Path(destination), Track(**track), memory_mb, stall_s, seal)
 
 
 def mux_to(

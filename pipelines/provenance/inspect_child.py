@@ -12,11 +12,11 @@ from typing import Any
 
 from pipelines import storage
 from pipelines.media import container
-from pipelines.media.container import DecodeFailed
+from pipelines.media.errors import DecodeFailed
 from pipelines.mux import packet_hashes, packets
 from pipelines.provenance import signing
-from pipelines.provenance.signing_child import Beating
-from pipelines.sandbox.decoder_child import limit_this_process
+from pipelines.sandbox.child import Beating
+from pipelines.sandbox.limits import limit_this_process
 from pipelines.storage import hashing
 
 _TEXT = 10_000

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines import storage
-from pipelines.media.container import DecodeFailed
+from pipelines.media.errors import DecodeFailed
 
 MEMORY_MB = 2048
 """Address space of the process that reads. C2PA reads up to 256 MB at a time."""
@@ -77,7 +77,7 @@ def inspect(
 
     Raises DecodeFailed for a file that cannot be read as a film, StorageError for storage.
     """
-    from pipelines.mux import child
+    from pipelines.sandbox import child
 
     order = {
         "uri": uri if storage.is_remote(uri) else storage.local_path(uri),

@@ -218,7 +218,7 @@ def sign_file(signer: Signer, definition: dict[str, Any], path: Path, name: str)
     Where C2PA knows the format the file is replaced by one that carries the manifest, in one step; otherwise it
     stays as it is. Raises SigningError, storage.StorageError for the disk.
     """
-    from pipelines.mux import child  # the other end of this conversation
+    from pipelines.sandbox import child  # the other end of this conversation
 
     loaded = load(signer)
     mime = MIME.get(Path(name).suffix.lower(), "application/octet-stream")

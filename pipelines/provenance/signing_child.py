@@ -11,42 +11,12 @@ import datetime
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from pipelines.provenance import signing
-from pipelines.sandbox.decoder_child import limit_this_process
-
-
-class Beating:
-    """An open file that says on standard output that it is being used."""
-
-    def __init__(self, file: Any) -> None:
-        self._file, self._last = file, 0.0
-
-    def read(self, n: int = -1) -> bytes:
-        self._beat()
-        return self._file.read(n)
-
-    def write(self, data: bytes) -> int:
-        self._beat()
-        return self._file.write(data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def _beat(self) -> None:
-        if time.monotonic() - self._last > 0.5:
-            self._last = time.monotonic()
-            sys.stdout.write(".")
-            sys.stdout.flush()
+from pipelines.sandbox.child import Beating
+from pipelines.sandbox.limits import limit_this_process
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipelines import storage
-from pipelines.dub.state import STATE
 from pipelines.mux.packet_hashes import Digests
 from pipelines.provenance import sidecar, signing
 from pipelines.provenance.inspection import Inspection, Signed
@@ -45,7 +44,7 @@ def find_sidecar(uri: str) -> Sidecar | None:
     full = uri if storage.is_remote(uri) else storage.local_path(uri)
     folder = storage.parent(full)
     while folder:
-        records = storage.join(folder, STATE, "provenance")
+        records = storage.join(folder, storage.PRIVATE_FOLDER, "provenance")
         if storage.is_dir(records):
             return next(_records_of(records, full[len(folder) :].lstrip("/")), None)
         above = storage.parent(folder)

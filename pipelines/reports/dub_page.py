@@ -24,9 +24,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
-from pipelines.dub.job import CARD_S
 from pipelines.reports import costs, film_card
 from pipelines.reports.costs import Prices
+from pipelines.reports.film_card import CARD_S
 
 STATUSES = ("dubbed", "skipped", "failed")
 
@@ -112,8 +112,10 @@ def write(out_root: str, rows: Iterable[Mapping[str, Any]], run: Mapping[str, An
     table = pa.Table.from_pylist(ordered, schema=REPORT_SCHEMA)
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
-    storage.write_atomic(storage.join(out_root, "_v2a", "report.parquet"), sink.getvalue())
-    storage.write_atomic(storage.join(out_root, "_v2a", "report.html"), render(ordered, run).encode())
+    storage.write_atomic(storage.join(out_root, storage.PRIVATE_FOLDER, "report.parquet"), sink.getvalue())
+    storage.write_atomic(
+        storage.join(out_root, storage.PRIVATE_FOLDER, "report.html"), render(ordered, run).encode()
+    )
 
 
 def render(rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> str:

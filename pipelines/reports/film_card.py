@@ -36,6 +36,15 @@ _N_FFT = 2048
 _BANDS = SPECTRUM
 
 
+THUMBS = 12
+"""Frames of the film strip in the report."""
+
+THUMB_HEIGHT = 96
+
+CARD_S = 120.0
+"""The report's picture shows at most so much of a film: more would be too fine to see."""
+
+
 def draw(frames: np.ndarray, sound: np.ndarray, sample_rate: int, duration_s: float) -> Image.Image:
     """The picture, RGB, `WIDTH` x `HEIGHT`.
 

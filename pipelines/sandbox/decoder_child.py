@@ -17,7 +17,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from typing import Any, BinaryIO
@@ -28,6 +27,7 @@ from pipelines import safe_path, storage
 from pipelines.media import audio, video
 from pipelines.media.frames import carve
 from pipelines.media.video import DecodeFailed, View
+from pipelines.sandbox.limits import limit_this_process
 from pipelines.storage import hashing
 
 NEXT = b"next\n"
@@ -120,31 +120,6 @@ def start(memory_mb: int, shared_fd: int) -> subprocess.Popen[bytes]:
 
 
 # ---- in the child
-
-
-def limit_this_process(memory_mb: int, parent_pid: int, may_write: bool = False) -> None:
-    """Bounds what this process may use from now on, and ends it when its parent is gone.
-
-    `memory_mb` of address space, no core dump, 64 open files, and no byte written to any file unless
-    `may_write`. Limits that the system does not know (macOS) are left out.
-    """
-    import resource
-
-    limits = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 64)]
-    if not may_write:
-        limits.append((resource.RLIMIT_FSIZE, 0))
-    if sys.platform == "linux":
-        limits.append((resource.RLIMIT_AS, memory_mb << 20))
-    for what, bound in limits:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(what, (bound, bound))
-
-    def watch() -> None:
-        while os.getppid() == parent_pid:
-            time.sleep(1)
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 class _Watched:

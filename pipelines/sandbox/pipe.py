@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipelines import storage
-from pipelines.media.container import DecodeFailed
+from pipelines.media.errors import DecodeFailed
 
 Shapes = Sequence[Sequence[int]]
 

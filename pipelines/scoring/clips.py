@@ -21,13 +21,13 @@ import pyarrow.parquet as pq
 import torch
 
 from pipelines import memory, storage
-from pipelines.dub import segments
-from pipelines.sandbox.decoder import DecodeFailed
+from pipelines.media import pcm
+from pipelines.sandbox.decoder import DecodeFailed, shared_sandbox
 from pipelines.scoring import sound_folder
 from pipelines.store.store import Store
-from pipelines.worker import shared_sandbox
 from v2a_models import grid
 from v2a_models.batch import Batch
+from v2a_models.grid import decode_start
 from v2a_models.recipe import View
 from v2a_models.seeds import window_seed
 
@@ -234,7 +234,7 @@ def seen(row: Row, job: Job, views: Mapping[str, View]) -> dict[str, np.ndarray]
     """
     uri, rates = storage.join(job.archive, *row.path.split("/")), [view.fps for view in views.values()]
     clip_s = grid.seconds(job.window, grid.SAMPLE_RATE)
-    from_s = segments.decode_start(row.start_s, rates)
+    from_s = decode_start(row.start_s, rates)
     decoded = shared_sandbox().decode_views(uri, list(views.values()), from_s, row.start_s + clip_s)
     found = {}
     for name, fps, frames in zip(views, rates, decoded, strict=True):
@@ -279,7 +279,7 @@ def _true_sound(row: Row, job: Job) -> np.ndarray:
 
 def _kept_sound(row: Row, job: Job, codec: str) -> np.ndarray:
     if job.kept_rate:
-        wave = stored(row, job, ["waveform"])["waveform"] / segments.FULL_SCALE
+        wave = stored(row, job, ["waveform"])["waveform"] / pcm.FULL_SCALE
         return sound_folder.sound_of(wave, job.kept_rate).fitted(job.window)[0]
     codes = stored(row, job, ["codes"])["codes"]
     wave = _codec(codec).decode(torch.from_numpy(codes.astype(np.int64))[None], job.window)

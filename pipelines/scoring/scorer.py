@@ -15,11 +15,10 @@ import numpy as np
 import torch
 
 from pipelines import storage
-from pipelines.sandbox.decoder import DecodeFailed
+from pipelines.sandbox.decoder import DecodeFailed, shared_sandbox
 from pipelines.scoring import sound_folder
 from pipelines.scoring.job import REFERENCE, Clip, Job, Scored, hearing
 from pipelines.scoring.sound_folder import SoundError
-from pipelines.worker import shared_sandbox
 from v2a_models import grid
 from v2a_models.metrics import baselines, quality, synchrony, waveform
 from v2a_models.metrics.alignment import nearer

@@ -17,7 +17,7 @@ from scipy.io import wavfile
 
 from pipelines import storage
 from pipelines.media.video import DecodeFailed
-from pipelines.worker import shared_sandbox
+from pipelines.sandbox.decoder import shared_sandbox
 from v2a_models import grid
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4", ".mkv", ".mov", ".webm")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.fitness import turned
 from pipelines.scoring.job import BASELINES, REFERENCE, Scored
 from v2a_models.metrics import caption
 from v2a_models.metrics.catalogue import BY_NAME, METRICS, Metric
@@ -34,6 +33,20 @@ FRECHET_MEMORY_MIB = 128
 """Of the bootstrap groups of one feature of one system."""
 LEAST_CLIPS = 8
 """Fewer clips than this say nothing about whether a figure is fit."""
+
+
+ORDER = {
+    # The shuffled sounds are the same set of sounds: what looks at the set alone cannot tell them.
+    "quality": ((REFERENCE, "codec"), ("codec", "noise"), ("codec", "silence")),
+    "semantics": ((REFERENCE, "codec"), ("codec", "shuffled"), ("codec", "noise"), ("codec", "silence")),
+    "synchrony": ((REFERENCE, "codec"), ("codec", "shuffled"), ("codec", "noise"), ("codec", "silence")),
+    "captions": ((REFERENCE, "shuffled"),),
+    "waveform": ((REFERENCE, "codec"), ("codec", "shuffled"), ("codec", "noise"), ("codec", "silence")),
+}
+"""Baselines by group, the better one first."""
+
+UNORDERED = frozenset({"tone"})
+"""Figures that say nothing about the order of these baselines."""
 
 
 @dataclass
@@ -311,3 +324,26 @@ def verdict(metric: Metric, difference: Estimate) -> str:
 
 def is_baseline(system: str) -> bool:
     return system in BASELINES
+
+
+def turned(metric: Metric, found: Mapping[str, Estimate | None]) -> str:
+    """The first pair that a figure turns round; "" if none, or if it cannot be told."""
+    if metric.higher is None or metric.name in UNORDERED:
+        return ""
+    for good, bad in ORDER.get(metric.group, ()):
+        a, b = found.get(good), found.get(bad)
+        if a is None or b is None or not a.available or not b.available:
+            continue
+        # A codec may do an onset detector good: it must only not be shown to be better than the truth.
+        ours, theirs = a.value, b.value
+        if good == REFERENCE:
+            ours, theirs = _edge(a, metric.higher), _edge(b, not metric.higher)
+        if (ours < theirs) if metric.higher else (ours > theirs):
+            return f"{bad} ({b.value:.3g}) comes out better than {good} ({a.value:.3g})"
+    return ""
+
+
+def _edge(estimate: Estimate, upper: bool) -> float:
+    """An end of the interval; the value where there is none."""
+    edge = estimate.high if upper else estimate.low
+    return edge if math.isfinite(edge) else estimate.value

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from pipelines.dub import segments
+from pipelines.media import pcm
 from pipelines.soundtrack import ebur128, flags, mixing
 
 
@@ -38,11 +38,11 @@ class Meter:
 
     @property
     def peak_dbfs(self) -> float:
-        return dbfs(self.peak / segments.FULL_SCALE)
+        return dbfs(self.peak / pcm.FULL_SCALE)
 
     @property
     def rms_dbfs(self) -> float:
-        return dbfs(math.sqrt(self.square_sum / max(1, self.n)) / segments.FULL_SCALE)
+        return dbfs(math.sqrt(self.square_sum / max(1, self.n)) / pcm.FULL_SCALE)
 
 
 def dbfs(level: float) -> float:

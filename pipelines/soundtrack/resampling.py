@@ -10,7 +10,7 @@ import av
 import numpy as np
 from av.audio.resampler import AudioResampler
 
-from pipelines.dub import segments
+from pipelines.media import pcm
 from v2a_models import grid
 
 BLOCK = 1 << 16
@@ -46,10 +46,10 @@ def _converted(blocks: Iterable[np.ndarray], layout: str, rate: int, to: int) ->
     position = 0
     for block in blocks:
         for at in range(0, block.shape[1], BLOCK):
-            piece = np.ascontiguousarray(block[:, at : at + BLOCK], np.float32) / segments.FULL_SCALE
+            piece = np.ascontiguousarray(block[:, at : at + BLOCK], np.float32) / pcm.FULL_SCALE
             frame: Any = av.AudioFrame.from_ndarray(piece, "fltp", layout)
             frame.sample_rate, frame.pts, frame.time_base = rate, position, Fraction(1, rate)
             position += piece.shape[1]
-            yield from (segments.quantise(part.to_ndarray()) for part in resampler.resample(frame))
+            yield from (pcm.quantise(part.to_ndarray()) for part in resampler.resample(frame))
     if position:
-        yield from (segments.quantise(part.to_ndarray()) for part in resampler.resample(None))
+        yield from (pcm.quantise(part.to_ndarray()) for part in resampler.resample(None))

@@ -111,7 +111,7 @@ def look_at_all(videos: Sequence[dict[str, Any]], loudest_dbfs: float, cpus: int
 def _look(batch: Any, loudest_dbfs: float) -> Iterator[Any]:
     import pyarrow as pa
 
-    from pipelines.worker import shared_sandbox
+    from pipelines.sandbox.decoder import shared_sandbox
 
     for video in batch.to_pylist():
         try:

@@ -69,6 +69,12 @@ INDEX_SCHEMA = pa.schema(
 _PART = re.compile(r"(?:split=(\w+)|_v2a/left_out)/part-[0-9a-f]{16}\.parquet")
 
 
+SPLIT = "train"
+
+MOST = 100_000
+"""A tokenizer learns no more from more."""
+
+
 class StoreError(ValueError):
     """A store that does not fit what is asked of it; the message says what to do."""
 
@@ -338,3 +344,15 @@ class Store:
 def _read(file: Any, columns: list[str] | None = None) -> pa.Table:
     # Not `pq.read_table`: that loads pandas, which takes longer than all else a finished store needs.
     return pq.ParquetFile(file).read(columns=columns, use_threads=False)
+
+
+def texts_of(store: Store, split: str = SPLIT, most: int = MOST) -> list[str]:
+    """The different texts of a split, sorted: the first `most` of them."""
+    found: set[str] = set()
+    for info in store.files():
+        if not info.path.startswith(f"split={split}/"):
+            continue
+        with storage.reading(info.uri) as file:
+            column = pq.ParquetFile(file).read(columns=["text"], use_threads=False)["text"]
+        found.update(text for text in column.to_pylist() if text)
+    return sorted(found)[:most]

@@ -14,6 +14,7 @@ import pytest
 
 from jobs import scan
 from pipelines import storage
+from pipelines.archive import ray_scan
 from pipelines.archive import scan as archive_scan
 from pipelines.storage import FileInfo, files
 from tests.support import REPOSITORY, media_files, servers
@@ -134,7 +135,7 @@ def test_unknown_flags_are_wrong_usage() -> None:
 
 def test_on_ray_the_rows_are_the_same(small: Path, ray_session: Any) -> None:
     seen: list[dict[str, Any]] = []
-    rows = scan.scan_rows(str(small), ray_session.cpus, on_row=seen.append)
+    rows = ray_scan.scan_rows(str(small), ray_session.cpus, on_row=seen.append)
     assert states(rows) == EXPECTED
     assert list(states(rows)) == sorted(EXPECTED)
     assert len(seen) == 7
@@ -169,7 +170,7 @@ def test_files_are_read_while_the_archive_is_listed(
     asked_by_then: list[int] = []
     monkeypatch.setattr(files, "list_tree", names(3000, asked))
     result = scan.run(scan.ScanConfig(str(tmp_path)), on_rows=lambda rows: asked_by_then.append(len(asked)))
-    assert asked_by_then[0] <= scan.FEW_FILES + 100
+    assert asked_by_then[0] <= ray_scan.FEW_FILES + 100
     assert [row["path"] for row in result.rows] == [f"{k:06}.txt" for k in range(3000)]
 
 
@@ -188,7 +189,7 @@ def test_a_listing_that_breaks_off_is_told_with_what_was_read(
     assert not out.exists()
     assert pq.read_table(tmp_path / "table.partial.parquet").num_rows == n
     with pytest.raises(storage.StorageError, match=f"broke off after {n} files"):
-        scan.scan_rows(str(tmp_path), ray_session.cpus)
+        ray_scan.scan_rows(str(tmp_path), ray_session.cpus)
 
 
 def test_an_archive_that_cannot_be_listed_at_all_is_wrong_usage(

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.dub import decode, pipeline, segments
+from pipelines.dub import decode, finish, segments
+from pipelines.dub import plan as dub_plan
 from pipelines.dub.generate.crossfade import Dubber
-from pipelines.dub.job import Job, Task
+from pipelines.dub.job import Job, Task, file_segments
 from pipelines.dub.state import State
 from pipelines.sandbox.decoder import Sandbox
 from tests.support.toy_generators import NoiseGenerator, load_noise
@@ -39,7 +40,7 @@ def make_job(out: Path | str, recipe: Recipe = NoiseGenerator.recipe, **changes:
 
 
 def plan(job: Job, video: dict[str, Any], **known: Any) -> list[Task]:
-    return pipeline.plan_file(job, video, video["path"], video["path"] + ".mkv", **known)
+    return dub_plan.plan_file(job, video, video["path"], video["path"] + ".mkv", **known)
 
 
 def run_stages(
@@ -51,7 +52,7 @@ def run_stages(
     items = [decode.decode_task(task, job, sandbox) for task in tasks]
     for first in range(0, len(items), call_size):
         for item in dubber.generate(items[first : first + call_size]):
-            row = decode.close_item(item, job)
+            row = finish.close_item(item, job)
             if row is not None:
                 rows.append(row)
     return rows
@@ -60,6 +61,6 @@ def run_stages(
 def dubbed_sound(job: Job, video: dict[str, Any]) -> np.ndarray:
     """The track that a set of parts makes: int16 [1, n]."""
     state = State(job.out)
-    n = len(pipeline.file_segments(job, video["duration_s"]))
+    n = len(file_segments(job, video["duration_s"]))
     parts = (state.read_part(video["video_id"], k).sound for k in range(n))
     return np.concatenate(list(segments.join(parts, job.overlap)), axis=1)

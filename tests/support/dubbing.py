@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 from jobs import cli, dub
 from jobs.dub import console, driver, preflight
 from pipelines.archive import scan
-from pipelines.dub import decode, state
+from pipelines.dub import decode, finish, state
 from pipelines.dub.generate.crossfade import Dubber
 from pipelines.dub.manifest import Wish
 from pipelines.dub.plan import make_plan, wants_silence
+from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.soundtrack import silence
-from pipelines.worker import shared_sandbox
 from tests.support.muxing import title_of
 from tests.support.toy_generators import load_noise
 
@@ -54,7 +54,7 @@ def quickly(*arguments: str | Path, load: Any = load_noise) -> dict[str, dict[st
     dubber = Dubber(job, load)
     for task in plan.tasks:
         [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
-        if (row := decode.close_item(item, job)) is not None:
+        if (row := finish.close_item(item, job)) is not None:
             plan.rows[task.video_id] = row
     table = [plan.rows[video_id] for video_id in plan.order]
     console.write_report(config.out, table, {"out": config.out})

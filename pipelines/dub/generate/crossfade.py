@@ -14,8 +14,9 @@ from pipelines.dub import segments
 from pipelines.dub.generate import two_wave
 from pipelines.dub.item import Item
 from pipelines.dub.job import Job
-from pipelines.dub.state import Failure
+from pipelines.media.errors import Failure
 from v2a_models import grid
+from v2a_models.grid import window_frames
 
 
 def loaded(job: Job, load: Callable[[str], Any], device: str) -> Any:
@@ -40,7 +41,7 @@ def batch_of(starts: Sequence[tuple[Item, int]], job: Job, length: int, device: 
 
 
 def _frames(item: Item, start: int, job: Job, name: str, length: int) -> np.ndarray:
-    wanted = segments.window_frames(start, length, item.decoded_from_s, job.views[name].fps, job.rate)
+    wanted = window_frames(start, length, item.decoded_from_s, job.views[name].fps, job.rate)
     frames = item.arrays[name][wanted]
     missing = wanted.stop - wanted.start - len(frames)
     if missing:

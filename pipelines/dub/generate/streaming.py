@@ -18,13 +18,14 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import memory, storage
-from pipelines.dub import decode, pipeline, segments
+from pipelines.dub import decode
 from pipelines.dub.generate import crossfade
 from pipelines.dub.item import Item
-from pipelines.dub.job import Job, Task
-from pipelines.dub.state import Failure, State
-from pipelines.sandbox.decoder import Sandbox
-from pipelines.worker import shared_sandbox
+from pipelines.dub.job import Job, Task, call_length, first_missing
+from pipelines.dub.state import State
+from pipelines.media import pcm
+from pipelines.media.errors import Failure
+from pipelines.sandbox.decoder import Sandbox, shared_sandbox
 
 Film = list[Task]
 """The segments of one film that are to be made, in order."""
@@ -89,7 +90,7 @@ class Reel:
             self.there = first.n_segments
             return
         done = state.segments_done(video_id)
-        there = pipeline.first_missing({index for index, is_failure in done.items() if not is_failure})
+        there = first_missing({index for index, is_failure in done.items() if not is_failure})
         self.there = max(self.there, there)
         if self.there < first.n_segments:
             n = min(self.job.context, self.there * self.job.window)
@@ -108,7 +109,7 @@ class Reel:
     def end(self, item: Item, sound: np.ndarray) -> None:
         """Give the item its sound, float [channels, n], and go on. Raises ValueError for what is not a number."""
         segment = item.task.segment
-        kept = segments.quantise(sound[:, : segment.stop - segment.start])
+        kept = pcm.quantise(sound[:, : segment.stop - segment.start])
         item.arrays = {"thumbs": item.arrays["thumbs"], "sound": kept}
         heard = np.concatenate([self.past, kept], axis=1)
         self.past = heard[:, max(0, heard.shape[1] - self.job.context) :]
@@ -146,7 +147,7 @@ class Streamer:
             alike: dict[tuple[int, int], list[tuple[Reel, Item]]] = {}
             for reel, item in begun:
                 if item.arrays:
-                    shape = reel.past.shape[1], pipeline.call_length(self.job, item.task.segment)
+                    shape = reel.past.shape[1], call_length(self.job, item.task.segment)
                     alike.setdefault(shape, []).append((reel, item))
             for (past, length), group in alike.items():
                 self._make(group, past, length)
@@ -186,7 +187,7 @@ class Streamer:
         filled = group + [group[-1]] * (job.batch_size - len(group))
         starts = [(item, item.task.segment.start - past) for _, item in filled]
         frames = crossfade.batch_of(starts, job, past + length, self.device)
-        heard = np.stack([reel.past for reel, _ in filled]).astype(np.float32) / segments.FULL_SCALE
+        heard = np.stack([reel.past for reel, _ in filled]).astype(np.float32) / pcm.FULL_SCALE
         seeds = [
             window_seed(item.task.seed(job), item.task.video_id, item.task.segment.index)
             for _, item in filled

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.dub import segments
 from pipelines.dub.generate.token_canvas import Canvas, merged, pictures
 from pipelines.dub.item import FIRST, Item
 from pipelines.dub.job import Job
-from pipelines.dub.state import Failure
+from pipelines.media import pcm
+from pipelines.media.errors import Failure
 from v2a_models import grid, longform
 from v2a_models.longform import Span, Window
 from v2a_models.metrics import seams
@@ -219,7 +219,7 @@ class Waves:
         sound = self._decoded(canvas)[:, : segment.stop - segment.start]
         if job.static == "silence":
             sound = sound * _gain(canvas, sound.shape[1], job.rate)
-        item.arrays["sound"] = segments.quantise(sound)
+        item.arrays["sound"] = pcm.quantise(sound)
         joins = [
             (left.keep[1] - canvas.reach.start) * grid.HOP
             for left, right in pairwise(canvas.windows)

@@ -83,12 +83,12 @@ def test_keys_that_cannot_sign_are_refused_before_anything(
 def test_a_source_that_changes_meanwhile_is_a_failed_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jobs import scan
+    from pipelines.archive import ray_scan
 
     archive, out = tmp_path / "archive", tmp_path / "out"
     for name in ("a.mp4", "b.mp4"):
         write_video(archive / name, 1.0)
-    scanned = scan.scan_rows
+    scanned = ray_scan.scan_rows
 
     def then_changed(*args: Any, **more: Any) -> Any:
         found = scanned(*args, **more)
@@ -96,7 +96,7 @@ def test_a_source_that_changes_meanwhile_is_a_failed_row(
             file.write(b"\0\0\0\x10free somebody")
         return found
 
-    monkeypatch.setattr(scan, "scan_rows", then_changed)
+    monkeypatch.setattr(ray_scan, "scan_rows", then_changed)
     assert dub.run(DubConfig(str(archive), str(out), tracking_uri="off"), load=load_noise) == 1
     found = rows(out)
     assert found["b.mp4"]["status"] == "dubbed" and not (out / "a.mp4").exists()
@@ -104,5 +104,5 @@ def test_a_source_that_changes_meanwhile_is_a_failed_row(
     assert "changed while it was dubbed" in found["a.mp4"]["message"]
     assert found["a.mp4"]["source_sha256"] != found["a.mp4"]["source_sha256_after"] != ""
     # Left alone, it is dubbed by the next run.
-    monkeypatch.setattr(scan, "scan_rows", scanned)
+    monkeypatch.setattr(ray_scan, "scan_rows", scanned)
     assert dub.run(DubConfig(str(archive), str(out), tracking_uri="off"), load=load_noise) == 0

@@ -83,7 +83,8 @@ def test_where_nothing_is_heard_nothing_is_looked_at(tmp_path: Path) -> None:
     from jobs.dub.config import SoundOptions
     from jobs.dub.preflight import make_job
     from pipelines.archive import scan
-    from pipelines.dub import decode, pipeline
+    from pipelines.dub import decode
+    from pipelines.dub import plan as dub_plan
     from pipelines.dub.manifest import Wish
     from pipelines.dub.plan import make_plan, wants_silence
     from pipelines.sandbox.decoder import Sandbox
@@ -107,7 +108,7 @@ def test_where_nothing_is_heard_nothing_is_looked_at(tmp_path: Path) -> None:
         assert [item.task.segment.index for item in seen if item.arrays] == needed
         made = Dubber(job, load_noise).generate([Item.from_table(i.to_table())[0] for i in seen])
     # What is generated is what would have been generated for the whole film.
-    whole = pipeline.plan_file(job, video, "gap.mkv", "gap.mkv.mkv")
+    whole = dub_plan.plan_file(job, video, "gap.mkv", "gap.mkv.mkv")
     again = Dubber(job, load_noise).generate([decode.decode_task(whole[needed[1]], job, Sandbox())])
     assert np.array_equal(again[0].arrays["sound"], made[needed[1]].arrays["sound"])
     assert not made[0].arrays["sound"].any() and NoiseGenerator.recipe.window_s == 1.0

@@ -18,7 +18,7 @@ from jobs.common.verb import WrongUsage
 from jobs.dub import DubConfig, command
 from jobs.dub.preflight import check_identity, make_job
 from pipelines.archive import scan
-from pipelines.dub import decode, pipeline
+from pipelines.dub import decode, finish, plan
 from pipelines.dub.generate.crossfade import Dubber
 from pipelines.dub.item import Item
 from pipelines.dub.state import State
@@ -44,11 +44,11 @@ def test_a_prompt_changes_the_sound_and_stands_in_the_report_with_the_caption(
         [video] = scan.scan(str(tmp_path / "archive"), sandbox)
         for name, texts in (("plain", {}), ("drum", {"prompt": "a drum"}), ("not", {"negative": "a drum"})):
             job = make_job(config(vatt, tmp_path / name, **texts), None)
-            [task] = pipeline.plan_file(job, video, "short.mp4", "short.mp4.mkv")
+            [task] = plan.plan_file(job, video, "short.mp4", "short.mp4.mkv")
             [item] = Dubber(job, load_generator).generate([decode.decode_task(task, job, sandbox)])
             assert item.failure is None
             sounds.append(item.arrays["sound"])
-            row = decode.close_item(item, job)
+            row = finish.close_item(item, job)
             assert row is not None and row["status"] == "dubbed"
             assert row["prompt"] == texts.get("prompt", "") and row["negative"] == texts.get("negative", "")
             rows.append(row)
@@ -69,11 +69,11 @@ def test_captions_of_every_window_become_subtitles(vatt: str, tmp_path: Path, na
         [video] = scan.scan(str(tmp_path / "archive"), sandbox)
         job = make_job(config(vatt, out, captions=True, segment_s=7.0), None)
         assert job.identity()["captions"] == "subtitles"
-        for task in pipeline.plan_file(job, video, name, name + ".mkv"):
+        for task in plan.plan_file(job, video, name, name + ".mkv"):
             items = Item.from_table(decode.decode_task(task, job, sandbox).to_table())
             [item] = Dubber(job, load).generate(items)
             assert item.failure is None
-            row = decode.close_item(*Item.from_table(item.to_table()), job)
+            row = finish.close_item(*Item.from_table(item.to_table()), job)
     assert task.n_segments > 1 and row is not None and row["status"] == "dubbed"
     texts = [cue["text"] for cue in row["captions"]]
     # Drawn in two waves, told in the order of the film; the window that two segments share is told by both.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipelines.media import video as media_video
-from pipelines.mux import remux
+from pipelines.mux import child, remux
 from tests.support import media_files
 
 COLOURS = {"color_primaries": 9, "color_trc": 16, "colorspace": 9, "color_range": 1}
@@ -24,7 +24,7 @@ def copied(source: Path, folder: Path) -> Path:
     n = round(probe.duration_s * 44_100)
     folder.mkdir(exist_ok=True)
     out = folder / source.name
-    remux.mux_in_child(
+    child.mux_in_child(
         str(source), [np.zeros((1, n), np.int16)], out, n_samples=n, video_start_s=probe.video_start_s
     )
     return out

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.dub import pipeline
+from pipelines.dub import plan as dub_plan
 from pipelines.dub.job import Task
 from pipelines.dub.plan import make_plan
 from pipelines.dub.state import State
@@ -17,7 +18,7 @@ from tests.support.dub_stages import make_job, plan
 
 
 def test_what_becomes_of_each_file(videos: dict[str, dict[str, Any]]) -> None:
-    silent = {path: pipeline.decide(row, "silent") for path, row in videos.items()}
+    silent = {path: dub_plan.classify(row, "silent") for path, row in videos.items()}
     assert {path: action for path, (action, _) in silent.items()} == {
         "silent.mp4": "dub",
         "short.mp4": "dub",
@@ -28,7 +29,7 @@ def test_what_becomes_of_each_file(videos: dict[str, dict[str, Any]]) -> None:
     }
     assert silent["notes.txt"][1] == "not a video"
     assert "has sound" in silent["loud.mp4"][1]
-    assert pipeline.decide(videos["loud.mp4"], "all")[0] == "dub"
+    assert dub_plan.classify(videos["loud.mp4"], "all")[0] == "dub"
 
 
 def test_a_film_that_cannot_be_planned_is_a_failed_row(
@@ -70,10 +71,10 @@ def test_a_film_without_a_sample_is_an_error() -> None:
 
 def test_outputs_never_collide() -> None:
     taken: set[str] = set()
-    names = [pipeline.unique_output("a.mp4.mkv", video_id, taken) for video_id in ("one", "two")]
-    names.append(pipeline.unique_output("A.mp4.MKV", "three", taken))
-    names.append(pipeline.unique_output("sub/a", "four", taken))
-    names.append(pipeline.unique_output("sub/a", "five", taken))
+    names = [dub_plan.unique_output("a.mp4.mkv", video_id, taken) for video_id in ("one", "two")]
+    names.append(dub_plan.unique_output("A.mp4.MKV", "three", taken))
+    names.append(dub_plan.unique_output("sub/a", "four", taken))
+    names.append(dub_plan.unique_output("sub/a", "five", taken))
     assert names[0] == "a.mp4.mkv"
     assert len({name.casefold() for name in names}) == len(names)
     assert names[1].endswith(".mkv") and names[2].endswith(".MKV")

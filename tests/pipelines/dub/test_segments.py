@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.dub import segments
+from pipelines.media import pcm
 from v2a_models import grid
+from v2a_models.grid import decode_start, window_frames
 
 WINDOW, OVERLAP = 40, 10
 
@@ -64,7 +66,7 @@ def test_crossfade_keeps_the_level_of_noise() -> None:
     window, overlap = 1000, 500
     cut = next(segments.segments(n, window, overlap, 1000))
     sounds = [rng.normal(0, 0.1, (1, window)) for _ in range(cut.n_windows)]
-    track = segments.overlap_add(sounds, cut, window, overlap)[0, 1000:-1000] / segments.FULL_SCALE
+    track = segments.overlap_add(sounds, cut, window, overlap)[0, 1000:-1000] / pcm.FULL_SCALE
     assert track.std() == pytest.approx(0.1, rel=0.02)
     blocks = track[: len(track) // 250 * 250].reshape(-1, 250).std(axis=1)
     assert blocks.min() > 0.07 and blocks.max() < 0.13
@@ -73,7 +75,7 @@ def test_crossfade_keeps_the_level_of_noise() -> None:
 def test_film_starts_and_ends_at_full_level() -> None:
     cut = next(segments.segments(30, WINDOW, OVERLAP, 4))
     track = segments.overlap_add([np.ones((1, WINDOW))], cut, WINDOW, OVERLAP)
-    assert track.tolist() == [[segments.FULL_SCALE] * 30]
+    assert track.tolist() == [[pcm.FULL_SCALE] * 30]
 
 
 def test_sound_that_is_not_a_number_is_an_error() -> None:
@@ -99,7 +101,7 @@ def test_overlap_of_more_than_half_a_window_is_an_error() -> None:
     st.lists(st.sampled_from([8.0, 25.0, 24.0, 12.5, 29.97]), min_size=1, max_size=2),
 )
 def test_decoding_starts_on_every_frame_grid(start_s: float, rates: list[float]) -> None:
-    from_s = segments.decode_start(start_s, rates)
+    from_s = decode_start(start_s, rates)
     assert 0 <= from_s <= start_s + 1e-6
     for rate in rates:
         assert from_s * rate == pytest.approx(round(from_s * rate), abs=1e-4)
@@ -109,11 +111,11 @@ def test_decoding_starts_on_every_frame_grid(start_s: float, rates: list[float])
 def test_window_frames_are_the_same_wherever_decoding_started(index: int, seconds_earlier: int) -> None:
     window, overlap = grid.samples(4.0), grid.samples(0.4)
     start = index * (window - overlap)
-    from_s = segments.decode_start(grid.seconds(start), (8, 25))
+    from_s = decode_start(grid.seconds(start), (8, 25))
     earlier = max(0.0, from_s - seconds_earlier)
     for fps in (8, 25):
-        late = segments.window_frames(start, window, from_s, fps)
-        early = segments.window_frames(start, window, earlier, fps)
+        late = window_frames(start, window, from_s, fps)
+        early = window_frames(start, window, earlier, fps)
         assert late.stop - late.start == 4 * fps
         assert late.start + from_s * fps == early.start + earlier * fps
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.dub.state import Failure, Part, State
+from pipelines.dub.state import Part, State
+from pipelines.media.errors import Failure
 from pipelines.soundtrack import levels
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from pipelines import storage
 from pipelines.mux import files, remux
+from pipelines.mux.child import mux_in_child
 from tests.support import media_files
 from tests.support.muxing import RATE, check, clicks, dub
 
@@ -100,7 +101,7 @@ def test_a_full_disk_is_a_storage_error_and_leaves_nothing(
 
 def test_an_unwritable_place_is_a_storage_error(tmp_path: Path) -> None:
     source = media_files.write_video(tmp_path / "a.mp4")
-    for run in (remux.mux, remux.mux_in_child):
+    for run in (remux.mux, mux_in_child):
         with pytest.raises(storage.StorageError, match="No such file or directory"):
             run(
                 str(source),
@@ -120,7 +121,7 @@ def test_the_child_writes_the_same_bytes(tmp_path: Path, name: str) -> None:
     sound = [clicks(RATE, 0.5, 2)[:, k::1][:, :441] for k in range(0, RATE, 441)]
     facts = {"n_samples": RATE, "video_start_s": 0.0, "channels": 2, "tags": {"comment": "é ✓"}}
     here = remux.mux(str(source), sound, tmp_path / f"here-{name}", **facts)
-    there = remux.mux_in_child(str(source), iter(sound), tmp_path / f"there-{name}", **facts)
+    there = mux_in_child(str(source), iter(sound), tmp_path / f"there-{name}", **facts)
     assert here == there
     assert (tmp_path / f"here-{name}").read_bytes() == (tmp_path / f"there-{name}").read_bytes()
     assert len(list(tmp_path.iterdir())) == 3
@@ -130,9 +131,7 @@ def test_what_a_file_does_in_the_child_is_a_failed_mux(tmp_path: Path) -> None:
     source = tmp_path / "a.mp4"
     source.write_bytes(media_files.hls("/etc/passwd"))
     with pytest.raises(remux.MuxFailed) as caught:
-        remux.mux_in_child(
-            str(source), [clicks(RATE, 0.5)], tmp_path / "o.mp4", n_samples=RATE, video_start_s=0.0
-        )
+        mux_in_child(str(source), [clicks(RATE, 0.5)], tmp_path / "o.mp4", n_samples=RATE, video_start_s=0.0)
     assert caught.value.error_class and caught.value.message
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4"]
 
@@ -140,7 +139,7 @@ def test_what_a_file_does_in_the_child_is_a_failed_mux(tmp_path: Path) -> None:
 def test_too_little_memory_is_a_failed_mux(tmp_path: Path) -> None:
     source = media_files.write_video(tmp_path / "a.mp4")
     with pytest.raises(remux.MuxFailed) as caught:
-        remux.mux_in_child(
+        mux_in_child(
             str(source),
             [clicks(RATE, 0.5)],
             tmp_path / "o.mp4",
@@ -160,9 +159,9 @@ def test_errors_of_the_sound_come_through(tmp_path: Path) -> None:
         raise storage.StorageNotFound("a part has gone")
 
     with pytest.raises(storage.StorageNotFound, match="a part has gone"):
-        remux.mux_in_child(str(source), sound(), tmp_path / "o.mp4", n_samples=RATE, video_start_s=0.0)
+        mux_in_child(str(source), sound(), tmp_path / "o.mp4", n_samples=RATE, video_start_s=0.0)
     with pytest.raises(ValueError, match="ends after 1000"):
-        remux.mux_in_child(
+        mux_in_child(
             str(source),
             [np.zeros((1, 1000), np.int16)],
             tmp_path / "o.mp4",
@@ -189,7 +188,7 @@ def test_a_child_that_dies_or_hangs_is_a_failed_mux(
         yield np.zeros((1, 29 * RATE), np.int16)
 
     with pytest.raises(remux.MuxFailed) as caught:
-        remux.mux_in_child(
+        mux_in_child(
             str(source), sound(), tmp_path / "o.mp4", n_samples=30 * RATE, video_start_s=0.0, stall_s=stall_s
         )
     assert caught.value.error_class == expected
@@ -198,7 +197,7 @@ def test_a_child_that_dies_or_hangs_is_a_failed_mux(
 
 def test_a_missing_source_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(storage.StorageError):
-        remux.mux_in_child(
+        mux_in_child(
             str(tmp_path / "gone.mp4"),
             [clicks(RATE, 0.5)],
             tmp_path / "o.mp4",

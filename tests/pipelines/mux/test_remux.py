@@ -13,7 +13,7 @@ from av.stream import Disposition
 
 from pipelines.media import container as media_container
 from pipelines.media import video as media_video
-from pipelines.mux import containers, remux
+from pipelines.mux import child, containers, remux
 from tests.support import SHARED, media_files
 from tests.support.muxing import RATE, check, decode_track, dub, read, title_of
 
@@ -117,7 +117,7 @@ def test_stereo_in_every_container(tmp_path: Path, name: str) -> None:
     sound = np.stack([left, np.zeros_like(left)]).astype(np.int16)
     out = tmp_path / "out" / name
     out.parent.mkdir()
-    remux.mux_in_child(str(source), [sound], out, n_samples=2 * RATE, video_start_s=0.0, channels=2)
+    child.mux_in_child(str(source), [sound], out, n_samples=2 * RATE, video_start_s=0.0, channels=2)
     with av.open(str(out)) as film:
         index = film.streams.audio[0].index
     heard, _, rate = decode_track(out, index)

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.mux import remux, subtitles
+from pipelines.mux import child, remux, subtitles
 from tests.support.toy_generators import write_video
 
 CUES = [(0.0, 0.4, "a drum"), (0.4, 1.0, "rain, “heavy” <b>")]
@@ -58,7 +58,7 @@ def test_a_film_gets_them_as_a_track(tmp_path: Path, suffix: str, codec: str) ->
     source, sound = tmp_path / f"film{suffix}", np.zeros((1, 44_100), np.int16)
     write_video(source, 1.0)
     given: dict[str, Any] = dict(n_samples=44_100, video_start_s=0.0, captions=CUES)
-    made = remux.mux_in_child(str(source), [sound], tmp_path / f"a{suffix}", **given)
+    made = child.mux_in_child(str(source), [sound], tmp_path / f"a{suffix}", **given)
     (name, tags, header), found = read(tmp_path / f"a{suffix}")
     assert name == codec and tags["language"] == "eng"
     assert subtitles.TITLE in tags.values()

@@ -16,7 +16,9 @@ from jobs import verify
 from jobs.verify import VerifyConfig
 from pipelines import storage
 from pipelines.dub.output import Proof
-from pipelines.mux.remux import TITLE, MuxResult, mux_in_child, video_digest
+from pipelines.mux.child import mux_in_child
+from pipelines.mux.remux import TITLE, video_digest
+from pipelines.mux.track import MuxResult
 from pipelines.provenance import sidecar, signing
 from pipelines.provenance.signing import Signer, SigningError
 from pipelines.storage import hashing

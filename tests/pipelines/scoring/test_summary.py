@@ -7,9 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from pipelines.fitness import turned
 from pipelines.scoring.job import Scored
-from pipelines.scoring.summary import Board, entry, reachable, verdict
+from pipelines.scoring.summary import Board, entry, reachable, turned, verdict
 from v2a_models.metrics.catalogue import BY_NAME, METRICS
 from v2a_models.metrics.estimate import Estimate
 from v2a_models.metrics.networks.base import NETWORKS

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.dub import segments
+from pipelines.media import pcm
 from pipelines.soundtrack import resampling
 from v2a_models import grid
 
@@ -15,7 +15,7 @@ from v2a_models import grid
 def tone(n_samples: int, rate: int, hertz: float = 440.0) -> np.ndarray:
     """Two channels, the second one quieter: int16 [2, n]."""
     wave = 0.5 * np.sin(2 * np.pi * hertz * np.arange(n_samples) / rate)
-    return segments.quantise(np.stack([wave, wave / 4]))
+    return pcm.quantise(np.stack([wave, wave / 4]))
 
 
 def track(blocks: list[np.ndarray], rate: int, n_samples: int, to: int = grid.SAMPLE_RATE) -> np.ndarray:

@@ -17,11 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.archive import scan
-from pipelines.dub import decode, segments
+from pipelines.dub import finish, segments
 from pipelines.dub import pipeline as dub_pipeline
+from pipelines.dub import plan as dub_plan
 from pipelines.dub.generate import streaming
 from pipelines.dub.item import Item
-from pipelines.dub.job import Job, Task
+from pipelines.dub.job import Job, Task, call_length, stretch
 from pipelines.dub.state import State
 from pipelines.sandbox.decoder import Sandbox
 from tests.support.toy_generators import EchoGenerator, load_echo, write_video
@@ -62,7 +63,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> dict[s
 
 
 def plan(job: Job, video: dict[str, Any], **known: Any) -> list[Task]:
-    return dub_pipeline.plan_file(job, video, video["path"], video["path"] + ".mkv", **known)
+    return dub_plan.plan_file(job, video, video["path"], video["path"] + ".mkv", **known)
 
 
 def dubbed(
@@ -71,7 +72,7 @@ def dubbed(
     """The pipeline in this process; the rows of finished files."""
     streamer = streaming.Streamer(job, load, sandbox=sandbox)
     table = pa.table({"films": [streaming.to_json(films)]})
-    rows = [decode.close_item(item, job) for made in streamer(table) for item in Item.from_table(made)]
+    rows = [finish.close_item(item, job) for made in streamer(table) for item in Item.from_table(made)]
     return [row for row in rows if row is not None]
 
 
@@ -136,7 +137,7 @@ def test_calls_cover_their_segment_in_few_lengths(frames: int, n_samples: int, b
     job = make_job("out", frames, batch_size=batch_size)
     cuts = list(segments.segments(n_samples, job.window, 0, 1))
     for cut in cuts:
-        start, stop = dub_pipeline.stretch(job, cut)
+        start, stop = stretch(job, cut)
         assert start % FRAME == 0 and cut.start - start == min(job.context, cut.start)
         assert stop >= cut.stop and (stop - cut.start) % FRAME == 0
         assert stop - cut.start <= job.window and (cut.is_last or stop == cut.stop)
@@ -144,7 +145,7 @@ def test_calls_cover_their_segment_in_few_lengths(frames: int, n_samples: int, b
         assert stop - cuts[-1].stop < FRAME
     else:
         lengths = {
-            dub_pipeline.call_length(job, dataclasses.replace(cuts[0], start=0, stop=k * FRAME))
+            call_length(job, dataclasses.replace(cuts[0], start=0, stop=k * FRAME))
             for k in range(1, frames + 1)
         }
         assert len(lengths) <= 1 + int(np.ceil(np.log2(frames)))
@@ -162,7 +163,7 @@ def test_a_broken_off_film_goes_on_with_the_same_numbers(
         if job.out.endswith("cut"):
             items = streaming.Streamer(job, load_echo, sandbox=sandbox).stream([tasks])
             for _ in range(there):
-                assert decode.close_item(next(items), job) is None
+                assert finish.close_item(next(items), job) is None
             tasks = plan(job, video, done=frozenset(State(job.out).segments_done(video["video_id"])))
             assert len(tasks) == 5 - there
             job = dataclasses.replace(job, run_id="run2")
@@ -187,7 +188,7 @@ def test_a_past_that_reaches_over_several_parts(
     tasks = plan(job, videos["short.mp4"])
     made = list(streaming.Streamer(job, load_echo, sandbox=sandbox).stream([tasks]))
     for item in made[:7]:
-        decode.close_item(item, job)
+        finish.close_item(item, job)
     tail = streaming.kept_tail(State(job.out), tasks[0].video_id, 7, 2 * FRAME, 2)
     np.testing.assert_array_equal(tail, np.concatenate([item.arrays["sound"] for item in made[5:7]], axis=1))
     again = list(streaming.Streamer(job, load_echo, sandbox=sandbox).stream([tasks[7:]]))
@@ -202,11 +203,11 @@ def test_whoever_takes_the_place_of_a_lost_actor_gives_as_many_items(
     films = [plan(job, videos[name]) for name in ("long.mp4", "other.mkv")]
     first = streaming.Streamer(job, load_echo, sandbox=sandbox).stream(films)
     for _ in range(5):
-        decode.close_item(next(first), job)
+        finish.close_item(next(first), job)
     items = list(streaming.Streamer(job, load_echo, sandbox=sandbox).stream(films))
     assert len(items) == sum(map(len, films))
     assert [item.task.have_part for item in items[:6]] == [True] * 5 + [False]
-    rows = [row for row in (decode.close_item(item, job) for item in items) if row is not None]
+    rows = [row for row in (finish.close_item(item, job) for item in items) if row is not None]
     assert {row["path"]: row["status"] for row in rows} == {"long.mp4": "dubbed", "other.mkv": "dubbed"}
     # All is done, and asked for once more.
     again = list(streaming.Streamer(job, load_echo, sandbox=sandbox).stream(films))

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from pipelines.archive import scan
-from pipelines.dub import decode, pipeline, segments
+from pipelines.dub import decode, finish, plan
 from pipelines.dub.generate import token_canvas, two_wave
 from pipelines.dub.generate.crossfade import Dubber
 from pipelines.dub.generate.token_canvas import Canvas
 from pipelines.dub.item import Item
 from pipelines.dub.job import Job, Task
 from pipelines.dub.state import State
+from pipelines.media import pcm
 from pipelines.sandbox.decoder import Sandbox
 from tests.support.toy_generators import toy_checkpoint
 from v2a_models import grid, longform
@@ -85,7 +86,7 @@ def make_job(out: Path, model: str, **changes: Any) -> Job:
 
 
 def tasks_of(job: Job, video: dict[str, Any]) -> list[Task]:
-    return pipeline.plan_file(job, video, video["path"], video["path"])
+    return plan.plan_file(job, video, video["path"], video["path"])
 
 
 def made(job: Job, tasks: list[Task], sandbox: Sandbox, together: int = 1) -> list[Item]:
@@ -169,7 +170,7 @@ def test_a_film_sounds_as_if_its_codegram_were_decoded_in_one_go(
     codec: Any = load_generator(model).codec  # type: ignore[attr-defined]
     whole = codec.decode(torch.from_numpy(codes)[None])[0, 0].clamp(-1, 1).numpy()
     track = sound(made(job, tasks_of(job, video), sandbox))[0]
-    assert np.abs(segments.quantise(whole)[: len(track)].astype(int) - track).max() <= 1
+    assert np.abs(pcm.quantise(whole)[: len(track)].astype(int) - track).max() <= 1
 
 
 def test_the_second_wave_is_painted_between_the_first(
@@ -290,7 +291,7 @@ def test_the_report_is_told(
     job, rows = make_job(tmp_path, model), []
     for name in ("still.mkv", "cut.mkv"):
         for item in made(job, tasks_of(job, films[name]), sandbox):
-            rows.append(decode.close_item(item, job))
+            rows.append(finish.close_item(item, job))
     still, cut = (row for row in rows if row)
     assert cut["scenes"] == 1
     assert 4 < still["static_s"] < 6 and still["static"].startswith("ambience: 1.")

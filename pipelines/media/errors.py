@@ -1,0 +1,34 @@
+"""Failures of a file, as the report tells them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class DecodeFailed(Exception):
+    """The file cannot be read as asked, and the file is the reason.
+
+    `error_class` is a short name (`EmptyFile`, `NotAVideo`, `ForbiddenFormat`, `Encrypted`,
+    `NoVideoStream`, `NoFrames`, `ZeroDuration`, `BadSize`, `BadTimestamps`, `InvalidData`, and from the
+    sandbox `DecoderCrashed`, `DecoderTimeout`, `DecoderOutOfMemory`); `stage` is `open`, `probe`,
+    `decode` or `sound`.
+    """
+
+    def __init__(self, error_class: str, message: str, stage: str) -> None:
+        super().__init__(f"{error_class}: {message}")
+        self.error_class = error_class
+        self.message = message
+        self.stage = stage
+
+    def __reduce__(self) -> tuple[type[DecodeFailed], tuple[str, str, str]]:
+        return type(self), (self.error_class, self.message, self.stage)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a file has no sound."""
+
+    stage: str
+    """scan, decode, generate, mux or storage."""
+    error_class: str
+    message: str
