@@ -186,7 +186,7 @@ def made(row: dict[str, Any], job: Any, sandbox: Any) -> Iterator[Made | None]:
 
 def _meetings(item: Any, job: Any) -> tuple[int, set[int]]:
     """Samples of all windows of an item, and those of the film at which windows of one shot meet."""
-    from pipelines.dub.generate.token_canvas import Canvas
+    from pipelines.dub.generate.token_canvas import TokenCanvas
     from v2a_models import grid
 
     segment = item.task.segment
@@ -194,7 +194,7 @@ def _meetings(item: Any, job: Any) -> tuple[int, set[int]]:
         hop = job.window - job.overlap
         middles = {segment.start + k * hop + job.overlap // 2 for k in range(1, segment.n_windows)}
         return segment.n_windows * job.window, middles
-    canvas = Canvas(item, job.layout)
+    canvas = TokenCanvas(item, job.layout)
     joins = {
         segment.start + (a.keep[1] - canvas.reach.start) * grid.HOP
         for a, b in pairwise(canvas.windows)

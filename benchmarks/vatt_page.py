@@ -29,7 +29,7 @@ from pipelines import synthfoley
 from pipelines.archive import scan
 from pipelines.dub import decode, finish, plan
 from pipelines.dub.generate.crossfade import Dubber
-from pipelines.dub.job import Job
+from pipelines.dub.job import DubJob
 from pipelines.media import pcm
 from pipelines.reports import caption_pages
 from pipelines.sandbox.decoder import Sandbox
@@ -115,7 +115,7 @@ def made(root: Path, out: Path, args: argparse.Namespace, scene: Any) -> str:
     )
 
 
-def dubbed(job: Job, video: Any, sandbox: Sandbox) -> tuple[dict[str, Any], np.ndarray, bytes]:
+def dubbed(job: DubJob, video: Any, sandbox: Sandbox) -> tuple[dict[str, Any], np.ndarray, bytes]:
     """Report row, sound (float32 [n], at the model's rate) and picture of one film. Raises ValueError."""
     tasks = plan.plan_file(job, video, video["path"], f"{video['path']}.mkv")
     if len(tasks) > 1:

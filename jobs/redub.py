@@ -22,7 +22,7 @@ from jobs.dub.preflight import check_signer, make_job
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipelines.dub.job import Job
+    from pipelines.dub.job import DubJob
     from pipelines.dub.redub import Dubbed
 
 
@@ -118,7 +118,7 @@ def report_rows(out: str) -> list[dict[str, Any]]:
 
 def job_of(
     config: RedubConfig, film: Dubbed, known: dict[str, Any], load: Callable[[str], Any] | None
-) -> Job:
+) -> DubJob:
     """The job that dubbed the film, with the part's seed and texts. Raises WrongUsage."""
     from pipelines.soundtrack import mixing
 
@@ -144,7 +144,7 @@ def job_of(
     )
     check_signer(plain)
     job = make_job(plain, load)
-    return dataclasses.replace(job, treatment=mixing.Treatment(**{name: how[name] for name in mixing.NAMES}))
+    return dataclasses.replace(job, treatment=mixing.MixPolicy(**{name: how[name] for name in mixing.NAMES}))
 
 
 def original(config: RedubConfig, film: Dubbed, known: dict[str, Any]) -> dict[str, Any]:

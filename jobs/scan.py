@@ -19,7 +19,7 @@ from pipelines.archive.ray_scan import FEW_FILES, Examine, Listing, _on_ray
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipelines.archive.scan_table import Spool
+    from pipelines.archive.scan_table import ScanTable
     from pipelines.sandbox.decoder import Sandbox
     from pipelines.storage import FileInfo
 
@@ -53,7 +53,7 @@ class ScanResult:
 
     exit_code: int
     """0 all read, 1 some files failed or the listing broke off, 2 wrong usage, 130 interrupted."""
-    found: Spool | None = None
+    found: ScanTable | None = None
     """The rows, on disk."""
 
     @property
@@ -83,14 +83,14 @@ def run(
     from rich.console import Console
 
     from pipelines import storage
-    from pipelines.archive.scan_table import Spool
+    from pipelines.archive.scan_table import ScanTable
 
     console, errors = _console(), Console(stderr=True, highlight=False, soft_wrap=True)
     problem = _wrong_usage(config)
     if problem:
         errors.print(f"v2a scan: {problem}", markup=False)
         return ScanResult(WRONG_USAGE)
-    found, listing = Spool(), Listing(config.archive)
+    found, listing = ScanTable(), Listing(config.archive)
     try:
         for rows in _scan(config, console, listing, examine):
             found.add(rows)

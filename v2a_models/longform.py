@@ -23,7 +23,7 @@ from itertools import pairwise
 
 from v2a_models import grid
 
-Span = tuple[int, int]
+FrameSpan = tuple[int, int]
 """First codec frame, and one past the last."""
 
 
@@ -89,12 +89,12 @@ class Layout:
         """The picture that begins nearest to a codec frame."""
         return round(frame * grid.HOP * self.fps / self.rate)
 
-    def border(self, index: int) -> Span:
+    def border(self, index: int) -> FrameSpan:
         """The window that segments `index - 1` and `index` share."""
         start = self.frame(index * self.windows * self.hop)
         return start, start + self.window
 
-    def kept(self, border: Span) -> Span:
+    def kept(self, border: FrameSpan) -> FrameSpan:
         """What of it is kept."""
         return border[0] + self.edge, border[1] - self.edge
 
@@ -123,9 +123,9 @@ class Reach:
     start: int
     """First codec frame that is heard."""
     stop: int
-    decided: Span
+    decided: FrameSpan
     """What is decided for that: with what is kept of the border windows before and behind it."""
-    seen: Span
+    seen: FrameSpan
     """What must be seen of the film to do so."""
 
 
@@ -156,11 +156,11 @@ class Window:
 
     start: int
     """Its first codec frame; it may begin before the film or its shot, and reach past their ends."""
-    keep: Span
+    keep: FrameSpan
     """What it decides."""
-    shot: Span
+    shot: FrameSpan
     """To which it belongs: only windows of one shot are painted towards each other."""
-    look: Span
+    look: FrameSpan
     """Of whose pictures it is made: where it reaches beyond, the first or last of them is held."""
     wave: int
     """0 or 1."""
@@ -178,7 +178,7 @@ class Window:
         return self.keep[0]
 
 
-def zones(reach: Reach, layout: Layout) -> list[Span]:
+def zones(reach: Reach, layout: Layout) -> list[FrameSpan]:
     """The windows at its borders, which its neighbours decide as well."""
     found = [layout.border(reach.index)] if reach.index else []
     behind = layout.border(reach.index + 1)
@@ -216,7 +216,7 @@ def plan(reach: Reach, cuts: Sequence[int], border_cuts: Sequence[int], layout: 
     return sorted(windows, key=lambda window: window.keep)
 
 
-def _gaps(start: int, stop: int, taken: Sequence[Span]) -> list[Span]:
+def _gaps(start: int, stop: int, taken: Sequence[FrameSpan]) -> list[FrameSpan]:
     """What lies between `taken`, in order."""
     edges = [start, *(edge for span in sorted(taken) for edge in span), stop]
     return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b > a]
@@ -232,7 +232,7 @@ def _kept(cuts: Sequence[int], start: int, stop: int, layout: Layout) -> list[in
     return kept
 
 
-def fill(start: int, stop: int, ties: tuple[bool, bool], layout: Layout) -> list[tuple[Span, int, int]]:
+def fill(start: int, stop: int, ties: tuple[bool, bool], layout: Layout) -> list[tuple[FrameSpan, int, int]]:
     """(what is kept, wave, samples) of the fewest windows, first and second wave in turn, that cover a stretch: whole
     ones, and a last one as short as can be; what they have to spare is spread over all of them.
 
@@ -267,7 +267,9 @@ def _room(k: int, waves: Sequence[int], ties: tuple[bool, bool], layout: Layout)
     return layout.window - neighbours * layout.overlap
 
 
-def _placed(keep: Span, shot: Span, look: Span, wave: int, samples: int, layout: Layout) -> Window:
+def _placed(
+    keep: FrameSpan, shot: FrameSpan, look: FrameSpan, wave: int, samples: int, layout: Layout
+) -> Window:
     """The window around what it keeps: within what it looks at as far as that goes, beginning with a picture."""
     size = grid.codec_frames(samples)
     start = (keep[0] + keep[1] - size) // 2
@@ -278,7 +280,7 @@ def _placed(keep: Span, shot: Span, look: Span, wave: int, samples: int, layout:
     return Window(start, keep, shot, look, wave, samples)
 
 
-def decided(window: Window, windows: Sequence[Window]) -> list[Span]:
+def decided(window: Window, windows: Sequence[Window]) -> list[FrameSpan]:
     """What of a window of the second wave the first wave has decided before it is drawn."""
     if window.wave == 0:
         return []
@@ -311,11 +313,11 @@ class Loop:
     """A sound that can be repeated for ever, of two calls of the model: one of which the middle is kept, and one
     painted from its end to its beginning. Spans are of codec frames within a call."""
 
-    kept: Span
+    kept: FrameSpan
     """Of the first call."""
-    closing: Span
+    closing: FrameSpan
     """Of the second."""
-    known: tuple[tuple[Span, Span], ...]
+    known: tuple[tuple[FrameSpan, FrameSpan], ...]
     """What of the second call is decided before it, and where in the first call that is: at both ends."""
 
     @property

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Described:
+class ModelInfo:
     """What a job must know of a generator."""
 
     recipe: Recipe
@@ -25,14 +25,14 @@ class Described:
     """What is not to be heard where nobody says."""
 
 
-def described(generator: Any) -> Described:
+def model_info(generator: Any) -> ModelInfo:
     """Of a generator in memory."""
     facts = generator.recipe, generator.name, generator.sha256, generator.streams, generator.context_frames
     follows, paints = (bool(getattr(generator, name, False)) for name in ("follows_text", "paints"))
-    return Described(*facts, follows_text=follows, paints=paints)
+    return ModelInfo(*facts, follows_text=follows, paints=paints)
 
 
-def describe_checkpoint(model: str) -> Described:
+def checkpoint_info(model: str) -> ModelInfo:
     """The same of a checkpoint on disk, without loading torch: the weights are for the workers.
 
     Raises CheckpointError, with the choices if there is none.
@@ -55,7 +55,7 @@ def describe_checkpoint(model: str) -> Described:
             f"{folder} has learnt to rebuild pictures only: train its decoder to sound with "
             f"v2a train {config['system']} STORE --start {folder} --set stage=2 --out NEW"
         )
-    return Described(
+    return ModelInfo(
         recipe=Recipe.from_dict(config["recipe"]),
         name=str(config["name"]),
         sha256=checked_sha256(folder, config),
@@ -90,7 +90,7 @@ def scav_sha256(model: str, load: Callable[[str], Any] | None) -> str:
     return found
 
 
-def cutting(model: Described, segment_s: float, joins: str = "auto") -> dict[str, Any]:
+def cutting(model: ModelInfo, segment_s: float, joins: str = "auto") -> dict[str, Any]:
     """How a job cuts films for a model, as fields of a `Job`. Raises ValueError for a recipe that cannot be dubbed, and
     for joins that the model cannot make."""
     from pipelines.dub import segments

@@ -16,7 +16,7 @@ from jobs.compare.results import _job, scoring_clips
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jobs.compare.preflight import Plan
+    from jobs.compare.preflight import ComparePlan
     from pipelines.scoring.clips import Row
     from v2a_models.metrics.estimate import Estimate
 
@@ -56,7 +56,9 @@ def _run(config: CompareConfig, console: Console) -> int:
     return SOME_FAILED if any(system["failed"] for system in summary["systems"]) else DONE
 
 
-def fetch(plan: Plan, config: CompareConfig, console: Console, resources: Any) -> dict[tuple[str, str], str]:
+def fetch(
+    plan: ComparePlan, config: CompareConfig, console: Console, resources: Any
+) -> dict[tuple[str, str], str]:
     """The true sounds; (system, clip) -> why, for those that cannot be had."""
     from pipelines.scoring.clips import missing, run_fetch
     from pipelines.scoring.job import REFERENCE
@@ -70,7 +72,7 @@ def fetch(plan: Plan, config: CompareConfig, console: Console, resources: Any) -
 
 
 def make(
-    plan: Plan, config: CompareConfig, model: Any, console: Console, resources: Any
+    plan: ComparePlan, config: CompareConfig, model: Any, console: Console, resources: Any
 ) -> tuple[dict[tuple[str, str], str], dict[str, Estimate]]:
     """The sounds of one model: what failed, and what it cost by figure (nothing where nothing had to be made)."""
     from pipelines.scoring.clips import missing, run_model
@@ -122,7 +124,7 @@ def _watched(
     return found
 
 
-def score(plan: Plan, config: CompareConfig, console: Console) -> Any:
+def score(plan: ComparePlan, config: CompareConfig, console: Console) -> Any:
     """Scores what was made; a `Board`."""
     from jobs.common import ray_session
     from jobs.common.checks import weights
@@ -134,7 +136,7 @@ def score(plan: Plan, config: CompareConfig, console: Console) -> Any:
 
     board, clips = Board(), scoring_clips(plan)
     hearing = tuple(name for name in plan.networks if name != "bertscore")  # which reads
-    job = scoring_job.Job(
+    job = scoring_job.ScoringJob(
         plan.codec, hearing, weights(config.weights), keep=_job(plan, config).place, download=config.download
     )
 
@@ -154,7 +156,7 @@ def score(plan: Plan, config: CompareConfig, console: Console) -> Any:
     return board
 
 
-def score_captions(plan: Plan, config: CompareConfig, board: Any) -> None:
+def score_captions(plan: ComparePlan, config: CompareConfig, board: Any) -> None:
     """Scores the captions of models that have words against the texts of the store."""
     from jobs.common.checks import weights
     from jobs.evaluate.tables import add_captions

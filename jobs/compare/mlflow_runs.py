@@ -15,7 +15,7 @@ from v2a_models.metrics.catalogue import BY_NAME, Metric
 
 if TYPE_CHECKING:
     from jobs.compare.config import CompareConfig
-    from jobs.compare.preflight import Plan
+    from jobs.compare.preflight import ComparePlan
 
 TABLE = "clips.json"
 """The table of clips of a run, as MLflow's own pages show and compare them."""
@@ -26,7 +26,11 @@ REGISTERED = "v2a"
 
 
 def record(
-    plan: Plan, summary: dict[str, Any], scores: Sequence[Mapping[str, Any]], uri: str | None, parent: Any
+    plan: ComparePlan,
+    summary: dict[str, Any],
+    scores: Sequence[Mapping[str, Any]],
+    uri: str | None,
+    parent: Any,
 ) -> None:
     """Figures of the comparison into its run, those of each system into a run below it."""
     from jobs.common.tracking import Tracker
@@ -75,7 +79,7 @@ def votes_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
 
 
 def clip_table(
-    plan: Plan, summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+    plan: ComparePlan, summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[Any]]:
     """Columns of a system's clips, the worst first, with the addresses of their sounds.
 
@@ -105,7 +109,12 @@ def clip_table(
 
 
 def promote(
-    plan: Plan, config: CompareConfig, board: Board, summary: dict[str, Any], uri: str | None, tracker: Any
+    plan: ComparePlan,
+    config: CompareConfig,
+    board: Board,
+    summary: dict[str, Any],
+    uri: str | None,
+    tracker: Any,
 ) -> dict[str, Any]:
     """Makes the best model by a metric the champion; why, or why not, as the summary holds it."""
     metric = BY_NAME[config.promote]

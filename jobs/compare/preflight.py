@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from jobs.common.checks import check_not_foreign, full_address, resolve_precision
-from jobs.common.models import Described, describe_checkpoint
+from jobs.common.models import ModelInfo, checkpoint_info
 from jobs.common.verb import WrongUsage, differences
 from pipelines import storage
 
@@ -40,7 +40,7 @@ class Model:
 
 
 @dataclass
-class Plan:
+class ComparePlan:
     """A comparison that can start."""
 
     out: str
@@ -65,7 +65,7 @@ class Plan:
     precision: str
 
 
-def prepare(config: CompareConfig) -> Plan:
+def prepare(config: CompareConfig) -> ComparePlan:
     """Everything that can be wrong, checked. Raises WrongUsage with what to change."""
     try:
         return _prepare(config)
@@ -73,7 +73,7 @@ def prepare(config: CompareConfig) -> Plan:
         raise WrongUsage(str(error)) from error
 
 
-def _prepare(config: CompareConfig) -> Plan:
+def _prepare(config: CompareConfig) -> ComparePlan:
     from jobs.common.checks import weights
     from jobs.evaluate.tables import read_events
     from pipelines.scoring import clips
@@ -144,7 +144,7 @@ def _prepare(config: CompareConfig) -> Plan:
     if events is None and archive and storage.exists(storage.join(archive, "events.parquet")):
         events = storage.join(archive, "events.parquet")
     available, missing = reachable(config.networks, weights(config.weights), config.download)
-    return Plan(
+    return ComparePlan(
         out=out, store=store, archive=archive, rows=rows, models=models, window=grid.samples(recipe.window_s),
         kept_rate=kept_rate, codec=codec,
         fps={row["path"]: float(row["fps"] or 0) for row in Store(store).scan() if "fps" in row},
@@ -171,7 +171,7 @@ def _model(given: str, recipe: Any, config: CompareConfig) -> Model:
 
     folder = registry.resolve(given, config.tracking_uri)
     try:
-        described = describe_checkpoint(folder)
+        described = checkpoint_info(folder)
         generator: Any = load_generator(folder)
         from_archive = looks_at_archive(described, generator.columns, recipe, config.archive)
     except (OSError, ValueError, KeyError) as error:
@@ -183,7 +183,7 @@ def _model(given: str, recipe: Any, config: CompareConfig) -> Model:
     return Model(slug or "model", given, folder, described.sha256, parameters, codec, from_archive)
 
 
-def looks_at_archive(model: Described, columns: Sequence[str], recipe: Recipe, archive: str | None) -> bool:
+def looks_at_archive(model: ModelInfo, columns: Sequence[str], recipe: Recipe, archive: str | None) -> bool:
     """Whether a model has to look at the films themselves, since the store (of `recipe`) does not hold what it is fed
     with (`columns`). Raises ValueError if it cannot.
     """

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from jobs.compare.config import CompareConfig
-    from jobs.compare.preflight import Plan
+    from jobs.compare.preflight import ComparePlan
     from pipelines.scoring.clips import Row
 
 TITLES = {"reference": "ground truth", "codec": "codec resynthesis", "shuffled": "shuffled", "noise": "noise",
@@ -38,7 +38,7 @@ COSTS = ("audio_s_per_s", "memory")
 
 
 def summarise(
-    plan: Plan,
+    plan: ComparePlan,
     config: CompareConfig,
     board: Board,
     problems: Mapping[tuple[str, str], str],
@@ -103,7 +103,7 @@ def _costs(out: str) -> dict[str, dict[str, Any]]:
         return {}
 
 
-def paired(board: Board, first: str, second: str, plan: Plan) -> dict[str, Any]:
+def paired(board: Board, first: str, second: str, plan: ComparePlan) -> dict[str, Any]:
     """The difference of two models by every figure that can be drawn in pairs."""
     found = {}
     for name, metric in BY_NAME.items():
@@ -115,7 +115,9 @@ def paired(board: Board, first: str, second: str, plan: Plan) -> dict[str, Any]:
     return {"first": first, "second": second, "metrics": found}
 
 
-def write(plan: Plan, config: CompareConfig, board: Board, summary: dict[str, Any], console: Console) -> None:
+def write(
+    plan: ComparePlan, config: CompareConfig, board: Board, summary: dict[str, Any], console: Console
+) -> None:
     """Everything in OUT and in MLflow."""
     from jobs.common.tracking import Tracker, resolve_uri
     from jobs.compare import mlflow_runs
@@ -151,7 +153,7 @@ def write(plan: Plan, config: CompareConfig, board: Board, summary: dict[str, An
     tracker.finish("FINISHED")
 
 
-def scores_rows(plan: Plan, board: Board) -> list[dict[str, Any]]:
+def scores_rows(plan: ComparePlan, board: Board) -> list[dict[str, Any]]:
     """Rows of scores.parquet with what is known of their clips."""
     facts = {row.clip_id: row for row in plan.rows}
     return [
@@ -165,7 +167,7 @@ def scores_rows(plan: Plan, board: Board) -> list[dict[str, Any]]:
     ]
 
 
-def write_plots(plan: Plan, summary: dict[str, Any], scores: list[dict[str, Any]]) -> dict[str, str]:
+def write_plots(plan: ComparePlan, summary: dict[str, Any], scores: list[dict[str, Any]]) -> dict[str, str]:
     """The pictures; name -> path in OUT."""
     made = {
         "bars": comparison_plots.bars(summary),
@@ -178,7 +180,7 @@ def write_plots(plan: Plan, summary: dict[str, Any], scores: list[dict[str, Any]
     return {name: f"plots/{name}.png" for name in made}
 
 
-def _spectrograms(plan: Plan, summary: dict[str, Any], scored: set[str]) -> bytes:
+def _spectrograms(plan: ComparePlan, summary: dict[str, Any], scored: set[str]) -> bytes:
     """The first clip that was scored, which all systems have."""
     row = next((row for row in plan.rows if row.clip_id in scored), None)
     if row is None:
@@ -191,7 +193,7 @@ def _spectrograms(plan: Plan, summary: dict[str, Any], scored: set[str]) -> byte
     return comparison_plots.spectrograms(waves, grid.SAMPLE_RATE, f"{row.label or row.path}, {row.clip_id}")
 
 
-def write_listening(plan: Plan, config: CompareConfig, summary: dict[str, Any], board: Board) -> str:
+def write_listening(plan: ComparePlan, config: CompareConfig, summary: dict[str, Any], board: Board) -> str:
     """The blind page, its sounds, and the key that stays with the records; its path in OUT, "" if there is none."""
     if len(plan.models) < 2 or not config.listen:
         return ""
@@ -229,7 +231,7 @@ def votes(out: str, path: str) -> dict[str, Any]:
     return {"file": path.rpartition("/")[2], "n": sum(result["n"] for result in results), "results": results}
 
 
-def export(plan: Plan, folder: str) -> None:
+def export(plan: ComparePlan, folder: str) -> None:
     """Copies the sounds of the models and the true ones into folders of av-benchmark's layout."""
     names = export_names(plan.rows)
     for system in (REFERENCE, *(model.slug for model in plan.models)):
@@ -253,18 +255,18 @@ def export_names(rows: Sequence[Row]) -> dict[str, str]:
     return {clip: name if shared[name] == 1 else clip for clip, name in found.items()}
 
 
-def _job(plan: Plan, config: CompareConfig, gpus: int = 0) -> Any:
+def _job(plan: ComparePlan, config: CompareConfig, gpus: int = 0) -> Any:
     from pipelines import storage
-    from pipelines.scoring.clips import Job
+    from pipelines.scoring.clips import ClipJob
 
-    return Job(
+    return ClipJob(
         store=plan.store, place=storage.join(plan.out, "clips"), window=plan.window, seed=config.seed,
         archive=plan.archive, kept_rate=plan.kept_rate, precision=plan.precision, device="cuda" if gpus else "cpu",
         batch_size=config.batch_size,
     )  # fmt: skip
 
 
-def scoring_clips(plan: Plan) -> list[Any]:
+def scoring_clips(plan: ComparePlan) -> list[Any]:
     """The clips with all that is known of them, for every model and its baselines."""
     from jobs.evaluate.tables import other_clips
     from pipelines import storage

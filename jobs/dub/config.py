@@ -13,7 +13,7 @@ from jobs.common.verb import WrongUsage
 
 if TYPE_CHECKING:
     from pipelines.reports.costs import Prices
-    from pipelines.soundtrack.mixing import Treatment
+    from pipelines.soundtrack.mixing import MixPolicy
 
 
 LOUDEST, SOFTEST = -5.0, -60.0
@@ -47,9 +47,9 @@ class SoundOptions:
     """Keep what `v2a redub` needs of tracks that are coded with loss (AAC, Opus): their samples as FLAC in
     OUT/_v2a/sound, up to 0.3 GB an hour."""
 
-    def treatment(self) -> Treatment:
+    def treatment(self) -> MixPolicy:
         """The same for the pipeline. Raises WrongUsage for options that do not go together."""
-        from pipelines.soundtrack.mixing import Treatment
+        from pipelines.soundtrack.mixing import MixPolicy
 
         if self.loudness is not None and not SOFTEST <= self.loudness <= LOUDEST:
             raise WrongUsage(
@@ -69,7 +69,7 @@ class SoundOptions:
             raise WrongUsage(
                 f"--sidecar {self.sidecar} is a codec already: leave --audio-codec {self.audio_codec} out"
             )
-        return Treatment(
+        return MixPolicy(
             existing=self.existing,
             loudness=self.loudness,
             mix_gain=self.mix_gain,

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from jobs.dub.config import DubConfig
-    from pipelines.dub.job import Job
-    from pipelines.dub.plan import Plan
+    from pipelines.dub.job import DubJob
+    from pipelines.dub.plan import DubPlan
     from pipelines.reports.costs import Costs, Prices
 
 FILES_SHOWN = 30
@@ -23,7 +23,7 @@ X_REALTIME_PER_CORE = 1.5
 """Guess for the estimated time of a dry run, before anything was measured in this output."""
 
 
-def summary(table: list[dict[str, Any]], plan: Plan, elapsed_s: float) -> dict[str, Any]:
+def summary(table: list[dict[str, Any]], plan: DubPlan, elapsed_s: float) -> dict[str, Any]:
     """Figures of a run."""
     states = [row["status"] for row in table]
     footage_s = sum(row["duration_s"] or 0 for row in table if row["status"] == "dubbed")
@@ -55,7 +55,7 @@ def write_report(out: str, table: list[dict[str, Any]], facts: dict[str, Any]) -
     )
 
 
-def describe(console: Console, plan: Plan, job: Job) -> None:
+def describe(console: Console, plan: DubPlan, job: DubJob) -> None:
     """One line before the work starts."""
     kept = f", {plan.kept} already dubbed" if plan.kept else ""
     rest = len(plan.order) - len(plan.to_dub) - plan.kept
@@ -71,7 +71,7 @@ def describe(console: Console, plan: Plan, job: Job) -> None:
 
 
 def show_plan(
-    console: Console, plan: Plan, cpus: int, candidates: int = 1, prices: Prices | None = None
+    console: Console, plan: DubPlan, cpus: int, candidates: int = 1, prices: Prices | None = None
 ) -> None:
     """What a dry run prints."""
     from rich.markup import escape

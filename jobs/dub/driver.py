@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from jobs.common.ray_session import Resources
-    from pipelines.dub.job import Job
-    from pipelines.dub.manifest import Wish
-    from pipelines.dub.plan import Plan
+    from pipelines.dub.job import DubJob
+    from pipelines.dub.manifest import ManifestRow
+    from pipelines.dub.plan import DubPlan
 
 CLIPS_TRACKED = 3
 """Dubbed clips kept with the MLflow run."""
@@ -53,14 +53,14 @@ def _run_on_ray(
     config: DubConfig,
     load: Callable[[str], Any],
     console: Console,
-    job: Job,
-    wishes: dict[str, Wish],
+    job: DubJob,
+    wishes: dict[str, ManifestRow],
     resources: Resources,
 ) -> int:
     from jobs.common.tracking import Tracker, resolve_uri
     from pipelines import storage
     from pipelines.archive.ray_scan import scan_rows
-    from pipelines.dub.plan import Wish, make_plan, wants_silence
+    from pipelines.dub.plan import ManifestRow, make_plan, wants_silence
     from pipelines.dub.state import State
     from pipelines.reports import costs
     from pipelines.soundtrack import silence
@@ -68,7 +68,7 @@ def _run_on_ray(
     started, started_at = time.perf_counter(), time.time()
     rows = scan_rows(config.archive, resources.cpus)
     how = job.treatment
-    partly = [v for v in rows if wants_silence(v, how.existing, wishes.get(v["path"], Wish()))]
+    partly = [v for v in rows if wants_silence(v, how.existing, wishes.get(v["path"], ManifestRow()))]
     silences = silence.look_at_all(partly, how.silence_dbfs, resources.cpus)
     plan = make_plan(
         job,
@@ -121,7 +121,7 @@ def _run_on_ray(
     return SOME_FAILED if figures["files_failed"] else DONE
 
 
-def kept_config(config: DubConfig, job: Job) -> dict[str, Any]:
+def kept_config(config: DubConfig, job: DubJob) -> dict[str, Any]:
     """What OUT remembers of how it was made."""
     places = {"archive": full_address(config.archive), "model_place": full_model(job.model)}
     return (
@@ -138,7 +138,7 @@ def kept_config(config: DubConfig, job: Job) -> dict[str, Any]:
 
 
 def execute(
-    plan: Plan, job: Job, load: Callable[[str], Any], console: Console, resources: Resources
+    plan: DubPlan, job: DubJob, load: Callable[[str], Any], console: Console, resources: Resources
 ) -> float:
     """Run the pipeline over the plan's tasks and fill in its rows; seconds that took. Raises Stopped."""
     import ray.exceptions

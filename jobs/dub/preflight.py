@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.cli import version
 from jobs.common.checks import check_not_foreign, check_places, full_address, resolve_precision
-from jobs.common.models import Described, cutting, describe_checkpoint, described, scav_sha256
+from jobs.common.models import ModelInfo, checkpoint_info, cutting, model_info, scav_sha256
 from jobs.common.verb import WrongUsage, differences
 
 if TYPE_CHECKING:
     from jobs.dub.config import DubConfig
-    from pipelines.dub.job import Job
-    from pipelines.dub.manifest import Wish
+    from pipelines.dub.job import DubJob
+    from pipelines.dub.manifest import ManifestRow
 
 
 def preflight(config: DubConfig) -> None:
@@ -55,7 +55,7 @@ MOST_TRACKS = 7
 """Tracks that are resampled together (`pipelines.soundtrack.resampling`)."""
 
 
-def read_wishes(config: DubConfig) -> dict[str, Wish]:
+def read_wishes(config: DubConfig) -> dict[str, ManifestRow]:
     """What the manifest asks for, by path. Raises WrongUsage."""
     from pipelines import storage
     from pipelines.dub import manifest
@@ -64,7 +64,7 @@ def read_wishes(config: DubConfig) -> dict[str, Wish]:
         return {}
     try:
         return manifest.read(config.manifest)
-    except (manifest.WishError, storage.StorageError) as error:
+    except (manifest.ManifestError, storage.StorageError) as error:
         raise WrongUsage(f"cannot follow --manifest: {error}") from error
 
 
@@ -105,23 +105,23 @@ def check_signer(config: DubConfig) -> None:
 
 
 def make_job(
-    config: DubConfig, load: Callable[[str], Any] | None, wishes: dict[str, Wish] | None = None
-) -> Job:
+    config: DubConfig, load: Callable[[str], Any] | None, wishes: dict[str, ManifestRow] | None = None
+) -> DubJob:
     """Settings of the stages. Raises WrongUsage if there is no such model, or if it cannot follow what is asked for.
 
     `load` makes the generator, if it is not to be found on disk by `config.model`.
     """
-    from pipelines.dub.job import Job
+    from pipelines.dub.job import DubJob
 
     try:
-        model = describe_checkpoint(config.model) if load is None else described(load(config.model))
+        model = checkpoint_info(config.model) if load is None else model_info(load(config.model))
         cut = cutting(model, config.segment_s, config.film.joins)
         check_texts(config, model, load, wishes or {})
         judge = scav_sha256(config.model, load) if config.candidates > 1 else ""
     except (OSError, ValueError, KeyError) as error:
         raise WrongUsage(f"cannot use the model {config.model!r}: {error}") from error
     sign_key, sign_cert = signer_of(config)
-    return Job(
+    return DubJob(
         out=full_address(config.out),
         model=config.model,
         model_name=model.name,
@@ -154,7 +154,7 @@ def make_job(
 
 
 def check_texts(
-    config: DubConfig, model: Described, load: Callable[[str], Any] | None, wishes: dict[str, Wish]
+    config: DubConfig, model: ModelInfo, load: Callable[[str], Any] | None, wishes: dict[str, ManifestRow]
 ) -> None:
     """Raises ValueError for a prompt that the model cannot follow or cannot read: no film is begun with it."""
     if config.captions and not model.follows_text:
@@ -186,7 +186,7 @@ def check_texts(
         raise ValueError("it is sampled without guidance, so that a negative prompt would do nothing")
 
 
-def check_identity(config: DubConfig, job: Job) -> None:
+def check_identity(config: DubConfig, job: DubJob) -> None:
     """Raises WrongUsage if OUT was made with other settings, unless all is to be done again."""
     from pipelines import storage
     from pipelines.dub.job import CUTS, TEXTS

@@ -46,7 +46,7 @@ def _run(config: EvaluateConfig, console: Console) -> int:
         reader = base.load_bertscore(weights(config.weights))
         available.remove("bertscore")
     codec = "" if config.codec == "none" else config.codec
-    job = scoring_job.Job(
+    job = scoring_job.ScoringJob(
         codec, tuple(available), weights(config.weights), baselines=config.baselines, download=config.download
     )
     console.print(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jobs.common.ray_session import Resources
     from jobs.extract.config import ExtractConfig
     from pipelines.extract.labels import Labels
-    from pipelines.extract.stages import Job
+    from pipelines.extract.stages import ExtractJob
     from pipelines.extract.windows import Clip
     from pipelines.store.store import Store
     from v2a_models.recipe import Recipe
@@ -42,7 +42,7 @@ class Prepared:
     before: dict[str, Any] | None
     """Identity of the store, if it is one already."""
 
-    def identity_with(self, job: Job) -> dict[str, Any]:
+    def identity_with(self, job: ExtractJob) -> dict[str, Any]:
         """What the store's _recipe.json says."""
         return job.identity() | {
             "digest": self.recipe.digest,
@@ -162,13 +162,13 @@ def _check_identity(prepared: Prepared, config: ExtractConfig) -> None:
         )
 
 
-def make_job(prepared: Prepared, config: ExtractConfig, gpus: float) -> Job:
+def make_job(prepared: Prepared, config: ExtractConfig, gpus: float) -> ExtractJob:
     """Settings of the stages. A store that is there keeps its arithmetic, whatever machine goes on with it."""
-    from pipelines.extract.stages import Job
+    from pipelines.extract.stages import ExtractJob
 
     before = prepared.before or {}
     batch_size = config.batch_size or before.get("batch_size") or (GPU_BATCH if gpus else 1)
-    return Job(
+    return ExtractJob(
         store=prepared.store.root,
         recipe=prepared.recipe,
         files=prepared.files,

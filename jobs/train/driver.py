@@ -13,8 +13,8 @@ from jobs.train.config import TrainConfig, command
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jobs.train.job import Job, Means, Plan
-    from jobs.train.watch import Seen
+    from jobs.train.job import TrainJob, TrainPlan, TrainResources
+    from jobs.train.watch import TrainLog
 
 
 def run(config: TrainConfig) -> int:
@@ -25,7 +25,7 @@ def run(config: TrainConfig) -> int:
 def _run(config: TrainConfig, console: Console) -> int:
     from jobs.common import ray_session
     from jobs.train import preflight
-    from jobs.train.job import Means
+    from jobs.train.job import TrainResources
 
     plan = preflight.prepare(config)
     if plan is None:
@@ -40,10 +40,10 @@ def _run(config: TrainConfig, console: Console) -> int:
         workers, gpus, cores, threads = preflight.share_out(config, resources)
         job = preflight.make_job(plan, config, workers, threads, gpus)
         _say_what(plan, job, workers, gpus, console)
-        return _train(plan, job, config, console, Means(workers, gpus, cores))
+        return _train(plan, job, config, console, TrainResources(workers, gpus, cores))
 
 
-def _say_what(plan: Plan, job: Job, workers: int, gpus: bool, console: Console) -> None:
+def _say_what(plan: TrainPlan, job: TrainJob, workers: int, gpus: bool, console: Console) -> None:
     n = sum(p.numel() for p in plan.generator.task().parameters())
     on = "GPUs" if gpus else "processor cores"
     spread = f", {job.strategy}" if workers > 1 else ""
@@ -56,7 +56,9 @@ def _say_what(plan: Plan, job: Job, workers: int, gpus: bool, console: Console) 
     )
 
 
-def _train(plan: Plan, job: Job, config: TrainConfig, console: Console, means: Means) -> int:
+def _train(
+    plan: TrainPlan, job: TrainJob, config: TrainConfig, console: Console, means: TrainResources
+) -> int:
     from jobs.common.tracking import Tracker, resolve_uri
     from jobs.train import export, preflight
     from jobs.train.watch import watch
@@ -92,7 +94,7 @@ def _train(plan: Plan, job: Job, config: TrainConfig, console: Console, means: M
     return DONE
 
 
-def _tell(plan: Plan, config: TrainConfig, seen: Seen, wall_s: float, console: Console) -> None:
+def _tell(plan: TrainPlan, config: TrainConfig, seen: TrainLog, wall_s: float, console: Console) -> None:
     from jobs.common.terminal import clock
 
     losses = [f"loss {seen.train['train/loss']:.4f}"] if seen.train else []

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from jobs.train.job import Plan
+from jobs.train.job import TrainPlan
 from jobs.train.preflight import DONE_FILE, made_with
 from pipelines import storage
 
 
-def write_model(plan: Plan, system: str, checkpoint: Any, job: Any, facts: Mapping[str, Any]) -> list[str]:
+def write_model(
+    plan: TrainPlan, system: str, checkpoint: Any, job: Any, facts: Mapping[str, Any]
+) -> list[str]:
     """Writes the finished model into OUT and gives the addresses of its files.
 
     Everything is made elsewhere first and then brought over file by file, config.json last: a folder without it is
@@ -51,7 +53,7 @@ def write_model(plan: Plan, system: str, checkpoint: Any, job: Any, facts: Mappi
 
 
 def training_facts(
-    plan: Plan, job: Any, history: Sequence[Mapping[str, float]], steps: int
+    plan: TrainPlan, job: Any, history: Sequence[Mapping[str, float]], steps: int
 ) -> dict[str, Any]:
     """What training.json says."""
     trained = [row for row in history if "train/loss" in row]

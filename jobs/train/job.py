@@ -13,7 +13,7 @@ STATE = "state.pt"
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainJob:
     """What the workers need to know, in plain values."""
 
     system: str
@@ -104,7 +104,7 @@ def out_of_memory(detail: str) -> str:
 
 
 @dataclass
-class Plan:
+class TrainPlan:
     """A training that can start."""
 
     out: str
@@ -127,7 +127,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Means:
+class TrainResources:
     """What the training runs on."""
 
     workers: int

@@ -11,19 +11,19 @@ from jobs.cli import version
 from jobs.common.checks import check_not_foreign, check_same, full_address, parse_options
 from jobs.common.verb import WrongUsage
 from jobs.train.checkpoints import _private, _run_name
-from jobs.train.job import Plan
+from jobs.train.job import TrainPlan
 from pipelines import storage
 
 if TYPE_CHECKING:
     from jobs.common.ray_session import Resources
     from jobs.train.config import TrainConfig
-    from jobs.train.job import Job
+    from jobs.train.job import TrainJob
 
 STATE_FILE = "train.json"
 DONE_FILE = "training.json"
 
 
-def prepare(config: TrainConfig) -> Plan | None:
+def prepare(config: TrainConfig) -> TrainPlan | None:
     """Everything that can be wrong, checked; None if there is nothing left to do.
 
     Raises WrongUsage with what to change.
@@ -45,7 +45,7 @@ def prepare(config: TrainConfig) -> Plan | None:
         raise WrongUsage(str(error)) from error
 
 
-def _prepare(config: TrainConfig, options: dict[str, Any], files: dict[str, str]) -> Plan | None:
+def _prepare(config: TrainConfig, options: dict[str, Any], files: dict[str, str]) -> TrainPlan | None:
     from pipelines.store.store import Store, StoreError
     from pipelines.store.training_feed import open_feeds
     from v2a_models.encoders.published import WeightsError
@@ -72,7 +72,7 @@ def _prepare(config: TrainConfig, options: dict[str, Any], files: dict[str, str]
         raise WrongUsage(str(error)) from error
     storage.check_writable(out)
     name, resume = _run_name(out)
-    return Plan(
+    return TrainPlan(
         out, store, generator, train, val, options, files, identity,
         run_id=str((known or {}).get("run_id", "")), name=name, resume=resume,
     )  # fmt: skip
@@ -163,7 +163,7 @@ def read_state(out: str, file: str = STATE_FILE) -> dict[str, Any] | None:
         raise WrongUsage(f"{uri} is damaged ({error}); choose another --out") from error
 
 
-def write_state(plan: Plan, run_id: str) -> None:
+def write_state(plan: TrainPlan, run_id: str) -> None:
     """Marks OUT as ours, before anything else is written there."""
     text = json.dumps({"identity": plan.identity, "run_id": run_id, "store": plan.store}, indent=2)
     storage.write_atomic(_private(plan.out, STATE_FILE), text.encode())
@@ -185,9 +185,9 @@ def finished_steps(out: str) -> int:
 # what the workers get
 
 
-def make_job(plan: Plan, config: TrainConfig, workers: int, threads: int, gpus: bool) -> Job:
+def make_job(plan: TrainPlan, config: TrainConfig, workers: int, threads: int, gpus: bool) -> TrainJob:
     """Settings of the workers. Raises WrongUsage for a batch that cannot be shared out."""
-    from jobs.train.job import Job
+    from jobs.train.job import TrainJob
     from v2a_models.generator import best_precision
 
     pieces = workers * config.accumulate
@@ -207,7 +207,7 @@ def make_job(plan: Plan, config: TrainConfig, workers: int, threads: int, gpus: 
     strategy = config.strategy
     if strategy == "auto":
         strategy = "fsdp" if config.size == "large" and workers > 1 else "ddp"
-    return Job(
+    return TrainJob(
         system=config.name, size=config.size, recipe=plan.recipe.to_dict(), files=plan.files,
         start=str(plan.identity["start"]), options=plan.options, steps=config.steps, batch_size=config.batch_size,
         accumulate=config.accumulate, learning_rate=config.learning_rate, warmup=config.warmup,

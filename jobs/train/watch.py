@@ -10,13 +10,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from jobs.common.verb import Stopped, reason_of
-from jobs.train.job import Means
+from jobs.train.job import TrainResources
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from jobs.train.config import TrainConfig
-    from jobs.train.job import Job, Plan
+    from jobs.train.job import TrainJob, TrainPlan
 
 POLL_S = 1.0
 SAY_EVERY_S = 5.0
@@ -27,8 +27,8 @@ STOP_WITHIN_S = 120.0
 
 
 def watch(
-    plan: Plan, job: Job, config: TrainConfig, console: Console, tracker: Any, means: Means
-) -> tuple[Any, Seen]:
+    plan: TrainPlan, job: TrainJob, config: TrainConfig, console: Console, tracker: Any, means: TrainResources
+) -> tuple[Any, TrainLog]:
     """Runs Ray Train in a thread and shows how far it is; the last checkpoint, and what was seen."""
     import ray
 
@@ -46,7 +46,7 @@ def watch(
         finally:
             ended.set()
 
-    seen = Seen(plan, job, console, tracker)
+    seen = TrainLog(plan, job, console, tracker)
     # Not Thread.join: interrupted by Ctrl-C, it takes a thread that runs for one that has ended.
     ended = threading.Event()
     threading.Thread(target=fit, name="train", daemon=True).start()
@@ -71,7 +71,9 @@ def watch(
     return checkpoint, seen
 
 
-def make_trainer(plan: Plan, job: Job, config: TrainConfig, journal: Any, means: Means) -> Any:
+def make_trainer(
+    plan: TrainPlan, job: TrainJob, config: TrainConfig, journal: Any, means: TrainResources
+) -> Any:
     """The TorchTrainer (v2) of a plan."""
     # How long workers may wait for room. Where fewer will do, a machine that is gone must not be waited for.
     os.environ.setdefault(
@@ -122,10 +124,10 @@ def make_trainer(plan: Plan, job: Job, config: TrainConfig, journal: Any, means:
     )
 
 
-class Seen:
+class TrainLog:
     """What the workers have said so far: shown, and passed on to MLflow."""
 
-    def __init__(self, plan: Plan, job: Job, console: Console, tracker: Any) -> None:
+    def __init__(self, plan: TrainPlan, job: TrainJob, console: Console, tracker: Any) -> None:
         self.plan, self.job, self.console, self.tracker = plan, job, console, tracker
         self.events, self.fatal = 0, ""
         self.train: dict[str, float] = {}
@@ -225,7 +227,7 @@ class Seen:
         self.say(" · ".join(parts))
 
 
-def _save_and_stop(journal: Any, ended: threading.Event, seen: Seen, console: Console) -> None:
+def _save_and_stop(journal: Any, ended: threading.Event, seen: TrainLog, console: Console) -> None:
     """Lets the workers save before they end; a second Ctrl-C does not wait for it."""
     import ray
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.train import preview
 from jobs.train.data import ahead, grouped, to_tensors, validation_picks, validation_rows
-from jobs.train.job import STATE, Fatal, Job, out_of_memory
+from jobs.train.job import STATE, Fatal, TrainJob, out_of_memory
 
 ASK_EVERY_S = 0.5
 """How often rank 0 asks whether to stop."""
@@ -27,7 +27,7 @@ def train_loop(config: dict[str, Any]) -> None:
         return
     import torch
 
-    job: Job = config["job"]
+    job: TrainJob = config["job"]
     try:
         Worker(job, journal, config["validation"]).run()
     except Fatal as error:
@@ -64,7 +64,7 @@ class Clock:
 class Worker:
     """One process of the training."""
 
-    def __init__(self, job: Job, journal: Any, validation: Any) -> None:
+    def __init__(self, job: TrainJob, journal: Any, validation: Any) -> None:
         import ray.train
         import torch
         from ray.train.torch import get_device

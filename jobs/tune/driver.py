@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from jobs.common.ray_session import Resources
-    from jobs.tune.preflight import Plan
+    from jobs.tune.preflight import TunePlan
 
 SAY_EVERY_S = 30.0
 SAY_WAITING_S = 60.0
@@ -63,7 +63,7 @@ def _run(config: TuneConfig, console: Console) -> int:
 
 
 def _search(
-    plan: Plan, config: TuneConfig, console: Console, tracker: Any, uri: str | None, started: float
+    plan: TunePlan, config: TuneConfig, console: Console, tracker: Any, uri: str | None, started: float
 ) -> int:
     from jobs.common.terminal import clock
     from jobs.tune import preflight, report
@@ -99,7 +99,7 @@ def _search(
     return DONE
 
 
-def _run_trials(plan: Plan, config: TuneConfig, console: Console, children: Any) -> int:
+def _run_trials(plan: TunePlan, config: TuneConfig, console: Console, children: Any) -> int:
     """Runs what is missing; the threads of a trial."""
     from jobs.common import ray_session
 
@@ -117,13 +117,13 @@ def _run_trials(plan: Plan, config: TuneConfig, console: Console, children: Any)
             markup=False,
         )
         with tempfile.TemporaryDirectory() as scratch:
-            shown = Shown(plan, console, children, config, means.resources)
+            shown = TrialLog(plan, console, children, config, means.resources)
             make_tuner(plan, config, means, missing, shown, scratch).fit()
         return means.threads
 
 
 @dataclass(frozen=True)
-class Means:
+class TrialResources:
     """What one trial runs on."""
 
     workers: int
@@ -137,7 +137,7 @@ class Means:
         return {"CPU": self.cpu} | ({"GPU": self.gpu} if self.gpu else {})
 
 
-def share_out(config: TuneConfig, resources: Resources) -> Means:
+def share_out(config: TuneConfig, resources: Resources) -> TrialResources:
     """Trials at a time, and each one's share. Raises WrongUsage where this machine cannot hold them."""
     gpus = resources.gpus if config.gpus == "on" or config.gpus == "auto" else 0
     if config.gpus == "on" and not gpus:
@@ -145,10 +145,10 @@ def share_out(config: TuneConfig, resources: Resources) -> Means:
     workers = config.workers or gpus or min(2, resources.cpus)
     cores = resources.cpus // workers
     if config.address is not None:  # of several machines, one by one
-        return Means(workers, 1.0, _share(gpus, workers), 1)
+        return TrialResources(workers, 1.0, _share(gpus, workers), 1)
     if not cores:
         raise WrongUsage(f"--workers {workers} need as many cores, and there are {resources.cpus}")
-    return Means(workers, float(cores), _share(gpus, workers), cores)
+    return TrialResources(workers, float(cores), _share(gpus, workers), cores)
 
 
 def _share(gpus: int, workers: int) -> float:
@@ -156,7 +156,9 @@ def _share(gpus: int, workers: int) -> float:
     return 1 / -(-workers // gpus) if gpus else 0.0
 
 
-def make_tuner(plan: Plan, config: TuneConfig, means: Means, missing: int, shown: Shown, scratch: str) -> Any:
+def make_tuner(
+    plan: TunePlan, config: TuneConfig, means: TrialResources, missing: int, shown: TrialLog, scratch: str
+) -> Any:
     """The `tune.Tuner` of the missing trials. What it writes into `scratch` is not needed afterwards."""
     for name, value in {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -195,11 +197,11 @@ def make_tuner(plan: Plan, config: TuneConfig, means: Means, missing: int, shown
     )
 
 
-class Shown:
+class TrialLog:
     """What the trials have said so far: kept in their records, shown, and passed on to MLflow."""
 
     def __init__(
-        self, plan: Plan, console: Console, children: Any, config: TuneConfig, resources: dict[str, float]
+        self, plan: TunePlan, console: Console, children: Any, config: TuneConfig, resources: dict[str, float]
     ) -> None:
         self.records, self.console, self.children, self.config = plan.records, console, children, config
         self.resources = resources
@@ -267,7 +269,7 @@ class Shown:
         sys.stdout.flush()
 
 
-def _tell(plan: Plan, config: TuneConfig, best: Any, wall: str, console: Console) -> None:
+def _tell(plan: TunePlan, config: TuneConfig, best: Any, wall: str, console: Console) -> None:
     from jobs.tune.report import train_command
 
     count = {status: sum(r.status == status for r in plan.records.all) for status in ("stopped", "failed")}

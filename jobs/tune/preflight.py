@@ -14,7 +14,7 @@ from jobs.common.checks import check_not_foreign, full_address
 from jobs.common.verb import WrongUsage
 from jobs.train import preflight
 from jobs.train.config import TrainConfig
-from jobs.train.job import Plan as TrainPlan
+from jobs.train.job import TrainPlan
 from jobs.tune.trial import TRAINING, Work
 from pipelines import storage
 
@@ -26,7 +26,7 @@ STATE_FILE = "tune.json"
 
 
 @dataclass
-class Plan:
+class TunePlan:
     """A search that can start."""
 
     out: str
@@ -51,7 +51,7 @@ def private(out: str, *parts: str) -> str:
     return storage.join(out, storage.PRIVATE_FOLDER, *parts)
 
 
-def prepare(config: TuneConfig) -> Plan | None:
+def prepare(config: TuneConfig) -> TunePlan | None:
     """Everything that can be wrong, checked; None if there is nothing left to do.
 
     Raises WrongUsage with what to change.
@@ -64,7 +64,7 @@ def prepare(config: TuneConfig) -> Plan | None:
         raise WrongUsage(str(error)) from error
 
 
-def _prepare(config: TuneConfig) -> Plan | None:
+def _prepare(config: TuneConfig) -> TunePlan | None:
     out, store = full_address(config.out), full_address(config.store)
     if storage.is_within(store, out) or storage.is_within(out, store):
         raise WrongUsage(f"--out ({out}) and STORE ({store}) must lie apart")
@@ -84,7 +84,7 @@ def _prepare(config: TuneConfig) -> Plan | None:
         checks.check_same(out, "a search", known["identity"], identity)
     from jobs.tune.search import Records
 
-    plan = Plan(out, base, Records(private(out, "tune")), identity)
+    plan = TunePlan(out, base, Records(private(out, "tune")), identity)
     if known is not None:
         plan.run_id, plan.reported = str(known.get("run_id", "")), int(known.get("reported", 0))
         plan.registered = known.get("registered")
@@ -158,7 +158,7 @@ def make_identity(config: TuneConfig, recipe: Any) -> dict[str, Any]:
 
 
 def write_state(
-    plan: Plan, run_id: str | None = None, reported: int | None = None, registered: int | None = None
+    plan: TunePlan, run_id: str | None = None, reported: int | None = None, registered: int | None = None
 ) -> None:
     """Marks OUT as ours, and keeps what is not in the records."""
     plan.run_id = plan.run_id if run_id is None else run_id
@@ -188,7 +188,7 @@ def train_config(config: TuneConfig, chosen: Mapping[str, Any], out: str) -> Tra
     )  # fmt: skip
 
 
-def make_work(plan: Plan, config: TuneConfig, threads: int, gpu: bool) -> Work:
+def make_work(plan: TunePlan, config: TuneConfig, threads: int, gpu: bool) -> Work:
     """What all trials share."""
     job = preflight.make_job(plan.base, train_config(config, {}, ""), 1, threads, gpu)
     # Looking at the loss makes a GPU wait.

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from jobs.common import checks
 from jobs.train import checkpoints, preflight
-from jobs.train.job import Plan as TrainPlan
-from jobs.tune.preflight import Plan, train_config
+from jobs.train.job import TrainPlan
+from jobs.tune.preflight import TunePlan, train_config
 from jobs.tune.trial import BEST, trial_folder, trial_job
 from pipelines import storage
 
@@ -55,7 +55,7 @@ def table(records: Sequence[Record]) -> pa.Table:
     return pa.table(columns)
 
 
-def write_tables(plan: Plan, records: Sequence[Record], metric: str) -> list[str]:
+def write_tables(plan: TunePlan, records: Sequence[Record], metric: str) -> list[str]:
     """trials.parquet, trials.csv and trials.png in OUT; their addresses."""
     rows = table(records)
     parquet, csv = io.BytesIO(), io.BytesIO()
@@ -155,7 +155,7 @@ def _scatter(axes: Any, name: str, shown: Sequence[Record], colours: Mapping[int
 # the best trial
 
 
-def write_best(plan: Plan, config: TuneConfig, best: Record, threads: int) -> list[str]:
+def write_best(plan: TunePlan, config: TuneConfig, best: Record, threads: int) -> list[str]:
     """The best trial as a checkpoint folder OUT/best, unless it is there; addresses of its files."""
     from jobs.train import export
     from v2a_models.systems import new_generator
@@ -198,14 +198,14 @@ def _held(out: str) -> int | None:
     return None
 
 
-def train_command(plan: Plan, config: TuneConfig, best: Record) -> str:
+def train_command(plan: TunePlan, config: TuneConfig, best: Record) -> str:
     """The `v2a train` command that uses the best trial's parameters."""
     from jobs import train
 
     return train.command(train_config(config, best.parameters, f"{config.out.rstrip('/')}-trained"))
 
 
-def write_best_json(plan: Plan, config: TuneConfig, best: Record) -> str:
+def write_best_json(plan: TunePlan, config: TuneConfig, best: Record) -> str:
     """best.json in OUT; its address."""
     content = {
         "trial": best.number + 1,
@@ -227,7 +227,7 @@ def write_best_json(plan: Plan, config: TuneConfig, best: Record) -> str:
 class Children:
     """A run in MLflow below the search's own for every finished trial, recorded one after another in a thread."""
 
-    def __init__(self, parent: Any, uri: str | None, plan: Plan) -> None:
+    def __init__(self, parent: Any, uri: str | None, plan: TunePlan) -> None:
         self.parent, self.uri, self.plan = parent, uri, plan
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="trials")
         self._jobs: list[Future[None]] = []

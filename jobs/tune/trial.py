@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jobs.train.data import ahead, to_tensors, validation_rows
-from jobs.train.job import STATE, Job
+from jobs.train.job import STATE, TrainJob
 from pipelines import storage
 from pipelines.store.training_feed import Feed, Shard, read_rows
 
@@ -33,7 +33,7 @@ LAST, BEST = "last", "best"
 class Work:
     """What all trials share."""
 
-    job: Job
+    job: TrainJob
     """Its values count where a trial has none of its own."""
     train: Feed
     val: Feed
@@ -53,7 +53,7 @@ def trial_folder(place: str, number: int) -> str:
     return storage.join(place, f"{number:04d}")
 
 
-def trial_job(job: Job, parameters: Mapping[str, Any]) -> Job:
+def trial_job(job: TrainJob, parameters: Mapping[str, Any]) -> TrainJob:
     """Settings of one trial."""
     own = {name: value for name, value in parameters.items() if name in TRAINING}
     options = {name: value for name, value in parameters.items() if name not in TRAINING}

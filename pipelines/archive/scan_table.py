@@ -15,7 +15,7 @@ ROWS_HELD = 8192
 """Rows of a row group, which is what is in memory."""
 
 
-class Spool:
+class ScanTable:
     """A Parquet file of SCAN_SCHEMA that is written once, closed, and read as often as one likes.
 
     Lies in the machine's temporary folder, without a name: it is gone with this object or its process, however that

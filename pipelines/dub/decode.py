@@ -17,7 +17,7 @@ import pyarrow as pa
 from pipelines import memory, storage
 from pipelines.dub.generate import token_canvas
 from pipelines.dub.item import FIRST, Item
-from pipelines.dub.job import Job, Task, stretch
+from pipelines.dub.job import DubJob, DubTask, stretch
 from pipelines.dub.state import State
 from pipelines.media import video as media_video
 from pipelines.media.errors import Failure
@@ -31,14 +31,14 @@ STORAGE_WAIT_S = 2.0
 """Before the second try; twice as long before each further one."""
 
 
-def decode(batch: pa.Table, job: Job) -> Iterator[pa.Table]:
+def decode(batch: pa.Table, job: DubJob) -> Iterator[pa.Table]:
     """Tasks (JSON) to items with pictures."""
     for text in batch["task"].to_pylist():
-        yield decode_task(Task.from_json(text), job, shared_sandbox()).to_table()
+        yield decode_task(DubTask.from_json(text), job, shared_sandbox()).to_table()
     memory.give_back()
 
 
-def decode_task(task: Task, job: Job, sandbox: Sandbox) -> Item:
+def decode_task(task: DubTask, job: DubJob, sandbox: Sandbox) -> Item:
     """Decode the frames of one segment, for the model and for the report's film strip."""
     item = Item(task)
     if task.have_part or task.needless:
@@ -53,7 +53,7 @@ def decode_task(task: Task, job: Job, sandbox: Sandbox) -> Item:
     return seen(item, job, sandbox)
 
 
-def seen(item: Item, job: Job, sandbox: Sandbox) -> Item:
+def seen(item: Item, job: DubJob, sandbox: Sandbox) -> Item:
     """The item with its frames, or with the failure that kept them away."""
     started = time.perf_counter()
     try:
@@ -68,7 +68,7 @@ def seen(item: Item, job: Job, sandbox: Sandbox) -> Item:
     return item
 
 
-def _decode_into(item: Item, job: Job, sandbox: Sandbox) -> None:
+def _decode_into(item: Item, job: DubJob, sandbox: Sandbox) -> None:
     segment, video = item.task.segment, item.task.video
     first_s, end_s = (grid.seconds(at, job.rate) for at in stretch(job, segment))
     start_s = decode_start(first_s, [view.fps for view in job.views.values()])
@@ -99,7 +99,7 @@ def _decode_into(item: Item, job: Job, sandbox: Sandbox) -> None:
         token_canvas.drop_pictures(item, job)
 
 
-def _add_first(item: Item, job: Job, sandbox: Sandbox, there: list[np.ndarray] | None) -> None:
+def _add_first(item: Item, job: DubJob, sandbox: Sandbox, there: list[np.ndarray] | None) -> None:
     """The film's first picture in every view, out of the pictures that are `there`, or decoded for it."""
     rate = min(view.fps for view in job.views.values())
     try:

@@ -18,7 +18,7 @@ from pipelines import memory, storage
 from pipelines.dub import plan, track
 from pipelines.dub.generate import token_canvas
 from pipelines.dub.item import Item
-from pipelines.dub.job import Job, Task
+from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.output import BESIDE, _write_output, words_beside
 from pipelines.dub.part_reader import Reader, damaged, shape, told
 from pipelines.dub.seal import Proof, Sealer
@@ -33,7 +33,7 @@ from pipelines.reports.film_card import CARD_S
 from pipelines.soundtrack.levels import Meter
 
 
-def finish(task: Task, job: Job) -> dict[str, Any]:
+def finish(task: DubTask, job: DubJob) -> dict[str, Any]:
     """Mux a file of which every segment is there; its report row. Safe to do twice, even at once.
 
     Raises storage.StorageError if OUT cannot be written, storage.StorageNotFound if a part has gone.
@@ -101,11 +101,11 @@ def finish(task: Task, job: Job) -> dict[str, Any]:
     return _of_run(report_row(task.video, "dubbed", **known), job)
 
 
-def _of_run(row: dict[str, Any], job: Job) -> dict[str, Any]:
+def _of_run(row: dict[str, Any], job: DubJob) -> dict[str, Any]:
     return row | {"run_id": job.run_id}
 
 
-def _write_card(task: Task, job: Job, reader: Reader, rate: int) -> str:
+def _write_card(task: DubTask, job: DubJob, reader: Reader, rate: int) -> str:
     """Draw the report's picture of the file; its path relative to OUT, or nothing if it cannot be drawn."""
     relative = f"_v2a/cards/{task.video_id}.webp"
     duration_s = min(float(task.video["duration_s"]), CARD_S)
@@ -124,7 +124,7 @@ def _write_card(task: Task, job: Job, reader: Reader, rate: int) -> str:
     return relative
 
 
-def _write_sheet(task: Task, job: Job, reader: Reader) -> str:
+def _write_sheet(task: DubTask, job: DubJob, reader: Reader) -> str:
     """Draw frames over the whole of a film that is longer than its card; the picture's path relative to OUT, or nothing
     if there is none."""
     relative = f"_v2a/cards/{task.video_id}.sheet.webp"
@@ -142,7 +142,7 @@ def _write_sheet(task: Task, job: Job, reader: Reader) -> str:
     return relative
 
 
-def close(batch: pa.Table, job: Job) -> Iterator[pa.Table]:
+def close(batch: pa.Table, job: DubJob) -> Iterator[pa.Table]:
     """Items with sound to finished files: video_id, seconds, row (JSON or empty), fatal."""
     for item in Item.from_table(batch):
         row: dict[str, Any] | None = None
@@ -171,7 +171,7 @@ def close(batch: pa.Table, job: Job) -> Iterator[pa.Table]:
     memory.give_back()
 
 
-def _keep(row: dict[str, Any], job: Job) -> dict[str, Any]:
+def _keep(row: dict[str, Any], job: DubJob) -> dict[str, Any]:
     """The row, written down if it can be."""
     row |= {"run_id": job.run_id}
     with contextlib.suppress(storage.StorageError):
@@ -189,7 +189,7 @@ def only_this_part_is_damaged(item: Item) -> bool:
     )
 
 
-def silence(item: Item, job: Job) -> Part:
+def silence(item: Item, job: DubJob) -> Part:
     """The part of a segment that cannot be seen."""
     assert item.failure is not None
     segment = item.task.segment
@@ -198,7 +198,7 @@ def silence(item: Item, job: Job) -> Part:
     return Part(sound, nothing, np.zeros(0), item.cost_s, unseen=item.failure.message)
 
 
-def close_item(item: Item, job: Job) -> dict[str, Any] | None:
+def close_item(item: Item, job: DubJob) -> dict[str, Any] | None:
     """Keep what a segment gave; if it was the film's last, finish the file and return its report row."""
     state, task = State(job.out), item.task
     row = state.read_row(task.video_id)
@@ -231,7 +231,7 @@ def close_item(item: Item, job: Job) -> dict[str, Any] | None:
     return row
 
 
-def given_up(item: Item, job: Job, error: storage.StorageError) -> dict[str, Any] | None:
+def given_up(item: Item, job: DubJob, error: storage.StorageError) -> dict[str, Any] | None:
     """The report row of a film of which something cannot be written although OUT can; None if OUT cannot.
 
     Its parts stay: once the place is put right, the next run only has to finish the film.

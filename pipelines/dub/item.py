@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import arrow_rows
-from pipelines.dub.job import Task
+from pipelines.dub.job import DubTask
 from pipelines.media.errors import Failure
 from pipelines.mux.subtitles import Cue
 
@@ -27,7 +27,7 @@ _ARRAYS = {
 class Item:
     """What travels between the stages: the task, the arrays it has so far, or the failure that ended it."""
 
-    task: Task
+    task: DubTask
     failure: Failure | None = None
     cost_s: float = 0.0
     """Core-seconds spent so far."""
@@ -81,7 +81,7 @@ class Item:
     @classmethod
     def _from_row(cls, notes: dict[str, Any], arrays: dict[str, np.ndarray]) -> Item:
         failure = Failure(**notes["failure"]) if notes["failure"] else None
-        task = Task.from_json(notes["task"])
+        task = DubTask.from_json(notes["task"])
         names = (
             "cost_s", "gpu_s", "decoded_from_s", "thumb_times", "damage", "cuts", "border_cuts", "still", "seams",
         )  # fmt: skip

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipelines.dub import segments
-from pipelines.soundtrack.mixing import Span, Treatment
+from pipelines.soundtrack.mixing import MixPolicy, Seconds
 from v2a_models import grid
 from v2a_models.longform import Layout
 from v2a_models.recipe import View
@@ -22,7 +22,7 @@ TEXTS = ("prompt", "negative")
 
 
 @dataclass(frozen=True)
-class Job:
+class DubJob:
     """All that the stages need to know. Plain values, so that it travels to every worker."""
 
     out: str
@@ -71,7 +71,7 @@ class Job:
     sign_key: str = ""
     """Path of the private key that signs what is made; nothing is signed if empty. Never the key itself."""
     sign_cert: str = ""
-    treatment: Treatment = Treatment()
+    treatment: MixPolicy = MixPolicy()
     """How the sound goes into a film."""
     keep_top: int = 1
     """Tracks that a film gets: the best candidate of every window, the second best, and so on."""
@@ -154,7 +154,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Task:
+class DubTask:
     """One segment of one file."""
 
     video: dict[str, Any]
@@ -175,14 +175,14 @@ class Task:
     """Nothing of it is to be heard: neither looked at nor generated."""
     asked: dict[str, Any] = field(default_factory=dict)
     """What is asked for this film and not for all: prompt, negative, seed."""
-    part: Span | None = None
+    part: Seconds | None = None
     """The stretch of the film, in seconds, outside of which its sound will not be used; None: it will be everywhere."""
 
     @property
     def video_id(self) -> str:
         return str(self.video["video_id"])
 
-    def seed(self, job: Job) -> int:
+    def seed(self, job: DubJob) -> int:
         """From which the seeds of its windows follow."""
         return int(self.asked.get("seed", job.seed))
 
@@ -190,12 +190,12 @@ class Task:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Task:
+    def from_json(cls, text: str) -> DubTask:
         values = json.loads(text)
         return cls(**{**values, "segment": segments.Segment(**values["segment"])})
 
 
-def file_segments(job: Job, duration_s: float) -> list[segments.Segment]:
+def file_segments(job: DubJob, duration_s: float) -> list[segments.Segment]:
     """The segments of a film."""
     n_samples = grid.samples(duration_s, job.rate)
     if job.layout is not None:
@@ -203,7 +203,7 @@ def file_segments(job: Job, duration_s: float) -> list[segments.Segment]:
     return list(segments.segments(n_samples, job.window, job.overlap, job.windows_per_segment))
 
 
-def stretch(job: Job, segment: segments.Segment) -> tuple[int, int]:
+def stretch(job: DubJob, segment: segments.Segment) -> tuple[int, int]:
     """First sample of the footage that the sound of a segment is made of, and one past its last (which may lie
     behind the film's end)."""
     if job.layout is not None:
@@ -214,7 +214,7 @@ def stretch(job: Job, segment: segments.Segment) -> tuple[int, int]:
     return max(0, segment.start - job.context), segment.start + call_length(job, segment)
 
 
-def call_length(job: Job, segment: segments.Segment) -> int:
+def call_length(job: DubJob, segment: segments.Segment) -> int:
     """Samples that a model which streams makes in its one call for a segment: those of all its pictures.
 
     Films that are made together need calls of equal length: their last segments are made as long as a whole one, a
@@ -234,7 +234,7 @@ def first_missing(done: Collection[int]) -> int:
     return next(index for index in itertools.count() if index not in done)
 
 
-def within(job: Job, cut: segments.Segment, span: Span) -> bool:
+def within(job: DubJob, cut: segments.Segment, span: Seconds) -> bool:
     """Whether something of a stretch of the film, in seconds, belongs to a segment."""
     # A hair more on both sides: positions are rounded to samples of one rate here, and to those of another later.
     return span[0] * job.rate < cut.stop + 2 and span[1] * job.rate > cut.start - 2

@@ -25,12 +25,12 @@ BEYOND_S = 0.05
 _YES, _NO = ("1", "true", "yes", "y"), ("0", "false", "no", "n", "")
 
 
-class WishError(ValueError):
+class ManifestError(ValueError):
     """A manifest that cannot be followed; the message says where and what to write instead."""
 
 
 @dataclass(frozen=True)
-class Wish:
+class ManifestRow:
     """What is asked for one film; None where the command decides."""
 
     prompt: str | None = None
@@ -48,10 +48,10 @@ class Wish:
         return {name: value for name, value in values.items() if value is not None}
 
 
-COLUMNS = ("path", *(f.name for f in fields(Wish)))
+COLUMNS = ("path", *(f.name for f in fields(ManifestRow)))
 
 
-def read(uri: str) -> dict[str, Wish]:
+def read(uri: str) -> dict[str, ManifestRow]:
     """The wishes of a manifest by path. Raises WishError, StorageError."""
     suffix = uri.rpartition(".")[2].lower()
     data = storage.read_bytes(uri)
@@ -60,7 +60,7 @@ def read(uri: str) -> dict[str, Wish]:
     elif suffix == "csv":
         names, rows = _of_csv(uri, data)
     else:
-        raise WishError(f"a manifest is a .csv or .parquet file, not {uri!r}")
+        raise ManifestError(f"a manifest is a .csv or .parquet file, not {uri!r}")
     return parse(uri, names, rows)
 
 
@@ -68,7 +68,7 @@ def _of_csv(uri: str, data: bytes) -> tuple[list[str], Iterable[Mapping[str, Any
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise WishError(f"{uri} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise ManifestError(f"{uri} is not UTF-8 text: {error.reason} at byte {error.start}") from error
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="(more cells than columns)")
     return list(reader.fieldnames or []), reader
 
@@ -80,41 +80,43 @@ def _of_parquet(uri: str, data: bytes) -> tuple[list[str], Iterable[Mapping[str,
     try:
         table = pq.read_table(pa.BufferReader(data))
     except pa.ArrowInvalid as error:
-        raise WishError(f"{uri} is no Parquet file: {error}") from error
+        raise ManifestError(f"{uri} is no Parquet file: {error}") from error
     return list(table.column_names), table.to_pylist()
 
 
-def parse(uri: str, names: list[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, Wish]:
+def parse(uri: str, names: list[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, ManifestRow]:
     """Rows of a table to wishes. Raises WishError with the row's number, as a spreadsheet counts it."""
     if unknown := [name for name in names if name not in COLUMNS]:
-        raise WishError(f"{uri} has unknown columns: {', '.join(unknown)}; known are {', '.join(COLUMNS)}")
+        raise ManifestError(
+            f"{uri} has unknown columns: {', '.join(unknown)}; known are {', '.join(COLUMNS)}"
+        )
     if "path" not in names:
-        raise WishError(f"{uri} has no column 'path' (of each film, relative to the archive)")
-    found: dict[str, Wish] = {}
+        raise ManifestError(f"{uri} has no column 'path' (of each film, relative to the archive)")
+    found: dict[str, ManifestRow] = {}
     for number, row in enumerate(rows, start=2):
         try:
             path, wish = _row(row)
             if path in found:
-                raise WishError(f"{path!r} is there twice")
-        except WishError as error:
-            raise WishError(f"{uri}, row {number}: {error}") from None
+                raise ManifestError(f"{path!r} is there twice")
+        except ManifestError as error:
+            raise ManifestError(f"{uri}, row {number}: {error}") from None
         found[path] = wish
     return found
 
 
-def _row(row: Mapping[str, Any]) -> tuple[str, Wish]:
+def _row(row: Mapping[str, Any]) -> tuple[str, ManifestRow]:
     if extra := [name for name in row if name not in COLUMNS]:
-        raise WishError(f"it has {extra[0]}; put texts with commas in quotes")
+        raise ManifestError(f"it has {extra[0]}; put texts with commas in quotes")
     cells = {name: row.get(name) for name in COLUMNS}
     path = _text(cells["path"])
     if not path:
-        raise WishError("no path")
+        raise ManifestError("no path")
     start_s, end_s = (_time(name, cells[name]) for name in ("start_s", "end_s"))
     if end_s is not None and end_s <= (start_s or 0.0):
-        raise WishError(f"end_s ({end_s:g}) must be later than start_s ({start_s or 0:g})")
+        raise ManifestError(f"end_s ({end_s:g}) must be later than start_s ({start_s or 0:g})")
     prompt, negative = (_text(cells[name]) or None for name in ("prompt", "negative"))
     path = path.replace("\\", "/").removeprefix("./")
-    return path, Wish(prompt, negative, _seed(cells["seed"]), start_s, end_s, _yes(cells["skip"]))
+    return path, ManifestRow(prompt, negative, _seed(cells["seed"]), start_s, end_s, _yes(cells["skip"]))
 
 
 def _text(value: Any) -> str:
@@ -131,7 +133,7 @@ def _seed(value: Any) -> int | None:
             raise ValueError
         return int(text) if text.lstrip("+-").isdigit() else int(number)
     except (ValueError, OverflowError):
-        raise WishError(f"seed must be a whole number, not {text!r}") from None
+        raise ManifestError(f"seed must be a whole number, not {text!r}") from None
 
 
 def _time(name: str, value: Any) -> float | None:
@@ -143,7 +145,7 @@ def _time(name: str, value: Any) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise WishError(f"{name} must be seconds from the film's start, such as 61.5, not {text!r}")
+        raise ManifestError(f"{name} must be seconds from the film's start, such as 61.5, not {text!r}")
     return seconds
 
 
@@ -153,4 +155,4 @@ def _yes(value: Any) -> bool:
         return True
     if text in _NO:
         return False
-    raise WishError(f"skip must be yes or no, not {text!r}")
+    raise ManifestError(f"skip must be yes or no, not {text!r}")

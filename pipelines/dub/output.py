@@ -14,11 +14,11 @@ import numpy as np
 from pipelines import storage
 from pipelines.archive.scan import SILENT_STATES
 from pipelines.dub import segments, track
-from pipelines.dub.job import Job, Task
+from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.part_reader import Reader
 from pipelines.dub.seal import Proof, Sealer
 from pipelines.dub.state import State
-from pipelines.dub.track import Making
+from pipelines.dub.track import TrackPlan
 from pipelines.mux import audio_file, child, remux, subtitles
 from pipelines.mux.containers import LOSSLESS, container_of
 from pipelines.mux.packet_hashes import Digests
@@ -31,13 +31,13 @@ BESIDE = ".srt"
 """Added to the name of a dubbed film whose container holds no subtitles."""
 
 
-def words_beside(job: Job, output: str) -> bool:
+def words_beside(job: DubJob, output: str) -> bool:
     """Whether captions are a file of their own."""
     return job.treatment.sidecar != "none" or not container_of(output).subtitles
 
 
 def _write_output(
-    task: Task, job: Job, making: Making, reader: Reader, meter: Meter, output: str, proof: Proof,
+    task: DubTask, job: DubJob, making: TrackPlan, reader: Reader, meter: Meter, output: str, proof: Proof,
     words: list[subtitles.Cue],
 ) -> MuxResult:  # fmt: skip
     """Make the sound of all tracks, once, and write it into the film's copy, or into sound files."""
@@ -96,7 +96,7 @@ def _write_output(
     return result
 
 
-def _codec(job: Job, output: str) -> str:
+def _codec(job: DubJob, output: str) -> str:
     """FFmpeg's name of the encoder of a film's track. Raises MuxFailed."""
     try:
         return container_of(output).coded(job.treatment.audio_codec).codec
@@ -105,9 +105,9 @@ def _codec(job: Job, output: str) -> str:
 
 
 def _write_sounds(
-    task: Task,
-    job: Job,
-    making: Making,
+    task: DubTask,
+    job: DubJob,
+    making: TrackPlan,
     sound: Iterable[np.ndarray],
     samples: audio_file.Samples,
     gains: list[mixing.Gains],
@@ -150,7 +150,7 @@ def _write_sounds(
     return told
 
 
-def _prove(task: Task, source_sha256: str, proof: Proof) -> None:
+def _prove(task: DubTask, source_sha256: str, proof: Proof) -> None:
     """Note what the source was. Raises MuxFailed if it has changed meanwhile."""
     proof.source_sha256 = source_sha256
     before = task.video.get("sha256")
@@ -163,9 +163,9 @@ def _prove(task: Task, source_sha256: str, proof: Proof) -> None:
 
 
 def _facts(
-    task: Task,
-    job: Job,
-    making: Making,
+    task: DubTask,
+    job: DubJob,
+    making: TrackPlan,
     gains: list[mixing.Gains],
     output: str,
     samples: audio_file.Samples | None,
@@ -189,11 +189,11 @@ def _facts(
     )
 
 
-def _sealer(job: Job) -> Sealer:
+def _sealer(job: DubJob) -> Sealer:
     return Sealer(job.out, job.version, job.sign_key, job.sign_cert)
 
 
-def _origin(task: Task, job: Job) -> dict[str, Any]:
+def _origin(task: DubTask, job: DubJob) -> dict[str, Any]:
     return {
         "model": job.model_name,
         "model_sha256": job.model_sha256,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.dub.job import Job, Task, file_segments
+from pipelines.dub.job import DubJob, DubTask, file_segments
 from pipelines.dub.state import State
 from pipelines.media.video import damage_within
 from pipelines.mux import subtitles
@@ -23,7 +23,7 @@ MOST_SEAMS = 5
 class Reader:
     """Reads the parts of a film in order, once, and keeps what the report needs of them."""
 
-    def __init__(self, state: State, task: Task) -> None:
+    def __init__(self, state: State, task: DubTask) -> None:
         self.state, self.task = state, task
         self.cost_s = self.gpu_s = 0.0
         self.thumbs: list[tuple[float, np.ndarray]] = []
@@ -63,7 +63,7 @@ class Reader:
                 self.sheet.take([thumb])
             yield part.sound
 
-    def may_be_silent(self, job: Job) -> list[tuple[float, float]]:
+    def may_be_silent(self, job: DubJob) -> list[tuple[float, float]]:
         """Stretches, in seconds, of what was read so far: what cannot be seen, and what does not move, the ambience of
         which is faint. Three hours of a fan that turns now and then were flagged a thousand times."""
         return [*self.still, *unseen_of(self, job)]
@@ -100,7 +100,7 @@ def told(found: list[subtitles.Cue], shown: list[subtitles.Cue], where: str) -> 
     }
 
 
-def shape(reader: Reader, job: Job, duration_s: float) -> dict[str, Any]:
+def shape(reader: Reader, job: DubJob, duration_s: float) -> dict[str, Any]:
     """Cuts, still stretches and seams as columns of the report."""
     still = damage_within(reader.still, 0.0, duration_s)
     return {
@@ -111,7 +111,7 @@ def shape(reader: Reader, job: Job, duration_s: float) -> dict[str, Any]:
     }
 
 
-def damaged(reader: Reader, job: Job, duration_s: float) -> str:
+def damaged(reader: Reader, job: DubJob, duration_s: float) -> str:
     """Where the pictures are damaged, and what became of the sound there, in words; empty if they are not."""
     said = []
     if unseen := unseen_of(reader, job):
@@ -121,7 +121,7 @@ def damaged(reader: Reader, job: Job, duration_s: float) -> str:
     return "; ".join(said)
 
 
-def unseen_of(reader: Reader, job: Job) -> list[tuple[float, float]]:
+def unseen_of(reader: Reader, job: DubJob) -> list[tuple[float, float]]:
     """Segments that cannot be seen, in seconds."""
     if not reader.unseen:
         return []

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.dub.job import Job, Task
+from pipelines.dub.job import DubJob, DubTask
 
 if TYPE_CHECKING:
     import ray.data
@@ -22,7 +22,7 @@ DUBBER_MEMORY = 3 << 29
 """Bytes that a generator and what it works on may need."""
 
 
-def rows_per_call(tasks: Sequence[Task], batch_size: int, limit: int = 16) -> int:
+def rows_per_call(tasks: Sequence[DubTask], batch_size: int, limit: int = 16) -> int:
     """How many segments a Dubber takes at once: enough for short films to fill its batches together."""
     if not tasks:
         return 1
@@ -42,7 +42,13 @@ def dubbers_for(cpus: int, memory: int) -> int:
 
 
 def dataset(
-    tasks: Sequence[Task], job: Job, load: Callable[[str], Any], *, cpus: int, gpus: int = 0, memory: int = 0
+    tasks: Sequence[DubTask],
+    job: DubJob,
+    load: Callable[[str], Any],
+    *,
+    cpus: int,
+    gpus: int = 0,
+    memory: int = 0,
 ) -> ray.data.Dataset:
     """The pipeline over `tasks`, not started yet.
 

@@ -11,24 +11,24 @@ from pipelines.archive import scan
 from pipelines.archive.scan import SILENT_STATES
 from pipelines.dub import output as dub_output
 from pipelines.dub import segments
-from pipelines.dub.job import Job, Task, file_segments, first_missing, within
-from pipelines.dub.manifest import BEYOND_S, Wish
+from pipelines.dub.job import DubJob, DubTask, file_segments, first_missing, within
+from pipelines.dub.manifest import BEYOND_S, ManifestRow
 from pipelines.dub.state import State
 from pipelines.media.errors import Failure
 from pipelines.mux import audio_file, containers
 from pipelines.provenance import signing
 from pipelines.reports import dub_rows
 from pipelines.soundtrack import mixing
-from pipelines.soundtrack.mixing import Span
+from pipelines.soundtrack.mixing import Seconds
 from pipelines.soundtrack.silence import Silence
 from v2a_models import grid
 
 
 @dataclass
-class Plan:
+class DubPlan:
     """What a run will do."""
 
-    tasks: list[Task] = field(default_factory=list)
+    tasks: list[DubTask] = field(default_factory=list)
     """In the order of the archive."""
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     """video_id -> report row of every finished file."""
@@ -45,29 +45,29 @@ class Plan:
 
 
 def make_plan(
-    job: Job,
+    job: DubJob,
     scanned: Iterable[dict[str, Any]],
     only: str,
     *,
     restart: bool = False,
     dry_run: bool = False,
-    wishes: Mapping[str, Wish] | None = None,
+    wishes: Mapping[str, ManifestRow] | None = None,
     silences: Mapping[str, Silence] | None = None,
-) -> Plan:
+) -> DubPlan:
     """Sort the files of a scan. What earlier runs finished is kept, what they began is taken up, and what
     failed is tried again, unless `restart` or what is asked for it has changed. A `dry_run` changes nothing on disk.
 
     wishes: what is asked for single films, by path; silences: where films are silent (`wants_silence`), by video_id.
     """
 
-    plan = Plan()
+    plan = DubPlan()
     taken: set[str] = set()
     scanned = list(scanned)
     wishes, silences = wishes or {}, silences or {}
     for video in scanned:
         video_id = video["video_id"]
         plan.order.append(video_id)
-        wish, silence = wishes.get(video["path"], Wish()), silences.get(video_id)
+        wish, silence = wishes.get(video["path"], ManifestRow()), silences.get(video_id)
         try:
             _add(plan, job, video, only, wish, silence, taken, restart=restart, dry_run=dry_run)
         except storage.StorageError as error:
@@ -85,11 +85,11 @@ def make_plan(
 
 
 def _add(
-    plan: Plan,
-    job: Job,
+    plan: DubPlan,
+    job: DubJob,
     video: dict[str, Any],
     only: str,
-    wish: Wish,
+    wish: ManifestRow,
     silence: Silence | None,
     taken: set[str],
     *,
@@ -162,13 +162,13 @@ def unknown(path: str) -> dict[str, Any]:
     return {"video_id": scan.video_id(path, 0, "manifest"), "path": path}
 
 
-def wants_silence(video: dict[str, Any], existing: str, wish: Wish) -> bool:
+def wants_silence(video: dict[str, Any], existing: str, wish: ManifestRow) -> bool:
     """Whether it must be known where the film's own sound is silent."""
     audible = video["status"] == "ok" and video["audio_state"] not in SILENT_STATES
     return existing == "replace-silent-parts" and audible and not wish.skip
 
 
-def decide(video: dict[str, Any], only: str, wish: Wish, silence: Silence | None) -> tuple[str, str]:
+def decide(video: dict[str, Any], only: str, wish: ManifestRow, silence: Silence | None) -> tuple[str, str]:
     """What becomes of a scanned file: (dub | skipped | failed, reason). `silence`: of a film that is to get sound in
     its silent parts."""
     action, reason = classify(video, "all" if silence is not None else only)
@@ -187,7 +187,7 @@ def decide(video: dict[str, Any], only: str, wish: Wish, silence: Silence | None
     return "dub", reason
 
 
-def why_failed(video: dict[str, Any], wish: Wish, silence: Silence | None) -> Failure:
+def why_failed(video: dict[str, Any], wish: ManifestRow, silence: Silence | None) -> Failure:
     """Why `decide` gave a film up."""
     if video["status"] != "ok":
         return Failure("scan", video["error_class"], video["error"])
@@ -200,7 +200,9 @@ def why_failed(video: dict[str, Any], wish: Wish, silence: Silence | None) -> Fa
     )
 
 
-def spans_of(video: dict[str, Any], wish: Wish, silence: Silence | None) -> tuple[mixing.Span, ...] | None:
+def spans_of(
+    video: dict[str, Any], wish: ManifestRow, silence: Silence | None
+) -> tuple[mixing.Seconds, ...] | None:
     """Where the film gets sound, in seconds; None for everywhere."""
     parts = None if silence is None else silence.parts
     if wish.start_s is None and wish.end_s is None:
@@ -209,7 +211,7 @@ def spans_of(video: dict[str, Any], wish: Wish, silence: Silence | None) -> tupl
     return (asked,) if parts is None else tuple(mixing.meet(parts, [asked]))
 
 
-def wanted_output(job: Job, video: dict[str, Any]) -> str:
+def wanted_output(job: DubJob, video: dict[str, Any]) -> str:
     """Where the film's copy, or its sound, goes, relative to OUT. Raises ValueError if nothing can hold both its
     pictures and the codec that is asked for."""
     how = job.treatment
@@ -225,7 +227,7 @@ def wanted_output(job: Job, video: dict[str, Any]) -> str:
     return name
 
 
-def most_bytes(job: Job, path: str, output: str) -> int | None:
+def most_bytes(job: DubJob, path: str, output: str) -> int | None:
     """Bytes that the name of a film's output may have, so that there is room for what is added to the names of files
     beside it; None if the film's own name is too long already: then it is for its owner to rename it."""
     folder, _, _ = output.rpartition("/")
@@ -275,14 +277,14 @@ def own_trouble(error: storage.StorageError) -> bool:
 
 
 def plan_file(
-    job: Job,
+    job: DubJob,
     video: dict[str, Any],
     output: str,
     fallback: str,
     done: frozenset[int] = frozenset(),
     asked: dict[str, Any] | None = None,
-    spans: Sequence[Span] | None = None,
-) -> list[Task]:
+    spans: Sequence[Seconds] | None = None,
+) -> list[DubTask]:
     """The tasks of one file; `done` are the segments whose part is there already, `spans` the stretches (seconds) in
     which generated sound is heard, where not everywhere.
 
@@ -295,10 +297,10 @@ def plan_file(
         done = frozenset(range(first_missing(done)))
     n_windows = sum(cut.n_windows for cut in cuts)
 
-    def task(cut: segments.Segment) -> Task:
+    def task(cut: segments.Segment) -> DubTask:
         fresh = cut.stop - cut.start - (0 if cut.is_first else job.overlap)
         seconds = grid.seconds(fresh, job.rate)
-        return Task(
+        return DubTask(
             video, output, fallback, cut, len(cuts), n_windows, seconds, cut.index in done,
             needless=not (job.streams or spans is None or any(within(job, cut, span) for span in spans)),
             asked=asked or {},

@@ -29,7 +29,7 @@ from pipelines.dub import decode, plan, segments
 from pipelines.dub import track as film_track
 from pipelines.dub.generate import token_canvas
 from pipelines.dub.generate.crossfade import Dubber
-from pipelines.dub.job import Job, Task
+from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.seal import Proof, Sealer
 from pipelines.dub.state import Part, State
 from pipelines.mux import audio_file, child, containers
@@ -40,7 +40,7 @@ from pipelines.provenance.sidecar import facts_of, tags_of
 from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.soundtrack import flags, mixing
 from pipelines.soundtrack.levels import Meter
-from pipelines.soundtrack.mixing import Envelope, Format, Gains, Span
+from pipelines.soundtrack.mixing import AudioFormat, Envelope, Gains, Seconds
 from pipelines.storage import hashing
 
 WINDOWS = 8
@@ -67,8 +67,8 @@ class Dubbed:
         return str(self.row["output"])
 
     @property
-    def made(self) -> Format:
-        return Format(**self.side["track"]["treatment"]["made"])
+    def made(self) -> AudioFormat:
+        return AudioFormat(**self.side["track"]["treatment"]["made"])
 
     @property
     def gains(self) -> list[Gains]:
@@ -106,7 +106,7 @@ def find(out: str, name: str, rows: Iterable[dict[str, Any]]) -> Dubbed:
     return Dubbed(row, side)
 
 
-def check(film: Dubbed, job: Job, span: Span, spans: Iterable[Span] | None) -> None:
+def check(film: Dubbed, job: DubJob, span: Seconds, spans: Iterable[Seconds] | None) -> None:
     """Raises RedubError if the model is another one, or the part is not in the film."""
     made = film.side["generator"]
     for what, there, now in (
@@ -133,7 +133,7 @@ def check(film: Dubbed, job: Job, span: Span, spans: Iterable[Span] | None) -> N
 
 
 def redub(
-    film: Dubbed, video: dict[str, Any], job: Job, span: Span, load: Callable[[str], Any]
+    film: Dubbed, video: dict[str, Any], job: DubJob, span: Seconds, load: Callable[[str], Any]
 ) -> dict[str, Any]:
     """Make a part again; the film's new report row.
 
@@ -157,7 +157,7 @@ def redub(
     return _take_over(state, film.video_id)
 
 
-def _look(film: Dubbed, job: Job) -> inspection.Inspection:
+def _look(film: Dubbed, job: DubJob) -> inspection.Inspection:
     """The dubbed file as it is. Raises RedubError if that is not what was made."""
     seen = inspection.inspect(storage.join(job.out, film.output))
     if seen.sha256 != film.side.get("outputSha256"):
@@ -168,7 +168,7 @@ def _look(film: Dubbed, job: Job) -> inspection.Inspection:
     return seen
 
 
-def _generate(tasks: list[Task], job: Job, load: Callable[[str], Any], work: str) -> None:
+def _generate(tasks: list[DubTask], job: DubJob, load: Callable[[str], Any], work: str) -> None:
     """The segments that reach into the part, into the state folder. Raises RedubError."""
     state, dubber = State(job.out), Dubber(job, load)
     for task in tasks:
@@ -184,7 +184,7 @@ def _generate(tasks: list[Task], job: Job, load: Callable[[str], Any], work: str
         )
 
 
-def _sounds(tasks: list[Task], job: Job, work: str, still: list[Span]) -> Iterator[np.ndarray]:
+def _sounds(tasks: list[DubTask], job: DubJob, work: str, still: list[Seconds]) -> Iterator[np.ndarray]:
     """int16 [channels, n] of every segment: silence where nothing was generated. `still` takes what does not move."""
     for task in tasks:
         if task.needless:
@@ -196,7 +196,7 @@ def _sounds(tasks: list[Task], job: Job, work: str, still: list[Span]) -> Iterat
 
 
 def patched(
-    old: Iterable[np.ndarray], new: Iterable[np.ndarray], span: Span, made: Format
+    old: Iterable[np.ndarray], new: Iterable[np.ndarray], span: Seconds, made: AudioFormat
 ) -> Iterator[np.ndarray]:
     """int16 [channels, n]: the old samples outside of the span, the new ones inside, with ramps inside its ends."""
     shape, position = Envelope([span], made), 0
@@ -207,7 +207,7 @@ def patched(
         yield (before + np.rint(change).astype(np.int32)).astype(np.int16)
 
 
-def _old(film: Dubbed, job: Job, seen: inspection.Inspection, start_s: float) -> Iterator[np.ndarray]:
+def _old(film: Dubbed, job: DubJob, seen: inspection.Inspection, start_s: float) -> Iterator[np.ndarray]:
     """The samples of the old track, int16 [channels, n]. Raises RedubError if they are not what was coded."""
     made, place, track = film.made, storage.join(job.out, film.output), 0
     if _lossless(film):
@@ -234,7 +234,7 @@ def _lossless(film: Dubbed) -> bool:
 
 
 def _write(
-    film: Dubbed, tasks: list[Task], job: Job, span: Span, seen: inspection.Inspection, work: str
+    film: Dubbed, tasks: list[DubTask], job: DubJob, span: Seconds, seen: inspection.Inspection, work: str
 ) -> None:
     """The new film, or sound file, in the place of the old one, and what belongs to it in the state folder."""
     state, how, destination = State(job.out), job.treatment, storage.join(job.out, film.output)
@@ -242,7 +242,7 @@ def _write(
     start_s = 0.0 if sidecar else shared_sandbox().probe(destination).video_start_s
     making = film_track.making(tasks[0], job, state)
     made, c = making.made, making.made.channels
-    still: list[Span] = []
+    still: list[Seconds] = []
     parts = segments.join(_sounds(tasks, job, work, still), job.overlap)
     fresh = film_track.blocks(making, how, parts, film.gains[:1])
     # Both the old samples and the film's own sound come out of one sandbox: the new track is made first, and kept.
@@ -288,10 +288,10 @@ def _write(
 
 def _mux(
     film: Dubbed,
-    job: Job,
-    span: Span,
-    tasks: list[Task],
-    making: film_track.Making,
+    job: DubJob,
+    span: Seconds,
+    tasks: list[DubTask],
+    making: film_track.TrackPlan,
     sound: Iterable[np.ndarray],
     seen: inspection.Inspection,
     start_s: float,
@@ -330,7 +330,7 @@ def _mux(
 
 
 def _facts(
-    film: Dubbed, tasks: list[Task], job: Job, span: Span, digests: Digests, samples_sha256: str
+    film: Dubbed, tasks: list[DubTask], job: DubJob, span: Seconds, digests: Digests, samples_sha256: str
 ) -> dict[str, Any]:
     """The sidecar of the new film: the old one's, and what was made again."""
     facts = facts_of(film.side)
@@ -358,8 +358,8 @@ def _next(state: State, video_id: str, suffix: str) -> str:
 def _write_down(
     state: State,
     film: Dubbed,
-    job: Job,
-    span: Span,
+    job: DubJob,
+    span: Seconds,
     path: Path,
     proof: Proof,
     meter: Meter,

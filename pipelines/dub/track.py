@@ -11,12 +11,12 @@ import numpy as np
 from pipelines import storage
 from pipelines.archive.scan import SILENT_STATES
 from pipelines.dub import segments
-from pipelines.dub.job import Job, Task
+from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.state import State
 from pipelines.mux import remux
 from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.soundtrack import mixing, resampling, silence
-from pipelines.soundtrack.mixing import Format, Gains, Material, Span, Treatment
+from pipelines.soundtrack.mixing import AudioFormat, Gains, MixPolicy, Seconds, TrackSources
 from pipelines.storage import hashing
 from v2a_models import grid
 
@@ -28,13 +28,13 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Making:
+class TrackPlan:
     """How the tracks of one film are made."""
 
-    made: Format
+    made: AudioFormat
     existing: str
     """One of `treatment.EXISTING`: what is done in this film. A film without sound has nothing to mix or to keep."""
-    spans: tuple[Span, ...] | None
+    spans: tuple[Seconds, ...] | None
     """Where generated sound is heard, in seconds; None for everywhere."""
     uri: str
     video_start_s: float
@@ -60,12 +60,12 @@ class Making:
             return self.duration_s
         return sum(min(end, self.duration_s) - start for start, end in self.spans)
 
-    def facts(self, how: Treatment) -> dict[str, Any]:
+    def facts(self, how: MixPolicy) -> dict[str, Any]:
         """For the sidecar: all that is needed to make such a track again."""
         facts: dict[str, Any] = {**asdict(how), "existing": self.existing, "made": asdict(self.made)}
         return facts | ({} if self.spans is None else {"heard_s": self.heard_s})
 
-    def material(self, generated: Any, how: Treatment) -> Material:
+    def material(self, generated: Any, how: MixPolicy) -> TrackSources:
         """generated: gives int16 [tracks * channels, n] blocks, from the start."""
         rate, channels, tracks = self.job_format
         made = self.made
@@ -76,20 +76,20 @@ class Making:
             )
 
         existing = own if self.existing != "keep" else None
-        return Material(generated, rate, channels, tracks, existing, self.spans)
+        return TrackSources(generated, rate, channels, tracks, existing, self.spans)
 
 
-def making(task: Task, job: Job, state: State) -> Making:
+def making(task: DubTask, job: DubJob, state: State) -> TrackPlan:
     """How the tracks of a film are made. Raises DecodeFailed if its own sound is to be used and cannot be read."""
     how, video = job.treatment, task.video
     duration_s = float(video["duration_s"])
     spans = state.read_asked(task.video_id).get("spans")
     existing = how.existing if video["audio_state"] not in SILENT_STATES else "keep"
-    made = Format(grid.SAMPLE_RATE, how.channels or job.channels, grid.samples(duration_s))
+    made = AudioFormat(grid.SAMPLE_RATE, how.channels or job.channels, grid.samples(duration_s))
     if existing != "keep":
         own = silence.format_of(shared_sandbox(), video["uri"], duration_s)
-        made = Format(own.rate, how.channels or own.channels, own.n_samples)
-    return Making(
+        made = AudioFormat(own.rate, how.channels or own.channels, own.n_samples)
+    return TrackPlan(
         made=made,
         existing=existing,
         spans=None if spans is None else tuple((float(a), float(b)) for a, b in spans),
@@ -101,7 +101,7 @@ def making(task: Task, job: Job, state: State) -> Making:
     )
 
 
-def words(how: Treatment, existing: str) -> str:
+def words(how: MixPolicy, existing: str) -> str:
     """What was done to the sound, for the report; empty for a plain track."""
     said = [existing] if existing != "keep" else []
     if existing == "mix" and how.mix_gain:
@@ -111,7 +111,7 @@ def words(how: Treatment, existing: str) -> str:
     return ", ".join(said)
 
 
-def plain(making: Making, how: Treatment) -> bool:
+def plain(making: TrackPlan, how: MixPolicy) -> bool:
     """Whether the sound goes into the file as it was generated."""
     return (
         making.existing == "keep"
@@ -121,12 +121,12 @@ def plain(making: Making, how: Treatment) -> bool:
     )
 
 
-def measures(making: Making, how: Treatment) -> bool:
+def measures(making: TrackPlan, how: MixPolicy) -> bool:
     """Whether loudness matters here, so that it is measured once more as it goes into the file."""
     return how.loudness is not None or making.existing == "mix"
 
 
-def settled(making: Making, job: Job, state: State, task: Task) -> list[Gains]:
+def settled(making: TrackPlan, job: DubJob, state: State, task: DubTask) -> list[Gains]:
     """The gain of every track, from passes over the parts."""
 
     def generated() -> Iterator[np.ndarray]:
@@ -138,7 +138,7 @@ def settled(making: Making, job: Job, state: State, task: Task) -> list[Gains]:
 
 
 def blocks(
-    making: Making, how: Treatment, generated: Iterable[np.ndarray], gains: list[Gains]
+    making: TrackPlan, how: MixPolicy, generated: Iterable[np.ndarray], gains: list[Gains]
 ) -> Iterator[np.ndarray]:
     """int16 [tracks * channels, n]: what is encoded. `generated` is read once."""
     rate, channels, tracks = making.job_format
@@ -149,7 +149,7 @@ def blocks(
     return mixing.treated(making.material(lambda: iter(generated), how), how, making.made, gains)
 
 
-def of_film(how: Treatment, making: Making) -> Treatment:
+def of_film(how: MixPolicy, making: TrackPlan) -> MixPolicy:
     """The treatment as it is for this film."""
     return replace(how, existing=making.existing)
 

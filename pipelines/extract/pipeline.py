@@ -31,7 +31,7 @@ from pipelines.extract.stages import (
     STORAGE_TRIES,
     STORAGE_WAIT_S,
     Encoder,
-    Job,
+    ExtractJob,
     Window,
     decode,
     failure_row,
@@ -103,7 +103,7 @@ class StoreCheckpoint(IdColumnCheckpointManager):
 class StoreSink(Datasink[int]):
     """Writes finished windows as files of the store, and reports those that failed or were left out."""
 
-    def __init__(self, job: Job, ledger: Any = None) -> None:
+    def __init__(self, job: ExtractJob, ledger: Any = None) -> None:
         self.job, self.ledger = job, ledger
 
     @property
@@ -138,7 +138,7 @@ class StoreSink(Datasink[int]):
         return len(good)
 
 
-def write_windows(job: Job, windows: Sequence[Window], left_out: dict[str, str]) -> None:
+def write_windows(job: ExtractJob, windows: Sequence[Window], left_out: dict[str, str]) -> None:
     """Files of about `job.rows_per_file` of these windows, by split; and the record of what was left out.
 
     Safe to do twice.
@@ -188,7 +188,7 @@ def encoders_for(cpus: int, gpus: float, memory: int, gpu_share: float) -> int:
     return min(cpus, max(1, memory // ENCODER_MEMORY)) if memory else cpus
 
 
-def rows_per_call(job: Job) -> int:
+def rows_per_call(job: ExtractJob) -> int:
     """Windows that an Encoder takes at once."""
     from v2a_models import grid
 
@@ -202,7 +202,7 @@ def rows_per_call(job: Job) -> int:
 
 def run(
     clips: Sequence[Clip],
-    job: Job,
+    job: ExtractJob,
     *,
     cpus: int,
     gpus: float = 0,

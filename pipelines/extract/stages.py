@@ -45,7 +45,7 @@ FEATURES = {
 
 
 @dataclass(frozen=True)
-class Job:
+class ExtractJob:
     """All that the stages need to know. Plain values, so that it travels to every worker."""
 
     store: str
@@ -133,7 +133,7 @@ class Meter:
 # decode
 
 
-def decode(batch: pa.Table, job: Job, ledger: Any = None) -> Iterator[pa.Table]:
+def decode(batch: pa.Table, job: ExtractJob, ledger: Any = None) -> Iterator[pa.Table]:
     """Rows of the plan to rows with pictures and sound."""
     sandbox = shared_sandbox(job.decode_threads)
     per_segment = extract_windows.windows_per_segment(job.recipe)
@@ -143,7 +143,7 @@ def decode(batch: pa.Table, job: Job, ledger: Any = None) -> Iterator[pa.Table]:
 
 
 def decode_segment(
-    wanted: Sequence[Clip], job: Job, sandbox: Sandbox, ledger: Any = None
+    wanted: Sequence[Clip], job: ExtractJob, sandbox: Sandbox, ledger: Any = None
 ) -> Iterator[Window]:
     """The wanted windows of one segment, in order. Windows that storage holds back do not come at all."""
     left = list(wanted)
@@ -176,7 +176,7 @@ def decode_segment(
     yield from (Window(clip, failure) for clip in left)
 
 
-def _decoded(wanted: Sequence[Clip], job: Job, sandbox: Sandbox) -> Iterator[Window]:
+def _decoded(wanted: Sequence[Clip], job: ExtractJob, sandbox: Sandbox) -> Iterator[Window]:
     recipe = job.recipe
     per_segment = extract_windows.windows_per_segment(recipe)
     first = wanted[0].index // per_segment * per_segment
@@ -198,7 +198,7 @@ def _decoded(wanted: Sequence[Clip], job: Job, sandbox: Sandbox) -> Iterator[Win
         yield window
 
 
-def _sound(wanted: Sequence[Clip], start_s: float, job: Job, sandbox: Sandbox) -> np.ndarray | None:
+def _sound(wanted: Sequence[Clip], start_s: float, job: ExtractJob, sandbox: Sandbox) -> np.ndarray | None:
     """Sound of a segment up to its last wanted window: int16 [channels, n]; None if the recipe has no use."""
     recipe = job.recipe
     if not recipe.waveform and recipe.encoder("codec") is None and recipe.encoder("audio") is None:
@@ -216,7 +216,7 @@ def _sound(wanted: Sequence[Clip], start_s: float, job: Job, sandbox: Sandbox) -
 
 
 def _pictures(
-    wanted: Sequence[Clip], first: int, start_s: float, job: Job, sandbox: Sandbox
+    wanted: Sequence[Clip], first: int, start_s: float, job: ExtractJob, sandbox: Sandbox
 ) -> Iterator[dict[str, np.ndarray]]:
     """Frames of every window from `first` to the last wanted one, by view, from one decoding pass.
 
@@ -246,7 +246,7 @@ def _pictures(
             yield window
 
 
-def _reason_to_leave_out(arrays: dict[str, np.ndarray], job: Job) -> str:
+def _reason_to_leave_out(arrays: dict[str, np.ndarray], job: ExtractJob) -> str:
     if job.silence_dbfs is not None and "sound" in arrays:
         peak = int(np.abs(arrays["sound"].astype(np.int32)).max(initial=0)) / pcm.FULL_SCALE
         if peak < 10 ** (job.silence_dbfs / 20):
@@ -272,7 +272,7 @@ def motion(frames: np.ndarray) -> float:
 class Encoder:
     """Holds all encoders of the recipe; turns pictures and sound into the columns of the store."""
 
-    def __init__(self, job: Job, ledger: Any = None) -> None:
+    def __init__(self, job: ExtractJob, ledger: Any = None) -> None:
         self.job, self.ledger = job, ledger
         self.encoders: Any = None
         if job.recipe.encoders:

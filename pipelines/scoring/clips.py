@@ -49,7 +49,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Job:
+class ClipJob:
     """What the workers need to know, in plain values."""
 
     store: str
@@ -111,7 +111,7 @@ def spread(rows: Sequence[Row], n: int | None) -> list[Row]:
 class Maker:
     """The actor that Ray Data calls: rows of the store in, sounds of one model written, and how it went."""
 
-    def __init__(self, job: Job, system: str, model: str, from_archive: bool = False) -> None:
+    def __init__(self, job: ClipJob, system: str, model: str, from_archive: bool = False) -> None:
         """from_archive: whether the model's recipe is not the store's, and its pictures come out of the archive."""
         from v2a_models.checkpoint import load_generator
 
@@ -221,13 +221,13 @@ def made(
     return dict(clip=row.clip_id, system=system, seconds=seconds, memory_mib=memory_mib, problem=problem)
 
 
-def stored(row: Row, job: Job, names: Sequence[str]) -> dict[str, np.ndarray]:
+def stored(row: Row, job: ClipJob, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Arrays of one row of the store, by column."""
     with storage.reading(Store(job.store).uri(*row.file.split("/"))) as file:
         return _row(pq.ParquetFile(file), row.at, names)
 
 
-def seen(row: Row, job: Job, views: Mapping[str, View]) -> dict[str, np.ndarray]:
+def seen(row: Row, job: ClipJob, views: Mapping[str, View]) -> dict[str, np.ndarray]:
     """The frames of a clip out of its film, uint8 [T, H, W, 3] by view: those that a store with these views would hold.
 
     Raises DecodeFailed, StorageError.
@@ -254,7 +254,7 @@ def _row(file: pq.ParquetFile, at: int, names: Sequence[str]) -> dict[str, np.nd
     raise IndexError("the store has changed since it was listed")
 
 
-def fetch(batch: pa.Table, job: Job, codec: str) -> pa.Table:
+def fetch(batch: pa.Table, job: ClipJob, codec: str) -> pa.Table:
     """The true sounds of some clips: out of the archive, or as the store keeps them where there is none."""
     answers = []
     for row in (Row(**row) for row in batch.to_pylist()):
@@ -270,14 +270,14 @@ def fetch(batch: pa.Table, job: Job, codec: str) -> pa.Table:
     return pa.Table.from_pylist(answers, schema=MADE)
 
 
-def _true_sound(row: Row, job: Job) -> np.ndarray:
+def _true_sound(row: Row, job: ClipJob) -> np.ndarray:
     uri = storage.join(job.archive, *row.path.split("/"))
     end_s = row.start_s + grid.seconds(job.window, grid.SAMPLE_RATE)
     sound = shared_sandbox().decode_sound(uri, row.start_s, end_s, channels=1)[0]
     return np.pad(sound[: job.window], (0, max(0, job.window - len(sound))))
 
 
-def _kept_sound(row: Row, job: Job, codec: str) -> np.ndarray:
+def _kept_sound(row: Row, job: ClipJob, codec: str) -> np.ndarray:
     if job.kept_rate:
         wave = stored(row, job, ["waveform"])["waveform"] / pcm.FULL_SCALE
         return sound_folder.sound_of(wave, job.kept_rate).fitted(job.window)[0]
@@ -312,7 +312,7 @@ FEW_CLIPS = 8
 """Up to so many are made in this process; starting Ray would take longer."""
 
 
-def run_fetch(rows: Sequence[Row], job: Job, codec: str, cpus: int) -> Iterator[dict[str, Any]]:
+def run_fetch(rows: Sequence[Row], job: ClipJob, codec: str, cpus: int) -> Iterator[dict[str, Any]]:
     """Fetches the true sounds, on the Ray that is running unless they are few; how it went, clip by clip."""
     if len(rows) <= FEW_CLIPS:
         yield from fetch(_table(rows), job, codec).to_pylist()
@@ -327,7 +327,7 @@ def run_fetch(rows: Sequence[Row], job: Job, codec: str, cpus: int) -> Iterator[
 
 
 def run_model(
-    rows: Sequence[Row], job: Job, system: str, model: str, from_archive: bool, cpus: int, gpus: int
+    rows: Sequence[Row], job: ClipJob, system: str, model: str, from_archive: bool, cpus: int, gpus: int
 ) -> Iterator[dict[str, Any]]:
     """Generates with one model, on the Ray that is running unless clips are few; how it went, clip by clip."""
     if len(rows) <= FEW_CLIPS:

@@ -49,7 +49,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Job:
+class ScoringJob:
     """What the workers need to know, in plain values."""
 
     codec: str = "mini"
@@ -81,7 +81,7 @@ class Scored:
     """Features for the figures that need many clips."""
 
 
-def kinds(job: Job) -> dict[str, Any]:
+def kinds(job: ScoringJob) -> dict[str, Any]:
     """Arrays of a scored sound: frames of MFCC and of codec latents, and per network an embedding and
     probabilities."""
     found: dict[str, Any] = {"fdm": np.float32, "fdd": np.float32}
@@ -90,7 +90,7 @@ def kinds(job: Job) -> dict[str, Any]:
     return found
 
 
-def hearing(job: Job) -> list[str]:
+def hearing(job: ScoringJob) -> list[str]:
     """The networks of a job that hear sounds."""
     return [name for name in job.networks if base.NETWORKS[name].hears]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines import arrow_rows
-from pipelines.scoring.job import BASELINES, Clip, Job, Scored, clip_from, clip_text, kinds
+from pipelines.scoring.job import BASELINES, Clip, Scored, ScoringJob, clip_from, clip_text, kinds
 
 THREADS = 2
 """Of an actor: they share torch and the networks, which are most of its memory, and nearly all of the time goes by
@@ -23,7 +23,7 @@ FEW_SOUNDS = 48
 class Worker:
     """The actor that Ray Data calls: clips in, scored sounds out; `threads` clips at a time."""
 
-    def __init__(self, job: Job, threads: int) -> None:
+    def __init__(self, job: ScoringJob, threads: int) -> None:
         from pipelines.scoring.scorer import Scorer
 
         self.job, self.scorer, self.pool = job, Scorer(job), ThreadPoolExecutor(threads)
@@ -36,13 +36,13 @@ class Worker:
                 yield arrow_rows.pack(notes, scored.arrays, kinds(self.job))
 
 
-def unpack(batch: pa.Table, job: Job) -> Iterator[Scored]:
+def unpack(batch: pa.Table, job: ScoringJob) -> Iterator[Scored]:
     """Scored sounds of the workers' answers."""
     for notes, arrays in arrow_rows.unpack(batch, kinds(job)):
         yield Scored(**notes, arrays=arrays)
 
 
-def score_all(clips: Sequence[Clip], job: Job, session: Any) -> Iterator[Scored]:
+def score_all(clips: Sequence[Clip], job: ScoringJob, session: Any) -> Iterator[Scored]:
     """Scores clips as they come, in actors of Ray unless they are few.
 
     session: gives a context with `Resources` (`jobs.common.ray_session.session`), entered only where Ray is needed.

@@ -17,7 +17,7 @@ import torch
 from pipelines import storage
 from pipelines.sandbox.decoder import DecodeFailed, shared_sandbox
 from pipelines.scoring import sound_folder
-from pipelines.scoring.job import REFERENCE, Clip, Job, Scored, hearing
+from pipelines.scoring.job import REFERENCE, Clip, Scored, ScoringJob, hearing
 from pipelines.scoring.sound_folder import SoundError
 from v2a_models import grid
 from v2a_models.metrics import baselines, quality, synchrony, waveform
@@ -45,7 +45,7 @@ class Truth:
 class Scorer:
     """Scores one clip after the other; several threads may share it."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: ScoringJob) -> None:
         torch.set_num_threads(1)
         self.job = job
         self.codec: Any = None

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.soundtrack.mixing import Seconds
+
 CLIPPING, SILENCE = "clipping", "near silence"
 
 CLIPPED_SAMPLES = 3
@@ -35,9 +37,6 @@ HOP_S = 0.1
 
 MOST_LISTED = 20
 
-Span = tuple[float, float]
-"""A stretch of the film, in seconds."""
-
 
 class Watcher:
     """Finds such stretches in a stream of int16 blocks [channels, n]. How the stream is cut changes nothing, and memory
@@ -46,8 +45,8 @@ class Watcher:
     def __init__(
         self,
         rate: int,
-        heard: Sequence[Span] | None = None,
-        wanted_silence: Callable[[], Iterable[Span]] = tuple,
+        heard: Sequence[Seconds] | None = None,
+        wanted_silence: Callable[[], Iterable[Seconds]] = tuple,
     ) -> None:
         """heard: where generated sound is heard, None for everywhere: what is outside is not looked at.
         wanted_silence: where it is silent on purpose; asked when a silent stretch is over, and needs to know nothing of
@@ -197,7 +196,7 @@ class Watcher:
             heapq.heappop(heap)
 
 
-def remade(row: Mapping[str, Any], part: Span, fresh: Watcher) -> dict[str, Any]:
+def remade(row: Mapping[str, Any], part: Seconds, fresh: Watcher) -> dict[str, Any]:
     """The columns of a film of which a part was made again: what was flagged outside of it, and what `fresh`, which
     looks at nothing else, found inside."""
     old = row.get("flags") or []
@@ -218,7 +217,7 @@ def _rows(found: list[tuple[str, float, float]]) -> list[dict[str, Any]]:
     return [{"start_s": start, "end_s": end, "what": what} for what, start, end in found]
 
 
-def without(spans: Iterable[Span], others: Iterable[Span]) -> list[Span]:
+def without(spans: Iterable[Seconds], others: Iterable[Seconds]) -> list[Seconds]:
     """What is left of stretches where the others are taken away, in order."""
     left = sorted(spans)
     for first, last in sorted(others):

@@ -38,12 +38,12 @@ FULL_SCALE = 32_768.0
 _BACK_OFF_DB = 0.3
 """How far the limiter's ceiling lies below the peak that is allowed."""
 
-Span = tuple[float, float]
+Seconds = tuple[float, float]
 """A stretch of the film, in seconds."""
 
 
 @dataclass(frozen=True)
-class Treatment:
+class MixPolicy:
     """How generated sound goes into a film."""
 
     existing: str = "keep"
@@ -67,7 +67,7 @@ class Treatment:
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
 
 
-NAMES = tuple(f.name for f in fields(Treatment))
+NAMES = tuple(f.name for f in fields(MixPolicy))
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Gains:
 
 
 @dataclass(frozen=True)
-class Format:
+class AudioFormat:
     """Of the track that is made."""
 
     rate: int
@@ -93,7 +93,7 @@ Blocks = Iterator[np.ndarray]
 
 
 @dataclass(frozen=True)
-class Material:
+class TrackSources:
     """What a track is made of. Every call gives the same sound from its start."""
 
     generated: Callable[[], Blocks]
@@ -103,19 +103,19 @@ class Material:
     """Of one track."""
     tracks: int = 1
     existing: Callable[[], Blocks] | None = None
-    """float32 [channels, n], `Format.n_samples` in all, at the rate and with the channels of the track; None where
+    """float32 [channels, n], `AudioFormat.n_samples` in all, at the rate and with the channels of the track; None where
     nothing is to be heard beside it."""
-    spans: Sequence[Span] | None = None
+    spans: Sequence[Seconds] | None = None
     """Where the generated sound is heard; None for everywhere."""
 
 
-def treated(material: Material, how: Treatment, made: Format, gains: Sequence[Gains]) -> Blocks:
+def treated(material: TrackSources, how: MixPolicy, made: AudioFormat, gains: Sequence[Gains]) -> Blocks:
     """int16 [tracks * channels, n] blocks, `made.n_samples` in all."""
     for block in _heard(material, how, made, gains):
         yield quantised(block)
 
 
-def settle(material: Material, how: Treatment, made: Format) -> list[Gains]:
+def settle(material: TrackSources, how: MixPolicy, made: AudioFormat) -> list[Gains]:
     """The gains that bring every track to the wanted loudness, with no true peak above -1 dBTP.
 
     Where a plain gain would exceed that peak, a limiter holds it down, and the gain is found by trying. Without a
@@ -159,7 +159,9 @@ def next_gain(tried: Gains, found: Levels, target: float | None) -> Gains:
     return better
 
 
-def _measured(material: Material, how: Treatment, made: Format, gains: Sequence[Gains]) -> list[Levels]:
+def _measured(
+    material: TrackSources, how: MixPolicy, made: AudioFormat, gains: Sequence[Gains]
+) -> list[Levels]:
     """Levels of every track: of the mixture where sounds are mixed, of what is generated otherwise."""
     alone = material if how.existing == "mix" else replace(material, existing=None)
     meters = [ebur128.Meter(made.rate, made.channels) for _ in range(material.tracks)]
@@ -169,7 +171,7 @@ def _measured(material: Material, how: Treatment, made: Format, gains: Sequence[
     return [meter.levels() for meter in meters]
 
 
-def _heard(material: Material, how: Treatment, made: Format, gains: Sequence[Gains]) -> Blocks:
+def _heard(material: TrackSources, how: MixPolicy, made: AudioFormat, gains: Sequence[Gains]) -> Blocks:
     """float32 [tracks * channels, n] blocks of equal cuts for all tracks."""
     first = resampling.resampled(
         material.generated(), material.channels * material.tracks, material.rate, made.n_samples, made.rate
@@ -190,7 +192,9 @@ def _heard(material: Material, how: Treatment, made: Format, gains: Sequence[Gai
         position += own.shape[1]
 
 
-def _wanted(blocks: Iterable[np.ndarray], material: Material, how: Treatment, made: Format) -> Blocks:
+def _wanted(
+    blocks: Iterable[np.ndarray], material: TrackSources, how: MixPolicy, made: AudioFormat
+) -> Blocks:
     """The generated sound in the track's channels, before it is mixed, where it is wanted."""
     lift = 10 ** (how.mix_gain / 20) if how.existing == "mix" and material.existing is not None else 1.0
     shape, position = Envelope(material.spans, made), 0
@@ -219,7 +223,7 @@ def _summed(generated: Blocks, existing: Blocks, tracks: int) -> Blocks:
         yield new + np.tile(own, (tracks, 1))
 
 
-def _levelled(blocks: Blocks, made: Format, gains: Sequence[Gains]) -> Blocks:
+def _levelled(blocks: Blocks, made: AudioFormat, gains: Sequence[Gains]) -> Blocks:
     """Every track by its own gain, and through its own limiter if it has one."""
     if all(g == Gains() for g in gains):
         yield from blocks
@@ -233,7 +237,7 @@ def _levelled(blocks: Blocks, made: Format, gains: Sequence[Gains]) -> Blocks:
     yield from _limited(louder, made, gains)
 
 
-def _limited(blocks: Blocks, made: Format, gains: Sequence[Gains]) -> Blocks:
+def _limited(blocks: Blocks, made: AudioFormat, gains: Sequence[Gains]) -> Blocks:
     copies = itertools.tee(blocks, len(gains))
     c = made.channels
 
@@ -265,7 +269,7 @@ class Envelope:
     """1 inside of spans, 0 outside, raised-cosine ramps inside their ends; no ramp where a span begins or ends with the
     film. None for spans: 1 everywhere."""
 
-    def __init__(self, spans: Sequence[Span] | None, made: Format) -> None:
+    def __init__(self, spans: Sequence[Seconds] | None, made: AudioFormat) -> None:
         self.everywhere, self.n_samples = spans is None, made.n_samples
         edges = np.rint(np.array(spans or [], float).reshape(-1, 2) * made.rate).astype(np.int64)
         edges = edges.clip(0, made.n_samples)
@@ -304,7 +308,7 @@ def quantised(sound: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(sound * FULL_SCALE), -32_768, 32_767).astype(np.int16)
 
 
-def meet(one: Sequence[Span], other: Sequence[Span]) -> list[Span]:
+def meet(one: Sequence[Seconds], other: Sequence[Seconds]) -> list[Seconds]:
     """Where both are, in order."""
     found = [(max(a, c), min(b, d)) for a, b in one for c, d in other if max(a, c) < min(b, d)]
     return sorted(found)

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.media.video import DecodeFailed
 from pipelines.sandbox.decoder import Sandbox
-from pipelines.soundtrack.mixing import Format, Span
+from pipelines.soundtrack.mixing import AudioFormat, Seconds
 from v2a_models import grid
 
 LEAST_S = 1.0
@@ -27,7 +27,7 @@ LOWEST_RATE = 8_000
 class Silence:
     """What is known of the sound of one film."""
 
-    parts: tuple[Span, ...] = ()
+    parts: tuple[Seconds, ...] = ()
     """Silent stretches in seconds, in order; those of a second and more."""
     error_class: str = ""
     error: str = ""
@@ -40,7 +40,7 @@ class Silence:
 
 def silent_parts(
     blocks: Iterable[np.ndarray], rate: int, loudest_dbfs: float, least_s: float = LEAST_S
-) -> Iterator[Span]:
+) -> Iterator[Seconds]:
     """The stretches of at least `least_s` in which no sample lies above `loudest_dbfs`, in seconds.
 
     blocks: float [channels, n], of any lengths. What is left over at the end of the film belongs to its last hop.
@@ -50,7 +50,7 @@ def silent_parts(
     start, position = 0, 0
     rest = np.zeros(0, np.float32)
 
-    def told(stop: int) -> Iterator[Span]:
+    def told(stop: int) -> Iterator[Seconds]:
         if stop - start >= least_s * rate:
             yield start / rate, stop / rate
 
@@ -69,11 +69,11 @@ def silent_parts(
         yield from told(end)
 
 
-def format_of(sandbox: Sandbox, uri: str, duration_s: float, track: int | None = None) -> Format:
+def format_of(sandbox: Sandbox, uri: str, duration_s: float, track: int | None = None) -> AudioFormat:
     """How the sound of a film comes out of `Sandbox.iter_sound` as it is: at its own rate, in one or two channels."""
     rate, channels = sandbox.track_facts(uri, track)
     rate = rate if LOWEST_RATE <= rate <= HIGHEST_RATE else grid.SAMPLE_RATE
-    return Format(rate, min(2, max(1, channels)), grid.samples(duration_s, rate))
+    return AudioFormat(rate, min(2, max(1, channels)), grid.samples(duration_s, rate))
 
 
 def look(video: dict[str, Any], loudest_dbfs: float, sandbox: Sandbox) -> Silence:

@@ -16,7 +16,7 @@ from jobs import scan
 from pipelines import storage
 from pipelines.archive import ray_scan
 from pipelines.archive import scan as archive_scan
-from pipelines.storage import FileInfo, files
+from pipelines.storage import FileInfo
 from tests.support import REPOSITORY, media_files, servers
 
 
@@ -168,7 +168,7 @@ def test_files_are_read_while_the_archive_is_listed(
 ) -> None:
     asked: list[int] = []
     asked_by_then: list[int] = []
-    monkeypatch.setattr(files, "list_tree", names(3000, asked))
+    monkeypatch.setattr(storage, "list_tree", names(3000, asked))
     result = scan.run(scan.ScanConfig(str(tmp_path)), on_rows=lambda rows: asked_by_then.append(len(asked)))
     assert asked_by_then[0] <= ray_scan.FEW_FILES + 100
     assert [row["path"] for row in result.rows] == [f"{k:06}.txt" for k in range(3000)]
@@ -178,7 +178,7 @@ def test_files_are_read_while_the_archive_is_listed(
 def test_a_listing_that_breaks_off_is_told_with_what_was_read(
     n: int, tmp_path: Path, ray_session: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(files, "list_tree", names(n, [], storage.StorageError("the server is gone")))
+    monkeypatch.setattr(storage, "list_tree", names(n, [], storage.StorageError("the server is gone")))
     out = tmp_path / "table.parquet"
     result = scan.run(scan.ScanConfig(str(tmp_path), out=str(out)))
     said = capsys.readouterr()
@@ -195,7 +195,7 @@ def test_a_listing_that_breaks_off_is_told_with_what_was_read(
 def test_an_archive_that_cannot_be_listed_at_all_is_wrong_usage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "list_tree", names(0, [], storage.StorageError("no")))
+    monkeypatch.setattr(storage, "list_tree", names(0, [], storage.StorageError("no")))
     assert scan.run(scan.ScanConfig(str(tmp_path))).exit_code == 2
 
 

@@ -21,7 +21,6 @@ from pipelines import storage
 from pipelines.archive import scan
 from pipelines.reports import store_page
 from pipelines.sandbox.decoder import Sandbox
-from pipelines.storage import files
 from pipelines.store import store as feature_store
 from pipelines.store import summary
 from pipelines.store.store import Store
@@ -323,7 +322,7 @@ def test_an_archive_out_of_reach_is_not_asked_for_ever(
     monkeypatch.setattr(Store, "scan", lambda self: scanned)
     facts = summary.gather(store, 5)
     assert facts is not None
-    monkeypatch.setattr(files, "stat_file", refuse)
+    monkeypatch.setattr(storage, "stat_file", refuse)
     shown = store_page.clips(store, facts)
     assert len(shown) >= 3
     assert len(asked) == store_page.LOST_AFTER

@@ -11,15 +11,15 @@ import numpy as np
 from pipelines.dub import decode, finish, segments
 from pipelines.dub import plan as dub_plan
 from pipelines.dub.generate.crossfade import Dubber
-from pipelines.dub.job import Job, Task, file_segments
+from pipelines.dub.job import DubJob, DubTask, file_segments
 from pipelines.dub.state import State
 from pipelines.sandbox.decoder import Sandbox
 from tests.support.toy_generators import NoiseGenerator, load_noise
 from v2a_models.recipe import Recipe
 
 
-def make_job(out: Path | str, recipe: Recipe = NoiseGenerator.recipe, **changes: Any) -> Job:
-    job = Job(
+def make_job(out: Path | str, recipe: Recipe = NoiseGenerator.recipe, **changes: Any) -> DubJob:
+    job = DubJob(
         out=str(out),
         model="noise",
         model_name="noise",
@@ -39,12 +39,12 @@ def make_job(out: Path | str, recipe: Recipe = NoiseGenerator.recipe, **changes:
     return dataclasses.replace(job, **changes)
 
 
-def plan(job: Job, video: dict[str, Any], **known: Any) -> list[Task]:
+def plan(job: DubJob, video: dict[str, Any], **known: Any) -> list[DubTask]:
     return dub_plan.plan_file(job, video, video["path"], video["path"] + ".mkv", **known)
 
 
 def run_stages(
-    tasks: list[Task], job: Job, sandbox: Sandbox, call_size: int = 3, load: Any = load_noise
+    tasks: list[DubTask], job: DubJob, sandbox: Sandbox, call_size: int = 3, load: Any = load_noise
 ) -> list[dict[str, Any]]:
     """The pipeline in this process; the rows of finished files."""
     dubber = Dubber(job, load)
@@ -58,7 +58,7 @@ def run_stages(
     return rows
 
 
-def dubbed_sound(job: Job, video: dict[str, Any]) -> np.ndarray:
+def dubbed_sound(job: DubJob, video: dict[str, Any]) -> np.ndarray:
     """The track that a set of parts makes: int16 [1, n]."""
     state = State(job.out)
     n = len(file_segments(job, video["duration_s"]))

@@ -16,7 +16,7 @@ from jobs.dub import console, driver, preflight
 from pipelines.archive import scan
 from pipelines.dub import decode, finish, state
 from pipelines.dub.generate.crossfade import Dubber
-from pipelines.dub.manifest import Wish
+from pipelines.dub.manifest import ManifestRow
 from pipelines.dub.plan import make_plan, wants_silence
 from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.soundtrack import silence
@@ -47,7 +47,7 @@ def quickly(*arguments: str | Path, load: Any = load_noise) -> dict[str, dict[st
     silences = {
         video["video_id"]: silence.look(video, how.silence_dbfs, sandbox)
         for video in scanned
-        if wants_silence(video, how.existing, wishes.get(video["path"], Wish()))
+        if wants_silence(video, how.existing, wishes.get(video["path"], ManifestRow()))
     }
     plan = make_plan(job, scanned, config.only, restart=config.restart, wishes=wishes, silences=silences)
     state.State(config.out).write_config(driver.kept_config(config, job))

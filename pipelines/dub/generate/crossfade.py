@@ -13,13 +13,13 @@ from pipelines import memory
 from pipelines.dub import segments
 from pipelines.dub.generate import two_wave
 from pipelines.dub.item import Item
-from pipelines.dub.job import Job
+from pipelines.dub.job import DubJob
 from pipelines.media.errors import Failure
 from v2a_models import grid
 from v2a_models.grid import window_frames
 
 
-def loaded(job: Job, load: Callable[[str], Any], device: str) -> Any:
+def loaded(job: DubJob, load: Callable[[str], Any], device: str) -> Any:
     """The job's generator, ready to work in this process."""
     import torch
 
@@ -29,7 +29,7 @@ def loaded(job: Job, load: Callable[[str], Any], device: str) -> Any:
     return generator
 
 
-def batch_of(starts: Sequence[tuple[Item, int]], job: Job, length: int, device: str) -> dict[str, Any]:
+def batch_of(starts: Sequence[tuple[Item, int]], job: DubJob, length: int, device: str) -> dict[str, Any]:
     """The frames of `length` samples of each item, from a sample of it on: by view, uint8 (B, T, H, W, 3).
 
     Raises ValueError if they are not all there.
@@ -40,7 +40,7 @@ def batch_of(starts: Sequence[tuple[Item, int]], job: Job, length: int, device: 
     return {name: torch.from_numpy(stack).to(device) for name, stack in frames.items()}
 
 
-def _frames(item: Item, start: int, job: Job, name: str, length: int) -> np.ndarray:
+def _frames(item: Item, start: int, job: DubJob, name: str, length: int) -> np.ndarray:
     wanted = window_frames(start, length, item.decoded_from_s, job.views[name].fps, job.rate)
     frames = item.arrays[name][wanted]
     missing = wanted.stop - wanted.start - len(frames)
@@ -58,7 +58,7 @@ class Dubber:
     filled with repeats. So a window's sound depends on its own frames and seed only.
     """
 
-    def __init__(self, job: Job, load: Callable[[str], Any], device: str = "cpu") -> None:
+    def __init__(self, job: DubJob, load: Callable[[str], Any], device: str = "cpu") -> None:
         self.job, self.device = job, device
         self.generator = loaded(job, load, device)
         self.waves = two_wave.Waves(job, self.generator, device) if job.layout is not None else None
@@ -142,7 +142,7 @@ class Dubber:
         return made
 
 
-def _heard(item: Item, k: int, job: Job) -> tuple[float, float]:
+def _heard(item: Item, k: int, job: DubJob) -> tuple[float, float]:
     """When window `k` of an item is what is heard, in seconds: from the middle of one overlap to that of the next."""
     segment = item.task.segment
     start = segment.start + k * (job.window - job.overlap)

@@ -21,17 +21,17 @@ from pipelines import memory, storage
 from pipelines.dub import decode
 from pipelines.dub.generate import crossfade
 from pipelines.dub.item import Item
-from pipelines.dub.job import Job, Task, call_length, first_missing
+from pipelines.dub.job import DubJob, DubTask, call_length, first_missing
 from pipelines.dub.state import State
 from pipelines.media import pcm
 from pipelines.media.errors import Failure
 from pipelines.sandbox.decoder import Sandbox, shared_sandbox
 
-Film = list[Task]
+Film = list[DubTask]
 """The segments of one film that are to be made, in order."""
 
 
-def together(tasks: Sequence[Task], batch_size: int, actors: int) -> list[list[Film]]:
+def together(tasks: Sequence[DubTask], batch_size: int, actors: int) -> list[list[Film]]:
     """Films in groups of at most `batch_size`, each group for one actor at a time; the longest first.
 
     Films of a group are about equally long, and no actor goes without as long as there are films enough.
@@ -49,7 +49,7 @@ def to_json(films: Sequence[Film]) -> str:
 
 def from_json(text: str) -> list[Film]:
     """Inverse of `to_json`."""
-    return [[Task.from_json(task) for task in film] for film in json.loads(text)]
+    return [[DubTask.from_json(task) for task in film] for film in json.loads(text)]
 
 
 def kept_tail(state: State, video_id: str, segment: int, n: int, channels: int) -> np.ndarray:
@@ -68,7 +68,7 @@ def kept_tail(state: State, video_id: str, segment: int, n: int, channels: int) 
 class Reel:
     """One film on its way: what its next segment goes on from, or what ended it."""
 
-    def __init__(self, job: Job, first: Task) -> None:
+    def __init__(self, job: DubJob, first: DubTask) -> None:
         self.job = job
         self.failure: Failure | None = None
         self.there = first.segment.index
@@ -80,7 +80,7 @@ class Reel:
         except (storage.StorageError, ValueError) as error:
             self.failure = Failure("storage", type(error).__name__, str(error))
 
-    def _catch_up(self, first: Task) -> None:
+    def _catch_up(self, first: DubTask) -> None:
         """Find where to go on, and from what."""
         state, video_id = State(self.job.out), first.video_id
         # An actor that was lost may have made more than the plan knows of. Whoever takes its place gives as many
@@ -96,7 +96,7 @@ class Reel:
             n = min(self.job.context, self.there * self.job.window)
             self.past = kept_tail(state, video_id, self.there, n, self.job.channels)
 
-    def begin(self, task: Task, sandbox: Sandbox) -> Item:
+    def begin(self, task: DubTask, sandbox: Sandbox) -> Item:
         """The item of the next segment with its frames, or with what ended the film."""
         if task.segment.index < self.there:
             return Item(replace(task, have_part=True))
@@ -123,7 +123,7 @@ class Streamer:
     """
 
     def __init__(
-        self, job: Job, load: Callable[[str], Any], device: str = "cpu", sandbox: Sandbox | None = None
+        self, job: DubJob, load: Callable[[str], Any], device: str = "cpu", sandbox: Sandbox | None = None
     ) -> None:
         self.job, self.device = job, device
         self.generator = crossfade.loaded(job, load, device)

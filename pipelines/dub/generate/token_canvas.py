@@ -1,6 +1,6 @@
 """A segment whose windows are painted towards each other: what is seen of it, its windows, and its codec tokens so far.
 
-`look` works where pictures are decoded; `Canvas` where windows are generated (`two_wave`, beside this module).
+`look` works where pictures are decoded; `TokenCanvas` where windows are generated (`two_wave`, beside this module).
 Both, and the neighbouring segment, must come to the same windows.
 """
 
@@ -13,13 +13,13 @@ import numpy as np
 
 from pipelines.dub import segments
 from pipelines.dub.item import Item
-from pipelines.dub.job import Job
+from pipelines.dub.job import DubJob
 from pipelines.media.shots import cuts, movement
 from v2a_models import grid, longform
-from v2a_models.longform import Layout, Span, Window
+from v2a_models.longform import FrameSpan, Layout, Window
 
 
-def look(item: Item, job: Job) -> None:
+def look(item: Item, job: DubJob) -> None:
     """Note hard cuts and still windows of an item that has its pictures."""
     layout = job.layout
     assert layout is not None
@@ -28,7 +28,7 @@ def look(item: Item, job: Job) -> None:
     seen, first = item.arrays[job.fastest], grid.frame_index(item.decoded_from_s, view.fps)
     if job.scenes:
 
-        def found(span: Span) -> list[int]:
+        def found(span: FrameSpan) -> list[int]:
             start, stop = (layout.picture(frame) for frame in span)
             part = seen[max(0, start - first) : stop - first]
             return [layout.frame(start + number) for number in cuts(part, view.fps)]
@@ -46,12 +46,12 @@ def look(item: Item, job: Job) -> None:
         ]
 
 
-def wants_first(item: Item, job: Job) -> bool:
+def wants_first(item: Item, job: DubJob) -> bool:
     """Whether the film's first picture is needed for an ambience."""
     return job.static == "ambience" and bool(item.still)
 
 
-def drop_pictures(item: Item, job: Job) -> None:
+def drop_pictures(item: Item, job: DubJob) -> None:
     """Let go of pictures that nobody will look at: where nothing moves throughout."""
     assert job.layout is not None
     windows, still = windows_of(item, job.layout), _still(item)
@@ -65,11 +65,11 @@ def windows_of(item: Item, layout: Layout) -> list[Window]:
     return longform.plan(segments.reach(item.task.segment, layout), item.cuts, item.border_cuts, layout)
 
 
-def _still(item: Item) -> set[Span]:
+def _still(item: Item) -> set[FrameSpan]:
     return {(first, stop) for first, stop in item.still}
 
 
-def quiet(window: Window, windows: Sequence[Window], still: set[Span], layout: Layout) -> bool:
+def quiet(window: Window, windows: Sequence[Window], still: set[FrameSpan], layout: Layout) -> bool:
     """Whether a window is not drawn: nothing moves in it nor, of the second wave, in those that it lies between."""
     if window.keep not in still:
         return False
@@ -81,7 +81,7 @@ def quiet(window: Window, windows: Sequence[Window], still: set[Span], layout: L
     )
 
 
-def pictures(item: Item, job: Job, window: Window, name: str) -> np.ndarray:
+def pictures(item: Item, job: DubJob, window: Window, name: str) -> np.ndarray:
     """What a window sees in one view, uint8 [T, H, W, 3]. Raises ValueError if it is not all there."""
     assert job.layout is not None
     fps, layout = job.views[name].fps, job.layout
@@ -98,7 +98,7 @@ def pictures(item: Item, job: Job, window: Window, name: str) -> np.ndarray:
     return there[numbers]
 
 
-class Canvas:
+class TokenCanvas:
     """The codec tokens of one item as they are decided: int64 [tracks, levels, frames], -1 where they are not."""
 
     def __init__(self, item: Item, layout: Layout) -> None:
@@ -133,13 +133,13 @@ class Canvas:
         for window in self.quiet:
             self._write(window.keep, loop[..., np.arange(*window.keep) % loop.shape[-1]])
 
-    def _write(self, span: Span, codes: np.ndarray) -> None:
+    def _write(self, span: FrameSpan, codes: np.ndarray) -> None:
         if not self.codes.size:
             length = self.reach.decided[1] - self.reach.decided[0]
             self.codes = np.full((*codes.shape[:2], length), -1, np.int64)
         self.codes[..., self._at(span)] = codes
 
-    def _at(self, span: Span) -> slice:
+    def _at(self, span: FrameSpan) -> slice:
         return slice(span[0] - self.reach.decided[0], span[1] - self.reach.decided[0])
 
     def known(self, window: Window, track: int) -> tuple[np.ndarray, np.ndarray]:
@@ -152,18 +152,18 @@ class Canvas:
             codes[:, place], mask[:, place] = self.codes[track][:, self._at(span)], True
         return codes, mask
 
-    def wanted(self, wave: int) -> list[tuple[Item, tuple[Canvas, Window]]]:
+    def wanted(self, wave: int) -> list[tuple[Item, tuple[TokenCanvas, Window]]]:
         """The windows of a wave that are to be drawn."""
         return [(self.item, (self, w)) for w in self.needed if w.wave == wave and w not in self.quiet]
 
-    def heard(self, span: Span) -> Span:
+    def heard(self, span: FrameSpan) -> FrameSpan:
         """What of a span belongs to this segment."""
         return max(span[0], self.reach.start), min(span[1], self.reach.stop)
 
 
-def merged(spans: Sequence[Span]) -> list[Span]:
+def merged(spans: Sequence[FrameSpan]) -> list[FrameSpan]:
     """Spans with those that touch made one, in order."""
-    found: list[Span] = []
+    found: list[FrameSpan] = []
     for first, stop in sorted(spans):
         if found and found[-1][1] == first:
             found[-1] = (found[-1][0], stop)
@@ -184,11 +184,11 @@ class Told:
     """Hard cuts that windows keep to."""
 
 
-def told(item: Item, job: Job) -> Told:
+def told(item: Item, job: DubJob) -> Told:
     """Of an item with its sound."""
     if item.task.needless or job.layout is None:
         return Told(0 if item.task.needless else item.task.segment.n_windows, [], 0)
-    canvas = Canvas(item, job.layout)
+    canvas = TokenCanvas(item, job.layout)
     start, stop = canvas.reach.start, canvas.reach.stop
     spans = [canvas.heard(span) for span in merged([window.keep for window in canvas.quiet])]
     still = [

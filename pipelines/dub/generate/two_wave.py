@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.dub.generate.token_canvas import Canvas, merged, pictures
+from pipelines.dub.generate.token_canvas import TokenCanvas, merged, pictures
 from pipelines.dub.item import FIRST, Item
-from pipelines.dub.job import Job
+from pipelines.dub.job import DubJob
 from pipelines.media import pcm
 from pipelines.media.errors import Failure
 from v2a_models import grid, longform
-from v2a_models.longform import Span, Window
+from v2a_models.longform import FrameSpan, Window
 from v2a_models.metrics import seams
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ WAVEFORMS = 6
 """Pieces of sound that an actor remembers. Between two segments' whole pieces of an ambience come those at their ends,
 which are shorter."""
 
-Drawn = tuple[Item, tuple[Canvas, Window]]
+Drawn = tuple[Item, tuple[TokenCanvas, Window]]
 
 
 def together(
-    todo: Sequence[tuple[Item, Any]], job: Job, length: Callable[[Any], int] = lambda window: 0
+    todo: Sequence[tuple[Item, Any]], job: DubJob, length: Callable[[Any], int] = lambda window: 0
 ) -> Iterator[list[tuple[Item, Any]]]:
     """Windows that are generated together: those of equal `length` that follow the same texts, at most `batch_size`."""
     alike: dict[tuple[str, int], list[tuple[Item, Any]]] = {}
@@ -67,16 +67,16 @@ def caption(
 class Waves:
     """Draws windows of items in two waves, in batches of exactly `job.batch_size`; the last is filled with repeats."""
 
-    def __init__(self, job: Job, generator: Any, device: str) -> None:
+    def __init__(self, job: DubJob, generator: Any, device: str) -> None:
         assert job.layout is not None
         self.job, self.generator, self.device, self.layout = job, generator, device, job.layout
         self.ambiences: OrderedDict[tuple[str, int, str], np.ndarray] = OrderedDict()
-        self.waveforms: OrderedDict[tuple[bytes, Span], np.ndarray] = OrderedDict()
+        self.waveforms: OrderedDict[tuple[bytes, FrameSpan], np.ndarray] = OrderedDict()
         """Samples of the codegrams decoded last, by their codes: those of an ambience come again and again."""
 
     def generate(self, items: Sequence[Item]) -> None:
         """Give every item its sound, or a failure."""
-        canvases = [Canvas(item, self.layout) for item in items]
+        canvases = [TokenCanvas(item, self.layout) for item in items]
         for canvas in canvases:
             if canvas.quiet:
                 self._attempt([canvas.item], lambda canvas=canvas: canvas.repeat(self._loop(canvas.item)))
@@ -213,7 +213,7 @@ class Waves:
 
     # to samples
 
-    def _finish(self, canvas: Canvas) -> None:
+    def _finish(self, canvas: TokenCanvas) -> None:
         item, job = canvas.item, self.job
         segment = item.task.segment
         sound = self._decoded(canvas)[:, : segment.stop - segment.start]
@@ -231,7 +231,7 @@ class Waves:
             for at, jump in seams.worst(sound[0], joins, job.rate)
         ]
 
-    def _decoded(self, canvas: Canvas) -> np.ndarray:
+    def _decoded(self, canvas: TokenCanvas) -> np.ndarray:
         """float32 [tracks, samples] of what is heard of a segment.
 
         Decoded in pieces as long as an ambience, on a grid of the film: its codegrams are the same again and again.
@@ -240,7 +240,7 @@ class Waves:
         edges = [reach.start, *range(-(-(reach.start + 1) // piece) * piece, reach.stop, piece), reach.stop]
         return np.concatenate([self._piece(canvas, span) for span in pairwise(edges)], 1)
 
-    def _piece(self, canvas: Canvas, span: Span) -> np.ndarray:
+    def _piece(self, canvas: TokenCanvas, span: FrameSpan) -> np.ndarray:
         import torch
 
         first, last = canvas.reach.decided
@@ -270,7 +270,7 @@ def _other(seed: int, track: int) -> int:
     return candidate_seed(seed, 1_000_000 * track)
 
 
-def _gain(canvas: Canvas, n: int, rate: int) -> np.ndarray:
+def _gain(canvas: TokenCanvas, n: int, rate: int) -> np.ndarray:
     """float32 [n]: nothing of quiet stretches is heard, with ramps inside their ends."""
     ramp, gain = grid.samples(RAMP_S, rate), np.ones(n, np.float32)
     for first, stop in merged([window.keep for window in canvas.quiet]):

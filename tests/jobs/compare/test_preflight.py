@@ -153,7 +153,7 @@ def test_a_sound_is_what_the_model_makes_of_the_stored_clip(
     out = tmp_path / "out"
     assert compare(store, out, models["echo"]) == 0
     rows = clips.rows_of(Store(store), "val")
-    job = clips.Job(store=store, place="", window=N_SAMPLES, seed=0)
+    job = clips.ClipJob(store=store, place="", window=N_SAMPLES, seed=0)
     for row in rows:
         file = out / "clips" / "echo" / f"{row.clip_id}.wav"
         if file.exists():
@@ -185,7 +185,7 @@ def rows(store: str) -> list[clips.Row]:
 def test_pictures_from_the_archive_are_those_of_the_store(
     store: str, archive: Path, rows: list[clips.Row]
 ) -> None:
-    job = clips.Job(store=store, place="", window=N_SAMPLES, seed=0, archive=str(archive))
+    job = clips.ClipJob(store=store, place="", window=N_SAMPLES, seed=0, archive=str(archive))
     for row in rows:
         seen = clips.seen(row, job, RECIPE.views)["frames"]
         np.testing.assert_array_equal(seen, clips.stored(row, job, ["frames"])["frames"])
@@ -196,7 +196,7 @@ def test_a_film_that_is_gone_costs_its_own_clips(
 ) -> None:
     (tmp_path / "films").mkdir()
     (tmp_path / "films" / "one.mp4").write_bytes((archive / "one.mp4").read_bytes())
-    job = clips.Job(
+    job = clips.ClipJob(
         store=store, place=str(tmp_path / "clips"), window=N_SAMPLES, seed=0, archive=str(tmp_path / "films"),
         batch_size=2,
     )  # fmt: skip

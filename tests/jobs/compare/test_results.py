@@ -15,7 +15,7 @@ from jobs.common import registry
 from jobs.common.tracking import Tracker
 from jobs.compare import CompareConfig, mlflow_runs, results
 from jobs.compare.driver import costs_of, problems_of
-from jobs.compare.preflight import Model, Plan
+from jobs.compare.preflight import ComparePlan, Model
 from jobs.evaluate.results import listed
 from pipelines.scoring.clips import MADE, Row
 from pipelines.scoring.job import BASELINES, Scored
@@ -40,7 +40,7 @@ def board(levels: dict[str, float] = LEVELS) -> Board:
     return found
 
 
-def plan(out: Path, *models: str, folder: str = "mini") -> Plan:
+def plan(out: Path, *models: str, folder: str = "mini") -> ComparePlan:
     rows = [
         Row(f"v-{k:06}", f"films/{k % 2}.mp4", 4.0 * (k // 2), 4.0, "drum", "", "part", k)
         for k in range(CLIPS)
@@ -48,7 +48,7 @@ def plan(out: Path, *models: str, folder: str = "mini") -> Plan:
     chosen = [
         Model(name, name, folder, f"{name} sha256", 1.5, True, False) for name in models or ("good", "bad")
     ]
-    return Plan(
+    return ComparePlan(
         str(out), "store", "", rows, chosen, window=4 * RATE, kept_rate=RATE, codec="mini", fps={}, facts={},
         missing={}, networks=[], precision="float32",
     )  # fmt: skip
@@ -58,7 +58,7 @@ def config(out: Path, **options: Any) -> CompareConfig:
     return CompareConfig(("good", "bad"), "store", str(out), **options)
 
 
-def summary(plan: Plan, found: Board) -> dict[str, Any]:
+def summary(plan: ComparePlan, found: Board) -> dict[str, Any]:
     costs = {
         m.slug: costs_of([made(seconds=0.5), made(seconds=0.7, memory_mib=900.0)], 4.0) for m in plan.models
     }

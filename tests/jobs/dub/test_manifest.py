@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.common.verb import WrongUsage
-from pipelines.dub.manifest import Wish, read
+from pipelines.dub.manifest import ManifestRow, read
 from pipelines.mux import remux
 from tests.support.dubbing import RATE, film, only_track, quickly, report, track, v2a_dub
 
@@ -89,8 +89,8 @@ def test_parquet_reads_as_csv_does(tmp_path: Path) -> None:
     found = read(str(tmp_path / "films.parquet"))
     assert found == read(str(manifest(tmp_path, "\ufeff" + text)))
     assert found == {
-        "a.mkv": Wish('rain, "heavy"', None, 8, None, 2.0),
-        "sub/b.mkv": Wish(None, None, None, 1.5, None, True),
+        "a.mkv": ManifestRow('rain, "heavy"', None, 8, None, 2.0),
+        "sub/b.mkv": ManifestRow(None, None, None, 1.5, None, True),
     }
 
 

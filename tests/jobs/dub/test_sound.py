@@ -85,7 +85,7 @@ def test_where_nothing_is_heard_nothing_is_looked_at(tmp_path: Path) -> None:
     from pipelines.archive import scan
     from pipelines.dub import decode
     from pipelines.dub import plan as dub_plan
-    from pipelines.dub.manifest import Wish
+    from pipelines.dub.manifest import ManifestRow
     from pipelines.dub.plan import make_plan, wants_silence
     from pipelines.sandbox.decoder import Sandbox
     from pipelines.soundtrack.silence import look
@@ -99,7 +99,7 @@ def test_where_nothing_is_heard_nothing_is_looked_at(tmp_path: Path) -> None:
     job = make_job(config, load_noise)
     with Sandbox() as sandbox:
         [video] = scan.scan(config.archive, sandbox)
-        assert wants_silence(video, "replace-silent-parts", Wish())
+        assert wants_silence(video, "replace-silent-parts", ManifestRow())
         silence = look(video, -60.0, sandbox)
         plan = make_plan(job, [video], "silent", silences={video["video_id"]: silence})
         needed = [task.segment.index for task in plan.tasks if not task.needless]

@@ -189,16 +189,16 @@ def test_a_small_language_model_is_searched_for_with_the_tokenizer_of_its_store_
     class Other:
         def here(self) -> None: ...
 
-    other, waiting, times = Other.remote(), driver.Shown.waiting, []
+    other, waiting, times = Other.remote(), driver.TrialLog.waiting, []
     ray.get(other.here.remote())
 
-    def waits(shown: driver.Shown) -> None:
+    def waits(shown: driver.TrialLog) -> None:
         waiting(shown)
         times.append(shown)
         if len(times) == 3:
             ray.kill(other)
 
-    monkeypatch.setattr(driver.Shown, "waiting", waits)
+    monkeypatch.setattr(driver.TrialLog, "waiting", waits)
     monkeypatch.setattr(driver, "SAY_WAITING_S", 0.0)
     texts = captioned(tmp_path / "store", 24)
     small = ("hidden_size=32", "intermediate_size=64", "num_hidden_layers=1", "num_attention_heads=2")

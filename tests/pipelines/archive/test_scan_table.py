@@ -10,7 +10,7 @@ import pytest
 
 from pipelines import storage
 from pipelines.archive import scan, scan_table
-from pipelines.archive.scan_table import Spool
+from pipelines.archive.scan_table import ScanTable
 
 
 def rows(paths: list[str]) -> list[dict[str, object]]:
@@ -22,7 +22,7 @@ def rows(paths: list[str]) -> list[dict[str, object]]:
 @pytest.mark.parametrize("paths", [[], ["a"], [f"{k:03}" for k in range(25)], ["b", "c", "a", "d", "aa"]])
 def test_what_goes_in_comes_out_by_path(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan_table, "ROWS_HELD", 4)
-    held = Spool()
+    held = ScanTable()
     for row in rows(paths):
         held.add(scan.to_table([row]))
     held.close()
@@ -35,7 +35,7 @@ def test_what_goes_in_comes_out_by_path(paths: list[str], monkeypatch: pytest.Mo
 
 def test_it_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    held = Spool()
+    held = ScanTable()
     held.add(scan.to_table(rows(["a"])))
     held.close()
     storage.put_atomic(held.parquet(), str(tmp_path / "kept" / "table.parquet"))

@@ -16,12 +16,11 @@ from pipelines.dub import pipeline as dub_pipeline
 from pipelines.dub import plan as planning
 from pipelines.dub.generate.crossfade import Dubber
 from pipelines.dub.item import Item
-from pipelines.dub.job import Task
+from pipelines.dub.job import DubTask
 from pipelines.dub.state import Part, State
 from pipelines.media.errors import Failure
 from pipelines.sandbox.decoder import DecodeFailed, Sandbox
 from pipelines.soundtrack import resampling
-from pipelines.storage import files
 from tests.support.dub_stages import dubbed_sound, make_job, plan, run_stages
 from tests.support.toy_generators import (
     NoiseGenerator,
@@ -125,7 +124,7 @@ def test_sound_does_not_depend_on_company_or_order(
     tasks = plan(job, videos["silent.mp4"]) + plan(job, videos["short.mp4"])
     dubber = Dubber(job, load_noise)
 
-    def sounds(groups: list[list[Task]]) -> dict[tuple[str, int], bytes]:
+    def sounds(groups: list[list[DubTask]]) -> dict[tuple[str, int], bytes]:
         made = {}
         for group in groups:
             for item in dubber.generate([decode.decode_task(task, job, sandbox) for task in group]):
@@ -273,7 +272,7 @@ def test_a_full_disk_ends_the_job_with_the_reason(
     def full(uri: str, data: bytes) -> None:
         raise storage.StorageError(f"{uri}: No space left on device")
 
-    monkeypatch.setattr(files, "write_atomic", full)
+    monkeypatch.setattr(storage, "write_atomic", full)
     [answer] = [table.to_pylist()[0] for table in finish.close(item.to_table(), job)]
     assert "No space left" in answer["fatal"]
     assert answer["row"] == ""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipelines.dub import pipeline
 from pipelines.dub import plan as dub_plan
-from pipelines.dub.job import Task
+from pipelines.dub.job import DubTask
 from pipelines.dub.plan import make_plan
 from pipelines.dub.state import State
 from tests.support.dub_stages import make_job, plan
@@ -61,7 +61,7 @@ def test_tasks_cover_what_is_left_of_a_film(duration_s: float, done: set[int]) -
     else:
         assert [task.have_part for task in rest] == [True]
     for task in everything:
-        assert Task.from_json(task.to_json()) == task
+        assert DubTask.from_json(task.to_json()) == task
 
 
 def test_a_film_without_a_sample_is_an_error() -> None:

@@ -17,7 +17,7 @@ from pipelines.archive.scan import scan
 from pipelines.extract import recipes, stages
 from pipelines.extract import windows as extract_windows
 from pipelines.extract.recipes import TEMPLATES
-from pipelines.extract.stages import Encoder, Job, Window, decode_segment
+from pipelines.extract.stages import Encoder, ExtractJob, Window, decode_segment
 from pipelines.extract.windows import Clip
 from pipelines.reports import store_page
 from pipelines.sandbox.decoder import DecodeFailed, Sandbox
@@ -30,7 +30,7 @@ from v2a_models.encoders.shapes import feature_shapes
 from v2a_models.recipe import Recipe, View
 
 RAW = replace(TEMPLATES["raw"], window_s=2.0, frames=View(5, 16, 12), sample_rate=8000, channels=1)
-JOB = Job(store="/nowhere", recipe=RAW, files={})
+JOB = ExtractJob(store="/nowhere", recipe=RAW, files={})
 
 
 def plan(root: Path, recipe: Recipe, sandbox: Sandbox) -> list[Clip]:
@@ -107,7 +107,7 @@ def test_features_of_the_sound_are_a_column(film: Path, sandbox: Sandbox, tmp_pa
     audio = recipes.Encoder("audio", beats_file.NAME, "")
     template = recipes.Template(replace(RAW, channels=2, encoders=(audio,)), {"audio": str(weights)})
     recipe, files = recipes.settle(template, {}, None)
-    job = Job(store="/nowhere", recipe=recipe, files=files)
+    job = ExtractJob(store="/nowhere", recipe=recipe, files=files)
     windows = list(decode_segment(plan(film, recipe, sandbox), job, sandbox))
     encoder, rows = Encoder(job), []
     for window in [windows[0], windows[-1]]:

@@ -14,7 +14,7 @@ from scipy.signal import resample_poly
 
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.soundtrack import ebur128, mixing
-from pipelines.soundtrack.mixing import Envelope, Format, Gains, Material, Treatment
+from pipelines.soundtrack.mixing import AudioFormat, Envelope, Gains, MixPolicy, TrackSources
 from pipelines.soundtrack.silence import format_of, silent_parts
 from tests.support import media_files
 
@@ -46,7 +46,7 @@ def streamed(sound: np.ndarray, block: int = 5000) -> Callable[[], Iterator[np.n
     return lambda: iter([sound[:, at : at + block] for at in range(0, sound.shape[1], block)])
 
 
-def made_of(material: Material, how: Treatment, made: Format) -> tuple[np.ndarray, list[Gains]]:
+def made_of(material: TrackSources, how: MixPolicy, made: AudioFormat) -> tuple[np.ndarray, list[Gains]]:
     gains = mixing.settle(material, how, made)
     return np.concatenate(list(mixing.treated(material, how, made, gains)), axis=1), gains
 
@@ -62,8 +62,8 @@ def levels(sound: np.ndarray) -> tuple[float, float]:
 @pytest.mark.parametrize("target", [-23.0, -16.0])
 def test_loudness_is_reached_and_no_peak_is_too_high(sound: np.ndarray, target: float) -> None:
     n = sound.shape[1]
-    material = Material(streamed(sixteen(sound)), RATE, len(sound))
-    made, gains = made_of(material, Treatment(loudness=target), Format(RATE, len(sound), n))
+    material = TrackSources(streamed(sixteen(sound)), RATE, len(sound))
+    made, gains = made_of(material, MixPolicy(loudness=target), AudioFormat(RATE, len(sound), n))
     assert made.shape == sound.shape
     lufs, peak = levels(made)
     assert peak <= -0.95
@@ -75,14 +75,16 @@ def test_loudness_is_reached_and_no_peak_is_too_high(sound: np.ndarray, target: 
 def test_quiet_sound_is_made_louder_by_a_plain_gain_and_silence_stays() -> None:
     sound = noise(4, 0.02)
     made, gains = made_of(
-        Material(streamed(sixteen(sound)), RATE, 1), Treatment(loudness=-30), Format(RATE, 1, sound.shape[1])
+        TrackSources(streamed(sixteen(sound)), RATE, 1),
+        MixPolicy(loudness=-30),
+        AudioFormat(RATE, 1, sound.shape[1]),
     )
     assert gains[0].ceiling_dbtp is None
     ratio = 10 ** (gains[0].gain_db / 20)
     assert np.abs(made - sixteen(sound) * ratio).max() <= 1
     silence = np.zeros((1, 3 * RATE), np.int16)
     made, gains = made_of(
-        Material(streamed(silence), RATE, 1), Treatment(loudness=-23), Format(RATE, 1, 3 * RATE)
+        TrackSources(streamed(silence), RATE, 1), MixPolicy(loudness=-23), AudioFormat(RATE, 1, 3 * RATE)
     )
     assert gains == [Gains()] and not made.any()
 
@@ -103,15 +105,15 @@ def test_the_limiter_keeps_time_and_length_and_leaves_quiet_sound_alone() -> Non
 def test_blocks_make_no_difference(cuts: list[int], seed: int) -> None:
     n, edges = 20_000, np.cumsum(cuts)
     generated, own = sixteen(noise(1, 0.5, seed))[:, :n], noise(1, 0.3, seed + 9)[:, :n]
-    how = Treatment("replace-silent-parts")
-    made = Format(RATE, 1, n)
+    how = MixPolicy("replace-silent-parts")
+    made = AudioFormat(RATE, 1, n)
     spans = [(0.1, 0.2), (0.3, 0.31)]
 
     def pieces(sound: np.ndarray) -> Callable[[], Iterator[np.ndarray]]:
         return lambda: iter([p for p in np.split(sound, [e for e in edges if e < n], axis=1) if p.size])
 
-    whole = Material(streamed(generated, n), RATE, 1, 1, streamed(own, n), spans)
-    parts = Material(pieces(generated), RATE, 1, 1, pieces(own), spans)
+    whole = TrackSources(streamed(generated, n), RATE, 1, 1, streamed(own, n), spans)
+    parts = TrackSources(pieces(generated), RATE, 1, 1, pieces(own), spans)
     assert np.array_equal(made_of(whole, how, made)[0], made_of(parts, how, made)[0])
 
 
@@ -123,8 +125,8 @@ def test_audible_parts_come_out_as_they_went_in_and_silent_ones_are_dubbed_with_
     [(start, end)] = parts
     assert 1.0 <= start <= 1.01 and 2.99 <= end <= 3.0
     generated = np.full((1, 6 * RATE), 8000, np.int16)
-    material = Material(streamed(generated), RATE, 1, 1, streamed(real), parts)
-    made, _ = made_of(material, Treatment("replace-silent-parts"), Format(RATE, 1, 6 * RATE))
+    material = TrackSources(streamed(generated), RATE, 1, 1, streamed(real), parts)
+    made, _ = made_of(material, MixPolicy("replace-silent-parts"), AudioFormat(RATE, 1, 6 * RATE))
     first, last = round(start * RATE), round(end * RATE)
     assert np.array_equal(made[:, :first], own[:, :first]) and np.array_equal(made[:, last:], own[:, last:])
     ramp = round(mixing.RAMP_S * RATE)
@@ -151,22 +153,22 @@ def test_silent_parts_against_the_definition(hops: list[bool], block: int) -> No
 
 def test_mixtures_add_and_do_not_clip() -> None:
     own, generated = noise(4, 0.2, seed=1), noise(4, 0.1, seed=2)
-    material = Material(streamed(sixteen(generated)), RATE, 1, 1, streamed(own))
-    made, gains = made_of(material, Treatment("mix", mix_gain=6), Format(RATE, 1, 4 * RATE))
+    material = TrackSources(streamed(sixteen(generated)), RATE, 1, 1, streamed(own))
+    made, gains = made_of(material, MixPolicy("mix", mix_gain=6), AudioFormat(RATE, 1, 4 * RATE))
     assert gains == [Gains()]
     expected = own + generated * 10 ** (6 / 20)
     assert np.abs(made / 32768 - expected).max() < 2e-4
-    loud = Material(streamed(sixteen(noise(4, 0.9))), RATE, 1, 1, streamed(noise(4, 0.9, seed=8)))
-    made, gains = made_of(loud, Treatment("mix"), Format(RATE, 1, 4 * RATE))
+    loud = TrackSources(streamed(sixteen(noise(4, 0.9))), RATE, 1, 1, streamed(noise(4, 0.9, seed=8)))
+    made, gains = made_of(loud, MixPolicy("mix"), AudioFormat(RATE, 1, 4 * RATE))
     assert gains[0].ceiling_dbtp is not None and levels(made)[1] <= -0.95
-    made, _ = made_of(loud, Treatment("mix", loudness=-23), Format(RATE, 1, 4 * RATE))
+    made, _ = made_of(loud, MixPolicy("mix", loudness=-23), AudioFormat(RATE, 1, 4 * RATE))
     assert levels(made)[0] == pytest.approx(-23, abs=0.5)
 
 
 def test_several_tracks_have_gains_of_their_own() -> None:
     tracks = np.concatenate([noise(5, 0.9), noise(5, 0.05, seed=1)])
-    material = Material(streamed(sixteen(tracks)), RATE, 1, tracks=2)
-    made, gains = made_of(material, Treatment(loudness=-18, channels=2), Format(RATE, 2, 5 * RATE))
+    material = TrackSources(streamed(sixteen(tracks)), RATE, 1, tracks=2)
+    made, gains = made_of(material, MixPolicy(loudness=-18, channels=2), AudioFormat(RATE, 2, 5 * RATE))
     assert made.shape == (4, 5 * RATE) and gains[0] != gains[1]
     assert np.array_equal(made[0], made[1]) and np.array_equal(made[2], made[3])
     for k in (0, 2):  # both channels carry it: 3 LU more than one alone
@@ -181,9 +183,9 @@ def test_channels() -> None:
 
 
 def test_a_span_at_the_film_s_end_has_no_ramp_there() -> None:
-    shape = Envelope([(0.0, 0.5), (0.8, 9.0)], Format(1000, 1, 1000)).at(0, 1000)
+    shape = Envelope([(0.0, 0.5), (0.8, 9.0)], AudioFormat(1000, 1, 1000)).at(0, 1000)
     assert shape[0] == 1 and shape[499] < 0.01 and not shape[500:800].any() and shape[-1] == 1
-    pieces = Envelope([(0.0, 0.5), (0.8, 9.0)], Format(1000, 1, 1000))
+    pieces = Envelope([(0.0, 0.5), (0.8, 9.0)], AudioFormat(1000, 1, 1000))
     assert np.array_equal(shape, np.concatenate([pieces.at(k, 7) for k in range(0, 1000, 7)])[:1000])
 
 
@@ -196,7 +198,7 @@ def test_the_film_s_own_sound_comes_sample_by_sample(tmp_path: Path, suffix: str
     wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(2 * 48_000) / 48_000)
     with Sandbox() as sandbox:
         own = format_of(sandbox, str(film), 3.0)
-        assert own == Format(48_000, 1, 3 * 48_000)
+        assert own == AudioFormat(48_000, 1, 3 * 48_000)
         found = np.concatenate(list(sandbox.iter_sound(str(film), own.n_samples, own.rate, 1, 0.0)), axis=1)
     assert found.shape == (1, own.n_samples)
     assert np.array_equal(mixing.quantised(found[0, : 2 * 48_000]), (wave * 32767).round().astype(np.int16))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipelines import storage
-from pipelines.storage import files, uri
+from pipelines.storage import listing, uri
 from tests.support import media_files, servers
 
 
@@ -293,7 +293,7 @@ def test_every_key_of_a_bucket_is_listed_and_none_climbs_out(
     """S3 takes any key: `..` is a name like others there, and a way out in a folder."""
     for name, value in servers.environment(s3_port).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(files, "S3_PAGE", 4)
+    monkeypatch.setattr(listing, "S3_PAGE", 4)
     client = servers.client(s3_port)
     client.create_bucket(Bucket="listed")
     good = [

@@ -22,7 +22,7 @@ from pipelines.dub import pipeline as dub_pipeline
 from pipelines.dub import plan as dub_plan
 from pipelines.dub.generate import streaming
 from pipelines.dub.item import Item
-from pipelines.dub.job import Job, Task, call_length, stretch
+from pipelines.dub.job import DubJob, DubTask, call_length, stretch
 from pipelines.dub.state import State
 from pipelines.sandbox.decoder import Sandbox
 from tests.support.toy_generators import EchoGenerator, load_echo, write_video
@@ -32,10 +32,10 @@ from v2a_models.seeds import window_seed
 FRAME = EchoGenerator.frame
 
 
-def make_job(out: Path | str, frames: int = 20, **changes: Any) -> Job:
+def make_job(out: Path | str, frames: int = 20, **changes: Any) -> DubJob:
     """With segments of so many pictures."""
     recipe = EchoGenerator.recipe
-    job = Job(
+    job = DubJob(
         out=str(out), model="echo", model_name="echo", model_sha256="0" * 64, recipe=recipe.digest, seed=0,
         rate=recipe.sample_rate, channels=recipe.channels, window=frames * FRAME, overlap=0, views=recipe.views,
         batch_size=1, windows_per_segment=1, version="0", run_id="run1", streams=True, frame=FRAME,
@@ -62,12 +62,12 @@ def videos(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> dict[s
     return {row["path"]: row for row in scan.scan(str(root), sandbox)}
 
 
-def plan(job: Job, video: dict[str, Any], **known: Any) -> list[Task]:
+def plan(job: DubJob, video: dict[str, Any], **known: Any) -> list[DubTask]:
     return dub_plan.plan_file(job, video, video["path"], video["path"] + ".mkv", **known)
 
 
 def dubbed(
-    job: Job, films: list[list[Task]], sandbox: Sandbox, load: Any = load_echo
+    job: DubJob, films: list[list[DubTask]], sandbox: Sandbox, load: Any = load_echo
 ) -> list[dict[str, Any]]:
     """The pipeline in this process; the rows of finished files."""
     streamer = streaming.Streamer(job, load, sandbox=sandbox)
@@ -76,7 +76,7 @@ def dubbed(
     return [row for row in rows if row is not None]
 
 
-def sounds(job: Job, films: list[list[Task]], sandbox: Sandbox) -> dict[str, np.ndarray]:
+def sounds(job: DubJob, films: list[list[DubTask]], sandbox: Sandbox) -> dict[str, np.ndarray]:
     """video_id -> what is made of these tasks: int16 [2, n]."""
     found: dict[str, list[np.ndarray]] = {}
     for item in streaming.Streamer(job, load_echo, sandbox=sandbox).stream(films):
@@ -85,7 +85,7 @@ def sounds(job: Job, films: list[list[Task]], sandbox: Sandbox) -> dict[str, np.
     return {video_id: np.concatenate(parts, axis=1) for video_id, parts in found.items()}
 
 
-def reference(job: Job, video: dict[str, Any], sandbox: Sandbox) -> np.ndarray:
+def reference(job: DubJob, video: dict[str, Any], sandbox: Sandbox) -> np.ndarray:
     """The whole film in one loop, all of its pictures and all of its sound before each segment: int16 [2, n]."""
     n_samples = grid.samples(video["duration_s"], job.rate)
     [pictures] = sandbox.decode_views(video["uri"], [job.views["frames"]], 0.0, n_samples / job.rate + 2)

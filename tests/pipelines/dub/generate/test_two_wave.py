@@ -17,9 +17,9 @@ from pipelines.archive import scan
 from pipelines.dub import decode, finish, plan
 from pipelines.dub.generate import token_canvas, two_wave
 from pipelines.dub.generate.crossfade import Dubber
-from pipelines.dub.generate.token_canvas import Canvas
+from pipelines.dub.generate.token_canvas import TokenCanvas
 from pipelines.dub.item import Item
-from pipelines.dub.job import Job, Task
+from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.state import State
 from pipelines.media import pcm
 from pipelines.sandbox.decoder import Sandbox
@@ -75,9 +75,9 @@ def films(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> dict[st
     return {row["path"]: row for row in scan.scan(str(root), sandbox)}
 
 
-def make_job(out: Path, model: str, **changes: Any) -> Job:
+def make_job(out: Path, model: str, **changes: Any) -> DubJob:
     recipe = load_generator(model).recipe
-    plain = Job(
+    plain = DubJob(
         out=str(out), model=model, model_name="toy", model_sha256="0" * 64, recipe=recipe.digest, seed=0,
         rate=recipe.sample_rate, channels=1, window=recipe.window, overlap=0, views=recipe.views, batch_size=2,
         windows_per_segment=LAYOUT.windows, version="0", run_id="run", layout=LAYOUT,
@@ -85,11 +85,11 @@ def make_job(out: Path, model: str, **changes: Any) -> Job:
     return dataclasses.replace(plain, **changes)
 
 
-def tasks_of(job: Job, video: dict[str, Any]) -> list[Task]:
+def tasks_of(job: DubJob, video: dict[str, Any]) -> list[DubTask]:
     return plan.plan_file(job, video, video["path"], video["path"])
 
 
-def made(job: Job, tasks: list[Task], sandbox: Sandbox, together: int = 1) -> list[Item]:
+def made(job: DubJob, tasks: list[DubTask], sandbox: Sandbox, together: int = 1) -> list[Item]:
     """Items with sound, generated so many at a time."""
     dubber, found = Dubber(job, load_generator), list[Item]()
     for at in range(0, len(tasks), together):
@@ -103,12 +103,12 @@ def sound(items: list[Item]) -> np.ndarray:
     return np.concatenate([item.arrays["sound"] for item in items], 1)
 
 
-def painted(job: Job, video: dict[str, Any], sandbox: Sandbox) -> list[Canvas]:
+def painted(job: DubJob, video: dict[str, Any], sandbox: Sandbox) -> list[TokenCanvas]:
     """Canvases of a film's segments after both waves."""
-    found: list[Canvas] = []
+    found: list[TokenCanvas] = []
 
     class Watched(two_wave.Waves):
-        def _finish(self, canvas: Canvas) -> None:
+        def _finish(self, canvas: TokenCanvas) -> None:
             found.append(canvas)
             super()._finish(canvas)
 
@@ -203,7 +203,7 @@ def test_the_second_wave_is_painted_between_the_first(
         assert np.array_equal(again[:, place], canvas.codes[0][:, there])
 
 
-def _pictures(item: Item, job: Job, window: Any, name: str) -> np.ndarray:
+def _pictures(item: Item, job: DubJob, window: Any, name: str) -> np.ndarray:
     return token_canvas.pictures(item, job, window, name)
 
 
