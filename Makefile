@@ -1,4 +1,4 @@
-# v2a: sound for silent footage. `make` alone prints what there is.
+# v2a: sound for silent footage. `make` alone lists the targets.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,11 +7,11 @@ ARCHIVE ?=
 OUT    ?= out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow fuzz chaos lint format bench mini lock clean
+.PHONY: help setup demo test slow fuzz chaos lint format bench mini vatt-mini lock clean
 
 help: ## Print this list
 	@echo "v2a: sound for silent footage, at the scale of archives"; echo
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
 	@echo; echo "  make demo ARCHIVE=folder [OUT=folder]   dubs your own footage"
 
 setup: $(STAMP) ## Create .venv and install the pinned packages (uv is fetched with pip)
@@ -26,25 +26,25 @@ $(STAMP): requirements.lock requirements-cluster.lock pyproject.toml | $(VENV)/u
 	@test -x $(BIN)/python || $(VENV)/uv/bin/uv venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 	$(VENV)/uv/bin/uv pip sync --quiet --python $(BIN)/python requirements.lock
 	$(VENV)/uv/bin/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
-	# What a Ray head needs besides, kept apart: where it is installed, every Ray starts its dashboard agent in full.
+	# Packages that only a Ray head needs, kept apart: with them installed, every Ray starts its full dashboard agent.
 	$(VENV)/uv/bin/uv pip install --quiet --python $(BIN)/python --no-deps --target $(VENV)/cluster -r requirements-cluster.lock
 	@touch $@
 
 demo: $(STAMP) ## Dub a small archive (or ARCHIVE=folder) with the bundled model
 	$(BIN)/v2a demo $(if $(ARCHIVE),"$(ARCHIVE)") --out "$(OUT)"
 
-# Two files of tests at a time: most of their time goes by while processes start and servers answer.
+# Two test files at a time: most of their time is spent waiting for processes and servers.
 test: $(STAMP) ## Run the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-slow: $(STAMP) ## Run the slow tests: a dozen random kills, an S3 server of another make, large encoders, more examples
+slow: $(STAMP) ## Run the slow tests: a dozen random kills, a second S3 server, large encoders, more examples
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m pytest -n 2 -m hypothesis --hypothesis-profile explore
 
 fuzz: $(STAMP) ## Put 5,000 damaged and hostile files through scan and decode
 	$(BIN)/python -m tests.fuzz --inputs 5000
 
-lint: $(STAMP) ## Check style, formatting, types, the Dockerfile, and the packages for known holes
+lint: $(STAMP) ## Check style, formatting, types, the Dockerfile, and the packages for known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -58,17 +58,20 @@ format: $(STAMP) ## Apply the formatter and the safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure the figures the README quotes, but those of a GPU (many hours)
+bench: $(STAMP) ## Measure the figures of benchmarks/README.md that need no GPU (many hours)
 	$(BIN)/python -m benchmarks
 
-mini: $(STAMP) ## Train the bundled model again (resumable; about two hours of one core)
+mini: $(STAMP) ## Train the bundled mini again (resumable; about two hours of one core)
 	$(BIN)/python -m jobs.mini
 
-lock: | $(VENV)/uv/bin/uv ## Resolve the two lock files again
+vatt-mini: $(STAMP) ## Train the bundled vatt-mini again, on top of mini (resumable; about two hours of two cores)
+	$(BIN)/python -m jobs.mini.vatt --corpus.blocks 45 --audio.minutes 90 --audio.steps 6000
+
+lock: | $(VENV)/uv/bin/uv ## Resolve both lock files again
 	$(VENV)/uv/bin/uv pip compile pyproject.toml --extra dev --extra server --universal --python-version 3.11 --quiet \
 		--no-header --upgrade --output-file requirements.lock
 	$(VENV)/uv/bin/uv pip compile pyproject.toml --extra cluster --universal --python-version 3.11 --quiet --no-header \
 		--no-annotate --constraints requirements.lock | grep -vxFf requirements.lock > requirements-cluster.lock
 
-clean: ## Remove what was built (not .venv)
+clean: ## Remove build output (not .venv)
 	rm -rf build out dist .pytest_cache .ruff_cache .mypy_cache

@@ -1,1 +1,1 @@
-"""One script per figure quoted anywhere. `python -m benchmarks` runs them all."""
+"""One script per figure quoted anywhere. `python -m benchmarks` runs those that need no GPU."""

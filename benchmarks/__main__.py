@@ -1,4 +1,4 @@
-"""`make bench`: runs the benchmarks whose figures the README quotes, one process each, and shows what they print.
+"""`make bench`: runs the benchmarks of benchmarks/README.md, one process each, and shows what they print.
 
 Without names all but those that need a GPU (`generation full`, `generation vatt`); with names those that begin so:
 `python -m benchmarks decode "longform cost"`.
