@@ -41,7 +41,8 @@ def test_one_output_that_cannot_be_written_is_one_failed_film(
     (out / "folder.mp4" / "in it").mkdir(parents=True)
     (out / "sub").write_text("in the way")
     assert v2a_dub(archive, out, "--dry-run") == 0
-    assert "a folder has that name" in " ".join(capsys.readouterr().out.split())
+    shown = "".join(character for character in capsys.readouterr().out if character.isalnum())
+    assert "afolderhasthatname" in shown  # over several lines of a table
     for _ in range(2):
         assert v2a_dub(archive, out) == 1
         rows = report(out)
