@@ -18,11 +18,13 @@ from pipelines import memory, storage
 from pipelines.dub.generate import token_canvas
 from pipelines.dub.item import FIRST, Item
 from pipelines.dub.job import DubJob, DubTask, stretch
+from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.dub.state import State
 from pipelines.media import video as media_video
 from pipelines.media.errors import Failure
 from pipelines.reports.film_card import CARD_S, THUMB_HEIGHT, THUMBS
 from pipelines.sandbox.decoder import DecodeFailed, Sandbox, shared_sandbox
+from pipelines.soundtrack.mixing import Seconds
 from v2a_models import grid
 from v2a_models.grid import decode_start
 
@@ -64,7 +66,7 @@ def seen(item: Item, job: DubJob, sandbox: Sandbox) -> Item:
         item.failure = Failure("storage", type(error).__name__, str(error))
     except Exception as error:  # one file never stops a run, whatever it trips over
         item.failure = Failure("decode", type(error).__name__, str(error))
-    item.cost_s += time.perf_counter() - started
+    item.spend(time.perf_counter() - started)
     return item
 
 
@@ -81,7 +83,8 @@ def _decode_into(item: Item, job: DubJob, sandbox: Sandbox) -> None:
     wait_s = STORAGE_WAIT_S
     for attempt in range(STORAGE_TRIES):
         try:
-            *pictures, thumbs = sandbox.decode_views(video["uri"], views, start_s, end_s, item.damage)
+            damage: list[Seconds] = []
+            *pictures, thumbs = sandbox.decode_views(video["uri"], views, start_s, end_s, damage)
             break
         except storage.StorageError:
             if attempt == STORAGE_TRIES - 1:
@@ -89,6 +92,7 @@ def _decode_into(item: Item, job: DubJob, sandbox: Sandbox) -> None:
             time.sleep(wait_s)
             wait_s *= 2
     thumbs = thumbs[:n_thumbs]
+    item.facts += SegmentFacts(damage=tuple(damage))
     item.decoded_from_s = start_s
     item.thumb_times = [start_s + k / strip.fps for k in range(len(thumbs))]
     item.arrays = {**dict(zip(job.views, pictures, strict=True)), "thumbs": thumbs}
@@ -105,6 +109,6 @@ def _add_first(item: Item, job: DubJob, sandbox: Sandbox, there: list[np.ndarray
     try:
         first = there or sandbox.decode_views(item.task.video["uri"], list(job.views.values()), 0.0, 1 / rate)
     except DecodeFailed:  # of a film whose beginning is damaged: everything is generated, in all its segments
-        item.still = []
+        item.still_windows = []
         return
     item.arrays |= {name + FIRST: p[:1] for name, p in zip(job.views, first, strict=True)}

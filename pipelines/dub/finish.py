@@ -16,12 +16,12 @@ import pyarrow as pa
 
 from pipelines import memory, storage
 from pipelines.dub import plan, track
-from pipelines.dub.generate import token_canvas
 from pipelines.dub.item import Item
 from pipelines.dub.job import DubJob, DubTask
-from pipelines.dub.output import BESIDE, _write_output, words_beside
-from pipelines.dub.part_reader import Reader, damaged, shape, told
+from pipelines.dub.output import _write_output, subtitles_at
+from pipelines.dub.part_reader import PartReader, caption_columns
 from pipelines.dub.seal import Proof, Sealer
+from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.dub.state import Part, State
 from pipelines.media.errors import Failure
 from pipelines.media.video import DecodeFailed
@@ -48,12 +48,12 @@ def finish(task: DubTask, job: DubJob) -> dict[str, Any]:
     made: MuxResult | None = None
     words: list[subtitles.Cue] = []
     if job.subtitles:  # the muxer wants to know them from the start
-        ahead = Reader(state, task)
-        for _ in ahead.sounds():
+        reader = PartReader(task, job)
+        for _ in reader.sounds():
             pass
-        words = ahead.cues()
+        words = reader.cues()
     for output in (task.output, task.fallback):
-        reader, meter, proof = Reader(state, task), Meter(), Proof()
+        reader, meter, proof = PartReader(task, job), Meter(), Proof()
         try:
             making = track.making(task, job, state)
             made = _write_output(task, job, making, reader, meter, output, proof, words)
@@ -68,31 +68,28 @@ def finish(task: DubTask, job: DubJob) -> dict[str, Any]:
     Sealer(job.out, job.version).write_record(task.video_id, output, proof)
     card = _write_card(task, job, reader, making.made.rate)
     sheet = _write_sheet(task, job, reader)
-    cost = reader.cost_s + time.perf_counter() - started
+    cost = reader.facts.cost_s + time.perf_counter() - started
     duration_s = float(task.video["duration_s"])
     loud = meter.r128.levels() if meter.r128 is not None else None
     known: dict[str, Any] = {
-        "reason": damaged(reader, job, duration_s),
+        **reader.columns(),
         "output": output,
         "output_size": made.size,
         "card": card,
         "contact_sheet": sheet,
-        "n_windows": reader.windows,
         "model": job.model_name,
         "seed": task.seed(job),
         **job.texts(task.asked),
-        **told(reader.cues(), words, output + BESIDE if words_beside(job, output) else "track"),
+        **caption_columns(reader.cues(), subtitles_at(output, job) if words else ""),
         "sound_peak_dbfs": meter.peak_dbfs,
         "sound_rms_dbfs": meter.rms_dbfs,
         "sound_lufs": loud.lufs if loud is not None and loud.loud else None,
         "sound_true_peak_dbtp": loud.true_peak_dbtp if loud is not None else None,
-        **shape(reader, job, duration_s),
         **(meter.flags.columns() if meter.flags is not None else {}),
         "treatment": making.words,
         "heard_s": making.heard_s,
         "tracks": job.keep_top,
         "core_seconds": cost,
-        "gpu_seconds": reader.gpu_s,
         "x_realtime": duration_s / cost,
         "source_sha256_after": proof.source_sha256,
         "output_sha256": proof.output_sha256,
@@ -105,7 +102,7 @@ def _of_run(row: dict[str, Any], job: DubJob) -> dict[str, Any]:
     return row | {"run_id": job.run_id}
 
 
-def _write_card(task: DubTask, job: DubJob, reader: Reader, rate: int) -> str:
+def _write_card(task: DubTask, job: DubJob, reader: PartReader, rate: int) -> str:
     """Draw the report's picture of the file; its path relative to OUT, or nothing if it cannot be drawn."""
     relative = f"_v2a/cards/{task.video_id}.webp"
     duration_s = min(float(task.video["duration_s"]), CARD_S)
@@ -124,7 +121,7 @@ def _write_card(task: DubTask, job: DubJob, reader: Reader, rate: int) -> str:
     return relative
 
 
-def _write_sheet(task: DubTask, job: DubJob, reader: Reader) -> str:
+def _write_sheet(task: DubTask, job: DubJob, reader: PartReader) -> str:
     """Draw frames over the whole of a film that is longer than its card; the picture's path relative to OUT, or nothing
     if there is none."""
     relative = f"_v2a/cards/{task.video_id}.sheet.webp"
@@ -194,8 +191,7 @@ def silence(item: Item, job: DubJob) -> Part:
     assert item.failure is not None
     segment = item.task.segment
     sound = np.zeros((job.made_channels, segment.stop - segment.start), np.int16)
-    nothing = np.zeros((0, 1, 1, 3), np.uint8)
-    return Part(sound, nothing, np.zeros(0), item.cost_s, unseen=item.failure.message)
+    return Part(sound, facts=SegmentFacts(cost_s=item.facts.cost_s, unseen=item.failure.message))
 
 
 def close_item(item: Item, job: DubJob) -> dict[str, Any] | None:
@@ -209,12 +205,7 @@ def close_item(item: Item, job: DubJob) -> dict[str, Any] | None:
     elif item.failure is not None:
         state.write_failure(task.video_id, task.segment.index, item.failure)
     elif not task.have_part:
-        thumbs = item.arrays["thumbs"]
-        told = token_canvas.told(item, job)
-        part = Part(
-            item.arrays["sound"], thumbs, np.array(item.thumb_times), item.cost_s, item.gpu_s, item.captions,
-            damage=item.damage, still=told.still, scenes=told.scenes, windows=told.windows, seams=item.seams,
-        )  # fmt: skip
+        part = Part(item.arrays["sound"], item.arrays["thumbs"], np.array(item.thumb_times), item.facts)
         state.write_part(task.video_id, task.segment.index, part)
     if len(state.segments_done(task.video_id)) < task.n_segments:
         return None

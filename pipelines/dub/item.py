@@ -1,4 +1,4 @@
-"""What travels between the stages of a dub job: one segment of a film on its way."""
+"""One segment of a film on its way between the stages of a dub job."""
 
 from __future__ import annotations
 
@@ -10,66 +10,54 @@ import pyarrow as pa
 
 from pipelines import arrow_rows
 from pipelines.dub.job import DubTask
+from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.media.errors import Failure
-from pipelines.mux.subtitles import Cue
+from v2a_models.longform import FrameSpan
 
 FIRST = "_first"
-"""Added to the name of a view: the film's first picture, which stands for pictures in which nothing moves."""
+"""Suffix of a view's name for the film's first picture, from which the ambience of still stretches is made."""
 
 _PICTURES = ("semantic", "sync", "frames")
 _ARRAYS = {
     **dict.fromkeys((*_PICTURES, *(name + FIRST for name in _PICTURES), "thumbs"), np.uint8),
     "sound": np.int16,
 }
+_NOTES = ("decoded_from_s", "thumb_times", "cuts", "border_cuts", "still_windows")
+"""Fields that are JSON values already."""
 
 
 @dataclass
 class Item:
-    """What travels between the stages: the task, the arrays it has so far, or the failure that ended it."""
+    """One segment on its way: its task, what the stages made of it so far, or the failure that ended it."""
 
     task: DubTask
     failure: Failure | None = None
-    cost_s: float = 0.0
-    """Core-seconds spent so far."""
-    gpu_s: float = 0.0
-    """Of them with a GPU to itself."""
+    facts: SegmentFacts = SegmentFacts()
+    """Facts for the report, collected so far."""
     decoded_from_s: float = 0.0
+    """Time of the first decoded frame, in seconds from the film's start."""
     thumb_times: list[float] = field(default_factory=list)
-    captions: list[Cue] = field(default_factory=list)
-    """What stretches of the film should sound like."""
-    damage: list[tuple[float, float]] = field(default_factory=list)
-    """Stretches of the film, in seconds, whose pictures are damaged."""
+    """Times of the thumbs, in seconds from the film's start."""
     cuts: list[int] = field(default_factory=list)
-    """Codec frames at which hard cuts lie."""
+    """Hard cuts, in codec frames."""
     border_cuts: list[int] = field(default_factory=list)
-    """Those that are found in the windows at its borders, by themselves."""
-    still: list[tuple[int, int]] = field(default_factory=list)
-    """Codec frames of windows in which nothing moves."""
-    seams: list[tuple[float, float]] = field(default_factory=list)
-    """The worst joins between its windows: where, in seconds, and how many times the usual jump of the sound."""
+    """Hard cuts found when the windows at the segment's borders are searched alone, in codec frames."""
+    still_windows: list[FrameSpan] = field(default_factory=list)
+    """Windows without motion, in codec frames."""
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     """The views of the job and thumbs: uint8 [frames, h, w, 3]; sound: int16 [channels, n]."""
 
     def spend(self, seconds: float, device: str = "cpu") -> None:
-        """Note what was spent on it."""
-        self.cost_s += seconds
-        self.gpu_s += seconds if device == "cuda" else 0.0
+        """Add `seconds` of work on `device` to the facts."""
+        self.facts += SegmentFacts(cost_s=seconds, gpu_s=seconds if device == "cuda" else 0.0)
 
     def to_table(self) -> pa.Table:
-        """One row (`rows.pack`)."""
+        """One row (`arrow_rows.pack`)."""
         notes = {
+            **{name: getattr(self, name) for name in _NOTES},
             "task": self.task.to_json(),
             "failure": asdict(self.failure) if self.failure else None,
-            "cost_s": self.cost_s,
-            "gpu_s": self.gpu_s,
-            "decoded_from_s": self.decoded_from_s,
-            "thumb_times": self.thumb_times,
-            "captions": self.captions,
-            "damage": self.damage,
-            "cuts": self.cuts,
-            "border_cuts": self.border_cuts,
-            "still": self.still,
-            "seams": self.seams,
+            "facts": self.facts.to_json(),
         }
         return arrow_rows.pack(notes, self.arrays, _ARRAYS)
 
@@ -80,10 +68,10 @@ class Item:
 
     @classmethod
     def _from_row(cls, notes: dict[str, Any], arrays: dict[str, np.ndarray]) -> Item:
-        failure = Failure(**notes["failure"]) if notes["failure"] else None
-        task = DubTask.from_json(notes["task"])
-        names = (
-            "cost_s", "gpu_s", "decoded_from_s", "thumb_times", "damage", "cuts", "border_cuts", "still", "seams",
-        )  # fmt: skip
-        captions = [(first, last, text) for first, last, text in notes["captions"]]
-        return cls(task, failure, captions=captions, **{name: notes[name] for name in names}, arrays=arrays)
+        return cls(
+            DubTask.from_json(notes["task"]),
+            Failure(**notes["failure"]) if notes["failure"] else None,
+            SegmentFacts.from_json(notes["facts"]),
+            **{name: notes[name] for name in _NOTES},
+            arrays=arrays,
+        )

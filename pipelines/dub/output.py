@@ -15,7 +15,7 @@ from pipelines import storage
 from pipelines.archive.scan import SILENT_STATES
 from pipelines.dub import segments, track
 from pipelines.dub.job import DubJob, DubTask
-from pipelines.dub.part_reader import Reader
+from pipelines.dub.part_reader import PartReader
 from pipelines.dub.seal import Proof, Sealer
 from pipelines.dub.state import State
 from pipelines.dub.track import TrackPlan
@@ -36,8 +36,13 @@ def words_beside(job: DubJob, output: str) -> bool:
     return job.treatment.sidecar != "none" or not container_of(output).subtitles
 
 
+def subtitles_at(output: str, job: DubJob) -> str:
+    """Place of the captions of a film with subtitles: a file relative to OUT, or "track" in the film itself."""
+    return output + BESIDE if words_beside(job, output) else "track"
+
+
 def _write_output(
-    task: DubTask, job: DubJob, making: TrackPlan, reader: Reader, meter: Meter, output: str, proof: Proof,
+    task: DubTask, job: DubJob, making: TrackPlan, reader: PartReader, meter: Meter, output: str, proof: Proof,
     words: list[subtitles.Cue],
 ) -> MuxResult:  # fmt: skip
     """Make the sound of all tracks, once, and write it into the film's copy, or into sound files."""
@@ -45,7 +50,7 @@ def _write_output(
     gains = track.settled(making, job, State(job.out), task)
     if track.measures(making, how):
         meter.r128 = ebur128.Meter(made.rate, c)
-    meter.flags = flags.Watcher(made.rate, making.spans, lambda: reader.may_be_silent(job))
+    meter.flags = flags.Watcher(made.rate, making.spans, reader.may_be_silent)
     parts = segments.join(reader.sounds(), job.overlap)
     samples = audio_file.Samples()
     sound = samples.watch(track.blocks(making, how, parts, gains), c)

@@ -27,7 +27,6 @@ import numpy as np
 from pipelines import storage
 from pipelines.dub import decode, plan, segments
 from pipelines.dub import track as film_track
-from pipelines.dub.generate import token_canvas
 from pipelines.dub.generate.crossfade import Dubber
 from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.seal import Proof, Sealer
@@ -177,11 +176,7 @@ def _generate(tasks: list[DubTask], job: DubJob, load: Callable[[str], Any], wor
         [item] = dubber.generate([decode.decode_task(task, job, shared_sandbox())])
         if item.failure is not None:
             raise RedubError(f"{item.failure.stage}: {item.failure.error_class}: {item.failure.message}")
-        nothing = np.zeros((0, 1, 1, 3), np.uint8)
-        still = token_canvas.told(item, job).still
-        state.write_part(
-            work, task.segment.index, Part(item.arrays["sound"], nothing, np.zeros(0), still=still)
-        )
+        state.write_part(work, task.segment.index, Part(item.arrays["sound"], facts=item.facts))
 
 
 def _sounds(tasks: list[DubTask], job: DubJob, work: str, still: list[Seconds]) -> Iterator[np.ndarray]:
@@ -191,7 +186,7 @@ def _sounds(tasks: list[DubTask], job: DubJob, work: str, still: list[Seconds]) 
             yield np.zeros((job.channels, task.segment.stop - task.segment.start), np.int16)
         else:
             part = State(job.out).read_part(work, task.segment.index)
-            still += part.still
+            still += part.facts.still
             yield part.sound
 
 

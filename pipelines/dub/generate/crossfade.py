@@ -14,6 +14,7 @@ from pipelines.dub import segments
 from pipelines.dub.generate import two_wave
 from pipelines.dub.item import Item
 from pipelines.dub.job import DubJob
+from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.media.errors import Failure
 from v2a_models import grid
 from v2a_models.grid import window_frames
@@ -109,6 +110,7 @@ class Dubber:
                 try:
                     track = segments.overlap_add(sounds[id(item)], item.task.segment, job.window, job.overlap)
                     item.arrays["sound"] = track
+                    item.facts += SegmentFacts(windows=item.task.segment.n_windows)
                 except ValueError as error:
                     item.failure = Failure("generate", type(error).__name__, str(error))
 

@@ -22,6 +22,7 @@ from pipelines.dub import decode
 from pipelines.dub.generate import crossfade
 from pipelines.dub.item import Item
 from pipelines.dub.job import DubJob, DubTask, call_length, first_missing
+from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.dub.state import State
 from pipelines.media import pcm
 from pipelines.media.errors import Failure
@@ -111,6 +112,7 @@ class Reel:
         segment = item.task.segment
         kept = pcm.quantise(sound[:, : segment.stop - segment.start])
         item.arrays = {"thumbs": item.arrays["thumbs"], "sound": kept}
+        item.facts += SegmentFacts(windows=segment.n_windows)
         heard = np.concatenate([self.past, kept], axis=1)
         self.past = heard[:, max(0, heard.shape[1] - self.job.context) :]
 

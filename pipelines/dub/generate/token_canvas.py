@@ -7,13 +7,13 @@ Both, and the neighbouring segment, must come to the same windows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from pipelines.dub import segments
 from pipelines.dub.item import Item
 from pipelines.dub.job import DubJob
+from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.media.shots import cuts, movement
 from v2a_models import grid, longform
 from v2a_models.longform import FrameSpan, Layout, Window
@@ -39,7 +39,7 @@ def look(item: Item, job: DubJob) -> None:
     # A film of one window costs less than a loop. Not a segment of one: its neighbour must come to the same.
     alone = item.task.n_segments == 1 and len(windows) == 1
     if job.static == "silence" or (job.static == "ambience" and not alone):
-        item.still = [
+        item.still_windows = [
             window.keep
             for window in windows
             if movement(pictures(item, job, window, job.fastest)) < job.motion_level
@@ -48,7 +48,7 @@ def look(item: Item, job: DubJob) -> None:
 
 def wants_first(item: Item, job: DubJob) -> bool:
     """Whether the film's first picture is needed for an ambience."""
-    return job.static == "ambience" and bool(item.still)
+    return job.static == "ambience" and bool(item.still_windows)
 
 
 def drop_pictures(item: Item, job: DubJob) -> None:
@@ -66,7 +66,7 @@ def windows_of(item: Item, layout: Layout) -> list[Window]:
 
 
 def _still(item: Item) -> set[FrameSpan]:
-    return {(first, stop) for first, stop in item.still}
+    return {(first, stop) for first, stop in item.still_windows}
 
 
 def quiet(window: Window, windows: Sequence[Window], still: set[FrameSpan], layout: Layout) -> bool:
@@ -160,6 +160,20 @@ class TokenCanvas:
         """What of a span belongs to this segment."""
         return max(span[0], self.reach.start), min(span[1], self.reach.stop)
 
+    def facts(self) -> SegmentFacts:
+        """Facts about the windows of the segment."""
+        start, stop = self.reach.start, self.reach.stop
+        spans = [self.heard(span) for span in merged([window.keep for window in self.quiet])]
+        shots = {window.shot[0] for window in self.windows} - {self.reach.decided[0]}
+        return SegmentFacts(
+            windows=sum(start <= w.keep[0] < stop and w not in self.quiet for w in self.windows),
+            scenes=sum(start <= cut < stop for cut in shots),
+            still=tuple((self._seconds(a), self._seconds(b)) for a, b in spans if a < b),
+        )
+
+    def _seconds(self, frame: int) -> float:
+        return grid.seconds(frame * grid.HOP, self.layout.rate)
+
 
 def merged(spans: Sequence[FrameSpan]) -> list[FrameSpan]:
     """Spans with those that touch made one, in order."""
@@ -170,34 +184,3 @@ def merged(spans: Sequence[FrameSpan]) -> list[FrameSpan]:
         else:
             found.append((first, stop))
     return found
-
-
-@dataclass(frozen=True)
-class Told:
-    """What the report is told of an item that was drawn."""
-
-    windows: int
-    """That were drawn, of those that begin in what is heard of it."""
-    still: list[tuple[float, float]]
-    """Stretches, in seconds, in which nothing moves."""
-    scenes: int
-    """Hard cuts that windows keep to."""
-
-
-def told(item: Item, job: DubJob) -> Told:
-    """Of an item with its sound."""
-    if item.task.needless or job.layout is None:
-        return Told(0 if item.task.needless else item.task.segment.n_windows, [], 0)
-    canvas = TokenCanvas(item, job.layout)
-    start, stop = canvas.reach.start, canvas.reach.stop
-    spans = [canvas.heard(span) for span in merged([window.keep for window in canvas.quiet])]
-    still = [
-        (grid.seconds(a * grid.HOP, job.rate), grid.seconds(b * grid.HOP, job.rate))
-        for a, b in spans
-        if a < b
-    ]
-    begun = [window for window in canvas.windows if start <= window.keep[0] < stop]
-    shots = {window.shot[0] for window in canvas.windows} - {canvas.reach.decided[0]}
-    return Told(
-        len([w for w in begun if w not in canvas.quiet]), still, sum(start <= cut < stop for cut in shots)
-    )

@@ -20,6 +20,7 @@ import numpy as np
 from pipelines.dub.generate.token_canvas import TokenCanvas, merged, pictures
 from pipelines.dub.item import FIRST, Item
 from pipelines.dub.job import DubJob
+from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.media import pcm
 from pipelines.media.errors import Failure
 from v2a_models import grid, longform
@@ -61,7 +62,7 @@ def caption(
     if any(heard):
         for item, times, text in zip(items, heard, generator.captions(batch), strict=False):
             if times is not None:
-                item.captions.append((*times, text))
+                item.facts += SegmentFacts(captions=((*times, text),))
 
 
 class Waves:
@@ -153,7 +154,7 @@ class Waves:
             heard: list[tuple[float, float] | None] = []
             for item, (canvas, window) in chunk:
                 first, stop = canvas.heard(window.keep)
-                wanted = first < stop and (job.subtitles or not (item.captions or any(heard)))
+                wanted = first < stop and (job.subtitles or not (item.facts.captions or any(heard)))
                 heard.append((self._seconds(first), self._seconds(stop)) if wanted else None)
             caption(self.generator, batch, [item for item, _ in chunk], heard)
 
@@ -226,10 +227,9 @@ class Waves:
             if left.shot == right.shot and not (left in canvas.quiet and right in canvas.quiet)
         ]
         start_s = self._seconds(canvas.reach.start)
-        item.seams = [
-            (start_s + grid.seconds(at, job.rate), jump)
-            for at, jump in seams.worst(sound[0], joins, job.rate)
-        ]
+        worst = seams.worst(sound[0], joins, job.rate)
+        jumps = tuple((start_s + grid.seconds(at, job.rate), jump) for at, jump in worst)
+        item.facts += canvas.facts() + SegmentFacts(seams=jumps)
 
     def _decoded(self, canvas: TokenCanvas) -> np.ndarray:
         """float32 [tracks, samples] of what is heard of a segment.

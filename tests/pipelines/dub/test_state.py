@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.dub.state import Part, State
 from pipelines.media.errors import Failure
 from pipelines.soundtrack import levels
@@ -15,7 +16,10 @@ from pipelines.soundtrack import levels
 def test_parts_and_rows_are_kept(tmp_path: Path) -> None:
     state = State(str(tmp_path))
     part = Part(
-        np.arange(6, dtype=np.int16)[None], np.zeros((2, 3, 4, 3), np.uint8), np.array([0.0, 1.5]), 2.5
+        np.arange(6, dtype=np.int16)[None],
+        np.zeros((2, 3, 4, 3), np.uint8),
+        np.array([0.0, 1.5]),
+        SegmentFacts(cost_s=2.5),
     )
     assert state.segments_done("v") == {}
     state.write_part("v", 3, part)
@@ -24,7 +28,7 @@ def test_parts_and_rows_are_kept(tmp_path: Path) -> None:
     back = state.read_part("v", 3)
     np.testing.assert_array_equal(back.sound, part.sound)
     np.testing.assert_array_equal(back.thumb_times, part.thumb_times)
-    assert back.cost_s == 2.5
+    assert back.facts == part.facts
     assert state.read_failure("v", 4).error_class == "InvalidData"
     state.drop_parts("v", failures_only=True)
     assert state.segments_done("v") == {3: False}

@@ -216,9 +216,7 @@ def test_windows_end_at_a_cut_unless_told_otherwise(
         kept = {w.shot[0] for c in canvases for w in c.windows} - {c.reach.decided[0] for c in canvases}
         assert kept == ({cut} if scenes else set())
     job = make_job(tmp_path, model)
-    told = [
-        token_canvas.told(item, job).scenes for item in made(job, tasks_of(job, films["cut.mkv"]), sandbox)
-    ]
+    told = [item.facts.scenes for item in made(job, tasks_of(job, films["cut.mkv"]), sandbox)]
     assert sum(told) == 1
 
 
@@ -253,8 +251,8 @@ def test_where_nothing_moves_one_ambience_repeats(
         # Pictures at which nobody looks do not travel.
         assert any("sync" not in item.arrays for item in items) == (static != "generate")
         track = sound(dubber.generate(items))
-        found = [token_canvas.told(item, job) for item in items]
-        still = [span for told in found for span in told.still]
+        found = [item.facts for item in items]
+        still = [span for facts in found for span in facts.still]
         figures[static] = Counting.drawn, track[0], sum(b - a for a, b in still)
     assert figures["generate"][2] == 0 and 4 < figures["ambience"][2] == figures["silence"][2] < 6
     assert figures["silence"][0] < figures["ambience"][0] == figures["silence"][0] + 2
@@ -271,7 +269,7 @@ def test_a_film_of_one_still_window_is_made_as_it_is(tmp_path: Path, model: str,
     [video] = scan.scan(str(tmp_path / "in"), sandbox)
     job = make_job(tmp_path / "out", model)
     [item] = [decode.decode_task(task, job, sandbox) for task in tasks_of(job, video)]
-    assert not item.still
+    assert not item.still_windows
 
 
 def test_alternatives_are_painted_between_their_own_neighbours(
