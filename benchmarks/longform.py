@@ -217,7 +217,7 @@ def cost(work: Path, minutes: float, footage: Path | None) -> None:
     from pipelines.archive import scan
     from pipelines.dub import plan
     from pipelines.dub.decode import decode_task
-    from pipelines.dub.finish import close_item
+    from pipelines.dub.finish import finish_item
     from pipelines.dub.generate.crossfade import Dubber
     from pipelines.sandbox.decoder import Sandbox
     from v2a_models.checkpoint import load_generator
@@ -237,7 +237,7 @@ def cost(work: Path, minutes: float, footage: Path | None) -> None:
                 with costs.of("generate"):
                     [item] = dubber.generate([item])
                 with costs.of("close"):
-                    told = close_item(item, job)
+                    told = finish_item(item, job)
         hours = row["duration_s"] / 3600
         stages = ", ".join(f"{name} {seconds / hours:.0f}" for name, seconds in costs.seconds.items())
         total = sum(costs.seconds.values()) / hours

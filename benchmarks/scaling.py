@@ -72,7 +72,7 @@ def stages(root: Path, minutes: float) -> tuple[dict[str, float], dict[str, floa
     from pipelines import storage, synthfoley
     from pipelines.archive import scan
     from pipelines.dub.decode import decode_task
-    from pipelines.dub.finish import close_item
+    from pipelines.dub.finish import finish_item
     from pipelines.dub.generate.crossfade import Dubber
     from pipelines.dub.plan import make_plan
     from pipelines.sandbox.decoder import Sandbox
@@ -100,7 +100,7 @@ def stages(root: Path, minutes: float) -> tuple[dict[str, float], dict[str, floa
                 [item] = dubber.generate([item])
             parts += item.arrays["sound"].nbytes + item.arrays["thumbs"].nbytes
             with costs.of("close"):
-                finished = close_item(item, job)
+                finished = finish_item(item, job)
     assert finished is not None and finished["status"] == "dubbed", finished
     hours = row["duration_s"] / 3600
     weights = {

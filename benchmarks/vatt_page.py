@@ -123,7 +123,7 @@ def dubbed(job: DubJob, video: Any, sandbox: Sandbox) -> tuple[dict[str, Any], n
             f"{video['path']} lasts {video['duration_s']:.0f} s: give a clip of at most a minute"
         )
     [item] = Dubber(job, load_generator).generate([decode.decode_task(tasks[0], job, sandbox)])
-    row = finish.close_item(item, job)
+    row = finish.finish_item(item, job)
     if row is None or row["status"] != "dubbed":
         raise ValueError(f"{video['path']} was not dubbed: {row and row['message']}")
     picture = Path(job.out, row["card"]).read_bytes() if row["card"] else b""

@@ -22,8 +22,8 @@ from jobs.dub.preflight import check_signer, make_job
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipelines.dub.dubbed import Dubbed
     from pipelines.dub.job import DubJob
-    from pipelines.dub.redub import Dubbed
 
 
 @dataclass
@@ -67,7 +67,7 @@ def run(config: RedubConfig, *, load: Callable[[str], Any] | None = None) -> int
 
 def _run(config: RedubConfig, load: Callable[[str], Any] | None, console: Console) -> int:
     from pipelines import storage
-    from pipelines.dub import redub
+    from pipelines.dub import dubbed, redub
     from pipelines.dub.state import State
     from pipelines.media.video import DecodeFailed
 
@@ -77,19 +77,19 @@ def _run(config: RedubConfig, load: Callable[[str], Any] | None, console: Consol
     if known is None:
         raise WrongUsage(f"{config.out} is no output of v2a dub")
     try:
-        film = redub.find(config.out, config.file, report_rows(config.out))
+        film = dubbed.find(config.out, config.file, report_rows(config.out))
         job = job_of(config, film, known, load)
         spans = state.read_asked(film.video_id).get("spans")
-        redub.check(film, job, span, spans)
-    except redub.RedubError as error:
+        dubbed.check(film, job, span, spans)
+    except dubbed.RedubError as error:
         raise WrongUsage(str(error)) from error
-    if film.side.get("signer") and not job.sign_key:
+    if film.sidecar.get("signer") and not job.sign_key:
         raise WrongUsage(f"{film.output} was signed: give --sign-key and --sign-cert, or it would lose that")
     storage.check_writable(config.out)
     video = original(config, film, known)
     try:
         row = redub.redub(film, video, job, span, load or models.load_generator)
-    except (redub.RedubError, DecodeFailed) as error:
+    except (dubbed.RedubError, DecodeFailed) as error:
         raise Stopped(f"{film.output} is as it was: {error}") from error
     _report(config.out, row)
     place = storage.join(config.out, film.output)
@@ -107,7 +107,7 @@ def report_rows(out: str) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     from pipelines import storage
-    from pipelines.dub.redub import RedubError
+    from pipelines.dub.dubbed import RedubError
 
     try:
         data = storage.read_bytes(storage.join(out, storage.PRIVATE_FOLDER, "report.parquet"))
@@ -122,7 +122,7 @@ def job_of(
     """The job that dubbed the film, with the part's seed and texts. Raises WrongUsage."""
     from pipelines.soundtrack import mixing
 
-    made, how = film.side["generator"], film.side["track"]["treatment"]
+    made, how = film.sidecar["generator"], film.sidecar["track"]["treatment"]
     model = config.model or known.get("model_place") or made["model"]
     texts = {name: getattr(config, name) for name in ("prompt", "negative")}
     texts = {name: made.get(name, "") if text is None else text for name, text in texts.items()}
@@ -161,7 +161,7 @@ def original(config: RedubConfig, film: Dubbed, known: dict[str, Any]) -> dict[s
         raise WrongUsage(f"the original is not there ({error}); say where with --archive") from error
     if row["status"] != "ok":
         raise WrongUsage(f"the original {uri} cannot be read any more: {row['error_class']}: {row['error']}")
-    if row["sha256"] != film.side["sourceSha256"]:
+    if row["sha256"] != film.sidecar["sourceSha256"]:
         raise WrongUsage(f"the original {uri} is not, byte for byte, the one that was dubbed")
     return row
 

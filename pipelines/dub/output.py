@@ -1,11 +1,12 @@
-"""The last step of a dubbed file: its parts become one track, the track goes into a copy of the file."""
+"""The output of a dubbed film: `write` puts a track into a copy of the film or into sound files, `FilmOutput` makes
+the track from the film's parts and collects what the report needs to know of it."""
 
 from __future__ import annotations
 
 import contextlib
-import tempfile
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,192 +19,225 @@ from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.part_reader import PartReader
 from pipelines.dub.seal import Proof, Sealer
 from pipelines.dub.state import State
-from pipelines.dub.track import TrackPlan
 from pipelines.mux import audio_file, child, remux, subtitles
 from pipelines.mux.containers import LOSSLESS, container_of
 from pipelines.mux.packet_hashes import Digests
-from pipelines.mux.track import MuxResult
+from pipelines.mux.track import MuxResult, Track
 from pipelines.provenance import sidecar
-from pipelines.soundtrack import ebur128, flags, mixing
+from pipelines.soundtrack import ebur128, flags
 from pipelines.soundtrack.levels import Meter
+from pipelines.soundtrack.mixing import Gains
 
-BESIDE = ".srt"
+SRT_SUFFIX = ".srt"
 """Added to the name of a dubbed film whose container holds no subtitles."""
 
+Seal = Callable[[Path, int, MuxResult], None]
+"""Called with each finished file before it gets its name, and its number from 1; it may replace the file."""
 
-def words_beside(job: DubJob, output: str) -> bool:
-    """Whether captions are a file of their own."""
+
+@dataclass(frozen=True)
+class Target:
+    """Files that a track is written to."""
+
+    out: str
+    """The output folder."""
+    name: str
+    """Path of the film or sound file, relative to `out`."""
+    source: str
+    """URI of the film to copy."""
+    track: Track
+    sidecar: str = "none"
+    """"wav" or "flac" for a sound file per track instead of a film."""
+    samples_uri: str = ""
+    """FLAC file that keeps the samples of the film's first track; empty for none."""
+
+
+def write(target: Target, sound: Iterable[np.ndarray], seal: Seal) -> MuxResult:
+    """Write int16 [tracks * channels, n] blocks into the files of `target`; nothing of them is there until it is whole.
+
+    Raises MuxFailed for what the source causes and StorageError; errors of `sound` and `seal` come through.
+    """
+    if target.sidecar != "none":
+        return _write_sound_files(target, sound, seal)
+    return _write_film(target, sound, seal)
+
+
+def _write_film(target: Target, sound: Iterable[np.ndarray], seal: Seal) -> MuxResult:
+    destination = local = storage.join(target.out, target.name)
+    with contextlib.ExitStack() as stack:
+        kept: tuple[storage.Pending, audio_file.Writer] | None = None
+        if target.samples_uri:
+            pending = stack.enter_context(storage.Pending(target.samples_uri))
+            fmt = target.track.sample_rate, target.track.channels
+            writer = stack.enter_context(audio_file.Writer(Path(pending.path), "flac", *fmt))
+            kept, sound = (pending, writer), audio_file.passing(sound, writer, target.track.channels)
+        if storage.is_remote(destination):
+            local = stack.enter_context(storage.Pending(destination)).path
+        else:
+            storage.makedirs(storage.parent(destination))
+
+        def finished(path: Path, result: MuxResult) -> None:
+            if kept is not None:
+                kept[1].close()
+                kept[0].commit()
+            seal(path, 1, result)
+
+        result = child.mux_in_child(target.source, sound, local, seal=finished, **vars(target.track))
+        if storage.is_remote(destination):
+            storage.put_atomic(local, destination)
+    return result
+
+
+def _write_sound_files(target: Target, sound: Iterable[np.ndarray], seal: Seal) -> MuxResult:
+    """One sound file per track. The first gets its name last, since it stands for all."""
+    kind, spec, channels = target.sidecar, target.track, target.track.channels
+    uris = [storage.join(target.out, audio_file.numbered(target.name, k)) for k in range(1, spec.tracks + 1)]
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(storage.Pending(uri)) for uri in uris]
+        writers = [
+            stack.enter_context(
+                audio_file.Writer(Path(file.path), kind, spec.sample_rate, channels, spec.tags)
+            )
+            for file in files
+        ]
+        for block in sound:
+            for k, writer in enumerate(writers):
+                writer.feed(block[k * channels : (k + 1) * channels])
+        digests = [Digests(generated=writer.close()) for writer in writers]
+        for number, file, digest in reversed(
+            list(zip(range(1, len(files) + 1), files, digests, strict=True))
+        ):
+            path = Path(file.path)
+            result = MuxResult(
+                kind, audio_file.KINDS[kind], spec.n_samples, path.stat().st_size, digests=digest
+            )
+            seal(path, number, result)
+            result = replace(result, size=path.stat().st_size)
+            file.commit()
+    return result
+
+
+def has_srt_file(output: str, job: DubJob) -> bool:
+    """True if captions become a file beside `output`, since it holds no subtitles."""
     return job.treatment.sidecar != "none" or not container_of(output).subtitles
 
 
 def subtitles_at(output: str, job: DubJob) -> str:
     """Place of the captions of a film with subtitles: a file relative to OUT, or "track" in the film itself."""
-    return output + BESIDE if words_beside(job, output) else "track"
+    return output + SRT_SUFFIX if has_srt_file(output, job) else "track"
 
 
-def _write_output(
-    task: DubTask, job: DubJob, making: TrackPlan, reader: PartReader, meter: Meter, output: str, proof: Proof,
-    words: list[subtitles.Cue],
-) -> MuxResult:  # fmt: skip
-    """Make the sound of all tracks, once, and write it into the film's copy, or into sound files."""
-    made, how, c = making.made, job.treatment, making.made.channels
-    gains = track.settled(making, job, State(job.out), task)
-    if track.measures(making, how):
-        meter.r128 = ebur128.Meter(made.rate, c)
-    meter.flags = flags.Watcher(made.rate, making.spans, reader.may_be_silent)
-    parts = segments.join(reader.sounds(), job.overlap)
-    samples = audio_file.Samples()
-    sound = samples.watch(track.blocks(making, how, parts, gains), c)
-    sound = meter.watch(reader.keep_opening(sound, c, made.rate), c)
-    if words and words_beside(job, output):
-        text = subtitles.srt(words).encode()
-        storage.write_atomic(storage.join(job.out, output + BESIDE), text)
-    with contextlib.ExitStack() as stack:
-        if how.sidecar != "none":
-            return _write_sounds(task, job, making, sound, samples, gains, output, proof)
-        kept: tuple[storage.Pending, audio_file.Writer] | None = None
-        if job.keep_sound and _codec(job, output) not in LOSSLESS:
-            pending = stack.enter_context(storage.Pending(State(job.out).sound_uri(task.video_id)))
-            writer = stack.enter_context(audio_file.Writer(Path(pending.path), "flac", made.rate, c))
-            kept, sound = (pending, writer), audio_file.passing(sound, writer, c)
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        destination = storage.join(job.out, output)
-        remote = storage.is_remote(destination)
-        storage.makedirs(storage.parent(destination))
-        local = str(scratch / ("dubbed" + Path(output).suffix)) if remote else destination
+class FilmOutput:
+    """One attempt to write the output of a film, with what it learns on the way: levels, flags and proof."""
 
-        def seal(path: Path, found: MuxResult) -> None:
-            if kept is not None:
-                kept[1].close()
-                kept[0].commit()
-            _prove(task, found.source_sha256, proof)
-            proof.facts = _facts(task, job, making, gains, output, samples, found)
-            _sealer(job).seal(path, output, proof)
+    plan: track.TrackPlan
+    """Set by `write`."""
+    gains: list[Gains]
+    """Set by `write`, one for each track."""
 
-        result = child.mux_in_child(
-            task.video["uri"],
-            sound,
-            local,
-            n_samples=made.n_samples,
-            video_start_s=float(task.video["video_start_s"]),
-            channels=c,
-            sample_rate=made.rate,
-            title=making.title,
-            tags=sidecar.tags(**_origin(task, job)),
-            default=making.heard_first or task.video["audio_state"] in SILENT_STATES,
-            codec=how.audio_codec,
-            tracks=job.keep_top,
-            captions=words,
-            seal=seal,
+    def __init__(self, task: DubTask, job: DubJob, name: str, captions: Sequence[subtitles.Cue] = ()) -> None:
+        """name: path of the output, relative to OUT; captions: subtitles of the film."""
+        self.task, self.job, self.name, self.captions = task, job, name, captions
+        self.reader, self.meter, self.proof = PartReader(task, job), Meter(), Proof()
+        self.samples = audio_file.Samples()
+        self.sealer = Sealer(job.out, job.version, job.sign_key, job.sign_cert)
+
+    def write(self) -> MuxResult:
+        """Write all tracks. Raises DecodeFailed (MuxFailed among them) for what the film causes, and StorageError."""
+        self.plan = track.plan_track(self.task, self.job)
+        self.gains = track.settle_gains(self.plan, self.task, self.job)
+        if self.captions and has_srt_file(self.name, self.job):
+            text = subtitles.srt(self.captions).encode()
+            storage.write_atomic(storage.join(self.job.out, self.name + SRT_SUFFIX), text)
+        return write(self._target(), self._sound(), self._seal)
+
+    def _sound(self) -> Iterator[np.ndarray]:
+        """The samples of all tracks, int16 [tracks * channels, n]; measured and hashed while they pass."""
+        fmt = self.plan.fmt
+        if self.plan.needs_loudness:
+            self.meter.r128 = ebur128.Meter(fmt.rate, fmt.channels)
+        self.meter.flags = flags.Watcher(fmt.rate, self.plan.spans, self.reader.may_be_silent)
+        parts = segments.join(self.reader.sounds(), self.job.overlap)
+        sound = self.samples.watch(track.blocks(self.plan, parts, self.gains), fmt.channels)
+        return self.meter.watch(self.reader.keep_opening(sound, fmt.channels, fmt.rate), fmt.channels)
+
+    def _target(self) -> Target:
+        job, plan, video = self.job, self.plan, self.task.video
+        keeps = job.keep_sound and plan.policy.sidecar == "none" and self._codec() not in LOSSLESS
+        return Target(
+            out=job.out,
+            name=self.name,
+            source=video["uri"],
+            track=Track(
+                n_samples=plan.fmt.n_samples,
+                video_start_s=float(video["video_start_s"]),
+                channels=plan.fmt.channels,
+                sample_rate=plan.fmt.rate,
+                title=plan.title,
+                tags=sidecar.tags(**self._origin()),
+                default=plan.holds_original or video["audio_state"] in SILENT_STATES,
+                codec=plan.policy.audio_codec,
+                tracks=job.keep_top,
+                captions=self.captions,
+            ),
+            sidecar=plan.policy.sidecar,
+            samples_uri=State(job.out).sound_uri(self.task.video_id) if keeps else "",
         )
-        if remote:
-            storage.put_atomic(local, destination)
-    return result
 
+    def _codec(self) -> str:
+        """FFmpeg's name of the track's encoder. Raises MuxFailed if the container cannot hold the codec."""
+        try:
+            return container_of(self.name).coded(self.plan.policy.audio_codec).codec
+        except ValueError as error:
+            raise remux.MuxFailed("ContainerCannotHold", str(error)) from error
 
-def _codec(job: DubJob, output: str) -> str:
-    """FFmpeg's name of the encoder of a film's track. Raises MuxFailed."""
-    try:
-        return container_of(output).coded(job.treatment.audio_codec).codec
-    except ValueError as error:
-        raise remux.MuxFailed("ContainerCannotHold", str(error)) from error
-
-
-def _write_sounds(
-    task: DubTask,
-    job: DubJob,
-    making: TrackPlan,
-    sound: Iterable[np.ndarray],
-    samples: audio_file.Samples,
-    gains: list[mixing.Gains],
-    output: str,
-    proof: Proof,
-) -> MuxResult:
-    """One sound file per track instead of a film. The first is there last: it stands for all."""
-    made, kind = making.made, job.treatment.sidecar
-    tags = sidecar.tags(**_origin(task, job))
-    names = [audio_file.numbered(output, k) for k in range(1, job.keep_top + 1)]
-    with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(storage.Pending(storage.join(job.out, name))) for name in names]
-        writers = [
-            stack.enter_context(audio_file.Writer(Path(file.path), kind, made.rate, made.channels, tags))
-            for file in files
-        ]
-        for block in sound:
-            for k, writer in enumerate(writers):
-                writer.feed(block[k * made.channels : (k + 1) * made.channels])
-        found = [writer.close() for writer in writers]
-        source_sha256 = track.source_sha256(task.video["uri"])
-        for k in reversed(range(len(names))):
-            own, path = proof if k == 0 else Proof(), Path(files[k].path)
-            told = MuxResult(
-                kind,
-                audio_file.KINDS[kind],
-                made.n_samples,
-                0,
-                (),
-                source_sha256,
-                Digests(generated=found[k]),
+    def _seal(self, path: Path, number: int, result: MuxResult) -> None:
+        """Hash and sign a finished file. Raises MuxFailed if the source has changed since the scan."""
+        source_sha256 = result.source_sha256 or self._source_sha256
+        self.proof.source_sha256 = source_sha256
+        if (scanned := self.task.video.get("sha256")) and scanned != source_sha256:
+            raise remux.MuxFailed(
+                "SourceChanged",
+                "the source was changed while it was dubbed: its sha256 is no longer the one of the scan; run the "
+                "command again when nobody writes to it",
             )
-            _prove(task, source_sha256, own)
-            own.facts = _facts(task, job, making, gains, names[k], samples if k == 0 else None, told)
-            _sealer(job).seal(path, names[k], own)
-            told = replace(told, size=path.stat().st_size)
-            files[k].commit()
-            if k:
-                _sealer(job).write_record(f"{task.video_id}.{k + 1}", names[k], own)
-    return told
+        name = audio_file.numbered(self.name, number)
+        proof = self.proof if number == 1 else Proof(source_sha256)
+        samples_sha256 = self.samples.sha256 if number == 1 else ""
+        proof.facts = self._facts(name, source_sha256, result.digests, samples_sha256)
+        self.sealer.seal(path, name, proof)
+        if number > 1:
+            self.sealer.write_record(f"{self.task.video_id}.{number}", name, proof)
 
+    @cached_property
+    def _source_sha256(self) -> str:
+        return track.source_sha256(self.task.video["uri"])
 
-def _prove(task: DubTask, source_sha256: str, proof: Proof) -> None:
-    """Note what the source was. Raises MuxFailed if it has changed meanwhile."""
-    proof.source_sha256 = source_sha256
-    before = task.video.get("sha256")
-    if before and before != source_sha256:
-        raise remux.MuxFailed(
-            "SourceChanged",
-            "the source was changed while it was dubbed: its sha256 is no longer the one of the scan; run the "
-            "command again when nobody writes to it",
+    def _facts(self, name: str, source_sha256: str, digests: Digests, samples_sha256: str) -> dict[str, Any]:
+        """The sidecar of one file, which its signed manifest repeats."""
+        texts: dict[str, Any] = dict(self.job.texts(self.task.asked))
+        return sidecar.sidecar(
+            **self._origin(),
+            **texts,
+            source=self.task.video["path"],
+            output=name,
+            track=self.plan.title,
+            duration_s=float(self.task.video["duration_s"]),
+            windows=self.task.n_windows,
+            video_id=self.task.video_id,
+            source_sha256=source_sha256,
+            packets=digests.to_json(),
+            samples_sha256=samples_sha256,
+            treatment=self.plan.facts() | {"gains": [asdict(gain) for gain in self.gains]},
         )
 
-
-def _facts(
-    task: DubTask,
-    job: DubJob,
-    making: TrackPlan,
-    gains: list[mixing.Gains],
-    output: str,
-    samples: audio_file.Samples | None,
-    found: MuxResult,
-) -> dict[str, Any]:
-    """What the sidecar and the manifest say."""
-    texts: dict[str, Any] = dict(job.texts(task.asked))
-    return sidecar.sidecar(
-        **_origin(task, job),
-        **texts,
-        source=task.video["path"],
-        output=output,
-        track=making.title,
-        duration_s=float(task.video["duration_s"]),
-        windows=task.n_windows,
-        video_id=task.video_id,
-        source_sha256=found.source_sha256,
-        packets=found.digests.to_json(),
-        samples_sha256=samples.sha256 if samples is not None else "",
-        treatment=making.facts(job.treatment) | {"gains": [asdict(g) for g in gains]},
-    )
-
-
-def _sealer(job: DubJob) -> Sealer:
-    return Sealer(job.out, job.version, job.sign_key, job.sign_cert)
-
-
-def _origin(task: DubTask, job: DubJob) -> dict[str, Any]:
-    return {
-        "model": job.model_name,
-        "model_sha256": job.model_sha256,
-        "recipe": job.recipe,
-        "seed": task.seed(job),
-        "candidates": job.candidates,
-        "version": job.version,
-    }
+    def _origin(self) -> dict[str, Any]:
+        job = self.job
+        return {
+            "model": job.model_name,
+            "model_sha256": job.model_sha256,
+            "recipe": job.recipe,
+            "seed": self.task.seed(job),
+            "candidates": job.candidates,
+            "version": job.version,
+        }

@@ -58,7 +58,7 @@ def dataset(
     import ray.data
 
     from pipelines.dub import decode as decode_stage
-    from pipelines.dub import finish
+    from pipelines.dub import finish as finish_stage
     from pipelines.dub.generate import crossfade, streaming
 
     # Of one film's single segment there is nothing to share: an actor more would load the model for nothing.
@@ -97,9 +97,9 @@ def dataset(
         size = rows_per_call(tasks, job.batch_size)
         calls = -(-len(tasks) // size)
         dubbed = decoded.map_batches(crossfade.Dubber, batch_size=size, **actors)
-    close: Any = finish.close
+    finish: Any = finish_stage.finish
     return dubbed.map_batches(
-        close,
+        finish,
         fn_kwargs={"job": job},
         batch_size=1,
         batch_format="pyarrow",

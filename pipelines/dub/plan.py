@@ -9,11 +9,11 @@ from typing import Any
 from pipelines import storage
 from pipelines.archive import scan
 from pipelines.archive.scan import SILENT_STATES
-from pipelines.dub import output as dub_output
 from pipelines.dub import segments
 from pipelines.dub.job import DubJob, DubTask, file_segments, first_missing, within
 from pipelines.dub.manifest import BEYOND_S, ManifestRow
-from pipelines.dub.state import State
+from pipelines.dub.output import SRT_SUFFIX, has_srt_file
+from pipelines.dub.state import State, concerns_one_film
 from pipelines.media.errors import Failure
 from pipelines.mux import audio_file, containers
 from pipelines.provenance import signing
@@ -71,7 +71,7 @@ def make_plan(
         try:
             _add(plan, job, video, only, wish, silence, taken, restart=restart, dry_run=dry_run)
         except storage.StorageError as error:
-            if not own_trouble(error) or not (dry_run or State(job.out).writable()):
+            if not concerns_one_film(error) or not (dry_run or State(job.out).writable()):
                 raise
             plan.rows[video_id] = dub_rows.unwritable_row(video, error)
         except Exception as error:  # one film never stops a run, whatever is wrong with it
@@ -239,8 +239,8 @@ def most_bytes(job: DubJob, path: str, output: str) -> int | None:
     added = [0]
     if job.sign_key and not signing.embeds(output):
         added.append(len(signing.BESIDE))
-    if job.subtitles and dub_output.words_beside(job, output):
-        added.append(len(dub_output.BESIDE))
+    if job.subtitles and has_srt_file(output, job):
+        added.append(len(SRT_SUFFIX))
     return limit - number - max(added)
 
 
@@ -268,12 +268,6 @@ def classify(row: dict[str, Any], only: str) -> tuple[str, str]:
 def unreadable(video: dict[str, Any]) -> bool:
     """True if the film has sound of which not one sample can be decoded: its level is not known."""
     return video["audio_state"] not in SILENT_STATES and video["peak_dbfs"] is None
-
-
-def own_trouble(error: storage.StorageError) -> bool:
-    """True for what may be wrong with one film's files alone, while OUT as a whole can be written."""
-    kinds = (storage.StorageRefused, storage.StorageDenied, storage.StorageNotFound)
-    return isinstance(error, kinds)
 
 
 def plan_file(

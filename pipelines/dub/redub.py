@@ -1,413 +1,245 @@
-"""One part of a dubbed film again, from another seed; every other sample stays as it was.
+"""Generate one part of a dubbed film again, from another seed; every other sample stays as it was.
 
-    samples of the old track ────────────────────────────────┐
-    windows that reach into the part -> generated, treated ──┴─> old outside, new inside, ramps inside the ends
-                                                                  -> in the place of the old track
+    samples of the old track ─────────────────────────────┐
+    windows that reach into the part -> generated, mixed ─┴─> old outside, new inside, with ramps inside the ends
+                                                               -> in the place of the old track
 
-The old samples come out of the film where its track is coded without loss, and out of OUT/_v2a/sound where it is not;
-their sha256 is held against the sidecar's. Gains are those of the first dubbing: a part that is louder or softer than
-before must not move the level of the rest.
-
-A kill leaves the old film or the new one. What belongs to the new one (sidecar, report row, samples) is written down
-before it gets its name, and is taken over by the next `v2a redub` of that film if the kill came in between.
+The old samples come from the film if its track is lossless, and from OUT/_v2a/sound otherwise; their SHA-256 must be
+the sidecar's. The gains of the first dubbing are kept: a part that is louder or softer than before must not change the
+level of the rest. A kill leaves the old film or the new one (`pipelines.dub.dubbed`).
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipelines import storage
-from pipelines.dub import decode, plan, segments
-from pipelines.dub import track as film_track
+from pipelines.dub import decode, dubbed, output, plan, segments, track
+from pipelines.dub.dubbed import Dubbed, RedubError
 from pipelines.dub.generate.crossfade import Dubber
 from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.seal import Proof, Sealer
 from pipelines.dub.state import Part, State
-from pipelines.mux import audio_file, child, containers
+from pipelines.mux import audio_file
 from pipelines.mux.packet_hashes import Digests
-from pipelines.mux.track import MuxResult
+from pipelines.mux.track import MuxResult, Track
 from pipelines.provenance import inspection
 from pipelines.provenance.sidecar import facts_of, tags_of
 from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.soundtrack import flags, mixing
 from pipelines.soundtrack.levels import Meter
-from pipelines.soundtrack.mixing import AudioFormat, Envelope, Gains, Seconds
-from pipelines.storage import hashing
+from pipelines.soundtrack.mixing import AudioFormat, Envelope, Seconds
 
 WINDOWS = 8
-"""Of a segment that is generated at a time."""
-
-
-class RedubError(Exception):
-    """The part cannot be made again; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class Dubbed:
-    """A film as an earlier run left it."""
-
-    row: dict[str, Any]
-    side: dict[str, Any]
-
-    @property
-    def video_id(self) -> str:
-        return str(self.row["video_id"])
-
-    @property
-    def output(self) -> str:
-        return str(self.row["output"])
-
-    @property
-    def made(self) -> AudioFormat:
-        return AudioFormat(**self.side["track"]["treatment"]["made"])
-
-    @property
-    def gains(self) -> list[Gains]:
-        return [Gains(**g) for g in self.side["track"]["treatment"]["gains"]]
-
-
-def find(out: str, name: str, rows: Iterable[dict[str, Any]]) -> Dubbed:
-    """The film that is called `name`: as it is in OUT, as in the archive, or by its place on this machine.
-
-    rows: of the report. Raises RedubError.
-    """
-    names = {name}
-    if storage.is_remote(out) == storage.is_remote(name):
-        root, full = (
-            place if storage.is_remote(place) else storage.local_path(place) for place in (out, name)
-        )
-        root = root.rstrip("/") + "/"
-        names |= {full.removeprefix(root)} if full.startswith(root) else set()
-    found = [row for row in rows if {row["output"], row["path"]} & names and row["status"] == "dubbed"]
-    if len(found) != 1:
-        raise RedubError(
-            f"{name} is not a dubbed file of {out}; give its path as in the report, such as sub/reel.mp4"
-        )
-    state = State(out)
-    resume(state, found[0]["video_id"])
-    row = state.read_row(found[0]["video_id"]) or found[0]
-    try:
-        side = json.loads(storage.read_bytes(state.uri("provenance", f"{row['video_id']}.json")))
-    except (storage.StorageNotFound, ValueError) as error:
-        raise RedubError(f"the sidecar of {name} is gone, which knows how it was made: {error}") from error
-    if "samplesSha256" not in side["track"]:
-        raise RedubError(
-            f"{name} was dubbed before v2a kept what redubbing needs: dub it again with --restart"
-        )
-    return Dubbed(row, side)
-
-
-def check(film: Dubbed, job: DubJob, span: Seconds, spans: Iterable[Seconds] | None) -> None:
-    """Raises RedubError if the model is another one, or the part is not in the film."""
-    made = film.side["generator"]
-    for what, there, now in (
-        ("weights (sha256)", made["sha256"], job.model_sha256),
-        ("recipe", made["recipe"], job.recipe),
-    ):
-        if there != now:
-            raise RedubError(
-                f"the film was dubbed by the model {made['model']!r} with {what} {there}, and {job.model_name!r} has "
-                f"{now}: give that model with --model, or dub the film again with v2a dub --restart"
-            )
-    if job.streams:
-        raise RedubError(
-            f"{job.model_name!r} goes on from its own past: a part of it cannot be made again alone"
-        )
-    duration_s = float(film.row["duration_s"])
-    if not 0 <= span[0] < span[1] <= duration_s + 0.05:
-        raise RedubError(
-            f"--start {span[0]:g} and --end {span[1]:g} must lie in this order in the film, which lasts "
-            f"{duration_s:.3f} s"
-        )
-    if spans is not None and not any(a < span[1] and b > span[0] for a, b in spans):
-        raise RedubError("no generated sound is heard there: the film's own sound, or silence, was wanted")
+"""Windows per segment when redubbing with crossfades."""
 
 
 def redub(
     film: Dubbed, video: dict[str, Any], job: DubJob, span: Seconds, load: Callable[[str], Any]
 ) -> dict[str, Any]:
-    """Make a part again; the film's new report row.
+    """Generate the part `span` (seconds) again; the film's new report row.
 
     video: scan row of the original; job: as the film was dubbed, but for seed and texts of the part.
-    Raises RedubError, DecodeFailed (MuxFailed) for what a file causes, StorageError.
+    Raises RedubError, DecodeFailed (MuxFailed among them) for what a file causes, StorageError.
     """
     state, job = State(job.out), replace(job, keep_top=1)
-    if job.layout is None:  # where windows know nothing of each other, shorter segments are as good
+    if (
+        job.layout is None
+    ):  # crossfaded windows do not depend on each other, so that short segments do as well
         job = replace(job, windows_per_segment=WINDOWS)
-    seen = _look(film, job)
+    streams = _inspect(film, job)
     video = video | {"video_id": film.video_id}
     tasks = plan.plan_file(job, video, film.output, film.output, asked={}, spans=[span])
-    tasks = [replace(task, asked={"seed": job.seed}, part=span) for task in tasks]
-    work = f"{film.video_id}.redub"
-    state.drop_parts(work)
-    _generate(tasks, job, load, work)
+    part = RedubbedPart(film, job, span, [replace(t, asked={"seed": job.seed}, part=span) for t in tasks])
+    state.drop_parts(part.parts_id)
     try:
-        _write(film, tasks, job, span, seen, work)
+        _generate(part, load)
+        _write(part, streams)
     finally:
-        state.drop_parts(work)
-    return _take_over(state, film.video_id)
+        state.drop_parts(part.parts_id)
+    return dubbed.commit(state, film.video_id)
 
 
-def _look(film: Dubbed, job: DubJob) -> inspection.Inspection:
-    """The dubbed file as it is. Raises RedubError if that is not what was made."""
-    seen = inspection.inspect(storage.join(job.out, film.output))
-    if seen.sha256 != film.side.get("outputSha256"):
+@dataclass
+class RedubbedPart:
+    """A part to be redubbed, and what is known of it once it is generated."""
+
+    film: Dubbed
+    job: DubJob
+    span: Seconds
+    tasks: list[DubTask]
+    """Segments of the whole film; those outside of the part are `needless`."""
+    still: list[Seconds] = field(default_factory=list)
+    """Stretches without motion, in seconds."""
+
+    @property
+    def parts_id(self) -> str:
+        """Name of the folder of generated segments."""
+        return f"{self.film.video_id}.redub"
+
+    def sounds(self) -> Iterator[np.ndarray]:
+        """int16 [channels, n] of every segment: silence outside of the part. Collects `still`."""
+        for task in self.tasks:
+            if task.needless:
+                yield np.zeros((self.job.channels, task.segment.stop - task.segment.start), np.int16)
+            else:
+                part = State(self.job.out).read_part(self.parts_id, task.segment.index)
+                self.still += part.facts.still
+                yield part.sound
+
+    def sidecar(self, digests: Digests, samples_sha256: str) -> dict[str, Any]:
+        """Sidecar of the new film: that of the old one, with the redubbed part as an edit."""
+        facts, span = facts_of(self.film.sidecar), self.span
+        segments_made = [task.segment for task in self.tasks if not task.needless]
+        first = segments_made[0].first_window
+        stop = segments_made[-1].first_window + segments_made[-1].n_windows
+        edit: dict[str, Any] = {"start_s": span[0], "end_s": span[1], "seed": self.job.seed}
+        edit |= self.job.texts({})
+        # Two keys: C2PA's library takes a list of small numbers for bytes.
+        edit["windows"] = {"first": first, "number": stop - first}
+        return facts | {
+            "packets": digests.to_json(),
+            "track": facts["track"] | {"samplesSha256": samples_sha256},
+            "edits": [*facts.get("edits", []), edit],
+            "software": {"name": "v2a", "version": self.job.version},
+        }
+
+
+def _inspect(film: Dubbed, job: DubJob) -> inspection.Inspection:
+    """The streams of the dubbed file. Raises RedubError if it has changed since it was dubbed."""
+    streams = inspection.inspect(storage.join(job.out, film.output))
+    if streams.sha256 != film.sidecar.get("outputSha256"):
         raise RedubError(
             f"{film.output} is not, byte for byte, what was dubbed: v2a verify says what was changed; "
             "dub it again with v2a dub --restart"
         )
-    return seen
+    return streams
 
 
-def _generate(tasks: list[DubTask], job: DubJob, load: Callable[[str], Any], work: str) -> None:
-    """The segments that reach into the part, into the state folder. Raises RedubError."""
+def _generate(part: RedubbedPart, load: Callable[[str], Any]) -> None:
+    """Generate the segments that reach into the part, into the state folder. Raises RedubError."""
+    job = part.job
     state, dubber = State(job.out), Dubber(job, load)
-    for task in tasks:
+    for task in part.tasks:
         if task.needless:
             continue
         [item] = dubber.generate([decode.decode_task(task, job, shared_sandbox())])
         if item.failure is not None:
             raise RedubError(f"{item.failure.stage}: {item.failure.error_class}: {item.failure.message}")
-        state.write_part(work, task.segment.index, Part(item.arrays["sound"], facts=item.facts))
+        state.write_part(part.parts_id, task.segment.index, Part(item.arrays["sound"], facts=item.facts))
 
 
-def _sounds(tasks: list[DubTask], job: DubJob, work: str, still: list[Seconds]) -> Iterator[np.ndarray]:
-    """int16 [channels, n] of every segment: silence where nothing was generated. `still` takes what does not move."""
-    for task in tasks:
-        if task.needless:
-            yield np.zeros((job.channels, task.segment.stop - task.segment.start), np.int16)
-        else:
-            part = State(job.out).read_part(work, task.segment.index)
-            still += part.facts.still
-            yield part.sound
+def _write(part: RedubbedPart, streams: inspection.Inspection) -> None:
+    """Write the new film, or sound file, in the place of the old one, and stage what belongs to it."""
+    film, job, span = part.film, part.job, part.span
+    state, destination = State(job.out), storage.join(job.out, film.output)
+    is_film = job.treatment.sidecar == "none"
+    start_s = shared_sandbox().probe(destination).video_start_s if is_film else 0.0
+    track_plan = track.plan_track(part.tasks[0], job)
+    fmt, policy = track_plan.fmt, track_plan.policy
+    samples, meter, proof, old_digests = audio_file.Samples(), Meter(), Proof(), film.digests
+    whole = [(0.0, track_plan.duration_s)]
+    fresh = mixing.meet([span], whole if track_plan.spans is None else track_plan.spans)
+    meter.flags = flags.Watcher(fmt.rate, fresh, lambda: part.still)
+
+    def seal(path: Path, number: int, result: MuxResult) -> None:
+        proof.source_sha256 = film.sidecar["sourceSha256"]
+        proof.facts = part.sidecar(_digests(old_digests, result.digests), samples.sha256)
+        Sealer(job.out, job.version, job.sign_key, job.sign_cert).seal(path, film.output, proof)
+        dubbed.stage(state, _row(part, path, proof, meter), proof.record(film.output), proof.manifest)
+
+    target = output.Target(
+        out=job.out,
+        name=film.output,
+        source=destination,
+        track=Track(
+            n_samples=fmt.n_samples,
+            video_start_s=start_s,
+            channels=fmt.channels,
+            sample_rate=fmt.rate,
+            title=track_plan.title,
+            tags=tags_of(part.sidecar(Digests(), "")),
+            old_comment=tags_of(film.sidecar)["comment"],
+            codec=policy.audio_codec,
+            replaces=streams.sound.index(old_digests.generated) if is_film else None,
+        ),
+        sidecar=policy.sidecar,
+        samples_uri="" if film.is_lossless else dubbed.staged_uri(state, film.video_id, "flac"),
+    )
+    with ExitStack() as stack:
+        # The old samples and the film's own sound come from one sandbox: the new track is made first, and kept.
+        pending = stack.enter_context(storage.Pending(state.uri("parts", part.parts_id, "new.flac")))
+        with audio_file.Writer(Path(pending.path), "flac", fmt.rate, fmt.channels) as writer:
+            parts = segments.join(part.sounds(), job.overlap)
+            for block in track.blocks(track_plan, parts, film.gains[:1]):
+                writer.feed(block)
+            writer.close()
+        sound = patched(
+            _old_samples(film, job, streams, start_s), audio_file.read(Path(pending.path)), span, fmt
+        )
+        output.write(target, meter.watch(samples.watch(sound, fmt.channels), fmt.channels), seal)
 
 
-def patched(
-    old: Iterable[np.ndarray], new: Iterable[np.ndarray], span: Seconds, made: AudioFormat
+def _old_samples(
+    film: Dubbed, job: DubJob, streams: inspection.Inspection, start_s: float
 ) -> Iterator[np.ndarray]:
-    """int16 [channels, n]: the old samples outside of the span, the new ones inside, with ramps inside its ends."""
-    shape, position = Envelope([span], made), 0
-    for before, after in zip(mixing.cut(old), mixing.cut(new), strict=True):
-        weight = shape.at(position, before.shape[1])
-        change = (after.astype(np.float32) - before) * weight
-        position += before.shape[1]
-        yield (before + np.rint(change).astype(np.int32)).astype(np.int16)
-
-
-def _old(film: Dubbed, job: DubJob, seen: inspection.Inspection, start_s: float) -> Iterator[np.ndarray]:
-    """The samples of the old track, int16 [channels, n]. Raises RedubError if they are not what was coded."""
-    made, place, track = film.made, storage.join(job.out, film.output), 0
-    if _lossless(film):
-        track = seen.sound.index(film.side["packets"]["generated"])
+    """The samples of the old track, int16 [channels, n]. Raises RedubError if they are not those that were dubbed."""
+    fmt, uri, index = film.fmt, storage.join(job.out, film.output), 0
+    if film.is_lossless:
+        index = streams.sound.index(film.digests.generated)
     else:
-        place, start_s = State(job.out).sound_uri(film.video_id), 0.0
-        if not storage.exists(place):
+        uri, start_s = State(job.out).sound_uri(film.video_id), 0.0
+        if not storage.exists(uri):
             raise RedubError(
                 f"the track of {film.output} is coded with loss and its samples were not kept (--no-keep-sound): "
                 "dub the film again with v2a dub --restart"
             )
     samples = audio_file.Samples()
-    found = shared_sandbox().iter_sound(place, made.n_samples, made.rate, made.channels, start_s, track)
-    yield from samples.watch((mixing.quantised(block) for block in found), made.channels)
-    if samples.sha256 != film.side["track"]["samplesSha256"]:
-        raise RedubError(f"the samples in {place} are not those that were dubbed: dub the film again")
+    sound = shared_sandbox().iter_sound(uri, fmt.n_samples, fmt.rate, fmt.channels, start_s, index)
+    yield from samples.watch((mixing.quantised(block) for block in sound), fmt.channels)
+    if samples.sha256 != film.sidecar["track"]["samplesSha256"]:
+        raise RedubError(f"the samples in {uri} are not those that were dubbed: dub the film again")
 
 
-def _lossless(film: Dubbed) -> bool:
-    how = film.side["track"]["treatment"]
-    if how["sidecar"] != "none":
-        return True
-    return containers.container_of(film.output).coded(how["audio_codec"]).codec in containers.LOSSLESS
+def patched(
+    old: Iterable[np.ndarray], new: Iterable[np.ndarray], span: Seconds, fmt: AudioFormat
+) -> Iterator[np.ndarray]:
+    """Old samples outside of `span`, new ones inside, with ramps inside its ends: int16 [channels, n] blocks."""
+    envelope, position = Envelope([span], fmt), 0
+    for before, after in zip(mixing.cut(old), mixing.cut(new), strict=True):
+        weight = envelope.at(position, before.shape[1])
+        change = (after.astype(np.float32) - before) * weight
+        position += before.shape[1]
+        yield (before + np.rint(change).astype(np.int32)).astype(np.int16)
 
 
-def _write(
-    film: Dubbed, tasks: list[DubTask], job: DubJob, span: Seconds, seen: inspection.Inspection, work: str
-) -> None:
-    """The new film, or sound file, in the place of the old one, and what belongs to it in the state folder."""
-    state, how, destination = State(job.out), job.treatment, storage.join(job.out, film.output)
-    sidecar = how.sidecar != "none"
-    start_s = 0.0 if sidecar else shared_sandbox().probe(destination).video_start_s
-    making = film_track.making(tasks[0], job, state)
-    made, c = making.made, making.made.channels
-    still: list[Seconds] = []
-    parts = segments.join(_sounds(tasks, job, work, still), job.overlap)
-    fresh = film_track.blocks(making, how, parts, film.gains[:1])
-    # Both the old samples and the film's own sound come out of one sandbox: the new track is made first, and kept.
-    with ExitStack() as stack:
-        scratch = stack.enter_context(storage.Pending(state.uri("parts", work, "new.flac")))
-        with audio_file.Writer(Path(scratch.path), "flac", made.rate, c) as writer:
-            for block in fresh:
-                writer.feed(block)
-            writer.close()
-        new = audio_file.read(Path(scratch.path))
-        samples, meter, proof = audio_file.Samples(), Meter(), Proof()
-        fresh_only = mixing.meet([span], [(0.0, making.duration_s)] if making.spans is None else making.spans)
-        watcher = meter.flags = flags.Watcher(made.rate, fresh_only, lambda: still)
-        sound = patched(_old(film, job, seen, start_s), new, span, made)
-        sound = meter.watch(samples.watch(sound, c), c)
-        kept: tuple[storage.Pending, audio_file.Writer] | None = None
-        if not _lossless(film):
-            pending = stack.enter_context(storage.Pending(_next(state, film.video_id, "flac")))
-            writer = stack.enter_context(audio_file.Writer(Path(pending.path), "flac", made.rate, c))
-            kept, sound = (pending, writer), audio_file.passing(sound, writer, c)
-
-        def seal(path: Path, digests: Digests) -> None:
-            if kept is not None:
-                kept[1].close()
-                kept[0].commit()
-            proof.source_sha256 = film.side["sourceSha256"]
-            proof.facts = _facts(film, tasks, job, span, digests, samples.sha256)
-            Sealer(job.out, job.version, job.sign_key, job.sign_cert).seal(path, film.output, proof)
-            _write_down(state, film, job, span, path, proof, meter, watcher)
-
-        if sidecar:
-            tags = tags_of(_facts(film, tasks, job, span, Digests(), ""))
-            file = stack.enter_context(storage.Pending(destination))
-            with audio_file.Writer(Path(file.path), how.sidecar, made.rate, c, tags) as out:
-                for block in sound:
-                    out.feed(block)
-                digest = out.close()
-            seal(Path(file.path), Digests(generated=digest))
-            file.commit()
-        else:
-            _mux(film, job, span, tasks, making, sound, seen, start_s, destination, seal, stack)
+def _digests(old: Digests, written: Digests) -> Digests:
+    """Digests of the new film by role: copied tracks are the source's own or alternatives."""
+    rest = Counter(written.kept) - Counter(old.alternatives)
+    kept = tuple(digest for digest in old.kept if digest in rest)
+    return Digests(written.video, kept, written.generated, old.alternatives)
 
 
-def _mux(
-    film: Dubbed,
-    job: DubJob,
-    span: Seconds,
-    tasks: list[DubTask],
-    making: film_track.TrackPlan,
-    sound: Iterable[np.ndarray],
-    seen: inspection.Inspection,
-    start_s: float,
-    destination: str,
-    seal: Callable[[Path, Digests], None],
-    stack: ExitStack,
-) -> None:
-    local = destination
-    if storage.is_remote(destination):
-        local = stack.enter_context(storage.Pending(destination)).path
-    was = Digests.from_json(film.side["packets"])
-
-    def with_names(path: Path, result: MuxResult) -> None:
-        found = result.digests
-        rest = Counter(found.kept) - Counter(was.alternatives)
-        kept = tuple(digest for digest in was.kept if digest in rest)
-        seal(path, Digests(found.video, kept, found.generated, was.alternatives))
-
-    child.mux_in_child(
-        destination,
-        sound,
-        local,
-        n_samples=making.made.n_samples,
-        video_start_s=start_s,
-        channels=making.made.channels,
-        sample_rate=making.made.rate,
-        title=making.title,
-        tags=tags_of(_facts(film, tasks, job, span, Digests(), "")),
-        old_comment=tags_of(film.side)["comment"],
-        codec=job.treatment.audio_codec,
-        replaces=seen.sound.index(was.generated),
-        seal=with_names,
-    )
-    if storage.is_remote(destination):
-        storage.put_atomic(local, destination)
-
-
-def _facts(
-    film: Dubbed, tasks: list[DubTask], job: DubJob, span: Seconds, digests: Digests, samples_sha256: str
-) -> dict[str, Any]:
-    """The sidecar of the new film: the old one's, and what was made again."""
-    facts = facts_of(film.side)
-    heard = [task.segment for task in tasks if not task.needless]
-    edit: dict[str, Any] = {"start_s": span[0], "end_s": span[1], "seed": job.seed}
-    edit |= job.texts({})
-    first, stop = heard[0].first_window, heard[-1].first_window + heard[-1].n_windows
-    edit["windows"] = {
-        "first": first,
-        "number": stop - first,
-    }  # C2PA's library takes lists of small numbers for bytes
-    track = facts["track"] | {"samplesSha256": samples_sha256}
-    return facts | {
-        "packets": digests.to_json(),
-        "track": track,
-        "edits": [*facts.get("edits", []), edit],
-        "software": {"name": "v2a", "version": job.version},
-    }
-
-
-def _next(state: State, video_id: str, suffix: str) -> str:
-    return state.uri("redub", f"{video_id}.{suffix}")
-
-
-def _write_down(
-    state: State,
-    film: Dubbed,
-    job: DubJob,
-    span: Seconds,
-    path: Path,
-    proof: Proof,
-    meter: Meter,
-    watcher: flags.Watcher,
-) -> None:
-    """What belongs to the new film, before it gets its name."""
-    again = f"{span[0]:g} to {span[1]:g} s again (seed {job.seed})"
-    row = film.row | {
-        "treatment": ", ".join(part for part in (film.row.get("treatment"), again) if part),
+def _row(part: RedubbedPart, path: Path, proof: Proof, meter: Meter) -> dict[str, Any]:
+    """The new report row of a film whose new file is at `path`."""
+    row, span = part.film.row, part.span
+    edit = f"{span[0]:g} to {span[1]:g} s again (seed {part.job.seed})"
+    assert meter.flags is not None
+    return row | {
+        "treatment": ", ".join(text for text in (row.get("treatment"), edit) if text),
         "output_size": path.stat().st_size,
         "output_sha256": proof.output_sha256,
         "signer": proof.signer,
         "sound_peak_dbfs": meter.peak_dbfs,
         "sound_rms_dbfs": meter.rms_dbfs,
-        **flags.remade(film.row, span, watcher),
+        **flags.remade(row, span, meter.flags),
         # How windows meet inside of the part was not measured.
-        "seams": [seam for seam in film.row.get("seams") or [] if not span[0] <= seam["at_s"] <= span[1]],
+        "seams": [seam for seam in row.get("seams") or [] if not span[0] <= seam["at_s"] <= span[1]],
     }
-    if proof.manifest:
-        storage.write_atomic(_next(state, film.video_id, "c2pa"), proof.manifest)
-    waiting = {"row": row, "record": proof.record(film.output)}
-    storage.write_atomic(_next(state, film.video_id, "json"), json.dumps(waiting).encode())
-
-
-def resume(state: State, video_id: str) -> None:
-    """Take over, or forget, what a killed redub of this film had written down."""
-    try:
-        waiting = json.loads(storage.read_bytes(_next(state, video_id, "json")))
-    except (storage.StorageNotFound, ValueError):
-        return
-    with storage.reading(storage.join(state.out, waiting["row"]["output"])) as file:
-        there = hashing.sha256(file)
-    if there == waiting["row"]["output_sha256"]:
-        _take_over(state, video_id)
-    else:
-        _forget(state, video_id)
-
-
-def _take_over(state: State, video_id: str) -> dict[str, Any]:
-    """Put what was written down where it belongs; the row. Doing it twice, or half and again, is harmless."""
-    waiting = json.loads(storage.read_bytes(_next(state, video_id, "json")))
-    sound, manifest = _next(state, video_id, "flac"), _next(state, video_id, "c2pa")
-    if storage.exists(sound):
-        storage.copy(sound, state.sound_uri(video_id))
-    if storage.exists(manifest):
-        state.write_manifest(video_id, storage.read_bytes(manifest))
-    state.write_provenance(video_id, waiting["record"])
-    state.write_row(waiting["row"])
-    _forget(state, video_id)
-    return dict(waiting["row"])
-
-
-def _forget(state: State, video_id: str) -> None:
-    # The list of what is waiting goes last: until then everything can be done again.
-    for suffix in ("flac", "c2pa", "json"):
-        storage.delete(_next(state, video_id, suffix), missing_ok=True)

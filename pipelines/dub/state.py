@@ -218,5 +218,10 @@ class State:
                 storage.delete(info.uri, missing_ok=True)
 
 
+def concerns_one_film(error: storage.StorageError) -> bool:
+    """True for an error that may concern the files of one film alone, while OUT as a whole can be written."""
+    return isinstance(error, (storage.StorageRefused, storage.StorageDenied, storage.StorageNotFound))
+
+
 def _json(values: dict[str, Any]) -> bytes:
     return json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False).encode()

@@ -1,4 +1,4 @@
-"""What the tracks of one film are made of, and how: the sound policy of a job applied to a film."""
+"""The sound policy of a job applied to one film: format, sources and gains of its generated tracks."""
 
 from __future__ import annotations
 
@@ -29,132 +29,123 @@ TITLES = {
 
 @dataclass(frozen=True)
 class TrackPlan:
-    """How the tracks of one film are made."""
+    """Format, policy and sources of the tracks of one film."""
 
-    made: AudioFormat
-    existing: str
-    """One of `treatment.EXISTING`: what is done in this film. A film without sound has nothing to mix or to keep."""
+    fmt: AudioFormat
+    policy: MixPolicy
+    """The job's policy, with `existing` as it applies to this film: "keep" for one without sound."""
     spans: tuple[Seconds, ...] | None
-    """Where generated sound is heard, in seconds; None for everywhere."""
+    """Stretches with generated sound, in seconds; None for the whole film."""
     uri: str
+    """The source film."""
     video_start_s: float
-    job_format: tuple[int, int, int]
-    """Of what is generated: rate, channels of a track, tracks."""
-    words: str
-    """For the report."""
+    """Container time of its first picture."""
     duration_s: float
+    generated_format: tuple[int, int, int]
+    """Generated samples: rate, channels of a track, number of tracks."""
 
     @property
     def title(self) -> str:
-        return TITLES[self.existing]
+        return TITLES[self.policy.existing]
 
     @property
-    def heard_first(self) -> bool:
-        """Whether the track holds the film's own sound too, so that players should choose it."""
-        return self.existing != "keep"
+    def holds_original(self) -> bool:
+        """True if the film's own sound is part of the track, so that players should choose it."""
+        return self.policy.existing != "keep"
 
     @property
-    def heard_s(self) -> float:
-        """Seconds in which generated sound is heard."""
+    def is_plain(self) -> bool:
+        """True if the sound is written as it was generated."""
+        return (
+            not self.holds_original
+            and self.policy.loudness is None
+            and self.spans is None
+            and self.fmt.channels == self.generated_format[1]
+        )
+
+    @property
+    def needs_loudness(self) -> bool:
+        """True if the loudness of the written track is measured and reported."""
+        return self.policy.loudness is not None or self.policy.existing == "mix"
+
+    @property
+    def generated_s(self) -> float:
+        """Seconds of the film with generated sound."""
         if self.spans is None:
             return self.duration_s
         return sum(min(end, self.duration_s) - start for start, end in self.spans)
 
-    def facts(self, how: MixPolicy) -> dict[str, Any]:
-        """For the sidecar: all that is needed to make such a track again."""
-        facts: dict[str, Any] = {**asdict(how), "existing": self.existing, "made": asdict(self.made)}
-        return facts | ({} if self.spans is None else {"heard_s": self.heard_s})
+    def summary(self) -> str:
+        """The policy in words, for the report; empty for a plain track."""
+        policy, words = self.policy, list[str]()
+        if self.holds_original:
+            words.append(policy.existing)
+        if policy.existing == "mix" and policy.mix_gain:
+            words.append(f"generated {policy.mix_gain:+g} dB")
+        if policy.loudness is not None:
+            words.append(f"{policy.loudness:g} LUFS")
+        return ", ".join(words)
 
-    def material(self, generated: Any, how: MixPolicy) -> TrackSources:
-        """generated: gives int16 [tracks * channels, n] blocks, from the start."""
-        rate, channels, tracks = self.job_format
-        made = self.made
+    def facts(self) -> dict[str, Any]:
+        """JSON values for the sidecar, from which redubbing makes the same track again."""
+        facts: dict[str, Any] = {**asdict(self.policy), "made": asdict(self.fmt)}
+        return facts | ({} if self.spans is None else {"heard_s": self.generated_s})
 
-        def own() -> Iterator[np.ndarray]:
+    def sources(self, generated: Any) -> TrackSources:
+        """The generated sound and the film's own; `generated()` gives int16 [tracks * channels, n] blocks."""
+
+        def original() -> Iterator[np.ndarray]:
+            fmt = self.fmt
             return shared_sandbox().iter_sound(
-                self.uri, made.n_samples, made.rate, made.channels, self.video_start_s
+                self.uri, fmt.n_samples, fmt.rate, fmt.channels, self.video_start_s
             )
 
-        existing = own if self.existing != "keep" else None
-        return TrackSources(generated, rate, channels, tracks, existing, self.spans)
+        existing = original if self.holds_original else None
+        return TrackSources(generated, *self.generated_format, existing, self.spans)
 
 
-def making(task: DubTask, job: DubJob, state: State) -> TrackPlan:
-    """How the tracks of a film are made. Raises DecodeFailed if its own sound is to be used and cannot be read."""
-    how, video = job.treatment, task.video
+def plan_track(task: DubTask, job: DubJob) -> TrackPlan:
+    """Plan the tracks of a film. Raises DecodeFailed if its own sound is needed and cannot be read."""
+    policy, video = job.treatment, task.video
     duration_s = float(video["duration_s"])
-    spans = state.read_asked(task.video_id).get("spans")
-    existing = how.existing if video["audio_state"] not in SILENT_STATES else "keep"
-    made = AudioFormat(grid.SAMPLE_RATE, how.channels or job.channels, grid.samples(duration_s))
-    if existing != "keep":
-        own = silence.format_of(shared_sandbox(), video["uri"], duration_s)
-        made = AudioFormat(own.rate, how.channels or own.channels, own.n_samples)
+    spans = State(job.out).read_asked(task.video_id).get("spans")
+    if video["audio_state"] in SILENT_STATES:
+        policy = replace(policy, existing="keep")
+    fmt = AudioFormat(grid.SAMPLE_RATE, policy.channels or job.channels, grid.samples(duration_s))
+    if policy.existing != "keep":
+        original = silence.format_of(shared_sandbox(), video["uri"], duration_s)
+        fmt = AudioFormat(original.rate, policy.channels or original.channels, original.n_samples)
     return TrackPlan(
-        made=made,
-        existing=existing,
+        fmt=fmt,
+        policy=policy,
         spans=None if spans is None else tuple((float(a), float(b)) for a, b in spans),
         uri=video["uri"],
         video_start_s=float(video["video_start_s"]),
-        job_format=(job.rate, job.channels, job.keep_top),
-        words=words(how, existing),
         duration_s=duration_s,
+        generated_format=(job.rate, job.channels, job.keep_top),
     )
 
 
-def words(how: MixPolicy, existing: str) -> str:
-    """What was done to the sound, for the report; empty for a plain track."""
-    said = [existing] if existing != "keep" else []
-    if existing == "mix" and how.mix_gain:
-        said.append(f"generated {how.mix_gain:+g} dB")
-    if how.loudness is not None:
-        said.append(f"{how.loudness:g} LUFS")
-    return ", ".join(said)
-
-
-def plain(making: TrackPlan, how: MixPolicy) -> bool:
-    """Whether the sound goes into the file as it was generated."""
-    return (
-        making.existing == "keep"
-        and how.loudness is None
-        and making.spans is None
-        and making.made.channels == making.job_format[1]
-    )
-
-
-def measures(making: TrackPlan, how: MixPolicy) -> bool:
-    """Whether loudness matters here, so that it is measured once more as it goes into the file."""
-    return how.loudness is not None or making.existing == "mix"
-
-
-def settled(making: TrackPlan, job: DubJob, state: State, task: DubTask) -> list[Gains]:
-    """The gain of every track, from passes over the parts."""
+def settle_gains(plan: TrackPlan, task: DubTask, job: DubJob) -> list[Gains]:
+    """Gain of every track, found by measuring the parts of the film."""
+    state = State(job.out)
 
     def generated() -> Iterator[np.ndarray]:
         parts = (state.read_part(task.video_id, k).sound for k in range(task.n_segments))
         return segments.join(parts, job.overlap)
 
-    how = of_film(job.treatment, making)
-    return mixing.settle(making.material(generated, how), how, making.made)
+    return mixing.settle(plan.sources(generated), plan.policy, plan.fmt)
 
 
-def blocks(
-    making: TrackPlan, how: MixPolicy, generated: Iterable[np.ndarray], gains: list[Gains]
-) -> Iterator[np.ndarray]:
-    """int16 [tracks * channels, n]: what is encoded. `generated` is read once."""
-    rate, channels, tracks = making.job_format
-    if plain(making, how):
-        made = making.made
-        return resampling.resampled(generated, channels * tracks, rate, made.n_samples, made.rate)
-    how = of_film(how, making)
-    return mixing.treated(making.material(lambda: iter(generated), how), how, making.made, gains)
-
-
-def of_film(how: MixPolicy, making: TrackPlan) -> MixPolicy:
-    """The treatment as it is for this film."""
-    return replace(how, existing=making.existing)
+def blocks(plan: TrackPlan, generated: Iterable[np.ndarray], gains: list[Gains]) -> Iterator[np.ndarray]:
+    """The samples to encode, int16 [tracks * channels, n]. `generated` is read once."""
+    if plan.is_plain:
+        rate, channels, tracks = plan.generated_format
+        return resampling.resampled(generated, channels * tracks, rate, plan.fmt.n_samples, plan.fmt.rate)
+    return mixing.treated(plan.sources(lambda: iter(generated)), plan.policy, plan.fmt, gains)
 
 
 def source_sha256(uri: str) -> str:
-    """Of a film that is not copied. Raises StorageError."""
+    """SHA-256 of the file at `uri`, for an output that does not copy it. Raises StorageError."""
     with storage.reading(uri) as file:
         return hashing.sha256(file)

@@ -15,7 +15,7 @@ import pytest
 
 from jobs import cli, redub, verify
 from pipelines import storage
-from pipelines.dub import redub as redub_part
+from pipelines.dub import dubbed
 from pipelines.dub import track as film_track
 from pipelines.dub.state import State
 from pipelines.mux import remux
@@ -180,14 +180,14 @@ def test_a_kill_between_name_and_records(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(redub_part, "_take_over", kill)
+        patched.setattr(dubbed, "commit", kill)
         with pytest.raises(Killed):
             v2a_redub(out, "reel.mp4", "--start", "0.5", "--end", "1.5", "--seed", "1")
     if not named:
         (out / "reel.mp4").write_bytes(old)
     state = State(str(out))
     video_id = report(out)["reel.mp4"]["video_id"]
-    redub_part.resume(state, video_id)
+    dubbed.resume(state, video_id)
     assert not list((out / "_v2a").glob("redub/*"))
     assert "bad" not in verified(out, "reel.mp4", source).values()
     changed = not np.array_equal(samples_of(out, "reel.mp4"), before)

@@ -52,7 +52,7 @@ def run_stages(
     items = [decode.decode_task(task, job, sandbox) for task in tasks]
     for first in range(0, len(items), call_size):
         for item in dubber.generate(items[first : first + call_size]):
-            row = finish.close_item(item, job)
+            row = finish.finish_item(item, job)
             if row is not None:
                 rows.append(row)
     return rows

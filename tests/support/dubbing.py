@@ -54,7 +54,7 @@ def quickly(*arguments: str | Path, load: Any = load_noise) -> dict[str, dict[st
     dubber = Dubber(job, load)
     for task in plan.tasks:
         [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
-        if (row := finish.close_item(item, job)) is not None:
+        if (row := finish.finish_item(item, job)) is not None:
             plan.rows[task.video_id] = row
     table = [plan.rows[video_id] for video_id in plan.order]
     console.write_report(config.out, table, {"out": config.out})

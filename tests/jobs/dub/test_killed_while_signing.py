@@ -99,14 +99,14 @@ def test_a_certificate_that_expires_while_films_are_dubbed(
 
     old = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=30)
     expired = signing.make_test_certificate(tmp_path / "old", days=10, now=old)
-    closing = finish.close_item
+    closing = finish.finish_item
 
     def later(*arguments: object) -> object:
         Path(good.key).write_bytes(Path(expired.key).read_bytes())
         Path(good.certificate).write_bytes(Path(expired.certificate).read_bytes())
         return closing(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(finish, "close_item", later)
+    monkeypatch.setattr(finish, "finish_item", later)
     rows = quickly(archive, out, "--sign-key", good.key, "--sign-cert", good.certificate)
     row = rows["reel.mp4"]
     assert (row["status"], row["stage"], row["error_class"]) == ("failed", "sign", "SigningFailed")

@@ -48,7 +48,7 @@ def test_a_prompt_changes_the_sound_and_stands_in_the_report_with_the_caption(
             [item] = Dubber(job, load_generator).generate([decode.decode_task(task, job, sandbox)])
             assert item.failure is None
             sounds.append(item.arrays["sound"])
-            row = finish.close_item(item, job)
+            row = finish.finish_item(item, job)
             assert row is not None and row["status"] == "dubbed"
             assert row["prompt"] == texts.get("prompt", "") and row["negative"] == texts.get("negative", "")
             rows.append(row)
@@ -73,7 +73,7 @@ def test_captions_of_every_window_become_subtitles(vatt: str, tmp_path: Path, na
             items = Item.from_table(decode.decode_task(task, job, sandbox).to_table())
             [item] = Dubber(job, load).generate(items)
             assert item.failure is None
-            row = finish.close_item(*Item.from_table(item.to_table()), job)
+            row = finish.finish_item(*Item.from_table(item.to_table()), job)
     assert task.n_segments > 1 and row is not None and row["status"] == "dubbed"
     texts = [cue["text"] for cue in row["captions"]]
     # Drawn in two waves, told in the order of the film; the window that two segments share is told by both.

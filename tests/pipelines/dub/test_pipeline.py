@@ -202,14 +202,14 @@ def test_what_a_file_does_becomes_its_row(
     dubber = Dubber(job, load_noise)
     good = decode.decode_task(plan(job, videos["short.mp4"])[0], job, sandbox)
     items = dubber.generate([decode.decode_task(first, job, bad), good])  # type: ignore[arg-type]
-    assert finish.close_item(items[0], job) is None
+    assert finish.finish_item(items[0], job) is None
     assert bad.calls == calls
-    neighbour = finish.close_item(items[1], job)
+    neighbour = finish.finish_item(items[1], job)
     assert neighbour is not None and neighbour["status"] == "dubbed"
     # The rest of the film is not decoded any more.
     last = decode.decode_task(second, job, bad)  # type: ignore[arg-type]
     assert bad.calls == calls
-    row = finish.close_item(dubber.generate([last])[0], job)
+    row = finish.finish_item(dubber.generate([last])[0], job)
     assert row is not None
     assert (row["status"], row["stage"], row["output"]) == ("failed", stage, "")
     assert row["message"]
@@ -237,7 +237,7 @@ def test_what_the_generator_does_becomes_a_row(
     [task] = plan(job, videos["short.mp4"])
     dubber = Dubber(job, lambda name: Failing(how))
     [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
-    row = finish.close_item(item, job)
+    row = finish.finish_item(item, job)
     assert row is not None
     assert (row["status"], row["stage"]) == ("failed", "generate")
 
@@ -248,16 +248,16 @@ def test_closing_twice_is_harmless(
     job = make_job(tmp_path)
     [task] = plan(job, videos["short.mp4"])
     [item] = Dubber(job, load_noise).generate([decode.decode_task(task, job, sandbox)])
-    first = finish.close_item(item, job)
+    first = finish.finish_item(item, job)
     digest = (tmp_path / "short.mp4").read_bytes()
-    assert finish.close_item(item, job) == first
+    assert finish.finish_item(item, job) == first
     # A later run that finds the part but no row only has to finish the file.
     part = Part(item.arrays["sound"], item.arrays["thumbs"], np.array(item.thumb_times))
     State(job.out).write_part(task.video_id, 0, part)
     State(job.out).drop_row(task.video_id)
     (tmp_path / "short.mp4").unlink()
     [resumed] = plan(job, videos["short.mp4"], done=frozenset({0}))
-    row = finish.close_item(decode.decode_task(resumed, job, Unreadable(ValueError())), job)  # type: ignore[arg-type]
+    row = finish.finish_item(decode.decode_task(resumed, job, Unreadable(ValueError())), job)  # type: ignore[arg-type]
     assert row is not None and row["status"] == "dubbed"
     assert (tmp_path / "short.mp4").read_bytes() == digest
 
@@ -273,7 +273,7 @@ def test_a_full_disk_ends_the_job_with_the_reason(
         raise storage.StorageError(f"{uri}: No space left on device")
 
     monkeypatch.setattr(storage, "write_atomic", full)
-    [answer] = [table.to_pylist()[0] for table in finish.close(item.to_table(), job)]
+    [answer] = [table.to_pylist()[0] for table in finish.finish(item.to_table(), job)]
     assert "No space left" in answer["fatal"]
     assert answer["row"] == ""
 
@@ -286,7 +286,7 @@ def test_a_place_taken_meanwhile_costs_one_film_and_no_sound(
     [item] = Dubber(job, load_noise).generate([decode.decode_task(task, job, sandbox)])
     place = tmp_path / "out" / "short.mp4"
     (place / "folder").mkdir(parents=True)
-    [answer] = [table.to_pylist()[0] for table in finish.close(item.to_table(), job)]
+    [answer] = [table.to_pylist()[0] for table in finish.finish(item.to_table(), job)]
     row = json.loads(answer["row"])
     assert answer["fatal"] == ""
     assert (row["status"], row["stage"], row["error_class"]) == ("failed", "storage", "StorageRefused")
@@ -297,7 +297,7 @@ def test_a_place_taken_meanwhile_costs_one_film_and_no_sound(
     again = dataclasses.replace(job, run_id="run2")
     [resumed] = planning.make_plan(again, [videos["short.mp4"]], "silent").tasks
     assert resumed.have_part
-    [answer] = [table.to_pylist()[0] for table in finish.close(Item(resumed).to_table(), again)]
+    [answer] = [table.to_pylist()[0] for table in finish.finish(Item(resumed).to_table(), again)]
     assert json.loads(answer["row"])["status"] == "dubbed" and place.is_file()
 
 
@@ -308,7 +308,7 @@ def test_an_output_folder_that_is_gone_ends_the_job(
     [task] = plan(job, videos["short.mp4"])
     [item] = Dubber(job, load_noise).generate([decode.decode_task(task, job, sandbox)])
     (tmp_path / "out").write_text("a file now")
-    [answer] = [table.to_pylist()[0] for table in finish.close(item.to_table(), job)]
+    [answer] = [table.to_pylist()[0] for table in finish.finish(item.to_table(), job)]
     assert "Not a directory" in answer["fatal"] or "File exists" in answer["fatal"]
     assert answer["row"] == ""
 
@@ -322,7 +322,7 @@ def test_a_damaged_part_costs_its_film_and_is_made_again(
     place.write_bytes(b"half a part")
     [task] = planning.make_plan(job, [video], "silent").tasks
     assert task.have_part
-    [answer] = [table.to_pylist()[0] for table in finish.close(Item(task).to_table(), job)]
+    [answer] = [table.to_pylist()[0] for table in finish.finish(Item(task).to_table(), job)]
     row = json.loads(answer["row"])
     assert (row["status"], row["stage"], row["error_class"]) == ("failed", "close", "ValueError")
     assert "not a part" in row["message"]
@@ -389,7 +389,7 @@ def test_the_dubber_chooses_among_candidates_and_the_file_tells(
         """The sound, and what the file says of it."""
         mine = dataclasses.replace(job, out=str(tmp_path / name), candidates=candidates)
         (made,) = Dubber(mine, load_generator).generate([decode.decode_task(task, mine, sandbox)])
-        row = finish.close_item(made, mine)
+        row = finish.finish_item(made, mine)
         assert row is not None and row["status"] == "dubbed", row
         with av.open(str(tmp_path / name / row["output"])) as film:
             return made.arrays["sound"], film.metadata["comment"]

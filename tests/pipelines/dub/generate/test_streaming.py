@@ -72,7 +72,7 @@ def dubbed(
     """The pipeline in this process; the rows of finished files."""
     streamer = streaming.Streamer(job, load, sandbox=sandbox)
     table = pa.table({"films": [streaming.to_json(films)]})
-    rows = [finish.close_item(item, job) for made in streamer(table) for item in Item.from_table(made)]
+    rows = [finish.finish_item(item, job) for made in streamer(table) for item in Item.from_table(made)]
     return [row for row in rows if row is not None]
 
 
@@ -163,7 +163,7 @@ def test_a_broken_off_film_goes_on_with_the_same_numbers(
         if job.out.endswith("cut"):
             items = streaming.Streamer(job, load_echo, sandbox=sandbox).stream([tasks])
             for _ in range(there):
-                assert finish.close_item(next(items), job) is None
+                assert finish.finish_item(next(items), job) is None
             tasks = plan(job, video, done=frozenset(State(job.out).segments_done(video["video_id"])))
             assert len(tasks) == 5 - there
             job = dataclasses.replace(job, run_id="run2")
@@ -188,7 +188,7 @@ def test_a_past_that_reaches_over_several_parts(
     tasks = plan(job, videos["short.mp4"])
     made = list(streaming.Streamer(job, load_echo, sandbox=sandbox).stream([tasks]))
     for item in made[:7]:
-        finish.close_item(item, job)
+        finish.finish_item(item, job)
     tail = streaming.kept_tail(State(job.out), tasks[0].video_id, 7, 2 * FRAME, 2)
     np.testing.assert_array_equal(tail, np.concatenate([item.arrays["sound"] for item in made[5:7]], axis=1))
     again = list(streaming.Streamer(job, load_echo, sandbox=sandbox).stream([tasks[7:]]))
@@ -203,11 +203,11 @@ def test_whoever_takes_the_place_of_a_lost_actor_gives_as_many_items(
     films = [plan(job, videos[name]) for name in ("long.mp4", "other.mkv")]
     first = streaming.Streamer(job, load_echo, sandbox=sandbox).stream(films)
     for _ in range(5):
-        finish.close_item(next(first), job)
+        finish.finish_item(next(first), job)
     items = list(streaming.Streamer(job, load_echo, sandbox=sandbox).stream(films))
     assert len(items) == sum(map(len, films))
     assert [item.task.have_part for item in items[:6]] == [True] * 5 + [False]
-    rows = [row for row in (finish.close_item(item, job) for item in items) if row is not None]
+    rows = [row for row in (finish.finish_item(item, job) for item in items) if row is not None]
     assert {row["path"]: row["status"] for row in rows} == {"long.mp4": "dubbed", "other.mkv": "dubbed"}
     # All is done, and asked for once more.
     again = list(streaming.Streamer(job, load_echo, sandbox=sandbox).stream(films))

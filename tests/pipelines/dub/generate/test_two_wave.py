@@ -289,7 +289,7 @@ def test_the_report_is_told(
     job, rows = make_job(tmp_path, model), []
     for name in ("still.mkv", "cut.mkv"):
         for item in made(job, tasks_of(job, films[name]), sandbox):
-            rows.append(finish.close_item(item, job))
+            rows.append(finish.finish_item(item, job))
     still, cut = (row for row in rows if row)
     assert cut["scenes"] == 1
     assert 4 < still["static_s"] < 6 and still["static"].startswith("ambience: 1.")
