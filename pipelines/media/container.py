@@ -10,7 +10,7 @@ import contextlib
 import gc
 import io
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import av
@@ -94,6 +94,27 @@ def turn(pictures: np.ndarray, quarter_turns: int, mirrored: bool) -> np.ndarray
     return np.rot90(pictures, -quarter_turns, axes=(-3, -2)) if quarter_turns else pictures
 
 
+def open_whitelisted(file: Any, metadata_errors: str = "replace") -> InputContainer:
+    """Container in an untrusted open file: only DEMUXERS may read it, and FFmpeg may open nothing else.
+
+    file: an object with `read` and, if possible, `seek` and `tell`; without a name, so that the content alone decides
+    the format. metadata_errors: error handler for tags that are not UTF-8. Raises the errors of PyAV.
+    """
+    return av.open(
+        file,
+        mode="r",
+        options={
+            "format_whitelist": DEMUXERS,
+            "protocol_whitelist": "none",
+            "max_pixels": str(MAX_PIXELS),
+            "enable_drefs": "0",
+        },
+        metadata_errors=metadata_errors,
+        buffer_size=_BUFFER,
+        io_open=_refuse_to_open,
+    )
+
+
 @contextlib.contextmanager
 def opened(file: BinaryIO) -> Iterator[InputContainer]:
     """The container in `file`, which must be at its start. Raises DecodeFailed for what may not or cannot
@@ -108,19 +129,7 @@ def opened(file: BinaryIO) -> Iterator[InputContainer]:
         raise DecodeFailed("NotAVideo", "the file holds nothing but zeros", "open")
     file.seek(0)
     try:
-        container = av.open(
-            file,
-            mode="r",
-            options={
-                "format_whitelist": DEMUXERS,
-                "protocol_whitelist": "none",
-                "max_pixels": str(MAX_PIXELS),
-                "enable_drefs": "0",
-            },
-            metadata_errors="replace",
-            buffer_size=_BUFFER,
-            io_open=_refuse_to_open,
-        )
+        container = open_whitelisted(file)
     except (av.ArgumentError, av.PyAVCallbackError) as error:
         raise DecodeFailed("ForbiddenFormat", "a format that is not read here", "open") from error
     except av.FFmpegError as error:
@@ -189,8 +198,12 @@ def picture_start(file: BinaryIO) -> float:
         return 0.0 if first is None else first[0]
 
 
-def packets(container: InputContainer, streams: Sequence[Any]) -> Iterator[Any]:
-    """Packets of `streams` until the end of what can be read. A file that is cut off simply ends."""
+def packets(container: InputContainer, streams: Iterable[Any], with_empty: bool = False) -> Iterator[Any]:
+    """Packets of `streams` until the end of what can be read. A truncated file simply ends.
+
+    with_empty: also yield packets without data that have a time (repeated pictures in AVI), for a stream copy. To a
+    decoder they would mean the end of the stream.
+    """
     demuxed = container.demux(*streams)
     while True:
         try:
@@ -201,9 +214,8 @@ def packets(container: InputContainer, streams: Sequence[Any]) -> Iterator[Any]:
             # A packet of a track that was not there when the file was opened (FLV, MPEG-TS): go on after it.
             demuxed = container.demux(*streams)
             continue
-        # Empty packets are PyAV's own signal to flush at the end, or pictures left out (AVI). To a
-        # decoder both mean "no more comes", so none is passed on.
-        if packet.size:
+        # PyAV marks the end of each stream by an empty packet without a time: never passed on.
+        if packet.size or (with_empty and packet.dts is not None):
             yield packet
 
 

@@ -27,8 +27,6 @@ KINDS = {"wav": "pcm_s16le", "flac": "flac"}
 _OPTIONS = {"wav": {"rf64": "auto"}}
 """A WAV file of more than 4 GB becomes RF64, which is the same with longer numbers."""
 
-_BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT
-
 
 class Writer:
     """One sound file that is being written. A context manager; `close` ends it well.
@@ -43,7 +41,7 @@ class Writer:
         self._hash, self._position = hashlib.sha256(), 0
         try:
             self._file: Any = av.open(str(path), "w", format=kind, options=_OPTIONS.get(kind, {}))
-            self._file.flags |= _BITEXACT
+            self._file.flags |= av.container.Flags.bitexact.value
             self._file.metadata.update(tags or {})
             stream: Any = self._file.add_stream(KINDS[kind], rate=rate)
             self._stream = stream

@@ -7,7 +7,6 @@ The encoder of the new track is in `pipelines.mux.audio_encoder`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -22,20 +21,6 @@ from pipelines.mux.track import LANGUAGE, MuxFailed, Track
 
 _REORDERED = 16
 """Pictures that a decoder may hold back, at most."""
-
-_BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT
-
-
-def packets(film: Any, streams: Iterable[Any]) -> Iterator[Any]:
-    """Packets until the end of what can be read: a cut-off file simply ends, as it does for `decode`."""
-    found = film.demux(*streams)
-    while True:
-        try:
-            packet = next(found)
-        except (StopIteration, av.InvalidDataError, av.EOFError):
-            return
-        if packet.size or packet.dts is not None:  # PyAV marks the end of each stream by an empty packet
-            yield packet
 
 
 def shift_of(film: Any, kind: Container) -> Fraction:
@@ -110,7 +95,7 @@ class Output:
             metadata_errors="surrogateescape",
             buffer_size=1 << 18,
         )
-        self.container.flags |= _BITEXACT
+        self.container.flags |= av.container.Flags.bitexact.value
         self.copies, self.dropped, self.tracks = {}, [], []
         spec = self._spec
         old = None if spec.replaces is None else self._film.streams.audio[spec.replaces]

@@ -26,7 +26,7 @@ from pipelines.mux.audio_encoder import BLOCK, Encoder
 from pipelines.mux.containers import Container, container_of, output_name
 from pipelines.mux.files import Sink, Source, TooLarge, disk_error
 from pipelines.mux.packet_hashes import Digests
-from pipelines.mux.packets import Output, packets, repair_times, shift_of
+from pipelines.mux.packets import Output, repair_times, shift_of
 from pipelines.mux.track import TITLE, MuxFailed, MuxResult, Track
 
 __all__ = ["TITLE", "MuxFailed", "MuxResult", "Track", "mux", "output_name", "video_digest"]
@@ -112,7 +112,7 @@ def _copy(
                 ticks = {stream: round(shift / stream.time_base) for stream in out.copies}
                 tick_s = {stream: float(stream.time_base) for stream in out.copies}
                 fed_s = float(encoder.position)
-                for packet in packets(film, out.copies):
+                for packet in media_container.packets(film, out.copies, with_empty=True):
                     stream = packet.stream
                     repair_times(packet, last_dts, ticks[stream])
                     moment = packet.dts * tick_s[stream]
@@ -169,7 +169,7 @@ def video_digest(uri: str, *, nal_units: bool = False) -> str:
     with storage.open_read(uri) as file, Source(file, uri).open() as film:
         streams = [stream for stream in film.streams.video if not media_container.is_attached(stream)]
         hashes = {stream.index: hashlib.sha256() for stream in streams}
-        for packet in packets(film, streams) if streams else ():
+        for packet in media_container.packets(film, streams) if streams else ():
             hashes[packet.stream_index].update(
                 packet_hashes.content(packet, packet.stream) if nal_units else bytes(packet)
             )

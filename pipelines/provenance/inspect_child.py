@@ -13,7 +13,7 @@ from typing import Any
 from pipelines import storage
 from pipelines.media import container
 from pipelines.media.errors import DecodeFailed
-from pipelines.mux import packet_hashes, packets
+from pipelines.mux import packet_hashes
 from pipelines.provenance import signing
 from pipelines.sandbox.child import Beating
 from pipelines.sandbox.limits import limit_this_process
@@ -63,7 +63,7 @@ def _film(file: Any) -> dict[str, Any]:
         known = {name: tags[name] for name in ("comment", "v2a", "digital_source_type") if name in tags}
         streams = [s for s in film.streams if s.type in ("video", "audio")]
         hasher = packet_hashes.Hasher(streams)
-        for packet in packets.packets(film, streams) if streams else ():
+        for packet in container.packets(film, streams) if streams else ():
             hasher.saw(packet, packet.stream)
         titles = [
             str(s.metadata.get("title") or s.metadata.get("handler_name", ""))[:200]
