@@ -16,16 +16,30 @@ films.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[1]
 """Folder in which our packages lie: a source tree or site-packages."""
 
 
-def command(module: str, *arguments: object) -> list[str]:
-    """Command line of a child that runs one of our modules, in `environment()`."""
-    return [sys.executable, "-P", "-m", module, *map(str, arguments)]
+def start(
+    module: str, *arguments: object, stderr: IO[bytes] | int, pass_fds: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    """Start a child that runs one of our modules, with pipes to its standard input and output."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", module, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        cwd=ROOT,
+        env=environment(),
+        pass_fds=pass_fds,
+        start_new_session=True,  # Ctrl-C goes to the parent only, which then ends the child
+    )
 
 
 def environment() -> dict[str, str]:

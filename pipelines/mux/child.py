@@ -1,20 +1,13 @@
-"""Both ends of muxing in a child process: the parent streams sound in, the child writes the file.
+"""Muxing in a child process (`python -P -m pipelines.mux.child`), by the protocol of `pipelines.sandbox.child`.
 
-The child (`python -P -m pipelines.mux.child`) gets one line of JSON and then raw int16 samples (interleaved,
-native byte order) on its standard input. It answers with a `.` now and then while it advances and with one
-line of JSON at the end. Nothing is pickled: what comes back from a process that has parsed a hostile file is
-only ever read as JSON.
+The data that follows the order are raw int16 samples, interleaved, in native byte order.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -27,45 +20,50 @@ from pipelines.mux.containers import container_of
 from pipelines.mux.files import disk_error
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.track import MuxResult, Track
-from pipelines.sandbox.child import _BEAT_S, _READ, _error, converse
-from pipelines.sandbox.limits import limit_this_process
+from pipelines.sandbox.child import Beat, ChildFailed, converse, serve
+
+_READ = 1 << 16
+"""Bytes of sound that the child reads at a time, at most."""
 
 Seal = Callable[[Path, MuxResult], None]
+"""Changes the finished file before it gets its name."""
 
 
-def run(
+def mux_in_child(
     source_uri: str,
     sound: Iterable[np.ndarray],
-    destination: Path,
-    track: remux.Track,
-    memory_mb: int,
-    stall_s: float,
+    destination: str | os.PathLike[str],
+    *,
+    memory_mb: int = 2048,
+    stall_s: float = 120.0,
     seal: Seal | None = None,
+    **track: Any,
 ) -> MuxResult:
-    """Parent's end of `mux.mux_in_child`."""
-    container_of(destination).coded(
-        track.codec
-    )  # a wrong suffix is the caller's mistake: before any process is started
-    temporary = Path(storage.temporary_name(str(destination.absolute())))
+    """`remux.mux` in a process of its own, for untrusted files.
+
+    The child has `memory_mb` of address space and is killed when it makes no progress for `stall_s` seconds
+    (time spent waiting for `sound` does not count). A crash, a hang or too much memory is MuxFailed
+    (`MuxerCrashed`, `MuxerTimeout`, `MuxerOutOfMemory`); whatever `sound` raises comes through as it is.
+
+    seal: called with the finished file before it gets its name, and may replace it; if it raises, nothing is left.
+    """
+    target, spec = Path(destination), Track(**track)
+    container_of(target).coded(spec.codec)  # a wrong suffix is the caller's mistake: found before any start
+    temporary = Path(storage.temporary_name(str(target.absolute())))
     if not storage.is_remote(source_uri):
         source_uri = storage.local_path(source_uri)  # absolute: the child has another working folder
-    order = {
-        "source": source_uri,
-        "temporary": str(temporary),
-        "memory_mb": memory_mb,
-        "parent": os.getpid(),
-        "track": dataclasses.asdict(track),
-    }
+    order = {"source": source_uri, "temporary": str(temporary), "track": dataclasses.asdict(spec)}
+    data = (np.ascontiguousarray(block.T).tobytes() for block in sound)
     try:
-        with tempfile.TemporaryFile() as log:
-            answer = converse("pipelines.mux.child", order, sound, stall_s, log)
-        result = _result(answer)
+        result = _result(converse("pipelines.mux.child", order, memory_mb, stall_s, data))
         if seal is not None:
             seal(temporary, result)
             result = dataclasses.replace(result, size=temporary.stat().st_size)
-        temporary.replace(destination)
+        temporary.replace(target)
+    except ChildFailed as error:
+        raise remux.MuxFailed(f"Muxer{error.reason}", error.message) from error
     except OSError as error:
-        raise disk_error(destination, error) from error
+        raise disk_error(target, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -73,6 +71,7 @@ def run(
 
 
 def _result(answer: dict[str, Any]) -> MuxResult:
+    """The result in an answer. Raises the error that it holds instead."""
     kind = answer.get("error")
     message = str(answer.get("message", ""))
     if kind == "storage":
@@ -95,74 +94,27 @@ def _result(answer: dict[str, Any]) -> MuxResult:
 # ------------------------------------------------------------------------------------- in the child
 
 
-def main() -> None:
-    """Read the order and the sound on standard input, write the file, answer on standard output."""
-    order = json.loads(sys.stdin.buffer.readline())
-    limit_this_process(order["memory_mb"], order["parent"], may_write=True)
+def _mux(order: dict[str, Any], data: IO[bytes]) -> dict[str, Any]:
+    """Write the file of an order; its result as JSON, or the error in a form that `_result` reads."""
+    track = Track(**order["track"])
+    sound = _blocks(data, track.tracks * track.channels)
     try:
-        answer = dataclasses.asdict(_obey(order, sys.stdin.buffer, _beater()))
+        return dataclasses.asdict(remux.mux_to(order["source"], sound, order["temporary"], track, Beat()))
     except remux.MuxFailed as error:
-        answer = _error("mux", error.error_class, error.message, error.stage)
+        facts = {"error_class": error.error_class, "message": error.message, "stage": error.stage}
+        return {"error": "file", **facts}
     except storage.StorageError as error:
-        answer = _error("storage", type(error).__name__, str(error))
-    except MemoryError:
-        answer = _error("mux", "MuxerOutOfMemory", "more memory than it may have")
+        return {"error": "storage", "error_class": type(error).__name__, "message": str(error)}
     except ValueError as error:
-        answer = _error("value", "ValueError", str(error))
-    sys.stdout.write(json.dumps(answer))
-    sys.stdout.flush()
+        return {"error": "value", "message": str(error)}
 
 
-def _obey(order: dict[str, Any], pipe: IO[bytes], beat: Callable[[], None]) -> MuxResult:
-    track = remux.Track(**order["track"])
-    return remux.mux_to(
-        order["source"], _read_sound(pipe, track.tracks * track.channels), order["temporary"], track, beat
-    )
-
-
-def _read_sound(pipe: IO[bytes], channels: int) -> Iterator[np.ndarray]:
+def _blocks(data: IO[bytes], channels: int) -> Iterator[np.ndarray]:
     """int16 [channels, n] from interleaved bytes."""
     width = 2 * channels
-    while data := pipe.read(_READ // width * width):
-        yield np.frombuffer(data[: len(data) // width * width], np.int16).reshape(-1, channels).T
-
-
-def _beater() -> Callable[[], None]:
-    last = 0.0
-
-    def beat() -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last > _BEAT_S:
-            last = now
-            sys.stdout.write(".")
-            sys.stdout.flush()
-
-    return beat
-
-
-def mux_in_child(
-    source_uri: str,
-    sound: Iterable[np.ndarray],
-    destination: str | os.PathLike[str],
-    *,
-    memory_mb: int = 2048,
-    stall_s: float = 120.0,
-    seal: Seal | None = None,
-    **track: Any,
-) -> MuxResult:
-    """`mux` in a process of its own, for files that nobody vouches for.
-
-    The child has `memory_mb` of address space and is killed when it makes no headway for `stall_s` seconds
-    (time spent waiting for `sound` does not count). A crash, a hang or too much memory is MuxFailed
-    (`MuxerCrashed`, `MuxerTimeout`, `MuxerOutOfMemory`); whatever `sound` raises comes through as it is.
-
-    seal: called with the finished file before it gets its name, and may replace it; what it raises leaves nothing.
-    """
-    from pipelines.mux import child  # which imports this module
-
-    return child.run(source_uri, sound, Path(destination), Track(**track), memory_mb, stall_s, seal)
+    while part := data.read(_READ // width * width):
+        yield np.frombuffer(part[: len(part) // width * width], np.int16).reshape(-1, channels).T
 
 
 if __name__ == "__main__":
-    main()
+    serve(_mux, may_write=True)

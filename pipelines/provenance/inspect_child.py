@@ -1,22 +1,19 @@
-"""The process that looks at a file to be checked (`python -m pipelines.provenance.inspect_child`).
+"""Child process that inspects one file, which is untrusted: `python -P -m pipelines.provenance.inspect_child`.
 
-One line of JSON on standard input; a `.` now and then while it advances, and one line of JSON at the end
-(`pipelines.sandbox.child.converse`). It may write nothing.
+It follows the protocol of `pipelines.sandbox.child` and may write nothing.
 """
 
 from __future__ import annotations
 
 import json
-import sys
-from typing import Any
+from typing import IO, Any
 
 from pipelines import storage
 from pipelines.media import container
 from pipelines.media.errors import DecodeFailed
 from pipelines.mux import packet_hashes
 from pipelines.provenance import signing
-from pipelines.sandbox.child import Beating
-from pipelines.sandbox.limits import limit_this_process
+from pipelines.sandbox.child import BeatingFile, serve
 from pipelines.storage import hashing
 
 _TEXT = 10_000
@@ -26,38 +23,26 @@ _FACTS = 500_000
 """The same of our assertion."""
 
 
-def main() -> None:
-    """Look at one file, answer on standard output."""
-    order = json.loads(sys.stdin.buffer.readline())
-    limit_this_process(order["memory_mb"], order["parent"])
-    try:
-        with storage.reading(order["uri"]) as file:
-            answer = _look(file, order)
-    except storage.StorageError as error:
-        answer = {"error": "storage", "message": str(error)}
-    except DecodeFailed as error:
-        answer = _failed(error.error_class, error.message, error.stage)
-    except MemoryError:
-        answer = _failed("ReaderOutOfMemory", "more memory than it may have", "verify")
-    sys.stdout.write(json.dumps(answer))
-    sys.stdout.flush()
-
-
-def _failed(error_class: str, message: str, stage: str) -> dict[str, Any]:
-    return {"error": "file", "error_class": error_class, "message": message, "stage": stage}
-
-
-def _look(file: Any, order: dict[str, Any]) -> dict[str, Any]:
-    beating = Beating(file)
-    answer = _film(beating)
-    answer["sha256"] = hashing.sha256(beating)
-    beating.seek(0)
+def _answer(order: dict[str, Any], data: IO[bytes]) -> dict[str, Any]:
+    """Fields of `inspection.Inspection` as JSON, or the error."""
     manifest = None if order["manifest"] is None else bytes.fromhex(order["manifest"])
-    answer["signed"], answer["manifest_error"] = _signature(beating, manifest, order["trust"])
-    return answer
+    try:
+        with storage.reading(order["uri"]) as opened:
+            file = BeatingFile(opened)
+            answer = _media_facts(file)
+            answer["sha256"] = hashing.sha256(file)
+            file.seek(0)
+            answer["signed"], answer["manifest_error"] = _signature(file, manifest, order["trust"])
+            return answer
+    except storage.StorageError as error:
+        return {"error": "storage", "message": str(error)}
+    except DecodeFailed as error:
+        facts = {"error_class": error.error_class, "message": error.message, "stage": error.stage}
+        return {"error": "file", **facts}
 
 
-def _film(file: Any) -> dict[str, Any]:
+def _media_facts(file: Any) -> dict[str, Any]:
+    """Tags, packet hashes and titles of the tracks."""
     with container.opened(file) as film:
         tags = {str(k).lower(): str(v)[:_TEXT] for k, v in film.metadata.items()}
         known = {name: tags[name] for name in ("comment", "v2a", "digital_source_type") if name in tags}
@@ -125,4 +110,4 @@ def _told(report: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    serve(_answer)

@@ -6,8 +6,6 @@ muxing one, and only JSON comes back.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,16 +81,15 @@ def inspect(
         "uri": uri if storage.is_remote(uri) else storage.local_path(uri),
         "manifest": None if manifest is None else manifest.hex(),
         "trust": trust,
-        "memory_mb": MEMORY_MB,
-        "parent": os.getpid(),
     }
-    with tempfile.TemporaryFile() as log:
-        answer = child.converse("pipelines.provenance.inspect_child", order, [], stall_s, log)
+    try:
+        answer = child.converse("pipelines.provenance.inspect_child", order, MEMORY_MB, stall_s)
+    except child.ChildFailed as error:
+        raise DecodeFailed(f"Reader{error.reason}", error.message, "verify") from error
     if answer.get("error") == "storage":
         raise storage.StorageError(str(answer.get("message")))
     if "error" in answer:
-        names = "error_class", "message", "stage"
-        raise DecodeFailed(*(str(answer.get(name, "")).replace("Muxer", "Reader") for name in names))
+        raise DecodeFailed(*(str(answer.get(name, "")) for name in ("error_class", "message", "stage")))
     try:
         return _parsed(answer)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

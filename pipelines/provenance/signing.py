@@ -13,8 +13,6 @@ from __future__ import annotations
 import datetime
 import io
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +40,12 @@ SETTINGS: dict[str, Any] = {
     "verify": {"verify_after_sign": False, "remote_manifest_fetch": False, "ocsp_fetch": False},
     "builder": {"thumbnail": {"enabled": False}},
 }
+
+MEMORY_MB = 2048
+"""Address space of the process that signs."""
+
+STALL_S = 120.0
+"""Seconds without progress after which that process is killed."""
 
 _CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 
@@ -218,7 +222,7 @@ def sign_file(signer: Signer, definition: dict[str, Any], path: Path, name: str)
     Where C2PA knows the format the file is replaced by one that carries the manifest, in one step; otherwise it
     stays as it is. Raises SigningError, storage.StorageError for the disk.
     """
-    from pipelines.sandbox import child  # the other end of this conversation
+    from pipelines.sandbox import child
 
     loaded = load(signer)
     mime = MIME.get(Path(name).suffix.lower(), "application/octet-stream")
@@ -231,18 +235,17 @@ def sign_file(signer: Signer, definition: dict[str, Any], path: Path, name: str)
         "key": loaded.key.decode(),
         "chain": loaded.chain.decode(),
         "algorithm": loaded.algorithm,
-        "memory_mb": 2048,
-        "parent": os.getpid(),
     }
     try:
-        with tempfile.TemporaryFile() as log:
-            answer = child.converse("pipelines.provenance.signing_child", order, [], 120.0, log)
+        answer = child.converse("pipelines.provenance.signing_child", order, MEMORY_MB, STALL_S)
         if "error" in answer:
             words = f"cannot sign {name}: {answer.get('message')}"
             raise storage.StorageError(words) if answer["error"] == "storage" else SigningError(words)
         if mime in MIME.values():
             signed.replace(path)
         return bytes.fromhex(answer["manifest"])
+    except child.ChildFailed as error:
+        raise SigningError(f"cannot sign {name}: {error.message}") from error
     except OSError as error:
         raise storage.kind_of(error)(f"cannot write in {path.parent}: {error.strerror or error}") from error
     finally:

@@ -1,38 +1,30 @@
-"""Child process that signs: `python -m pipelines.provenance.signing_child`. It parses untrusted files.
+"""Child process that signs one file, which is untrusted: `python -P -m pipelines.provenance.signing_child`.
 
-One line of JSON on standard input, the key in it; a `.` now and then while it advances, and one line of JSON at the
-end (`pipelines.sandbox.child.converse`).
+It follows the protocol of `pipelines.sandbox.child`; the order holds the private key.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import os
-import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pipelines.provenance import signing
-from pipelines.sandbox.child import Beating
-from pipelines.sandbox.limits import limit_this_process
+from pipelines.sandbox.child import BeatingFile, serve
 
 
-def main() -> None:
-    """Sign one file, answer on standard output."""
-    order = json.loads(sys.stdin.buffer.readline())
-    limit_this_process(order["memory_mb"], order["parent"], may_write=True)
-    import c2pa
+def _answer(order: dict[str, Any], data: IO[bytes]) -> dict[str, Any]:
+    """The manifest in hex digits, or the error."""
+    import c2pa  # after the limits are set
 
     try:
-        answer = {"manifest": _sign(order).hex()}
+        return {"manifest": _sign(order).hex()}
     except c2pa.C2paError as error:
-        answer = {"error": "signing", "message": str(error)}
+        return {"error": "signing", "message": str(error)}
     except OSError as error:
-        answer = {"error": "storage", "message": error.strerror or str(error)}
-    sys.stdout.write(json.dumps(answer))
-    sys.stdout.flush()
+        return {"error": "storage", "message": error.strerror or str(error)}
 
 
 def _sign(order: dict[str, Any]) -> bytes:
@@ -41,16 +33,15 @@ def _sign(order: dict[str, Any]) -> bytes:
     embeds = order["mime"] in signing.MIME.values()
     with contextlib.ExitStack() as files:
         source = files.enter_context(Path(order["path"]).open("rb"))
-        where = order["signed"] if embeds else os.devnull
-        destination = files.enter_context(Path(where).open("w+b"))
-        made = signing.sign_stream(
-            loaded, order["definition"], order["mime"], Beating(source), Beating(destination)
+        destination = files.enter_context(Path(order["signed"] if embeds else os.devnull).open("w+b"))
+        manifest = signing.sign_stream(
+            loaded, order["definition"], order["mime"], BeatingFile(source), BeatingFile(destination)
         )
         destination.flush()
         if embeds:
             os.fsync(destination.fileno())
-    return made
+    return manifest
 
 
 if __name__ == "__main__":
-    main()
+    serve(_answer, may_write=True)

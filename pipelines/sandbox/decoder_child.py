@@ -97,15 +97,9 @@ def start(memory_mb: int, shared_fd: int) -> subprocess.Popen[bytes]:
     # What goes to stderr is read only after a crash: a full pipe must drop words, not block the child.
     os.set_blocking(write_end, False)
     try:
-        child = subprocess.Popen(
-            safe_path.command("pipelines.sandbox.decoder_child", memory_mb, os.getpid(), shared_fd),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=write_end,
-            cwd=safe_path.ROOT,
-            env=safe_path.environment(),
-            pass_fds=(shared_fd,),
-            start_new_session=True,  # Ctrl-C reaches the parent only, which then ends the child
+        arguments = memory_mb, os.getpid(), shared_fd
+        child = safe_path.start(
+            "pipelines.sandbox.decoder_child", *arguments, stderr=write_end, pass_fds=(shared_fd,)
         )
     except BaseException:
         os.close(read_end)

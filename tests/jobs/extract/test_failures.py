@@ -47,7 +47,7 @@ def parts(store: Path) -> int:
     return len(list(store.glob("split=*/*.parquet")))
 
 
-MARKS = {"worker": "ray::Map", "ledger": "ray::Ledger", "decoder": "sandbox_child", "raylet": "raylet/"}
+MARKS = {"worker": "ray::Map", "ledger": "ray::Ledger", "decoder": "decoder_child", "raylet": "raylet/"}
 """Processes of a run by what their command lines hold: its Ray workers, the actor that counts, its decoders, its
 Ray node."""
 
