@@ -18,9 +18,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import math
-import os
-import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -32,20 +29,14 @@ from pipelines import storage
 from pipelines.media import frames, video
 from pipelines.media.audio import CHANNELS, STREAMED
 from pipelines.media.video import DecodeFailed, Probe, View
-from pipelines.sandbox.decoder_child import NEXT, SharedMemory, halves, start
-from pipelines.sandbox.pipe import Reader, Shapes, agree, say
+from pipelines.sandbox.decoder_process import DecoderProcess
+from pipelines.sandbox.pipe import NEXT, Shapes, agree, say
+from pipelines.sandbox.shared_memory import halves
 from v2a_models import grid
 
 __all__ = ["DecodeFailed", "Probe", "Sandbox", "View"]
 
 T = TypeVar("T")
-
-_PATIENCE = 30
-"""How many times `timeout_s` a request that keeps reporting progress may take in all."""
-
-_START_S = 180.0
-"""Time for a child to start, on a machine under load."""
-
 
 _sandboxes: dict[int, Sandbox] = {}
 
@@ -65,9 +56,7 @@ class Sandbox:
     ) -> None:
         self.memory_mb, self.timeout_s = memory_mb, timeout_s
         self.threads, self.retries = threads, retries
-        self._child: subprocess.Popen[bytes] | None = None
-        self._shared: SharedMemory | None = None
-        self._closed = False
+        self._process = DecoderProcess(memory_mb)
         self._lock = threading.Lock()
         self._user: int | None = None
         """The thread that has the lock."""
@@ -90,25 +79,11 @@ class Sandbox:
     @property
     def pid(self) -> int | None:
         """Process id of the child, if one runs."""
-        return self._child.pid if self._child is not None and self._child.poll() is None else None
+        return self._process.pid
 
     def close(self) -> None:
-        """Ends the child, at once even if it is at work for another thread, and for good."""
-        self._closed = True
-        self._end()
-
-    def _end(self) -> None:
-        child, self._child = self._child, None
-        if child is not None:
-            child.kill()
-            for pipe in (child.stdin, child.stdout, child.stderr):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
-            child.wait()
-        shared, self._shared = self._shared, None
-        if shared is not None:
-            shared.close()
+        """End the child for good, at once, even if it is at work for another thread."""
+        self._process.close()
 
     def probe(self, uri: str) -> Probe:
         """`decode.probe` of the file at `uri`."""
@@ -203,8 +178,8 @@ class Sandbox:
         sizes = [min(STREAMED, n_samples - at) for at in range(0, n_samples, STREAMED)]
 
         def converse(skip: int) -> Iterator[np.ndarray]:
-            child, _ = self._running()
-            with self._listening(child, "sound") as reader:
+            child, _ = self._process.running()
+            with self._process.listening(child, "sound", self.timeout_s) as reader:
                 say(child, {**request, "skip": skip})
                 for size in sizes[skip:]:
                     [shape] = agree(reader.answer()["shapes"], [(channels, size)])
@@ -222,8 +197,8 @@ class Sandbox:
         uri = _absolute(uri)
 
         def converse(done: int) -> Iterator[tuple[dict[str, Any], list[np.ndarray]]]:
-            child, _ = self._running()
-            with self._listening(child, verb) as reader:
+            child, _ = self._process.running()
+            with self._process.listening(child, verb, self.timeout_s) as reader:
                 say(child, {"verb": verb, "uri": uri, **request})
                 answer = reader.answer()
                 arrays = [reader.array(shape, np.float32) for shape in agree(answer["shapes"], shapes)]
@@ -259,9 +234,9 @@ class Sandbox:
         def converse(skip: int) -> Iterator[list[np.ndarray]]:
             if size > self.memory_mb << 20:
                 raise DecodeFailed("DecoderOutOfMemory", f"needs more than {self.memory_mb} MB", "decode")
-            child, shared = self._running()
+            child, shared = self._process.running()
             memory = shared.prepare(size)
-            with self._listening(child, "decode") as reader:
+            with self._process.listening(child, "decode", self.timeout_s) as reader:
                 say(child, {**request, "skip": skip})
                 for k, wanted in enumerate(shapes[skip:], start=1):
                     answer = reader.answer()
@@ -299,7 +274,7 @@ class Sandbox:
                     raise
                 except BaseException:
                     if done < n:  # broken off: this child's next answer would be stale
-                        self._end()
+                        self._process.end()
                     raise
 
     @contextlib.contextmanager
@@ -314,63 +289,6 @@ class Sandbox:
                 yield
             finally:
                 self._user = None
-
-    @contextlib.contextmanager
-    def _listening(self, child: subprocess.Popen[bytes], verb: str) -> Iterator[Reader]:
-        """For one conversation. Whatever it stumbles over becomes DecodeFailed."""
-        assert child.stdout is not None
-        reader = Reader(child.stdout.fileno(), self.timeout_s, self.timeout_s * _PATIENCE)
-        try:
-            yield reader
-        except DecodeFailed as error:
-            if error.error_class == "DecoderOutOfMemory":
-                self._end()  # its heap is in pieces: start afresh
-            raise
-        except TimeoutError:
-            self._end()
-            message = f"no progress for {self.timeout_s:g} s" if reader.stalled else "takes far too long"
-            raise DecodeFailed("DecoderTimeout", message, verb) from None
-        except (OSError, EOFError):
-            raise self._autopsy(verb) from None
-        except (ValueError, KeyError, TypeError) as error:
-            self._end()
-            raise DecodeFailed("DecoderCrashed", f"the decoder answered nonsense: {error}", verb) from None
-
-    def _running(self) -> tuple[subprocess.Popen[bytes], SharedMemory]:
-        if self._closed:
-            raise RuntimeError("this sandbox is closed")
-        if self._child is None or self._shared is None or self._child.poll() is not None:
-            self._end()
-            shared = self._shared = SharedMemory()
-            child = self._child = start(self.memory_mb, shared.fd)
-            assert child.stdout is not None
-            try:  # starting is not the file's affair: neither its time nor its fault
-                Reader(child.stdout.fileno(), _START_S, _START_S).line()
-            except (OSError, EOFError, ValueError) as error:
-                reason = (
-                    "no sign of life" if isinstance(error, TimeoutError) else self._autopsy("open").message
-                )
-                self._end()
-                raise RuntimeError(f"the decoding process does not start: {reason}") from error
-        return self._child, self._shared
-
-    def _autopsy(self, verb: str) -> DecodeFailed:
-        """Why the child is gone."""
-        child, words = self._child, ""
-        if child is not None and child.stderr is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(timeout=5)
-            os.set_blocking(child.stderr.fileno(), False)
-            words = (child.stderr.read() or b"").decode(errors="replace").strip()
-        code = child.poll() if child is not None else None
-        self._end()
-        if "MemoryError" in words or "Cannot allocate memory" in words:
-            return DecodeFailed("DecoderOutOfMemory", f"needs more than {self.memory_mb} MB", verb)
-        if code is not None and code < 0:
-            with contextlib.suppress(ValueError):
-                return DecodeFailed("DecoderCrashed", f"ended by {signal.Signals(-code).name}", verb)
-        last = words.splitlines()[-1] if words else f"exit code {code}"
-        return DecodeFailed("DecoderCrashed", last, verb)
 
 
 def _absolute(uri: str) -> str:

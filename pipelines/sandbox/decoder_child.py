@@ -1,119 +1,31 @@
-"""The child of `pipelines.sandbox`: a process that decodes untrusted files and may do nothing else.
+"""Child process that decodes untrusted files and may do nothing else: `python -P -m pipelines.sandbox.decoder_child`.
 
-`start` launches it, as `python -P -m pipelines.sandbox.decoder_child`. It has a memory limit, no right to write files,
-few descriptors and no core dumps, and ends with its parent. Requests come as lines of JSON on standard
-input; answers go the same way, sound as raw bytes after its line, and pictures in memory that both
-processes see (`SharedMemory`).
+It has a memory limit, no right to write files, few descriptors and no core dumps, and ends with its parent. Requests
+come as lines of JSON on standard input. Answers go the same way, sound as raw bytes after its line, and pictures in
+memory that both processes map (`pipelines.sandbox.shared_memory`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import gc
 import json
 import mmap
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from pipelines import safe_path, storage
+from pipelines import storage
 from pipelines.media import audio, video
 from pipelines.media.frames import carve
 from pipelines.media.video import DecodeFailed, View
 from pipelines.sandbox.limits import limit_this_process
+from pipelines.sandbox.pipe import NEXT
+from pipelines.sandbox.shared_memory import KEPT
 from pipelines.storage import hashing
-
-NEXT = b"next\n"
-"""What the parent says, without JSON, when it has done with a stretch and its memory may be filled again."""
-
-_KEEP = 64 << 20
-"""Bytes of shared memory that are kept from request to request."""
-
-
-class SharedMemory:
-    """The parent's end of the memory that pictures come through, an anonymous file."""
-
-    def __init__(self) -> None:
-        self.fd = _anonymous_file()
-        self.size = self.used = 0
-        self._map: mmap.mmap | None = None
-
-    def prepare(self, size: int) -> np.ndarray:
-        """The first `size` bytes, which is a multiple of the page size, as uint8 [size]. What was handed out
-        before stays readable but changes. Raises OSError when there is not so much memory."""
-        if size > self.size:
-            os.ftruncate(self.fd, size)
-            self._map, self.size = mmap.mmap(self.fd, size), size
-        elif self.used > size:
-            self.trim()
-        self.used = size
-        return np.frombuffer(self._map or b"", np.uint8, size)
-
-    def trim(self) -> None:
-        """Gives memory beyond _KEEP back to the system; what was handed out there turns black."""
-        if self.used > _KEEP and self._map is not None and hasattr(mmap, "MADV_REMOVE"):
-            with contextlib.suppress(OSError):
-                self._map.madvise(mmap.MADV_REMOVE, _KEEP, self.used - _KEEP)
-            self.used = _KEEP
-
-    def close(self) -> None:
-        # The mapping goes with the last array that looks into it.
-        self._map = None
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-
-def halves(size: int) -> tuple[int, int]:
-    """(bytes of each half, bytes in all) of shared memory for stretches of up to `size` bytes."""
-    half = max(1, -(-size // mmap.PAGESIZE)) * mmap.PAGESIZE
-    return half, 2 * half
-
-
-def _anonymous_file() -> int:
-    try:
-        fd = os.memfd_create("v2a-pictures", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    except (AttributeError, OSError):  # macOS has none
-        with tempfile.TemporaryFile() as file:
-            return os.dup(file.fileno())
-    # The child may not make files longer. It must not make this one shorter either: a parent that reads
-    # what is no longer there would die of it.
-    with contextlib.suppress(OSError):
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
-    return fd
-
-
-def start(memory_mb: int, shared_fd: int) -> subprocess.Popen[bytes]:
-    """Starts a child that may use `memory_mb` and see the file `shared_fd`; its standard error can be read
-    without waiting for its end. Its first line says that it is ready."""
-    read_end, write_end = os.pipe()
-    # What goes to stderr is read only after a crash: a full pipe must drop words, not block the child.
-    os.set_blocking(write_end, False)
-    try:
-        arguments = memory_mb, os.getpid(), shared_fd
-        child = safe_path.start(
-            "pipelines.sandbox.decoder_child", *arguments, stderr=write_end, pass_fds=(shared_fd,)
-        )
-    except BaseException:
-        os.close(read_end)
-        raise
-    finally:
-        os.close(write_end)
-    child.stderr = open(read_end, "rb", buffering=0)  # noqa: SIM115 (closed with the child)
-    with contextlib.suppress(AttributeError, OSError):
-        assert child.stdout is not None
-        fcntl.fcntl(child.stdout.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)
-    return child
-
-
-# ---- in the child
 
 
 class _Watched:
@@ -284,7 +196,7 @@ class _Server:
 
     def _map(self, size: int) -> None:
         """Sees `size` bytes of the shared memory; what is seen counts as this process's memory."""
-        if size > self.memory.size or self.memory.size > max(_KEEP, size):
+        if size > self.memory.size or self.memory.size > max(KEPT, size):
             self.memory = np.empty(0, np.uint8)
             try:
                 self.memory = np.frombuffer(mmap.mmap(self.shared_fd, size), np.uint8)

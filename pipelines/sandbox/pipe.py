@@ -22,6 +22,9 @@ from pipelines.media.errors import DecodeFailed
 
 Shapes = Sequence[Sequence[int]]
 
+NEXT = b"next\n"
+"""Line of the parent, without JSON: it is done with a stretch, and the memory may be filled again."""
+
 _LONGEST_LINE = 1 << 20
 _MAX_CHANNELS = 64
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pipelines.media import video
-from pipelines.sandbox import decoder
+from pipelines.sandbox import decoder_process
 from pipelines.sandbox.decoder import DecodeFailed, Sandbox, View
 from tests.support import media_files
 from tests.support.sandboxed import VIEWS, waiting_child
@@ -158,8 +158,8 @@ def test_asking_for_more_in_the_midst_is_an_error_and_other_threads_wait(shared:
 
 def blocks(sandbox: Sandbox) -> int:
     """Bytes that the shared memory takes."""
-    assert sandbox._shared is not None
-    return os.fstat(sandbox._shared.fd).st_blocks * 512
+    assert sandbox._process.shared is not None
+    return os.fstat(sandbox._process.shared.fd).st_blocks * 512
 
 
 def test_hundreds_of_megabytes_come_whole_and_are_given_back(film: str) -> None:
@@ -261,7 +261,7 @@ def test_a_child_that_lies_is_not_believed(film: str, lie: object, monkeypatch: 
         pipe = subprocess.PIPE
         return subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, stderr=pipe)
 
-    monkeypatch.setattr(decoder, "start", start)
+    monkeypatch.setattr(decoder_process, "start", start)
     with Sandbox(threads=1) as sandbox, pytest.raises(DecodeFailed, match="nonsense"):
         list(sandbox.iter_views(film, LOOKS, 0, ENDS))
 
@@ -271,7 +271,7 @@ def test_the_memory_cannot_be_made_shorter_under_the_parent(film: str) -> None:
     with Sandbox(threads=1) as sandbox:
         first = next(sandbox.iter_views(film, LOOKS, 0, ENDS))
         sandbox.decode_views(film, VIEWS, 0, 1)
-        assert sandbox._shared is not None
+        assert sandbox._process.shared is not None
         with pytest.raises(PermissionError):
-            os.ftruncate(sandbox._shared.fd, 0)
+            os.ftruncate(sandbox._process.shared.fd, 0)
         assert first[0].shape == (7, 32, 48, 3)

@@ -1,0 +1,139 @@
+"""The decoding child as its parent sees it: its start, its end, and the reason why it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+
+from pipelines import safe_path
+from pipelines.media.errors import DecodeFailed
+from pipelines.sandbox.pipe import Reader
+from pipelines.sandbox.shared_memory import SharedMemory
+
+_PATIENCE = 30
+"""How many times `timeout_s` a request that keeps reporting progress may take in all."""
+
+_START_S = 180.0
+"""Time for a child to start, on a machine under load."""
+
+
+class DecoderProcess:
+    """One decoding child at a time, with `memory_mb` of address space, and the memory that it shares."""
+
+    def __init__(self, memory_mb: int) -> None:
+        self.memory_mb = memory_mb
+        self.child: subprocess.Popen[bytes] | None = None
+        self.shared: SharedMemory | None = None
+        self._closed = False
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child, if one runs."""
+        return self.child.pid if self.child is not None and self.child.poll() is None else None
+
+    def close(self) -> None:
+        """End the child for good."""
+        self._closed = True
+        self.end()
+
+    def end(self) -> None:
+        """End the child; the next request starts another."""
+        child, self.child = self.child, None
+        if child is not None:
+            child.kill()
+            for pipe in (child.stdin, child.stdout, child.stderr):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+            child.wait()
+        shared, self.shared = self.shared, None
+        if shared is not None:
+            shared.close()
+
+    @contextlib.contextmanager
+    def listening(self, child: subprocess.Popen[bytes], verb: str, timeout_s: float) -> Iterator[Reader]:
+        """A reader of the child's answers to one request, `verb`.
+
+        Raises DecodeFailed for whatever goes wrong in the block: no progress for `timeout_s`, _PATIENCE times as long
+        in all, the end of the child, or answers that were not asked for.
+        """
+        assert child.stdout is not None
+        reader = Reader(child.stdout.fileno(), timeout_s, timeout_s * _PATIENCE)
+        try:
+            yield reader
+        except DecodeFailed as error:
+            if error.error_class == "DecoderOutOfMemory":
+                self.end()  # its heap is in pieces: start afresh
+            raise
+        except TimeoutError:
+            self.end()
+            message = f"no progress for {timeout_s:g} s" if reader.stalled else "takes far too long"
+            raise DecodeFailed("DecoderTimeout", message, verb) from None
+        except (OSError, EOFError):
+            raise self._autopsy(verb) from None
+        except (ValueError, KeyError, TypeError) as error:
+            self.end()
+            raise DecodeFailed("DecoderCrashed", f"the decoder answered nonsense: {error}", verb) from None
+
+    def running(self) -> tuple[subprocess.Popen[bytes], SharedMemory]:
+        """The child, started if none runs, and its memory. Raises RuntimeError if it does not start."""
+        if self._closed:
+            raise RuntimeError("this sandbox is closed")
+        if self.child is None or self.shared is None or self.child.poll() is not None:
+            self.end()
+            shared = self.shared = SharedMemory()
+            child = self.child = start(self.memory_mb, shared.fd)
+            assert child.stdout is not None
+            try:  # starting is not the file's affair: neither its time nor its fault
+                Reader(child.stdout.fileno(), _START_S, _START_S).line()
+            except (OSError, EOFError, ValueError) as error:
+                reason = (
+                    "no sign of life" if isinstance(error, TimeoutError) else self._autopsy("open").message
+                )
+                self.end()
+                raise RuntimeError(f"the decoding process does not start: {reason}") from error
+        return self.child, self.shared
+
+    def _autopsy(self, verb: str) -> DecodeFailed:
+        """Why the child is gone."""
+        child, words = self.child, ""
+        if child is not None and child.stderr is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=5)
+            os.set_blocking(child.stderr.fileno(), False)
+            words = (child.stderr.read() or b"").decode(errors="replace").strip()
+        code = child.poll() if child is not None else None
+        self.end()
+        if "MemoryError" in words or "Cannot allocate memory" in words:
+            return DecodeFailed("DecoderOutOfMemory", f"needs more than {self.memory_mb} MB", verb)
+        if code is not None and code < 0:
+            with contextlib.suppress(ValueError):
+                return DecodeFailed("DecoderCrashed", f"ended by {signal.Signals(-code).name}", verb)
+        last = words.splitlines()[-1] if words else f"exit code {code}"
+        return DecodeFailed("DecoderCrashed", last, verb)
+
+
+def start(memory_mb: int, shared_fd: int) -> subprocess.Popen[bytes]:
+    """Start a child that may use `memory_mb` and the file `shared_fd`. Its first line reports that it is ready."""
+    read_end, write_end = os.pipe()
+    # What goes to stderr is read only after a crash: a full pipe must drop words, not block the child.
+    os.set_blocking(write_end, False)
+    try:
+        arguments = memory_mb, os.getpid(), shared_fd
+        child = safe_path.start(
+            "pipelines.sandbox.decoder_child", *arguments, stderr=write_end, pass_fds=(shared_fd,)
+        )
+    except BaseException:
+        os.close(read_end)
+        raise
+    finally:
+        os.close(write_end)
+    child.stderr = open(read_end, "rb", buffering=0)  # noqa: SIM115 (closed with the child)
+    with contextlib.suppress(AttributeError, OSError):
+        assert child.stdout is not None
+        fcntl.fcntl(child.stdout.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)
+    return child
