@@ -168,14 +168,14 @@ def original(config: RedubConfig, film: Dubbed, known: dict[str, Any]) -> dict[s
 
 def _report(out: str, row: dict[str, Any]) -> None:
     from pipelines import storage
-    from pipelines.reports import dub_page
+    from pipelines.reports import dub_page, dub_rows
 
     rows = [row if old["video_id"] == row["video_id"] else old for old in report_rows(out)]
     try:
         facts = json.loads(storage.read_bytes(storage.join(out, storage.PRIVATE_FOLDER, "summary.json")))
     except (storage.StorageNotFound, ValueError):
         facts = {"out": out}
-    names = dub_page.REPORT_SCHEMA.names
+    names = dub_rows.REPORT_SCHEMA.names
     dub_page.write(out, [{name: found.get(name) for name in names} for found in rows], facts)
 
 

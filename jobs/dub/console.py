@@ -46,9 +46,9 @@ def summary(table: list[dict[str, Any]], plan: DubPlan, elapsed_s: float) -> dic
 def write_report(out: str, table: list[dict[str, Any]], facts: dict[str, Any]) -> None:
     """OUT/_v2a/report.parquet, report.html and the run's figures in summary.json."""
     from pipelines import storage
-    from pipelines.reports import dub_page
+    from pipelines.reports import dub_page, dub_rows
 
-    names = dub_page.REPORT_SCHEMA.names
+    names = dub_rows.REPORT_SCHEMA.names
     dub_page.write(out, [{name: row.get(name) for name in names} for row in table], facts)
     storage.write_atomic(
         storage.join(out, storage.PRIVATE_FOLDER, "summary.json"), json.dumps(facts, indent=2).encode()

@@ -26,72 +26,8 @@ import pyarrow.parquet as pq
 from pipelines import storage
 from pipelines.reports import costs, film_card
 from pipelines.reports.costs import Prices
+from pipelines.reports.dub_rows import REPORT_SCHEMA, STATUSES
 from pipelines.reports.film_card import CARD_S
-
-STATUSES = ("dubbed", "skipped", "failed")
-
-CAPTIONS = pa.list_(pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())]))
-"""What stretches of a film should sound like. `caption` says the same without times."""
-
-SEAMS = pa.list_(pa.struct([("at_s", pa.float64()), ("jump", pa.float64())]))
-"""The worst joins between windows: where, and how many times the film's usual jump between neighbouring moments."""
-
-FLAGS = pa.list_(pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("what", pa.string())]))
-"""Stretches to listen to (`pipelines.soundtrack.flags`): the longest, of `n_flags`."""
-
-REPORT_SCHEMA = pa.schema(
-    [
-        ("video_id", pa.string()),
-        ("path", pa.string()),
-        ("output", pa.string()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("stage", pa.string()),
-        ("error_class", pa.string()),
-        ("message", pa.string()),
-        ("duration_s", pa.float64()),
-        ("fps", pa.float64()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("video_codec", pa.string()),
-        ("container", pa.string()),
-        ("audio_state", pa.string()),
-        ("peak_dbfs", pa.float64()),
-        ("n_windows", pa.int32()),
-        ("model", pa.string()),
-        ("seed", pa.int64()),
-        ("sound_peak_dbfs", pa.float64()),
-        ("sound_rms_dbfs", pa.float64()),
-        ("core_seconds", pa.float64()),
-        ("x_realtime", pa.float64()),
-        ("card", pa.string()),
-        ("source_sha256", pa.string()),
-        ("source_sha256_after", pa.string()),
-        ("output_sha256", pa.string()),
-        ("signer", pa.string()),
-        ("prompt", pa.string()),
-        ("negative", pa.string()),
-        ("caption", pa.string()),
-        ("captions", CAPTIONS),
-        ("subtitles", pa.string()),
-        ("treatment", pa.string()),
-        ("sound_lufs", pa.float64()),
-        ("sound_true_peak_dbtp", pa.float64()),
-        ("heard_s", pa.float64()),
-        ("tracks", pa.int32()),
-        ("gpu_seconds", pa.float64()),
-        ("scenes", pa.int32()),
-        ("static_s", pa.float64()),
-        ("static", pa.string()),
-        ("seams", SEAMS),
-        ("flags", FLAGS),
-        ("n_flags", pa.int32()),
-        ("contact_sheet", pa.string()),
-    ]
-)
-"""Columns of `report.parquet`. `path` is relative to the archive; `output`, `card`, `contact_sheet` and `subtitles`
-(where they are a file of their own, else `track`) to OUT. `scenes` counts the hard cuts that windows keep to;
-`static_s` the seconds in which nothing moves, and `static` says what is heard there, and when."""
 
 
 def write(out_root: str, rows: Iterable[Mapping[str, Any]], run: Mapping[str, Any]) -> None:
