@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import steering_page
 from benchmarks.vatt_steering import HELD_OUT_SEED
 from jobs.common.verb import WrongUsage
 from jobs.dub import DubConfig
@@ -31,7 +32,6 @@ from pipelines.dub import decode, finish, plan
 from pipelines.dub.generate.crossfade import Dubber
 from pipelines.dub.job import DubJob
 from pipelines.media import pcm
-from pipelines.reports import caption_pages
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.synthfoley import mp4
 from v2a_models.checkpoint import load_classifier, load_generator
@@ -54,9 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="vatt-mini")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
-    if args.clip is not None and args.clip.suffix.lower() not in caption_pages.PLAYED:
+    if args.clip is not None and args.clip.suffix.lower() not in steering_page.PLAYED:
         parser.error(
-            f"--clip must be one of {', '.join(caption_pages.PLAYED)}, which browsers play: {args.clip}"
+            f"--clip must be one of {', '.join(steering_page.PLAYED)}, which browsers play: {args.clip}"
         )
     if args.clip is not None and not args.clip.is_file():
         parser.error(f"no film {args.clip}")
@@ -101,11 +101,11 @@ def made(root: Path, out: Path, args: argparse.Namespace, scene: Any) -> str:
             film = Path(job.out, row["output"])
             facts = heard(sound, scene)
             takes.append(
-                caption_pages.Take(job.prompt, film.read_bytes(), film.suffix, picture, job.negative, facts)
+                steering_page.Take(job.prompt, film.read_bytes(), film.suffix, picture, job.negative, facts)
             )
             caption = caption or row["caption"]
     clip = video["path"] if scene is None else f"SynthFoley scene {args.scene} ({scene.label})"
-    return caption_pages.steering_html(
+    return steering_page.steering_html(
         takes,
         clip=clip,
         duration_s=video["duration_s"],

@@ -7,20 +7,17 @@ not hold which system is which.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import resources
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-import jinja2
 import numpy as np
 
-from pipelines.reports import comparison_table
+from pipelines.reports import comparison_table, pages
 from pipelines.reports.comparison_table import (
     REFERENCE,
     Summary,
@@ -29,9 +26,9 @@ from pipelines.reports.comparison_table import (
     fit,
     known,
     metric_title,
-    plural,
     title_of,
 )
+from pipelines.reports.pages import plural
 
 PER_CLASS = 3
 """Clips of every class that the page holds, the worst by each metric."""
@@ -78,7 +75,10 @@ def report_html(
     pictures = [(CAPTIONS.get(name, name), relative_url(path)) for name, path in plots.items()]
     failed = [system for system in summary["systems"] if system["failed"]]
     unfit = [(metric_title(summary, name), why) for name, why in summary["unfit"].items()]
-    return _template("compare.html.j2").render(
+    return pages.render(
+        "compare.html.j2",
+        entry=entry,
+        arrow=arrow,
         summary=summary,
         n_models=len(comparison_table.models(summary)),
         started=datetime.fromtimestamp(summary["started"], UTC).strftime("%-d %B %Y, %H:%M UTC"),
@@ -318,7 +318,7 @@ def listen_html(summary: Summary, pairs: Sequence[Sequence[str]], seed: int) -> 
         a, b = _files(at)
         rows.append({"pair": f"{at:04}", "clip": pair[0], "a": f"listen/{a}", "b": f"listen/{b}"})
     data = {"page": page_id(pairs, seed), "seed": seed, "pairs": rows}
-    return _template("listen.html.j2").render(data=data, n=len(rows), window_s=summary["window_s"])
+    return pages.render("listen.html.j2", data=data, n=len(rows), window_s=summary["window_s"])
 
 
 def page_id(pairs: Sequence[Sequence[str]], seed: int) -> str:
@@ -329,13 +329,3 @@ def page_id(pairs: Sequence[Sequence[str]], seed: int) -> str:
 
 def _files(at: int) -> tuple[str, str]:
     return f"{at:04}-a.wav", f"{at:04}-b.wav"
-
-
-@functools.cache
-def _template(name: str) -> jinja2.Template:
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(plural=plural)
-    environment.globals.update(entry=entry, arrow=arrow)
-    return environment.from_string(
-        resources.files("pipelines.reports").joinpath("templates", name).read_text(encoding="utf-8")
-    )

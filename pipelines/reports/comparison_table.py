@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipelines.reports.pages import plural
+
 Summary = Mapping[str, Any]
 
 REFERENCE = "reference"
@@ -227,11 +229,6 @@ def markdown(summary: Summary) -> str:
         text.append(f"- † {_md(metric_title(summary, metric))} is unfit here: {_md(why)}")
     text += [f"- {_md(m['title'])} n/a: {_md(why)}" for m, why in absent(summary)]
     return "\n".join(text).rstrip() + "\n"
-
-
-def plural(count: int, what: str) -> str:
-    """`1 clip`, `1,200 clips`."""
-    return f"{count:,} {what}{'s' if count != 1 else ''}"
 
 
 def metric_title(summary: Summary, name: str) -> str:

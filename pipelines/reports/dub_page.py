@@ -7,24 +7,21 @@ links to, and opens from disk.
 
 from __future__ import annotations
 
-import functools
 import io
 import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import resources
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
-from pipelines.reports import costs, film_card
+from pipelines.reports import costs, film_card, pages
 from pipelines.reports.costs import Prices
 from pipelines.reports.dub_rows import REPORT_SCHEMA, STATUSES
 from pipelines.reports.film_card import CARD_S
@@ -56,7 +53,8 @@ def write(out_root: str, rows: Iterable[Mapping[str, Any]], run: Mapping[str, An
 
 def render(rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> str:
     """The page as text: HTML with everything in it but the media, which it expects one folder up."""
-    return _template().render(
+    return pages.render(
+        "report.html.j2",
         totals=totals(rows, run),
         rows=[_page_row(row) for row in rows],
         run=_run_facts(run),
@@ -164,46 +162,3 @@ def _run_facts(run: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(started, (int, float)):
         facts["started"] = datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds")
     return facts
-
-
-def clock(seconds: float | None) -> str:
-    """`0:07`, `12:30`, `1:02:03`; a dash if not known."""
-    if seconds is None:
-        return "-"
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
-
-
-def moment(iso: str) -> str:
-    """An ISO 8601 time as people write it; anything else as it is."""
-    try:
-        return datetime.fromisoformat(iso).strftime("%-d %B %Y, %H:%M")
-    except ValueError:
-        return iso
-
-
-def plain(value: Any) -> str:
-    """A fact as text, without digits that nobody reads."""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def footage(seconds: float) -> tuple[str, str]:
-    """A length of footage as (figure, unit), in the unit that reads best."""
-    for size, unit in ((3600.0, "hours"), (60.0, "minutes")):
-        if seconds >= size:
-            figure = seconds / size
-            return (f"{figure:,.0f}" if figure >= 100 else f"{figure:.1f}"), unit
-    return f"{seconds:.0f}", "seconds"
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(clock=clock, footage=footage, moment=moment, money=costs.money, plain=plain)
-    text = (
-        resources.files("pipelines.reports")
-        .joinpath("templates", "report.html.j2")
-        .read_text(encoding="utf-8")
-    )
-    return environment.from_string(text)

@@ -7,14 +7,11 @@ arrays are all there is to show, and the page says why. One file, nothing loaded
 from __future__ import annotations
 
 import base64
-import functools
 import io
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 import av
-import jinja2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +19,7 @@ from PIL import Image
 
 from pipelines import storage
 from pipelines.archive import scan
-from pipelines.reports import film_card
+from pipelines.reports import film_card, pages
 from pipelines.sandbox.decoder import DecodeFailed, Sandbox, View
 from pipelines.store import summary
 from pipelines.store.store import Store
@@ -265,7 +262,9 @@ def audio_url(sound: np.ndarray) -> str:
 def render(facts: Facts, shown: Sequence[Mapping[str, Any]]) -> str:
     """The page as text: HTML with everything in it. `shown` as `clips` gives."""
     common = facts.labels.most_common(CLASSES_SHOWN)
-    return _template().render(
+    return pages.render(
+        "store.html.j2",
+        size_text=summary.size_text,
         facts=facts,
         made_with=summary.made_with(facts),
         classes=common,
@@ -278,23 +277,3 @@ def render(facts: Facts, shown: Sequence[Mapping[str, Any]]) -> str:
         card_height=film_card.HEIGHT,
         window_s=facts.recipe.window_s,
     )
-
-
-def footage(seconds: float) -> tuple[str, str]:
-    """A length of footage as (figure, unit), in the unit that reads best."""
-    for size, unit in ((3600.0, "hours"), (60.0, "minutes")):
-        if seconds >= size:
-            return f"{seconds / size:,.{0 if seconds >= 100 * size else 1}f}", unit
-    return f"{seconds:.{0 if seconds >= 10 or seconds == int(seconds) else 1}f}", "seconds"
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(footage=footage, size_text=summary.size_text)
-    text = (
-        resources.files("pipelines.reports")
-        .joinpath("templates", "store.html.j2")
-        .read_text(encoding="utf-8")
-    )
-    return environment.from_string(text)

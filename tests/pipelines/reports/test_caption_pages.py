@@ -1,4 +1,4 @@
-"""Pages about words: what they hold, that they fetch nothing, and that names cannot break out."""
+"""Page of captions: it holds every film, fetches nothing, and escapes names."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import base64
 import re
 
 import numpy as np
-import pytest
 
 from pipelines.reports import caption_pages
-from pipelines.reports.caption_pages import Take
 
 
 def row(
@@ -38,21 +36,3 @@ def test_captions_of_an_archive() -> None:
     assert base64.b64encode(frame).decode() in page and page.count("no picture") == 1
     assert "<script>alert" not in page and not fetched(page)
     assert 'type="search"' in page
-
-
-def test_one_clip_under_several_prompts() -> None:
-    takes = [
-        Take("", b"film 0", ".mp4", b"card 0", facts={"heard as": "drum 90%"}),
-        Take("an <anvil>", b"film 1", ".webm", b"card 1", negative="music"),
-    ]
-    page = caption_pages.steering_html(
-        takes, clip="a.mp4", duration_s=4.0, model="vatt", seed=3, caption="rain"
-    )
-    for content in (b"film 0", b"film 1", b"card 0", b"card 1"):
-        assert base64.b64encode(content).decode() in page
-    assert "video/mp4" in page and "video/webm" in page
-    for words in ("No prompt", "an &lt;anvil&gt;", "music", "drum 90%", "rain", "seed 3"):
-        assert words in page
-    assert not fetched(page)
-    with pytest.raises(ValueError, match=r"browsers do not play \.avi"):
-        caption_pages.steering_html([Take("", b"", ".avi")], clip="", duration_s=1, model="", seed=0)

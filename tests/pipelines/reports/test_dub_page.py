@@ -200,24 +200,6 @@ def test_the_page_says_what_it_cost() -> None:
     assert "<dt>Work</dt>" in page and "2.0<small>core-hours" in page and "archive 3.30" not in page
 
 
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [
-        (0.0, ("0", "seconds")),
-        (59.4, ("59", "seconds")),
-        (90.0, ("1.5", "minutes")),
-        (5400.0, ("1.5", "hours")),
-    ],
-)
-def test_footage(seconds: float, expected: tuple[str, str]) -> None:
-    assert dub_page.footage(seconds) == expected
-    assert dub_page.footage(3600.0 * 12_345) == ("12,345", "hours")
-
-
-def test_clock() -> None:
-    assert [dub_page.clock(s) for s in (None, 0.4, 75.2, 3723.0)] == ["-", "0:00", "1:15", "1:02:03"]
-
-
 # ---- the picture
 
 
