@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import tyro
+from tyro.conf import Positional
 
 from jobs.cli import DONE, SOME_FAILED, command_line
+from jobs.common.options import Address, NumWorkers
 from jobs.common.verb import WrongUsage, run_verb
 
 BUNDLED = "vatt-mini"
@@ -21,26 +22,24 @@ if TYPE_CHECKING:
 
 @dataclass
 class CaptionConfig:
-    """Say what the films of an archive should sound like: a table with a row per window looked at, and a page.
+    """Describe in words what the films of an archive should sound like: a table with one row per window, and a page.
 
-    ARCHIVE is only read. Every file is in the table once or more: captioned, skipped or failed, and why. The page,
-    beside the table with the ending .html, shows a frame of each film with its captions, and finds films by them.
+    ARCHIVE is only read. Every file is in the table at least once: captioned, skipped or failed, and why. The page,
+    TABLE.html beside it, shows a frame of each film with its captions, and searches films by them.
     """
 
-    archive: Annotated[str, tyro.conf.Positional]
+    archive: Positional[str]
     """Folder with videos, or s3://bucket/prefix."""
     out: str
-    """The table to write: a .parquet file outside the archive, local or s3://."""
+    """Table to write: a .parquet file outside the archive, local or s3://."""
     model: str = BUNDLED
-    """A vatt or a vatt-converter: the folder that v2a train made, or the name of a bundled one."""
+    """Captioning model, a vatt or a vatt-converter: a folder made by `v2a train`, or a bundled name."""
     windows: int = 1
-    """Stretches of a film (of the model's window each) that get a caption, evenly over it."""
+    """Captions per film: windows of the model's length, evenly spaced."""
     beams: int = 1
-    """Ways of saying it that are followed at a time: 1 takes the likeliest word each time."""
-    num_workers: int | None = None
-    """Cores to use; all of them by default."""
-    address: str | None = None
-    """Ray cluster to run on, for instance auto or ray://head:10001; by default this machine."""
+    """Beam width of the search for a caption; 1 takes the likeliest word each time."""
+    num_workers: NumWorkers = None
+    address: Address = None
 
 
 def command(config: CaptionConfig) -> str:

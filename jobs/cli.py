@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import difflib
 import importlib
+import os
 import re
 import shlex
 import signal
@@ -64,7 +65,7 @@ EXAMPLES = (
     ("v2a compare mini ~/model --store ~/store --archive ~/clips --out ~/report", "which one is better?"),
 )
 
-DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED, READER_LEFT = 0, 1, 2, 130, 141
 AGAIN_S = 0.1
 """After which a Ctrl-C that came to nothing is raised again."""
 
@@ -82,7 +83,29 @@ def overview() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code."""
+    """Run the command line and return its exit code, 141 if the reader of a pipe (`| head`) has left."""
+    try:
+        try:
+            return _main(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _stdout_is_closed():
+            raise
+        return READER_LEFT
+
+
+def _stdout_is_closed() -> bool:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more as it exits, and would print a traceback then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(overview())
@@ -138,9 +161,9 @@ def interruptible() -> Iterator[None]:
 
 def parse(config: Any, arguments: Sequence[str], prog: str) -> Any:
     """Arguments to an instance of the dataclass `config`. Exits with 2 and the valid choices if wrong."""
-    import tyro
+    from jobs.common import parser
 
-    return tyro.cli(config, args=list(arguments), prog=prog, config=(tyro.conf.OmitArgPrefixes,))
+    return parser.parse(config, arguments, prog)
 
 
 def without_password(text: str) -> str:

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import tyro
+from tyro.conf import Positional
 
 from jobs.cli import INTERRUPTED, SOME_FAILED, WRONG_USAGE
+from jobs.common.options import NumWorkers
 
 CLIPS = 6
 """Rendered clips, each of another class."""
@@ -26,20 +26,19 @@ REAL = ("bikes.mp4", "bigbuckbunny.mp4")
 
 @dataclass
 class DemoConfig:
-    """Build a small archive of silent footage, dub it, and say where to look.
+    """Build a small archive of silent footage, dub it, and print where to look. Takes about two minutes.
 
-    The archive has a few rendered clips without sound, real footage where it is installed, and two files
-    that are no videos, so that the report shows everything that can happen. Takes about two minutes.
+    The archive holds rendered clips without sound, real footage where it is installed, and two files that are not
+    videos, so that the report shows everything that can happen.
     """
 
-    archive: Annotated[str | None, tyro.conf.Positional] = None
-    """A folder of your own to dub instead."""
+    archive: Positional[str | None] = None
+    """Folder of your own to dub instead."""
     out: str = "demo"
-    """Folder for the demo: OUT/archive is built, OUT/dubbed comes out."""
+    """Folder for the demo: it gets OUT/archive and OUT/dubbed."""
     model: str = "mini"
-    """Generator: the name of a bundled one, or the path of a checkpoint folder."""
-    num_workers: int | None = None
-    """Cores to use; all of them by default."""
+    """Generator: a bundled name, or a checkpoint folder."""
+    num_workers: NumWorkers = None
 
 
 def run(config: DemoConfig) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import tyro
+from tyro.conf import Positional
 
 from jobs.cli import DONE, command_line
 from jobs.common.checks import check_out
 from jobs.common.models import check_captioner, model_place
+from jobs.common.options import Address, NumWorkers
 from jobs.common.verb import WrongUsage, run_verb
 
 if TYPE_CHECKING:
@@ -20,29 +21,26 @@ if TYPE_CHECKING:
 
 @dataclass
 class InstructConfig:
-    """Write a V2A Instruction table of a feature store: rows of clip, instruction, caption and split.
+    """Write a V2A Instruction table for a feature store: rows of clip, instruction, caption and split.
 
-    Captions come from the store's texts and labels, in several words for the same, from a table of events, and from a
-    captioning model. No clip has a caption twice, and every row has its clip's split. The same command gives the same
-    table.
+    Captions are paraphrases of the store's texts and labels, and come from a table of events and a captioning model as
+    well. No clip has a caption twice, and every row has its clip's split. The same command gives the same table.
     """
 
-    store: Annotated[str, tyro.conf.Positional]
-    """Feature store that `v2a extract` made: a folder or s3://bucket/prefix."""
+    store: Positional[str]
+    """Feature store made by `v2a extract`: a folder or s3://bucket/prefix."""
     out: str
-    """The table to write: a .parquet file, local or s3://."""
+    """Table to write: a .parquet file, local or s3://."""
     captions: int = 4
-    """Rows per clip at most."""
+    """Maximum number of rows per clip."""
     events: str | None = None
-    """SynthFoley's events.parquet of the archive: captions that count what is heard."""
+    """Table of events (.parquet or .csv), such as SynthFoley's events.parquet, for captions that count sounds."""
     model: str = ""
-    """A model whose captions are taken too: a vatt or a vatt-converter, by name or folder."""
+    """Model to caption with as well: a vatt or a vatt-converter, by name or folder."""
     seed: int = 0
-    """Another one gives other words."""
-    num_workers: int | None = None
-    """Cores to use; all of them by default."""
-    address: str | None = None
-    """Ray cluster to run on, for instance auto or ray://head:10001; by default this machine."""
+    """Random seed of the wording."""
+    num_workers: NumWorkers = None
+    address: Address = None
 
 
 def command(config: InstructConfig) -> str:

@@ -8,9 +8,9 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import tyro
+from tyro.conf import Positional
 
 from jobs import dub
 from jobs.cli import DONE, command_line
@@ -28,35 +28,36 @@ if TYPE_CHECKING:
 
 @dataclass
 class RedubConfig:
-    """Make the sound of one part of a dubbed film again, from another seed, and leave all the rest as it is.
+    """Generate the sound of one part of a dubbed film again, from another seed, and leave the rest unchanged.
 
-    Outside of --start and --end every sample stays what it was (before the codec: AAC and Opus code a little around
-    the part anew); at both ends, inside of the part, old and new sound cross over in 50 ms. Picture and other tracks
-    are copied packet by packet. The model must be the one that dubbed the film. Sidecar, manifest and report say what
-    was made again. Needs the original in its archive, to look at.
+    Outside of --start and --end, every sample stays the same (before coding: AAC and Opus re-code a little around the
+    part). At both ends, within the part, old and new sound crossfade for 50 ms. Picture and other tracks are copied
+    packet by packet. The model must be the one that dubbed the film, and the original must still be in its archive.
+    Sidecar, manifest and report list what was redubbed.
     """
 
-    out: Annotated[str, tyro.conf.Positional]
-    """Output folder of an earlier `v2a dub`, or s3:// prefix."""
-    file: Annotated[str, tyro.conf.Positional]
-    """The film, as the report calls it: sub/reel.mp4; or its path."""
+    out: Positional[str]
+    """Output folder or s3:// prefix of an earlier `v2a dub`."""
+    file: Positional[str]
+    """The film, as in the report (sub/reel.mp4), or its path."""
     start: float
-    """Where the part begins, in seconds from the film's first picture."""
+    """Start of the part, in seconds from the film's first picture."""
     end: float
-    """Where it ends."""
+    """End of the part, in seconds."""
     seed: int
-    """Another one than before gives another sound; the same gives the same again."""
+    """Random seed of the new sound; the same seed gives the same sound again."""
     prompt: str | None = None
-    """What is to be heard in the part, where the model follows text; by default as the film was dubbed."""
+    """Sound to generate in the part, for models that follow text; by default as the film was dubbed."""
     negative: str | None = None
-    """What is not to be heard in it."""
+    """Sound to avoid in the part."""
     model: str | None = None
-    """Where the model is now, if it has moved since. It must be the same one."""
+    """Folder of the model, if it has moved. It must be the same model."""
     archive: str | None = None
-    """Where the originals are now, if they have moved since."""
+    """Archive of the originals, if it has moved."""
     sign_key: str | None = None
-    """As for `v2a dub`. A film that was signed must be signed again."""
+    """Private key (PEM file), as for `v2a dub`. A signed film must be signed again."""
     sign_cert: str | None = None
+    """Certificate chain of that key (PEM file)."""
 
 
 def run(config: RedubConfig, *, load: Callable[[str], Any] | None = None) -> int:

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import tyro
+from tyro.conf import Positional
 
 from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE
+from jobs.common.options import Address, NumWorkers
 from jobs.common.terminal import hours, printable
 from jobs.common.verb import WrongUsage
 from pipelines.archive.ray_scan import FEW_FILES, Examine, Listing, _on_ray
@@ -29,22 +30,20 @@ SILENT_STATES = ("none", "empty", "silent")
 
 @dataclass
 class ScanConfig:
-    """List an archive: every file, what it is, how long it lasts and whether it has sound.
+    """List an archive: every file with its kind, length and sound.
 
-    Lengths come from the pictures and silence from the decoded samples; headers are not believed. Files
-    that cannot be read are listed with the reason. The archive is only read.
+    Length comes from the pictures and silence from the decoded samples, not from headers. Files that cannot be read are
+    listed with the reason. The archive is only read.
     """
 
-    archive: Annotated[str, tyro.conf.Positional]
+    archive: Positional[str]
     """Folder with videos, or s3://bucket/prefix."""
     out: str | None = None
-    """Write the table there too: a .parquet file, local or on s3."""
-    num_workers: int | None = None
-    """Cores to use; all of them by default."""
-    address: str | None = None
-    """Ray cluster to run on, for instance auto or ray://head:10001; by default this machine."""
+    """Also write the table to this .parquet file, local or s3://."""
+    num_workers: NumWorkers = None
+    address: Address = None
     show: int = 200
-    """Rows to print; the totals always count every file."""
+    """Maximum number of rows to print; the totals count every file."""
 
 
 @dataclass

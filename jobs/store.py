@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import tyro
+from tyro.conf import Positional
 
 from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE
 
@@ -22,20 +22,19 @@ if TYPE_CHECKING:
 class StoreConfig:
     """Show what a feature store holds: recipe, rows, hours, classes, failures, and what is wrong with it.
 
-    The store is only read, and of its files only the small columns: a damaged array shows where it is
-    drawn (--html) or trained on. Exit code 1 if a file is damaged, a clip is there twice, a video is in two
-    splits or a file was made with another recipe.
+    The store is only read, and only its small columns: a damaged array shows up with --html or in training. Exit code 1
+    if a file is damaged, a clip is there twice, a video is in two splits, or a file was made with another recipe.
     """
 
-    store: Annotated[str, tyro.conf.Positional]
-    """Folder or s3://bucket/prefix that `v2a extract` made."""
+    store: Positional[str]
+    """Feature store made by `v2a extract`: a folder or s3://bucket/prefix."""
     html: str | None = None
-    """Write a page there too, a single .html file outside the store: the same facts, and a few clips with
-    picture, sound and stored arrays. Picture and sound are read from the archive again."""
+    """Also write a page to this .html file outside the store: the same facts, and some clips with picture, sound and
+    stored arrays. Picture and sound are read from the archive again."""
     clips: int = 12
-    """Clips on the page, of different classes first."""
+    """Clips on the page, of as many classes as possible."""
     show: int = 20
-    """Classes, reasons and problems to print at most; the totals always count everything."""
+    """Maximum number of classes, reasons and problems to print; the totals count everything."""
 
 
 def run(config: StoreConfig) -> int:

@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
+from tyro.conf import Positional
 
 from jobs.cli import DONE, command_line
+from jobs.common.options import Address, NumWorkers
 from jobs.common.verb import Stopped, WrongUsage, run_verb
 
 STAMP = ("_v2a", "synth.json")
@@ -21,27 +22,25 @@ STAMP = ("_v2a", "synth.json")
 
 @dataclass
 class SynthConfig:
-    """Render SynthFoley: short clips of 14 kinds of events, and a table of what is heard exactly when.
+    """Render SynthFoley: short clips of 14 kinds of sound events, and a table with the exact time of each event.
 
-    OUT gets <split>/<class>/<class>_<index>.mp4 (train, val and test, 80/10/10) and events.parquet with one
-    row per event. The same seed gives the same files on any number of workers. Run the same command again
-    to resume; more clips with the same seed continue the corpus.
+    OUT gets SPLIT/CLASS/CLASS_INDEX.mp4 (train, val and test, 80/10/10) and events.parquet with one row per event. The
+    same seed gives the same files on any number of workers. Run the same command again to resume, or with more --clips
+    to continue the corpus.
     """
 
-    out: Annotated[str, tyro.conf.Positional]
-    """Where the corpus goes: a folder or s3:// prefix."""
+    out: Positional[str]
+    """Folder or s3:// prefix for the corpus."""
     clips: int = 200
-    """How many clips; each 14 in a row hold every class once."""
+    """Number of clips; any 14 in a row hold every class once."""
     seconds: float = 8.0
     """Length of a clip, at least 1."""
     seed: int = 0
-    """Another seed gives other scenes."""
+    """Random seed of the scenes."""
     strip_sound: bool = False
-    """Leave the sound track out: silent footage whose events are known."""
-    num_workers: int | None = None
-    """Cores to use; all of them by default."""
-    address: str | None = None
-    """Ray cluster to run on, for instance auto; by default this machine."""
+    """Leave out the sound track, for silent footage with known events."""
+    num_workers: NumWorkers = None
+    address: Address = None
 
 
 def run(config: SynthConfig) -> int:

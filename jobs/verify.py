@@ -7,9 +7,10 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-import tyro
+from tyro.conf import Positional
 
 from jobs.cli import DONE, SOME_FAILED
+from jobs.common.options import Note
 from jobs.common.verb import WrongUsage, run_verb
 
 if TYPE_CHECKING:
@@ -24,31 +25,32 @@ _SIGNS = {"good": "ok  ", "note": "note", "bad": "BAD "}
 class VerifyConfig:
     """Check dubbed files: signature, hashes, sidecar, and whether picture and sound are still the same.
 
-    Every check is one line, ok, note or BAD. A file passes if nothing is bad. Changed picture, changed sound, a
-    manifest that belongs to another file and an edited sidecar are told apart. A copy into another container passes
-    with a note: its packets are still those that were signed. The sidecar is looked for in the _v2a folder of the
-    output that the file lies in, a manifest in the file, beside it (NAME.c2pa) and in that folder.
+    Every check prints one line: ok, note or BAD. A file passes if nothing is BAD. The checks tell apart a changed
+    picture, a changed sound, a manifest of another file, and an edited sidecar. A copy into another container passes
+    with a note, as its packets are still the signed ones. The sidecar is taken from the _v2a folder of the output; the
+    manifest from the file, from NAME.c2pa beside it, or from that folder.
 
-    Valid means that nothing was changed since; who signed is another question: --trust names whom you believe.
-    Files are read by processes with limits, and nothing is asked of any network.
-    Exit code: 0 all pass, 1 some do not, 2 wrong usage.
+    A valid signature means that nothing was changed since. Whom you trust as signer is a separate question: see
+    --trust. Files are read by child processes with limits, without network access.
+
+    Exit codes: 0 all pass, 1 some do not, 2 wrong usage.
     """
 
-    files: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    files: Annotated[Positional[tuple[str, ...]], Note(metavar="[FILE ...]")] = ()
     """Dubbed files, or s3:// objects."""
     source: str | None = None
-    """The original of the one FILE: is the picture the same, packet for packet?"""
+    """Original of the one FILE, to compare the picture packet by packet."""
     sidecar: str | None = None
-    """Sidecar (.json) of the one FILE, if it lies elsewhere."""
+    """Sidecar (.json) of the one FILE, if it is elsewhere."""
     manifest: str | None = None
-    """Manifest (.c2pa) of the one FILE, if it lies elsewhere. OUT/_v2a/provenance keeps a copy of each."""
+    """Manifest (.c2pa) of the one FILE, if it is elsewhere. OUT/_v2a/provenance keeps a copy of each."""
     trust: str | None = None
-    """File with certificates (PEM) of the authorities that you trust."""
+    """Certificates (PEM file) of the authorities you trust."""
     json: bool = False
     """Print one JSON object per file instead of lines."""
     make_test_certificate: str | None = None
-    """Make a key and a certificate for trying out in this folder, which is named as a test in every signature, and say
-    how to sign with it. Checks no file."""
+    """Create a key and a certificate to try out signing in this folder, and print how to use them. Every signature
+    names them as a test. Checks no file."""
 
 
 def run(config: VerifyConfig) -> int:

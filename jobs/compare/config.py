@@ -6,70 +6,71 @@ import shlex
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import tyro
+from tyro.conf import Positional
 
 from jobs.cli import command_line
+from jobs.common.options import (
+    NETWORKS,
+    Address,
+    Download,
+    Networks,
+    NetworkWeights,
+    Note,
+    NumWorkers,
+    Precision,
+    TrackingUri,
+)
 
 
 @dataclass
 class CompareConfig:
-    """Run every model over the same clips with the same seeds, and put them side by side.
+    """Run models on the same clips with the same seeds, and put their scores side by side.
 
     DIR gets the sounds (clips/MODEL/CLIP.wav), scores.parquet, summary.json, table.md, table.tex, pictures, report.html
     with players, and listen.html, a blind A/B page for the first two models. Run the same command again to resume, or
-    with more models to add them. MLflow gets one run for the comparison and one below it per model.
+    with more models to add them. MLflow gets one run for the comparison, with a child run per model.
     """
 
-    models: Annotated[tuple[str, ...], tyro.conf.Positional]
+    models: Annotated[Positional[tuple[str, ...]], Note(metavar="MODEL [MODEL ...]")]
     """Models: bundled names, checkpoint folders, or models:/NAME/VERSION and models:/NAME@ALIAS."""
     store: str
-    """Feature store that `v2a extract` made: a folder or s3://bucket/prefix. Its clips are compared on, and models of
-    its recipe are fed with what it holds."""
+    """Feature store made by `v2a extract`: a folder or s3://bucket/prefix. Models are compared on its clips; those with
+    its recipe take its features as input."""
     out: str
-    """Where the results go, a folder."""
+    """Folder for the results."""
     archive: str | None = None
-    """Archive that the store was extracted from: gives the true sounds, and the pictures for models of another recipe
-    than the store's. Without it the true sounds are those of the store, or what its codec makes of them."""
+    """Archive from which the store was extracted. It provides the true sounds, and the pictures for models with another
+    recipe. Without it, the true sounds are those of the store, or its codes decoded."""
     split: Literal["train", "val", "test"] = "val"
-    """Part of the store to compare on: what the models were not trained on."""
+    """Part of the store to compare on. Choose one the models were not trained on."""
     clips: int | None = 200
-    """Clips at most, spread over all films."""
+    """Maximum number of clips, spread over all films."""
     seed: int = 0
-    """Decides what is drawn, for all models alike."""
+    """Random seed, the same for all models."""
     events: str | None = None
-    """Table of events (.parquet or .csv), such as SynthFoley's; by default ARCHIVE/events.parquet if there is one."""
-    networks: tuple[str, ...] = (
-        "foley", "scav", "vggish", "panns", "passt", "beats", "clap", "wav2clip", "clip",
-    )  # fmt: skip
-    """Networks to score with; those that cannot be had are n/a, with the reason."""
-    weights: tuple[str, ...] = ()
-    """Weights files of the networks, for instance vggish=/models/vggish.pth."""
-    download: bool = False
-    """Fetch published weights that are not on this machine, under their licences, and keep them."""
+    """Table of events (.parquet or .csv), such as SynthFoley's; by default ARCHIVE/events.parquet if it exists."""
+    networks: Networks = NETWORKS
+    weights: NetworkWeights = ()
+    download: Download = False
     export: str | None = None
-    """Also copy every model's sounds and the true ones there, as EXPORT/MODEL/FILM.wav and EXPORT/reference/FILM.wav
-    (FILM-000001.wav for the second window of a film), for av-benchmark and other scorers."""
+    """Also copy the sounds to EXPORT/MODEL/FILM.wav and EXPORT/reference/FILM.wav (FILM-000001.wav for the second
+    window of a film), for av-benchmark and other scorers."""
     listen: int = 20
     """Pairs on the listening page."""
     votes: str | None = None
-    """Votes that the listening page saved: puts the preference into the table."""
+    """Votes saved by the listening page, to add the preference to the table."""
     promote: str = ""
-    """Metric by which the best model becomes the champion, if it is better beyond the interval: then
+    """Metric by which to promote the best model to champion, if it leads by more than the confidence interval. Then
     `v2a dub --model models:/v2a@champion` uses it. Needs an MLflow registry."""
     batch_size: int = 1
-    """Windows generated at a time: one on processor cores, 16 or more on a GPU."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the models; `auto` takes bfloat16 where this machine's hardware has it."""
-    num_workers: int | None = None
-    """Cores to use; all of them by default."""
-    address: str | None = None
-    """Ray cluster to run on, for instance auto or ray://head:10001; by default this machine."""
-    tracking_uri: str | None = None
-    """MLflow server or database; by default a file in DIR/_v2a. `off` records nothing."""
+    """Windows generated at a time: 1 on CPU cores, 16 or more on a GPU."""
+    precision: Precision = "auto"
+    num_workers: NumWorkers = None
+    address: Address = None
+    tracking_uri: TrackingUri = None
 
 
 def command(config: CompareConfig) -> str:
-    """The command line that means this configuration: run again, it resumes."""
-
+    """The command line of this configuration: it resumes the job."""
     options = command_line("compare", config, positional=(), without=("models",))
     return options.replace("v2a compare", shlex.join(["v2a", "compare", *config.models]), 1)

@@ -14,7 +14,7 @@ from jobs.common.models import load_generator
 from jobs.common.verb import Stopped, reason_of, run_verb
 from jobs.dub.config import DubConfig, command
 from jobs.dub.console import describe, show_plan, summary, tell, write_report
-from jobs.dub.preflight import check_identity, make_job, preflight, read_wishes
+from jobs.dub.preflight import check_identity, make_job, preflight, prices, read_wishes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,7 +40,7 @@ def _run(config: DubConfig, load: Callable[[str], Any] | None, console: Console)
     from jobs.common import ray_session, registry
 
     preflight(config)
-    config.price.prices()
+    prices(config.price)
     config = dataclasses.replace(config, model=registry.resolve(config.model, config.tracking_uri))
     wishes = read_wishes(config)
     job = make_job(config, load, wishes)
@@ -80,7 +80,7 @@ def _run_on_ray(
         silences=silences,
     )
     if config.dry_run:
-        show_plan(console, plan, resources.cpus, job.candidates, config.price.prices())
+        show_plan(console, plan, resources.cpus, job.candidates, prices(config.price))
         return DONE
     State(config.out).write_config(kept_config(config, job))
     describe(console, plan, job)
@@ -96,7 +96,7 @@ def _run_on_ray(
         elapsed_s = execute(plan, job, load, console, resources)
         status = "FAILED"
         table = [plan.rows[video_id] for video_id in plan.order]
-        spent = costs.costs(table, config.price.prices())
+        spent = costs.costs(table, prices(config.price))
         figures = summary(table, plan, elapsed_s) | spent.figures()
         facts = {"archive": config.archive, "out": config.out, "command": command(config), **figures}
         facts |= {"started": started_at, "version": job.version}

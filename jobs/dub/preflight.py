@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import uuid
 from collections.abc import Callable
@@ -13,9 +14,17 @@ from jobs.common.models import ModelInfo, checkpoint_info, cutting, model_info, 
 from jobs.common.verb import WrongUsage, differences
 
 if TYPE_CHECKING:
-    from jobs.dub.config import DubConfig
+    from jobs.dub.config import DubConfig, FilmOptions, PriceOptions, SoundOptions
     from pipelines.dub.job import DubJob
     from pipelines.dub.manifest import ManifestRow
+    from pipelines.reports.costs import Prices
+    from pipelines.soundtrack.mixing import MixPolicy
+
+MOST_TRACKS = 7
+"""Most tracks that `pipelines.soundtrack.resampling` resamples together."""
+
+LOUDEST, SOFTEST = -5.0, -60.0
+"""Bounds of --loudness in LUFS."""
 
 
 def preflight(config: DubConfig) -> None:
@@ -34,14 +43,14 @@ def preflight(config: DubConfig) -> None:
             f"--keep-top must be from 1 to the number of --candidates ({config.candidates}) and at most "
             f"{MOST_TRACKS}, not {config.keep_top}"
         )
-    how = config.sound.treatment()
+    how = mix_policy(config.sound)
     if how.existing == "mix" and config.only == "silent":
         raise WrongUsage(
             "--existing mix is for films that have sound, and --only silent leaves them out: add --only all"
         )
     if not config.segment_s > 0:
         raise WrongUsage(f"--segment-s must be more than 0 seconds, not {config.segment_s}")
-    config.film.check()
+    check_film(config.film)
     check_signer(config)
     try:
         check_places(config.archive, config.out, "OUT", writes=not config.dry_run)
@@ -51,8 +60,52 @@ def preflight(config: DubConfig) -> None:
         raise WrongUsage(str(error)) from error
 
 
-MOST_TRACKS = 7
-"""Tracks that are resampled together (`pipelines.soundtrack.resampling`)."""
+def mix_policy(sound: SoundOptions) -> MixPolicy:
+    """The sound options as the pipeline takes them. Raises WrongUsage for options that contradict each other."""
+    from pipelines.soundtrack.mixing import MixPolicy
+
+    if sound.loudness is not None and not SOFTEST <= sound.loudness <= LOUDEST:
+        raise WrongUsage(
+            f"--loudness is in LUFS, from {SOFTEST:g} to {LOUDEST:g}, such as -23, not {sound.loudness:g}"
+        )
+    if sound.mix_gain and sound.existing != "mix":
+        raise WrongUsage("--mix-gain needs --existing mix; for the level of a separate track, use --loudness")
+    if not -60 <= sound.mix_gain <= 60:
+        raise WrongUsage(f"--mix-gain is in dB, from -60 to 60, not {sound.mix_gain:g}")
+    if not -120 < sound.silence_dbfs < 0:
+        raise WrongUsage(f"--silence-dbfs is a level below 0 dBFS, such as -50, not {sound.silence_dbfs:g}")
+    if sound.sidecar != "none" and sound.audio_codec != "auto":
+        raise WrongUsage(
+            f"--sidecar {sound.sidecar} already sets the codec: leave out --audio-codec {sound.audio_codec}"
+        )
+    return MixPolicy(
+        existing=sound.existing,
+        loudness=sound.loudness,
+        mix_gain=sound.mix_gain,
+        silence_dbfs=sound.silence_dbfs,
+        channels={"auto": 0, "mono": 1, "stereo": 2}[sound.channels],
+        audio_codec=sound.audio_codec,
+        sidecar=sound.sidecar,
+    )
+
+
+def check_film(film: FilmOptions) -> None:
+    """Raises WrongUsage for a motion level that no picture can have."""
+    if not 0 <= film.motion_level <= 255:
+        raise WrongUsage(f"--motion-level is from 0 to 255, not {film.motion_level:g}")
+
+
+def prices(price: PriceOptions) -> Prices:
+    """The prices as the report takes them. Raises WrongUsage for a negative or infinite one."""
+    from pipelines.reports.costs import Prices
+
+    for name in ("price_core_hour", "price_gpu_hour"):
+        value = getattr(price, name)
+        if value is not None and not 0 <= value < math.inf:
+            raise WrongUsage(
+                f"--{name.replace('_', '-')} is the price of an hour, such as 0.04, not {value:g}"
+            )
+    return Prices(price.price_core_hour, price.price_gpu_hour)
 
 
 def read_wishes(config: DubConfig) -> dict[str, ManifestRow]:
@@ -145,7 +198,7 @@ def make_job(
         **cut,
         sign_key=sign_key,
         sign_cert=sign_cert,
-        treatment=config.sound.treatment(),
+        treatment=mix_policy(config.sound),
         keep_top=config.keep_top,
         keep_sound=config.sound.keep_sound,
         version=version(),

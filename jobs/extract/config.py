@@ -3,63 +3,57 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
-import tyro
+from tyro.conf import Positional
 
 from jobs.cli import command_line
+from jobs.common.options import Address, Advanced, EncoderWeights, NumWorkers, Precision, TrackingUri
 
 
 @dataclass
 class ExtractConfig:
     """Turn footage with sound into a feature store: Parquet files of features and codec tokens, for training.
 
-    ARCHIVE is only read. STORE gets split=train/part-*.parquet (and val, test), _failures.parquet with what
-    could not be read and why, and _recipe.json. Run the same command again to resume, to take in new files
-    and to try failed ones again. Files without a sound track, or with a silent one, are passed over.
+    ARCHIVE is only read. STORE gets split=train/part-*.parquet (and val, test), _recipe.json, and _failures.parquet
+    with the files that could not be read, and why. Files without a sound track, or with a silent one, are left out. To
+    resume, to add new files and to retry failed ones, run the same command again.
     """
 
-    archive: Annotated[str, tyro.conf.Positional]
+    archive: Positional[str]
     """Folder with videos that have sound, or s3://bucket/prefix."""
-    store: Annotated[str, tyro.conf.Positional]
-    """Where the store goes: a folder or s3:// prefix outside the archive."""
+    store: Positional[str]
+    """Folder or s3:// prefix for the store, outside the archive."""
     recipe: str = "mini"
-    """What to extract: mini (bundled weights), base (CLIP, S3D, DAC), base-audio (and BEATs), vatt (EVA-02 CLIP,
-    DAC), raw (pixels and samples), or the path of a .yaml file of your own."""
-    weights: tuple[str, ...] = ()
-    """Local weights files by role, for instance --weights codec=/models/dac.pth semantic=/models/clip.safetensors.
-    On a cluster the path must be there on every machine."""
+    """Features to extract: mini (bundled weights), base (CLIP, S3D, DAC), base-audio (and BEATs), vatt (EVA-02 CLIP,
+    DAC), raw (pixels and samples), or the path of your own .yaml file."""
+    weights: EncoderWeights = ()
     labels: str | None = None
-    """Table of labels, texts and splits: .csv or .parquet (VGGSound's own csv, or columns path, label, text,
-    split). By default ARCHIVE/events.parquet if there is one; `none` for none."""
+    """Table of labels, texts and splits: .csv or .parquet (VGGSound's own csv, or columns path, label, text, split). By
+    default ARCHIVE/events.parquet if it exists; `none` for none."""
     splits: tuple[float, float, float] = (80, 10, 10)
-    """Shares of train, val and test among files to which the labels give no split."""
+    """Train, val and test fractions of the files to which the labels assign no split."""
     overlap_s: float | None = None
-    """Seconds that neighbouring windows share; by default as the recipe says (the bundled ones: none)."""
+    """Seconds by which neighbouring windows overlap; by default as in the recipe (the bundled ones: 0)."""
     drop_silent: float | None = None
-    """Leave out windows whose loudest sample is below so many dBFS, for instance -50."""
+    """Leave out windows whose peak is below this level in dBFS, such as -50."""
     drop_static: float | None = None
-    """Leave out windows whose pictures change less than this from one to the next (mean, 0 to 255), such as 0.5."""
+    """Leave out windows whose pictures differ by less than this from one to the next (mean, 0 to 255), such as 0.5."""
     max_failed: str | None = None
-    """Stop when more windows fail than this share, for instance 5%. What is done stays."""
-    num_workers: int | None = None
-    """Cores to use; all of them by default."""
-    gpu_share: float = 1.0
-    """Part of a GPU that one set of encoders takes: 0.5 puts two on each GPU."""
+    """Stop when more than this percentage of windows fail, such as 5%. Finished rows are kept."""
+    num_workers: NumWorkers = None
+    gpu_share: Advanced[float] = 1.0
+    """Fraction of a GPU per set of encoders; 0.5 puts two on each GPU."""
     batch_size: int | None = None
-    """Windows encoded at a time: by default one on processor cores, 16 on a GPU. Belongs to the result."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the visual encoders; `auto` takes bfloat16 where the hardware has it."""
-    rows_per_file: int = 128
-    """Windows per Parquet file, about. A kill costs at most the windows that are being gathered for one."""
+    """Windows encoded at a time; by default 1 on CPU cores, 16 on a GPU. Affects the result."""
+    precision: Precision = "auto"
+    rows_per_file: Advanced[int] = 128
+    """Approximate number of windows per Parquet file. A crash loses at most the windows gathered for one file."""
     describe: bool = False
-    """Only say what would be done: stages, schema, resources and an estimate. Writes nothing."""
-    address: str | None = None
-    """Ray cluster to run on, for instance auto or ray://head:10001; by default this machine."""
-    tracking_uri: str | None = None
-    """MLflow server or database; by default a file in the store. `off` records nothing."""
+    """Print what would be done: stages, schema, resources and an estimate. Writes nothing."""
+    address: Address = None
+    tracking_uri: TrackingUri = None
 
 
 def command(config: ExtractConfig) -> str:
-    """The command line that means this configuration: run again, it resumes."""
+    """The command line of this configuration: it resumes the job."""
     return command_line("extract", config, positional=("archive", "store"))

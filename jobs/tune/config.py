@@ -3,92 +3,92 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated
 
-import tyro
+from tyro.conf import Positional
 
 from jobs.cli import command_line
+from jobs.common.options import (
+    Address,
+    Advanced,
+    EncoderWeights,
+    Gpus,
+    ModelSettings,
+    Note,
+    Precision,
+    RunName,
+    TrackingUri,
+)
 
 
 @dataclass
 class Space:
-    """What to try. Two equal numbers, or a single choice, fix a value.
-
-    The options are those of `v2a train` with a range or a list instead of one value.
-    """
+    """Search space: options of `v2a train`, with a range or a list each. Two equal bounds, or one choice, fix it."""
 
     learning_rate: tuple[float, float] = (2e-4, 5e-3)
-    """Lowest and highest; in between evenly over magnitudes."""
+    """Bounds of the learning rate, sampled log-uniformly."""
     warmup: tuple[int, int] = (20, 300)
-    """Fewest and most steps of warm-up."""
+    """Bounds of the warm-up steps."""
     weight_decay: tuple[float, float] = (1e-3, 0.1)
-    """Lowest and highest; evenly over magnitudes."""
+    """Bounds of the weight decay, sampled log-uniformly."""
     ema: tuple[float, ...] = (0.99, 0.999)
-    """Decays of the averaged weights to choose from."""
+    """Choices of the weight average's decay."""
     batch_size: tuple[int, ...] = (32,)
-    """Windows per step to choose from."""
+    """Choices of windows per step."""
     dim: tuple[int, ...] = ()
-    """Widths of the model to choose from; by default that of its size."""
+    """Choices of the model's width; by default that of its size."""
     depth: tuple[int, ...] = ()
-    """Numbers of blocks to choose from; by default that of its size."""
-    choose: tuple[str, ...] = ()
-    """Other fields of the model's config, each with its choices, for instance --choose heads=4,8
-    encoder_depth=1,2,4."""
+    """Choices of the number of blocks; by default that of the model's size."""
+    choose: Annotated[tuple[str, ...], Note(metavar="NAME=VALUE,VALUE")] = ()
+    """Choices of other fields of the model's config, such as heads=4,8 encoder_depth=1,2,4."""
 
 
 @dataclass
 class TuneConfig:
-    """Look for the settings with which a generator trains best. Run the same command again to resume.
+    """Search for the settings with which a generator trains best. Run the same command again to resume.
 
-    Every trial is a training with settings that Optuna suggests from those before; ASHA stops the ones that fall
-    behind. DIR gets trials.parquet, trials.csv, trials.png, best.json with the `v2a train` command of the best
-    trial, and DIR/best with its weights, for `v2a dub --model DIR/best`. More --trials later go on from there.
+    Every trial is a training with settings that Optuna suggests from the results so far; ASHA stops trials that fall
+    behind. OUT gets trials.parquet, trials.csv, trials.png, best.json with the `v2a train` command of the best trial,
+    and OUT/best with its weights, for `v2a dub --model OUT/best`. To continue later, raise --trials.
     """
 
-    name: Annotated[str, tyro.conf.Positional]
-    """What to train: maskvat-adaln, maskvat-seq2seq, maskvat-hybrid (stores like those of the recipes mini and base),
-    deep-fusion, wavenet, av-transformer, vqvae-fc (recipe raw)."""
-    store: Annotated[str, tyro.conf.Positional]
-    """Feature store that `v2a extract` made: a folder or s3://bucket/prefix."""
+    name: Positional[str]
+    """System to train. On stores like those of the recipes mini and base: maskvat-adaln, maskvat-seq2seq,
+    maskvat-hybrid. On the recipe raw: deep-fusion, wavenet, av-transformer, vqvae-fc."""
+    store: Positional[str]
+    """Feature store made by `v2a extract`: a folder or s3://bucket/prefix."""
     out: str
-    """Where the results go: a folder or s3:// prefix. On several machines it must be the same place for all."""
+    """Folder or s3:// prefix for the results. Every machine needs access to it."""
     trials: int = 20
-    """Trials in all; a higher number than before adds some."""
+    """Total trials; a higher number than before adds some."""
     steps: int = 2000
-    """Optimiser steps of a trial that is not stopped."""
+    """Optimiser steps of a trial that runs to its end."""
     grace: int = 200
-    """Steps that every trial gets; also between two validations, and what a crash costs a trial at most."""
-    reduction: int = 3
-    """At `grace` steps, and again at so many times as many, the best one in so many trials goes on."""
+    """Steps that every trial gets; also the steps between validations, and the most a crash costs a trial."""
+    reduction: Advanced[int] = 3
+    """ASHA's reduction factor: at `grace` steps, and at each multiple by this factor, the best 1 in this many goes
+    on."""
     workers: int | None = None
-    """Trials at a time: by default one per GPU, or two. More than GPUs share them."""
+    """Concurrent trials; by default one per GPU, or two. More trials than GPUs share them."""
     size: str = "mini"
-    """mini (two cores train it), base, or large."""
+    """Model size: mini (trains on two cores), base or large."""
     space: Space = field(default_factory=Space)
     metric: str = "loss"
-    """The validation figure that decides, lower is better: loss, or a part of it such as codes."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the forward pass; `auto` takes bfloat16 where the hardware has it."""
+    """Validation metric to minimise: loss, or a part of it such as codes."""
+    precision: Precision = "auto"
     seed: int = 0
-    """Decides the suggestions, and in every trial alike the first weights and the order of the rows."""
+    """Random seed of the suggestions; every trial has the same one for initial weights and row order."""
     start: str = ""
-    """Start every trial from the weights of this checkpoint instead of random ones."""
-    set: tuple[str, ...] = ()
-    """Fields of the model's config for all trials, for instance --set encoder_depth=1."""
-    weights: tuple[str, ...] = ()
-    """Local weights files of the recipe's encoders by role, for instance codec=/models/dac.pth; published ones are
-    found by name otherwise. The path must be there on every machine."""
-    gpus: Literal["auto", "on", "off"] = "auto"
-    """Whether trials run on GPUs; `auto`: if there are any."""
-    address: str | None = None
-    """Ray cluster to run on, for instance auto or ray://head:10001; by default this machine."""
-    run_name: str = ""
-    """Name of the run in MLflow; by default NAME and the name of DIR."""
-    tracking_uri: str | None = None
-    """MLflow server or database; by default a file in DIR/_v2a. `off` records nothing."""
+    """Initialise every trial from this checkpoint (folder or bundled name)."""
+    set: ModelSettings = ()
+    weights: EncoderWeights = ()
+    gpus: Gpus = "auto"
+    address: Address = None
+    run_name: RunName = ""
+    tracking_uri: TrackingUri = None
 
 
 def command(config: TuneConfig) -> str:
-    """The command line that means this configuration: run again, it resumes."""
+    """The command line of this configuration: it resumes the search."""
     whole = command_line("tune", config, positional=("name", "store"), without=("space",))
     return whole + command_line("tune", config.space, positional=()).removeprefix("v2a tune")

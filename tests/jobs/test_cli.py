@@ -5,13 +5,18 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import itertools
+import os
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from jobs import cli, dub
+from jobs.dub.config import PriceOptions, SoundOptions
 
 
 def exit_code(argv: list[str]) -> int:
@@ -114,3 +119,81 @@ def test_modules_of_verbs_import_nothing_heavy_at_the_top(verb: str) -> None:
         elif isinstance(node, ast.ImportFrom):
             names = [node.module or ""]
         assert not heavy & {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize(
+    ("verb", "positionals"),
+    [
+        ("dub", "ARCHIVE OUT"),
+        ("demo", "[ARCHIVE]"),
+        ("compare", "MODEL [MODEL ...]"),
+        ("verify", "[FILE ...]"),
+    ],
+)
+def test_usage_names_the_positionals(verb: str, positionals: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code([verb, "--help"]) == 0
+    usage, *rest = capsys.readouterr().out.splitlines()
+    assert usage.startswith(f"usage: v2a {verb} [-h] ") and positionals in usage
+    assert any(line.startswith(f"│ {positionals}  ") for line in rest)
+
+
+def test_help_texts_fill_their_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """No line ends before the next word would fit, as it did at the ends of docstring lines."""
+    assert exit_code(["dub", "--help"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│      ")]
+    assert len(lines) > 50
+    for line, following in itertools.pairwise(lines):
+        indented = " " * 10
+        if not following[1:].startswith(indented) or ". (default" in line or "(default" in following:
+            continue
+        word, text = following.strip("│ ").split(" ")[0], line.rstrip("│ ")
+        ends = line.rstrip("│ ").endswith((".", ")"))
+        assert ends or len(text) + 1 + len(word) > 78, (line, following)
+
+
+def test_options_of_groups_go_into_their_groups() -> None:
+    words = [
+        "in",
+        "out",
+        "--mix-gain",
+        "3",
+        "--existing",
+        "mix",
+        "--price-core-hour",
+        "0.1",
+        "--keep-top",
+        "2",
+    ]
+    config = cli.parse(dub.DubConfig, words, "v2a dub")
+    assert config == dub.DubConfig(
+        "in",
+        "out",
+        keep_top=2,
+        sound=SoundOptions(mix_gain=3.0, existing="mix"),
+        price=PriceOptions(price_core_hour=0.1),
+    )
+
+
+@pytest.mark.parametrize("words", ["dub --help", "--help"])
+def test_a_reader_that_leaves_ends_the_command_quietly(words: str) -> None:
+    """`v2a dub --help | head -1`, with a reader that is gone before the first word."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "jobs.cli", *words.split()]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (cli.READER_LEFT, "")
+
+
+@pytest.mark.parametrize("config", sorted(Path(cli.__file__).parent.glob("*/config.py")), ids=str)
+def test_configs_import_nothing_of_ours_but_the_command_line(config: Path) -> None:
+    if config.parent.name == "mini":  # no verb of the command line
+        return
+    ours = {
+        node.module
+        for node in ast.walk(ast.parse(config.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        and node.module
+        and node.module.startswith(("jobs", "pipe", "v2a"))
+    }
+    assert ours <= {"jobs.cli", "jobs.common.verb", "jobs.common.options"}

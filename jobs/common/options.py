@@ -1,0 +1,92 @@
+"""Options that several verbs share, declared once with their help, and a note for options that need one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Note:
+    """Extra facts about an option, as metadata of its annotated type. `jobs.common.parser` reads them."""
+
+    help: str = ""
+    """Help text, for a type that several verbs use. A docstring below the field goes before it."""
+    metavar: str = ""
+    """Placeholder of the value in help texts; by default the name of its type."""
+    advanced: bool = False
+    """List the option last, under "advanced options"."""
+
+
+Advanced = Annotated[T, Note(advanced=True)]
+"""An option that few people need."""
+
+NumWorkers = Annotated[int | None, Note("CPU cores to use; all of them by default.")]
+
+Address = Annotated[
+    str | None,
+    Note("Ray cluster to run on, such as `auto` or ray://head:10001; by default, this machine."),
+]
+
+TrackingUri = Annotated[
+    str | None,
+    Note(
+        "MLflow server or database to record the run in; by default the file _v2a/mlflow.db in the output folder. "
+        "`off` records nothing."
+    ),
+]
+
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    Note(
+        "Arithmetic of the networks. `auto` uses bfloat16 where the hardware is fast at it, else float32. On a cluster "
+        "of unlike machines, name one, so that all of them compute alike."
+    ),
+]
+
+EncoderWeights = Annotated[
+    tuple[str, ...],
+    Note(
+        "Weights files of the recipe's encoders by role, such as codec=/models/dac.pth "
+        "semantic=/models/clip.safetensors. Published weights are otherwise looked for by name. On a cluster, every "
+        "machine needs the file at this path.",
+        metavar="ROLE=FILE",
+    ),
+]
+
+Networks = Annotated[
+    tuple[str, ...],
+    Note("Networks to score with. Metrics of a network that is not available are n/a, with the reason."),
+]
+
+NETWORKS = ("foley", "scav", "vggish", "panns", "passt", "beats", "clap", "wav2clip", "clip")
+
+NetworkWeights = Annotated[
+    tuple[str, ...],
+    Note("Weights files of the networks, such as vggish=/models/vggish.pth.", metavar="NETWORK=FILE"),
+]
+
+Download = Annotated[
+    bool,
+    Note("Download published weights that are missing on this machine, under their licences, and keep them."),
+]
+
+Gpus = Annotated[
+    Literal["auto", "on", "off"],
+    Note("Use GPUs; `auto` uses them if there are any.", advanced=True),
+]
+
+RunName = Annotated[
+    str, Note("Name of the MLflow run; by default NAME and the name of the output folder.", advanced=True)
+]
+
+ModelSettings = Annotated[
+    tuple[str, ...],
+    Note(
+        "Fields of the model's config, such as depth=4 dim=128, or semantic_dim=0 for a model without CLIP features. "
+        "An unknown name lists them all.",
+        metavar="NAME=VALUE",
+    ),
+]
