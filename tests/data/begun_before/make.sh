@@ -55,9 +55,10 @@ def film(path, seconds, tone=0.0, fps=12, size=(64, 48)):
 
 root = Path(sys.argv[1])
 silent = root / "dub/archive"
-film(silent / "1 done.mp4", 2.0)
-film(silent / "2 done.mkv", 1.0)
-if "more" in sys.argv:
+if "more" not in sys.argv:  # Matroska gets another identity each time: a film is made once
+    film(silent / "1 done.mp4", 2.0)
+    film(silent / "2 done.mkv", 1.0)
+else:
     film(silent / "3 begun" / "reel.mp4", 3.0)
     film(silent / "4 to do.avi", 1.0)
     film(silent / "5 skip.mp4", 1.0)
