@@ -31,9 +31,9 @@ from pipelines.archive import scan
 from pipelines.dub import decode, finish, plan
 from pipelines.dub.generate.crossfade import Dubber
 from pipelines.dub.job import DubJob
-from pipelines.media import pcm
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.synthfoley import mp4
+from v2a_models import pcm
 from v2a_models.checkpoint import load_classifier, load_generator
 from v2a_models.metrics.sync import match_onsets, onsets
 
@@ -127,7 +127,7 @@ def dubbed(job: DubJob, video: Any, sandbox: Sandbox) -> tuple[dict[str, Any], n
     if row is None or row["status"] != "dubbed":
         raise ValueError(f"{video['path']} was not dubbed: {row and row['message']}")
     picture = Path(job.out, row["card"]).read_bytes() if row["card"] else b""
-    return row, item.arrays["sound"][0] / np.float32(pcm.FULL_SCALE), picture
+    return row, item.arrays["sound"][0] / np.float32(pcm.SYMMETRIC_SCALE), picture
 
 
 def heard(sound: np.ndarray, scene: Any) -> dict[str, str]:

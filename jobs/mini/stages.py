@@ -14,7 +14,7 @@ from jobs.mini import training
 from jobs.mini.parts import Log, autocast, load_part
 from pipelines import synthfoley
 from pipelines.synthfoley.corpus import load, render
-from v2a_models import grid
+from v2a_models import grid, pcm
 from v2a_models.checkpoint import load_classifier, load_generator, save_generator
 from v2a_models.codec.dac import Codec
 from v2a_models.generator import Generator
@@ -43,7 +43,7 @@ def tokens(config: MiniConfig, device: str, log: Log) -> None:
     corpus = load(config.work / "corpus", config.corpus, "train", with_frames=False)
     codes = []
     for at in range(0, len(corpus), 4):
-        sounds = torch.from_numpy(np.stack(corpus.sounds[at : at + 4])).float()[:, None] / 32768
+        sounds = torch.from_numpy(np.stack(corpus.sounds[at : at + 4])).float()[:, None] / pcm.EXACT_SCALE
         # bfloat16 disturbs the latents far less than the quantiser does, and is five times as fast where there is any.
         with autocast(device):
             codes.append(model.encode(sounds.to(device)).to(torch.int16).cpu())
@@ -120,7 +120,7 @@ def held_out_windows(config: MiniConfig, recipe: Recipe) -> HeldOut:
         events.append(inside if synthfoley.CLASSES[label] in synthfoley.IMPACTS else None)
     return HeldOut(
         [f[start : start + n_frames] for f in corpus.frames],
-        [s[first : first + recipe.window].astype(np.float32) / 32768 for s in corpus.sounds],
+        [s[first : first + recipe.window].astype(np.float32) / pcm.EXACT_SCALE for s in corpus.sounds],
         events,
         corpus.labels,
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 from jobs.mini.parts import MINI_MASKVAT, Log, autocast, load_part, windows_of
 from pipelines import synthfoley
 from pipelines.synthfoley.corpus import Corpus, load
-from v2a_models import grid
+from v2a_models import grid, pcm
 from v2a_models.checkpoint import load_generator
 from v2a_models.codec.dac import MINI, CodebookKeeper, Codec, perplexity
 from v2a_models.codec.training import CodecTask
@@ -77,7 +77,7 @@ def _fit_codec(
         extra_state=dict(last_used=keeper.last_used), log=log)  # fmt: skip
     torch.save(model.state_dict(), config.work / f"{name}.pt")
     held_out = load(config.work / "corpus", config.corpus, "val", with_frames=False)
-    waves = torch.from_numpy(np.stack(held_out.sounds[:32])).float()[:, None] / 32768
+    waves = torch.from_numpy(np.stack(held_out.sounds[:32])).float()[:, None] / pcm.EXACT_SCALE
     with torch.no_grad():
         codes = torch.cat([model.encode(w.to(device)) for w in waves.split(8)])
         again = torch.cat([model.decode(c, waves.shape[-1]) for c in codes.split(8)])
@@ -97,7 +97,7 @@ def _stretch_of_sound(corpus: Corpus, rng: np.random.Generator, length: int) -> 
     sound = corpus.sounds[rng.integers(len(corpus))]
     for _ in range(3):
         start = rng.integers(len(sound) - length)
-        piece = sound[start : start + length].astype(np.float32) / 32768
+        piece = sound[start : start + length].astype(np.float32) / pcm.EXACT_SCALE
         if np.abs(piece).max() >= np.abs(best).max():
             best = piece
     return np.clip(best * 10 ** rng.uniform(-0.3, 0.3), -1, 1).astype(np.float32)
@@ -170,7 +170,7 @@ def _aligned_crop(
     """The same stretch of picture uint8 [n_frames, H, W, 3] and sound float32 [samples] of one scene."""
     start = int(rng.integers(len(corpus.frames[row]) - n_frames + 1))
     first, last = grid.samples(start / 25), grid.samples((start + n_frames) / 25)
-    sound = corpus.sounds[row][first:last].astype(np.float32) / 32768
+    sound = corpus.sounds[row][first:last].astype(np.float32) / pcm.EXACT_SCALE
     return corpus.frames[row][start : start + n_frames], sound
 
 
@@ -215,7 +215,7 @@ def classifier(config: MiniConfig, device: str, log: Log) -> None:
         starts = [int(rng.integers(len(corpus.sounds[r]) - length)) for r in rows]
         gain = 10 ** rng.uniform(-0.5, 0.3, (len(rows), 1))
         sounds = np.stack([corpus.sounds[r][a : a + length] for r, a in zip(rows, starts, strict=True)])
-        return torch.from_numpy((sounds / 32768 * gain).astype(np.float32)).to(device)
+        return torch.from_numpy((sounds / pcm.EXACT_SCALE * gain).astype(np.float32)).to(device)
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         rows = rng.integers(len(splits["train"]), size=16)

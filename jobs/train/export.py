@@ -14,6 +14,7 @@ import numpy as np
 from jobs.train.job import TrainPlan
 from jobs.train.preflight import DONE_FILE, made_with
 from pipelines import storage
+from v2a_models import pcm
 
 
 def write_model(
@@ -172,7 +173,7 @@ def spectrograms(sounds: Mapping[str, Any]) -> bytes:
     grid = np.atleast_2d(figure.subplots(len(made), len(columns), squeeze=False))
     for at, clip in enumerate(sounds["clips"]):
         for (name, waves), axes in zip(columns, grid[at], strict=True):
-            mono = waves[at].astype(np.float32).mean(0) / 32768
+            mono = waves[at].astype(np.float32).mean(0) / pcm.EXACT_SCALE
             axes.specgram(
                 mono + 1e-6 * np.sin(np.arange(len(mono))), NFFT=1024, noverlap=512, Fs=rate, vmin=-140
             )

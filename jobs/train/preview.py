@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from v2a_models import pcm
+
 N_SOUNDS = 2
 """Windows that are turned into sound at every validation."""
 N_CAPTIONS = 8
@@ -53,4 +55,4 @@ def captions(
 
 def _pcm(sound: Any) -> np.ndarray:
     """int16 (B, channels, samples)."""
-    return (sound.float().clamp(-1, 1) * 32767).round().short().cpu().numpy()
+    return pcm.quantise(np.nan_to_num(sound.float().cpu().numpy()))

@@ -36,6 +36,7 @@ from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.soundtrack import flags, mixing
 from pipelines.soundtrack.levels import Meter
 from pipelines.soundtrack.mixing import AudioFormat, Envelope, Seconds
+from v2a_models import pcm
 
 WINDOWS = 8
 """Windows per segment when redubbing with crossfades."""
@@ -203,7 +204,7 @@ def _old_samples(
             )
     samples = audio_file.Samples()
     sound = shared_sandbox().iter_sound(uri, fmt.n_samples, fmt.rate, fmt.channels, start_s, index)
-    yield from samples.watch((mixing.quantised(block) for block in sound), fmt.channels)
+    yield from samples.watch((pcm.quantise_exact(block) for block in sound), fmt.channels)
     if samples.sha256 != film.sidecar["track"]["samplesSha256"]:
         raise RedubError(f"the samples in {uri} are not those that were dubbed: dub the film again")
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.media.pcm import quantise, saturate
 from v2a_models import grid, longform
+from v2a_models.pcm import quantise, saturate
 
 
 @dataclass(frozen=True)

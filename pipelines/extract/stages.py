@@ -19,10 +19,9 @@ import pyarrow as pa
 from pipelines import arrow_rows, storage
 from pipelines.extract import windows as extract_windows
 from pipelines.extract.windows import Clip
-from pipelines.media import pcm
 from pipelines.media.errors import Failure
 from pipelines.sandbox.decoder import DecodeFailed, Sandbox, shared_sandbox
-from v2a_models import grid
+from v2a_models import grid, pcm
 from v2a_models.grid import decode_start
 from v2a_models.recipe import Recipe
 
@@ -248,7 +247,7 @@ def _pictures(
 
 def _reason_to_leave_out(arrays: dict[str, np.ndarray], job: ExtractJob) -> str:
     if job.silence_dbfs is not None and "sound" in arrays:
-        peak = int(np.abs(arrays["sound"].astype(np.int32)).max(initial=0)) / pcm.FULL_SCALE
+        peak = int(np.abs(arrays["sound"].astype(np.int32)).max(initial=0)) / pcm.SYMMETRIC_SCALE
         if peak < 10 ** (job.silence_dbfs / 20):
             return "silence"
     if job.static_below is not None:

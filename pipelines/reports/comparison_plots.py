@@ -23,6 +23,7 @@ from pipelines.reports.comparison_table import (
     places,
     tables,
 )
+from v2a_models import pcm
 
 CLASSES = 30
 """Rows of the heat map; the classes of most clips."""
@@ -302,7 +303,7 @@ def _checked(name: str, wave: np.ndarray) -> np.ndarray:
 
 def _power(wave: np.ndarray, length: int, rate: int, top_hz: float) -> np.ndarray:
     """Power over log frequency and time, float64 [_TALL, _WIDE]: the loudest of what falls into a cell."""
-    scale = 32768.0 if wave.dtype == np.int16 else 1.0
+    scale = pcm.EXACT_SCALE if wave.dtype == np.int16 else 1.0
     mono = np.nan_to_num(np.asarray(wave, np.float64) / scale, posinf=1.0, neginf=-1.0)
     padded = np.pad(mono, (_N_FFT // 2, length - len(mono) + _N_FFT // 2))
     starts = np.arange(0, length, max(1, min(_N_FFT // 4, length // _WIDE)))

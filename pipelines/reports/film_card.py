@@ -7,6 +7,8 @@ import os
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from v2a_models import pcm
+
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 WIDTH = 1200
@@ -79,7 +81,7 @@ def save(image: Image.Image, path: str | os.PathLike[str]) -> None:
 
 def as_mono(sound: np.ndarray, n_samples: int) -> np.ndarray:
     """float32 [n_samples] in [-1, 1]."""
-    scale = 32768.0 if sound.dtype == np.int16 else 1.0
+    scale = pcm.EXACT_SCALE if sound.dtype == np.int16 else 1.0
     channels = np.atleast_2d(sound)[:, :n_samples].astype(np.float32) / scale
     mono = channels.mean(axis=0) if channels.size else np.zeros(0, np.float32)
     mono = np.nan_to_num(mono, posinf=1.0, neginf=-1.0)

@@ -21,11 +21,10 @@ import pyarrow.parquet as pq
 import torch
 
 from pipelines import memory, storage
-from pipelines.media import pcm
 from pipelines.sandbox.decoder import DecodeFailed, shared_sandbox
 from pipelines.scoring import sound_folder
 from pipelines.store.store import Store
-from v2a_models import grid
+from v2a_models import grid, pcm
 from v2a_models.batch import Batch
 from v2a_models.grid import decode_start
 from v2a_models.recipe import View
@@ -279,7 +278,7 @@ def _true_sound(row: Row, job: ClipJob) -> np.ndarray:
 
 def _kept_sound(row: Row, job: ClipJob, codec: str) -> np.ndarray:
     if job.kept_rate:
-        wave = stored(row, job, ["waveform"])["waveform"] / pcm.FULL_SCALE
+        wave = stored(row, job, ["waveform"])["waveform"] / pcm.SYMMETRIC_SCALE
         return sound_folder.sound_of(wave, job.kept_rate).fitted(job.window)[0]
     codes = stored(row, job, ["codes"])["codes"]
     wave = _codec(codec).decode(torch.from_numpy(codes.astype(np.int64))[None], job.window)

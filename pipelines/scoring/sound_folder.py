@@ -18,7 +18,7 @@ from scipy.io import wavfile
 from pipelines import storage
 from pipelines.media.video import DecodeFailed
 from pipelines.sandbox.decoder import shared_sandbox
-from v2a_models import grid
+from v2a_models import grid, pcm
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4", ".mkv", ".mov", ".webm")
 PICTURELESS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
@@ -128,7 +128,7 @@ def _decode(uri: str) -> Sound:
 def wav_bytes(samples: np.ndarray, rate: int = grid.SAMPLE_RATE) -> bytes:
     """float32 [n] in [-1, 1] as a mono .wav of 16 bits."""
     sink = io.BytesIO()
-    wavfile.write(sink, rate, (np.clip(samples, -1, 1) * 32767).round().astype(np.int16))
+    wavfile.write(sink, rate, pcm.quantise(np.nan_to_num(samples)))
     return sink.getvalue()
 
 

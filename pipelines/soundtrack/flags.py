@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from pipelines.soundtrack.mixing import Seconds
+from v2a_models import pcm
 
 CLIPPING, SILENCE = "clipping", "near silence"
 
 CLIPPED_SAMPLES = 3
 """Successive samples of one channel at full scale."""
 
-CLIPPED_AT = 32_767
+CLIPPED_AT = pcm.SYMMETRIC_SCALE
 """Full scale of 16-bit samples, on both sides."""
 
 JOIN_S = 1.0

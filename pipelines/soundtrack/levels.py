@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from pipelines.media import pcm
-from pipelines.soundtrack import ebur128, flags, mixing
+from pipelines.soundtrack import ebur128, flags
+from v2a_models import pcm
 
 
 class Meter:
@@ -29,7 +29,7 @@ class Meter:
             if self.flags is not None:
                 self.flags.add(block)
             if self.r128 is not None:
-                self.r128.add(block.astype(np.float32) / mixing.FULL_SCALE)
+                self.r128.add(block.astype(np.float32) / pcm.EXACT_SCALE)
             if block.size:
                 self.peak = max(self.peak, int(np.abs(block.astype(np.int32)).max()))
                 self.square_sum += float(np.square(block, dtype=np.float64).sum())
@@ -38,11 +38,11 @@ class Meter:
 
     @property
     def peak_dbfs(self) -> float:
-        return dbfs(self.peak / pcm.FULL_SCALE)
+        return dbfs(self.peak / pcm.SYMMETRIC_SCALE)
 
     @property
     def rms_dbfs(self) -> float:
-        return dbfs(math.sqrt(self.square_sum / max(1, self.n)) / pcm.FULL_SCALE)
+        return dbfs(math.sqrt(self.square_sum / max(1, self.n)) / pcm.SYMMETRIC_SCALE)
 
 
 def dbfs(level: float) -> float:

@@ -19,7 +19,7 @@ import numpy as np
 
 from pipelines.soundtrack import ebur128, resampling
 from pipelines.soundtrack.ebur128 import CEILING_DBTP, Levels
-from v2a_models import grid
+from v2a_models import grid, pcm
 
 EXISTING = ("keep", "mix", "replace-silent-parts")
 """What becomes of sound that is there already."""
@@ -31,9 +31,6 @@ RAMP_S = 0.05
 
 MOST_GAIN_DB = 30.0
 """Nothing is made louder by more than this: near-silence would become noise."""
-
-FULL_SCALE = 32_768.0
-"""Of 16-bit samples. Not 32,767: a power of two gives every sample back exactly."""
 
 _BACK_OFF_DB = 0.3
 """How far the limiter's ceiling lies below the peak that is allowed."""
@@ -112,7 +109,7 @@ class TrackSources:
 def treated(material: TrackSources, how: MixPolicy, made: AudioFormat, gains: Sequence[Gains]) -> Blocks:
     """int16 [tracks * channels, n] blocks, `made.n_samples` in all."""
     for block in _heard(material, how, made, gains):
-        yield quantised(block)
+        yield pcm.quantise_exact(block)
 
 
 def settle(material: TrackSources, how: MixPolicy, made: AudioFormat) -> list[Gains]:
@@ -199,7 +196,7 @@ def _wanted(
     lift = 10 ** (how.mix_gain / 20) if how.existing == "mix" and material.existing is not None else 1.0
     shape, position = Envelope(material.spans, made), 0
     for block in cut(blocks):
-        sound = block.astype(np.float32) / FULL_SCALE
+        sound = block.astype(np.float32) / pcm.EXACT_SCALE
         sound = in_channels(sound, material.tracks, made.channels)
         if lift != 1.0:
             sound = sound * np.float32(lift)
@@ -301,11 +298,6 @@ class Envelope:
 
 def _rise(x: np.ndarray) -> np.ndarray:
     return (0.5 - 0.5 * np.cos(np.pi * np.clip(x, 0, 1))).astype(np.float32)
-
-
-def quantised(sound: np.ndarray) -> np.ndarray:
-    """float in [-1, 1] to int16, clipped; gives 16-bit samples back exactly."""
-    return np.clip(np.rint(sound * FULL_SCALE), -32_768, 32_767).astype(np.int16)
 
 
 def meet(one: Sequence[Seconds], other: Sequence[Seconds]) -> list[Seconds]:

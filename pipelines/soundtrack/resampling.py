@@ -10,8 +10,7 @@ import av
 import numpy as np
 from av.audio.resampler import AudioResampler
 
-from pipelines.media import pcm
-from v2a_models import grid
+from v2a_models import grid, pcm
 
 BLOCK = 1 << 16
 """Samples that are resampled at a time."""
@@ -46,7 +45,7 @@ def _converted(blocks: Iterable[np.ndarray], layout: str, rate: int, to: int) ->
     position = 0
     for block in blocks:
         for at in range(0, block.shape[1], BLOCK):
-            piece = np.ascontiguousarray(block[:, at : at + BLOCK], np.float32) / pcm.FULL_SCALE
+            piece = np.ascontiguousarray(block[:, at : at + BLOCK], np.float32) / pcm.SYMMETRIC_SCALE
             frame: Any = av.AudioFrame.from_ndarray(piece, "fltp", layout)
             frame.sample_rate, frame.pts, frame.time_base = rate, position, Fraction(1, rate)
             position += piece.shape[1]

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines import synthfoley
-from v2a_models import grid
+from v2a_models import grid, pcm
 
 SHARD = 50
 """Scenes per file."""
@@ -112,7 +112,7 @@ def _render_shard(folder: Path, config: CorpusConfig, kind: str, shard: int) -> 
     for index in range(shard * SHARD, min((shard + 1) * SHARD, config.scenes)):
         scene = synthfoley.make_scene(config.seed, index, config.seconds)
         if kind == "sounds":
-            rows.append(np.round(synthfoley.render_sound(scene) * 32767).astype(np.int16))
+            rows.append(pcm.quantise(synthfoley.render_sound(scene)))
         else:
             # Drawn at twice the size and averaged: closer to what scaling a decoded file down gives.
             times = picked_times(scene, config.fps)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from v2a_models import pcm
 from v2a_models.encoders.shapes import feature_shapes
 from v2a_models.recipe import Recipe
 
@@ -40,12 +41,14 @@ class Encoders(nn.Module):
                     columns[role] = _halves(features)
             if "audio" in self.shapes:
                 assert sound is not None
-                mono = sound.to(device).float().mean(1) / 32768
+                mono = sound.to(device).float().mean(1) / pcm.EXACT_SCALE
                 columns["audio"] = _halves(self.by_role["audio"](mono))
         if "codes" in self.shapes:
             assert sound is not None
             codec: Any = self.by_role["codec"]
-            codes = codec.encode(sound.to(device).float() / 32768)  # always in float32: tokens must not flip
+            codes = codec.encode(
+                sound.to(device).float() / pcm.EXACT_SCALE
+            )  # always in float32: tokens must not flip
             columns["codes"] = codes.cpu().numpy().astype(np.uint16)
         if "frames" in self.shapes:
             columns["frames"] = frames["frames"].numpy()

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FULL_SCALE = 32_767
-"""The 16-bit value of a sample of 1.0."""
+from v2a_models import pcm
 
 LEVELS = 256
 """Classes of a sample in the quantised variants (the paper's "between [0, 255]")."""
@@ -23,13 +22,13 @@ models that give a distribution. mse, mae: of the samples. signed-cross-entropy:
 
 def to_float(waveform: Tensor) -> Tensor:
     """int16 to float32 in [-1, 1]."""
-    return waveform.float() / FULL_SCALE
+    return waveform.float() / pcm.SYMMETRIC_SCALE
 
 
 def on_grid(sound: Tensor) -> Tensor:
     """The samples as a 16-bit file keeps them. What a model hears of itself is rounded so, and a film that goes on
     from its file goes on from the very same numbers."""
-    return (sound.clamp(-1, 1) * FULL_SCALE).round() / FULL_SCALE
+    return (sound.clamp(-1, 1) * pcm.SYMMETRIC_SCALE).round() / pcm.SYMMETRIC_SCALE
 
 
 def mu_law(sound: Tensor) -> Tensor:

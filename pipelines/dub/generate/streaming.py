@@ -24,9 +24,9 @@ from pipelines.dub.item import Item
 from pipelines.dub.job import DubJob, DubTask, call_length, first_missing
 from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.dub.state import State
-from pipelines.media import pcm
 from pipelines.media.errors import Failure
 from pipelines.sandbox.decoder import Sandbox, shared_sandbox
+from v2a_models import pcm
 
 Film = list[DubTask]
 """The segments of one film that are to be made, in order."""
@@ -189,7 +189,7 @@ class Streamer:
         filled = group + [group[-1]] * (job.batch_size - len(group))
         starts = [(item, item.task.segment.start - past) for _, item in filled]
         frames = crossfade.batch_of(starts, job, past + length, self.device)
-        heard = np.stack([reel.past for reel, _ in filled]).astype(np.float32) / pcm.FULL_SCALE
+        heard = np.stack([reel.past for reel, _ in filled]).astype(np.float32) / pcm.SYMMETRIC_SCALE
         seeds = [
             window_seed(item.task.seed(job), item.task.video_id, item.task.segment.index)
             for _, item in filled

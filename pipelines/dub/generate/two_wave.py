@@ -21,9 +21,8 @@ from pipelines.dub.generate.token_canvas import TokenCanvas, merged, pictures
 from pipelines.dub.item import FIRST, Item
 from pipelines.dub.job import DubJob
 from pipelines.dub.segment_facts import SegmentFacts
-from pipelines.media import pcm
 from pipelines.media.errors import Failure
-from v2a_models import grid, longform
+from v2a_models import grid, longform, pcm
 from v2a_models.longform import FrameSpan, Window
 from v2a_models.metrics import seams
 

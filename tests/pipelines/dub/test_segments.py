@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.dub import segments
-from pipelines.media import pcm
-from v2a_models import grid
+from v2a_models import grid, pcm
 from v2a_models.grid import decode_start, window_frames
 
 WINDOW, OVERLAP = 40, 10
@@ -66,7 +65,7 @@ def test_crossfade_keeps_the_level_of_noise() -> None:
     window, overlap = 1000, 500
     cut = next(segments.segments(n, window, overlap, 1000))
     sounds = [rng.normal(0, 0.1, (1, window)) for _ in range(cut.n_windows)]
-    track = segments.overlap_add(sounds, cut, window, overlap)[0, 1000:-1000] / pcm.FULL_SCALE
+    track = segments.overlap_add(sounds, cut, window, overlap)[0, 1000:-1000] / pcm.SYMMETRIC_SCALE
     assert track.std() == pytest.approx(0.1, rel=0.02)
     blocks = track[: len(track) // 250 * 250].reshape(-1, 250).std(axis=1)
     assert blocks.min() > 0.07 and blocks.max() < 0.13
@@ -75,7 +74,7 @@ def test_crossfade_keeps_the_level_of_noise() -> None:
 def test_film_starts_and_ends_at_full_level() -> None:
     cut = next(segments.segments(30, WINDOW, OVERLAP, 4))
     track = segments.overlap_add([np.ones((1, WINDOW))], cut, WINDOW, OVERLAP)
-    assert track.tolist() == [[pcm.FULL_SCALE] * 30]
+    assert track.tolist() == [[pcm.SYMMETRIC_SCALE] * 30]
 
 
 def test_sound_that_is_not_a_number_is_an_error() -> None:

@@ -17,6 +17,7 @@ from pipelines.soundtrack import ebur128, mixing
 from pipelines.soundtrack.mixing import AudioFormat, Envelope, Gains, MixPolicy, TrackSources
 from pipelines.soundtrack.silence import format_of, silent_parts
 from tests.support import media_files
+from v2a_models import pcm
 
 RATE = 44_100
 
@@ -201,5 +202,5 @@ def test_the_film_s_own_sound_comes_sample_by_sample(tmp_path: Path, suffix: str
         assert own == AudioFormat(48_000, 1, 3 * 48_000)
         found = np.concatenate(list(sandbox.iter_sound(str(film), own.n_samples, own.rate, 1, 0.0)), axis=1)
     assert found.shape == (1, own.n_samples)
-    assert np.array_equal(mixing.quantised(found[0, : 2 * 48_000]), (wave * 32767).round().astype(np.int16))
+    assert np.array_equal(pcm.quantise_exact(found[0, : 2 * 48_000]), (wave * 32767).round().astype(np.int16))
     assert not found[0, 2 * 48_000 :].any()

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.media import pcm
 from pipelines.soundtrack import resampling
-from v2a_models import grid
+from v2a_models import grid, pcm
 
 
 def tone(n_samples: int, rate: int, hertz: float = 440.0) -> np.ndarray:

@@ -21,10 +21,9 @@ from pipelines.dub.generate.token_canvas import TokenCanvas
 from pipelines.dub.item import Item
 from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.state import State
-from pipelines.media import pcm
 from pipelines.sandbox.decoder import Sandbox
 from tests.support.toy_generators import toy_checkpoint
-from v2a_models import grid, longform
+from v2a_models import grid, longform, pcm
 from v2a_models.checkpoint import load_generator
 from v2a_models.longform import Layout, decided
 
