@@ -7,16 +7,15 @@ is a row that says why; nothing here stops because of one file.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
 
-from pipelines import storage
+from pipelines import retry, storage
 from pipelines.media.video import DecodeFailed
 from pipelines.sandbox.decoder import Sandbox
-from pipelines.storage import FileInfo, StorageError
+from pipelines.storage import FileInfo
 
 VIDEO_SUFFIXES = frozenset(
     (
@@ -133,9 +132,9 @@ _FACTS = (
     "sha256",
 )
 
-_STORAGE_TRIES = 3
-_STORAGE_PAUSE_S = 1.0
-
+STORAGE_TRIES = 3
+STORAGE_WAIT_S = 1.0
+"""Pause before the second try; the third comes after twice as long."""
 
 SILENT_STATES = ("none", "empty", "silent")
 """Of the sound of videos that count as silent."""
@@ -201,20 +200,14 @@ def scan_file(info: FileInfo, sandbox: Sandbox) -> dict[str, Any]:
     if info.problem:
         status = "failed" if named_video else "not_video"
         return row | {"status": status, "error_class": "NotReadable", "error": info.problem}
-    for attempt in range(_STORAGE_TRIES):
-        try:
-            return row | _examine(info, sandbox, named_video)
-        except StorageError as error:
-            last: Exception = error
-            if isinstance(error, (storage.StorageNotFound, storage.StorageDenied)):
-                break
-            if attempt + 1 < _STORAGE_TRIES:
-                time.sleep(_STORAGE_PAUSE_S * 2**attempt)
-        except Exception as error:  # one file never stops a scan, whatever is wrong with it
-            last = error
-            break
-    status = "failed" if named_media(info.path) else "not_video"
-    return row | {"status": status, "error_class": type(last).__name__, "error": str(last)}
+    try:
+        for attempt in retry.storage_attempts(STORAGE_TRIES, STORAGE_WAIT_S):
+            with attempt:
+                row |= _examine(info, sandbox, named_video)
+    except Exception as error:  # one file never stops a scan, whatever is wrong with it
+        status = "failed" if named_media(info.path) else "not_video"
+        row |= {"status": status, "error_class": type(error).__name__, "error": str(error)}
+    return row
 
 
 def _examine(info: FileInfo, sandbox: Sandbox, named_video: bool) -> dict[str, Any]:

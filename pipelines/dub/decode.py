@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from pipelines import memory, storage
+from pipelines import memory, retry, storage
 from pipelines.dub.generate import token_canvas
 from pipelines.dub.item import FIRST, Item
 from pipelines.dub.job import DubJob, DubTask, stretch
@@ -80,17 +80,10 @@ def _decode_into(item: Item, job: DubJob, sandbox: Sandbox) -> None:
     width = round(THUMB_HEIGHT * video["width"] / max(1, video["height"]))
     strip = media_video.View(n_thumbs / film_s, min(max(16, width), 4 * THUMB_HEIGHT), THUMB_HEIGHT)
     views = [*job.views.values(), strip]
-    wait_s = STORAGE_WAIT_S
-    for attempt in range(STORAGE_TRIES):
-        try:
+    for attempt in retry.storage_attempts(STORAGE_TRIES, STORAGE_WAIT_S):
+        with attempt:
             damage: list[Seconds] = []
             *pictures, thumbs = sandbox.decode_views(video["uri"], views, start_s, end_s, damage)
-            break
-        except storage.StorageError:
-            if attempt == STORAGE_TRIES - 1:
-                raise
-            time.sleep(wait_s)
-            wait_s *= 2
     thumbs = thumbs[:n_thumbs]
     item.facts += SegmentFacts(damage=tuple(damage))
     item.decoded_from_s = start_s

@@ -24,7 +24,7 @@ from ray.data import Datasink, Datasource, ReadTask
 from ray.data.block import BlockAccessor, BlockMetadata
 from ray.data.checkpoint import CheckpointConfig, IdColumnCheckpointManager
 
-from pipelines import storage
+from pipelines import retry, storage
 from pipelines.extract import windows as extract_windows
 from pipelines.extract.stages import (
     FEATURES,
@@ -118,7 +118,9 @@ class StoreSink(Datasink[int]):
         left_out = {window.clip.clip_id: window.left_out for window in windows if window.left_out}
         failures = [failure_row(w.clip, w.failure) for w in windows if w.failure is not None]
         try:
-            _patiently(lambda: write_windows(self.job, good, left_out))
+            for attempt in retry.storage_attempts(STORAGE_TRIES, STORAGE_WAIT_S):
+                with attempt:
+                    write_windows(self.job, good, left_out)
         except storage.StorageError as error:
             raise ExtractionStopped(f"STORE can no longer be written: {error}") from error
         facts = {
@@ -161,21 +163,6 @@ def write_windows(job: ExtractJob, windows: Sequence[Window], left_out: dict[str
         for k in range(n_files):
             part = found[k * len(found) // n_files : (k + 1) * len(found) // n_files]
             store.write_rows(table(part, kind), split)
-
-
-def _patiently(work: Any) -> None:
-    """Calls `work`, again with growing pauses while storage does not answer. Raises the last StorageError."""
-    wait_s = STORAGE_WAIT_S
-    for attempt in range(STORAGE_TRIES):
-        try:
-            return work()
-        except storage.StorageDenied:
-            raise
-        except storage.StorageError:
-            if attempt == STORAGE_TRIES - 1:
-                raise
-            time.sleep(wait_s)
-            wait_s *= 2
 
 
 # all of it

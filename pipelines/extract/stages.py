@@ -7,7 +7,6 @@ again with growing pauses, and what it still holds back then is put off to the n
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines import arrow_rows, storage
+from pipelines import arrow_rows, retry, storage
 from pipelines.extract import windows as extract_windows
 from pipelines.extract.windows import Clip
 from pipelines.media.errors import Failure
@@ -146,32 +145,26 @@ def decode_segment(
 ) -> Iterator[Window]:
     """The wanted windows of one segment, in order. Windows that storage holds back do not come at all."""
     left = list(wanted)
-    wait_s = STORAGE_WAIT_S
-    for attempt in range(STORAGE_TRIES):
-        meter = Meter("decode")
-        try:
-            for window in _decoded(left, job, sandbox):
-                left.pop(0)
-                meter.stop(window.clip.duration_s)
-                yield window
-                meter.start()
-            tell(ledger, **meter.facts())
-            return
-        except (storage.StorageNotFound, storage.StorageDenied) as error:
-            failure = Failure("storage", type(error).__name__, str(error))
-            break
-        except storage.StorageError as error:
-            if attempt == STORAGE_TRIES - 1:
-                tell(ledger, put_off=[clip.clip_id for clip in left], reason=str(error))
-                return
-            time.sleep(wait_s * random.uniform(0.5, 1.5))  # not all workers at the same moment
-            wait_s *= 2
-        except DecodeFailed as error:
-            failure = Failure(error.stage, error.error_class, error.message)
-            break
-        except Exception as error:  # one file never stops a run, whatever it trips over
-            failure = Failure("decode", type(error).__name__, str(error))
-            break
+    try:
+        for attempt in retry.storage_attempts(STORAGE_TRIES, STORAGE_WAIT_S):
+            with attempt:
+                meter = Meter("decode")
+                for window in _decoded(left, job, sandbox):
+                    left.pop(0)
+                    meter.stop(window.clip.duration_s)
+                    yield window
+                    meter.start()
+                tell(ledger, **meter.facts())
+        return
+    except retry.FINAL as error:
+        failure = Failure("storage", type(error).__name__, str(error))
+    except storage.StorageError as error:
+        tell(ledger, put_off=[clip.clip_id for clip in left], reason=str(error))
+        return
+    except DecodeFailed as error:
+        failure = Failure(error.stage, error.error_class, error.message)
+    except Exception as error:  # one file never stops a run, whatever it trips over
+        failure = Failure("decode", type(error).__name__, str(error))
     yield from (Window(clip, failure) for clip in left)
 
 

@@ -137,7 +137,7 @@ def test_storage_is_asked_again_before_a_file_has_failed(
             raise answers.pop()
         return real(uri)
 
-    monkeypatch.setattr(scan, "_STORAGE_PAUSE_S", 0.0)
+    monkeypatch.setattr(scan, "STORAGE_WAIT_S", 0.0)
     monkeypatch.setattr(sandbox, "probe", flaky)
     assert row_of(path, sandbox)["status"] == "ok"
     answers += [storage.StorageError("connection reset")] * 3
