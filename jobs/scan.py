@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +14,16 @@ from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE
 from jobs.common.options import Address, NumWorkers
 from jobs.common.terminal import hours, printable
 from jobs.common.verb import WrongUsage
-from pipelines.archive.ray_scan import FEW_FILES, Examine, Listing, _on_ray
+from pipelines.archive.listing import Listing
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pipelines.archive.listing import Examine
     from pipelines.archive.scan_table import ScanTable
-    from pipelines.sandbox.decoder import Sandbox
-    from pipelines.storage import FileInfo
 
-
-SILENT_STATES = ("none", "empty", "silent")
+FEW_FILES = 256
+"""Archives of at most this many files are read from this process; starting Ray would take longer."""
 
 
 @dataclass
@@ -48,7 +46,7 @@ class ScanConfig:
 
 @dataclass
 class ScanResult:
-    """What a scan found."""
+    """Outcome of a scan."""
 
     exit_code: int
     """0 all read, 1 some files failed or the listing broke off, 2 wrong usage, 130 interrupted."""
@@ -57,7 +55,7 @@ class ScanResult:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One per file, columns of `pipelines.archive.SCAN_SCHEMA`, by path. All in memory."""
+        """Rows by path, one per file, with the columns of `pipelines.archive.scan.SCAN_SCHEMA`. All in memory."""
         return self.table.to_pylist()
 
     @property
@@ -113,12 +111,12 @@ def run(
     if listing.error:
         bad = True
         errors.print(f"v2a scan: {listing.error}", markup=False)
-        told = f"v2a scan: the {found.n} files so far are above"
+        hint = f"v2a scan: the {found.n} files so far are above"
         if out:
             # Not under the name that promises the whole archive.
             out = out.removesuffix(".parquet") + ".partial.parquet"
-            told += f" and in {out}, not in {config.out}"
-        errors.print(f"{told}; run it again for all of them", markup=False)
+            hint += f" and in {out}, not in {config.out}"
+        errors.print(f"{hint}; run it again for all of them", markup=False)
     if out:
         try:
             storage.put_atomic(found.parquet(), out)
@@ -140,7 +138,7 @@ class Totals:
         self.files: dict[str, int] = {}
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Count further rows, of which `COLUMNS` are enough."""
+        """Count further rows; only `COLUMNS` are read."""
         for row in rows:
             self.counts[row["status"]] += 1
             if row["status"] == "ok":
@@ -149,7 +147,9 @@ class Totals:
                 self.files[state] = self.files.get(state, 0) + 1
 
     def lines(self) -> list[str]:
-        """In words."""
+        """The totals as text: files by status, and footage by the state of its sound."""
+        from pipelines.archive.scan import SILENT_STATES
+
         counts, seconds = self.counts, self.seconds
         silent_s = sum(seconds.get(state, 0.0) for state in SILENT_STATES)
         parts = [
@@ -182,28 +182,29 @@ def _wrong_usage(config: ScanConfig) -> str:
 
 
 def _scan(config: ScanConfig, console: Any, listing: Listing, examine: Examine | None) -> Iterator[pa.Table]:
-    """Tables of rows in the order of the listing, with a bar on the screen."""
+    """Tables of rows in the order of the listing, with a progress bar."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from jobs.common import ray_session
+    from pipelines.archive import ray_scan, thread_scan
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("listing", total=None)
 
-        def shown(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        def counted(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             for table in tables:
                 yield table
-                what = "reading" if listing.over else "listing and reading"
-                progress.update(task, advance=len(table), total=listing.n, description=what)
+                label = "reading" if listing.over else "listing and reading"
+                progress.update(task, advance=len(table), total=listing.n, description=label)
 
         names = iter(listing)
         first = list(itertools.islice(names, FEW_FILES + 1))
         if len(first) <= FEW_FILES and config.address is None and not _ray_is_running():
-            yield from shown(_in_threads(first, config.num_workers, examine))
+            yield from counted(thread_scan.scan_tables(first, config.num_workers, examine))
             return
         with ray_session.session(config.num_workers, config.address) as resources:
-            yield from shown(_on_ray(itertools.chain(first, names), resources.cpus, examine))
+            yield from counted(ray_scan.scan_tables(itertools.chain(first, names), resources.cpus, examine))
 
 
 def _ray_is_running() -> bool:
@@ -215,40 +216,6 @@ def _ray_is_running() -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-def _in_threads(
-    infos: list[FileInfo], num_workers: int | None, examine: Examine | None
-) -> Iterator[pa.Table]:
-    """Scan from this process: the work is done in the children, so threads are enough to run several."""
-    import os
-    import queue
-
-    from pipelines.archive import scan
-    from pipelines.sandbox.decoder import Sandbox
-
-    n = max(1, min(num_workers or os.cpu_count() or 1, len(infos)))
-    sandboxes = [Sandbox(threads=1) for _ in range(n)]
-    free: queue.SimpleQueue[Sandbox] = queue.SimpleQueue()
-    for sandbox in sandboxes:
-        free.put(sandbox)
-
-    def one(info: FileInfo) -> dict[str, Any]:
-        sandbox = free.get()
-        try:
-            return (examine or scan.scan_file)(info, sandbox)
-        finally:
-            free.put(sandbox)
-
-    pool = ThreadPoolExecutor(n, thread_name_prefix="scan")
-    try:
-        for row in pool.map(one, infos):
-            yield scan.to_table([row])
-    finally:
-        # After Ctrl-C the threads wait for their children: end those first.
-        pool.shutdown(wait=False, cancel_futures=True)
-        for sandbox in sandboxes:
-            sandbox.close()
-
-
 def _console() -> Any:
     from rich.console import Console
 
@@ -258,7 +225,7 @@ def _console() -> Any:
 
 
 def _print_rows(console: Any, rows: Iterable[dict[str, Any]], n: int, show: int) -> None:
-    """Some rows of `n`, of which `show` are wanted."""
+    """A table of `rows`, the first `show` of `n`."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")

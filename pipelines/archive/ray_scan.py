@@ -1,4 +1,4 @@
-"""Scan of an archive in threads, or as Ray tasks with a bounded window."""
+"""Scan of an archive as Ray tasks, with a bounded number of them waiting."""
 
 from __future__ import annotations
 
@@ -7,54 +7,30 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from pipelines.archive.listing import Listing
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipelines.sandbox.decoder import Sandbox
+    from pipelines.archive.listing import Examine
     from pipelines.storage import FileInfo
-
-FEW_FILES = 256
-"""Up to so many files are read from this process; starting Ray would take longer."""
 
 FILES_PER_TASK = 16
 
 TASKS_PER_CORE = 4
-"""Given to Ray at a time, so that no core waits for the driver."""
+"""Tasks that Ray holds per core, so that no core waits for the driver."""
 
 TASKS_HELD = 4096
-"""Rows come back in the order of the listing: so many tasks at most are done, or wait, behind one that takes long."""
+"""Tasks, done or waiting, that may stand behind a slow one: rows come back in the order of the listing."""
 
 TASK_TRIES = 10
-"""For a worker that is lost. What a file does to its decoder is a row, and no try."""
-
-Examine = Callable[["FileInfo", "Sandbox"], dict[str, Any]]
-"""Makes the row of a file: `archive.scan_file`, unless something stands in for it."""
-
-
-class Listing:
-    """The names of an archive as they come, counted. Where it breaks off it ends, and `error` says why."""
-
-    def __init__(self, root: str) -> None:
-        self.root, self.n, self.over, self.error = root, 0, False, ""
-
-    def __iter__(self) -> Iterator[FileInfo]:
-        from pipelines import storage
-
-        try:
-            for info in storage.list_tree(self.root):
-                self.n += 1
-                yield info
-        except storage.StorageError as error:
-            if not self.n:
-                raise
-            self.error = f"the listing of {self.root} broke off after {self.n} files: {error}"
-        self.over = True
+"""Tries of a task whose worker is lost. A crash of the decoder is a row, not a lost worker."""
 
 
 def scan_rows(
     archive_root: str, cpus: int, on_row: Callable[[dict[str, Any]], None] | None = None
 ) -> list[dict[str, Any]]:
-    """Rows of all files, by path, read in parallel tasks of the Ray that is running, while they are listed.
+    """Rows of all files by path, read by the running Ray while they are listed.
 
     `on_row` is called for each row as it arrives. Raises StorageError if the archive cannot be listed to its end.
     """
@@ -70,9 +46,9 @@ def scan_rows(
 def scan_infos(
     infos: Iterable[FileInfo], cpus: int, on_row: Callable[[dict[str, Any]], None] | None
 ) -> list[dict[str, Any]]:
-    """Rows of these files, by path, read in parallel tasks of the Ray that is running."""
+    """Rows of these files by path, read by the running Ray."""
     rows: list[dict[str, Any]] = []
-    for table in _on_ray(infos, cpus, None):
+    for table in scan_tables(infos, cpus):
         for row in table.to_pylist():
             rows.append(row)
             if on_row is not None:
@@ -80,8 +56,8 @@ def scan_infos(
     return sorted(rows, key=lambda row: str(row["path"]))
 
 
-def _on_ray(infos: Iterable[FileInfo], cpus: int, examine: Examine | None) -> Iterator[pa.Table]:
-    """Tables of rows in the order of `infos`, read in parallel tasks of the Ray that is running.
+def scan_tables(infos: Iterable[FileInfo], cpus: int, examine: Examine | None = None) -> Iterator[pa.Table]:
+    """Tables of rows in the order of `infos`, read by the running Ray.
 
     Begins with the first names, and asks for more only as tasks end. Ray Data would hold something for every block
     from beginning to end, and give rows in no order.
@@ -93,7 +69,7 @@ def _on_ray(infos: Iterable[FileInfo], cpus: int, examine: Examine | None) -> It
     shared = None if examine is None else ray.put(examine)
     ordered: collections.deque[Any] = collections.deque()
     running: set[Any] = set()
-    for files in _shares(infos, TASKS_PER_CORE * cpus):
+    for files in _batches(infos, TASKS_PER_CORE * cpus):
         ordered.append(task.remote(files, shared))
         running.add(ordered[-1])
         while len(running) >= TASKS_PER_CORE * cpus or len(ordered) >= TASKS_HELD:
@@ -105,8 +81,8 @@ def _on_ray(infos: Iterable[FileInfo], cpus: int, examine: Examine | None) -> It
         yield ray.get(ordered.popleft())
 
 
-def _shares(infos: Iterable[FileInfo], n: int) -> Iterator[list[FileInfo]]:
-    """Names in small tasks: one each at first, so that all cores begin at once, and then more and more."""
+def _batches(infos: Iterable[FileInfo], n: int) -> Iterator[list[FileInfo]]:
+    """Names in batches for tasks: of one file at first, so that all cores begin at once, and then of more and more."""
     names, given = iter(infos), 0
     while files := list(itertools.islice(names, min(FILES_PER_TASK, 1 + given // n))):
         given += len(files)
@@ -114,7 +90,7 @@ def _shares(infos: Iterable[FileInfo], n: int) -> Iterator[list[FileInfo]]:
 
 
 def _scan_files(files: list[FileInfo], examine: Examine | None) -> pa.Table:
-    """Rows about some files, in their order: a Ray task."""
+    """Rows of some files, in their order: the Ray task."""
     import pyarrow as pa
 
     from pipelines.archive import scan

@@ -170,7 +170,7 @@ def test_files_are_read_while_the_archive_is_listed(
     asked_by_then: list[int] = []
     monkeypatch.setattr(storage, "list_tree", names(3000, asked))
     result = scan.run(scan.ScanConfig(str(tmp_path)), on_rows=lambda rows: asked_by_then.append(len(asked)))
-    assert asked_by_then[0] <= ray_scan.FEW_FILES + 100
+    assert asked_by_then[0] <= scan.FEW_FILES + 100
     assert [row["path"] for row in result.rows] == [f"{k:06}.txt" for k in range(3000)]
 
 
