@@ -1,7 +1,7 @@
-"""Opening untrusted media and walking through it: containers, packets, pictures and their geometry.
+"""Safe access to untrusted media: containers, packets, pictures and their geometry.
 
-FFmpeg is given an open file and never a name, may read self-contained formats only and may open nothing
-else. Times here are container times in seconds; `pipelines.media.video` puts them on the picture timeline.
+FFmpeg gets an open file and never a name, may read only self-contained formats and may open nothing else. Times here
+are container times in seconds; `pipelines.media.video` puts them on the picture timeline.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from av.stream import Disposition
 from pipelines.media.errors import DecodeFailed
 
 MAX_PIXELS = 1 << 26
-"""Largest picture that is decoded (8192 x 8192)."""
+"""Pixels of the largest picture that is decoded (8192 x 8192)."""
 
-DAMAGED_SHARE = 0.5
-"""A stretch is given up when more than this share of its packets cannot be decoded. Below it the last
-good picture is held, as players do."""
+MAX_DAMAGE = 0.5
+"""Largest fraction of packets that may be undecodable. Below it the last good picture is held, as players do; above it
+the stretch has failed."""
 
 # Demuxers that read one self-contained file. Playlists and manifests (hls, dash, concat, imf, sdp,
 # image sequences, ...) name other files or URLs and are left out.
@@ -54,16 +54,19 @@ _PLAYLISTS = (
 _BUFFER = 1 << 20
 
 SKIPPED = (av.InvalidDataError, av.PatchWelcomeError, av.EOFError, av.UnknownError)
-"""What a decoder answers to a damaged packet; the next packet may be good again."""
+"""Errors of a decoder on a damaged packet; the next packet may be good again."""
 
 Pictures = Generator[tuple[float, Any], None, None]
 Tick = Callable[[], None]
-"""Called now and then while work advances."""
+"""Called now and then while the work advances."""
 
 
 def orientation(matrix: Sequence[int] | None) -> tuple[int, bool]:
-    """(clockwise quarter turns, mirrored left-right first) of a 3 x 3 display matrix (nine 16.16 fixed
-    point numbers). No matrix or a degenerate one means upright; odd angles go to the nearest quarter."""
+    """Clockwise quarter turns, and whether to mirror left-right first, from a display matrix.
+
+    matrix: 3 x 3, nine 16.16 fixed point numbers; None or a degenerate one means upright. Odd angles are rounded to the
+    nearest quarter turn.
+    """
     if matrix is None or len(matrix) < 5:
         return 0, False
     a, b, c, d = (value / 65536 for value in (matrix[0], matrix[1], matrix[3], matrix[4]))
@@ -76,10 +79,10 @@ def orientation(matrix: Sequence[int] | None) -> tuple[int, bool]:
 
 
 def display_size(width: int, height: int, aspect: float, quarter_turns: int) -> tuple[int, int]:
-    """(width, height) on the screen of a coded picture with pixels `aspect` times as wide as high."""
+    """Displayed (width, height) of a coded picture with pixels `aspect` times as wide as high."""
     if not 0.02 < aspect < 50:
         aspect = 1.0
-    # Stretch, never shrink: no picture detail is thrown away by the choice of the axis.
+    # Stretch, never shrink: no detail is lost.
     if aspect >= 1:
         width = round(width * aspect)
     else:
@@ -117,8 +120,10 @@ def open_whitelisted(file: Any, metadata_errors: str = "replace") -> InputContai
 
 @contextlib.contextmanager
 def opened(file: BinaryIO) -> Iterator[InputContainer]:
-    """The container in `file`, which must be at its start. Raises DecodeFailed for what may not or cannot
-    be opened, and for any error of FFmpeg's that leaves the block."""
+    """The container in `file`, which must be at its start.
+
+    Raises DecodeFailed for a file that may not or cannot be opened, and for any FFmpeg error raised in the block.
+    """
     head = file.read(4096)
     if not head:
         raise DecodeFailed("EmptyFile", "the file has no bytes", "open")
@@ -133,15 +138,15 @@ def opened(file: BinaryIO) -> Iterator[InputContainer]:
     except (av.ArgumentError, av.PyAVCallbackError) as error:
         raise DecodeFailed("ForbiddenFormat", "a format that is not read here", "open") from error
     except av.FFmpegError as error:
-        raise DecodeFailed("NotAVideo", words(error), "open") from error
+        raise DecodeFailed("NotAVideo", error_text(error), "open") from error
     try:
         yield container
     except av.FFmpegError as error:
-        raise DecodeFailed("InvalidData", words(error), "decode") from error
+        raise DecodeFailed("InvalidData", error_text(error), "decode") from error
     finally:
         container.close()
-        # A frame that was asked for its side data and the answer hold each other, and with them all of the decoder's
-        # buffers: a megabyte or more, of which Python counts two objects and so sees no reason to look for them.
+        # A frame and its side data refer to each other and keep the decoder's buffers alive: a megabyte or more, which
+        # Python's collector counts as two objects and so does not look for.
         gc.collect()
 
 
@@ -150,12 +155,12 @@ def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> io.RawIOBa
 
 
 def _has_data(file: BinaryIO) -> bool:
-    # Preallocated but never written recordings are zeros throughout: 1 MiB tells.
+    # Recordings that were preallocated but never written hold only zeros; the first MiB is enough to see it.
     return any(file.read(1 << 20))
 
 
 def video_stream(container: InputContainer, stage: str) -> Any:
-    """The pictures to look at: the default track, cover art left out. Raises DecodeFailed."""
+    """The default video stream that is not cover art. Raises DecodeFailed."""
     moving = [stream for stream in container.streams.video if not is_attached(stream)]
     if not moving:
         if container.streams.audio:
@@ -169,22 +174,22 @@ def video_stream(container: InputContainer, stage: str) -> Any:
 
 
 def is_attached(stream: Any) -> bool:
-    """Whether a video stream is cover art or thumbnails."""
+    """True for a video stream of cover art or thumbnails."""
     return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
 
 
 def default_stream(streams: Sequence[Any]) -> Any:
-    """The stream that players choose."""
+    """The stream that players choose: the first one marked as default, or the first."""
     return next((s for s in streams if s.disposition & Disposition.default), streams[0])
 
 
-def words(error: Exception) -> str:
-    """What FFmpeg says about an error, without names and numbers."""
+def error_text(error: Exception) -> str:
+    """FFmpeg's text of an error, without file names and numbers."""
     return str(getattr(error, "strerror", "") or error)
 
 
 def codec_name(video: Any) -> str:
-    """The coding format ("av1"), not the decoder that happens to be used ("libdav1d")."""
+    """Name of the coding format ("av1"), not of the decoder in use ("libdav1d")."""
     return str(video.codec_context.codec.canonical_name)
 
 
@@ -220,13 +225,15 @@ def packets(container: InputContainer, streams: Iterable[Any], with_empty: bool 
 
 
 def is_encrypted(packet: Any) -> bool:
-    """Whether the container says that this packet is encrypted."""
+    """True for a packet that the container marks as encrypted."""
     return bool(packet.has_sidedata("encryption_info"))
 
 
 def time_of(frame: Any, stream: Any) -> float | None:
-    """Container time of a decoded frame in seconds. (A frame flushed out of a decoder at the end has a
-    time but no time base of its own.)"""
+    """Container time of a decoded frame in seconds, or None.
+
+    A frame flushed out of a decoder at the end has a time but no time base, hence `stream`.
+    """
     return None if frame.pts is None else float(frame.pts * stream.time_base)
 
 
@@ -238,11 +245,11 @@ def pictures(
 ) -> Pictures:
     """(container time in seconds, frame) in presentation order.
 
-    Packets that cannot be decoded are skipped and counted; `damage` gets the times between which they lie, and those of
-    pictures that the decoder calls corrupt. Raises DecodeFailed (`InvalidData`,
-    `Encrypted`) at the end, or after ten seconds or so, if more than DAMAGED_SHARE of them were bad.
+    Packets that cannot be decoded are skipped. `damage` receives the times (start, end) between which they lie, and
+    those of pictures that the decoder marks as corrupt. Raises DecodeFailed (`InvalidData`, `Encrypted`) at the end, or
+    after about ten seconds, if more than MAX_DAMAGE of the packets were bad.
     """
-    n_packets = n_bad = n_frames = n_told = 0
+    n_packets = n_bad = n_frames = n_reported = 0
     previous: float | None = None
     reason: Exception | None = None
 
@@ -266,40 +273,40 @@ def pictures(
         if time is None:
             time = 0.0 if previous is None else previous + frame_step(video)
         n_frames += 1
-        if damage is not None and (n_bad > n_told or frame.is_corrupt):
-            # Nothing is known of what lies before the first picture: decoding may have begun in the middle.
+        if damage is not None and (n_bad > n_reported or frame.is_corrupt):
+            # Decoding may have begun in the middle: nothing is known about the time before the first picture.
             if previous is not None:
                 damage.append((previous, time + frame_step(video) if frame.is_corrupt else time))
-            n_told = n_bad
+            n_reported = n_bad
         previous = time
         yield time, frame
-        if n_packets > 250 and n_bad > DAMAGED_SHARE * n_packets:
+        if n_packets > 250 and n_bad > MAX_DAMAGE * n_packets:
             break
-    if damage is not None and n_bad > n_told and previous is not None:
+    if damage is not None and n_bad > n_reported and previous is not None:
         damage.append((previous, math.inf))
-    if reason is not None and (n_frames == 0 or n_bad > DAMAGED_SHARE * n_packets):
+    if reason is not None and (n_frames == 0 or n_bad > MAX_DAMAGE * n_packets):
         raise undecodable(n_bad, n_packets, reason, "decode")
 
 
 class FirstPicture:
-    """Decodes the packets it is offered until one picture is out."""
+    """Decoder of a video stream's first picture: takes packets until one picture is out."""
 
     def __init__(self, video: Any) -> None:
         self.video = video
-        self.found: Any = None
+        self._frame: Any = None
         self.n_packets = 0
         self.reason: Exception | None = None
 
     def offer(self, packet: Any) -> None:
-        if self.found is None:
+        if self._frame is None:
             self.n_packets += 1
             self._take(packet)
 
     def frame(self) -> Any:
-        """The first picture. Raises DecodeFailed if there is none or it is absurd."""
-        if self.found is None:
+        """The first picture. Raises DecodeFailed if there is none, or its size is absurd."""
+        if self._frame is None:
             self._take(None)  # short files leave their only picture in the decoder
-        frame = self.found
+        frame = self._frame
         if frame is None:
             raise undecodable(self.n_packets, self.n_packets, self.reason, "probe")
         if frame.width <= 0 or frame.height <= 0 or frame.width * frame.height > MAX_PIXELS:
@@ -308,21 +315,21 @@ class FirstPicture:
 
     def _take(self, packet: Any) -> None:
         try:
-            self.found = next(iter(self.video.codec_context.decode(packet)), None)
+            self._frame = next(iter(self.video.codec_context.decode(packet)), None)
         except SKIPPED as error:
             self.reason = error
 
 
 def undecodable(n_bad: int, n_packets: int, reason: Exception | None, stage: str) -> DecodeFailed:
-    """The error for pictures of which too few, or none, can be decoded."""
+    """The error for a stream with too few pictures that can be decoded."""
     if n_packets == 0:
         return DecodeFailed("NoFrames", "the file announces pictures but holds none", stage)
-    why = words(reason) if reason is not None else "no picture comes out"
+    why = error_text(reason) if reason is not None else "no picture comes out"
     return DecodeFailed("InvalidData", f"{n_bad} of {n_packets} packets cannot be decoded: {why}", stage)
 
 
 def display_matrix(frame: Any) -> list[int] | None:
-    """Nine numbers for `orientation`, if the picture carries them."""
+    """The display matrix of a picture, nine numbers for `orientation`, or None."""
     for data in frame.side_data:
         if data.type == SideDataType.DISPLAYMATRIX:
             return [int(value) for value in np.frombuffer(data, np.int32)]
@@ -336,7 +343,7 @@ def pixel_aspect(video: Any) -> float:
 
 
 def frame_step(video: Any) -> float:
-    """Seconds that one picture lasts by the stream's own account."""
+    """Seconds per picture, as the stream announces them; 1/25 if it does not."""
     for rate in (video.average_rate, video.guessed_rate):
         if rate and 0.001 < float(rate) < 1000:
             return 1 / float(rate)
@@ -344,15 +351,15 @@ def frame_step(video: Any) -> float:
 
 
 def tolerance_s(video: Any) -> float:
-    """How much after a target time a picture may be stamped and still be the one of that time."""
-    # Containers round times to their own clock (1 ms in Matroska), so a picture may be stamped a hair
-    # after the instant it belongs to. Half a tick, at most half a millisecond, forgives that.
+    """Seconds by which the time of a picture may exceed a target and still match it."""
+    # Containers round times to their own clock (1 ms in Matroska), so the time of a picture may lie a little after
+    # its instant. Allow half a tick, at most half a millisecond.
     tick = float(video.time_base) if video.time_base else 0.0
     return min(tick / 2, 0.0005) + 1e-6
 
 
 def seek(container: InputContainer, stream: Any, time_s: float) -> None:
-    """To the last place at or before `time_s` where decoding can start, as far as the container knows."""
+    """Seek to the last place at or before `time_s` where decoding can start, as far as the container knows."""
     with contextlib.suppress(av.FFmpegError):
         container.seek(int(time_s / float(stream.time_base)), stream=stream, backward=True)
     stream.codec_context.flush_buffers()

@@ -1,4 +1,4 @@
-"""Failures of a file, as the report tells them."""
+"""Failures of a file, as the report lists them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 class DecodeFailed(Exception):
-    """The file cannot be read as asked, and the file is the reason.
+    """The file cannot be read as requested, and the file is the reason.
 
     `error_class` is a short name (`EmptyFile`, `NotAVideo`, `ForbiddenFormat`, `Encrypted`,
     `NoVideoStream`, `NoFrames`, `ZeroDuration`, `BadSize`, `BadTimestamps`, `InvalidData`, and from the
@@ -26,9 +26,9 @@ class DecodeFailed(Exception):
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a file has no sound."""
+    """The reason why a file has no new sound."""
 
     stage: str
-    """scan, decode, generate, mux or storage."""
+    """One of scan, decode, generate, mux and storage."""
     error_class: str
     message: str

@@ -1,7 +1,7 @@
-"""Decoded pictures into arrays: scaled, upright and fitted to views, stretch after stretch.
+"""Decoded pictures as arrays: scaled, upright and fitted to views, stretch after stretch.
 
-`Scaler` turns one picture into RGB of a view's size; `Painter` puts pictures where they belong in the arrays
-of the current stretch. Which picture belongs where, `pipelines.media.video` says.
+`Scaler` turns one picture into RGB of a view's size; `Painter` copies pictures into the arrays of the current stretch.
+`pipelines.media.video` chooses the picture for each place.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from pipelines.media import container
 from v2a_models.recipe import View
 
 _LONGEST = 16
-"""How many times as long as a view its cropped picture may be scaled: bounds the memory for a strip."""
+"""Largest ratio of a scaled picture to its view before cropping: bounds the memory for long, thin pictures."""
 
 _SCALING = Interpolation.AREA
-"""Averages what falls into a small pixel, so that fine texture does not flicker."""
+"""Averages the source area of each pixel, so that fine texture does not flicker."""
 
 Allocate = Callable[[Sequence[tuple[int, ...]]], list[np.ndarray]]
-"""Gives the arrays to fill, uint8, for a list of shapes."""
+"""Returns the arrays to fill, uint8, for a list of shapes."""
 
 
 def carve(memory: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
-    """Arrays of `shapes` one after another in `memory`, uint8 [n]."""
+    """Arrays of `shapes`, one after another in `memory`, uint8 [n]."""
     sizes = [math.prod(shape) for shape in shapes]
     ends = itertools.accumulate(sizes)
     return [
@@ -37,8 +37,10 @@ def carve(memory: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.ndar
 
 
 class Pool:
-    """Hands out arrays in memory that it keeps: touching fresh pages costs more than scaling into them.
-    The arrays of one call hold until the next."""
+    """Allocates arrays in memory that is reused: touching fresh pages costs more than scaling into them.
+
+    The arrays of one call are valid until the next.
+    """
 
     def __init__(self) -> None:
         self._memory = np.empty(0, np.uint8)
@@ -58,8 +60,8 @@ def _fresh(shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
 class Painter:
     """Fills the arrays of one stretch after another; scales a picture once per size.
 
-    `shapes` are the [T, height, width, 3] of every stretch and view, `allocate` gives the arrays of one
-    stretch (without it they are new ones).
+    shapes: [T, height, width, 3] for every stretch and view. allocate: returns the arrays of one stretch; by default
+    they are new.
     """
 
     def __init__(
@@ -73,20 +75,20 @@ class Painter:
         self.allocate = allocate or _fresh
         self.index = 0
         self.begins = [0] * len(views)
-        """Where the current stretch begins in the targets of each view."""
+        """Index of the current stretch's first target, by view."""
         self.filled = [0] * len(views)
         self.arrays: list[np.ndarray] | None = None
         self.held: list[tuple[Any, Sequence[slice]]] = []
-        """Pictures that reach beyond the current stretch."""
+        """Pictures that also fill places after the current stretch."""
 
     def add(self, frame: Any, slices: Sequence[slice]) -> Iterator[list[np.ndarray]]:
-        """Takes one of `pick_frames`' answers, yields the stretches that it completes."""
+        """Take one result of `video.pick_frames`; yield the stretches that it completes."""
         self.held.append((frame, slices))
         self.filled = [span.stop for span in slices]
         return self.complete()
 
     def complete(self) -> Iterator[list[np.ndarray]]:
-        """Yields the stretches that need no further picture."""
+        """Yield the stretches that need no further picture."""
         while self.index < len(self.shapes):
             shapes = self.shapes[self.index]
             if self.arrays is None:
@@ -120,7 +122,7 @@ class Painter:
 class Scaler:
     """Makes decoded pictures RGB, upright and of a view's size.
 
-    `turns` are `media.orientation`'s quarter turns and mirroring, `aspect` is width by height of a pixel.
+    turns: quarter turns and mirroring, from `container.orientation`. aspect: width of a pixel over its height.
     """
 
     def __init__(self, turns: tuple[int, bool], aspect: float) -> None:
@@ -129,7 +131,7 @@ class Scaler:
         self.scalers: dict[tuple[int, int, str], tuple[VideoReformatter, VideoReformatter]] = {}
 
     def picture(self, frame: Any, width: int, height: int, fit: str) -> np.ndarray:
-        """uint8 [height, width, 3], which holds until the frame and this object are gone."""
+        """The picture as uint8 [height, width, 3], valid as long as the frame and this object."""
         scalers = self.scalers.setdefault((width, height, fit), (VideoReformatter(), VideoReformatter()))
         if fit == "squeeze":
             return self._scale(frame, width, height, *scalers)
@@ -143,9 +145,9 @@ class Scaler:
     ) -> np.ndarray:
         if self.quarter_turns % 2:  # scale the coded picture, turn the small result
             width, height = height, width
-        # Common footage is scaled in its own pixel format and only the small picture is made RGB: twice
-        # as fast as both in one step. Other formats (alpha, 10 bit, full chroma) go in one step.
-        # One thread: the pictures are small, and the decoder's threads are at work on the next ones.
+        # Common footage is scaled in its own pixel format, and only the small picture converted to RGB: twice as fast
+        # as both in one step. Other formats (alpha, 10 bit, full chroma) are converted in one step.
+        # One thread: the pictures are small, and the decoder's threads work on the next ones.
         if frame.format.name in ("yuv420p", "yuvj420p"):
             frame = resize.reformat(frame, width, height, interpolation=_SCALING, threads=1)
         small = convert.reformat(frame, width, height, "rgb24", interpolation=_SCALING, threads=1)
@@ -158,8 +160,10 @@ class Scaler:
 
 
 def cover_size(shown: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
-    """Smallest (width, height) with the aspect of `shown` that covers `wanted`; a picture that is absurdly
-    long and thin is squeezed to _LONGEST times the wanted size."""
+    """Smallest (width, height) with the aspect of `shown` that covers `wanted`, at most _LONGEST times `wanted`.
+
+    A picture that is longer and thinner than that is squeezed.
+    """
     scale = max(w / s for w, s in zip(wanted, shown, strict=True))
     width, height = (min(max(w, round(s * scale)), _LONGEST * w) for w, s in zip(wanted, shown, strict=True))
     return width, height

@@ -1,7 +1,7 @@
-"""What the pictures of a film say about how it is to be cut: where its hard cuts are, and where nothing moves.
+"""Shot boundaries and motion in a film, by which it is divided into windows.
 
-Pure functions of decoded pictures, uint8 [T, height, width, 3] at the rate of the model's fastest view: small, and
-looked at anyway. Two segments of a film that look at the same pictures find the same.
+Pure functions of decoded pictures, uint8 [T, height, width, 3] at the rate of the model's fastest view, which are
+decoded anyway. Two segments of a film with the same pictures get the same results.
 """
 
 from __future__ import annotations
@@ -13,39 +13,41 @@ from typing import Any
 import numpy as np
 
 BLOCKS = 8
-"""Pictures are compared in so many blocks by so many: a small thing that moves fills one of them, noise fills none."""
-
+"""Pictures are compared in BLOCKS x BLOCKS parts: a small thing that moves fills one of them, noise fills none."""
 
 STEADY = 4.0
-"""Where less than this moves no cut is looked for: the detector asks for a change of 15 of the whole picture, and costs
-more."""
+"""Motion below which no cut is looked for: the detector, which is slower, requires a change of 15 in the whole
+picture."""
 
 
 def cuts(pictures: np.ndarray, fps: float) -> list[int]:
-    """Numbers of the pictures that begin another shot, by PySceneDetect's adaptive detector: content that changes at
-    once and by far more than around it, so that neither a fast camera nor the flicker of old film counts."""
+    """Indices of the pictures that begin a new shot, by PySceneDetect's adaptive detector.
+
+    A cut is a sudden change far larger than those around it, so that neither a fast camera nor the flicker of old film
+    counts.
+    """
     if movement(pictures) < STEADY:
         return []
     FrameTimecode, AdaptiveDetector = _scenedetect()
-    detector, found = AdaptiveDetector(min_scene_len=2), list[int]()
+    detector, first_frames = AdaptiveDetector(min_scene_len=2), list[int]()
     for number, picture in enumerate(pictures):
-        # OpenCV's order of colours.
         shots = detector.process_frame(
-            FrameTimecode(number, float(fps)), np.ascontiguousarray(picture[..., ::-1])
+            FrameTimecode(number, float(fps)),
+            np.ascontiguousarray(picture[..., ::-1]),  # BGR, as in OpenCV
         )
-        found += [int(shot.frame_num) for shot in shots]
-    return found
+        first_frames += [int(shot.frame_num) for shot in shots]
+    return first_frames
 
 
 def _scenedetect() -> tuple[Any, Any]:
-    """Classes FrameTimecode and AdaptiveDetector of PySceneDetect, imported without the rest of it.
+    """The classes FrameTimecode and AdaptiveDetector of PySceneDetect, imported without the rest of it.
 
-    The package itself runs `ffmpeg` when it is imported, to learn whether it is there. ffmpeg sets up the terminal,
-    and the kernel stops a background process that does, with the worker that started it. Its modules get by
-    without what the package imports, so an empty one stands in for it while they load.
+    The package runs `ffmpeg` on import to learn whether it is installed. ffmpeg sets up the terminal, and the kernel
+    stops a background process that does, with the worker that started it. The two modules do not need the package's
+    own imports, so an empty package replaces it while they load.
     """
-    stands_in = "scenedetect" not in sys.modules
-    if stands_in:
+    replaced = "scenedetect" not in sys.modules
+    if replaced:
         spec = importlib.util.find_spec("scenedetect")
         if spec is None:
             raise ModuleNotFoundError("scenedetect is not installed", name="scenedetect")
@@ -54,14 +56,13 @@ def _scenedetect() -> tuple[Any, Any]:
         from scenedetect.common import FrameTimecode
         from scenedetect.detectors import AdaptiveDetector
     finally:
-        if stands_in:
+        if replaced:
             sys.modules.pop("scenedetect", None)
     return FrameTimecode, AdaptiveDetector
 
 
 def movement(pictures: np.ndarray) -> float:
-    """How much moves: the mean difference, of 255, from the first picture, in the block and the picture where it is
-    largest."""
+    """Motion: the largest mean difference of a block (0 to 255) in any picture from the first picture."""
     import cv2  # PySceneDetect's; ten times as fast as numpy here
 
     if not len(pictures):

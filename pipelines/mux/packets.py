@@ -83,7 +83,7 @@ class Output:
                 if sink.error is not None:
                     raise
                 refusal: Exception = error
-        words = media_container.words(refusal) if isinstance(refusal, av.FFmpegError) else str(refusal)
+        words = media_container.error_text(refusal) if isinstance(refusal, av.FFmpegError) else str(refusal)
         raise MuxFailed("ContainerCannotHold", f"{kind.muxer} cannot hold this film: {words}") from refusal
 
     def _open(self, keep_codec_tags: bool) -> None:

@@ -141,7 +141,7 @@ def _copy(
         if isinstance(error, TooLarge) or sink.error is not None:
             raise MuxFailed("OutputTooLarge", str(sink.error or error)) from error
         if isinstance(error, av.FFmpegError):
-            raise MuxFailed(type(error).__name__, media_container.words(error)) from error
+            raise MuxFailed(type(error).__name__, media_container.error_text(error)) from error
         raise
 
 
