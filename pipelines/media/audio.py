@@ -1,4 +1,4 @@
-"""Sound of a file: how loud each track is, and its samples by time at another rate."""
+"""Sound of a file: the peak level of each track, and samples by time at any rate."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ CHANNELS = (1, 2)
 """Numbers of channels that sound can be mixed to."""
 
 STREAMED = 1 << 16
-"""Samples of a block of `iter_sound`."""
+"""Samples per block of `iter_sound`."""
 
 _SURROUND_SUM = 1 + 2 * math.sqrt(1 / 2)
-"""What FFmpeg's weights for one side of 5.1 add up to: front, centre and surround."""
+"""Sum of FFmpeg's weights for one side of 5.1: front, centre and surround."""
 
 
 class Level:
-    """Peak of one track, decoded packet by packet."""
+    """Peak level of one track, decoded packet by packet."""
 
     def __init__(self) -> None:
         self.peak, self.n_samples, self.n_bad, self.context = 0.0, 0, 0, None
@@ -72,14 +72,14 @@ def _samples(frame: Any) -> np.ndarray:
     n_channels = frame.layout.nb_channels
     if not frame.format.is_planar or n_channels < 8:
         return frame.to_ndarray()
-    # PyAV 18.1 counts planes until a null pointer, which from 8 channels on nothing guarantees: to_ndarray
-    # then reads memory that is not the frame's, and may crash.
+    # PyAV 18.1 counts planes up to a null pointer, which is not guaranteed from 8 channels on: to_ndarray then reads
+    # beyond the frame's memory and may crash.
     dtype = np.dtype(format_dtypes[frame.format.name])
     return np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in frame.planes[:n_channels]])
 
 
 def _peak(samples: np.ndarray) -> float:
-    """Largest magnitude, full scale 1, of samples in any of FFmpeg's sample formats."""
+    """Largest magnitude of samples in any FFmpeg sample format, with full scale 1."""
     if samples.size == 0:
         return 0.0
     if samples.dtype.kind == "f":
@@ -90,10 +90,11 @@ def _peak(samples: np.ndarray) -> float:
 
 
 def audio_state(levels: Sequence[Level]) -> tuple[str, float | None]:
+    """State of a file's sound (`Probe.audio_state`), and its peak in dBFS over all tracks, None without samples."""
     if not levels:
         return "none", None
     if not any(level.n_samples for level in levels):
-        # What cannot be decoded may well be sound: never treat it as silence.
+        # A track that cannot be decoded may hold sound: never treat it as silence.
         return ("audible" if any(level.unreadable for level in levels) else "empty"), None
     peak = max(level.peak for level in levels)
     peak_dbfs = max(20 * math.log10(peak), FLOOR_DBFS) if peak > 0 else FLOOR_DBFS
@@ -102,12 +103,12 @@ def audio_state(levels: Sequence[Level]) -> tuple[str, float | None]:
 
 
 def mixing(layout: Any, channels: int | None) -> np.ndarray | None:
-    """Weights [channels, those of `layout`] that mix sound of an `av.AudioLayout`; None to leave it as it is.
+    """Weights [channels, channels of `layout`] to mix sound of an `av.AudioLayout`; None if no mixing is needed.
 
-    The magnitudes of each row add up to 1 at most, so that the sum of loud channels cannot clip. Mono is the
-    mean. Stereo from one channel is that channel twice; from more than two it has FFmpeg's proportions (front
-    1, centre and surround sqrt(1/2), no low frequency effects) over 1 + 2 sqrt(1/2), which 5.1 adds up to, or
-    over their own sum where that is more (6.1, 7.1).
+    The magnitudes of each row add up to 1 at most, so that the sum of loud channels cannot clip. Mono is the mean.
+    Stereo from one channel is that channel twice. Stereo from more than two has FFmpeg's proportions (front 1, centre
+    and surround sqrt(1/2), no low frequency effects), divided by 1 + 2 sqrt(1/2), the sum for 5.1, or by their own sum
+    if that is larger (6.1, 7.1).
     """
     n = layout.nb_channels
     if channels is None or channels == n:
@@ -116,11 +117,11 @@ def mixing(layout: Any, channels: int | None) -> np.ndarray | None:
     if channels == 1 or n == 1:
         return mean
     try:
-        # One sample of each channel alone: what comes out are the weights.
+        # One sample of each channel alone: the output is the weights.
         frame = av.AudioFrame.from_ndarray(np.eye(n, dtype=np.float32).reshape(1, -1), "flt", layout)
         frame.sample_rate = grid.SAMPLE_RATE
         parts = AudioResampler(format="fltp", layout="stereo", rate=grid.SAMPLE_RATE).resample(frame)
-    except av.FFmpegError:  # channels without a place in the room
+    except av.FFmpegError:  # channels without a position
         return mean
     weights = np.concatenate([part.to_ndarray() for part in parts], axis=1)
     return weights / max(_SURROUND_SUM, float(np.abs(weights).sum(axis=1).max()))
@@ -134,10 +135,10 @@ def resampled(
     channels: int | None = None,
     strict: bool = False,
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """(container time in seconds, float32 [channels, n]) at `sample_rate`, mixed to `channels` by `mixing`;
-    with None in the layout of the first frame.
+    """(container time in seconds, float32 [channels, n]) at `sample_rate`, mixed to `channels` by `mixing`.
 
-    Packets that cannot be decoded are left out; `strict`: raises DecodeFailed if none can be.
+    channels: None keeps the layout of the first frame. strict: raise DecodeFailed if no packet can be decoded; packets
+    that cannot be decoded are left out otherwise.
     """
     resampler: AudioResampler | None = None
     shape: tuple[Any, ...] | None = None
@@ -178,8 +179,10 @@ def resampled(
 def sound_facts(
     file: BinaryIO, sample_rate: int = grid.SAMPLE_RATE, tick: Tick | None = None
 ) -> tuple[int, int, int]:
-    """Samples that the default track has at `sample_rate`, decoded to its end, and the track's own rate and
-    channels. Raises DecodeFailed (`NoAudioStream` if there is no track)."""
+    """Length of the default track in samples at `sample_rate`, decoded to its end, its own rate and its channels.
+
+    Raises DecodeFailed (`NoAudioStream` if there is no track).
+    """
     with media_container.opened(file) as container:
         if not container.streams.audio:
             raise DecodeFailed("NoAudioStream", "the file has no sound track", "sound")
@@ -192,18 +195,20 @@ def sound_facts(
 
 
 def track_facts(file: BinaryIO, track: int | None = None) -> tuple[int, int]:
-    """Rate and channels of a sound track, the default one or that of this number, as the file announces them.
-    Raises DecodeFailed (`NoAudioStream`)."""
+    """Rate and channels of a sound track, as the file announces them.
+
+    track: number of the track; None for the default one. Raises DecodeFailed (`NoAudioStream`).
+    """
     with media_container.opened(file) as container:
         audio = _track(container, track)
         return int(audio.rate or 0), int(audio.channels)
 
 
 def _track(container: InputContainer, track: int | None) -> Any:
-    found = container.streams.audio
-    if not found or (track is not None and track >= len(found)):
+    streams = container.streams.audio
+    if not streams or (track is not None and track >= len(streams)):
         raise DecodeFailed("NoAudioStream", "the file has no such sound track", "sound")
-    chosen: Any = media_container.default_stream(found) if track is None else found[track]
+    chosen: Any = media_container.default_stream(streams) if track is None else streams[track]
     if chosen.codec_context is None:
         raise DecodeFailed("UnknownCodec", "the sound track has a codec that cannot be decoded", "sound")
     return chosen
@@ -221,11 +226,11 @@ def iter_sound(
     skip: int = 0,
     tick: Tick | None = None,
 ) -> Iterator[np.ndarray]:
-    """All of a sound track from the first picture on (`origin_s`, container time): float32 [channels, n], in blocks of
-    `block` samples but for the last, `n_samples` in all; zeros where the track has nothing.
+    """Blocks float32 [channels, n] of a whole sound track, from the first picture (`origin_s`, container time) on.
 
-    One pass from the start, so that the samples do not depend on where one begins. `track`: number of the sound track,
-    the default one without; `skip`: blocks that are not given. Raises DecodeFailed.
+    Every block but the last has `block` samples; there are `n_samples` in total, zeros where the track has none. Always
+    decodes from the start, so that the samples do not depend on where reading begins. track: number of the track; None
+    for the default one. skip: number of blocks that are not yielded. Raises DecodeFailed.
     """
     with media_container.opened(file) as container:
         audio = _track(container, track)
@@ -233,7 +238,7 @@ def iter_sound(
         expected: int | None = None
         for time_s, chunk in resampled(container, audio, sample_rate, tick, channels, strict=True):
             start = round((time_s - origin_s) * sample_rate)
-            # Timestamps jitter by their own rounding; only a real gap moves the sound.
+            # Timestamps jitter by their rounding; only a real gap moves the sound.
             if expected is not None and abs(start - expected) < 0.02 * sample_rate:
                 start = expected
             expected = start + chunk.shape[1]
@@ -270,13 +275,12 @@ def decode_sound(
     origin_s: float | None = None,
     channels: int | None = None,
 ) -> np.ndarray:
-    """Sound of one stretch of the default track, on the picture timeline: float32 [channels, n] with
-    n = round((end_s - start_s) * sample_rate), zeros where the track has nothing.
+    """Sound of one stretch of the default track on the picture timeline, float32 [channels, n].
 
-    `origin_s` is the container time of the first picture (`Probe.video_start_s`); without it that picture
-    is decoded to find it. `channels` 1 or 2 mixes the track to mono (the mean of its channels) or
-    stereo, with weights (`mixing`) that cannot make it louder than full scale; None keeps its layout.
-    Raises DecodeFailed (`NoAudioStream` if there is no track), ValueError for senseless arguments.
+    n = round((end_s - start_s) * sample_rate), with zeros where the track has no sound. origin_s: container time of the
+    first picture (`Probe.video_start_s`); None decodes that picture to find it. channels: 1 or 2 mixes the track to
+    mono (the mean of its channels) or stereo, with weights (`mixing`) that never exceed full scale; None keeps its
+    layout. Raises DecodeFailed (`NoAudioStream` if there is no track), ValueError for impossible arguments.
     """
     if not 0 <= start_s < end_s:
         raise ValueError(f"not a stretch of time: {start_s} to {end_s}")
@@ -299,7 +303,7 @@ def decode_sound(
             if sound is None:
                 sound = np.zeros((chunk.shape[0], n_samples), np.float32)
             at = round((time_s - origin_s - start_s) * sample_rate)
-            # Timestamps jitter by their own rounding; only a real gap moves the sound.
+            # Timestamps jitter by their rounding; only a real gap moves the sound.
             if expected is not None and abs(at - expected) < 0.02 * sample_rate:
                 at = expected
             expected = at + chunk.shape[1]

@@ -1,9 +1,8 @@
 """Pictures and sound of a video file by time, through PyAV.
 
-This is the one place that knows about presentation timestamps, start offsets, variable frame rates,
-rotation and pixel aspect. Everything it returns lies on the file's picture timeline: t = 0 is the
-presentation time of the first picture, in seconds. Files are untrusted: run these functions through
-`pipelines.sandbox`, which gives them a process of their own.
+Presentation timestamps, start offsets, variable frame rates, rotation and pixel aspect are handled here and nowhere
+else. All results lie on the file's picture timeline: t = 0 is the presentation time of the first picture, in seconds.
+Files are untrusted: run these functions through `pipelines.sandbox`, which gives them a process of their own.
 """
 
 from __future__ import annotations
@@ -36,30 +35,30 @@ __all__ = [
 ]
 
 MAX_DURATION_S = 14 * 86_400.0
-"""Longest footage in one file that is believed; beyond it the timestamps are broken or hostile."""
+"""Longest plausible footage in one file; beyond it the timestamps are broken or hostile."""
 
 _READ_AHEAD_S = (0.0, 5.0, 30.0, math.inf)
-"""How far before the wanted time decoding starts, tried in this order."""
+"""Seconds before the wanted time at which decoding starts, tried in this order."""
 
 _NEAR_START_S = 1.0
 """Stretches that start earlier are decoded from the first picture, without seeking."""
 
-_STAMPED_NOW_AND_THEN = ("mpeg", "mpegts")
-"""Not every picture has a time of its own in these: after a seek the first ones are guesses."""
+_SPARSELY_STAMPED = ("mpeg", "mpegts")
+"""Containers in which not every picture has a time: after a seek the first times are guesses."""
 
 Frame = TypeVar("Frame")
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a file holds. Sizes are as displayed, after rotation and pixel aspect."""
+    """Facts about a file. Sizes are as displayed, after rotation and pixel aspect."""
 
     duration_s: float
     fps: float
     width: int
     height: int
     rotation: int
-    """Degrees clockwise that a player turns the coded picture: 0, 90, 180 or 270."""
+    """Degrees by which a player turns the coded picture clockwise: 0, 90, 180 or 270."""
     video_codec: str
     container: str
     audio_state: str
@@ -71,9 +70,9 @@ class Probe:
     n_audio_tracks: int
     n_frames: int
     note: str = ""
-    """What a reader should know although the file is usable (ends early, sound that cannot be decoded)."""
+    """Defects of a usable file (ends early, sound that cannot be decoded)."""
     sha256: str = ""
-    """Of the whole file, where it was asked for (the sandbox does)."""
+    """SHA-256 of the whole file, in hex digits; empty unless the sandbox probed it."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -82,12 +81,12 @@ class Probe:
 def pick_frames(
     frames: Iterable[tuple[float, Frame]], targets: Sequence[np.ndarray], tolerance: float = 0.0
 ) -> Iterator[tuple[Frame, list[slice]]]:
-    """Gives every target time its picture: the newest one whose time is <= target + `tolerance`.
+    """Choose the picture for each target time: the newest one whose time is <= target + `tolerance`.
 
-    `frames` are (time, picture) as they come out of a decoder; a picture older than one already seen is
-    dropped. Each array of `targets` is ascending. Targets before the first picture get the first one,
-    targets after the last keep the last. Yields each picture that is needed with the slice of every
-    target array that it fills, and stops reading `frames` as soon as all targets are served.
+    frames: (time, picture) in a decoder's order; a picture older than one already seen is dropped. targets: ascending
+    times, one array per view. Targets before the first picture get the first one; targets after the last one keep the
+    last. Yields each picture that is needed with the slice of every target array that it fills, and stops reading
+    `frames` when all targets have a picture.
     """
     filled = [0] * len(targets)
     newest: tuple[float, Frame] | None = None
@@ -108,10 +107,10 @@ def pick_frames(
 
 
 def probe(file: BinaryIO, tick: Tick | None = None) -> Probe:
-    """Reads the whole file once: lengths from the packets, loudness from the decoded sound.
+    """Read the whole file once: its length from the packets, its peak level from the decoded sound.
 
-    Headers are not believed for the length, nor for silence. Only the first picture is decoded.
-    `tick` is called now and then while the work advances. Raises DecodeFailed.
+    Headers are trusted neither for the length nor for silence. Only the first picture is decoded. `tick` is called now
+    and then while the work advances. Raises DecodeFailed.
     """
     with media_container.opened(file) as container:
         video = media_container.video_stream(container, "probe")
@@ -144,7 +143,7 @@ def probe(file: BinaryIO, tick: Tick | None = None) -> Probe:
         )
         for level in levels.values():
             level.flush()
-        # Containers with decode times only (AVI) begin and end some pictures before what is shown.
+        # Containers with decode times only (AVI) begin and end a few pictures before the displayed time.
         duration_s = end_s - (start_s if stamped else begin_s)
         if not math.isfinite(duration_s) or duration_s > MAX_DURATION_S:
             raise DecodeFailed("BadTimestamps", f"pictures span {duration_s:.0f} s", "probe")
@@ -177,7 +176,7 @@ def decode_views(
     tick: Tick | None = None,
     allocate: Allocate | None = None,
 ) -> list[np.ndarray]:
-    """Pictures of one stretch for several views from one decoding pass: `iter_views` with one stretch."""
+    """Pictures of one stretch for several views, uint8 [T, height, width, 3] each: `iter_views` with one stretch."""
     return next(iter_views(file, views, start_s, [end_s], threads, tick, allocate))
 
 
@@ -194,16 +193,16 @@ def iter_views(
 ) -> Iterator[list[np.ndarray]]:
     """Pictures of consecutive stretches, up to each of `ends_s`, for several views from one decoding pass.
 
-    Yields for each stretch, as soon as it is complete, one uint8 [T, height, width, 3] RGB per view. All
-    stretches lie on the one grid `grid.frame_times(start_s, ends_s[-1] - start_s, fps)`: for each target
-    time the newest picture at or before it, the first picture before the film starts and the last one held
-    after it ends. Pictures are upright and fitted to the view.
+    Yields one uint8 [T, height, width, 3] RGB per view for each stretch as soon as it is complete. All stretches lie
+    on the one grid `grid.frame_times(start_s, ends_s[-1] - start_s, fps)`. Each target time gets the newest picture at
+    or before it: the first picture before the film starts, the last one after it ends. Pictures are upright and fitted
+    to the view.
 
-    `threads` is the number of decoding threads. `allocate` gives the arrays to fill for a list of shapes; it
-    is asked once the stretch before has been used, so it may give the same memory again. `skip` leaves out
-    that many stretches at the start without decoding them. `damage` gets, at the end, the times between which pictures
-    are damaged, so that older ones stand in for them. Raises DecodeFailed, possibly after some
-    stretches; ValueError unless `start_s` and `ends_s` ascend.
+    threads: number of decoding threads. allocate: returns the arrays to fill for a list of shapes; called when the
+    previous stretch has been used, so it may return the same memory again. skip: number of stretches at the start that
+    are not decoded. damage: receives, at the end, the times (start, end) between which pictures are damaged and older
+    ones replace them. Raises DecodeFailed, possibly after some stretches; ValueError unless `start_s` and `ends_s`
+    ascend.
     """
     shapes = stretch_shapes(views, start_s, ends_s)[skip:]
     return _attempts(
@@ -218,7 +217,10 @@ def iter_views(
 def stretch_shapes(
     views: Sequence[View], start_s: float, ends_s: Sequence[float]
 ) -> list[list[tuple[int, ...]]]:
-    """Shapes [T, height, width, 3] that `iter_views` fills, by stretch and view. Raises ValueError."""
+    """Shapes [T, height, width, 3] that `iter_views` fills, by stretch and view.
+
+    Raises ValueError unless `start_s` and `ends_s` ascend.
+    """
     times_s = [start_s, *ends_s]
     ascending = all(a < b for a, b in itertools.pairwise(times_s))
     if not (ends_s and start_s >= 0 and ascending and math.isfinite(times_s[-1])):
@@ -232,7 +234,7 @@ def stretch_shapes(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What `iter_views` was asked for, without the stretches left out."""
+    """Request of `iter_views`, without the stretches to skip."""
 
     views: list[View]
     grid_start_s: float
@@ -243,7 +245,7 @@ class _Plan:
     tick: Tick | None
     allocate: Allocate | None
     damage: list[tuple[float, float]]
-    """Gets the stretches of the whole in which pictures are damaged, in seconds, in order."""
+    """Receives the times (start, end) between which pictures are damaged, in seconds, in order."""
 
     def targets(self) -> list[np.ndarray]:
         """Times of all pictures, by view."""
@@ -270,7 +272,7 @@ def _attempts(plan: _Plan, file: BinaryIO) -> Iterator[list[np.ndarray]]:
         except _TooLate:
             continue
         except DecodeFailed as error:
-            # Nothing but damage from here on, perhaps; what came before may still be held.
+            # Perhaps there is only damage from here on, and an earlier picture is to be held.
             near = plan.times_s[0] <= read_ahead_s + _NEAR_START_S
             if begun or near or error.error_class != "InvalidData":
                 raise
@@ -278,16 +280,19 @@ def _attempts(plan: _Plan, file: BinaryIO) -> Iterator[list[np.ndarray]]:
 
 
 def _attempt(plan: _Plan, file: BinaryIO, read_ahead_s: float) -> Iterator[list[np.ndarray]]:
-    """`iter_views`, decoding from `read_ahead_s` before the first stretch, or from the first picture if that
-    is near. Raises _TooLate, before the first stretch, for no index, open groups of pictures, damage."""
+    """Decode from `read_ahead_s` before the first stretch, or from the first picture if that is near.
+
+    Raises _TooLate, before the first stretch, when a missing index, an open group of pictures or damage made decoding
+    begin too late.
+    """
     file.seek(0)
     start_s = plan.times_s[0]
-    found: list[tuple[float, float]] = []
+    damage: list[tuple[float, float]] = []
     with media_container.opened(file) as container:
         video = media_container.video_stream(container, "decode")
         video.thread_type = "AUTO"
         video.thread_count = plan.threads
-        frames = media_container.pictures(container, video, plan.tick, found)
+        frames = media_container.pictures(container, video, plan.tick, damage)
         early = next(frames, None)
         if early is None:
             raise DecodeFailed("NoFrames", "the file announces pictures but holds none", "decode")
@@ -297,34 +302,34 @@ def _attempt(plan: _Plan, file: BinaryIO, read_ahead_s: float) -> Iterator[list[
             media_container.pixel_aspect(video),
         )
         tolerance_s = media_container.tolerance_s(video)
-        if container.format.name in _STAMPED_NOW_AND_THEN:
+        if container.format.name in _SPARSELY_STAMPED:
             read_ahead_s += 2.0
         if start_s > read_ahead_s + _NEAR_START_S:
             frames.close()
             media_container.seek(container, video, origin_s + start_s - read_ahead_s)
-            found.clear()
-            frames = media_container.pictures(container, video, plan.tick, found)
+            damage.clear()
+            frames = media_container.pictures(container, video, plan.tick, damage)
             early = next(frames, None)
             if early is None or early[0] > origin_s + start_s + tolerance_s:
                 raise _TooLate
         painter = Painter(plan.views, plan.shapes, scaler, plan.allocate)
         timed = ((time - origin_s, frame) for time, frame in itertools.chain([early], frames))
         targets = plan.targets()
-        wanted = timed if any(map(len, targets)) else ()  # a moment may lie between two pictures
+        wanted = timed if any(map(len, targets)) else ()  # a short stretch may lie between two target times
         for frame, slices in pick_frames(wanted, targets, tolerance_s):
             yield from painter.add(frame, slices)
         yield from painter.complete()
         plan.damage[:] = damage_within(
-            [(a - origin_s, b - origin_s) for a, b in found], start_s, plan.times_s[-1]
+            [(a - origin_s, b - origin_s) for a, b in damage], start_s, plan.times_s[-1]
         )
 
 
 def damage_within(
-    found: Sequence[tuple[float, float]], start_s: float, end_s: float, join_s: float = 0.5
+    damage: Sequence[tuple[float, float]], start_s: float, end_s: float, join_s: float = 0.5
 ) -> list[tuple[float, float]]:
-    """Stretches of time, cut to those between `start_s` and `end_s`; what lies nearer than `join_s` becomes one."""
+    """Damaged stretches between `start_s` and `end_s`, in seconds; those less than `join_s` apart are joined."""
     joined: list[tuple[float, float]] = []
-    for first, last in sorted(found):
+    for first, last in sorted(damage):
         first, last = max(first, start_s), min(last, end_s)
         if first >= last:
             continue

@@ -1,1 +1,1 @@
-"""Untrusted media, read in a child process; every child of ours starts here."""
+"""Child processes, with limits, for untrusted media."""

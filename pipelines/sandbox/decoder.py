@@ -1,16 +1,15 @@
 """Decoding in a child process, because the files are untrusted and decoders are large C programs.
 
-`Sandbox` owns one child (`pipelines.sandbox.decoder_child`) and starts it again when it dies. The child opens files
-itself and is kept within limits; the parent measures the time. Whatever a file does to the child, the
-parent sees one exception.
+`Sandbox` owns one child (`pipelines.sandbox.decoder_child`) and restarts it when it dies. The child opens files itself
+and runs within limits; the parent measures the time. Whatever a file does to the child, the parent sees one exception.
 
-The two talk in lines of JSON: a request per line, an answer per line. Sound follows its line as raw bytes;
-pictures lie in memory that both see, made by the parent, and their line only says that they are there.
-Nothing is unpickled and nothing in an answer is believed before it was checked against what was asked
-for. A child gone mad can change pixels, in the memory that it was given, and no more.
+Both exchange lines of JSON: one request, one answer. Sound follows its line as raw bytes. Pictures lie in memory that
+the parent has made and both map; their line only reports that they are there. Nothing is unpickled, and every answer is
+checked against its request before it is used. A compromised child can change pixels in the memory that it was given,
+and nothing else.
 
-Stretches of pictures use the halves of that memory in turn. The child fills the second while the caller
-uses the first, then waits until the parent says NEXT: the caller has asked for another stretch.
+Stretches of pictures use the halves of that memory in turn. The child fills the second half while the caller uses the
+first, then waits for NEXT, which the parent sends when the caller asks for another stretch.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from pipelines.media import frames, video
 from pipelines.media.audio import CHANNELS, STREAMED
 from pipelines.media.video import DecodeFailed, Probe, View
 from pipelines.sandbox.decoder_process import DecoderProcess
-from pipelines.sandbox.pipe import NEXT, Shapes, agree, say
+from pipelines.sandbox.pipe import NEXT, Shapes, agree, send
 from pipelines.sandbox.shared_memory import halves
 from v2a_models import grid
 
@@ -44,11 +43,10 @@ _sandboxes: dict[int, Sandbox] = {}
 class Sandbox:
     """One decoding child, kept between calls. A context manager; safe to share between threads.
 
-    `memory_mb` bounds the address space of the child, `timeout_s` the time without any progress (a long
-    film that keeps decoding may take 30 times as long). A child that crashes gets `retries` more tries,
-    in case the machine and not the file was the reason.
+    memory_mb: address space of the child. timeout_s: longest time without progress; a long film that keeps decoding may
+    take 30 times as long. retries: further tries after a crash, in case the machine and not the file caused it.
 
-    All methods raise DecodeFailed for what the file causes and StorageError for what storage causes.
+    All methods raise DecodeFailed for errors of the file and StorageError for errors of storage.
     """
 
     def __init__(
@@ -59,7 +57,7 @@ class Sandbox:
         self._process = DecoderProcess(memory_mb)
         self._lock = threading.Lock()
         self._user: int | None = None
-        """The thread that has the lock."""
+        """Identifier of the thread that holds the lock."""
 
     def __enter__(self) -> Sandbox:
         return self
@@ -86,7 +84,7 @@ class Sandbox:
         self._process.close()
 
     def probe(self, uri: str) -> Probe:
-        """`decode.probe` of the file at `uri`."""
+        """`video.probe` of the file at `uri`, with its SHA-256."""
         answer, _ = self._ask("probe", uri, {}, [])
         try:
             facts = Probe(**answer)
@@ -105,19 +103,21 @@ class Sandbox:
         end_s: float,
         damage: list[tuple[float, float]] | None = None,
     ) -> list[np.ndarray]:
-        """`decode.decode_views` of the file at `uri`: one uint8 [T, H, W, 3] per view, the caller's own. `damage` gets
-        the times between which pictures are damaged."""
+        """`video.decode_views` of the file at `uri`: one uint8 [T, H, W, 3] per view, copied for the caller.
+
+        damage: receives the times (start, end) between which pictures are damaged.
+        """
         [arrays] = self._iterate(uri, views, start_s, [end_s], copy=True, damage=damage)
         return arrays
 
     def iter_views(
         self, uri: str, views: Sequence[View], start_s: float, ends_s: Sequence[float]
     ) -> Iterator[list[np.ndarray]]:
-        """`decode.iter_views` of the file at `uri`: per stretch one uint8 [T, H, W, 3] per view.
+        """`video.iter_views` of the file at `uri`: one uint8 [T, H, W, 3] per view for each stretch.
 
-        The arrays look into memory that is used again: they hold until the next stretch, or anything else,
-        is asked of this sandbox. The child decodes one stretch ahead meanwhile. Until the iteration ends or
-        is closed, other threads wait, and another request by the same thread is a RuntimeError.
+        The arrays are views of memory that is reused: they are valid until the next request to this sandbox, another
+        stretch included. Meanwhile the child decodes one stretch ahead. Until the iteration ends or is closed, other
+        threads wait, and another request by the same thread raises RuntimeError.
         """
         return self._iterate(uri, views, start_s, ends_s)
 
@@ -130,7 +130,7 @@ class Sandbox:
         origin_s: float | None = None,
         channels: int | None = None,
     ) -> np.ndarray:
-        """`decode.decode_sound` of the file at `uri`: float32 [channels, n]."""
+        """`audio.decode_sound` of the file at `uri`: float32 [channels, n]."""
         if not 0 <= start_s < end_s:
             raise ValueError(f"not a stretch of time: {start_s} to {end_s}")
         if channels is not None and channels not in CHANNELS:
@@ -141,7 +141,7 @@ class Sandbox:
         return self._ask("sound", uri, request, [shape])[1][0]
 
     def sound_facts(self, uri: str) -> tuple[int, int, int]:
-        """`loudness.sound_facts` of the file at `uri`: samples at 44.1 kHz, rate, channels."""
+        """`audio.sound_facts` of the file at `uri`: samples at 44.1 kHz, rate, channels."""
         answer, _ = self._ask("sound_facts", uri, {}, [])
         try:
             samples, rate, channels = (int(answer[name]) for name in ("samples", "rate", "channels"))
@@ -150,7 +150,7 @@ class Sandbox:
         return samples, rate, channels
 
     def track_facts(self, uri: str, track: int | None = None) -> tuple[int, int]:
-        """`loudness.track_facts` of the file at `uri`: rate and channels."""
+        """`audio.track_facts` of the file at `uri`: rate and channels."""
         answer, _ = self._ask("track", uri, {"track": track}, [])
         try:
             return int(answer["rate"]), int(answer["channels"])
@@ -166,7 +166,7 @@ class Sandbox:
         origin_s: float,
         track: int | None = None,
     ) -> Iterator[np.ndarray]:
-        """`loudness.iter_sound` of the file at `uri`: float32 [channels, n] blocks, the caller's own.
+        """`audio.iter_sound` of the file at `uri`: float32 [channels, n] blocks, copied for the caller.
 
         Until the iteration ends or is closed, other threads wait, as with `iter_views`.
         """
@@ -180,7 +180,7 @@ class Sandbox:
         def converse(skip: int) -> Iterator[np.ndarray]:
             child, _ = self._process.running()
             with self._process.listening(child, "sound", self.timeout_s) as reader:
-                say(child, {**request, "skip": skip})
+                send(child, {**request, "skip": skip})
                 for size in sizes[skip:]:
                     [shape] = agree(reader.answer()["shapes"], [(channels, size)])
                     block = reader.array(shape, np.float32)
@@ -199,7 +199,7 @@ class Sandbox:
         def converse(done: int) -> Iterator[tuple[dict[str, Any], list[np.ndarray]]]:
             child, _ = self._process.running()
             with self._process.listening(child, verb, self.timeout_s) as reader:
-                say(child, {"verb": verb, "uri": uri, **request})
+                send(child, {"verb": verb, "uri": uri, **request})
                 answer = reader.answer()
                 arrays = [reader.array(shape, np.float32) for shape in agree(answer["shapes"], shapes)]
                 yield dict(answer["result"]), arrays
@@ -216,7 +216,7 @@ class Sandbox:
         copy: bool = False,
         damage: list[tuple[float, float]] | None = None,
     ) -> Iterator[list[np.ndarray]]:
-        """`iter_views`; with `copy` the arrays are the caller's own. `damage` gets what the last answer says of it."""
+        """Stretches as in `iter_views`, copied if `copy`; `damage` receives the damage in the last answer."""
         shapes = video.stretch_shapes(views, start_s, ends_s)
         sizes = [sum(math.prod(shape) for shape in stretch) for stretch in shapes]
         half, size = halves(max(sizes))
@@ -237,7 +237,7 @@ class Sandbox:
             child, shared = self._process.running()
             memory = shared.prepare(size)
             with self._process.listening(child, "decode", self.timeout_s) as reader:
-                say(child, {**request, "skip": skip})
+                send(child, {**request, "skip": skip})
                 for k, wanted in enumerate(shapes[skip:], start=1):
                     answer = reader.answer()
                     agree(answer["shapes"], wanted)
@@ -250,13 +250,15 @@ class Sandbox:
                     with reader.paused():
                         yield arrays
                     if k + 1 < len(shapes) - skip:
-                        say(child, NEXT)
+                        send(child, NEXT)
 
         return self._persist(converse, len(shapes))
 
     def _persist(self, converse: Callable[[int], Iterator[T]], n: int) -> Iterator[T]:
-        """The `n` answers of one request: `converse(k)` asks for those after the first k. It is called again
-        when the child crashes, up to `retries` times."""
+        """The `n` answers of one request, with up to `retries` more tries after a crash.
+
+        converse: `converse(k)` requests the answers after the first k.
+        """
         with self._held():
             done, tries_left = 0, 1 + self.retries
             while True:
@@ -273,7 +275,7 @@ class Sandbox:
                 except storage.StorageError:
                     raise
                 except BaseException:
-                    if done < n:  # broken off: this child's next answer would be stale
+                    if done < n:  # interrupted: this child's next answer would be stale
                         self._process.end()
                     raise
 
@@ -292,14 +294,15 @@ class Sandbox:
 
 
 def _absolute(uri: str) -> str:
-    """The same file for the child, which has another working folder."""
+    """The same file as a URI for the child, which has another working folder."""
     return uri if storage.is_remote(uri) else storage.local_path(uri)
 
 
 def shared_sandbox(threads: int = 1) -> Sandbox:
-    """The decoding child of this process, for decoders of so many threads; ended with the process.
+    """The sandbox that this process keeps for decoders with `threads` threads; it ends with the process.
 
-    As many tasks decode at once as there are cores, and each thread more costs a fifth of the decoding.
+    One thread is the default, because as many tasks decode at once as there are cores, and each further thread costs a
+    fifth of the decoding.
     """
     if threads not in _sandboxes:
         _sandboxes[threads] = Sandbox(threads=threads)

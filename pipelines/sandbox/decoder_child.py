@@ -29,8 +29,8 @@ from pipelines.storage import hashing
 
 
 class _Watched:
-    """A file that remembers what went wrong in storage while FFmpeg was reading. It has no name, so
-    that formats are told by content alone."""
+    """A file that keeps the error of storage while FFmpeg reads it; without a name, so that only the content decides
+    the format."""
 
     def __init__(self, file: BinaryIO, uri: str) -> None:
         self.file, self.uri = file, uri
@@ -54,13 +54,13 @@ class _Watched:
         try:
             return self.file.seek(offset, whence)
         except (OSError, ValueError):
-            return -1  # a place before the start, which only a broken index asks for
+            return -1  # before the start: only a broken index leads there
 
     def tell(self) -> int:
         return self.file.tell()
 
     def check(self) -> None:
-        """Raises what went wrong: FFmpeg takes it for the end of the file."""
+        """Raise the error of storage, which FFmpeg takes for the end of the file."""
         if self.error is not None:
             raise self.error
 
@@ -72,16 +72,15 @@ class _Watched:
 
 
 class _Frames:
-    """Where the pictures of one request go: the halves of the shared memory in turn."""
+    """Places for the pictures of one request: the halves of the shared memory in turn."""
 
     def __init__(self, memory: np.ndarray, half: int) -> None:
         self.memory, self.half, self.n_sent = memory, half, 0
 
     def allocate(self, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
-        # The parent still looks at the other half, and this one must be free. A stretch is asked for
-        # twice only if an attempt at the first one fails.
+        # The parent still uses the other half; this one must be free.
         if self.n_sent >= 2 and sys.stdin.buffer.readline() != NEXT:
-            os._exit(0)  # the parent is gone, or has changed its mind
+            os._exit(0)  # the parent is gone, or has stopped iterating
         at = self.n_sent % 2 * self.half
         return carve(self.memory[at : at + self.half], shapes)
 
@@ -91,15 +90,15 @@ _Answer = tuple[dict[str, Any], np.ndarray]
 
 
 class _Server:
-    """Answers requests, one at a time."""
+    """Server of requests, one at a time."""
 
     def __init__(self, out: BinaryIO, shared_fd: int) -> None:
         self.out, self.shared_fd = out, shared_fd
         self.memory = np.empty(0, np.uint8)
-        self.said = time.monotonic()
+        self.last_sent = time.monotonic()
 
     def answer(self, request: dict[str, Any]) -> bool:
-        """Serves one request; returns whether this process can go on."""
+        """Serve one request. False if this process cannot go on."""
         verb, uri = request["verb"], request["uri"]
         watched: _Watched | None = None
         try:
@@ -155,7 +154,7 @@ class _Server:
     def _sound_blocks(self, request: dict[str, Any], file: Any) -> _Answer:
         names = ("n_samples", "sample_rate", "channels", "origin_s", "block", "track", "skip")
         last: np.ndarray | None = None
-        # One behind: the last block is announced when nothing can go wrong any more.
+        # Sent one behind: the last block is announced when nothing can go wrong any more.
         for sound in audio.iter_sound(file, tick=self._tick, **{name: request[name] for name in names}):
             if last is not None:
                 file.check()
@@ -195,7 +194,7 @@ class _Server:
         return answer | {"result": {"damage": damage}}, np.empty(0)
 
     def _map(self, size: int) -> None:
-        """Sees `size` bytes of the shared memory; what is seen counts as this process's memory."""
+        """Map `size` bytes of the shared memory; they count as this process's memory. Raises MemoryError."""
         if size > self.memory.size or self.memory.size > max(KEPT, size):
             self.memory = np.empty(0, np.uint8)
             try:
@@ -204,27 +203,27 @@ class _Server:
                 raise MemoryError(str(error)) from error
 
     def _tick(self) -> None:
-        if time.monotonic() - self.said > 1:
+        if time.monotonic() - self.last_sent > 1:
             self._send({"tick": 1})
 
     def _send(self, message: dict[str, Any]) -> None:
-        self.said = time.monotonic()
+        self.last_sent = time.monotonic()
         self.out.write(json.dumps(message).encode() + b"\n")
         self.out.flush()
 
 
 def main() -> None:
-    """Reads requests until the parent closes the pipe."""
+    """Serve requests until the parent closes the pipe."""
     memory_mb, parent_pid, shared_fd = map(int, sys.argv[1:4])
     limit_this_process(memory_mb, parent_pid)
-    gc.freeze()  # what was imported stays: to collect the rest after each file takes no time then
-    # Keep the channel to ourselves: what a library prints must not end up between the answers.
+    gc.freeze()  # modules stay: collecting the rest after each file is fast then
+    # Answers get a descriptor of their own: text that a library prints must not end up between them.
     with os.fdopen(os.dup(1), "wb", buffering=1 << 16) as out:
         os.dup2(2, 1)
         server = _Server(out, shared_fd)
         server._send({"ready": 1})
         while line := sys.stdin.buffer.readline():
-            # After a failure the parent may have said that it is ready for a stretch that never came.
+            # After a failure the parent may have sent NEXT for a stretch that never came.
             if line != NEXT and not server.answer(json.loads(line)):
                 break
 

@@ -1,4 +1,4 @@
-"""The decoding child as its parent sees it: its start, its end, and the reason why it ended."""
+"""Start, end and autopsy of the decoding child, for its parent."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class DecoderProcess:
             shared = self.shared = SharedMemory()
             child = self.child = start(self.memory_mb, shared.fd)
             assert child.stdout is not None
-            try:  # starting is not the file's affair: neither its time nor its fault
+            try:  # a slow or failed start is not the fault of the file
                 Reader(child.stdout.fileno(), _START_S, _START_S).line()
             except (OSError, EOFError, ValueError) as error:
                 reason = (
@@ -99,28 +99,28 @@ class DecoderProcess:
         return self.child, self.shared
 
     def _autopsy(self, verb: str) -> DecodeFailed:
-        """Why the child is gone."""
-        child, words = self.child, ""
+        """The error for a child that has ended; reads the reason from its standard error."""
+        child, text = self.child, ""
         if child is not None and child.stderr is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=5)
             os.set_blocking(child.stderr.fileno(), False)
-            words = (child.stderr.read() or b"").decode(errors="replace").strip()
+            text = (child.stderr.read() or b"").decode(errors="replace").strip()
         code = child.poll() if child is not None else None
         self.end()
-        if "MemoryError" in words or "Cannot allocate memory" in words:
+        if "MemoryError" in text or "Cannot allocate memory" in text:
             return DecodeFailed("DecoderOutOfMemory", f"needs more than {self.memory_mb} MB", verb)
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
                 return DecodeFailed("DecoderCrashed", f"ended by {signal.Signals(-code).name}", verb)
-        last = words.splitlines()[-1] if words else f"exit code {code}"
+        last = text.splitlines()[-1] if text else f"exit code {code}"
         return DecodeFailed("DecoderCrashed", last, verb)
 
 
 def start(memory_mb: int, shared_fd: int) -> subprocess.Popen[bytes]:
     """Start a child that may use `memory_mb` and the file `shared_fd`. Its first line reports that it is ready."""
     read_end, write_end = os.pipe()
-    # What goes to stderr is read only after a crash: a full pipe must drop words, not block the child.
+    # Standard error is read only after a crash: a full pipe must drop text, not block the child.
     os.set_blocking(write_end, False)
     try:
         arguments = memory_mb, os.getpid(), shared_fd

@@ -10,10 +10,10 @@ import time
 
 
 def limit_this_process(memory_mb: int, parent_pid: int, may_write: bool = False) -> None:
-    """Bounds what this process may use from now on, and ends it when its parent is gone.
+    """Limit this process from now on, and end it when its parent is gone.
 
-    `memory_mb` of address space, no core dump, 64 open files, and no byte written to any file unless
-    `may_write`. Limits that the system does not know (macOS) are left out.
+    It gets `memory_mb` of address space, no core dump and 64 open files, and can write to no file unless `may_write`.
+    Limits that the system does not have (macOS) are left out.
     """
     import resource
 
@@ -22,9 +22,9 @@ def limit_this_process(memory_mb: int, parent_pid: int, may_write: bool = False)
         limits.append((resource.RLIMIT_FSIZE, 0))
     if sys.platform == "linux":
         limits.append((resource.RLIMIT_AS, memory_mb << 20))
-    for what, bound in limits:
+    for resource_id, bound in limits:
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(what, (bound, bound))
+            resource.setrlimit(resource_id, (bound, bound))
 
     def watch() -> None:
         while os.getppid() == parent_pid:

@@ -1,7 +1,7 @@
-"""The parent's end of the pipes to `pipelines.sandbox.decoder_child`: answers are read and checked, requests written.
+"""The parent's end of the pipes to the decoding child: checked answers in, requests out.
 
-The child may have been taken over by the file that it reads. Nothing that comes from it is believed: lines
-have a largest length, arrays the shapes that were asked for, and waiting an end.
+The file may have taken the child over, so nothing from it is trusted: lines have a largest length, arrays must have the
+requested shapes, and waiting ends.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _MAX_CHANNELS = 64
 
 
 class Reader:
-    """Reads lines and arrays from a pipe against two clocks: one per silence, one for everything.
+    """Reader of lines and arrays from a pipe, with two time limits.
 
-    `stall_s` is the longest time without progress, `total_s` that of the whole conversation. All that reads
-    raises TimeoutError when either has passed (`stalled` tells which), EOFError when the pipe ends.
+    stall_s: longest time without progress. total_s: longest time of the whole conversation. Every method that reads
+    raises TimeoutError when either has passed (`stalled` is true for the first) and EOFError when the pipe ends.
     """
 
     def __init__(self, fd: int, stall_s: float, total_s: float) -> None:
@@ -45,19 +45,19 @@ class Reader:
         self.progress()
 
     def progress(self) -> None:
-        """Starts the clock of silence again."""
+        """Restart the time without progress."""
         self.stall = time.monotonic() + self.stall_s
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Time that is not the child's."""
+        """Stop both clocks for the block: the child is not waited for."""
         since = time.monotonic()
         yield
         self.end += time.monotonic() - since
         self.progress()
 
     def answer(self) -> dict[str, Any]:
-        """The next answer that is more than a sign of life. Raises the errors that the child tells of."""
+        """The next answer that is more than a sign of life. Raises DecodeFailed or StorageError if it is an error."""
         while "tick" in (answer := json.loads(self.line())):
             self.progress()
         self.progress()
@@ -70,7 +70,7 @@ class Reader:
         return dict(answer)
 
     def line(self) -> bytes:
-        """The next line, without its end. Raises ValueError if it is too long."""
+        """The next line without its end. Raises ValueError if it is too long."""
         while (end := self.buffer.find(b"\n")) < 0:
             if len(self.buffer) > _LONGEST_LINE:
                 raise ValueError("endless line")
@@ -108,9 +108,9 @@ class Reader:
 
 
 def agree(shapes: Shapes, expected: Shapes) -> list[tuple[int, ...]]:
-    """The announced shapes, if they are what was asked for (-1: any small number). Raises ValueError."""
+    """The announced shapes. Raises ValueError if they are not the expected ones (-1 stands for any small number)."""
     if len(shapes) != len(expected):
-        raise ValueError("another number of arrays than asked for")
+        raise ValueError("another number of arrays than requested")
     for got, wanted in zip(shapes, expected, strict=True):
         fits = len(got) == len(wanted) and all(
             g == w or (w == -1 and 0 < g <= _MAX_CHANNELS) for g, w in zip(got, wanted, strict=True)
@@ -120,8 +120,8 @@ def agree(shapes: Shapes, expected: Shapes) -> list[tuple[int, ...]]:
     return [tuple(int(n) for n in shape) for shape in shapes]
 
 
-def say(child: subprocess.Popen[bytes], message: dict[str, Any] | bytes) -> None:
-    """Sends one line, as JSON unless it is bytes. Raises OSError if the child is gone."""
+def send(child: subprocess.Popen[bytes], message: dict[str, Any] | bytes) -> None:
+    """Send one line, as JSON unless it is bytes. Raises OSError if the child is gone."""
     assert child.stdin is not None
     line = message if isinstance(message, bytes) else json.dumps(message).encode() + b"\n"
     child.stdin.write(line)

@@ -23,8 +23,11 @@ class SharedMemory:
         self._map: mmap.mmap | None = None
 
     def prepare(self, size: int) -> np.ndarray:
-        """The first `size` bytes, which is a multiple of the page size, as uint8 [size]. What was handed out
-        before stays readable but changes. Raises OSError when there is not so much memory."""
+        """The first `size` bytes, a multiple of the page size, as uint8 [size].
+
+        Arrays from earlier calls stay readable, but their content changes. Raises OSError if there is too little
+        memory.
+        """
         if size > self.size:
             os.ftruncate(self.fd, size)
             self._map, self.size = mmap.mmap(self.fd, size), size
@@ -34,14 +37,14 @@ class SharedMemory:
         return np.frombuffer(self._map or b"", np.uint8, size)
 
     def trim(self) -> None:
-        """Gives memory beyond KEPT back to the system; what was handed out there turns black."""
+        """Return memory beyond KEPT to the system; arrays there become zero."""
         if self.used > KEPT and self._map is not None and hasattr(mmap, "MADV_REMOVE"):
             with contextlib.suppress(OSError):
                 self._map.madvise(mmap.MADV_REMOVE, KEPT, self.used - KEPT)
             self.used = KEPT
 
     def close(self) -> None:
-        # The mapping goes with the last array that looks into it.
+        # The mapping ends with the last array that refers to it.
         self._map = None
         fd, self.fd = self.fd, -1
         if fd >= 0:
@@ -49,7 +52,7 @@ class SharedMemory:
 
 
 def halves(size: int) -> tuple[int, int]:
-    """(bytes of each half, bytes in all) of shared memory for stretches of up to `size` bytes."""
+    """(bytes of each half, total bytes) of shared memory for stretches of up to `size` bytes."""
     half = max(1, -(-size // mmap.PAGESIZE)) * mmap.PAGESIZE
     return half, 2 * half
 
@@ -60,8 +63,8 @@ def _anonymous_file() -> int:
     except (AttributeError, OSError):  # macOS has none
         with tempfile.TemporaryFile() as file:
             return os.dup(file.fileno())
-    # The child may not make files longer. It must not make this one shorter either: a parent that reads
-    # what is no longer there would die of it.
+    # The child may not make files longer. It must not make this one shorter either: a parent that reads beyond the end
+    # of the file would be killed by SIGBUS.
     with contextlib.suppress(OSError):
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
     return fd
