@@ -1,1 +1,1 @@
-"""Tracks into films, their pictures copied packet by packet."""
+"""Copies of films with a new sound track; pictures are copied packet by packet."""

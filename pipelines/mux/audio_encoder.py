@@ -1,9 +1,9 @@
-"""The encoder of the new sound track: what `pipelines.mux` feeds beside the packets that it copies.
+"""Encoder of the new sound track, in threads beside the copying of packets.
 
-Coding takes most of a mux, so it happens in threads beside the copying. FFmpeg's AAC coder keeps to one core; a long
-track is coded in sections of a few seconds, two at a time, and their packets follow each other as if one coder had made
-them. An AAC frame is decoded from itself and the one before alone (ISO/IEC 14496-3, 4.6.11), so that two coders fit
-together where they have come to the same choice of window. They have, a few frames after they began to hear the same.
+Coding takes most of a mux. FFmpeg's AAC coder uses one core, so a long track is coded in sections of a few seconds,
+two at a time, and their packets follow each other as if one coder had made them. An AAC frame is decoded from itself
+and the previous one only (ISO/IEC 14496-3, 4.6.11), so two coders fit together at a frame where they choose the same
+window. They do, a few frames after their input became the same.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ from pipelines.mux.packets import Output, layout, set_up
 from pipelines.mux.track import Track
 
 BLOCK = 8192
-"""Samples that go to an encoder at a time."""
+"""Samples passed to an encoder at a time."""
 
 FRAME = 1024
 """Samples of an AAC frame (AAC-LC)."""
 
 SECTION_S = 5.0
-"""About so long is a section of AAC. FFmpeg's muxers hold tracks back for ten seconds, so that all stay interleaved."""
+"""Approximate length of a section of AAC. FFmpeg's muxers interleave tracks within ten seconds."""
 
 WARM_UP = 8
-"""AAC frames that a section's coder hears before its own. After four it agreed with the coder before it on the window
-of the frame where they meet, at each of 738 joins of foley and recorded sound."""
+"""AAC frames that a section's coder gets before its own. After four it chose the same window as the previous coder for
+the frame where they meet, at each of 738 joins of foley and recorded sound."""
 
 LOOK_AHEAD = 4
-"""AAC frames that it hears after them. It gives a frame once it has heard two more."""
+"""AAC frames that it gets after its own: it returns a frame when it has received two more."""
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """How a track is cut for its coders, in samples."""
+    """Division of a track into pieces for its coders, in samples."""
 
     size: int = BLOCK
     before: int = 0
-    """Heard before a piece by its coder, and not kept."""
+    """Samples that a coder gets before its piece, whose packets are dropped."""
     after: int = 0
     threads: int = 1
     waiting: int = 4
-    """Pieces that may wait to be coded or written."""
+    """Number of pieces that may wait to be coded or written."""
 
     @property
     def lead(self) -> int:
-        """How far the coders must be fed ahead of the picture for their packets to come with it."""
+        """Samples by which the input must be ahead of the picture for the packets to be interleaved with it."""
         return (self.waiting + 1) * self.size + self.after
 
 
 def pieces(codec: str, rate: int, coded_rate: int) -> Pieces:
-    """For sound at `rate` that FFmpeg's `codec` codes at `coded_rate`. All but AAC go on from what they have coded."""
+    """Division for sound at `rate` that `codec` codes at `coded_rate`. Only AAC can be coded in sections."""
     if codec != "aac" or rate != coded_rate:
         return Pieces()
     size = max(4 * WARM_UP, round(SECTION_S * rate / FRAME)) * FRAME
@@ -65,7 +65,7 @@ def pieces(codec: str, rate: int, coded_rate: int) -> Pieces:
 
 
 class Encoder:
-    """Feeds sound to the new tracks and their packets to the muxer: a context manager."""
+    """Encoder of the new tracks, which passes their packets to the muxer. A context manager."""
 
     def __init__(self, out: Output, track: Track, shift_s: float) -> None:
         self._out, self._tracks, self._kind = out.container, out.tracks, out.kind
@@ -79,15 +79,15 @@ class Encoder:
         if not out.kind.holds_start:
             lead, self._next = max(0, self._next), min(0, self._next)
         self._first = self._at = self._next
-        """Where the track starts, and the piece that is being gathered."""
+        """First sample of the track, and of the piece that is being collected."""
         self._held: list[np.ndarray] = []
-        """Its samples so far, those before it with them."""
+        """Samples of that piece so far, with those before it."""
         self._held_from = self._next
         self._rest(lead)
 
     @property
     def position(self) -> Fraction:
-        """Container time, in seconds, of the picture that what was fed is enough for."""
+        """Container time in seconds of the last picture for which enough samples were fed."""
         return Fraction(self._next - self._pieces.lead, self._rate)
 
     def __enter__(self) -> Self:
@@ -97,7 +97,7 @@ class Encoder:
         self._coders.shutdown(cancel_futures=True)
 
     def feed(self, block: np.ndarray) -> None:
-        """int16 [tracks * channels, n]. Its packets follow with one of the next blocks."""
+        """Encode a block, int16 [tracks * channels, n]; its packets are written with one of the next blocks."""
         self._held.append(block)
         self._next += block.shape[1]
         while self._next >= self._at + self._pieces.size + self._pieces.after:
@@ -113,31 +113,31 @@ class Encoder:
 
     @property
     def digests(self) -> list[str]:
-        """sha256 in hex digits of the packets of each track so far."""
-        return [found.hexdigest() for found in self._hashes]
+        """SHA-256 in hex digits of the packets of each track so far."""
+        return [running.hexdigest() for running in self._hashes]
 
     def _submit(self, stop: int | None) -> None:
-        """A piece, until `stop` or the end, goes to its coders."""
+        """Give the piece up to `stop`, or to the end, to its coders."""
         samples = np.concatenate([np.zeros((self._width, 0), np.int16), *self._held], axis=1)
-        heard = samples if stop is None else samples[:, : stop + self._pieces.after - self._held_from]
-        self._coded.append(self._coders.submit(self._code, heard, self._held_from, self._at, stop))
+        given = samples if stop is None else samples[:, : stop + self._pieces.after - self._held_from]
+        self._coded.append(self._coders.submit(self._code, given, self._held_from, self._at, stop))
         if stop is not None:
             self._at = stop
             kept_from = max(self._held_from, stop - self._pieces.before)
             self._held = [samples[:, kept_from - self._held_from :]]
             self._held_from = kept_from
 
-    def _code(self, samples: np.ndarray, heard_from: int, start: int, stop: int | None) -> list[list[Any]]:
-        """The packets of every track from `start` to `stop`, or to the end."""
-        found, alone = [], self._pieces.threads == 1
+    def _code(self, samples: np.ndarray, given_from: int, start: int, stop: int | None) -> list[list[Any]]:
+        """Packets of every track from `start` to `stop`, or to the end."""
+        by_track, alone = [], self._pieces.threads == 1
         for k, track in enumerate(self._tracks):
             mine = samples[k * self._channels : (k + 1) * self._channels]
-            packets = self._packets(track if alone else self._coder(track), mine, heard_from, stop is None)
+            packets = self._packets(track if alone else self._coder(track), mine, given_from, stop is None)
             packets = packets if alone else [p for p in packets if self._belongs(p, start, stop)]
             for packet in packets:
                 packet.stream = track
-            found.append(packets)
-        return found
+            by_track.append(packets)
+        return by_track
 
     def _packets(self, coder: Any, samples: np.ndarray, start: int, ends: bool) -> list[Any]:
         packets = []
@@ -151,7 +151,7 @@ class Encoder:
         return packets + (list(coder.encode(None)) if ends else [])
 
     def _coder(self, track: Any) -> Any:
-        """A coder like the track's own, which has heard nothing yet."""
+        """A fresh coder with the settings of the track's own."""
         own: Any = track.codec_context
         like: Any = av.CodecContext.create(self._kind.codec, "w")
         set_up(like, self._kind, self._channels)
@@ -160,13 +160,13 @@ class Encoder:
         return like
 
     def _belongs(self, packet: Any, start: int, stop: int | None) -> bool:
-        """Whether a packet is one of the piece from `start` to `stop`. The track's first begin before its sound."""
+        """True for a packet of the piece from `start` to `stop`. The first packets of a track precede its sound."""
         return (packet.pts >= start or start == self._first) and (stop is None or packet.pts < stop)
 
     def _write(self) -> None:
-        for found, packets in zip(self._hashes, self._coded.popleft().result(), strict=True):
+        for running, packets in zip(self._hashes, self._coded.popleft().result(), strict=True):
             for packet in packets:
-                found.update(bytes(packet))
+                running.update(bytes(packet))
             self._out.mux(packets)
 
     @property

@@ -1,10 +1,10 @@
-"""Sound without pictures: WAV and FLAC files beside films, and the samples that a lossy track was made of.
+"""Sound files: WAV and FLAC beside films, and the samples of a track that is coded with loss.
 
     OUT/reel.mp4.wav                 `v2a dub --sidecar wav`
-    OUT/_v2a/sound/<video_id>.flac   what `v2a redub` needs where the film's own track has lost its samples
+    OUT/_v2a/sound/<video_id>.flac   samples for `v2a redub` if the film's own track has lost them
 
-Encoders get generated sound only, so they run in this process. Files are written under a temporary name by whoever
-calls, block by block; the same samples give the same bytes.
+Encoders get only generated sound, so they run in this process. Files are written block by block, and the caller gives a
+temporary name. The same samples give the same bytes.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ KINDS = {"wav": "pcm_s16le", "flac": "flac"}
 """Codec by format."""
 
 _OPTIONS = {"wav": {"rf64": "auto"}}
-"""A WAV file of more than 4 GB becomes RF64, which is the same with longer numbers."""
+"""A WAV file of more than 4 GB becomes RF64, which has 64-bit lengths."""
 
 
 class Writer:
-    """One sound file that is being written. A context manager; `close` ends it well.
+    """Writer of one sound file. A context manager; only `close` completes the file.
 
     Raises storage.StorageError for the disk.
     """
@@ -56,7 +56,7 @@ class Writer:
         self._file.close()
 
     def feed(self, block: np.ndarray) -> None:
-        """int16 [channels, n]"""
+        """Write a block, int16 [channels, n]."""
         interleaved = np.ascontiguousarray(block.T).reshape(1, -1)
         frame: Any = av.AudioFrame.from_ndarray(interleaved, format="s16", layout=self._layout)
         frame.sample_rate, frame.pts = self._rate, self._position
@@ -65,7 +65,7 @@ class Writer:
         self._write(self._stream.encode(frame))
 
     def close(self) -> str:
-        """Finish the file; sha256 of its packets."""
+        """Finish the file. Returns the SHA-256 of its packets in hex digits."""
         self._write(self._stream.encode(None))
         try:
             self._file.close()
@@ -83,14 +83,14 @@ class Writer:
 
 
 def passing(blocks: Iterable[np.ndarray], writer: Writer, channels: int) -> Iterator[np.ndarray]:
-    """Pass the blocks on, and write their first `channels` channels; int16 [any, n]."""
+    """Pass on the blocks, int16 [any, n], and write their first `channels` channels."""
     for block in blocks:
         writer.feed(block[:channels])
         yield block
 
 
 def read(path: Path) -> Iterator[np.ndarray]:
-    """int16 [channels, n] blocks of a local FLAC or WAV file of 16 bits that this project wrote itself."""
+    """Blocks int16 [channels, n] of a local 16-bit FLAC or WAV file that v2a has written."""
     with av.open(str(path)) as file:
         for frame in file.decode(file.streams.audio[0]):
             sound = frame.to_ndarray()
@@ -98,13 +98,13 @@ def read(path: Path) -> Iterator[np.ndarray]:
 
 
 class Samples:
-    """sha256 of a stream of int16 blocks, however they are cut."""
+    """SHA-256 of a stream of int16 samples, independent of its division into blocks."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
     def watch(self, blocks: Iterable[np.ndarray], channels: int) -> Iterator[np.ndarray]:
-        """Pass the blocks on, int16 [any, n], and hash their first `channels` channels."""
+        """Pass on the blocks, int16 [any, n], and hash their first `channels` channels."""
         for block in blocks:
             self._hash.update(np.ascontiguousarray(block[:channels].T).astype("<i2", copy=False).tobytes())
             yield block
@@ -115,6 +115,6 @@ class Samples:
 
 
 def numbered(output: str, k: int) -> str:
-    """Name of the k-th alternative of a sound file, counted from 1, which is the file itself."""
+    """Name of the k-th alternative of a sound file; the first (k = 1) is the file itself."""
     stem, _, suffix = output.rpartition(".")
     return output if k == 1 else f"{stem}.{k}.{suffix}"

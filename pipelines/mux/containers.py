@@ -1,4 +1,4 @@
-"""Which container and codec a dubbed copy gets: the source's own where it can hold a named sound track."""
+"""Containers and codecs of dubbed copies: the source's own container if it can hold a named sound track."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _NOT_IN_MATROSKA = {
 """Picture codecs of old films that FFmpeg's Matroska muxer does not take."""
 
 _IN_MOV = {"dvvideo", "dnxhd", "cinepak", "svq1", "svq3", "qtrle", "rpza", "smc", "8bps", "h263", "vc1"}
-"""Those of them that QuickTime holds."""
+"""Those of `_NOT_IN_MATROSKA` that QuickTime holds."""
 
 
 @dataclass(frozen=True)
 class Coding:
-    """How the generated track is coded."""
+    """Encoder settings of the generated track."""
 
     encoder: str
-    """FFmpeg's name."""
+    """FFmpeg's name of the encoder."""
     bit_rate: int = 0
     rate: int | None = None
-    """Sample rate of the coded track; None keeps the rate of the sound where the encoder can."""
+    """Sample rate of the coded track; None keeps the rate of the sound if the encoder can."""
 
 
 CODECS = {
@@ -36,19 +36,19 @@ CODECS = {
     "flac": Coding("flac"),
     "pcm": Coding("pcm_s16le"),
 }
-"""Codecs that can be asked for, by name."""
+"""Codecs that can be chosen, by name."""
 
 ENCODER_OPTIONS = {"aac": {"aac_coder": "fast"}}
-"""Of FFmpeg's encoders. At 192 kbit/s the plain coder comes 0.4 to 8 dB nearer to the sound than the searching one,
-which leaves bits unused, in half the time: coding is most of what a long film's mux costs."""
+"""Options by FFmpeg's encoder. At 192 kbit/s the fast AAC coder is 0.4 to 8 dB nearer to the sound than the two-loop
+one, which leaves bits unused, and takes half the time; coding takes most of a long film's mux."""
 
 LOSSLESS = ("flac", "pcm_s16le")
-"""FFmpeg's names of those that give every sample back."""
+"""FFmpeg's names of the codecs that give every sample back."""
 
 
 @dataclass(frozen=True)
 class Container:
-    """An output container: FFmpeg's muxer, the codec of the generated track, and what it can do."""
+    """An output container: FFmpeg's muxer, the codec of the generated track, and its abilities."""
 
     muxer: str
     codec: str
@@ -57,25 +57,25 @@ class Container:
     bit_rate: int = 0
     suffixes: tuple[str, ...] = ()
     source: tuple[str, ...] = ()
-    """Names of FFmpeg's demuxer that this container reads as: anything else changes container."""
+    """FFmpeg's demuxer names for this container; films that others read change their container."""
     holds_start: bool = True
-    """Whether a track can begin later than the file; where it cannot, silence is put before it."""
+    """A track can begin later than the file; otherwise silence is put before it."""
     names_tracks: bool = True
-    """Whether a track can have a title. Where it cannot, only the container's comment says what it is."""
+    """A track can have a title; otherwise only the container's comment marks it as generated."""
     tail: int = 0
-    """Samples of silence after the sound, where the encoder does not give out its last ones otherwise."""
+    """Samples of silence after the sound, for encoders that keep their last samples otherwise."""
     options: tuple[tuple[str, str], ...] = ()
     subtitles: str = ""
-    """Codec of a subtitle track of plain text; empty where the container holds none."""
+    """Codec of a plain text subtitle track; empty if the container holds none."""
     codecs: tuple[str, ...] = ()
-    """Names of `CODECS` that it holds and players read there."""
+    """Names in `CODECS` that the container holds and players support there."""
 
     def holds(self, codec: str) -> bool:
-        """Whether it holds a track of a codec of `CODECS`, or of its own (`auto`)."""
+        """True if the container holds this codec, a name in `CODECS` or `auto` for its own."""
         return codec == "auto" or codec in self.codecs
 
     def coded(self, codec: str) -> Container:
-        """This container with another codec for the generated track. Raises ValueError if it does not hold it."""
+        """This container with another codec for the generated track. Raises ValueError if it cannot hold that."""
         if not self.holds(codec):
             able = ", ".join(self.codecs) or "none that can be chosen"
             raise ValueError(f"{self.muxer} does not hold {codec} sound; it holds {able}")
@@ -85,11 +85,11 @@ class Container:
         return replace(self, codec=coding.encoder, rate=coding.rate, bit_rate=coding.bit_rate, tail=0)
 
     def reads(self, format_name: str) -> bool:
-        """Whether a film that FFmpeg's demuxer calls `format_name` stays in its own container here."""
+        """True if a film keeps its container here. format_name: FFmpeg's demuxer."""
         return bool(set(format_name.lower().split(",")) & set(self.source))
 
 
-# Every tag is kept as it is (`use_metadata_tags`), and edit lists are as fine as the generated samples.
+# Tags with any names are kept (`use_metadata_tags`), and edit lists are as precise as the generated samples.
 _MP4_OPTIONS = (("movflags", "+use_metadata_tags"), ("movie_timescale", "44100"))
 
 CONTAINERS = (
@@ -153,13 +153,13 @@ CONTAINERS = (
 
 
 def output_name(path: str, *, container: str, video_codec: str, audio_codec: str = "auto") -> str:
-    """Relative path of the dubbed copy of `path`: the same one where its container can hold the result.
+    """Relative path of the dubbed copy of `path`: the same path if its container can hold the result.
 
-    `container` and `video_codec` are what the probe found (FFmpeg's names). The container is kept when the
-    suffix and the content agree and it can carry a named track: mp4, m4v, mov, mkv, avi, and webm with a
-    codec that WebM allows; with an `audio_codec` (of `CODECS`) only where it holds that too. Everything else becomes
-    `<path>.mkv`, but for old codecs that Matroska does not take: they stay in FLV or ASF, or go to `<path>.mov`,
-    which then may not hold the sound's codec (`Container.coded` says so).
+    `container` and `video_codec` are FFmpeg's names, from the probe. The container is kept if the suffix matches the
+    content and it can carry a named track: mp4, m4v, mov, mkv, avi, and webm with a codec that WebM allows; with an
+    `audio_codec` (in `CODECS`) only if it holds that too. Everything else becomes `<path>.mkv`, except for old codecs
+    that Matroska does not hold: they stay in FLV or ASF, or go to `<path>.mov`, which then may not hold the sound's
+    codec (`Container.coded` raises for that).
     """
     suffix = PurePosixPath(path).suffix.lower()
     codec = video_codec.lower()
@@ -175,7 +175,7 @@ def output_name(path: str, *, container: str, video_codec: str, audio_codec: str
 
 
 def container_of(path: str | os.PathLike[str]) -> Container:
-    """The output container that a destination's suffix stands for. Raises ValueError for any other suffix."""
+    """The output container for a destination's suffix. Raises ValueError for any other suffix."""
     suffix = Path(path).suffix.lower()
     for kind in CONTAINERS:
         if suffix in kind.suffixes:

@@ -1,7 +1,7 @@
 """The two files of a mux: the untrusted source that FFmpeg reads and the copy that it writes.
 
-FFmpeg gets both as Python file objects and never a name. It loses the reason when one of them fails, or
-carries on; these remember it.
+FFmpeg gets both as Python file objects, never a name. When one of them fails, FFmpeg loses the reason or carries on;
+these classes keep it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipelines.storage import hashing
 
 
 class Source:
-    """A file to read from. Has no name, so that formats are told by content alone."""
+    """A file to read from; without a name, so that only the content decides the format."""
 
     def __init__(self, file: BinaryIO, uri: str) -> None:
         self._file, self._uri = file, uri
@@ -39,7 +39,7 @@ class Source:
         return data
 
     def sha256(self, tick: Callable[[], None]) -> str:
-        """Of the whole file; reads what was left out before."""
+        """SHA-256 of the whole file in hex digits; reads the parts that were not read before. Raises StorageError."""
         try:
             return self._hash.finish(self._file, tick)
         except Exception as error:
@@ -63,7 +63,7 @@ class Source:
 
 
 class TooLarge(Exception):
-    """The output has grown beyond what a copy of its source can be."""
+    """The output is larger than a copy of its source can be."""
 
 
 class Sink:
@@ -103,12 +103,12 @@ class Sink:
         return self._file.tell()
 
     def restart(self) -> None:
-        """Forget what was written."""
+        """Discard what was written."""
         self._file.seek(0)
         self._file.truncate()
 
     def finish(self) -> int:
-        """Bytes of the file, which are on the disk after this. Raises what went wrong, if anything did."""
+        """Flush the file to disk; its size in bytes. Raises OSError or TooLarge if any write failed."""
         if self.error is not None:
             raise self.error
         os.fsync(self._file.fileno())
@@ -116,7 +116,7 @@ class Sink:
 
 
 def disk_error(target: Path, error: OSError) -> storage.StorageError:
-    """An error of the local disk in the project's terms."""
+    """The storage error for an OSError while writing `target`."""
     kind = storage.kind_of(error)
     place = target if kind is storage.StorageRefused else f"in {target.parent}"
     return kind(f"cannot write {place}: {error.strerror or error}")

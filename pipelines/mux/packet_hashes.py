@@ -1,7 +1,7 @@
-"""What the streams of a film are, in numbers that survive another container: sha256 of their packets.
+"""Identity of a film's streams, independent of the container: SHA-256 of their packets.
 
-A copy into another container keeps the packets and changes all around them. H.264 and HEVC are hashed as
-sequences of NAL units, since containers separate these differently (start codes or lengths).
+A copy in another container keeps the packets and changes everything around them. H.264 and HEVC are hashed as sequences
+of NAL units, because containers separate these differently (start codes or lengths).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pipelines.media import container
 
 @dataclass(frozen=True)
 class Digests:
-    """sha256 in hex digits of the packets of each stream, in the order of the file."""
+    """SHA-256 in hex digits of the packets of each stream, in the order of the file."""
 
     video: tuple[str, ...] = ()
-    """Cover pictures left out."""
+    """Video streams, without cover art."""
     kept: tuple[str, ...] = ()
     """Sound tracks of the source."""
     generated: str = ""
@@ -44,16 +44,16 @@ class Digests:
 
 
 class Hasher:
-    """Hashes the packets of a film's streams as they pass. `streams`: those of the film that is read."""
+    """Running hashes of a film's streams, packet by packet. Cover art is left out."""
 
     def __init__(self, streams: Any) -> None:
         self._streams = [s for s in streams if s.type in ("video", "audio") and not _is_cover(s)]
         self._hashes = {stream.index: hashlib.sha256() for stream in self._streams}
 
-    def saw(self, packet: Any, stream: Any) -> None:
-        """A packet of the film's `stream`."""
-        if (found := self._hashes.get(stream.index)) is not None:
-            found.update(content(packet, stream))
+    def update(self, packet: Any, stream: Any) -> None:
+        """Hash one packet of `stream`."""
+        if (running := self._hashes.get(stream.index)) is not None:
+            running.update(content(packet, stream))
 
     def of(self, kind: str) -> tuple[str, ...]:
         """The digests of the `video` or `audio` streams."""
@@ -65,7 +65,7 @@ def _is_cover(stream: Any) -> bool:
 
 
 def content(packet: Any, stream: Any) -> bytes:
-    """The payload of a packet, without what a container puts between the NAL units of H.264 and HEVC."""
+    """Payload of a packet, without the container's separators between the NAL units of H.264 and HEVC."""
     payload = bytes(packet)
     context = stream.codec_context
     if context is not None and context.name in ("h264", "hevc"):
@@ -74,7 +74,7 @@ def content(packet: Any, stream: Any) -> bytes:
 
 
 def nal_units(payload: bytes, context: Any) -> Iterator[bytes]:
-    """The units of an H.264 or HEVC packet, whatever separates them."""
+    """NAL units of an H.264 or HEVC packet, whatever separates them."""
     extradata = bytes(context.extradata or b"")
     if extradata[:1] != b"\x01":  # start codes
         yield from (unit.rstrip(b"\0") for unit in re.split(rb"\x00\x00\x00?\x01", payload) if unit)

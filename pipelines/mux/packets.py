@@ -1,6 +1,5 @@
-"""Packets from one container to another, and a new sound track beside them.
+"""The output container of a mux, with a copy of every stream it can hold, and the repair of packet times.
 
-The parts of `pipelines.mux`: the output container with a copy of every stream it can hold, and the repair of times.
 The encoder of the new track is in `pipelines.mux.audio_encoder`.
 """
 
@@ -20,27 +19,32 @@ from pipelines.mux.files import Sink
 from pipelines.mux.track import LANGUAGE, MuxFailed, Track
 
 _REORDERED = 16
-"""Pictures that a decoder may hold back, at most."""
+"""Largest number of pictures that a decoder may hold back."""
 
 
 def shift_of(film: Any, kind: Container) -> Fraction:
-    """Seconds to add to every time. A copy in the same container keeps its times; a copy into another one
-    starts at zero, since broadcast streams begin anywhere up to a day in."""
+    """Seconds to add to every time.
+
+    A copy in the same container keeps its times. A copy in another one starts at zero, because broadcast streams begin
+    at any time up to a day.
+    """
     if kind.reads(film.format.name) or film.start_time is None:
         return Fraction(0)
     return -Fraction(film.start_time, av.time_base)
 
 
 def repair_times(packet: Any, last_dts: dict[int, int], shift: int) -> None:
-    """Move a packet by `shift` ticks and give it the times that muxers insist on: a dts that rises within
-    the stream and does not come after pts."""
+    """Move a packet by `shift` ticks and give it the times that muxers require.
+
+    Its dts must rise within the stream and not exceed its pts. last_dts: the last dts by stream, updated here.
+    """
     last, guesses = last_dts.get(packet.stream_index), ~packet.stream_index
     if packet.dts is not None:
         dts = packet.dts + shift
         last_dts[guesses] = _REORDERED
     elif last is not None:
-        # Matroska tells no dts for the first pictures where a decoder holds some back. Those that follow have
-        # small ones: whole steps here would push them, and their pictures with them.
+        # Matroska has no dts for the first pictures if a decoder holds some back. The next ones are small: whole steps
+        # here would push them, and their pictures, to later times.
         held_back = packet.pts is not None and last_dts.get(guesses, 0) < _REORDERED
         dts = last + (1 if held_back else max(1, packet.duration or 1))
         last_dts[guesses] = last_dts.get(guesses, 0) + 1
@@ -50,7 +54,7 @@ def repair_times(packet: Any, last_dts: dict[int, int], shift: int) -> None:
     if last is not None and dts <= last:
         dts = last + 1
     if pts < dts:
-        # One of the two is wrong. Bringing dts forward keeps the picture at its time.
+        # One of the two is wrong. An earlier dts keeps the picture at its time.
         if last is None or pts > last:
             dts = pts
         else:
@@ -60,19 +64,19 @@ def repair_times(packet: Any, last_dts: dict[int, int], shift: int) -> None:
 
 
 class Output:
-    """The output container: a copy of every stream it can hold, the new track, and its header written."""
+    """The output container, its header written: a copy of every stream it can hold, and the new track."""
 
     container: Any
     copies: dict[Any, Any]
     tracks: list[Any]
     captions: Any
-    """The subtitle stream; None where there is none."""
+    """The subtitle stream, or None."""
     dropped: list[str]
 
     def __init__(self, film: Any, sink: Sink, kind: Container, track: Track) -> None:
         self.kind, self._film, self._sink, self._spec = kind, film, sink, track
-        # Players tell hvc1 from hev1 and XVID from FMP4 by the codec tag: it stays where the container does.
-        # A muxer that refuses one is asked again without.
+        # Players distinguish hvc1 from hev1 and XVID from FMP4 by the codec tag, so it is kept with the container. If
+        # the muxer refuses it, try without.
         same = kind.reads(film.format.name)
         for keep_codec_tags in (True, False) if same else (False,):
             sink.restart()
@@ -120,32 +124,31 @@ class Output:
         self.container.start_encoding()
 
     def _options(self) -> dict[str, str]:
-        # Not a write for every packet.
+        # Without this every packet is a write of its own.
         options = {"flush_packets": "0", **dict(self.kind.options)}
         if any(stream.disposition & Disposition.attached_pic for stream in self._film.streams.video):
-            # An mp4 file has either tags of any name or the usual ones with a cover picture.
+            # An mp4 file has either tags with any names or the usual ones and a cover picture.
             options.pop("movflags", None)
         return options
 
     def _add_copy(self, stream: Any, keep_codec_tag: bool) -> str:
-        """Add a copy of a stream, or say why not."""
+        """Add a copy of a stream; the reason if the container cannot hold it, else an empty string."""
         context = stream.codec_context
         if stream.type == "attachment":
             if self.kind.muxer != "matroska":
                 return f"{self.kind.muxer} holds no attachments"
-            # Its content is part of the header: no packets to copy.
+            # Its content is part of the header: there are no packets to copy.
             self.container.add_stream_from_template(stream)
             return ""
         if stream.type not in ("video", "audio", "subtitle"):
-            return (
-                "time code, chapter or camera data"  # of these the muxer writes the first two from metadata
-            )
+            # The muxer writes time codes and chapters from the metadata.
+            return "time code, chapter or camera data"
         if context is None:
             return "a codec that FFmpeg does not know"
         if stream.type == "audio" and self.kind.muxer == "flv":
             raise ValueError("flv holds one sound track that every player knows")
         try:
-            # With `opaque` the parameters are copied as they are and no encoder of that name has to exist.
+            # With `opaque` the parameters are copied unchanged, and no encoder of that name has to exist.
             copy = self.container.add_stream_from_template(stream, opaque=True)
         except ValueError:
             if stream.type == "subtitle":
@@ -158,7 +161,7 @@ class Output:
         copy.disposition = disposition
         if stream.type == "video" and (aspect := stream.sample_aspect_ratio):
             copy.codec_context.sample_aspect_ratio = aspect
-            # PyAV cannot pass it to the Matroska muxer: it survives in the codec's own headers or not at all.
+            # PyAV cannot pass it to the Matroska muxer: only the codec's own headers can keep it.
             if aspect != 1 and self.kind.muxer in ("matroska", "webm") and context.name in ("vp8", "vp9"):
                 self.dropped.append(f"video stream {stream.index}: its pixel aspect of {aspect}")
         if keep_codec_tag:
@@ -183,7 +186,7 @@ class Output:
 
 
 def set_up(context: Any, kind: Container, channels: int) -> None:
-    """What an encoder of the generated sound is told, besides its rate."""
+    """Set layout, options and bit rate of an encoder of the generated sound."""
     context.layout = layout(channels)
     context.options = dict(ENCODER_OPTIONS.get(kind.codec, {}))
     if kind.bit_rate:
@@ -191,18 +194,15 @@ def set_up(context: Any, kind: Container, channels: int) -> None:
 
 
 def coded_rate(kind: Container, rate: int) -> int:
-    """The rate that the container's encoder takes for sound at `rate`: the same, or the next above that it knows."""
-    known = sorted(av.Codec(kind.codec, "w").audio_rates or [])
-    return next((r for r in known if r >= rate), known[-1]) if known else rate
+    """Rate of the coded track for sound at `rate`: the same, or the next higher one that the encoder supports."""
+    rates = sorted(av.Codec(kind.codec, "w").audio_rates or [])
+    return next((r for r in rates if r >= rate), rates[-1]) if rates else rate
 
 
 def metadata(source: dict[str, str], tags: dict[str, str], without: str = "") -> dict[str, str]:
-    """Container metadata of the copy: what the source says but for `without` in its comment, then what `tags` add."""
-    brands = {
-        "major_brand",
-        "minor_version",
-        "compatible_brands",
-    }  # the muxer's own, not facts about the film
+    """Container metadata of the copy: the source's, without the text `without` in its comment, and `tags`."""
+    # Written by the muxer; not facts about the film.
+    brands = {"major_brand", "minor_version", "compatible_brands"}
     kept = {key: value for key, value in source.items() if key.lower() not in brands}
     for key in list(kept):
         if (match := re.fullmatch(r"(.+)-[a-z]{3}", key)) and kept.get(match[1]) == kept[key]:
@@ -217,6 +217,7 @@ def metadata(source: dict[str, str], tags: dict[str, str], without: str = "") ->
 
 
 def layout(channels: int) -> str:
+    """FFmpeg's name of the layout of a generated track. Raises ValueError unless it has 1 or 2 channels."""
     if channels not in (1, 2):
         raise ValueError(f"a generated track has 1 or 2 channels, not {channels}")
     return "mono" if channels == 1 else "stereo"

@@ -1,9 +1,9 @@
-"""Put a generated sound track into a copy of a film, without re-encoding anything that was there.
+"""Copy of a film with a generated sound track, without re-encoding anything that was there.
 
-The picture is copied packet by packet, bit for bit; sound tracks, subtitles, chapters, attachments, metadata
-and rotation stay where the container can hold them; the generated track is added and named. One pass over
-the source, one pass over the sound, memory flat in the film's length but for the index that the container
-itself needs (in mp4, mov and avi some 90 bytes per packet: 20 MB for an hour, written at the end).
+The picture is copied packet by packet, bit for bit. Sound tracks, subtitles, chapters, attachments, metadata and
+rotation are kept if the container can hold them; the generated track is added and named. There is one pass over the
+source and one over the sound. Memory does not grow with the film, except for the container's own index (in mp4, mov and
+avi about 90 bytes per packet: 20 MB for an hour, written at the end).
 
 The same source and sound give the same bytes: no dates, no random identifiers.
 """
@@ -37,13 +37,13 @@ def mux(
 ) -> MuxResult:
     """Copy the film at `source_uri` to `destination` with one more sound track.
 
-    sound: int16 arrays [tracks * channels, n] of any lengths, `n_samples` in all, at `sample_rate`; consumed as a
-        stream, never more than some 15 s ahead of the picture (`mux_sound.Pieces.lead`).
-    destination: a local path; its suffix names the container (`containers.CONTAINERS`). Written beside, then
-        renamed: there is never a partial file under that name.
-    track: the fields of `Track`; `n_samples` and `video_start_s` always.
+    sound: int16 arrays [tracks * channels, n] of any lengths, `n_samples` in total, at `sample_rate`; consumed as a
+        stream, at most about 15 s ahead of the picture (`audio_encoder.Pieces.lead`).
+    destination: a local path; its suffix names the container (`containers.CONTAINERS`). Written under a temporary
+        name, then renamed: there is never a partial file under that name.
+    track: the fields of `Track`; `n_samples` and `video_start_s` are required.
 
-    Raises MuxFailed for what the file causes (`ContainerCannotHold`: take the `.mkv` name), StorageError for
+    Raises MuxFailed for errors of the file (`ContainerCannotHold`: take the `.mkv` name), StorageError for
     the disk, ValueError for sound that is not as announced.
     """
     spec = Track(**track)
@@ -67,21 +67,21 @@ def mux_to(
     track: Track,
     beat: Callable[[], None] = lambda: None,
 ) -> MuxResult:
-    """`mux` straight to `path`, where a partial file stays if it fails. Calls `beat` as it advances."""
+    """`mux` directly to `path`; a failure leaves a partial file there. Calls `beat` as it advances."""
     kind = container_of(path).coded(track.codec)
     try:
         with storage.open_read(source_uri) as file:
             source = Source(file, source_uri)
-            # Entries of a hostile index may all point at the same bytes; a real copy is about as large
-            # as its source and the sound together.
+            # Entries of a hostile index may all refer to the same bytes; a real copy is about as large as its source
+            # and the sound together.
             limit = 2 * source.size + 4 * track.channels * track.tracks * track.n_samples + (64 << 20)
             with Sink(path, limit) as sink:
-                dropped, found = _copy(source, sink, kind, _blocks(sound, track), track, beat)
+                dropped, digests = _copy(source, sink, kind, _blocks(sound, track), track, beat)
                 size = sink.finish()
             source_sha256 = source.sha256(beat)
     except OSError as error:
         raise disk_error(Path(path), error) from error
-    return MuxResult(kind.muxer, kind.codec, track.n_samples, size, tuple(dropped), source_sha256, found)
+    return MuxResult(kind.muxer, kind.codec, track.n_samples, size, tuple(dropped), source_sha256, digests)
 
 
 def _copy(
@@ -92,14 +92,14 @@ def _copy(
     track: Track,
     beat: Callable[[], None],
 ) -> tuple[list[str], Digests]:
-    """Write the film with its new track; the streams left out, in words, and what the others are."""
+    """Write the film with its new track. Returns the dropped streams, as text, and the digests of the others."""
     try:
         with source.open() as film:
             shift = shift_of(film, kind)
             out = Output(film, sink, kind, track)
             with Encoder(out, track, float(shift)) as encoder:
                 start_s = track.video_start_s + float(shift)
-                words = subtitles.Writer(
+                captions = subtitles.Writer(
                     out.container,
                     out.captions,
                     kind.subtitles,
@@ -108,20 +108,20 @@ def _copy(
                 )
                 hasher = packet_hashes.Hasher(out.copies)
                 last_dts: dict[int, int] = {}
-                # Fractions cost more than the copying: they are made once per stream, and compared once per block.
+                # Fractions cost more than the copying: convert once per stream, compare once per block.
                 ticks = {stream: round(shift / stream.time_base) for stream in out.copies}
                 tick_s = {stream: float(stream.time_base) for stream in out.copies}
                 fed_s = float(encoder.position)
                 for packet in media_container.packets(film, out.copies, with_empty=True):
                     stream = packet.stream
                     repair_times(packet, last_dts, ticks[stream])
-                    moment = packet.dts * tick_s[stream]
-                    while fed_s <= moment and (block := next(blocks, None)) is not None:
+                    time_s = packet.dts * tick_s[stream]
+                    while fed_s <= time_s and (block := next(blocks, None)) is not None:
                         encoder.feed(block)
                         fed_s = float(encoder.position)
                         beat()
-                    words.advance(moment)
-                    hasher.saw(packet, stream)
+                    captions.advance(time_s)
+                    hasher.update(packet, stream)
                     packet.stream = out.copies[stream]
                     out.container.mux(packet)
                     beat()
@@ -129,7 +129,7 @@ def _copy(
                     encoder.feed(block)
                     beat()
                 encoder.finish()
-                words.finish()
+                captions.finish()
                 out.container.close()
             first, *others = encoder.digests
             return out.dropped, Digests(hasher.of("video"), hasher.of("audio"), first, tuple(others))
@@ -147,24 +147,24 @@ def _copy(
 
 def _blocks(sound: Iterable[np.ndarray], track: Track) -> Iterator[np.ndarray]:
     """The sound in blocks of at most `BLOCK` samples, checked: int16 [tracks * channels, n]."""
-    seen, channels = 0, track.tracks * track.channels
+    n_samples, channels = 0, track.tracks * track.channels
     for chunk in sound:
         if chunk.dtype != np.int16 or chunk.ndim != 2 or chunk.shape[0] != channels:
             raise ValueError(f"sound must be int16 [{channels}, n], not {chunk.dtype} {list(chunk.shape)}")
-        seen += chunk.shape[1]
-        if seen > track.n_samples:
+        n_samples += chunk.shape[1]
+        if n_samples > track.n_samples:
             raise ValueError(f"the sound has more than the {track.n_samples} samples that were announced")
         for at in range(0, chunk.shape[1], BLOCK):
             yield chunk[:, at : at + BLOCK]
-    if seen < track.n_samples:
-        raise ValueError(f"the sound ends after {seen} of {track.n_samples} samples")
+    if n_samples < track.n_samples:
+        raise ValueError(f"the sound ends after {n_samples} of {track.n_samples} samples")
 
 
 def video_digest(uri: str, *, nal_units: bool = False) -> str:
-    """sha256 over the payloads of the video packets, stream after stream: equal before and after `mux`.
+    """SHA-256 over the payloads of the video packets, stream after stream: equal before and after `mux`.
 
-    nal_units: hash H.264 and HEVC as sequences of NAL units, whatever separates them. Needed where the copy
-    went from a transport stream (start codes) to Matroska (lengths); the units themselves are the same bits.
+    nal_units: hash H.264 and HEVC as sequences of NAL units, whatever separates them. Needed for a copy from a
+    transport stream (start codes) to Matroska (lengths); the units themselves are the same bits.
     """
     with storage.open_read(uri) as file, Source(file, uri).open() as film:
         streams = [stream for stream in film.streams.video if not media_container.is_attached(stream)]

@@ -1,7 +1,7 @@
-"""Captions as subtitles: which stretch of the film each is about, SubRip text, and a track in the film's copy.
+"""Captions as subtitles: SubRip text, and a track in the copy of the film.
 
-A caption is about a window; windows overlap, and subtitles may not: each lasts from the middle of one overlap to the
-middle of the next. Neighbours that say the same are one.
+A caption describes a window. Windows overlap and subtitles may not, so each lasts from the middle of one overlap to the
+middle of the next. Neighbours with the same text are joined.
 """
 
 from __future__ import annotations
@@ -14,40 +14,42 @@ import av
 
 TITLE = "v2a captions (generated)"
 LANGUAGE = "eng"
-"""ISO 639-2: of the captions that v2a's models are trained on."""
+"""ISO 639-2: language of the captions that v2a's models are trained on."""
 
 Cue = tuple[float, float, str]
-"""Start and end in seconds from the first picture, and what is said."""
+"""Start and end in seconds from the first picture, and the text."""
 
 _TICKS = 1000
-"""Of a second: subtitles are timed in milliseconds everywhere."""
+"""Ticks per second: subtitles are timed in milliseconds everywhere."""
 
 
-def cues(told: Sequence[Cue], duration_s: float) -> list[Cue]:
-    """Captions of stretches of a film of `duration_s`, which do not overlap: in order, with those that follow one
-    another and say the same joined."""
-    found = list[Cue]()
-    for start_s, stop_s, said in sorted(told):
-        text, end_s = tidy(said), min(stop_s, duration_s)
+def cues(captions: Sequence[Cue], duration_s: float) -> list[Cue]:
+    """Subtitles of a film of `duration_s`, in order: neighbours with the same text are joined.
+
+    captions: stretches of the film that do not overlap.
+    """
+    joined = list[Cue]()
+    for start_s, stop_s, caption in sorted(captions):
+        text, end_s = tidy(caption), min(stop_s, duration_s)
         if not text or end_s <= start_s:
             continue
-        if found and found[-1][2] == text and abs(found[-1][1] - start_s) < 1e-6:
-            found[-1] = (found[-1][0], end_s, text)
+        if joined and joined[-1][2] == text and abs(joined[-1][1] - start_s) < 1e-6:
+            joined[-1] = (joined[-1][0], end_s, text)
         else:
-            found.append((start_s, end_s, text))
-    return found
+            joined.append((start_s, end_s, text))
+    return joined
 
 
 def tidy(text: str) -> str:
-    """One line; nothing in it that SubRip would take for a line of times."""
+    """The text on one line, without the arrow that marks a line of times in SubRip."""
     return " ".join(text.replace("-->", "->").split())
 
 
-def srt(found: Sequence[Cue]) -> str:
+def srt(subtitles: Sequence[Cue]) -> str:
     """The text of a .srt file."""
     return "".join(
         f"{number}\n{_clock(start_s)} --> {_clock(end_s)}\n{text}\n\n"
-        for number, (start_s, end_s, text) in enumerate(found, 1)
+        for number, (start_s, end_s, text) in enumerate(subtitles, 1)
     )
 
 
@@ -60,7 +62,7 @@ def _clock(seconds: float) -> str:
 def add_stream(container: Any, codec: str) -> Any:
     """A subtitle stream of a container that is being written: `mov_text` or `subrip`."""
     stream = container.add_stream(codec)
-    # The encoder writes the header of mov_text (font, place), without which players of mp4 show nothing.
+    # The header of mov_text (font, position) comes from the encoder; without it, players of mp4 show nothing.
     stream.codec_context.subtitle_header = _STYLE.encode()
     stream.codec_context.time_base = stream.time_base = Fraction(1, _TICKS)
     stream.metadata.update({"title": TITLE, "language": LANGUAGE})
@@ -71,16 +73,18 @@ def add_stream(container: Any, codec: str) -> Any:
 
 
 class Writer:
-    """Gives subtitles to the muxer as the film advances."""
+    """Writer that passes subtitles to the muxer as the film advances."""
 
-    def __init__(self, container: Any, stream: Any, codec: str, found: Sequence[Cue], start_s: float) -> None:
+    def __init__(
+        self, container: Any, stream: Any, codec: str, subtitles: Sequence[Cue], start_s: float
+    ) -> None:
         """start_s: container time of the first picture."""
         self._container, self._stream, self._codec = container, stream, codec
-        self._left = [(start_s + a, start_s + b, text) for a, b, text in found]
+        self._left = [(start_s + a, start_s + b, text) for a, b, text in subtitles]
 
-    def advance(self, moment_s: float | Fraction) -> None:
-        """Write all that begin at or before a container time."""
-        while self._left and self._left[0][0] <= moment_s:
+    def advance(self, time_s: float | Fraction) -> None:
+        """Write all subtitles that begin at or before a container time."""
+        while self._left and self._left[0][0] <= time_s:
             self._container.mux(self._packet(*self._left.pop(0)))
 
     def finish(self) -> None:
@@ -111,4 +115,4 @@ Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10
 [Events]
 Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 """
-"""Head of an ASS script, which FFmpeg's encoders of subtitles take their looks from."""
+"""Header of an ASS script, from which FFmpeg's subtitle encoders take the style."""

@@ -20,48 +20,48 @@ ALTERNATIVE = "v2a (generated, alternative {})"
 
 @dataclass(frozen=True)
 class MuxResult:
-    """What was written."""
+    """Facts about a file that was written."""
 
     container: str
-    """FFmpeg's name of the muxer: mp4, mov, webm, avi, matroska."""
+    """FFmpeg's name of the muxer: mp4, mov, webm, avi, matroska ..."""
     audio_codec: str
     n_samples: int
-    """Samples of generated sound that were taken, at the rate of the sound."""
+    """Samples of generated sound, at its own rate."""
     size: int
     """Bytes of the file."""
     dropped: tuple[str, ...] = ()
-    """Streams of the source that the container cannot hold, in words."""
+    """Streams of the source that the container cannot hold, as text."""
     source_sha256: str = ""
-    """Of the whole source as it was read for this copy."""
+    """SHA-256 of the whole source as it was read for this copy."""
     digests: Digests = field(default_factory=Digests)
-    """Of the packets that were written."""
+    """Hashes of the packets that were written."""
 
 
 @dataclass(frozen=True)
 class Track:
-    """The sound track to add, or several of the same form."""
+    """The sound track to add, or several with the same format."""
 
     n_samples: int
     video_start_s: float
-    """Container time of the first picture, as the probe reports it: the first sample belongs there."""
+    """Container time of the first picture (`Probe.video_start_s`), at which the first sample plays."""
     channels: int = 1
     sample_rate: int = 44_100
     title: str = TITLE
     default: bool = True
-    """The track that players choose. It then comes before the other sound tracks, since some players and
-    containers know no other way. Say False where another track is audible: it then comes last."""
+    """Whether players choose this track. If so, it comes before the other sound tracks, because some players and
+    containers have no other way to mark it; otherwise last. Use False if another track is audible."""
     tags: dict[str, str] = field(default_factory=dict)
-    """Metadata for the container (`provenance.tags`); a comment of the source stays in front of ours."""
+    """Metadata of the container (`sidecar.tags`); a comment of the source stays before ours."""
     captions: Sequence[subtitles.Cue] = ()
-    """Written as a subtitle track where the container holds one."""
+    """Subtitles, written as a track if the container can hold one."""
     codec: str = "auto"
-    """One of `containers.CODECS`, or that of the container."""
+    """A name in `containers.CODECS`; `auto` for the codec of the container."""
     tracks: int = 1
-    """How many tracks; the sound has `tracks * channels` channels then, track after track."""
+    """Number of tracks; the sound has `tracks * channels` channels, track after track."""
     replaces: int | None = None
-    """Number of a sound track of the source that is left out, and in whose place the new one comes."""
+    """Number of the sound track of the source that the new one replaces."""
     old_comment: str = ""
-    """What of the source's comment goes away, with a track that is replaced."""
+    """Text to remove from the source's comment, with a track that is replaced."""
 
     @property
     def titles(self) -> list[str]:
@@ -69,7 +69,7 @@ class Track:
 
 
 class MuxFailed(DecodeFailed):
-    """The file could not be copied, and the file is the reason."""
+    """The film cannot be copied, and the file is the reason."""
 
     def __init__(self, error_class: str, message: str, stage: str = "mux") -> None:
         super().__init__(error_class, message, stage)

@@ -49,7 +49,7 @@ def _media_facts(file: Any) -> dict[str, Any]:
         streams = [s for s in film.streams if s.type in ("video", "audio")]
         hasher = packet_hashes.Hasher(streams)
         for packet in container.packets(film, streams) if streams else ():
-            hasher.saw(packet, packet.stream)
+            hasher.update(packet, packet.stream)
         titles = [
             str(s.metadata.get("title") or s.metadata.get("handler_name", ""))[:200]
             for s in film.streams.audio
