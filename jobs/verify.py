@@ -129,7 +129,7 @@ def check(name: str, config: VerifyConfig, trust: str = "") -> list[Finding]:
             source = inspection.inspect(config.source)
         except (storage.StorageError, DecodeFailed) as error:
             raise WrongUsage(f"cannot read --source {config.source}: {error}") from error
-    return verify.judge(found, side.facts if side is not None else None, source)
+    return verify.check(found, side.facts if side is not None else None, source)
 
 
 def _sidecar(name: str, config: VerifyConfig) -> Any:

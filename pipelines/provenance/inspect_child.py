@@ -17,10 +17,10 @@ from pipelines.sandbox.child import BeatingFile, serve
 from pipelines.storage import hashing
 
 _TEXT = 10_000
-"""Characters of a tag that are looked at: ours are far shorter."""
+"""Longest tag that is returned, in characters; v2a's own are far shorter."""
 
 _FACTS = 500_000
-"""The same of our assertion."""
+"""Longest assertion of v2a that is returned, in characters of JSON."""
 
 
 def _answer(order: dict[str, Any], data: IO[bytes]) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def _media_facts(file: Any) -> dict[str, Any]:
     """Tags, packet hashes and titles of the tracks."""
     with container.opened(file) as film:
         tags = {str(k).lower(): str(v)[:_TEXT] for k, v in film.metadata.items()}
-        known = {name: tags[name] for name in ("comment", "v2a", "digital_source_type") if name in tags}
+        tags = {name: tags[name] for name in ("comment", "v2a", "digital_source_type") if name in tags}
         streams = [s for s in film.streams if s.type in ("video", "audio")]
         hasher = packet_hashes.Hasher(streams)
         for packet in container.packets(film, streams) if streams else ():
@@ -54,40 +54,41 @@ def _media_facts(file: Any) -> dict[str, Any]:
             str(s.metadata.get("title") or s.metadata.get("handler_name", ""))[:200]
             for s in film.streams.audio
         ]
-        return {"tags": known, "video": hasher.of("video"), "sound": hasher.of("audio"), "titles": titles}
+        return {"tags": tags, "video": hasher.of("video"), "sound": hasher.of("audio"), "titles": titles}
 
 
 def _signature(file: Any, manifest: bytes | None, trust: str) -> tuple[dict[str, Any] | None, str]:
-    """What the manifest says, and why it cannot be read."""
+    """Fields of `inspection.Signed` or None, and the reason if the manifest cannot be read."""
     import c2pa
 
     settings = signing.SETTINGS | ({"trust": {"trust_anchors": trust}} if trust else {})
     try:
         context = c2pa.Context.from_dict(settings)
         reader = (
-            _own(c2pa, file, context)
+            _embedded(c2pa, file, context)
             if manifest is None
             else c2pa.Reader(None, file, manifest, context=context)
         )
         if reader is None:
             return None, ""
-        return _told(json.loads(reader.json())), ""
+        return _signed(json.loads(reader.json())), ""
     except c2pa.C2paError as error:
         return None, str(error)[:1000]
 
 
-def _own(c2pa: Any, file: Any, context: Any) -> Any:
-    """The reader of the manifest in the file, or None if there is none."""
+def _embedded(c2pa: Any, file: Any, context: Any) -> Any:
+    """Reader of the manifest in the file, or None if there is none."""
     try:
         return c2pa.Reader.try_create(None, file, context=context)
     except c2pa.C2paError.NotSupported:
-        return None  # a container that C2PA does not know carries none
+        return None  # such a container carries no manifest
 
 
-def _told(report: dict[str, Any]) -> dict[str, Any]:
+def _signed(report: dict[str, Any]) -> dict[str, Any]:
+    """Fields of `inspection.Signed` from C2PA's report."""
     active = report["manifests"][report["active_manifest"]]
     results = report.get("validation_results", {}).get("activeManifest", {})
-    codes = [str(found.get("code")) for found in results.get("failure", [])]
+    codes = [str(failure.get("code")) for failure in results.get("failure", [])]
     if report.get("validation_state") == "Invalid" and not codes:
         codes = ["invalid"]
     names = active.get("signature_info") or {}

@@ -1,7 +1,7 @@
-"""What a file says of itself and what it is: metadata, manifest, sha256 of the file and of its tracks' packets.
+"""Inspection of a file to be verified: metadata, manifest, SHA-256 of the file and of its tracks' packets.
 
-Files to be checked are untrusted more than others. They are read in a process of their own, with the limits of the
-muxing one, and only JSON comes back.
+Such files are the least trusted of all. They are read in a process of their own (`pipelines.sandbox.child`), and only
+JSON comes back.
 """
 
 from __future__ import annotations
@@ -18,62 +18,63 @@ MEMORY_MB = 2048
 
 @dataclass(frozen=True)
 class Signed:
-    """A manifest as it was read, with what C2PA's library finds wrong with it."""
+    """A manifest, with the failures that C2PA's library reports."""
 
     facts: dict[str, Any]
-    """Our own assertion, as it was signed; empty if there is none."""
+    """Content of v2a's assertion, as it was signed; empty if there is none."""
     signer: str
     """Names in the certificate."""
     source_type: str
-    """Digital source type of what was done."""
+    """IPTC digital source type of the edit."""
     failures: tuple[str, ...]
-    """C2PA's codes, without those about trust."""
+    """C2PA's failure codes, without those about trust."""
     trusted: bool
-    """Whether the certificate leads to one of the authorities that were given."""
+    """True if the certificate leads to one of the given authorities."""
 
     @property
     def intact(self) -> bool:
-        """Whether signature and manifest are as they were signed, whatever has become of the file."""
+        """True if signature and manifest are unchanged; the file may have changed."""
         return not [code for code in self.failures if not is_binding(code)]
 
     @property
     def binds(self) -> bool:
-        """Whether the file is, byte for byte, the one that was signed."""
+        """True if the file is, byte for byte, the one that was signed."""
         return not self.failures
 
 
 def is_binding(code: str) -> bool:
-    """Whether one of C2PA's codes says that the file's bytes are not those that were signed."""
+    """True for a C2PA code which reports that the file's bytes are not the signed ones."""
     return code.startswith(("assertion.dataHash.", "assertion.bmffHash.", "assertion.boxesHash."))
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found in a file."""
+    """Facts about a file, as far as it could be read."""
 
     sha256: str
     tags: dict[str, str]
-    """Container metadata, names in lower case, of those that v2a writes."""
+    """Those of v2a's tags that the container has, with names in lower case."""
     video: tuple[str, ...]
-    """sha256 of each picture track's packets (`pipelines.mux.packet_hashes`)."""
+    """SHA-256 of each video track's packets (`pipelines.mux.packet_hashes`)."""
     sound: tuple[str, ...]
-    """The same of each sound track."""
+    """SHA-256 of each sound track's packets."""
     signed: Signed | None = None
     manifest_error: str = ""
-    """Why the manifest cannot be read; empty if it can, or if there is none."""
+    """Reason why the manifest cannot be read; empty if it can, or if there is none."""
     titles: tuple[str, ...] = field(default=())
-    """Of the sound tracks."""
+    """Titles of the sound tracks."""
 
 
 def inspect(
     uri: str, *, manifest: bytes | None = None, trust: str = "", stall_s: float = 120.0
 ) -> Inspection:
-    """Look at the film at `uri`.
+    """Inspect the film at `uri`.
 
-    manifest: a manifest from elsewhere, to be held against the file instead of the one in it; trust: certificates
-    of authorities, PEM, that a signer's must lead to.
+    manifest: a manifest to check the file against, instead of the one in it. trust: certificates of trusted
+    authorities, PEM.
 
-    Raises DecodeFailed for a file that cannot be read as a film, StorageError for storage.
+    Raises DecodeFailed for a file that cannot be read as a film (`ReaderCrashed`, `ReaderTimeout`, `ReaderOutOfMemory`
+    for its process), StorageError for storage.
     """
     from pipelines.sandbox import child
 
@@ -97,13 +98,13 @@ def inspect(
 
 
 def _parsed(answer: dict[str, Any]) -> Inspection:
-    found = answer["signed"]
-    signed = found and Signed(
-        dict(found["facts"]),
-        str(found["signer"]),
-        str(found["source_type"]),
-        tuple(map(str, found["failures"])),
-        bool(found["trusted"]),
+    manifest = answer["signed"]
+    signed = manifest and Signed(
+        dict(manifest["facts"]),
+        str(manifest["signer"]),
+        str(manifest["source_type"]),
+        tuple(map(str, manifest["failures"])),
+        bool(manifest["trusted"]),
     )
     tags = {str(name): str(value) for name, value in answer["tags"].items()}
     video, sound, titles = (tuple(map(str, answer[name])) for name in ("video", "sound", "titles"))

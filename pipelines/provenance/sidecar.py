@@ -1,8 +1,7 @@
-"""Say that a sound track is synthetic, and what made it, in the file and beside it.
+"""Marks of a synthetic sound track, in the file and beside it, with the model that generated it.
 
-Plain marking: container metadata that any player or asset manager shows, and the same facts as JSON. Nothing
-here is signed (`pipelines.provenance.signing` does that); metadata can be stripped, so the sidecar and the report
-are the record to keep.
+Container metadata, which any player or asset manager shows, and the same facts as JSON. Nothing here is signed
+(`pipelines.provenance.signing` does that). Metadata can be stripped, so keep the sidecar and the report as the record.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ SEED_RULE = (
     "other (-1 and below: the film's ambience), and counts segments of a model that streams; candidate K after the "
     "first: first 63 bits of sha256 of 'WINDOWSEED/candidate K'"
 )
-"""How the seed of every window follows from what the sidecar holds: a list would grow with the film."""
+"""Rule for the seed of every window from the sidecar's values; a list of seeds would grow with the film."""
 
 
 def tags(
@@ -36,8 +35,8 @@ def tags(
 ) -> dict[str, str]:
     """Container metadata of a dubbed file.
 
-    `comment` is the one tag that every container keeps (mp4, mov, Matroska, WebM, AVI) and says it all in
-    words; the others repeat it for machines, in containers that take tags of any name.
+    `comment` is the one tag that every container keeps (mp4, mov, Matroska, WebM, AVI); it holds everything as text.
+    The other tags repeat it for programs, in containers that take tags with any name.
     """
     facts = f"v2a {version}, model {model} (sha256 {model_sha256}), recipe {recipe}, seed {seed}"
     if candidates > 1:
@@ -74,11 +73,11 @@ def sidecar(
 ) -> dict[str, Any]:
     """The same facts as JSON values, for a file beside the dubbed one and for its signed manifest.
 
-    source, output: paths relative to the archive and to the output folder; track: title of the sound track;
-    windows: number of stretches that were generated; candidates: sounds that each was chosen from; video_id: of the
-    scan; packets: `digests.Digests.to_json`; samples_sha256: of the track's 16-bit samples before they were coded,
-    interleaved; treatment: how the sound was brought into the film, where not as it was generated. Its size does not
-    grow with the film.
+    source, output: paths relative to the archive and to the output folder. track: title of the sound track. windows:
+    number of windows that were generated. candidates: number of candidates for each. video_id: identifier in the scan.
+    packets: from `packet_hashes.Digests.to_json`. samples_sha256: hash of the track's 16-bit samples before coding,
+    interleaved. treatment: mixing of the sound into the film; None if it was not changed. The size does not grow with
+    the film.
     """
     sound: dict[str, Any] = {"title": track, "synthetic": True, "duration_s": duration_s, "windows": windows}
     sound |= {"samplesSha256": samples_sha256} if samples_sha256 else {}
@@ -106,21 +105,21 @@ def sidecar(
 
 
 def facts_of(side: dict[str, Any]) -> dict[str, Any]:
-    """What of a sidecar is in the signed manifest too: all but what is known only after signing."""
+    """The part of a sidecar that the signed manifest also holds: everything known before signing."""
     return {name: value for name, value in side.items() if name not in ("outputSha256", "manifest", "signer")}
 
 
 def tags_of(side: dict[str, Any]) -> dict[str, str]:
-    """The container metadata that belongs to a sidecar. Raises ValueError if it is none of ours."""
+    """Container metadata for a sidecar. Raises ValueError if v2a did not write it."""
     try:
-        made = side["generator"]
+        generator = side["generator"]
         return tags(
-            model=made["model"],
-            model_sha256=made["sha256"],
-            recipe=made["recipe"],
-            seed=made["seed"],
+            model=generator["model"],
+            model_sha256=generator["sha256"],
+            recipe=generator["recipe"],
+            seed=generator["seed"],
             version=side["software"]["version"],
-            candidates=made["candidates"],
+            candidates=generator["candidates"],
             edits=side.get("edits", ()),
         )
     except (KeyError, TypeError) as error:

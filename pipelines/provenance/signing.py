@@ -1,11 +1,11 @@
-"""Signing dubbed files by C2PA: the certificate, the manifest, and the signature.
+"""C2PA signatures of dubbed files: certificate, manifest and signature.
 
-Formats that C2PA knows (mp4, mov, avi) carry their manifest; others get it as a file beside them, `NAME.c2pa`,
-bound by the sha256 of all their bytes. The manifest also holds sha256 of the packets of every track: those survive
-a copy into another container, which the binding to bytes does not.
+Formats that C2PA supports (mp4, mov, avi) carry their manifest. Other files get it beside them as `NAME.c2pa`, bound by
+the SHA-256 of all their bytes. The manifest also holds the SHA-256 of every track's packets, which a copy in another
+container keeps, unlike the bytes.
 
-Nothing here uses the network: no time stamp authority is asked, no manifest is fetched. A private key is read
-where it is used and goes to the signing process through a pipe.
+Nothing here uses the network: no time stamp authority is asked, no manifest is fetched. A private key is read on the
+machine that uses it, and goes to the signing process through a pipe.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from pipelines import storage
 from pipelines.provenance import sidecar
 
 ASSERTION = "org.v2a.provenance"
-"""Label of our own assertion in the manifest: the facts of the sidecar."""
+"""Label of v2a's own assertion in the manifest, which holds the facts of the sidecar."""
 
 TEST_MARK = "v2a TEST certificate"
-"""In the names of certificates made by `make_test_certificate`."""
+"""Mark in the names of certificates made by `make_test_certificate`."""
 
 MIME = {".mp4": "video/mp4", ".m4v": "video/x-m4v", ".mov": "video/quicktime", ".qt": "video/quicktime"} | {
     ".avi": "video/x-msvideo",
     ".wav": "audio/wav",
 }
-"""What carries its manifest inside, by suffix."""
+"""Media types of the files that carry their manifest inside, by suffix."""
 
 BESIDE = ".c2pa"
-"""Added to a file's name: the manifest of a file that cannot carry it."""
+"""Suffix of the manifest beside a file that cannot carry it."""
 
 SETTINGS: dict[str, Any] = {
-    # Checked by `v2a verify`; checking at once would read every file once more.
+    # `v2a verify` checks; doing it here would read every file once more.
     "verify": {"verify_after_sign": False, "remote_manifest_fetch": False, "ocsp_fetch": False},
     "builder": {"thumbnail": {"enabled": False}},
 }
@@ -51,41 +51,40 @@ _CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 
 
 class SigningError(Exception):
-    """The key or the certificate cannot be used; the message says what to do."""
+    """The key or the certificate cannot be used; the message tells the fix."""
 
 
 @dataclass(frozen=True)
 class Signer:
-    """Where key and certificate are. Holds no secret itself, so that it can travel and be shown."""
+    """Paths of key and certificate. Holds no secret itself, so it can be sent and printed."""
 
     key: str
-    """PEM file of the private key, not encrypted, on every machine that signs."""
+    """PEM file of the private key, unencrypted, on every machine that signs."""
     certificate: str
-    """PEM file: the signer's certificate first, then those that lead to its authority."""
+    """PEM file: the signer's certificate, then the chain to its authority."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """Key and certificate in memory. Not for printing: `key` is the secret."""
+    """Key and certificate in memory. Never print `key`, the secret."""
 
     key: bytes
     chain: bytes
     algorithm: str
     """C2PA's name: es256, es384, es512, ps256 or ed25519."""
-    name: str
-    expires: datetime.datetime
+    name: str = ""
 
     def __repr__(self) -> str:
         return f"Loaded({self.name!r})"
 
 
 def embeds(name: str) -> bool:
-    """Whether a file of that name carries its manifest inside."""
+    """True if a file with this name carries its manifest inside."""
     return Path(name).suffix.lower() in MIME
 
 
 def load(signer: Signer, now: datetime.datetime | None = None) -> Loaded:
-    """Key and certificate, checked against each other and the time (default: now). Raises SigningError."""
+    """Key and certificate, checked against each other and against the time `now`. Raises SigningError."""
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
@@ -117,17 +116,17 @@ def load(signer: Signer, now: datetime.datetime | None = None) -> Loaded:
             f"the certificate {signer.certificate} is not valid before {begins:%Y-%m-%d %H:%M} UTC; "
             "check this machine's clock, or take another certificate"
         )
-    return Loaded(key, chain, _algorithm(private, signer.key), leaf.subject.rfc4514_string(), ends)
+    return Loaded(key, chain, _algorithm(private, signer.key), leaf.subject.rfc4514_string())
 
 
-def _read(path: str, what: str) -> bytes:
-    if path.lstrip().startswith("-----BEGIN"):  # never show it
-        raise SigningError(f"give the path of the file with the {what}, not its content")
+def _read(path: str, kind: str) -> bytes:
+    if path.lstrip().startswith("-----BEGIN"):  # never print it
+        raise SigningError(f"give the path of the file with the {kind}, not its content")
     try:
         return Path(path).expanduser().read_bytes()
     except OSError as error:
         raise SigningError(
-            f"cannot read the {what} {path}: {error.strerror} (check path and rights)"
+            f"cannot read the {kind} {path}: {error.strerror} (check path and rights)"
         ) from error
 
 
@@ -144,7 +143,7 @@ def _algorithm(private: Any, path: str) -> str:
 
 
 def check(signer: Signer) -> Loaded:
-    """`load`, and a trial: a small picture is signed and read. Raises SigningError."""
+    """Key and certificate (`load`), tried on a small picture, which is signed and read. Raises SigningError."""
     import c2pa
     from PIL import Image
 
@@ -171,9 +170,9 @@ def check(signer: Signer) -> Loaded:
 
 
 def manifest(facts: dict[str, Any], title: str, source_sha256: str, version: str) -> dict[str, Any]:
-    """The C2PA manifest of a dubbed file: what was done, with what, to which source. No signature yet.
+    """The unsigned C2PA manifest of a dubbed file: the edit, the software and the source.
 
-    facts: those of the sidecar (`provenance.sidecar`); title: name of the file.
+    facts: the facts of the sidecar (`sidecar.facts_of`). title: name of the file.
     """
     ingredient = {
         "title": facts.get("source", title),
@@ -202,10 +201,10 @@ def manifest(facts: dict[str, Any], title: str, source_sha256: str, version: str
 def sign_stream(
     loaded: Loaded, definition: dict[str, Any], mime: str, source: Any, destination: Any
 ) -> bytes:
-    """Sign the open file `source` by `definition` (of `manifest`); the manifest's bytes.
+    """Sign the open file `source` by `definition` (from `manifest`). Returns the manifest's bytes.
 
-    destination: gets the signed copy where `mime` is in MIME, or image/jpeg; otherwise the manifest is made to lie
-    beside the file. Raises c2pa.C2paError.
+    destination: gets the signed copy if `mime` is in MIME, or image/jpeg; otherwise the manifest is for a file beside
+    the source. Raises c2pa.C2paError.
     """
     import c2pa
 
@@ -217,10 +216,10 @@ def sign_stream(
 
 
 def sign_file(signer: Signer, definition: dict[str, Any], path: Path, name: str) -> bytes:
-    """Sign the local file `path`, which will be called `name`, in a process of its own; the manifest's bytes.
+    """Sign the local file `path`, later called `name`, in a process of its own. Returns the manifest's bytes.
 
-    Where C2PA knows the format the file is replaced by one that carries the manifest, in one step; otherwise it
-    stays as it is. Raises SigningError, storage.StorageError for the disk.
+    If C2PA supports the format, a file that carries the manifest replaces it in one step; otherwise the file does not
+    change. Raises SigningError, and storage.StorageError for the disk.
     """
     from pipelines.sandbox import child
 
@@ -239,8 +238,8 @@ def sign_file(signer: Signer, definition: dict[str, Any], path: Path, name: str)
     try:
         answer = child.converse("pipelines.provenance.signing_child", order, MEMORY_MB, STALL_S)
         if "error" in answer:
-            words = f"cannot sign {name}: {answer.get('message')}"
-            raise storage.StorageError(words) if answer["error"] == "storage" else SigningError(words)
+            message = f"cannot sign {name}: {answer.get('message')}"
+            raise storage.StorageError(message) if answer["error"] == "storage" else SigningError(message)
         if mime in MIME.values():
             signed.replace(path)
         return bytes.fromhex(answer["manifest"])
@@ -255,7 +254,7 @@ def sign_file(signer: Signer, definition: dict[str, Any], path: Path, name: str)
 def make_test_certificate(
     folder: str | Path, days: int = 365, now: datetime.datetime | None = None
 ) -> Signer:
-    """Write `test-key.pem` and `test-cert.pem` into `folder`: for trying out, trusted by nobody, and named so.
+    """Write `test-key.pem` and `test-cert.pem` into `folder`: a certificate that nobody trusts, marked as a test.
 
     Raises SigningError if the folder cannot be written or holds such files already.
     """
@@ -280,7 +279,7 @@ def make_test_certificate(
 
 
 def _test_chain(now: datetime.datetime, days: int) -> tuple[bytes, Any]:
-    """A certificate with its authority's, PEM, and the private key of the first."""
+    """A certificate with that of its authority (PEM), and its private key."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec

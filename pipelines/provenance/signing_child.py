@@ -6,7 +6,6 @@ It follows the protocol of `pipelines.sandbox.child`; the order holds the privat
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
 from pathlib import Path
 from typing import IO, Any
@@ -28,8 +27,7 @@ def _answer(order: dict[str, Any], data: IO[bytes]) -> dict[str, Any]:
 
 
 def _sign(order: dict[str, Any]) -> bytes:
-    never = datetime.datetime.max.replace(tzinfo=datetime.UTC)
-    loaded = signing.Loaded(order["key"].encode(), order["chain"].encode(), order["algorithm"], "", never)
+    loaded = signing.Loaded(order["key"].encode(), order["chain"].encode(), order["algorithm"])
     embeds = order["mime"] in signing.MIME.values()
     with contextlib.ExitStack() as files:
         source = files.enter_context(Path(order["path"]).open("rb"))

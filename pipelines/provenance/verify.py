@@ -1,6 +1,7 @@
-"""Whether a dubbed file is what it says it is: the judgement over what `pipelines.provenance.inspection` found.
+"""Verification of a dubbed file against its manifest, its sidecar and its source.
 
-`judge` is a pure function. A finding is good, a remark, or bad; a file passes if none is bad.
+`check` is a pure function of `pipelines.provenance.inspection` results. A finding is good, a note, or bad; a file
+passes if none is bad.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Level = Literal["good", "note", "bad"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was checked."""
+    """Result of one check."""
 
     level: Level
     code: str
@@ -36,11 +37,11 @@ class Sidecar:
     facts: dict[str, Any]
     uri: str
     manifest_uri: str
-    """Where the copy of the signed manifest lies, if there is one."""
+    """Place of the copy of the signed manifest; empty if there is none."""
 
 
 def find_sidecar(uri: str) -> Sidecar | None:
-    """The record of a dubbed file that lies where v2a wrote it. Raises StorageError."""
+    """The sidecar of a dubbed file that lies where v2a wrote it, or None. Raises StorageError."""
     full = uri if storage.is_remote(uri) else storage.local_path(uri)
     folder = storage.parent(full)
     while folder:
@@ -63,7 +64,7 @@ def _records_of(records: str, output: str) -> Iterator[Sidecar]:
 
 
 def read_sidecar(uri: str) -> Sidecar | None:
-    """The record at `uri`, or None if that is no record. Raises StorageError."""
+    """The sidecar at `uri`, or None if the file there is not one. Raises StorageError."""
     try:
         facts = json.loads(storage.read_bytes(uri))
     except ValueError:
@@ -74,20 +75,20 @@ def read_sidecar(uri: str) -> Sidecar | None:
     )
 
 
-def judge(
-    found: Inspection, side: dict[str, Any] | None = None, source: Inspection | None = None
+def check(
+    inspected: Inspection, side: dict[str, Any] | None = None, source: Inspection | None = None
 ) -> list[Finding]:
-    """All that can be said of a file, its sidecar and its source."""
-    findings = [*_mark(found), *_signature(found)]
-    signed = found.signed if found.signed is not None and found.signed.intact else None
+    """Findings about a file, its sidecar and its source."""
+    findings = [*_mark(inspected), *_signature(inspected)]
+    signed = inspected.signed if inspected.signed is not None and inspected.signed.intact else None
     if signed is not None:
-        findings += _content(found, signed.facts, signed.binds, "signed")
+        findings += _content(inspected, signed.facts, signed.binds, "signed")
         if side is not None:
-            findings += _against_manifest(found, side, signed)
+            findings += _against_manifest(inspected, side, signed)
         else:
             findings.append(Finding("note", "no-sidecar", "its JSON sidecar is not here: not compared"))
     elif side is not None:
-        findings += _against_sidecar(found, side)
+        findings += _against_sidecar(inspected, side)
     else:
         findings.append(
             Finding(
@@ -96,20 +97,20 @@ def judge(
         )
     if source is not None:
         facts = signed.facts if signed is not None else side or {}
-        findings += _source(found, facts, source)
+        findings += _source(inspected, facts, source)
     return findings
 
 
-def _mark(found: Inspection) -> list[Finding]:
-    if sidecar.SOURCE_TYPE in found.tags.get("comment", ""):
+def _mark(inspected: Inspection) -> list[Finding]:
+    if sidecar.SOURCE_TYPE in inspected.tags.get("comment", ""):
         return [Finding("good", "marked", "its metadata says that the sound is synthetic")]
     return [Finding("bad", "mark-missing", "its metadata does not say that the sound is synthetic: stripped")]
 
 
-def _signature(found: Inspection) -> list[Finding]:
-    if found.manifest_error:
-        return [Finding("bad", "manifest-broken", f"its manifest cannot be read: {found.manifest_error}")]
-    signed = found.signed
+def _signature(inspected: Inspection) -> list[Finding]:
+    if inspected.manifest_error:
+        return [Finding("bad", "manifest-broken", f"its manifest cannot be read: {inspected.manifest_error}")]
+    signed = inspected.signed
     if signed is None:
         return [Finding("note", "unsigned", "not signed")]
     if not signed.intact:
@@ -129,76 +130,76 @@ def _signature(found: Inspection) -> list[Finding]:
     return [Finding("good", "trusted", f"valid, {who}, whom you trust")]
 
 
-def _content(found: Inspection, facts: dict[str, Any], same_bytes: bool, what: str) -> list[Finding]:
-    """Whether the tracks are those of the record. `what`: signed, or recorded."""
+def _content(inspected: Inspection, facts: dict[str, Any], same_bytes: bool, verb: str) -> list[Finding]:
+    """Findings about the tracks against those of a record. verb: signed, or recorded."""
     try:
-        then = Digests.from_json(facts.get("packets") or {})
+        recorded = Digests.from_json(facts.get("packets") or {})
     except ValueError:
         if same_bytes:
-            return [Finding("good", "unchanged", f"byte for byte the file that was {what}")]
-        return [Finding("bad", "changed", f"not the file that was {what}, and the record knows no packets")]
-    video = sorted(found.video) == sorted(then.video)
-    generated = then.generated in found.sound
-    rest = list(found.sound)
+            return [Finding("good", "unchanged", f"byte for byte the file that was {verb}")]
+        return [Finding("bad", "changed", f"not the file that was {verb}, and the record knows no packets")]
+    video = sorted(inspected.video) == sorted(recorded.video)
+    generated = recorded.generated in inspected.sound
+    rest = list(inspected.sound)
     if generated:
-        rest.remove(then.generated)
-    # Where the generated track was changed it is among the rest.
-    others = (*then.kept, *then.alternatives)
-    kept = not Counter(others) - Counter(rest) and len(found.sound) == len(others) + 1
+        rest.remove(recorded.generated)
+    # A generated track that was changed is among the rest.
+    others = (*recorded.kept, *recorded.alternatives)
+    kept = not Counter(others) - Counter(rest) and len(inspected.sound) == len(others) + 1
     if video and generated and kept:
         if same_bytes:
             return [
-                Finding("good", "unchanged", f"byte for byte the file that was {what}, picture and sound too")
+                Finding("good", "unchanged", f"byte for byte the file that was {verb}, picture and sound too")
             ]
         return [
             Finding(
                 "note",
                 "remuxed",
-                f"re-muxed or its metadata edited; picture and sound are those that were {what}",
+                f"re-muxed or its metadata edited; picture and sound are those that were {verb}",
             )
         ]
-    if same_bytes:  # bytes as they were and yet other packets: the record is not about them
+    if same_bytes:  # the same bytes but other packets: the record is wrong
         return [
             Finding(
-                "bad", "record-disagrees", f"the packets {what} are not those of the file that was {what}"
+                "bad", "record-disagrees", f"the packets {verb} are not those of the file that was {verb}"
             )
         ]
     if not video and not generated:
-        text = f"the record belongs to another file: neither picture nor sound are those that were {what}"
+        text = f"the record belongs to another file: neither picture nor sound are those that were {verb}"
         return [Finding("bad", "other-file", text)]
     findings = []
     if not video:
-        findings.append(Finding("bad", "video-changed", f"the picture is not the one that was {what}"))
+        findings.append(Finding("bad", "video-changed", f"the picture is not the one that was {verb}"))
     if not generated:
         findings.append(
-            Finding("bad", "sound-changed", f"the generated sound is not the one that was {what}")
+            Finding("bad", "sound-changed", f"the generated sound is not the one that was {verb}")
         )
     if not kept:
-        text = f"the other sound tracks are not those that were {what}"
+        text = f"the other sound tracks are not those that were {verb}"
         findings.append(Finding("bad", "kept-sound-changed", text))
     return findings
 
 
-def _against_manifest(found: Inspection, side: dict[str, Any], signed: Signed) -> list[Finding]:
+def _against_manifest(inspected: Inspection, side: dict[str, Any], signed: Signed) -> list[Finding]:
     facts = sidecar.facts_of(side)
     wrong = sorted(
         name for name in facts.keys() | signed.facts.keys() if facts.get(name) != signed.facts.get(name)
     )
-    if signed.binds and side.get("outputSha256") != found.sha256:
+    if signed.binds and side.get("outputSha256") != inspected.sha256:
         wrong.append("outputSha256")
     if wrong:
         return [Finding("bad", "sidecar-edited", f"the sidecar is not what was signed: {', '.join(wrong)}")]
     return [Finding("good", "sidecar", "the sidecar holds what was signed")]
 
 
-def _against_sidecar(found: Inspection, side: dict[str, Any]) -> list[Finding]:
-    same = side.get("outputSha256") == found.sha256
-    findings = _content(found, side, same, "recorded")
+def _against_sidecar(inspected: Inspection, side: dict[str, Any]) -> list[Finding]:
+    same = side.get("outputSha256") == inspected.sha256
+    findings = _content(inspected, side, same, "recorded")
     try:
         tags = sidecar.tags_of(side)
     except ValueError as error:
         return [*findings, Finding("bad", "sidecar-edited", f"the sidecar is damaged: {error}")]
-    if tags["comment"] not in found.tags.get("comment", "") and sidecar.SOURCE_TYPE in found.tags.get(
+    if tags["comment"] not in inspected.tags.get("comment", "") and sidecar.SOURCE_TYPE in inspected.tags.get(
         "comment", ""
     ):
         findings.append(
@@ -210,11 +211,11 @@ def _against_sidecar(found: Inspection, side: dict[str, Any]) -> list[Finding]:
     return findings
 
 
-def _source(found: Inspection, facts: dict[str, Any], source: Inspection) -> list[Finding]:
-    same_video = sorted(source.video) == sorted(found.video)
+def _source(inspected: Inspection, facts: dict[str, Any], source: Inspection) -> list[Finding]:
+    same_video = sorted(source.video) == sorted(inspected.video)
     findings = [
         Finding("note", "sound-only", "a sound file: there is no picture to compare")
-        if not found.video and facts.get("packets", {}).get("video") == []
+        if not inspected.video and facts.get("packets", {}).get("video") == []
         else Finding("good", "video-of-source", "the picture is the source's, packet for packet")
         if same_video
         else Finding("bad", "video-not-of-source", "the picture is not the source's")
