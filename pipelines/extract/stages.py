@@ -19,6 +19,7 @@ from pipelines import arrow_rows, retry, storage
 from pipelines.extract import windows as extract_windows
 from pipelines.extract.windows import Clip
 from pipelines.media.errors import Failure
+from pipelines.media.shots import mean_motion
 from pipelines.sandbox.decoder import DecodeFailed, Sandbox, shared_sandbox
 from v2a_models import grid, pcm
 from v2a_models.grid import decode_start
@@ -245,17 +246,9 @@ def _reason_to_leave_out(arrays: dict[str, np.ndarray], job: ExtractJob) -> str:
             return "silence"
     if job.static_below is not None:
         frames = next(arrays[name] for name in ("sync", "frames", "semantic") if name in arrays)
-        if motion(frames) < job.static_below:
+        if mean_motion(frames) < job.static_below:
             return "static picture"
     return ""
-
-
-def motion(frames: np.ndarray) -> float:
-    """Mean absolute difference of successive frames uint8 [T, H, W, 3], on the scale of 0 to 255."""
-    if len(frames) < 2:
-        return 0.0
-    steps = frames.astype(np.int16)
-    return float(np.abs(np.diff(steps, axis=0)).mean())
 
 
 # encode

@@ -26,7 +26,7 @@ def cuts(pictures: np.ndarray, fps: float) -> list[int]:
     A cut is a sudden change far larger than those around it, so that neither a fast camera nor the flicker of old film
     counts.
     """
-    if movement(pictures) < STEADY:
+    if peak_motion(pictures) < STEADY:
         return []
     FrameTimecode, AdaptiveDetector = _scenedetect()
     detector, first_frames = AdaptiveDetector(min_scene_len=2), list[int]()
@@ -61,8 +61,25 @@ def _scenedetect() -> tuple[Any, Any]:
     return FrameTimecode, AdaptiveDetector
 
 
-def movement(pictures: np.ndarray) -> float:
-    """Motion: the largest mean difference of a block (0 to 255) in any picture from the first picture."""
+# Two measures of motion, both on the scale of 0 to 255, with thresholds that are not comparable: a small thing that
+# moves hardly raises the mean over the picture, but it fills a block.
+
+
+def mean_motion(pictures: np.ndarray) -> float:
+    """Mean absolute difference of successive pictures, over the whole picture and window (`--drop-static`).
+
+    Low for a window in which little happens altogether. 0 for fewer than two pictures.
+    """
+    if len(pictures) < 2:
+        return 0.0
+    return float(np.abs(np.diff(pictures.astype(np.int16), axis=0)).mean())
+
+
+def peak_motion(pictures: np.ndarray) -> float:
+    """Largest mean difference from the first picture, in any block of any picture (`--motion-level`).
+
+    Low only where nothing moves anywhere at any time. 0 for no pictures.
+    """
     import cv2  # PySceneDetect's; ten times as fast as numpy here
 
     if not len(pictures):

@@ -14,7 +14,7 @@ from pipelines.dub import segments
 from pipelines.dub.item import Item
 from pipelines.dub.job import DubJob
 from pipelines.dub.segment_facts import SegmentFacts
-from pipelines.media.shots import cuts, movement
+from pipelines.media.shots import cuts, peak_motion
 from v2a_models import grid, longform
 from v2a_models.longform import FrameSpan, Layout, Window
 
@@ -42,7 +42,7 @@ def look(item: Item, job: DubJob) -> None:
         item.still_windows = [
             window.keep
             for window in windows
-            if movement(pictures(item, job, window, job.fastest)) < job.motion_level
+            if peak_motion(pictures(item, job, window, job.fastest)) < job.motion_level
         ]
 
 

@@ -153,14 +153,6 @@ def test_silence_and_still_pictures_are_left_out_on_request(tmp_path: Path, sand
     assert window.left_out == "static picture"
 
 
-def test_motion() -> None:
-    still = np.full((5, 4, 4, 3), 90, np.uint8)
-    assert stages.motion(still) == 0 == stages.motion(still[:1])
-    flicker = still.copy()
-    flicker[1::2] = 100
-    assert stages.motion(flicker) == 10
-
-
 class Troubled:
     """A sandbox whose storage fails a number of times before it answers."""
 

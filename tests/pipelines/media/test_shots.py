@@ -37,9 +37,24 @@ def test_movement_and_fades_are_no_cuts() -> None:
 @pytest.mark.parametrize("size", [32, 48, 64, 100])
 def test_noise_does_not_move_and_a_small_thing_does(size: int) -> None:
     still = np.full((20, size, size, 3), 120, np.uint8)
-    assert shots.movement(noisy(still, 1.5)) < 4
+    assert shots.peak_motion(noisy(still, 1.5)) < 4
     moving = still.copy()
     part = max(1, size // 16)  # a sixteenth of the width, for one picture only
     moving[13, :part, :part] = 250
-    assert shots.movement(moving) > 4
-    assert shots.movement(still) == shots.movement(still[:1]) == 0
+    assert shots.peak_motion(moving) > 4
+    assert shots.peak_motion(still) == shots.peak_motion(still[:1]) == 0
+
+
+def test_mean_motion_is_the_mean_change_from_picture_to_picture() -> None:
+    still = np.full((5, 4, 4, 3), 90, np.uint8)
+    assert shots.mean_motion(still) == 0 == shots.mean_motion(still[:1])
+    flicker = still.copy()
+    flicker[1::2] = 100
+    assert shots.mean_motion(flicker) == 10
+
+
+def test_a_small_thing_that_moves_has_a_high_peak_and_a_low_mean() -> None:
+    pictures = np.zeros((4, 64, 64, 3), np.uint8)
+    for number in range(4):
+        pictures[number, 8 * number : 8 * number + 8, :8] = 200
+    assert shots.mean_motion(pictures) < 10 and shots.peak_motion(pictures) == 200
