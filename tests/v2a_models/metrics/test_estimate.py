@@ -37,6 +37,23 @@ def test_blocks_of_resamples_change_no_figure_but_the_draws() -> None:
     assert estimate.high - estimate.low == pytest.approx(2 * half, rel=0.3)
 
 
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=40), st.integers(0, 5), st.integers(1, 60))
+def test_intervals_are_quantiles_of_means_of_seeded_draws(xs: list[float], seed: int, resamples: int) -> None:
+    drawn = np.random.default_rng(seed).integers(0, len(xs), (resamples, len(xs)))
+    expected = np.quantile(np.array(xs)[drawn].mean(1), [0.05, 0.95])
+    estimate = bootstrap_mean(xs, resamples, level=0.9, seed=seed)
+    assert (estimate.low, estimate.high) == pytest.approx(tuple(expected), rel=1e-9, abs=1e-9)
+
+
+@given(values, st.floats(-10, 10))
+def test_a_constant_lead_has_an_interval_of_no_width(xs: list[float], lead: float) -> None:
+    difference = paired_bootstrap(np.array(xs) + lead, xs, resamples=50)
+    assert difference.low == pytest.approx(lead, abs=1e-9) and difference.high == pytest.approx(
+        lead, abs=1e-9
+    )
+    assert paired_bootstrap(xs, xs, resamples=50).low == 0
+
+
 def test_values_that_are_not_finite_are_left_out_and_counted() -> None:
     estimate = bootstrap_mean([1.0, math.nan, 3.0, math.inf])
     assert (estimate.value, estimate.n) == (2.0, 2)
