@@ -11,6 +11,7 @@ import difflib
 import importlib
 import os
 import re
+import select
 import shlex
 import signal
 import sys
@@ -96,13 +97,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _stdout_is_closed() -> bool:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes once more as it exits, and would print a traceback then.
+    """The process that read our output has ended. Standard output is /dev/null from then on."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    closed = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    if closed:  # Python flushes once more as it exits, and would print a traceback then
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    return closed
 
 
 def _main(argv: Sequence[str] | None) -> int:
