@@ -14,7 +14,7 @@ from jobs.common.models import load_generator
 from jobs.common.verb import Stopped, reason_of, run_verb
 from jobs.dub.config import DubConfig, command
 from jobs.dub.console import describe, show_plan, summary, tell, write_report
-from jobs.dub.preflight import check_identity, make_job, preflight, prices, read_wishes
+from jobs.dub.preflight import check_identity, make_job, preflight, prices, read_manifest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,11 +42,11 @@ def _run(config: DubConfig, load: Callable[[str], Any] | None, console: Console)
     preflight(config)
     prices(config.price)
     config = dataclasses.replace(config, model=registry.resolve(config.model, config.tracking_uri))
-    wishes = read_wishes(config)
-    job = make_job(config, load, wishes)
+    requests = read_manifest(config)
+    job = make_job(config, load, requests)
     check_identity(config, job)
     with ray_session.session(config.num_workers, config.address) as resources:
-        return _run_on_ray(config, load or load_generator, console, job, wishes, resources)
+        return _run_on_ray(config, load or load_generator, console, job, requests, resources)
 
 
 def _run_on_ray(
@@ -54,7 +54,7 @@ def _run_on_ray(
     load: Callable[[str], Any],
     console: Console,
     job: DubJob,
-    wishes: dict[str, ManifestRow],
+    requests: dict[str, ManifestRow],
     resources: Resources,
 ) -> int:
     from jobs.common.tracking import Tracker, resolve_uri
@@ -68,7 +68,7 @@ def _run_on_ray(
     started, started_at = time.perf_counter(), time.time()
     rows = scan_rows(config.archive, resources.cpus)
     how = job.treatment
-    partly = [v for v in rows if wants_silence(v, how.existing, wishes.get(v["path"], ManifestRow()))]
+    partly = [v for v in rows if wants_silence(v, how.existing, requests.get(v["path"], ManifestRow()))]
     silences = silence.look_at_all(partly, how.silence_dbfs, resources.cpus)
     plan = make_plan(
         job,
@@ -76,7 +76,7 @@ def _run_on_ray(
         config.only,
         restart=config.restart,
         dry_run=config.dry_run,
-        wishes=wishes,
+        requests=requests,
         silences=silences,
     )
     if config.dry_run:

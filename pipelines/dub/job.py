@@ -1,4 +1,4 @@
-"""A dub job: all that its stages need to know, and a segment of a film, the unit of their work. Plain values."""
+"""A dub job, which every stage gets, and its unit of work: a segment of a film. Plain values."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from v2a_models.longform import Layout
 from v2a_models.recipe import View
 
 CUTS = ("window", "overlap", "segment_s", "joins", "scenes", "static")
-"""What may decide how films are cut; a job names those that do."""
+"""Keys of a job's identity that decide how films are cut; a job has those that apply."""
 
 TEXTS = ("prompt", "negative")
-"""Named in what decides the sound only where they are given, so that what was made without them stays valid."""
+"""Keys of a job's identity that it has only if they are given, so that older outputs stay valid."""
 
 
 @dataclass(frozen=True)
 class DubJob:
-    """All that the stages need to know. Plain values, so that it travels to every worker."""
+    """Settings of all stages; plain values that travel to every worker."""
 
     out: str
     model: str
@@ -34,7 +34,7 @@ class DubJob:
     """The recipe's hash."""
     seed: int
     rate: int
-    """Samples per second that the model makes; all that is counted in samples here is counted at this rate."""
+    """Samples per second that the model makes; all counts of samples here are at this rate."""
     channels: int
     window: int
     """Samples of a window."""
@@ -43,50 +43,50 @@ class DubJob:
     views: dict[str, View]
     """The pictures that the model looks at, by name."""
     batch_size: int
-    """Windows generated at a time. Always exactly so many: a last batch is filled up with repeats."""
+    """Windows per call of the model. A last batch is filled with repeats, so that all are equal in size."""
     windows_per_segment: int
     version: str
     run_id: str
-    """Names this run of the command, so that a retried task knows what it did itself."""
+    """Identifies this run of the command, so that a retried task recognises its own work."""
     precision: str = "float32"
     """Arithmetic of the model's transformers."""
     candidates: int = 1
-    """Sounds drawn for each window, of which the one that fits best is kept."""
+    """Candidates per window; the best match to the picture is kept."""
     scav_sha256: str = ""
-    """Of what judges the candidates."""
+    """SHA-256 of the SCAV that ranks candidates; empty for one candidate."""
     prompt: str = ""
-    """What is to be heard, for a model that follows text; empty: what the picture suggests."""
+    """Sound to generate, for a model that follows text; empty for what the picture suggests."""
     negative: str = ""
-    """What is not to be heard."""
+    """Sound to avoid, for a model that follows text."""
     captions: bool = False
-    """Whether the model says what it takes each segment to sound like."""
+    """True if the model captions each segment."""
     subtitles: bool = False
-    """Whether it says so of each window, and films get that as subtitles."""
+    """True if it captions each window, and films get the captions as subtitles."""
     streams: bool = False
-    """Whether the model goes on from its own past. A segment is one window then, and no two overlap."""
+    """True if the model continues from its own past sound. A segment is then one window, without overlap."""
     frame: int = 1
-    """Samples that a picture lasts; a model that streams makes the sound of whole pictures."""
+    """Samples per picture; a streaming model makes the sound of whole pictures."""
     context: int = 0
-    """Samples before a segment that such a model goes on from, a whole number of pictures."""
+    """Samples before a segment that a streaming model continues from: a whole number of pictures."""
     sign_key: str = ""
-    """Path of the private key that signs what is made; nothing is signed if empty. Never the key itself."""
+    """Path of the private key that signs outputs, never the key itself; empty to sign nothing."""
     sign_cert: str = ""
     treatment: MixPolicy = MixPolicy()
-    """How the sound goes into a film."""
+    """Policy for mixing, loudness and encoding of the sound."""
     keep_top: int = 1
-    """Tracks that a film gets: the best candidate of every window, the second best, and so on."""
+    """Tracks per film: the best candidate of every window, the second best, and so on."""
     layout: Layout | None = None
-    """How windows are painted towards each other (`v2a_models.longform`), of a model that does; `overlap` is 0 then,
-    since segments do not overlap. None: windows are crossfaded, or there are none."""
+    """Layout of two-wave in-painting (`v2a_models.longform`), with an `overlap` of 0, since segments do not overlap.
+    None for a model that crossfades windows or streams."""
     scenes: bool = True
-    """Whether windows end at hard cuts; with a `layout` only."""
+    """True if windows end at hard cuts; with a `layout` only."""
     static: str = "ambience"
-    """What is heard where nothing moves: one `ambience`, `silence`, or what the model makes of it (`generate`). With a
-    `layout` only."""
+    """Sound of still stretches: one `ambience`, `silence`, or windows like any other (`generate`); with a `layout`
+    only."""
     motion_level: float = 4.0
-    """Below which nothing moves (`looking.movement`)."""
+    """Windows whose motion (`media.shots.movement`) is below this are still."""
     keep_sound: bool = True
-    """Whether the samples of tracks that are coded with loss are kept for `v2a redub`."""
+    """True if the samples of lossy tracks are kept for `v2a redub`."""
 
     @property
     def fastest(self) -> str:
@@ -95,15 +95,15 @@ class DubJob:
 
     @property
     def made_channels(self) -> int:
-        """Channels of all tracks that are generated."""
+        """Channels of all generated tracks together."""
         return self.channels * self.keep_top
 
     def identity(self) -> dict[str, Any]:
-        """What decides the sound. Two runs may share an output only if these are equal.
+        """Settings that decide the sound. Two runs may share an output only if these are equal.
 
-        `selection`, `captions` and `signed` are named only where there is one, so that what was made before there
-        was any stays valid. The length of segments matters to a model that streams, since each has a seed of its own,
-        and to one that paints, since windows lie between a segment's borders.
+        Options that older releases lack appear only if they are used, so that older outputs stay valid. The length of
+        segments matters to a streaming model, whose segments have seeds of their own, and to in-painting, which
+        places windows between the borders of a segment.
         """
         cut: dict[str, Any] = {"window": self.window, "overlap": self.overlap}
         if self.streams:
@@ -132,7 +132,7 @@ class DubJob:
         if self.subtitles:
             facts["captions"] = "subtitles"
         if self.sign_key:
-            # As a whole or not at all, by whichever certificate is valid at the time.
+            # An output is signed as a whole or not at all; the certificate may change.
             facts["signed"] = "yes"
         if self.keep_top > 1:
             facts["keep_top"] = self.keep_top
@@ -140,16 +140,15 @@ class DubJob:
         return facts | {name: text for name in TEXTS if (text := getattr(self, name))}
 
     def options(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """How the generator is called for a film. Not every one can choose among candidates or follow text; one that
-        cannot is never asked to."""
-        found: dict[str, Any] = {"candidates": self.candidates} if self.candidates > 1 else {}
-        found |= {"keep": self.keep_top} if self.keep_top > 1 else {}
-        return found | {
+        """Keyword arguments of the generator for a film; only those that it needs to understand."""
+        options: dict[str, Any] = {"candidates": self.candidates} if self.candidates > 1 else {}
+        options |= {"keep": self.keep_top} if self.keep_top > 1 else {}
+        return options | {
             {"prompt": "prompts"}.get(name, name): text for name, text in self.texts(asked).items()
         }
 
     def texts(self, asked: dict[str, Any]) -> dict[str, str]:
-        """Prompt and negative of a film of which something else may be `asked`; only those that there are."""
+        """Prompt and negative of a film, by name, without empty ones; those in `asked` replace the job's."""
         return {name: text for name in TEXTS if (text := asked.get(name, getattr(self, name)))}
 
 
@@ -158,32 +157,32 @@ class DubTask:
     """One segment of one file."""
 
     video: dict[str, Any]
-    """Its scan row."""
+    """Scan row of the file."""
     output: str
-    """Where the dubbed file goes, relative to OUT."""
+    """Path of the output, relative to OUT."""
     fallback: str
-    """Where it goes instead if its container turns out not to hold it: a Matroska name."""
+    """Path of the Matroska file to write if the container of `output` cannot hold the film."""
     segment: segments.Segment
     n_segments: int
     n_windows: int
-    """Of the whole file."""
+    """Windows of the whole file."""
     seconds: float
-    """Footage it accounts for; the tasks of a file add up to its duration."""
+    """Seconds of footage; the tasks of a file add up to its duration."""
     have_part: bool = False
-    """Generated by an earlier run already: only what comes after is left to do."""
+    """True if an earlier run generated the part, so that only the film is left to finish."""
     needless: bool = False
-    """Nothing of it is to be heard: neither looked at nor generated."""
+    """True if none of its sound is used: it is neither decoded nor generated."""
     asked: dict[str, Any] = field(default_factory=dict)
-    """What is asked for this film and not for all: prompt, negative, seed."""
+    """Prompt, negative and seed of this film, where they differ from the job's."""
     part: Seconds | None = None
-    """The stretch of the film, in seconds, outside of which its sound will not be used; None: it will be everywhere."""
+    """Stretch of the film, in seconds, whose sound is used; None for all of it."""
 
     @property
     def video_id(self) -> str:
         return str(self.video["video_id"])
 
     def seed(self, job: DubJob) -> int:
-        """From which the seeds of its windows follow."""
+        """Seed from which the seeds of its windows follow."""
         return int(self.asked.get("seed", job.seed))
 
     def to_json(self) -> str:
@@ -204,8 +203,8 @@ def file_segments(job: DubJob, duration_s: float) -> list[segments.Segment]:
 
 
 def stretch(job: DubJob, segment: segments.Segment) -> tuple[int, int]:
-    """First sample of the footage that the sound of a segment is made of, and one past its last (which may lie
-    behind the film's end)."""
+    """First sample of the footage that a segment's sound depends on, and one past its last (maybe past the film's
+    end)."""
     if job.layout is not None:
         return segments.seen(segment, job.layout)
     if not job.streams:
@@ -215,10 +214,10 @@ def stretch(job: DubJob, segment: segments.Segment) -> tuple[int, int]:
 
 
 def call_length(job: DubJob, segment: segments.Segment) -> int:
-    """Samples that a model which streams makes in its one call for a segment: those of all its pictures.
+    """Samples that a streaming model makes in its one call for a segment: those of all its pictures.
 
-    Films that are made together need calls of equal length: their last segments are made as long as a whole one, a
-    half, a quarter and so on.
+    Films generated together need calls of equal length, so a last segment is rounded up to a whole segment, a half, a
+    quarter and so on.
     """
     needed = -(-(segment.stop - segment.start) // job.frame)
     if job.batch_size == 1:
@@ -230,11 +229,11 @@ def call_length(job: DubJob, segment: segments.Segment) -> int:
 
 
 def first_missing(done: Collection[int]) -> int:
-    """The first segment that is not in `done`: where a model that streams goes on."""
+    """The first segment that is not in `done`, where a streaming model continues."""
     return next(index for index in itertools.count() if index not in done)
 
 
 def within(job: DubJob, cut: segments.Segment, span: Seconds) -> bool:
-    """Whether something of a stretch of the film, in seconds, belongs to a segment."""
+    """True if a segment overlaps a stretch of the film, in seconds."""
     # A hair more on both sides: positions are rounded to samples of one rate here, and to those of another later.
     return span[0] * job.rate < cut.stop + 2 and span[1] * job.rate > cut.start - 2

@@ -1,11 +1,10 @@
-"""What is asked for single films: a manifest, CSV or Parquet, of prompts, seeds and times.
+"""Manifest of per-film requests, CSV or Parquet: prompts, seeds and times.
 
     path,prompt,negative,seed,start_s,end_s,skip
     1925/reel 7.mp4,a steam engine,music,8,12.5,61,
     1925/leader.mp4,,,,,,yes
 
-One row per film; an empty cell leaves what the command says. Films that it does not name are dubbed as the command
-says.
+One row per film. An empty cell, or a film without a row, leaves the options of the command.
 """
 
 from __future__ import annotations
@@ -26,24 +25,24 @@ _YES, _NO = ("1", "true", "yes", "y"), ("0", "false", "no", "n", "")
 
 
 class ManifestError(ValueError):
-    """A manifest that cannot be followed; the message says where and what to write instead."""
+    """An invalid manifest; the message gives the place and the fix."""
 
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """What is asked for one film; None where the command decides."""
+    """Request for one film; None leaves the options of the command."""
 
     prompt: str | None = None
     negative: str | None = None
     seed: int | None = None
     start_s: float | None = None
-    """In time: generated sound begins here."""
+    """In time: generated sound starts here."""
     end_s: float | None = None
     """Out time."""
     skip: bool = False
 
-    def differing(self) -> dict[str, Any]:
-        """What decides how its windows sound, where the command does not."""
+    def overrides(self) -> dict[str, Any]:
+        """Prompt, negative and seed, by name, as far as they are given."""
         values = {name: getattr(self, name) for name in ("prompt", "negative", "seed")}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -52,7 +51,7 @@ COLUMNS = ("path", *(f.name for f in fields(ManifestRow)))
 
 
 def read(uri: str) -> dict[str, ManifestRow]:
-    """The wishes of a manifest by path. Raises WishError, StorageError."""
+    """Rows of a manifest by path. Raises ManifestError, StorageError."""
     suffix = uri.rpartition(".")[2].lower()
     data = storage.read_bytes(uri)
     if suffix == "parquet":
@@ -85,23 +84,23 @@ def _of_parquet(uri: str, data: bytes) -> tuple[list[str], Iterable[Mapping[str,
 
 
 def parse(uri: str, names: list[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, ManifestRow]:
-    """Rows of a table to wishes. Raises WishError with the row's number, as a spreadsheet counts it."""
+    """Rows of a table by path. Raises ManifestError with the row's number, as a spreadsheet counts it."""
     if unknown := [name for name in names if name not in COLUMNS]:
         raise ManifestError(
             f"{uri} has unknown columns: {', '.join(unknown)}; known are {', '.join(COLUMNS)}"
         )
     if "path" not in names:
         raise ManifestError(f"{uri} has no column 'path' (of each film, relative to the archive)")
-    found: dict[str, ManifestRow] = {}
+    by_path: dict[str, ManifestRow] = {}
     for number, row in enumerate(rows, start=2):
         try:
-            path, wish = _row(row)
-            if path in found:
+            path, request = _row(row)
+            if path in by_path:
                 raise ManifestError(f"{path!r} is there twice")
         except ManifestError as error:
             raise ManifestError(f"{uri}, row {number}: {error}") from None
-        found[path] = wish
-    return found
+        by_path[path] = request
+    return by_path
 
 
 def _row(row: Mapping[str, Any]) -> tuple[str, ManifestRow]:

@@ -1,4 +1,4 @@
-"""What a dub job will do: the files of a scan sorted into finished, not to be dubbed, and to do."""
+"""Plan a dub: sort the files of a scan into finished, skipped, failed and to do, and cut the latter into tasks."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from v2a_models import grid
 
 @dataclass
 class DubPlan:
-    """What a run will do."""
+    """Tasks of a run, and the report rows that are known before it."""
 
     tasks: list[DubTask] = field(default_factory=list)
-    """In the order of the archive."""
+    """Segments to generate, in the order of the archive."""
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """video_id -> report row of every finished file."""
+    """video_id -> report row of files that are finished, skipped or failed."""
     to_dub: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """video_id -> scan row of the files that `tasks` are about."""
+    """video_id -> scan row of the files with tasks."""
     order: list[str] = field(default_factory=list)
-    """All video_ids."""
+    """video_ids of all files, in the order of the report."""
     kept: int = 0
-    """Files that an earlier run dubbed."""
+    """Number of files that an earlier run dubbed."""
 
     @property
     def footage_s(self) -> float:
@@ -51,25 +51,25 @@ def make_plan(
     *,
     restart: bool = False,
     dry_run: bool = False,
-    wishes: Mapping[str, ManifestRow] | None = None,
+    requests: Mapping[str, ManifestRow] | None = None,
     silences: Mapping[str, Silence] | None = None,
 ) -> DubPlan:
-    """Sort the files of a scan. What earlier runs finished is kept, what they began is taken up, and what
-    failed is tried again, unless `restart` or what is asked for it has changed. A `dry_run` changes nothing on disk.
+    """Plan the files of a scan. Finished files are kept, begun ones resumed and failed ones tried again; a file is done
+    afresh with `restart`, or if its request has changed. A `dry_run` changes nothing on disk.
 
-    wishes: what is asked for single films, by path; silences: where films are silent (`wants_silence`), by video_id.
+    requests: manifest rows by path; silences: silent stretches of the films that need them (`wants_silence`), by
+    video_id. Raises StorageError if OUT as a whole cannot be written.
     """
-
     plan = DubPlan()
     taken: set[str] = set()
     scanned = list(scanned)
-    wishes, silences = wishes or {}, silences or {}
+    requests, silences = requests or {}, silences or {}
     for video in scanned:
         video_id = video["video_id"]
         plan.order.append(video_id)
-        wish, silence = wishes.get(video["path"], ManifestRow()), silences.get(video_id)
+        request, silence = requests.get(video["path"], ManifestRow()), silences.get(video_id)
         try:
-            _add(plan, job, video, only, wish, silence, taken, restart=restart, dry_run=dry_run)
+            _add(plan, job, video, only, request, silence, taken, restart=restart, dry_run=dry_run)
         except storage.StorageError as error:
             if not concerns_one_film(error) or not (dry_run or State(job.out).writable()):
                 raise
@@ -77,11 +77,19 @@ def make_plan(
         except Exception as error:  # one film never stops a run, whatever is wrong with it
             failure = Failure("plan", type(error).__name__, str(error) or type(error).__name__)
             plan.rows[video_id] = dub_rows.failed_row(video, failure)
-    for path in sorted(wishes.keys() - {row["path"] for row in scanned}):
+    for path in sorted(requests.keys() - {row["path"] for row in scanned}):
         row = dub_rows.failed_row(unknown(path), Failure("manifest", "UnknownPath", UNKNOWN.format(path)))
         plan.order.append(row["video_id"])
         plan.rows[row["video_id"]] = row
     return plan
+
+
+UNKNOWN = "the manifest names {!r}, which is not in the archive; give its path relative to the archive"
+
+
+def unknown(path: str) -> dict[str, Any]:
+    """Stand-in for the scan row of a film that the manifest names and the archive lacks."""
+    return {"video_id": scan.video_id(path, 0, "manifest"), "path": path}
 
 
 def _add(
@@ -89,41 +97,36 @@ def _add(
     job: DubJob,
     video: dict[str, Any],
     only: str,
-    wish: ManifestRow,
+    request: ManifestRow,
     silence: Silence | None,
     taken: set[str],
     *,
     restart: bool,
     dry_run: bool,
 ) -> None:
-    """Add one scanned film to the plan: its tasks, or the report row that stands for it. `taken`: output names so far.
+    """Add the tasks of one scanned film to the plan, or its report row. `taken`: output names so far.
 
     Raises StorageError if its output or its state cannot be read or written.
     """
     state, video_id = State(job.out), video["video_id"]
-    action, reason = decide(video, only, wish, silence)
+    action, reason = decide(video, only, request, silence)
     if action == "skipped":
         plan.rows[video_id] = dub_rows.report_row(video, "skipped", reason)
         return
     if action == "failed":
-        plan.rows[video_id] = dub_rows.failed_row(video, why_failed(video, wish, silence))
+        plan.rows[video_id] = dub_rows.failed_row(video, why_failed(video, request, silence))
         return
-    spans = spans_of(video, wish, silence)
+    spans = spans_of(video, request, silence)
     if spans == ():
         plan.rows[video_id] = dub_rows.report_row(video, "skipped", "not silent between in and out time")
         return
     try:
-        wanted = wanted_output(job, video)
+        output, fallback = _output_names(job, video, taken)
     except ValueError as error:
         plan.rows[video_id] = dub_rows.failed_row(video, Failure("plan", "ContainerCannotHold", str(error)))
         return
-    output = unique_output(wanted, video_id, taken, most_bytes(job, video["path"], wanted))
-    fallback = output
-    if job.treatment.sidecar == "none":
-        wanted = f"{video['path']}.mkv"
-        fallback = unique_output(wanted, video_id, taken, most_bytes(job, video["path"], wanted))
-    own = wish.differing()
-    asked = own | ({} if spans is None else {"spans": [list(span) for span in spans]})
+    overrides = request.overrides()
+    asked = overrides | ({} if spans is None else {"spans": [list(span) for span in spans]})
     if state.read_asked(video_id) != asked and not dry_run:
         state.drop_row(video_id)
         state.drop_parts(video_id)
@@ -135,44 +138,38 @@ def _add(
         return
     storage.check_name(storage.join(job.out, output))
     if job.treatment.existing == "mix" and unreadable(video):
-        why = "its sound track cannot be decoded, so nothing can be mixed with it: use --existing keep"
-        plan.rows[video_id] = dub_rows.failed_row(video, Failure("sound", "InvalidData", why))
+        message = "its sound track cannot be decoded, so nothing can be mixed with it: use --existing keep"
+        plan.rows[video_id] = dub_rows.failed_row(video, Failure("sound", "InvalidData", message))
         return
-    done: frozenset[int] = frozenset()
     if not dry_run:
         state.drop_row(video_id)
+    done: frozenset[int] = frozenset()
     if not restart:
-        left = state.segments_done(video_id)
-        if any(left.values()) and not dry_run:
+        segments_done = state.segments_done(video_id)
+        if any(segments_done.values()) and not dry_run:
             state.drop_parts(video_id, failures_only=True)
-        done = frozenset(index for index, is_failure in left.items() if not is_failure)
+        done = frozenset(index for index, is_failure in segments_done.items() if not is_failure)
     try:
-        plan.tasks += plan_file(job, video, output, fallback, done, own, spans)
+        plan.tasks += plan_file(job, video, output, fallback, done, overrides, spans)
     except ValueError as error:
         plan.rows[video_id] = dub_rows.failed_row(video, Failure("scan", "ZeroDuration", str(error)))
         return
     plan.to_dub[video_id] = video
 
 
-UNKNOWN = "the manifest names {!r}, which is not in the archive; give its path relative to the archive"
-
-
-def unknown(path: str) -> dict[str, Any]:
-    """What stands in for the scan row of a film that a manifest names and the archive does not have."""
-    return {"video_id": scan.video_id(path, 0, "manifest"), "path": path}
-
-
-def wants_silence(video: dict[str, Any], existing: str, wish: ManifestRow) -> bool:
-    """Whether it must be known where the film's own sound is silent."""
+def wants_silence(video: dict[str, Any], existing: str, request: ManifestRow) -> bool:
+    """True if the silent stretches of the film's own sound are needed for its plan."""
     audible = video["status"] == "ok" and video["audio_state"] not in SILENT_STATES
-    return existing == "replace-silent-parts" and audible and not wish.skip
+    return existing == "replace-silent-parts" and audible and not request.skip
 
 
-def decide(video: dict[str, Any], only: str, wish: ManifestRow, silence: Silence | None) -> tuple[str, str]:
-    """What becomes of a scanned file: (dub | skipped | failed, reason). `silence`: of a film that is to get sound in
-    its silent parts."""
+def decide(
+    video: dict[str, Any], only: str, request: ManifestRow, silence: Silence | None
+) -> tuple[str, str]:
+    """Decide on a scanned file and its request: (dub | skipped | failed, reason). `silence`: silent stretches of a film
+    that gets sound only there."""
     action, reason = classify(video, "all" if silence is not None else only)
-    if action != "failed" and wish.skip:
+    if action != "failed" and request.skip:
         return "skipped", "the manifest says skip"
     if action != "dub":
         return action, reason
@@ -182,18 +179,37 @@ def decide(video: dict[str, Any], only: str, wish: ManifestRow, silence: Silence
         if not silence.parts:
             return "skipped", "has sound throughout"
         reason = f"sound track: silent for {silence.seconds:.1f} s"
-    if max(wish.start_s or 0.0, wish.end_s or 0.0) > float(video["duration_s"]) + BEYOND_S:
+    if max(request.start_s or 0.0, request.end_s or 0.0) > float(video["duration_s"]) + BEYOND_S:
         return "failed", "the manifest's in or out time lies beyond its end"
     return "dub", reason
 
 
-def why_failed(video: dict[str, Any], wish: ManifestRow, silence: Silence | None) -> Failure:
-    """Why `decide` gave a film up."""
+def classify(row: dict[str, Any], only: str) -> tuple[str, str]:
+    """Decide on a scanned file by itself: (dub | skipped | failed, reason)."""
+    if row["status"] == "not_video":
+        return "skipped", "not a video"
+    if row["status"] == "audio_only":
+        return "skipped", "sound without a picture"
+    if row["status"] != "ok":
+        return "failed", "cannot be read"
+    if only == "silent" and row["audio_state"] not in SILENT_STATES:
+        detail = "it cannot be decoded" if unreadable(row) else f"peak {row['peak_dbfs']:.1f} dBFS"
+        return "skipped", f"has sound ({detail})"
+    return "dub", f"sound track: {row['audio_state']}"
+
+
+def unreadable(video: dict[str, Any]) -> bool:
+    """True if not one sample of the film's own sound can be decoded."""
+    return video["audio_state"] not in SILENT_STATES and video["peak_dbfs"] is None
+
+
+def why_failed(video: dict[str, Any], request: ManifestRow, silence: Silence | None) -> Failure:
+    """The failure of a film for which `decide` says "failed"."""
     if video["status"] != "ok":
         return Failure("scan", video["error_class"], video["error"])
     if silence is not None and silence.error:
         return Failure("sound", silence.error_class, silence.error)
-    times = f"{wish.start_s or 0:g} to {'the end' if wish.end_s is None else f'{wish.end_s:g}'}"
+    times = f"{request.start_s or 0:g} to {'the end' if request.end_s is None else f'{request.end_s:g}'}"
     length = f"the film lasts {video['duration_s']:.3f} s"
     return Failure(
         "manifest", "BeyondTheEnd", f"in and out times {times} s, and {length}: correct the manifest"
@@ -201,41 +217,54 @@ def why_failed(video: dict[str, Any], wish: ManifestRow, silence: Silence | None
 
 
 def spans_of(
-    video: dict[str, Any], wish: ManifestRow, silence: Silence | None
+    video: dict[str, Any], request: ManifestRow, silence: Silence | None
 ) -> tuple[mixing.Seconds, ...] | None:
-    """Where the film gets sound, in seconds; None for everywhere."""
-    parts = None if silence is None else silence.parts
-    if wish.start_s is None and wish.end_s is None:
-        return parts
-    asked = (wish.start_s or 0.0, float(video["duration_s"]) if wish.end_s is None else wish.end_s)
-    return (asked,) if parts is None else tuple(mixing.meet(parts, [asked]))
+    """Stretches of the film that get sound, in seconds; None for all of it."""
+    silent = None if silence is None else silence.parts
+    if request.start_s is None and request.end_s is None:
+        return silent
+    end_s = float(video["duration_s"]) if request.end_s is None else request.end_s
+    requested = (request.start_s or 0.0, end_s)
+    return (requested,) if silent is None else tuple(mixing.meet(silent, [requested]))
+
+
+def _output_names(job: DubJob, video: dict[str, Any], taken: set[str]) -> tuple[str, str]:
+    """Unique paths of the output and of its Matroska fallback, relative to OUT. Raises ValueError as
+    `wanted_output` does."""
+    video_id, path = video["video_id"], video["path"]
+    wanted = wanted_output(job, video)
+    output = unique_output(wanted, video_id, taken, most_bytes(job, path, wanted))
+    if job.treatment.sidecar != "none":
+        return output, output
+    wanted = f"{path}.mkv"
+    return output, unique_output(wanted, video_id, taken, most_bytes(job, path, wanted))
 
 
 def wanted_output(job: DubJob, video: dict[str, Any]) -> str:
-    """Where the film's copy, or its sound, goes, relative to OUT. Raises ValueError if nothing can hold both its
-    pictures and the codec that is asked for."""
-    how = job.treatment
-    if how.sidecar != "none":
-        return f"{video['path']}.{how.sidecar}"
+    """Path of the film's copy, or of its sound file, relative to OUT. Raises ValueError if no container holds both its
+    picture and the requested codec."""
+    policy = job.treatment
+    if policy.sidecar != "none":
+        return f"{video['path']}.{policy.sidecar}"
     name = containers.output_name(
         video["path"],
         container=video["container"],
         video_codec=video["video_codec"],
-        audio_codec=how.audio_codec,
+        audio_codec=policy.audio_codec,
     )
-    containers.container_of(name).coded(how.audio_codec)
+    containers.container_of(name).coded(policy.audio_codec)
     return name
 
 
 def most_bytes(job: DubJob, path: str, output: str) -> int | None:
-    """Bytes that the name of a film's output may have, so that there is room for what is added to the names of files
-    beside it; None if the film's own name is too long already: then it is for its owner to rename it."""
+    """Most bytes for the name of a film's output, with room for the suffixes of files beside it; None if the film's own
+    name is too long already, which only its owner can change."""
     folder, _, _ = output.rpartition("/")
     limit = storage.name_limit(storage.join(job.out, folder))
     if len(path.rpartition("/")[2].encode()) > limit:
         return None
-    alone = job.treatment.sidecar != "none"
-    number = len(audio_file.numbered(output, job.keep_top)) - len(output) if alone else 0
+    is_sound_file = job.treatment.sidecar != "none"
+    number = len(audio_file.numbered(output, job.keep_top)) - len(output) if is_sound_file else 0
     added = [0]
     if job.sign_key and not signing.embeds(output):
         added.append(len(signing.BESIDE))
@@ -244,30 +273,29 @@ def most_bytes(job: DubJob, path: str, output: str) -> int | None:
     return limit - number - max(added)
 
 
+def unique_output(wanted: str, video_id: str, taken: set[str], most: int | None = None) -> str:
+    """An output name that no other file of the archive has, such as `a.mp4.mkv`, which may be the name of a film.
+
+    Its last component is cut to `most` bytes. Adds the name to `taken`.
+    """
+    folder, slash, name = wanted.rpartition("/")
+    too_long = most is not None and len(name.encode()) > most
+    if wanted.casefold() in taken or too_long:
+        stem, dot, suffix = name.rpartition(".")
+        end = f".{video_id}{dot}{suffix}"
+        if most is not None:
+            stem = stem.encode()[: max(0, most - len(end.encode()))].decode(errors="ignore")
+        name = stem + end
+    output = folder + slash + name
+    taken.add(output.casefold())
+    return output
+
+
 def _still_there(out: str, row: dict[str, Any]) -> bool:
     try:
         return storage.size(storage.join(out, row["output"])) == row.get("output_size")
     except (storage.StorageNotFound, KeyError, ValueError):
         return False
-
-
-def classify(row: dict[str, Any], only: str) -> tuple[str, str]:
-    """What becomes of a scanned file: (dub | skipped | failed, reason)."""
-    if row["status"] == "not_video":
-        return "skipped", "not a video"
-    if row["status"] == "audio_only":
-        return "skipped", "sound without a picture"
-    if row["status"] != "ok":
-        return "failed", "cannot be read"
-    if only == "silent" and row["audio_state"] not in SILENT_STATES:
-        heard = "it cannot be decoded" if unreadable(row) else f"peak {row['peak_dbfs']:.1f} dBFS"
-        return "skipped", f"has sound ({heard})"
-    return "dub", f"sound track: {row['audio_state']}"
-
-
-def unreadable(video: dict[str, Any]) -> bool:
-    """True if the film has sound of which not one sample can be decoded: its level is not known."""
-    return video["audio_state"] not in SILENT_STATES and video["peak_dbfs"] is None
 
 
 def plan_file(
@@ -279,8 +307,8 @@ def plan_file(
     asked: dict[str, Any] | None = None,
     spans: Sequence[Seconds] | None = None,
 ) -> list[DubTask]:
-    """The tasks of one file; `done` are the segments whose part is there already, `spans` the stretches (seconds) in
-    which generated sound is heard, where not everywhere.
+    """The tasks of one file. done: segments with a part; asked: overrides of the job's texts and seed; spans: stretches
+    that get sound, in seconds, None for the whole film.
 
     Raises ValueError if the film is too short for a single sample.
     """
@@ -301,23 +329,5 @@ def plan_file(
         )  # fmt: skip
 
     todo = [task(cut) for cut in cuts if cut.index not in done]
-    # All parts there and no row: the earlier run ended between its last part and the mux.
+    # With all parts and no row, the earlier run ended between its last part and the mux.
     return todo or [task(cuts[-1])]
-
-
-def unique_output(wanted: str, video_id: str, taken: set[str], most: int | None = None) -> str:
-    """An output name that no other file of the archive gets: `a.mp4.mkv` may already be someone's name.
-
-    Its last part is cut to `most` bytes. Adds it to `taken`.
-    """
-    folder, slash, name = wanted.rpartition("/")
-    too_long = most is not None and len(name.encode()) > most
-    if wanted.casefold() in taken or too_long:
-        stem, dot, suffix = name.rpartition(".")
-        end = f".{video_id}{dot}{suffix}"
-        if most is not None:
-            stem = stem.encode()[: max(0, most - len(end.encode()))].decode(errors="ignore")
-        name = stem + end
-    output = folder + slash + name
-    taken.add(output.casefold())
-    return output

@@ -1,4 +1,4 @@
-"""The last thing that happens to a finished file before it gets its name: its proof, and its signature."""
+"""Hash and sign a finished file before it gets its name, and keep its sidecar."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pipelines.storage import hashing
 
 @dataclass
 class Proof:
-    """What is known of a file before it gets its name."""
+    """Hashes, facts and signature of one output file, collected while it is written."""
 
     source_sha256: str = ""
     output_sha256: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
-    """Of its sidecar and its manifest."""
+    """Content of the sidecar and of the signed manifest."""
     manifest: bytes = b""
-    """Signed; empty where nothing is signed."""
+    """Signed C2PA manifest; empty if nothing is signed."""
     signer: str = ""
 
     def record(self, output: str) -> dict[str, Any]:
-        """The sidecar as it is kept."""
+        """The sidecar of the file that is written as OUT/`output`."""
         facts = self.facts | {"outputSha256": self.output_sha256}
         if self.manifest:
             where = "embedded" if signing.embeds(output) else output + signing.BESIDE
@@ -36,7 +36,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Sealer:
-    """Where things go, and who signs."""
+    """Signs files with the key at `sign_key`, if there is one, and writes their records into OUT."""
 
     out: str
     version: str
@@ -57,13 +57,13 @@ class Sealer:
                 proof.manifest = signing.sign_file(signer, definition, path, name)
             except signing.SigningError as error:
                 raise remux.MuxFailed("SigningFailed", str(error), "sign") from error
-            if not signing.embeds(output):  # there before the film is: no unsigned file is ever seen
+            if not signing.embeds(output):  # before the film gets its name: no output is ever unsigned
                 storage.write_atomic(storage.join(self.out, output + signing.BESIDE), proof.manifest)
         with path.open("rb") as file:
             proof.output_sha256 = hashing.sha256(file)
 
     def write_record(self, name: str, output: str, proof: Proof) -> None:
-        """Keep the sidecar and the manifest of a file, under `name` (its video_id)."""
+        """Write the sidecar and the signed manifest of a file into the state folder, as `name` (its video_id)."""
         state = State(self.out)
         if proof.manifest:
             state.write_manifest(name, proof.manifest)

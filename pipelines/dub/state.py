@@ -1,16 +1,16 @@
 """The state of a dub job in OUT/_v2a: generated parts, and one row per finished file.
 
-    OUT/_v2a/config.json                        what decides the sound of this output
+    OUT/_v2a/config.json                        settings that decide the sound of this output
     OUT/_v2a/parts/<video_id>/<segment>.npz     sound of a segment
-    OUT/_v2a/parts/<video_id>/<segment>.json    why a segment has no sound
-    OUT/_v2a/provenance/<video_id>.json         what made the sound of a dubbed file
-    OUT/_v2a/provenance/<video_id>.c2pa         its signed manifest, for when the file has lost its own
-    OUT/_v2a/asked/<video_id>.json              what is asked for one film only, and where it gets sound
-    OUT/_v2a/sound/<video_id>.flac              samples of a track that was coded with loss, for `v2a redub`
-    OUT/_v2a/rows/<video_id>.json               a finished file's report row, written last of all
+    OUT/_v2a/parts/<video_id>/<segment>.json    failure of a segment
+    OUT/_v2a/provenance/<video_id>.json         sidecar of a dubbed file
+    OUT/_v2a/provenance/<video_id>.c2pa         its signed manifest, in case the file loses its own
+    OUT/_v2a/asked/<video_id>.json              settings of one film only, and the stretches that get sound
+    OUT/_v2a/sound/<video_id>.flac              samples of a lossy track, for `v2a redub`
+    OUT/_v2a/rows/<video_id>.json               report row of a finished file, written last
 
-Every write is atomic and every name is a function of the input, so that doing anything twice is harmless
-and a kill at any moment leaves nothing half-written.
+Every write is atomic and every name is a function of the input: repeating a step is harmless, and a kill leaves
+nothing half-written.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class State:
         return self.uri("parts", video_id, f"{segment:05d}.{suffix}")
 
     def segments_done(self, video_id: str) -> dict[int, bool]:
-        """Segments that left something: index -> whether it is a failure. One listing per film."""
+        """Segments with a part or a failure: index -> True for a failure. One listing per film."""
         folder = self.uri("parts", video_id)
         done: dict[int, bool] = {}
         if storage.exists(folder):
@@ -107,7 +107,7 @@ class State:
         return Part.from_bytes(storage.read_bytes(self.part_uri(video_id, segment)))
 
     def unseen(self, video_id: str, n_segments: int) -> Failure | None:
-        """Why a film has no sound of which every segment is damaged; None if one of them is not."""
+        """Failure of a film of which no segment can be decoded; None if one can."""
         reason = ""
         for index in range(n_segments):
             reason = self.read_part(video_id, index).facts.unseen
@@ -123,7 +123,7 @@ class State:
         return Failure(**json.loads(storage.read_bytes(self.part_uri(video_id, segment, "json"))))
 
     def drop_parts(self, video_id: str, *, failures_only: bool = False) -> None:
-        """Remove what the segments of a file left. No error if there is nothing."""
+        """Remove the parts and failures of a film, if there are any."""
         for segment, failed in self.segments_done(video_id).items():
             if failed:
                 storage.delete(self.part_uri(video_id, segment, "json"), missing_ok=True)
@@ -156,10 +156,10 @@ class State:
     def drop_row(self, video_id: str) -> None:
         storage.delete(self.row_uri(video_id), missing_ok=True)
 
-    # what is asked for one film
+    # settings of one film
 
     def read_asked(self, video_id: str) -> dict[str, Any]:
-        """What was asked for a film when it was begun; empty if nothing but the job's own settings."""
+        """Settings of one film when it was begun; empty if it has none of its own."""
         try:
             asked = json.loads(storage.read_bytes(self.uri("asked", f"{video_id}.json")))
         except (storage.StorageNotFound, ValueError):
@@ -174,10 +174,10 @@ class State:
             storage.delete(uri, missing_ok=True)
 
     def sound_uri(self, video_id: str) -> str:
-        """Where the samples of a track are kept that was coded with loss."""
+        """FLAC file with the samples of a film's lossy track."""
         return self.uri("sound", f"{video_id}.flac")
 
-    # the whole
+    # the whole output
 
     def writable(self) -> bool:
         """True if files can be written in OUT now, and in the folders of its state."""
@@ -189,7 +189,7 @@ class State:
         return True
 
     def read_config(self) -> dict[str, Any] | None:
-        """What the sound in this folder was made with, or None if nothing was made here yet."""
+        """Settings that the sound in this folder was made with; None for a new folder."""
         try:
             config: dict[str, Any] = json.loads(storage.read_bytes(self.uri("config.json")))
             return config
@@ -200,7 +200,7 @@ class State:
         storage.write_atomic(self.uri("config.json"), _json(config))
 
     def clear(self) -> None:
-        """Forget rows and parts. Dubbed files stay until they are written again."""
+        """Remove rows, parts and settings. Dubbed files stay until they are written again."""
         self._empty("rows")
         self._empty("asked")
         self._empty("sound")
@@ -208,7 +208,7 @@ class State:
         storage.delete(self.uri("config.json"), missing_ok=True)
 
     def clear_parts(self) -> None:
-        """Forget all that was begun."""
+        """Remove the parts of all films."""
         self._empty("parts")
 
     def _empty(self, name: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.dub import decode, output
+from pipelines.dub import decode, finish, part_reader
 from pipelines.media.video import DecodeFailed
 from pipelines.reports import costs
 from tests.jobs.test_redub import v2a_redub
@@ -152,7 +152,7 @@ def test_still_footage_may_be_silent_unless_it_is_made_like_all(
 def test_films_longer_than_their_card_have_a_contact_sheet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (output, decode):
+    for module in (finish, decode, part_reader):
         monkeypatch.setattr(module, "CARD_S", 3.0)
     archive, out = tmp_path / "archive", tmp_path / "out"
     shaded(archive / "long.mkv", [(4, GREY), (4, WHITE)])
