@@ -17,7 +17,7 @@ import tyro
 
 from jobs.common.options import Note
 
-_POSITIONAL = tyro.conf.Positional[Any].__metadata__[0]
+_POSITIONAL = tyro.conf.Positional[Any].__metadata__[0]  # type: ignore[misc]
 
 ADVANCED = "advanced"
 """Section of the options that few people need."""
@@ -60,7 +60,7 @@ def parse(config: type, arguments: Sequence[str], prog: str) -> Any:
     """An instance of the dataclass `config`. Exits with 2, after naming the valid choices, for wrong arguments."""
     width = min(WIDEST, shutil.get_terminal_size().columns) - 2
     paragraphs = reflowed(config.__doc__ or "").split("\n\n")
-    answers = tyro.cli(
+    answers: Any = tyro.cli(
         _form(config),
         args=list(arguments),
         prog=prog,
