@@ -41,7 +41,7 @@ class Writer:
         self._hash, self._position = hashlib.sha256(), 0
         try:
             self._file: Any = av.open(str(path), "w", format=kind, options=_OPTIONS.get(kind, {}))
-            self._file.flags |= int(av.container.Flags.bitexact.value)
+            self._file.flags |= av.container.Flags.bitexact.value  # type: ignore[operator]
             self._file.metadata.update(tags or {})
             stream: Any = self._file.add_stream(KINDS[kind], rate=rate)
             self._stream = stream
