@@ -161,11 +161,11 @@ def score_captions(plan: ComparePlan, config: CompareConfig, board: Any) -> None
     from jobs.common.checks import weights
     from jobs.evaluate.tables import add_captions
     from pipelines.scoring.clips import captions_of
-    from v2a_models.metrics.networks import base
+    from v2a_models.metrics.networks.load import load_bertscore
 
     place, true = _job(plan, config).place, {row.clip_id: [row.text] for row in plan.rows if row.text.strip()}
     found = {m.slug: captions_of(place, m.slug) for m in plan.models if m.slug in board.systems}
     said = {slug: texts for slug, texts in found.items() if texts.keys() & true.keys()}
     if said:
         asked = "bertscore" in plan.networks
-        add_captions(board, said, true, base.load_bertscore(weights(config.weights)) if asked else None)
+        add_captions(board, said, true, load_bertscore(weights(config.weights)) if asked else None)

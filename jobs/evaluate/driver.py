@@ -41,9 +41,9 @@ def _run(config: EvaluateConfig, console: Console) -> int:
     available, missing = reachable(asked, weights(config.weights), config.download)
     reader = None
     if "bertscore" in available:
-        from v2a_models.metrics.networks import base
+        from v2a_models.metrics.networks.load import load_bertscore
 
-        reader = base.load_bertscore(weights(config.weights))
+        reader = load_bertscore(weights(config.weights))
         available.remove("bertscore")
     codec = "" if config.codec == "none" else config.codec
     job = scoring_job.ScoringJob(
@@ -85,11 +85,11 @@ def preflight(config: EvaluateConfig) -> None:
     """Raises WrongUsage, with the fix, for what cannot work."""
     from pipelines import storage
     from v2a_models.checkpoint_files import find_checkpoint
-    from v2a_models.metrics.networks import base
+    from v2a_models.metrics.networks.sources import NETWORKS
 
-    unknown = [name for name in config.networks if name not in base.NETWORKS]
+    unknown = [name for name in config.networks if name not in NETWORKS]
     if unknown:
-        raise WrongUsage(f"no network {unknown[0]!r}: choose from {', '.join(base.NETWORKS)}")
+        raise WrongUsage(f"no network {unknown[0]!r}: choose from {', '.join(NETWORKS)}")
     weights(config.weights)
     if config.num_workers is not None and config.num_workers < 1:
         raise WrongUsage(f"--num-workers must be at least 1, not {config.num_workers}")

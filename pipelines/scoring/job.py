@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from v2a_models.metrics.networks import base
+from v2a_models.metrics.networks.sources import NETWORKS
 
 REFERENCE = "reference"
 BASELINES = {
@@ -92,7 +92,7 @@ def kinds(job: ScoringJob) -> dict[str, Any]:
 
 def hearing(job: ScoringJob) -> list[str]:
     """The networks of a job that hear sounds."""
-    return [name for name in job.networks if base.NETWORKS[name].hears]
+    return [name for name in job.networks if NETWORKS[name].hears]
 
 
 def clip_text(clip: Clip) -> str:

@@ -18,7 +18,9 @@ from v2a_models.metrics import caption
 from v2a_models.metrics.catalogue import BY_NAME, METRICS, Metric
 from v2a_models.metrics.estimate import Estimate, better, bootstrap_mean, interval, paired_bootstrap
 from v2a_models.metrics.frechet import Sample, frechet_difference, frechet_with_interval
-from v2a_models.metrics.networks import base
+from v2a_models.metrics.networks.base import Unavailable
+from v2a_models.metrics.networks.load import reach
+from v2a_models.metrics.networks.sources import NETWORKS, not_offered
 from v2a_models.metrics.quality import inception_score
 
 if TYPE_CHECKING:
@@ -282,18 +284,18 @@ def reachable(
 ) -> tuple[list[str], dict[str, str]]:
     """Those of the networks that can be had, and of all others why they cannot or were not asked."""
     asked, found, missing = set(names), [], {}
-    for name, source in base.NETWORKS.items():
+    for name, source in NETWORKS.items():
         if source.reason:
-            missing[name] = base.not_offered(name)
+            missing[name] = not_offered(name)
             continue
         if name not in asked:
             if source.hears or source.sees:  # what reads captions is asked where there are some
                 missing[name] = f"{source.title} was not asked for: --networks {name}"
             continue
         try:
-            base.reach(name, files, download=download)
+            reach(name, files, download=download)
             found.append(name)
-        except base.Unavailable as error:
+        except Unavailable as error:
             missing[name] = str(error)
     return found, missing
 

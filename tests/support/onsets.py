@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from v2a_models.metrics.networks import base
+from v2a_models.metrics.networks import load
 from v2a_models.metrics.networks.base import Heard, Unavailable
 
 
@@ -51,5 +51,5 @@ def needs(package: str) -> None:
 
 def refusal(name: str, files: dict[str, str] | None = None, **options: Any) -> str:
     with pytest.raises(Unavailable) as caught:
-        base.reach(name, files, **options)
+        load.reach(name, files, **options)
     return str(caught.value)

@@ -11,7 +11,7 @@ from pipelines.scoring.job import Scored
 from pipelines.scoring.summary import Board, entry, reachable, turned, verdict
 from v2a_models.metrics.catalogue import BY_NAME, METRICS
 from v2a_models.metrics.estimate import Estimate
-from v2a_models.metrics.networks.base import NETWORKS
+from v2a_models.metrics.networks.sources import NETWORKS
 
 CLIPS = 40
 

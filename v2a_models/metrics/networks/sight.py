@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,22 +13,11 @@ from v2a_models import checkpoint
 from v2a_models.checkpoint_files import CheckpointError, find_checkpoint
 from v2a_models.encoders import published
 from v2a_models.metrics.networks.base import Unavailable
-from v2a_models.metrics.networks.sound import Listener
+from v2a_models.metrics.networks.listener import Listener
 from v2a_models.recipe import View
 
 CLIP = "ViT-B-32/openai"
 """The one whose space Wav2CLIP was trained into."""
-
-
-class Watcher(Protocol):
-    """A network that sees."""
-
-    views: Mapping[str, View]
-    """The samplings of the picture that it takes, by name."""
-
-    def watch(self, frames: Mapping[str, Tensor]) -> np.ndarray:
-        """Frames of one clip by view, uint8 (T, H, W, 3): float32 (D,), or (T, D) for one vector per moment."""
-        ...
 
 
 class ClipFrames:
@@ -62,21 +50,20 @@ class Scav(Listener):
     def __init__(self, name_or_path: str, device: torch.device | str = "cpu") -> None:
         """Raises Unavailable: no such checkpoint, or one without a SCAV that reads codec latents."""
         try:
-            generator: Any = checkpoint.load_generator(name_or_path)
-            scav = getattr(generator, "scav", None)
-            if scav is None or scav.config.audio_channels != generator.codec.config.get("latent_dim"):
+            generator = checkpoint.load_generator(name_or_path)
+            scav, codec = generator.scav, generator.codec
+            if scav is None or codec is None or scav.config.audio_channels != codec.config.get("latent_dim"):
                 raise CheckpointError("it has no SCAV that reads the latents of its codec")
             digest = published.check(find_checkpoint(name_or_path) / "scav.safetensors")
         except (CheckpointError, published.WeightsError) as error:
             raise Unavailable(f"SCAV (--weights scav={name_or_path}): {error}") from error
         self.dims = scav.config.dim
         self.views = {name: generator.recipe.view(name) for name in ("semantic", "sync")}
-        self.generator = generator.to(device)
+        self.generator, self.codec = generator.to(device), codec
         super().__init__(scav, device, digest)
 
     def forward(self, sounds: Tensor) -> tuple[Tensor, None]:
-        codec = self.generator.codec
-        return self.net.audio(codec.latents(codec.encode(sounds[:, None]))), None  # type: ignore[operator]
+        return self.net.audio(self.codec.latents(self.codec.encode(sounds[:, None]))), None  # type: ignore[operator]
 
     @torch.inference_mode()
     def watch(self, frames: Mapping[str, Tensor]) -> np.ndarray:

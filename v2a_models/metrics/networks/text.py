@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from v2a_models.encoders import published, state_dicts
-from v2a_models.metrics.networks.sound import Listener, module_of
+from v2a_models.metrics.networks.listener import Listener, module_of
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 

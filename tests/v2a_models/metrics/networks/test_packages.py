@@ -17,7 +17,8 @@ import torch
 
 from tests.support import REPOSITORY
 from tests.support.onsets import close, needs, noise, refusal, stirred
-from v2a_models.metrics.networks.base import NETWORKS, load, load_bertscore
+from v2a_models.metrics.networks.load import load, load_bertscore
+from v2a_models.metrics.networks.sources import NETWORKS
 
 pytestmark = pytest.mark.usefixtures("weights")
 
@@ -37,7 +38,7 @@ def test_vggish(tmp_path: Path) -> None:
 
 def test_panns(weights: Path, tmp_path: Path) -> None:
     needs("panns_inference")
-    from v2a_models.metrics.networks.sound import part_of
+    from v2a_models.metrics.networks.listener import part_of
 
     net = stirred(part_of("panns_inference", "models").Cnn14(16_000, 512, 160, 64, 50, 8_000, 527))
     file, sounds = weights / "Cnn14_16k_mAP=0.438.pth", noise(2, 16_000)

@@ -18,8 +18,9 @@ from tests.support.onsets import close, needs, noise, refusal
 from v2a_models import checkpoint
 from v2a_models.encoders import published
 from v2a_models.encoders.clip_s3d import SemanticEncoder, image_tower
-from v2a_models.metrics.networks import base
-from v2a_models.metrics.networks.base import NETWORKS, Unavailable, load
+from v2a_models.metrics.networks.base import Unavailable
+from v2a_models.metrics.networks.load import load, load_watcher
+from v2a_models.metrics.networks.sources import NETWORKS
 
 pytestmark = pytest.mark.usefixtures("weights")
 
@@ -79,7 +80,7 @@ def test_clip_sees_frames(weights: Path) -> None:
     file = weights / NETWORKS["clip"].files[0]
     file.parent.mkdir()
     save_file({f"visual.{key}": value for key, value in visual.state_dict().items()}, file)
-    network = base.load_watcher()
+    network = load_watcher()
     [(name, view)] = network.views.items()
     frames = torch.randint(256, (3, view.height, view.width, 3), dtype=torch.uint8)
     seen = network.watch({name: frames})

@@ -1,0 +1,170 @@
+"""Load published networks by name: find the weights, or download them if asked to.
+
+A network that cannot be loaded raises `Unavailable` with the whole reason, which tables print beside "n/a".
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from v2a_models.encoders import published
+from v2a_models.metrics.networks.base import Network, Unavailable, Watcher
+from v2a_models.metrics.networks.sources import NETWORKS, Source, how_to_get, not_offered
+
+if TYPE_CHECKING:
+    import torch
+
+    from v2a_models.metrics.networks.text import BertScore
+
+EXTRA = "uv pip install 'v2a[metrics]'"
+
+
+def load(
+    name: str,
+    files: Mapping[str, str] | None = None,
+    *,
+    download: bool = False,
+    device: torch.device | str = "cpu",
+) -> Network:
+    """A network of `NETWORKS` that hears, or `mini` for `foley`.
+
+    files: weights by network name, a path each (`foley`, `scav`: a checkpoint by name or path); those not named are
+    looked for in $V2A_WEIGHTS and in the caches of the packages that download them. download: fetch a file that is
+    not there. Files are read without running code in them.
+
+    Raises Unavailable: no package, no weights, weights of something else. ValueError: unknown name, of the network
+    or in `files`; or one that hears nothing (`load_bertscore`, `load_watcher`).
+    """
+    name = "foley" if name == "mini" else name
+    given = _given(name, files)
+    if not NETWORKS[name].hears:
+        raise ValueError(f"{name} hears nothing: load_bertscore() or load_watcher() gives it")
+    if NETWORKS[name].reason:
+        raise Unavailable(not_offered(name))
+    from v2a_models.metrics.networks import sight, sound, text
+
+    if name == "foley":
+        return sound.Foley(given or "mini", device)
+    if name == "scav":
+        return sight.Scav(given or "mini", device)
+    return _made(name, {**sound.MAKERS, "clap": text.Clap}, given, download, device)
+
+
+def load_bertscore(
+    files: Mapping[str, str] | None = None, *, download: bool = False, device: torch.device | str = "cpu"
+) -> BertScore:
+    """The reader behind BertScore; arguments and errors as `load`."""
+    from v2a_models.metrics.networks.text import BertScore
+
+    given = _given("bertscore", files)
+    return _made("bertscore", {"bertscore": BertScore}, given, download, device)
+
+
+def load_watcher(
+    files: Mapping[str, str] | None = None, *, download: bool = False, device: torch.device | str = "cpu"
+) -> Watcher:
+    """The network `clip`, which only sees; arguments and errors as `load`."""
+    from v2a_models.metrics.networks.sight import ClipFrames
+
+    return _made("clip", {"clip": ClipFrames}, _given("clip", files), download, device)
+
+
+def reach(name: str, files: Mapping[str, str] | None = None, *, download: bool = False) -> Any:
+    """A network of any kind, by whichever of the loaders gives it; arguments and errors as `load`."""
+    loaders: dict[str, Callable[..., Any]] = {"bertscore": load_bertscore, "clip": load_watcher}
+    if name in loaders:
+        return loaders[name](files, download=download)
+    return load(name, files, download=download)
+
+
+def _given(name: str, files: Mapping[str, str] | None) -> str | None:
+    unknown = [each for each in (name, *(files or {})) if each not in NETWORKS]
+    if unknown:
+        raise ValueError(f"no network {unknown[0]!r}: choose one of {list(NETWORKS)}")
+    return (files or {}).get(name)
+
+
+def _made(
+    name: str,
+    makers: Mapping[str, Callable[..., Any]],
+    given: str | None,
+    download: bool,
+    device: torch.device | str,
+) -> Any:
+    source = NETWORKS[name]
+    path = _ready(name, source, given, download)
+    try:
+        return makers[name](path, device)
+    except published.WeightsError as error:
+        raise Unavailable(f"{path} does not hold {source.title}: {error}; {how_to_get(name)}") from error
+    except ImportError as error:  # one that the package asks for, or the package breaks on another's version
+        raise Unavailable(f"{source.title}: {source.package} does not import ({error}): {EXTRA}") from error
+
+
+def _ready(name: str, source: Source, given: str | None, download: bool) -> Path:
+    """The weights, if the package is there too: a person is told of both at once."""
+    reasons = []
+    if source.package and importlib.util.find_spec(source.package) is None:
+        reasons.append(f"the package {source.package} is not installed: {EXTRA}")
+    path = Path(given) if given is not None else next(_found(source), None)
+    if path is None and download and not reasons:
+        path = _fetched(name, source)
+    if path is None:
+        reasons.append(f"its weights are not on this machine: {how_to_get(name)}")
+    elif not path.exists():
+        reasons.append(f"--weights {name}={given}: there is no such file; {how_to_get(name)}")
+    elif path.is_dir() != bool(source.hub):
+        kind = "folder" if source.hub else "file"
+        reasons.append(f"{path} is no {kind}; {how_to_get(name)}")
+    elif given is None and source.sha256 and path.name == source.files[0]:
+        try:
+            published.check(path, source.sha256)
+        except published.WeightsError as error:
+            reasons.append(f"{error}; {how_to_get(name)}")
+    if reasons:
+        raise Unavailable(f"{source.title}: {'; '.join(reasons)}")
+    assert path is not None
+    return path
+
+
+def _found(source: Source) -> Iterator[Path]:
+    """Places where the weights are, best first."""
+    folder = os.environ.get(published.FOLDER)
+    places = [Path(folder) / file for file in source.files] if folder else []
+    places += [Path.home() / place for place in source.cached]
+    yield from (place for place in places if (place.is_dir() if source.hub else place.is_file()))
+    if source.hub:
+        from huggingface_hub import snapshot_download
+
+        try:
+            yield Path(snapshot_download(source.hub, local_files_only=True))
+        except OSError:  # it is not in the cache
+            return
+
+
+def _fetched(name: str, source: Source) -> Path:
+    """Downloads the weights to where they will be found again."""
+    folder = os.environ.get(published.FOLDER)
+    try:
+        if source.hub:
+            from huggingface_hub import snapshot_download
+
+            kept = ["*.json", "*.txt", "*.safetensors", "*.bin"]
+            return Path(snapshot_download(source.hub, allow_patterns=kept))
+        if not source.url:
+            raise OSError("its publisher has no plain address for it")
+        place = Path(folder) / source.files[0] if folder else Path.home() / source.cached[0]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        import torch
+
+        # Written beside and renamed when complete; refused if the sha256 is another one.
+        torch.hub.download_url_to_file(
+            source.url, str(place), hash_prefix=source.sha256 or None, progress=False
+        )
+        return place
+    except Exception as error:  # no network, a proxy's page, a full disk: whatever it is, the score is n/a
+        raise Unavailable(f"{source.title}: the download failed ({error}); {how_to_get(name)}") from error
