@@ -69,7 +69,7 @@ def frame_index(time_s: float, fps: float) -> int:
 
 
 @dataclass(frozen=True)
-class Window:
+class SampleWindow:
     """One stretch of sound generated in one go. Starts and lengths are in samples."""
 
     index: int
@@ -85,7 +85,7 @@ class Window:
         return self.start / SAMPLE_RATE
 
 
-def windows(n_samples: int, length: int, overlap: int) -> Iterator[Window]:
+def windows(n_samples: int, length: int, overlap: int) -> Iterator[SampleWindow]:
     """The global window grid of a track: windows of `length` samples, neighbours sharing `overlap`.
 
     Every sample is covered; the last window may reach past the end (its input is padded by holding the
@@ -94,7 +94,7 @@ def windows(n_samples: int, length: int, overlap: int) -> Iterator[Window]:
     Raises ValueError unless 0 <= overlap < length.
     """
     for index in range(window_count(n_samples, length, overlap)):
-        yield Window(index, index * (length - overlap), length)
+        yield SampleWindow(index, index * (length - overlap), length)
 
 
 def window_count(n_samples: int, length: int, overlap: int) -> int:

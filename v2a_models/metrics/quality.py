@@ -61,14 +61,6 @@ def kl_divergence(reference: np.ndarray, generated: np.ndarray) -> np.ndarray:
     return np.maximum(rel_entr(p, np.maximum(q, FLOOR)).sum(1), 0.0)
 
 
-def mean_kl(reference: np.ndarray, generated: np.ndarray) -> float:
-    """KLD as tables print it: mean of `kl_divergence` over clips. Raises as that, and for no clips."""
-    values = kl_divergence(reference, generated)
-    if not len(values):
-        raise ValueError("no clips to average over")
-    return float(values.mean())
-
-
 def mfcc_frames(sound: np.ndarray, rate: int = grid.SAMPLE_RATE) -> np.ndarray:
     """MFCC of a mono sound [n], one row per frame: float32 (1 + m // 512, 64), m samples at 44.1 kHz.
 

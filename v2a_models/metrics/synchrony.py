@@ -7,7 +7,7 @@ elsewhere).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,27 +87,6 @@ def onset_scores(
     scores = {tolerance: match_onsets(heard, true, tolerance) for tolerance in tolerances}
     pairs = matched_pairs(heard, true, max(tolerances))
     return ClipOnsets(scores, tuple(float(ours - theirs) for ours, theirs in pairs))
-
-
-def total_score(clips: Iterable[ClipOnsets], tolerance: float) -> OnsetScore:
-    """Counts of all clips at one tolerance; its precision, recall and F1 weigh every onset the same.
-
-    Raises KeyError for a tolerance that was not scored.
-    """
-    return sum((clip.scores[tolerance] for clip in clips), OnsetScore())
-
-
-def onset_errors(clips: Iterable[ClipOnsets]) -> tuple[float, float]:
-    """Median and 90th percentile of |onset error| in seconds over the matched onsets of all clips.
-
-    Both NaN if none matched. An onset that is off by more than the widest tolerance is missing here and
-    counts in recall: read the two together.
-    """
-    errors = np.abs([error for clip in clips for error in clip.errors])
-    if not len(errors):
-        return math.nan, math.nan
-    median, p90 = np.percentile(errors, [50, 90])
-    return float(median), float(p90)
 
 
 def strength_correlation(
