@@ -32,7 +32,6 @@ from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.maskvat.model import MaskVAT, sized
 from v2a_models.metrics.foley import FoleyScore, foley_score
 from v2a_models.seeds import window_seed
-from v2a_models.selection import generate_best
 from v2a_models.training.loop import FitConfig, fit
 
 SMALL = dict(dim=192, depth=4, heads=4, encoder_depth=2)
@@ -136,7 +135,9 @@ def experiment(bench: Bench, what: str, steps: int, folder: Path) -> Iterator[tu
             yield name, bench.made(trained(bench, file, sizes, steps, folder))
     elif what == "selection":
         for candidates in (1, 2, 5, 10):
-            sounds = [generate_best(bench.generator, b, seeds, candidates) for b, seeds in bench.rows()]
+            sounds = [
+                bench.generator.generate(b, seeds=seeds, candidates=candidates) for b, seeds in bench.rows()
+            ]
             yield f"{candidates} candidates", bench.score(sounds)
     else:
         for n, guidance in ((2, 1.0), (4, 1.0), (8, 1.0), (16, 1.0), (8, 1.5), (8, 2.0), (8, 3.0)):

@@ -28,11 +28,11 @@ import torch
 from benchmarks import raw_footage as footage
 from benchmarks.raw_footage import FPS, RATE, Footage, stft_distance
 from v2a_models.batch import Batch
+from v2a_models.build import new_generator
 from v2a_models.metrics.sync import match_onsets, onsets
 from v2a_models.metrics.waveform import frame_rate_tone_db
 from v2a_models.raw import autoregressive, deep_fusion
 from v2a_models.raw.generator import GENERATORS
-from v2a_models.systems import new_generator
 from v2a_models.training.learner import Learner
 
 SAMPLES = RATE // FPS

@@ -12,10 +12,10 @@ from torchmetrics.functional.image import structural_similarity_index_measure as
 from benchmarks import raw_footage as footage
 from pipelines import synthfoley
 from v2a_models.batch import Batch
+from v2a_models.build import new_generator
 from v2a_models.raw.sound import to_float
 from v2a_models.raw.video_context import pixels
 from v2a_models.raw.vqvae import SoundDecoder
-from v2a_models.systems import new_generator
 
 WINDOW_S = 2.0
 CLIPS = 56

@@ -36,9 +36,9 @@ from v2a_models.checkpoint import load_classifier, load_generator
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.metrics.foley import foley_score
 from v2a_models.recipe import Recipe
-from v2a_models.scav import SCAV, SCAVConfig, interpolated_euclidean
+from v2a_models.scav import SCAV, SCAVConfig, interpolated_euclidean, select
 from v2a_models.seeds import window_seed
-from v2a_models.selection import best_codes, generate_best
+from v2a_models.selection import best_codes
 
 COUNTS = (1, 2, 5, 10)
 STEPS = (4, 8, 16)
@@ -91,10 +91,12 @@ def cost(generator: MaskVATGenerator, rows: int, repeats: int) -> dict[str, floa
     batch, seeds = random_features(generator, rows), list(range(rows))
     variants: dict[str, Callable[[], Tensor]] = {}
     for count in COUNTS:
-        variants[f"latents {count}"] = partial(generate_best, generator, batch, seeds, count)
-        variants[f"decoded {count}"] = partial(generate_best, generator, batch, seeds, count, decode_all=True)
+        variants[f"latents {count}"] = partial(generator.generate, batch, seeds=seeds, candidates=count)
+        variants[f"decoded {count}"] = partial(decoded_best, generator, batch, seeds, count)
     for steps in STEPS:
-        variants[f"steps {steps}"] = partial(generate_best, generator, batch, seeds, 2, steps=steps)
+        variants[f"steps {steps}"] = partial(
+            generator.generate, batch, seeds=seeds, candidates=2, steps=steps
+        )
     variants["plain 1"] = partial(generator.generate, batch, seeds=seeds)
     times: dict[str, list[float]] = {name: [] for name in variants}
     variants["plain 1"]()  # warms up
@@ -104,6 +106,20 @@ def cost(generator: MaskVATGenerator, rows: int, repeats: int) -> dict[str, floa
             variant().cpu()
             times[name].append(time.perf_counter() - started)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+@torch.inference_mode()
+def decoded_best(generator: MaskVATGenerator, batch: Batch, seeds: Sequence[int], candidates: int) -> Tensor:
+    """Waveform (B, 1, recipe.window) of the nearest candidate, every candidate decoded and encoded again to be ranked,
+    as a space made from waveforms has to."""
+    waveforms: list[Tensor] = []
+
+    def again(codes: Tensor) -> Tensor:
+        waveforms.append(generator.decode(codes))
+        return generator.codec.encode(waveforms[-1])
+
+    _, distances = best_codes(generator, batch, seeds, candidates, scored_as=again)
+    return torch.stack(waveforms, 1)[torch.arange(len(distances)), select(distances)]
 
 
 def random_features(generator: MaskVATGenerator, rows: int) -> Batch:
@@ -195,7 +211,7 @@ def pick(
         drawn.append(codes)
         return codes
 
-    _, distances = best_codes(generator, batch, seeds, candidates, heard_as=kept)
+    _, distances = best_codes(generator, batch, seeds, candidates, scored_as=kept)
     every, rows = torch.stack(drawn, 1), torch.arange(len(seeds))
     picked = {f"best of {n}": every[rows, distances[:, :n].argmin(1)] for n in counts}
     picked[f"worst of {candidates}"] = every[rows, distances.argmax(1)]

@@ -1,4 +1,4 @@
-"""The files of a checkpoint: where they are and what they say. Loads no torch, so that a command starts at once."""
+"""Find and read the files of a checkpoint. Loads no torch, so commands start at once."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ from pathlib import Path
 from typing import Any
 
 BUNDLED = Path(__file__).parent / "weights"
-"""Folders here can be named without a path: `mini`."""
+"""Folder of the bundled checkpoints, which are named without a path, such as `mini`."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is missing, damaged or of another kind; the message says what to do."""
+    """Missing, damaged or unsuitable checkpoint; the message says what to do."""
+
+
+class WeightsError(ValueError):
+    """Unknown, missing, damaged or unsuitable published weights; the message says what to do."""
 
 
 def bundled_names() -> list[str]:
-    """Names of the checkpoints that came with the package."""
+    """Names of the bundled checkpoints, sorted."""
     return sorted(p.parent.name for p in BUNDLED.glob("*/config.json"))
 
 
 def find_checkpoint(name_or_path: str) -> Path:
-    """Folder of a checkpoint given by bundled name or by path.
+    """Folder of a checkpoint, given its bundled name or its path.
 
     Raises CheckpointError listing the valid choices.
     """
@@ -35,7 +39,7 @@ def find_checkpoint(name_or_path: str) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """What config.json says. Raises CheckpointError."""
+    """Content of config.json. Raises CheckpointError if it cannot be read."""
     try:
         return json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
@@ -43,13 +47,13 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def paints(config: dict[str, Any]) -> bool:
-    """Whether a checkpoint's model makes codec tokens that can be painted between others (`Generator.paints`)."""
-    # Checkpoints that were written before there was such a thing do not say.
+    """`Generator.paints` of a checkpoint, read from its config."""
+    # Older checkpoints lack the key.
     return bool(config.get("paints", str(config.get("system", "")).startswith(("maskvat", "vatt"))))
 
 
 def checked_sha256(folder: Path, config: dict[str, Any]) -> str:
-    """sha256 of model.safetensors. Raises CheckpointError if it is not the one that config.json names."""
+    """SHA-256 of model.safetensors. Raises CheckpointError if it differs from the one in config.json."""
     digest = sha256(folder / "model.safetensors")
     if digest != config.get("sha256"):
         raise CheckpointError(
@@ -60,7 +64,7 @@ def checked_sha256(folder: Path, config: dict[str, Any]) -> str:
 
 
 def sha256(file: Path) -> str:
-    """Hex digest of a file. Raises CheckpointError if it is missing."""
+    """SHA-256 of a file in hex. Raises CheckpointError if the file is missing."""
     if not file.is_file():
         raise CheckpointError(f"{file} is missing")
     with file.open("rb") as stream:

@@ -1,10 +1,10 @@
-"""The surface every generator has, and the registry that names them."""
+"""The interface of every generator: what dubbing, training and scoring may ask of a model."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,101 +12,158 @@ from torch import Tensor, nn
 from v2a_models.batch import Batch
 from v2a_models.recipe import Recipe
 
+if TYPE_CHECKING:
+    from v2a_models.codec.dac import Codec
+    from v2a_models.scav import SCAV
+
 
 class Generator(nn.Module):
     """A video-to-audio model with everything it needs to turn frames into sound.
 
-    Trains with `task`, dubs with `generate_from_frames`; every system has this surface.
+    `task` trains it, `generate_from_frames` dubs with it.
     """
 
     recipe: Recipe
     name: str = ""
+    """Name of the checkpoint; empty for a model never saved."""
     sha256: str = ""
-    """Of the weights file it was loaded from; empty for a model never saved."""
+    """SHA-256 of the weights file; empty for a model never saved."""
     precision: str = "float32"
-    """Arithmetic of the transformers: float32 or bfloat16. Another one gives another (as good) sound."""
+    """Arithmetic of the transformers: float32 or bfloat16. The sound differs with it, its quality does not."""
+
+    codec: Codec | None
+    """Codec of a system that makes tokens; None for one that makes samples, or no sound."""
+    scav: SCAV | None
+    """Ranks candidates; None for a model that draws one only. Its weights have a file of their own."""
 
     streams = False
-    """Whether it goes on from its own past instead of making windows one by one. `generate` of such a system takes any
-    number of frames and `past`, float32 (B, channels, samples): the sound of the first of these frames, which is
-    there already and is not returned again. Nothing further back than `context_frames` frames is listened to."""
+    """True for a system that continues its own sound instead of making separate windows. Its `generate` takes any
+    number of frames and `past`, float32 (B, channels, samples): the sound that exists for the first of these frames.
+    `past` is not returned again, and only its last `context_frames` frames are used."""
+
+    follows_text = False
+    """True if `generate` takes `prompts` (the sound to make) and `negative` (the sound to avoid): strings, one per row
+    or one for all rows."""
+
+    writes_captions = False
+    """True if `captions` describes the sound of a clip in words."""
+
+    paints = False
+    """True if the sound is made of tokens of `codec`, any of which may be fixed beforehand: `draw` then takes
+    `known_codes` and `known_mask` (`v2a_models.longform`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codec, self.scav = None, None
 
     @property
     def makes_sound(self) -> bool:
-        """Whether it can be heard already; not if an earlier stage of its training is all that was done."""
+        """False after an early training stage that makes no sound yet."""
         return True
 
-    follows_text = False
-    """Whether `generate` takes `prompts` and `negative`: strings, one a row or one for all, that say what is to be
-    heard and what is not."""
-
-    paints = False
-    """Whether its sound is made of codec tokens (of its `codec`, an attribute), of which any may be decided before:
-    `draw` gives them, and takes `known_codes` and `known_mask` (`v2a_models.longform`)."""
+    @property
+    def guided(self) -> bool:
+        """True if sampling uses classifier-free guidance; a negative prompt has no effect without it."""
+        return False
 
     @property
     def context_frames(self) -> int:
-        """Frames (and their sound) before a moment on which it may depend, in a system that streams."""
+        """Number of past frames, with their sound, that influence the next sample of a streaming system."""
         return 0
 
     @property
     @abstractmethod
     def system(self) -> str:
-        """Its name in the registry, which config.json keeps."""
+        """Name in the registry (`v2a_models.systems`), stored in config.json."""
 
     @property
     @abstractmethod
     def columns(self) -> tuple[str, ...]:
-        """Columns of a feature store that `task` is fed with."""
+        """Feature store columns that `task` needs."""
 
     @abstractmethod
     def task(self) -> nn.Module:
-        """What training fits: `task(batch, seed)` gives scalars, "loss" to be minimised and its parts, for columns
-        (name -> tensor) of B windows. It shares its parameters with this generator and holds nothing frozen;
-        `task.units` are its repeated blocks, by which a sharded trainer cuts it."""
+        """The trainable module: `task(batch, seed)` maps columns (name -> tensor) of B windows to scalar losses.
 
-    @abstractmethod
-    def generate(self, batch: Batch, *, seeds: Sequence[int], **sampling: Any) -> Tensor:
-        """Waveform float32 (B, channels, recipe.window) in [-1, 1]. Row i depends on row i and seeds[i] only."""
+        "loss" is to be minimised, the other scalars are its parts. The task shares its parameters with this generator
+        and holds nothing frozen; `task.units` lists the repeated blocks, along which a sharded trainer cuts it.
+        """
 
     @abstractmethod
     def features(self, frames: Mapping[str, Tensor]) -> Batch:
-        """What the model is fed of frames: by view of the recipe, uint8 (B, T, H, W, 3)."""
+        """Model inputs computed from frames: by view of the recipe, uint8 (B, T, H, W, 3)."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """Plain values from which `from_config` rebuilds the model without its weights."""
 
+    def codes(self, batch: Batch, seeds: Sequence[int], **sampling: Any) -> Tensor:
+        """One draw of codec tokens, int64 (B, K, L). Raises ValueError for a system without a codec."""
+        raise ValueError(f"{self.system} makes no codec tokens")
+
     def draw(
         self, batch: Batch, *, seeds: Sequence[int], candidates: int = 1, keep: int = 1, **options: Any
     ) -> Tensor:
-        """Codec tokens int64 (B, keep, K, L) of a model that paints: the `keep` best of `candidates`, the best first.
-        Options as for `generate`, and `length`, the L codec frames that the features are of (recipe.codec_frames
-        without it), and `known_codes`, `known_mask` (B, K, L): where the mask is True, the tokens that all have."""
+        """Codec tokens int64 (B, keep, K, L): the `keep` best of `candidates`, best first.
+
+        Options are those of `generate`, and three more. length: L, codec frames that the features cover
+        (recipe.codec_frames by default). known_codes, known_mask (B, K, L): tokens to keep where the mask is True.
+        Raises ValueError for a system without a codec.
+        """
         raise ValueError(f"{self.system} makes no codec tokens")
 
+    @torch.inference_mode()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Waveform float32 (B, 1, recipe.window) of tokens (B, K, L). Raises ValueError without a codec."""
+        if self.codec is None:
+            raise ValueError(f"{self.system} makes no codec tokens")
+        return self.codec.decode(codes, self.recipe.window).float().clamp_(-1, 1)
+
+    def generate(
+        self, batch: Batch, *, seeds: Sequence[int], candidates: int = 1, keep: int = 1, **options: Any
+    ) -> Tensor:
+        """Waveform float32 (B, keep * channels, recipe.window) in [-1, 1]: the `keep` best of `candidates`.
+
+        Row i depends on row i and seeds[i] only. Options are those of the system's `codes`. Raises ValueError for a
+        model that makes no sound, or has no SCAV to rank candidates with.
+        """
+        codes = self.draw(batch, seeds=seeds, candidates=candidates, keep=keep, **options)
+        return torch.cat([self.decode(codes[:, k]) for k in range(keep)], 1)
+
+    def captions(self, batch: Batch, *, beams: int = 1) -> list[str]:
+        """Description in words of the sound of each row. Raises ValueError unless `writes_captions`."""
+        raise ValueError(f"{self.system} writes no captions")
+
+    def check_prompt(self, text: str) -> None:
+        """Raises ValueError, with the reason, for a prompt that the model cannot read."""
+        raise ValueError(f"{self.system} follows no text")
+
     def preview(self, columns: Mapping[str, Tensor]) -> Batch:
-        """What is made into sound while it trains, of columns of a feature store: all of the window, or as much as
-        can be had in reasonable time."""
+        """Inputs for a preview during training, from feature store columns; a slow model takes only part of them."""
         return Batch(semantic=columns.get("semantic"), sync=columns.get("sync"))
 
     def stored(self, name: str) -> bool:
-        """Whether a checkpoint holds this parameter; not those that it names by their hash instead."""
+        """False for a parameter that the checkpoint names by a hash instead of holding it."""
         return True
 
     def remarks(self, figures: Mapping[str, float]) -> list[str]:
-        """What somebody who trains it should know of these losses of a validation (such as a collapsed codebook)."""
+        """Advice drawn from validation losses, such as a collapsed codebook; empty if there is none."""
         return []
 
     def with_options(self, **options: Any) -> Generator:
-        """The same weights with other settings. Raises ValueError for those that the weights decide."""
+        """The same weights with other settings. Raises ValueError for settings that the weights fix."""
         raise ValueError(f"{sorted(options)} cannot be changed")
 
     def generate_from_frames(
         self, frames: Mapping[str, Tensor], seeds: Sequence[int], **sampling: Any
     ) -> Tensor:
-        """Frames (by view) to waveform: `features`, then `generate`."""
+        """Waveform of frames (by view): `features`, then `generate`."""
         return self.generate(self.features(frames), seeds=seeds, **sampling)
+
+    def autocast(self) -> torch.autocast:
+        """bfloat16 arithmetic if `precision` asks for it. For transformers only: codecs decode in float32."""
+        device = next(self.parameters()).device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16")
 
 
 def best_precision(device: torch.device | str = "cpu") -> str:

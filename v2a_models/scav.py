@@ -1,10 +1,10 @@
-"""SCAV: picture and sound as sequences of one space, and the distance that tells which sound fits (2407.05782).
+"""SCAV: video and audio embedded as sequences in one space, whose distance ranks sounds by fit (2407.05782).
 
-MaskVAT (2407.10387) draws several candidates and keeps the one nearest to its video in this space. No time is
-pooled away: a candidate of the right kind at the wrong moment is far.
+MaskVAT (2407.10387) draws several candidates and keeps the one nearest to the video in this space. Time is not
+pooled, so a candidate of the right kind at the wrong time is far away.
 
-The audio side reads the codec's dequantised latents, so that candidates are compared before any is decoded; for
-recipes with BEATs it reads those features instead, which is another `audio_channels` and `audio_stride`.
+The audio encoder reads the codec's dequantised latents, so candidates are compared before any is decoded. For recipes
+with BEATs it reads BEATs features instead, with other values of `audio_channels` and `audio_stride`.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class SCAVConfig:
-    """Sizes; those by default are `mini`, 0.9 M parameters. 2407.05782 works on CLIP and BEATs sequences."""
+    """Sizes of a SCAV. The defaults are `mini`, 0.9 M parameters; 2407.05782 uses CLIP and BEATs sequences."""
 
     audio_channels: int = 96
-    """Channels of the sequence that the audio side reads: the codec's latent_dim, or BEATs' 768."""
+    """Channels of the audio sequence: the codec's latent_dim, or 768 for BEATs."""
     semantic_dim: int = 128
-    """Of the CLIP features; 0 for a SCAV that does not look at them."""
+    """Width of the CLIP features; 0 to ignore them."""
     sync_dim: int = 128
-    """Of the S3D features; 0 likewise."""
+    """Width of the S3D features; 0 to ignore them."""
     dim: int = 128
-    """Of the common space."""
+    """Width of the shared space."""
     width: int = 128
-    """Channels inside."""
+    """Hidden channels."""
     depth: int = 4
-    """Blocks on each side."""
+    """Blocks of each encoder."""
     kernel: int = 7
-    """Moments that a block sees. With depth 4 a moment knows 12 neighbours on each side, half a second."""
+    """Kernel size of a block, in time steps. With depth 4 a step sees 12 neighbours on each side, half a second."""
     audio_stride: int = 3
-    """From 86.13 codec frames to 28.7 moments a second, next to the 25 of the synchrony features."""
+    """Stride over the audio sequence: 86.13 codec frames become 28.7 steps a second, near the 25 of S3D features."""
 
 
 class Block(nn.Module):
-    """x (B, C, T) -> the same shape: depthwise convolution over time, then a feed-forward (ConvNeXt's block)."""
+    """ConvNeXt block over time: depthwise convolution, then feed-forward; (B, C, T) -> (B, C, T)."""
 
     def __init__(self, width: int, kernel: int) -> None:
         super().__init__()
-        # Replicated edges: zeros would mark where a clip ends, and ends could then be matched instead of events.
+        # Replicated edges: zero padding would mark the ends of a clip, which could then be matched instead of events.
         self.mix = nn.Conv1d(
             width, width, kernel, padding=kernel // 2, groups=width, padding_mode="replicate"
         )
@@ -57,11 +57,11 @@ class Block(nn.Module):
 
 
 class SCAV(nn.Module):
-    """Two sequence encoders into one space.
+    """Video encoder and audio encoder into one space.
 
-    Convolutions, not attention: a moment is described by what is near it, wherever in the window it lies, and
-    windows of any length can be compared. Every moment is a unit vector. So no loud or busy moment outweighs the
-    others, distances lie in [0, 2] whatever the length, and the space cannot be blown up instead of ordered.
+    Both use convolutions instead of attention: a step is described by its neighbourhood, wherever it lies in the
+    window, and windows of any length can be compared. Every step is a unit vector, so no loud or busy step outweighs
+    the others, distances lie in [0, 2] at any length, and training cannot win by scaling the space up.
     """
 
     def __init__(self, config: SCAVConfig) -> None:
@@ -72,7 +72,7 @@ class SCAV(nn.Module):
             raise ValueError("SCAV needs semantic or sync features")
         self.semantic_in = nn.Conv1d(config.semantic_dim, width, 1) if config.semantic_dim else None
         self.sync_in = nn.Conv1d(config.sync_dim, width, 1) if config.sync_dim else None
-        # Three strides wide with one on each side: output cell i stays centred on the input cells it stands for.
+        # Kernel of three strides, padding of one: output step i stays centred on its input steps.
         self.audio_in = nn.Conv1d(
             config.audio_channels, width, 3 * stride, stride, padding=stride, padding_mode="replicate"
         )
@@ -80,9 +80,9 @@ class SCAV(nn.Module):
         self.audio_net = _encoder(config)
 
     def video(self, semantic: Tensor | None, sync: Tensor | None) -> Tensor:
-        """Unit vectors (B, max(T1, T2), dim) of CLIP features (B, T1, D1) and S3D features (B, T2, D2).
+        """Embed CLIP features (B, T1, D1) and S3D features (B, T2, D2): unit vectors (B, max(T1, T2), dim).
 
-        A stream that the config does not name is not looked at. Raises ValueError if one that it names is None.
+        A stream whose width is 0 in the config is ignored. Raises ValueError if any other is None.
         """
         streams = []
         for name, project, x in (("semantic", self.semantic_in, semantic), ("sync", self.sync_in, sync)):
@@ -91,25 +91,25 @@ class SCAV(nn.Module):
                     raise ValueError(f"this SCAV needs {name} features")
                 streams.append(project(x.transpose(1, 2)))
         length = max(x.shape[-1] for x in streams)
-        return self._moments(self.video_net(torch.stack([_stretch(x, length) for x in streams]).sum(0)))
+        return self._unit_vectors(self.video_net(torch.stack([_stretch(x, length) for x in streams]).sum(0)))
 
     def audio(self, sequence: Tensor) -> Tensor:
-        """Unit vectors (B, ceil(L / audio_stride), dim) of a sequence (B, audio_channels, L)."""
+        """Embed a sequence (B, audio_channels, L): unit vectors (B, ceil(L / audio_stride), dim)."""
         missing = -sequence.shape[-1] % self.config.audio_stride
         if missing:
             sequence = torch.cat([sequence, sequence[..., -1:].expand(-1, -1, missing)], -1)
-        return self._moments(self.audio_net(self.audio_in(sequence)))
+        return self._unit_vectors(self.audio_net(self.audio_in(sequence)))
 
     @staticmethod
-    def _moments(x: Tensor) -> Tensor:
+    def _unit_vectors(x: Tensor) -> Tensor:
         return F.normalize(x.float(), dim=1).transpose(1, 2)
 
 
 def interpolated_euclidean(a: Tensor, b: Tensor) -> Tensor:
-    """Distance (B,) of the sequences a (B, T, D) and b (B, T', D), row by row, in float32.
+    """Row-wise distance (B,) of the sequences a (B, T, D) and b (B, T', D), in float32.
 
-    The shorter is interpolated to the length of the other (2407.05782), then the Euclidean distance is taken and
-    divided by the root of that length: windows of any length are on one scale.
+    The shorter sequence is interpolated to the length of the longer (2407.05782). The Euclidean distance is divided by
+    the root of that length, so windows of any length are on one scale.
     """
     if len(a) != len(b):
         raise ValueError(f"row by row needs as many sequences on both sides, got {len(a)} and {len(b)}")
@@ -118,18 +118,18 @@ def interpolated_euclidean(a: Tensor, b: Tensor) -> Tensor:
 
 
 def pairwise_interpolated_euclidean(a: Tensor, b: Tensor) -> Tensor:
-    """Distances (B, B') of all pairs of a (B, T, D) and b (B', T', D); as `interpolated_euclidean`."""
+    """Distances (B, B') of all pairs of a (B, T, D) and b (B', T', D), as defined by `interpolated_euclidean`."""
     a, b = _equal_lengths(a, b)
-    # Without the matrix product, which is quicker but cancels: equal sequences have distance 0.
+    # The matrix product is faster but loses precision; equal sequences must have distance 0.
     exact = "donot_use_mm_for_euclid_dist"
     return torch.cdist(a.flatten(1), b.flatten(1), compute_mode=exact) / a.shape[1] ** 0.5
 
 
 def shifted_distances(a: Tensor, b: Tensor, shifts: Tensor, margin: int = 0) -> Tensor:
-    """Distances (B, S) of a (B, T, D) to b (B, T, D) moved later by each of `shifts` (S,) moments.
+    """Distances (B, S) of a (B, T, D) to b (B, T, D) delayed by each of `shifts` (S,) time steps.
 
-    What is moved out at one end comes in at the other, so that no event is lost. The `margin` moments at the ends
-    of either sequence do not count: encoders pad there, and how an end looks must not tell that b was moved.
+    Shifts wrap around, so no event is lost. The `margin` steps at both ends of either sequence do not count: encoders
+    pad there, and the padding must not reveal that b was shifted.
     """
     length = a.shape[1]
     a, b = a.float(), b.float()
@@ -145,27 +145,29 @@ def shifted_distances(a: Tensor, b: Tensor, shifts: Tensor, margin: int = 0) -> 
 
 
 def contrastive(distances: Tensor, scale: Tensor) -> Tensor:
-    """InfoNCE both ways over the distances (B, B) of pictures and sounds; pairs lie on the diagonal."""
+    """Symmetric InfoNCE over the distances (B, B) of videos and sounds; true pairs lie on the diagonal."""
     logits = -scale * distances
     own = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 
 def select(distances: Tensor) -> Tensor:
-    """Index int64 (B,) of the nearest of the candidates, distances (B, N); the first one of equals.
+    """Index int64 (B,) of the nearest candidate, given distances (B, N); the first of equals.
 
-    A candidate whose distance is not a number is never taken, unless all are.
+    A candidate whose distance is NaN is chosen only if all are NaN.
     """
     return distances.nan_to_num(nan=torch.inf).argmin(1)
 
 
 class SCAVTask(nn.Module):
-    """Fits SCAV. Batch: semantic (B, T1, D1), sync (B, T2, D2), and what the audio side reads: latents (B, C, L),
-    or codes (B, K, L), or, without a codec's `latents` to read codes with, audio features (B, T3, C).
+    """Training task of SCAV.
 
-    Each picture must find its sound, and each sound its picture, among those of the batch (2407.05782). Ours: it
-    must also find its sound among the same sound moved by `shifts_s` seconds, earlier and later, which teaches
-    time where the clips of a batch differ enough in kind to be told apart without it.
+    Batch: semantic (B, T1, D1), sync (B, T2, D2), and one audio sequence: latents (B, C, L), codes (B, K, L), or,
+    without a codec to read codes, audio features (B, T3, C).
+
+    Each video must find its sound, and each sound its video, within the batch (2407.05782). Ours: it must also find
+    its sound among copies shifted by `shifts_s` seconds, which teaches timing even if the clips of a batch differ
+    enough in kind to be matched without it.
     """
 
     def __init__(
@@ -180,16 +182,17 @@ class SCAVTask(nn.Module):
         drop: float = 0.1,
     ) -> None:
         """window_s: seconds of a window. latents: `Codec.latents`, for batches of codes; it is not trained.
-        margin_s: how far the ends of a window
-        can be seen: half a second through SCAV's convolutions and a quarter through those of S3D and the codec,
-        which pad. With less, ends could be matched instead of events.
-        Shifts and margin are shortened for windows too short for them.
-        drop: share of the input channels that a row is shown as zero, against learning clips by heart."""
+
+        margin_s: seconds at each end that do not count in shifted comparisons. Padding reaches half a second into a
+        window through SCAV and a quarter through S3D and the codec; with less, ends could be matched instead of events.
+        Shifts and margin are shortened for short windows. drop: fraction of the input channels set to zero, per row,
+        against overfitting.
+        """
         super().__init__()
         self.scav, self.window_s = scav, window_s
         self.latents = latents  # a bound method, not a module: the codec stays out of the state
         self.n_shifts, self.shifts_s, self.margin_s, self.drop = n_shifts, shifts_s, margin_s, drop
-        # Two temperatures: shifts of one clip lie much closer together than clips do.
+        # Two temperatures: shifted copies of a clip lie much closer together than different clips.
         self.log_scales = nn.Parameter(torch.tensor([2.3, 2.3]))
 
     @property
@@ -198,8 +201,8 @@ class SCAVTask(nn.Module):
         return [module for module in self.scav.modules() if isinstance(module, Block)]
 
     def forward(self, batch: dict[str, Any], seed: int) -> dict[str, Tensor]:
-        """ "loss", its parts "batch" and "shifts", and two figures without gradient: "accuracy", the share of rows
-        whose nearest sound of the batch is their own, and "timing", the share nearest to it when not moved."""
+        """Scalars: "loss", its parts "batch" and "shifts", and two figures without gradient. "accuracy" is the fraction
+        of rows whose nearest sound in the batch is their own, "timing" the fraction nearest to the unshifted copy."""
         generator = torch.Generator().manual_seed(seed)
         semantic, sync = (self._dropped(batch.get(name), 2, generator) for name in ("semantic", "sync"))
         sequence = self._dropped(self._sequence(batch), 1, generator)
@@ -208,7 +211,9 @@ class SCAVTask(nn.Module):
         scales = self.log_scales.exp().clamp_max(100)
         distances = pairwise_interpolated_euclidean(seen, heard)
         among_clips = contrastive(distances, scales[0])
-        moved = shifted_distances(seen, stretch_moments(heard, seen.shape[1]), *self._shifts(seen, generator))
+        moved = shifted_distances(
+            seen, stretch_steps(heard, seen.shape[1]), *self._shifts(seen, generator)
+        )
         among_shifts = F.cross_entropy(-scales[1] * moved, moved.new_zeros(len(moved), dtype=torch.long))
         own = torch.arange(len(distances), device=distances.device)
         return dict(
@@ -236,18 +241,18 @@ class SCAVTask(nn.Module):
         return x * keep.unsqueeze(3 - channels).to(x.device) / (1 - self.drop)
 
     def _shifts(self, seen: Tensor, generator: torch.Generator) -> tuple[Tensor, int]:
-        """No shift and `n_shifts` random ones, int64 (1 + n_shifts,), and the margin; all in moments."""
+        """Zero and `n_shifts` random shifts, int64 (1 + n_shifts,), and the margin, in time steps."""
         per_s = seen.shape[1] / self.window_s
         high = min(self.shifts_s[1], self.window_s / 2.5)
         low, margin_s = min(self.shifts_s[0], high), min(self.margin_s, self.window_s / 5.5)
         size = low + (high - low) * torch.rand(self.n_shifts, generator=generator)
         sign = torch.randint(2, (self.n_shifts,), generator=generator) * 2 - 1
-        moments = (size * per_s).round().clamp_min(1).long() * sign
-        return F.pad(moments, (1, 0)), round(margin_s * per_s)
+        steps = (size * per_s).round().clamp_min(1).long() * sign
+        return F.pad(steps, (1, 0)), round(margin_s * per_s)
 
 
-def stretch_moments(x: Tensor, length: int) -> Tensor:
-    """A sequence (B, T, D) interpolated to (B, length, D); cell centres are matched, as in `grid.resample_index`."""
+def stretch_steps(x: Tensor, length: int) -> Tensor:
+    """Interpolate a sequence (B, T, D) to (B, length, D), cell centres matched as in `grid.resample_index`."""
     return _stretch(x.transpose(1, 2), length).transpose(1, 2)
 
 
@@ -259,7 +264,7 @@ def _equal_lengths(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     if a.ndim != 3 or b.ndim != 3 or a.shape[2] != b.shape[2]:
         raise ValueError(f"expected sequences (B, T, D) of one space, got {tuple(a.shape)}, {tuple(b.shape)}")
     length = max(a.shape[1], b.shape[1])
-    return stretch_moments(a.float(), length), stretch_moments(b.float(), length)
+    return stretch_steps(a.float(), length), stretch_steps(b.float(), length)
 
 
 def _encoder(config: SCAVConfig) -> nn.Sequential:

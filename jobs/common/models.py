@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from v2a_models.generator import Generator
     from v2a_models.recipe import Recipe
 
 
@@ -25,11 +26,10 @@ class ModelInfo:
     """What is not to be heard where nobody says."""
 
 
-def model_info(generator: Any) -> ModelInfo:
+def model_info(generator: Generator) -> ModelInfo:
     """Of a generator in memory."""
     facts = generator.recipe, generator.name, generator.sha256, generator.streams, generator.context_frames
-    follows, paints = (bool(getattr(generator, name, False)) for name in ("follows_text", "paints"))
-    return ModelInfo(*facts, follows_text=follows, paints=paints)
+    return ModelInfo(*facts, follows_text=generator.follows_text, paints=generator.paints)
 
 
 def checkpoint_info(model: str) -> ModelInfo:
@@ -76,7 +76,7 @@ def scav_sha256(model: str, load: Callable[[str], Any] | None) -> str:
 
     if load is not None:
         generator = load(model)
-        found = generator.sha256 if getattr(generator, "scav", None) is not None else ""
+        found = generator.sha256 if generator.scav is not None else ""
     else:
         folder = find_checkpoint(model)
         config = read_config(folder)

@@ -81,7 +81,7 @@ def _prepare(config: CompareConfig) -> ComparePlan:
     from pipelines.store.store import Store, StoreError
     from v2a_models import grid
     from v2a_models.metrics.catalogue import BY_NAME
-    from v2a_models.metrics.networks import base
+    from v2a_models.metrics.networks.sources import NETWORKS
 
     if not config.models:
         raise WrongUsage("name at least one model: v2a compare mini OTHER --store STORE --out DIR")
@@ -92,9 +92,9 @@ def _prepare(config: CompareConfig) -> ComparePlan:
     if config.promote and (config.promote not in BY_NAME or BY_NAME[config.promote].group == "cost"):
         choices = ", ".join(name for name, m in BY_NAME.items() if m.group != "cost")
         raise WrongUsage(f"--promote takes one of {choices}, not {config.promote!r}")
-    unknown = [name for name in config.networks if name not in base.NETWORKS]
+    unknown = [name for name in config.networks if name not in NETWORKS]
     if unknown:
-        raise WrongUsage(f"no network {unknown[0]!r}: choose from {', '.join(base.NETWORKS)}")
+        raise WrongUsage(f"no network {unknown[0]!r}: choose from {', '.join(NETWORKS)}")
     out, store = full_address(config.out), full_address(config.store)
     archive = full_address(config.archive) if config.archive else ""
     for name, place in (("STORE", store), ("ARCHIVE", archive)):
@@ -172,14 +172,14 @@ def _model(given: str, recipe: Any, config: CompareConfig) -> Model:
     folder = registry.resolve(given, config.tracking_uri)
     try:
         described = checkpoint_info(folder)
-        generator: Any = load_generator(folder)
+        generator = load_generator(folder)
         from_archive = looks_at_archive(described, generator.columns, recipe, config.archive)
     except (OSError, ValueError, KeyError) as error:
         raise WrongUsage(f"cannot use the model {given!r}: {error}") from error
     parameters = sum(p.numel() for p in generator.task().parameters()) / 1e6
     called = given.removeprefix(registry.PREFIX) if given != folder else given.rstrip("/").rpartition("/")[2]
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", called).strip("-.")
-    codec = getattr(generator, "codec", None) is not None
+    codec = generator.codec is not None
     return Model(slug or "model", given, folder, described.sha256, parameters, codec, from_archive)
 
 

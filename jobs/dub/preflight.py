@@ -228,14 +228,14 @@ def check_texts(
         )
     from v2a_models.checkpoint import load_generator
 
-    generator: Any = (load or load_generator)(config.model)
+    generator = (load or load_generator)(config.model)
     for text, path in texts.items():
         try:
-            generator.converter.check([text])
+            generator.check_prompt(text)
         except ValueError as error:
             raise ValueError(f"{path} in the manifest: {error}" if path else str(error)) from error
     negative = any(text and text.strip() for _, text, _ in asked)
-    if negative and generator.settings.sampling.guidance == 1:
+    if negative and not generator.guided:
         raise ValueError("it is sampled without guidance, so that a negative prompt would do nothing")
 
 

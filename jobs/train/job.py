@@ -42,8 +42,8 @@ class TrainJob:
 
     def new_generator(self) -> Any:
         """The generator with the weights that the training starts from."""
+        from v2a_models.build import new_generator
         from v2a_models.recipe import Recipe
-        from v2a_models.systems import new_generator
 
         return new_generator(
             self.system,

@@ -48,8 +48,8 @@ def prepare(config: TrainConfig) -> TrainPlan | None:
 def _prepare(config: TrainConfig, options: dict[str, Any], files: dict[str, str]) -> TrainPlan | None:
     from pipelines.store.store import Store, StoreError
     from pipelines.store.training_feed import open_feeds
+    from v2a_models.build import new_generator
     from v2a_models.encoders.published import WeightsError
-    from v2a_models.systems import new_generator
 
     out, store = full_address(config.out), full_address(config.store)
     start = config.start and full_address(config.start) if _is_path(config.start) else config.start

@@ -120,7 +120,7 @@ def parameters(
     config: TuneConfig,
 ) -> tuple[Mapping[str, tuple[float, float]], Mapping[str, Sequence[Any]]]:
     """Ranges and choices by the name of the parameter. Raises WrongUsage, also where nothing is left to choose."""
-    from v2a_models.systems import option_names
+    from v2a_models.build import option_names
 
     space = config.space
     ranges = {name: getattr(space, name) for name in ("learning_rate", "warmup", "weight_decay")}

@@ -158,7 +158,7 @@ def _scatter(axes: Any, name: str, shown: Sequence[Record], colours: Mapping[int
 def write_best(plan: TunePlan, config: TuneConfig, best: Record, threads: int) -> list[str]:
     """The best trial as a checkpoint folder OUT/best, unless it is there; addresses of its files."""
     from jobs.train import export
-    from v2a_models.systems import new_generator
+    from v2a_models.build import new_generator
 
     out = storage.join(plan.out, "best")
     if _held(out) == best.number:

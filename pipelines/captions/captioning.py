@@ -104,7 +104,7 @@ def captioner(model: str, load: Callable[[str], Any] | None = None) -> Any:
 
     torch.set_num_threads(1)
     found = (load or load_generator)(model)
-    if getattr(found, "converter", None) is None:
+    if not found.writes_captions:
         raise ValueError(f"the model {model!r} writes no captions; take a vatt or a vatt-converter")
     return found
 

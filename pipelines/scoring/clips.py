@@ -117,7 +117,7 @@ class Maker:
         if job.device == "cpu":
             torch.set_num_threads(1)
         self.job, self.system, self.from_archive = job, system, from_archive
-        self.generator: Any = load_generator(model, job.device, job.precision)
+        self.generator = load_generator(model, job.device, job.precision)
         self.warm = False
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
@@ -292,8 +292,7 @@ def _codec(model: str) -> Any:
     if model not in _codecs:
         from v2a_models.checkpoint import load_generator
 
-        generator: Any = load_generator(model)
-        _codecs[model] = generator.codec
+        _codecs[model] = load_generator(model).codec
     return _codecs[model]
 
 

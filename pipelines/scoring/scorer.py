@@ -22,7 +22,9 @@ from pipelines.scoring.sound_folder import SoundError
 from v2a_models import grid
 from v2a_models.metrics import baselines, quality, synchrony, waveform
 from v2a_models.metrics.alignment import nearer
-from v2a_models.metrics.networks import base
+from v2a_models.metrics.networks.base import Network
+from v2a_models.metrics.networks.load import reach
+from v2a_models.metrics.networks.sources import NETWORKS
 from v2a_models.metrics.sync import onsets
 from v2a_models.seeds import window_seed
 
@@ -52,11 +54,10 @@ class Scorer:
         if job.codec:
             from v2a_models.checkpoint import load_generator
 
-            generator: Any = load_generator(job.codec)
-            self.codec = generator.codec
-        loaded = {name: base.reach(name, job.files, download=job.download) for name in job.networks}
-        self.heard: dict[str, base.Network] = {name: loaded[name] for name in hearing(job)}
-        self.watchers = {name: loaded[name] for name in job.networks if base.NETWORKS[name].sees}
+            self.codec = load_generator(job.codec).codec
+        loaded = {name: reach(name, job.files, download=job.download) for name in job.networks}
+        self.heard: dict[str, Network] = {name: loaded[name] for name in hearing(job)}
+        self.watchers = {name: loaded[name] for name in job.networks if NETWORKS[name].sees}
 
     @torch.inference_mode()
     def score(self, clip: Clip) -> Iterator[Scored]:

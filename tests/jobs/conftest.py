@@ -56,8 +56,8 @@ def vatt(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny untrained VATT: follows text in its own way, which is enough to see that it is given it."""
     import torch
 
+    from v2a_models.build import new_generator
     from v2a_models.checkpoint import save_generator
-    from v2a_models.systems import new_generator
     from v2a_models.vatt.language import train_tokenizer
 
     root = tmp_path_factory.mktemp("models")

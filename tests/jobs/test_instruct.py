@@ -24,8 +24,8 @@ from pipelines.store.store import Store
 from tests.support.language_model import SMALL, TEXTS
 from tests.support.toy_generators import write_video
 from tests.support.train_store import SHAPES, recipe, row
+from v2a_models.build import new_generator
 from v2a_models.checkpoint import save_generator
-from v2a_models.systems import new_generator
 from v2a_models.vatt.language import train_tokenizer
 
 

@@ -64,6 +64,8 @@ class NoiseGenerator:
     sha256 = "0" * 64
     recipe = Recipe("noise", window_s=1.0, overlap_s=0.2)
     streams, context_frames = False, 0
+    follows_text = writes_captions = paints = False
+    codec = scav = None
 
     def to(self, device: str) -> NoiseGenerator:
         return self

@@ -13,7 +13,7 @@ from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_generator, save_generator
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.scav import SCAV, SCAVConfig, interpolated_euclidean
-from v2a_models.selection import best_codes, candidate_seed, generate_best
+from v2a_models.selection import best_codes, candidate_seed, draw_best
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_one_candidate_is_no_selection(generator: MaskVATGenerator) -> None:
     batch, seeds = features(2), [5, 6]
     plain = generator.generate(batch, seeds=seeds)
     assert torch.equal(plain, generator.generate(batch, seeds=seeds, candidates=1))
-    assert torch.equal(plain, generate_best(generator, batch, seeds, 1))
+    assert torch.equal(plain, generator.decode(draw_best(generator, batch, seeds, 1)[:, 0]))
 
 
 def test_the_nearest_candidate_of_each_row_is_kept(generator: MaskVATGenerator) -> None:
@@ -69,10 +69,8 @@ def test_only_the_chosen_are_decoded(generator: MaskVATGenerator) -> None:
     calls: list[int] = []
     hook = generator.codec.dac.decoder.register_forward_hook(lambda *_: calls.append(1))
     try:
-        generate_best(generator, features(2), [1, 2], 3)
+        waveform = generator.generate(features(2), seeds=[1, 2], candidates=3)
         assert len(calls) == 1
-        waveform = generate_best(generator, features(2), [1, 2], 3, decode_all=True)
-        assert len(calls) == 1 + 3
     finally:
         hook.remove()
     assert waveform.shape == (2, 1, generator.recipe.window)

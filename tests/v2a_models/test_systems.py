@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from v2a_models import systems
+from v2a_models import build, systems
 from v2a_models.checkpoint_files import CheckpointError, find_checkpoint, read_config
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.raw import generator as raw
@@ -39,7 +39,7 @@ def raw_recipe() -> Recipe:
 def test_every_raw_system_can_be_trained(system: str) -> None:
     torch.manual_seed(0)
     recipe = raw_recipe()
-    generator = systems.new_generator(system, recipe, **({"stage": 2} if system == "vqvae-fc" else {}))
+    generator = build.new_generator(system, recipe, **({"stage": 2} if system == "vqvae-fc" else {}))
     assert generator.system == system and generator.makes_sound
     task = generator.task()
     assert generator.columns == ("frames", "waveform")
@@ -52,27 +52,27 @@ def test_every_raw_system_can_be_trained(system: str) -> None:
     losses["loss"].backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in task.parameters())
     with pytest.raises(ValueError, match="no pictures"):
-        systems.new_generator(system, bundled_recipe())
+        build.new_generator(system, bundled_recipe())
 
 
 def test_an_option_reaches_the_part_that_has_it() -> None:
-    fusion = systems.new_generator("deep-fusion", raw_recipe(), video_width=4)
+    fusion = build.new_generator("deep-fusion", raw_recipe(), video_width=4)
     assert fusion.config()["net"]["video_width"] == 4 and fusion.config()["video"] is None
-    wavenet = systems.new_generator("wavenet", raw_recipe(), video_width=4, layers=3, temperature=0.5)
+    wavenet = build.new_generator("wavenet", raw_recipe(), video_width=4, layers=3, temperature=0.5)
     config = wavenet.config()
     assert (config["video"]["width"], config["net"]["layers"], config["temperature"]) == (4, 3, 0.5)
     for system in systems.SYSTEMS:
-        names = systems.option_names(system)
+        names = build.option_names(system)
         assert len(names) == len(set(names))
     with pytest.raises(ValueError, match="unknown model options"):
-        systems.new_generator("vqvae-fc", raw_recipe(), video_attention=8)
+        build.new_generator("vqvae-fc", raw_recipe(), video_attention=8)
 
 
 @pytest.mark.parametrize("system", [name for name in sorted(systems.SYSTEMS) if name.startswith("maskvat")])
 def test_every_maskvat_can_be_trained(system: str) -> None:
     torch.manual_seed(0)
     recipe = bundled_recipe()
-    generator = systems.new_generator(system, recipe, dim=32, depth=1, heads=2, encoder_depth=1)
+    generator = build.new_generator(system, recipe, dim=32, depth=1, heads=2, encoder_depth=1)
     assert isinstance(generator, MaskVATGenerator)
     assert generator.maskvat.config.variant == system.removeprefix("maskvat-")
     task = generator.task()
@@ -89,36 +89,36 @@ def test_every_maskvat_can_be_trained(system: str) -> None:
 
 def test_what_cannot_be_made_is_explained() -> None:
     with pytest.raises(ValueError, match="maskvat-hybrid"):
-        systems.new_generator("maskvat-hybird", bundled_recipe())
+        build.new_generator("maskvat-hybird", bundled_recipe())
     with pytest.raises(ValueError, match=r"known: .*depth"):
-        systems.new_generator("maskvat-adaln", bundled_recipe(), layers=3)
+        build.new_generator("maskvat-adaln", bundled_recipe(), layers=3)
     with pytest.raises(CheckpointError, match="another release"):
-        systems.new_generator("maskvat-adaln", bundled_recipe(sha256="0" * 64))
+        build.new_generator("maskvat-adaln", bundled_recipe(sha256="0" * 64))
     with pytest.raises(ValueError, match="lacks"):
-        systems.new_generator("maskvat-adaln", Recipe(name="bare"))
+        build.new_generator("maskvat-adaln", Recipe(name="bare"))
 
 
 def test_going_on_from_a_checkpoint_takes_its_sizes() -> None:
     recipe = bundled_recipe()
     system = read_config(find_checkpoint("mini"))["system"]
-    generator = systems.new_generator(system, recipe, start="mini")
+    generator = build.new_generator(system, recipe, start="mini")
     assert generator.recipe == recipe
     # How a store's windows overlap says nothing about one window, and nothing about how films are dubbed.
-    apart = systems.new_generator(system, bundled_recipe(overlap_s=0.0), start="mini")
+    apart = build.new_generator(system, bundled_recipe(overlap_s=0.0), start="mini")
     assert apart.recipe.overlap_s == recipe.overlap_s > 0
     with pytest.raises(ValueError, match="cannot be changed"):
-        systems.new_generator(system, recipe, start="mini", depth=2)
+        build.new_generator(system, recipe, start="mini", depth=2)
     other = next(name for name in systems.SYSTEMS if name != system)
     with pytest.raises(ValueError, match=f"not a {other}"):
-        systems.new_generator(other, recipe, start="mini")
+        build.new_generator(other, recipe, start="mini")
     with pytest.raises(ValueError, match="window_s"):
-        systems.new_generator(system, bundled_recipe(window_s=2.0), start="mini")
+        build.new_generator(system, bundled_recipe(window_s=2.0), start="mini")
 
 
 def test_a_model_dubs_with_overlap_whatever_its_store_has() -> None:
     for overlap_s in (0.0, 2.0):
-        assert systems.for_dubbing(Recipe(name="r", overlap_s=overlap_s)).overlap_s == 0.4
-    assert systems.for_dubbing(Recipe(name="r", window_s=0.5, overlap_s=0.0)).overlap_s == 0.0
+        assert build.for_dubbing(Recipe(name="r", overlap_s=overlap_s)).overlap_s == 0.4
+    assert build.for_dubbing(Recipe(name="r", window_s=0.5, overlap_s=0.0)).overlap_s == 0.0
 
 
 def test_a_process_that_looks_at_no_pictures_loads_no_picture_networks() -> None:

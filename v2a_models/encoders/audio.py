@@ -1,4 +1,4 @@
-"""Audio encoders: log-mel front end, the sequence encoder used as training target, the event classifier."""
+"""Audio networks: log-mel front end, sequence encoder, event classifier."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class LogMel(nn.Module):
 
 
 class AudioEncoder(nn.Module):
-    """Waveform (B, N) -> features (B, T, D) resampled to `n_steps` moments.
+    """Waveform (B, N) -> features (B, n_steps, D).
 
-    Stands where BEATs stands in the published recipe (an audio sequence to compare pictures with).
+    Takes the place of BEATs in the published recipe: an audio sequence to compare video with.
     """
 
     def __init__(self, dim: int = 128, width: int = 128) -> None:
@@ -61,9 +61,9 @@ class AudioEncoder(nn.Module):
 
 
 class EventClassifier(nn.Module):
-    """Waveform (B, N) -> class logits (B, n_classes): says what a stretch of sound sounds like.
+    """Event classifier: waveform (B, N) -> class logits (B, n_classes).
 
-    Trained on real SynthFoley sound only; it judges generated sound, it never trains a generator.
+    Trained on real SynthFoley sound only. It scores generated sound and never trains a generator.
     """
 
     def __init__(self, n_classes: int, width: int = 48) -> None:

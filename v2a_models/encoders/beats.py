@@ -1,9 +1,8 @@
-"""BEATs (2212.09058): sound to a sequence of features, as MaskVAT's training and SCAV read it (2407.10387 §3).
+"""BEATs (2212.09058): audio features for MaskVAT's training and for SCAV (2407.10387 §3).
 
-The transformer and the defaults of its configuration are SpeechBrain's, after microsoft/unilm/beats. The whole of
-SpeechBrain's class is not built: it reads a checkpoint only by itself, leaves a variable unset where no lengths are
-given, and would take its filter bank in bfloat16 where the rest is computed so. SpeechBrain takes seconds to import,
-so that happens when an encoder is built.
+The transformer and its default configuration are SpeechBrain's, after microsoft/unilm/beats. SpeechBrain's own class
+is not used: it insists on reading checkpoints itself, leaves a variable unset when no lengths are given, and computes
+its filter bank in bfloat16 under autocast. SpeechBrain takes seconds to import and is imported on use.
 """
 
 from __future__ import annotations
@@ -24,31 +23,31 @@ from v2a_models.encoders.shapes import BEATS_DIM, beats_steps
 RATE = 16_000
 MEL_BANDS = 128
 PATCH = 16
-"""Patches are 16 frames of the filter bank by 16 of its bands."""
+"""Side of a patch: 16 frames by 16 bands of the filter bank."""
 
 _FRAME, _SHIFT = 400, 160
-"""Samples of a frame of the filter bank (25 ms), and from one to the next (10 ms)."""
+"""Frame length (25 ms) and hop (10 ms) of the filter bank, in samples."""
 
 _MEAN, _STD = 15.41663, 6.55582
-"""Of the filter bank over AudioSet, as BEATs was trained."""
+"""Mean and deviation of the filter bank over AudioSet, as in BEATs' training."""
 
 
 class BeatsEncoder(nn.Module):
-    """Waveform (B, N) in [-1, 1] -> features (B, T, 768), 6.25 a second: feature i stands for the 160 ms from 0.16 i s.
+    """Waveform (B, N) in [-1, 1] -> features (B, T, 768), 6.25 a second: feature i covers the 160 ms from 0.16 i s.
 
-    T = `beats_steps` of the sound's length: the cells cover all of it, the last one may reach past the end. BEATs
-    by itself drops a last part that fills no patch, and a frame of its filter bank (25 ms every 10 ms) is centred
-    7.5 ms late; so 7.5 ms of silence go before the sound, and what the last cell needs after it. A feature is the
-    mean over the 8 patches of one time, low bands to high: patches are ordered by time, then by band.
+    T = `beats_steps` of the sound's duration: features cover all of it, the last one may reach past the end. BEATs
+    itself drops a last part that fills no patch, and centres filter bank frames (25 ms every 10 ms) 7.5 ms late; so
+    7.5 ms of silence are added before the sound, and as much as the last patch needs after it. A feature is the mean
+    over the 8 patches of one time step; patches are ordered by time, then from low to high bands.
     """
 
     dim = BEATS_DIM
 
     def __init__(self, config: Mapping[str, Any] | None = None, sample_rate: int = grid.SAMPLE_RATE) -> None:
-        """config: fields of SpeechBrain's `BEATsConfig` (`cfg` of a published file); what it lacks has its default.
+        """config: fields of SpeechBrain's `BEATsConfig` (`cfg` of a published file); others keep their defaults.
 
-        Raises ValueError for features of another size or patches of another one, and whatever the layers raise for
-        a configuration that makes no network.
+        Raises ValueError for another feature width or patch size, and any error of the layers for a configuration
+        that makes no network.
         """
         super().__init__()
         speechbrain = speechbrain_beats()
@@ -60,7 +59,7 @@ class BeatsEncoder(nn.Module):
                 f"needed: {self.dim} and {PATCH}"
             )
         self.sample_rate = sample_rate
-        # Under the names that published weights have.
+        # Attribute names are those of the published weights.
         self.patch_embedding = nn.Conv2d(1, cfg.embed_dim, PATCH, PATCH, bias=cfg.conv_bias)
         self.layer_norm = nn.LayerNorm(cfg.embed_dim)
         wider = cfg.embed_dim != self.dim
@@ -68,11 +67,11 @@ class BeatsEncoder(nn.Module):
         self.encoder = speechbrain.TransformerEncoder(cfg)
 
     def steps(self, n_samples: int) -> int:
-        """Features of so many samples."""
+        """Output steps for `n_samples`."""
         return beats_steps(grid.seconds(n_samples, self.sample_rate))
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Raises ValueError for a waveform of another kind, or an empty one."""
+        """Raises ValueError for a waveform of another type or shape, or without samples."""
         if waveform.ndim != 2 or not waveform.shape[1] or not waveform.is_floating_point():
             raise ValueError(f"expected float sound (B, N), got {waveform.dtype} {tuple(waveform.shape)}")
         n_steps = self.steps(waveform.shape[1])
@@ -85,14 +84,14 @@ class BeatsEncoder(nn.Module):
 
 
 def padded(sound: Tensor, n_steps: int) -> Tensor:
-    """Sound (B, n) at 16 kHz with silence on both sides, so that it fills exactly so many patches of time."""
+    """Pad sound (B, n) at 16 kHz with silence on both sides to fill exactly `n_steps` patches."""
     before = (_FRAME - _SHIFT) // 2
     whole = n_steps * PATCH * _SHIFT + 2 * before
     return nn.functional.pad(sound, (before, whole - before - sound.shape[1]))
 
 
 def filter_bank(sound: Tensor) -> Tensor:
-    """Kaldi's log-mel filter bank of sound (B, n) at 16 kHz as BEATs takes it: (B, frames, 128), normalised."""
+    """Normalised Kaldi log-mel filter bank (B, frames, 128) of sound (B, n) at 16 kHz: the input of BEATs."""
     rows = [
         kaldi.fbank(
             row[None] * 2**15,
@@ -107,10 +106,10 @@ def filter_bank(sound: Tensor) -> Tensor:
 
 
 def speechbrain_beats() -> Any:
-    """SpeechBrain's module of BEATs, imported without what it would change for the whole process.
+    """SpeechBrain's BEATs module, imported without its side effects on the process.
 
-    It allows TF32, which would flip tokens of the codec on a GPU, and leaves stand-ins of old names among the
-    modules, which import packages that are not there as soon as anything (`inspect`, for one) looks at them.
+    SpeechBrain enables TF32, which would change codec tokens on a GPU, and leaves lazy modules for old names in
+    sys.modules, which import missing packages as soon as anything (such as `inspect`) touches them.
     """
     switch = "SB_DISABLE_QUIRKS"
     before = os.environ.get(switch)

@@ -1,8 +1,8 @@
-"""Visual encoders: what is seen (CLIP, per frame) and when it happens (S3D, per moment).
+"""Visual encoders: CLIP for the content of each frame, S3D for the timing of events.
 
-`SemanticEncoder` is the image tower of an open_clip model; `SyncEncoder` is a small S3D (Xie et al. 2018,
-"Rethinking Spatiotemporal Feature Learning") of torchvision's separable blocks. Both take uint8 frames as they
-are decoded, so that pixels are scaled in one place.
+`SemanticEncoder` is the image tower of an open_clip model. `SyncEncoder` is a small S3D (Xie et al. 2018, "Rethinking
+Spatiotemporal Feature Learning") of torchvision's separable blocks. Both take decoded uint8 frames, so that pixels are
+scaled in one place.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class SemanticEncoder(nn.Module):
-    """Frames uint8 (B, T, H, W, 3) -> unit vectors (B, T, D), each frame by itself."""
+    """CLIP image tower: frames uint8 (B, T, H, W, 3) -> unit vectors (B, T, D), one per frame."""
 
     mean: Tensor
     std: Tensor
@@ -47,9 +47,9 @@ class SemanticEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.visual, self.dim = visual, dim
-        size: Any = visual.image_size  # (height, width), or one figure for ResNets
+        size: Any = visual.image_size  # (height, width), or one number for ResNets
         self.image_size: int = size if isinstance(size, int) else size[0]
-        """Pixels on each side of the square picture that the tower looks at."""
+        """Side of the tower's square input, in pixels."""
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
@@ -66,7 +66,7 @@ class SemanticEncoder(nn.Module):
         mean: Sequence[float] = _CLIP_MEAN,
         std: Sequence[float] = _CLIP_STD,
     ) -> SemanticEncoder:
-        """The image tower of open_clip's `model_name` with the weights `state` (keys without `visual.`).
+        """Build the image tower of open_clip's `model_name` from the weights `state` (keys without `visual.`).
 
         quick_gelu, mean, std: as the weights were trained (`open_clip.get_pretrained_cfg`).
 
@@ -77,7 +77,7 @@ class SemanticEncoder(nn.Module):
         return cls(visual, dim, mean, std)
 
     def normalize(self, frames: Tensor) -> Tensor:
-        """uint8 (..., H, W, 3) -> float (..., 3, H, W) as CLIP wants it."""
+        """Scale uint8 (..., H, W, 3) to CLIP's input, float (..., 3, H, W)."""
         return (channels_first(frames) / 255 - self.mean) / self.std
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -87,10 +87,10 @@ class SemanticEncoder(nn.Module):
 
 
 class SyncEncoder(nn.Module):
-    """Frames uint8 (B, T, H, W, 3) -> features (B, T, D), one per frame: time is never strided.
+    """Small S3D: frames uint8 (B, T, H, W, 3) -> features (B, T, D), one per frame.
 
-    The published S3D strides time by 8 (3.1 vectors a second at 25 fps); the small model keeps all 25 because
-    onsets are to be placed to a few tens of milliseconds. Pixels are scaled to [-1, 1].
+    The published S3D strides time by 8 (3.1 vectors a second at 25 fps); this one keeps all 25, since onsets must be
+    placed to a few tens of milliseconds. Pixels are scaled to [-1, 1].
     """
 
     def __init__(self, widths: list[int], dim: int) -> None:
@@ -106,7 +106,7 @@ class SyncEncoder(nn.Module):
             nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
             _separable(c, d, 3, 1),
         )
-        # Channels last, as frames come: pooling takes an eighth of the time, the first convolution half.
+        # Channels last, like the frames: pooling takes an eighth of the time, the first convolution half.
         last: dict[str, Any] = dict(memory_format=torch.channels_last_3d)
         self.trunk = quick_over_time(trunk).to(**last)
         self.head = nn.Linear(d, dim)
@@ -118,19 +118,19 @@ class SyncEncoder(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         pixels = channels_first(frames) / 127.5 - 1
         features = self.trunk(pixels.transpose(1, 2))
-        # Mean over the picture keeps where-ness out and what-moves in (pooling is ours; the paper is silent).
+        # Average-pool over space: location is discarded, motion kept (ours; the paper does not say).
         return self.head(features.mean((-2, -1)).transpose(1, 2))
 
 
 class TemporalConv(nn.Conv3d):
-    """A convolution over time alone (kernel (k, 1, 1)), done as one over two dimensions: time, and all places.
+    """Convolution over time only (kernel (k, 1, 1)), computed in 2D with space flattened.
 
-    On one thread torch gives such a kernel to its reference implementation, which takes ten times as long.
+    On one thread torch runs such a 3D kernel with its reference implementation, ten times slower.
     """
 
     @classmethod
     def of(cls, conv: nn.Conv3d) -> TemporalConv:
-        """The same convolution, with the same parameters."""
+        """Convert a convolution; both share their parameters."""
         shape: dict[str, Any] = {n: getattr(conv, n) for n in ("kernel_size", "stride", "padding")}
         made = cls(conv.in_channels, conv.out_channels, **shape, bias=conv.bias is not None)
         made.weight, made.bias = conv.weight, conv.bias
@@ -145,7 +145,7 @@ class TemporalConv(nn.Conv3d):
 
 
 def quick_over_time(model: nn.Module) -> nn.Module:
-    """Makes every convolution of a model that is over time alone a `TemporalConv`; names and parameters stay."""
+    """Replace every time-only convolution of a model by a `TemporalConv`; names and parameters stay."""
     for part in list(model.modules()):
         for name, child in list(part.named_children()):
             if type(child) is nn.Conv3d and child.kernel_size[1:] == child.stride[1:] == (1, 1):
@@ -154,21 +154,21 @@ def quick_over_time(model: nn.Module) -> nn.Module:
 
 
 def image_tower(model_name: str, quick_gelu: bool = False) -> tuple[nn.Module, int]:
-    """The image half of an open_clip model, untrained, and the size of its vectors. ValueError if unknown."""
+    """Untrained image tower of an open_clip model and the width of its vectors. Raises ValueError if unknown."""
     config = open_clip.get_model_config(model_name)
     if config is None:
         raise ValueError(f"open_clip knows no model {model_name!r}")
-    # CoCa's towers give their patches beside the vector; only the vector is wanted.
+    # CoCa's towers also return their patches; only the vector is needed.
     vision = dict(config["vision_cfg"], output_tokens=False)
     if "timm_model_name" in vision:
-        vision["timm_model_pretrained"] = False  # or timm would download
+        vision["timm_model_pretrained"] = False  # else timm would download
     quick_gelu = quick_gelu or config.get("quick_gelu", False)
-    # `open_clip.create_model` would make the text half too, and some of those download their parts.
+    # `open_clip.create_model` also builds the text tower, and some of those download their parts.
     return _build_vision_tower(config["embed_dim"], vision, quick_gelu), config["embed_dim"]
 
 
 def channels_first(frames: Tensor) -> Tensor:
-    """uint8 (..., H, W, 3) -> float (..., 3, H, W), still 0 to 255. Raises ValueError for anything else."""
+    """Convert uint8 (..., H, W, 3) to float (..., 3, H, W) in [0, 255]. Raises ValueError for other input."""
     if frames.dtype != torch.uint8 or frames.shape[-1] != 3:
         raise ValueError(f"expected uint8 frames (..., H, W, 3), got {frames.dtype} {tuple(frames.shape)}")
     return frames.movedim(-1, -3).float()
@@ -179,7 +179,7 @@ def _norm(channels: int) -> nn.Module:
 
 
 def _separable(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
-    """One S3D unit: spatial then temporal convolution; only space is strided."""
+    """S3D unit: spatial, then temporal convolution; only space is strided."""
     block = TemporalSeparableConv(inputs, outputs, kernel, 1, kernel // 2, _norm)
     block[0][0].stride = (1, stride, stride)
     return block

@@ -1,4 +1,4 @@
-"""All encoders of a recipe behind one call: frames and sound of windows in, columns of a feature store out."""
+"""The encoders of a recipe behind one call: frames and sound of windows in, feature store columns out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from v2a_models.recipe import Recipe
 
 
 class Encoders(nn.Module):
-    """The encoders that a recipe names. Weights are float32; `precision` is the arithmetic of all but the codec."""
+    """Encoders of a recipe. Weights are float32; `precision` is the arithmetic of all except the codec."""
 
     def __init__(self, recipe: Recipe, modules: Mapping[str, nn.Module], precision: str = "float32") -> None:
         super().__init__()
@@ -25,12 +25,11 @@ class Encoders(nn.Module):
 
     @torch.inference_mode()
     def forward(self, frames: Mapping[str, Tensor], sound: Tensor | None) -> dict[str, np.ndarray]:
-        """Columns of B windows.
+        """Columns of B windows, each [B, ...] with the shapes of `feature_shapes`. Row i depends on row i only.
 
-        frames: by view, uint8 (B, T, H, W, 3). sound: int16 (B, channels, samples), what the codec and the audio
-        encoder (all channels as one) hear and `waveform` keeps. Gives float16 semantic, sync and audio, uint16
-        codes, uint8 frames, int16 waveform, each [B, ...] of `feature_shapes`. Row i depends on row i only. Raises
-        ValueError if an encoder gives another shape than the recipe says.
+        frames: by view, uint8 (B, T, H, W, 3). sound: int16 (B, channels, samples), for the codec, the audio encoder
+        (downmixed to mono) and the column `waveform`. Returns float16 semantic, sync and audio, uint16 codes, uint8
+        frames, int16 waveform. Raises ValueError if an output has another shape than the recipe states.
         """
         columns: dict[str, np.ndarray] = {}
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
@@ -48,7 +47,7 @@ class Encoders(nn.Module):
             codec: Any = self.by_role["codec"]
             codes = codec.encode(
                 sound.to(device).float() / pcm.EXACT_SCALE
-            )  # always in float32: tokens must not flip
+            )  # in float32: rounding must not change tokens
             columns["codes"] = codes.cpu().numpy().astype(np.uint16)
         if "frames" in self.shapes:
             columns["frames"] = frames["frames"].numpy()
@@ -70,24 +69,23 @@ def _halves(features: Tensor) -> np.ndarray:
 def load_encoders(
     recipe: Recipe, files: Mapping[str, str], device: torch.device | str = "cpu", precision: str = "float32"
 ) -> Encoders:
-    """The encoders of a recipe from their weights (`files`: role -> path, or `mini`), in evaluation mode.
+    """Load the encoders of a recipe from their weights (`files`: role -> path, or `mini`), in evaluation mode.
 
-    Raises CheckpointError or published.WeightsError for weights that cannot be used.
+    Raises CheckpointError or WeightsError for unusable weights.
     """
     modules: dict[str, nn.Module] = {}
-    mini: Any = None
-    for encoder in recipe.encoders:
-        source = files[encoder.role]
-        if source == "mini":
-            if mini is None:
-                from v2a_models.checkpoint import load_generator
+    bundled = [encoder.role for encoder in recipe.encoders if files[encoder.role] == "mini"]
+    if bundled:
+        from v2a_models.encoders.bundled import load_bundled
 
-                mini = load_generator("mini")
-            modules[encoder.role] = getattr(mini, encoder.role)
-        else:
+        modules |= load_bundled(bundled)
+    for encoder in recipe.encoders:
+        if encoder.role not in bundled:
             from v2a_models.encoders import published
 
             load: Any = getattr(published, f"load_{encoder.role}")
             options = {"sample_rate": recipe.sample_rate} if encoder.role == "audio" else {}
-            modules[encoder.role] = load(encoder.name, source, **options)
+            modules[encoder.role] = load(encoder.name, files[encoder.role], **options)
+    # Recipe order: module order is state-dict order.
+    modules = {encoder.role: modules[encoder.role] for encoder in recipe.encoders}
     return Encoders(recipe, modules, precision).to(device).eval()

@@ -1,7 +1,7 @@
-"""Published weights: what they are called, where they come from, where they lie, and how they are loaded.
+"""Catalogue of published weights: names, origins, licences, local files and loaders.
 
-Nothing here downloads. A person fetches a file once, under its licence, and it is found by name afterwards. The
-loaders give modules in evaluation mode that take what our own small encoders take.
+Nothing is downloaded. You fetch a file once, under its licence; afterwards it is found by name. Loaders return modules
+in evaluation mode with the same inputs as the bundled encoders.
 """
 
 from __future__ import annotations
@@ -9,14 +9,23 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Models are imported where they are built: names and files are looked up long before, in processes without any.
+from v2a_models.checkpoint_files import (
+    CheckpointError,
+    WeightsError,
+    checked_sha256,
+    find_checkpoint,
+    read_config,
+)
+from v2a_models.recipe import Recipe
+
+# Models are imported on use: processes that only look up names and files load none.
 if TYPE_CHECKING:
     from v2a_models.codec.dac import Codec
     from v2a_models.encoders.beats import BeatsEncoder
@@ -26,34 +35,30 @@ if TYPE_CHECKING:
 ROLES = ("semantic", "sync", "audio", "codec")
 
 FOLDER = "V2A_WEIGHTS"
-"""Environment variable: a folder of weights files."""
+"""Environment variable that names a folder of weights files."""
 
 _HUB = "https://huggingface.co/"
 _HUB_SAFE, _HUB_PICKLE = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 
 
-class WeightsError(ValueError):
-    """Weights that are unknown, missing, damaged or of another model; the message says what to do."""
-
-
 @dataclass(frozen=True)
 class Published:
-    """Weights that somebody published, as a person would have to find them."""
+    """Published weights, with what you need to find them."""
 
     name: str
     role: str
     """`semantic`, `sync`, `audio` or `codec`."""
     file: str
-    """File name as published; for the codec, as its package keeps it (GitHub's is just `weights.pth`)."""
+    """File name as published; for the codec, as its package stores it (on GitHub it is just `weights.pth`)."""
     source: str
-    """URL where a person gets it."""
+    """URL of the file or of its page."""
     licence: str
     sha256: str = ""
-    """All of it or its first hex digits, as the publisher gives them; empty where the publisher gives none."""
+    """SHA-256 or its first hex digits, as published; empty if the publisher gives none."""
     cached: tuple[str, ...] = ()
-    """Where the package that usually downloads it keeps it, relative to the home directory."""
+    """Paths used by the package that downloads it, relative to the home directory."""
     hub: str = ""
-    """Hugging Face repository, where it is published in one."""
+    """Hugging Face repository; empty if there is none."""
 
 
 _FIXED = (
@@ -69,7 +74,7 @@ _FIXED = (
     Published(
         name="s3d-sparsesync",
         role="sync",
-        # Of the three published checkpoints, the one fine-tuned on all of VGGSound; the others load as well.
+        # Fine-tuned on all of VGGSound; the two other published checkpoints load as well.
         file="22-09-21T21-00-52.pt",
         source="https://a3s.fi/swift/v1/AUTH_a235c0f452d648828f745589cde1219a/sync/sync_models/"
         "22-09-21T21-00-52/22-09-21T21-00-52.pt",
@@ -94,11 +99,11 @@ _FIXED = (
 )
 
 _CLIP_LICENCES = {"ViT-B-32/laion2b_s34b_b79k": "MIT", "EVA02-L-14-336/merged2b_s6b_b61k": "MIT"}
-"""CLIPs we recommend, first to be named. open_clip keeps no licences: for others the page is the place to look."""
+"""Recommended CLIPs, listed first, with their licences. open_clip records none: see the page of any other."""
 
 
 def names(role: str) -> list[str]:
-    """Names of a role, recommended ones first. `semantic` is every MODEL/TAG that open_clip knows.
+    """Names for a role, recommended ones first. `semantic` lists every MODEL/TAG of open_clip.
 
     Raises WeightsError for an unknown role.
     """
@@ -106,7 +111,7 @@ def names(role: str) -> list[str]:
 
 
 def get(name: str, role: str) -> Published:
-    """The weights of a name. Raises WeightsError listing the choices and the closest of them."""
+    """Catalogue entry of a name. Raises WeightsError with the choices and the closest match."""
     known = _catalogue(_checked_role(role))
     if name in known:
         return known[name]
@@ -119,12 +124,12 @@ def get(name: str, role: str) -> Published:
 
 
 def find_weights(name: str, role: str, given: str | None = None) -> Path:
-    """The file of some weights on this machine: the one given, or in $V2A_WEIGHTS, or in a package's cache.
+    """Local file of published weights: the given one, or one in $V2A_WEIGHTS, or one in a package's cache.
 
-    Files on Hugging Face share one name, so $V2A_WEIGHTS may hold a folder for each, called like the last part of
-    its repository; it is looked into first.
+    Files on Hugging Face share one name, so $V2A_WEIGHTS may hold a folder per repository, named like its last part;
+    such folders are searched first.
 
-    Raises WeightsError: unknown name, or no such file, with where to get it.
+    Raises WeightsError for an unknown name, or a missing file, with its origin.
     """
     item = get(name, role)
     if given is not None:
@@ -138,9 +143,9 @@ def find_weights(name: str, role: str, given: str | None = None) -> Path:
 
 
 def check(path: str | Path, sha256: str = "") -> str:
-    """The sha256 of a file, all 64 hex digits.
+    """SHA-256 of a file, 64 hex digits.
 
-    Raises WeightsError if it does not start with the digits expected, or if there is no file.
+    Raises WeightsError if it does not start with `sha256`, or if the file cannot be read.
     """
     try:
         with Path(path).open("rb") as stream:
@@ -154,8 +159,30 @@ def check(path: str | Path, sha256: str = "") -> str:
     return found
 
 
+def checked_files(recipe: Recipe, given: Mapping[str, str]) -> dict[str, str]:
+    """Find and verify the weights of a recipe's encoders: role -> path, or `mini`. `given` paths are not searched for.
+
+    Raises WeightsError or CheckpointError for weights that are missing or differ from those that made the store.
+    """
+    files = {}
+    for encoder in recipe.encoders:
+        if encoder.name == "mini":
+            bundled = find_checkpoint("mini")
+            if checked_sha256(bundled, read_config(bundled)) != encoder.sha256:
+                raise CheckpointError(
+                    f"the store's {encoder.role} column was made by another release of `mini` "
+                    f"({encoder.sha256[:12]}…): extract it again with this release"
+                )
+            files[encoder.role] = "mini"
+        else:
+            path = find_weights(encoder.name, encoder.role, given.get(encoder.role))
+            check(path, encoder.sha256)
+            files[encoder.role] = str(path)
+    return files
+
+
 def load_semantic(name: str, path: str | Path) -> SemanticEncoder:
-    """The image tower of an open_clip model. Raises WeightsError: unknown name, or a file of something else."""
+    """Load the image tower of an open_clip model. Raises WeightsError for an unknown name or an unsuitable file."""
     import open_clip
 
     from v2a_models.encoders import state_dicts
@@ -177,7 +204,7 @@ def load_semantic(name: str, path: str | Path) -> SemanticEncoder:
 
 
 def load_sync(name: str, path: str | Path) -> PublishedSyncEncoder:
-    """The trunk of an S3D. Raises WeightsError: unknown name, or a file of something else."""
+    """Load the trunk of an S3D. Raises WeightsError for an unknown name or an unsuitable file."""
     from v2a_models.encoders import s3d, state_dicts
 
     item = get(name, "sync")
@@ -192,7 +219,7 @@ def load_sync(name: str, path: str | Path) -> PublishedSyncEncoder:
 
 
 def load_audio(name: str, path: str | Path, sample_rate: int = 44_100) -> BeatsEncoder:
-    """BEATs for sound of `sample_rate`. Raises WeightsError: unknown name, or a file of something else."""
+    """Load BEATs for sound of `sample_rate` Hz. Raises WeightsError for an unknown name or an unsuitable file."""
     from v2a_models.encoders import state_dicts
     from v2a_models.encoders.beats import BeatsEncoder
 
@@ -209,7 +236,7 @@ def load_audio(name: str, path: str | Path, sample_rate: int = 44_100) -> BeatsE
 
 
 def load_codec(name: str, path: str | Path) -> Codec:
-    """A Descript Audio Codec. Raises WeightsError: unknown name, or a file of something else."""
+    """Load a Descript Audio Codec. Raises WeightsError for an unknown name or an unsuitable file."""
     from v2a_models import grid
     from v2a_models.codec.dac import Codec
     from v2a_models.encoders import state_dicts
@@ -258,7 +285,7 @@ def _clips() -> dict[str, Published]:
     known = {f"{model}/{tag}": (model, tag) for model, tag in open_clip.list_pretrained()}
     items = {}
     for name in [*_CLIP_LICENCES, *(name for name in known if name not in _CLIP_LICENCES)]:
-        # `org/repo/` stands for open_clip's usual file, `org/repo/file` for that file.
+        # `org/repo/` means open_clip's usual file, `org/repo/file` that file.
         hub, _, file = open_clip.get_pretrained_cfg(*known[name])["hf_hub"].rpartition("/")
         items[name] = Published(
             name=name,
@@ -282,7 +309,7 @@ def _places(item: Published) -> Iterator[Path]:
     if item.hub:
         from huggingface_hub import try_to_load_from_cache
 
-        # A str where the file is; None or a marker where it is not.
+        # A str if the file is cached, else None or a marker object.
         in_cache = (try_to_load_from_cache(item.hub, file) for file in files)
         yield from (Path(place) for place in in_cache if isinstance(place, str))
 

@@ -1,4 +1,4 @@
-"""The S3D of published weights: torchvision's network, its trunk, and the pixel scalings it was trained with."""
+"""S3D for published weights: torchvision's trunk, and the pixel scalings it was trained with."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ pixels in [-1, 1], but all its weights were trained further with this scaling.)"
 
 
 class PublishedSyncEncoder(nn.Module):
-    """Frames uint8 (B, T, H, W, 3) -> features (B, `steps(T)`, 1024), one per 8 frames, mean over the picture.
+    """Trunk of S3D: frames uint8 (B, T, H, W, 3) -> features (B, `steps(T)`, 1024), averaged over space.
 
-    Moment i is centred on frame 8 i + 2.
+    Time step i is centred on frame 8 i + 2.
     """
 
     dim = S3D_DIM
@@ -39,11 +39,11 @@ class PublishedSyncEncoder(nn.Module):
 
     @staticmethod
     def steps(n_frames: int) -> int:
-        """Moments that come out of `n_frames`: halved twice rounding up, then once rounding down."""
+        """Output steps for `n_frames`: halved twice rounding up, then once rounding down."""
         return s3d_steps(n_frames)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Raises ValueError for frames of another kind or fewer than 5."""
+        """Raises ValueError for input of another type or shape, and for fewer than 5 frames."""
         if self.steps(frames.shape[1]) < 1:
             raise ValueError(f"S3D needs at least 5 frames, got {frames.shape[1]}")
         pixels = (channels_first(frames) / 255 - self.mean) / self.std

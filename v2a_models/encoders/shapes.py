@@ -1,4 +1,4 @@
-"""Shapes of what the encoders of a recipe make, known without loading any of them (or torch)."""
+"""Output shapes of a recipe's encoders, computed without loading them or torch."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ S3D_DIM = 1024
 DAC_CODEBOOKS = 9
 BEATS_DIM = 768
 BEATS_FPS = 6.25
-"""Features a second: patches of 16 frames of 10 ms."""
+"""Features per second: patches of 16 frames of 10 ms."""
 
 
 def feature_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
     """Shape of every array column of one window.
 
-    semantic [T1, D1], sync [T2, D2], audio [T3, D3], codes [K, L], frames [T, H, W, 3], waveform
-    [channels, samples]; only those the recipe makes. Raises ValueError for a model that open_clip does not know,
-    and for an audio encoder of the bundled model, which has none.
+    semantic [T1, D1], sync [T2, D2], audio [T3, D3], codes [K, L], frames [T, H, W, 3], waveform [channels, samples];
+    only those of the recipe. Raises ValueError for a model unknown to open_clip, and for an audio encoder of the
+    bundled model, which has none.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for role in ("semantic", "sync"):
@@ -56,17 +56,17 @@ def feature_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
 
 
 def s3d_steps(n_frames: int) -> int:
-    """Moments that the published S3D makes of so many frames: time is strided by eight."""
+    """Output steps of the published S3D for `n_frames`: time is strided by eight."""
     return (n_frames + 3) // 8
 
 
 def beats_steps(duration_s: float) -> int:
-    """Features that BEATs makes of so many seconds of sound; the last one may reach past their end."""
+    """Output steps of BEATs for `duration_s` seconds of sound; the last one may reach past the end."""
     return grid.frame_count(duration_s, BEATS_FPS)
 
 
 def clip_dim(model: str) -> int:
-    """Length of the vectors of an open_clip model. Raises ValueError if open_clip has no such model."""
+    """Vector width of an open_clip model. Raises ValueError if open_clip has no such model."""
     spec = importlib.util.find_spec("open_clip")
     assert spec is not None and spec.origin is not None
     config = Path(spec.origin).parent / "model_configs" / f"{model}.json"

@@ -1,8 +1,8 @@
-"""Weights files of others: read without running anything in them, and renamed to the modules built here.
+"""Read published weights files without running code in them, and rename their keys to the modules built here.
 
-A checkpoint made by `torch.save` is a pickle, which can run any code when read. All reading here is torch's
-restricted one (tensors and plain values); the few harmless classes that training scripts leave beside the weights
-are replaced by empty stand-ins, everything else is refused.
+A checkpoint made by `torch.save` is a pickle, which can run any code when loaded. Files are read with torch's
+restricted loader (tensors and plain values only). The few harmless classes that training scripts leave beside the
+weights are replaced by empty stand-ins; everything else is refused.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from v2a_models.encoders.published import WeightsError
+from v2a_models.checkpoint_files import WeightsError
 
 State = dict[str, Tensor]
 
 _NESTS = ("state_dict", "model")
 _SHOWN = 4
-"""Keys named in a message."""
+"""Maximum number of keys listed in a message."""
 
-# SparseSync saves its omegaconf configuration and its scores beside the weights.
+# SparseSync stores its omegaconf configuration and its scores beside the weights.
 _IGNORED = re.compile(
     r"(omegaconf|typing|numpy)\..+|builtins\.(bool|bytes|float|int|list|object|str|tuple)", re.ASCII
 )
 _DICTS = ("builtins.dict", "collections.defaultdict")
 
-# What torch's weight_norm was called before it became a parametrization.
+# Key names of torch's weight_norm before it became a parametrization.
 _WEIGHT_NORM = re.compile(r"(?<=\.)weight_([gv])$")
 _WEIGHT_NORM_NAMES = {"g": "parametrizations.weight.original0", "v": "parametrizations.weight.original1"}
 
@@ -43,13 +43,13 @@ _SEPARABLE = {"conv_s": "0.0", "bn_s": "0.1", "conv_t": "1.0", "bn_t": "1.1", "c
 def read_state(
     path: str | Path, instead: str = "the safetensors file of the same weights"
 ) -> tuple[State, dict]:
-    """Weights of a file by key, on the CPU, and what the file says about them.
+    """Weights of a file by key, on the CPU, and the file's metadata.
 
-    safetensors or `torch.save`, told apart by content. Unwraps `state_dict` and `model` and drops a `module.` that
-    all keys begin with. What it says is its `metadata`, and its `cfg` under that name. instead: what to take where
-    the file is refused.
+    Reads safetensors and `torch.save`, recognised by content. Unwraps `state_dict` and `model`, and strips `module.`
+    if all keys begin with it. The metadata are the file's `metadata`, with its `cfg` under that name. instead: the file
+    to recommend when this one is refused.
 
-    Raises WeightsError: no file, damaged, TorchScript, or a pickle of more than tensors and plain values.
+    Raises WeightsError for a missing or damaged file, TorchScript, and a pickle of more than tensors and plain values.
     """
     path = Path(path)
     try:
@@ -69,12 +69,12 @@ def read_state(
 
 
 def fill(module: nn.Module, state: State) -> None:
-    """Puts weights into a module, in the module's precision.
+    """Load weights into a module, in the module's precision.
 
-    Raises WeightsError naming the first few keys that are missing, unexpected or of another shape.
+    Raises WeightsError with the first few keys that are missing, unexpected or of another shape.
     """
     own = module.state_dict()
-    # Absent from weights older than this counter, which only training reads.
+    # Older weights lack this counter, which only training reads.
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own]
     shapes = [
@@ -89,19 +89,19 @@ def fill(module: nn.Module, state: State) -> None:
 
 
 def clip_visual(state: State) -> State:
-    """The image tower of an open_clip model. Raises WeightsError if there is none."""
+    """Keys of an open_clip model's image tower, without prefix. Raises WeightsError if there are none."""
     return _part(state, ("visual.",), "an open_clip model's")
 
 
 def s3d_torchvision(state: State) -> State:
-    """The trunk of torchvision's S3D, without its classifier. Raises WeightsError if there is none."""
+    """Keys of torchvision's S3D without its classifier. Raises WeightsError if there are none."""
     return {
         f"features.{key}": value for key, value in _part(state, ("features.",), "torchvision's S3D").items()
     }
 
 
 def s3d_sparsesync(state: State) -> State:
-    """The S3D inside a SparseSync checkpoint, or by itself in kylemin/S3D's layout, with torchvision's names.
+    """S3D of a SparseSync checkpoint, or of a file in kylemin/S3D's layout, with torchvision's key names.
 
     Raises WeightsError if there is none.
     """
@@ -113,7 +113,7 @@ def s3d_sparsesync(state: State) -> State:
 
 
 def beats(state: State) -> State:
-    """The transformer of a BEATs file: without a fine-tuned one's classifier, its weight norm by today's names."""
+    """Transformer of a BEATs file, with current weight-norm names and without the classifier of fine-tuned files."""
     return {
         _WEIGHT_NORM.sub(lambda found: _WEIGHT_NORM_NAMES[found[1]], key): value
         for key, value in state.items()
@@ -122,7 +122,7 @@ def beats(state: State) -> State:
 
 
 def beats_config(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Config of a BEATs from its file's own words (`cfg`). Raises WeightsError if it says nothing."""
+    """Config of a BEATs, from `cfg` in its file. Raises WeightsError if there is none."""
     config = metadata.get("cfg")
     if not isinstance(config, dict) or not config:
         raise WeightsError("a BEATs file says how it is built in `cfg`, this one does not")
@@ -130,22 +130,22 @@ def beats_config(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def dac(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Config of a DAC from its file's own words (`metadata["kwargs"]`), the published one where it says nothing.
+    """Config of a DAC, from `metadata["kwargs"]` in its file; the published config if there is none.
 
-    What DAC does not take is dropped, as its own loader does.
+    Keys that DAC does not accept are dropped, as its own loader does.
     """
-    from v2a_models.codec.dac import FULL  # here: the picture's encoders need no codec package
+    from v2a_models.codec.dac import FULL  # on use: visual encoders need no codec package
 
     own = metadata.get("kwargs")
     if not isinstance(own, dict) or not own:
         return dict(FULL)
     known = {name: value for name, value in own.items() if name in FULL}
-    # None has DAC work the width out from its encoder, where the file leaves it to that.
+    # With None, DAC derives the width from its encoder.
     return {**FULL, "latent_dim": None, **known}
 
 
 def rate_and_hop(config: dict[str, Any]) -> tuple[Any, Any]:
-    """Samples per second and samples per code of a DAC's config, as the file has them."""
+    """Sample rate and samples per code of a DAC's config. Raises WeightsError if the config is malformed."""
     try:
         return config["sample_rate"], prod(config["encoder_rates"])
     except TypeError as error:
@@ -153,7 +153,7 @@ def rate_and_hop(config: dict[str, Any]) -> tuple[Any, Any]:
 
 
 class _Ignored:
-    """Stands in for every class in `_IGNORED`: takes anything, keeps and does nothing."""
+    """Stand-in for every class in `_IGNORED`: accepts any arguments and does nothing."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> _Ignored:
         return super().__new__(cls)
@@ -194,7 +194,7 @@ def _read_torch(path: Path, instead: str, zipped: bool) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except WeightsError:
         raise
-    except Exception as error:  # a damaged pickle can fail in any way at all
+    except Exception as error:  # a damaged pickle can raise anything
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise WeightsError(
             f"{path} cannot be read as weights (damaged, truncated, or more than tensors): {reason[0][:200]}; "
@@ -226,7 +226,7 @@ def _unwrapped(content: Any) -> tuple[State, dict]:
 
 
 def _part(state: State, prefixes: tuple[str, ...], whose: str) -> State:
-    """Keys below the first of the prefixes that occurs, without it."""
+    """Keys below the first prefix that occurs, with that prefix removed."""
     for prefix in prefixes:
         part = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         if part:
@@ -237,7 +237,7 @@ def _part(state: State, prefixes: tuple[str, ...], whose: str) -> State:
 
 def _torchvision_name(key: str) -> str:
     """`0.conv_s.weight` -> `0.0.0.weight`; `5.branch0.0.bn.bias` -> `5.branch0.1.bias`."""
-    # kylemin wraps the one convolution of branch0 in a sequence of its own, torchvision does not.
+    # kylemin wraps the single convolution of branch0 in a sequence, torchvision does not.
     parts = key.replace(".branch0.0.", ".branch0.").split(".")
     return ".".join(_SEPARABLE.get(part, part) for part in parts)
 

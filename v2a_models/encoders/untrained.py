@@ -1,7 +1,7 @@
-"""Encoders as a recipe names them, without their weights: what a checkpoint fills when it is loaded.
+"""Build the encoders of a recipe without weights, to be filled from a checkpoint.
 
-The networks are imported where one is made: open_clip and torchvision double the time that a process takes to start,
-and most processes (training on a store, raw waveforms) look at no picture.
+Networks are imported on use: open_clip and torchvision double the start-up time of a process, and most processes
+(training on a store, raw waveforms) encode no frames.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def untrained_encoder(recipe: Recipe, role: str) -> nn.Module:
-    """The `semantic` or `sync` encoder that a recipe names, the mini one where it names none.
+    """The `semantic` or `sync` encoder of a recipe; the mini one if the recipe has none.
 
-    Raises ValueError for a name that is not known.
+    Raises ValueError for an unknown name.
     """
     from v2a_models.encoders.clip_s3d import SemanticEncoder, SyncEncoder
 

@@ -17,8 +17,7 @@ from v2a_models.maskvat.losses import training_loss
 from v2a_models.maskvat.model import MaskVAT, MaskVATConfig
 from v2a_models.maskvat.sampling import SamplingConfig, sample
 from v2a_models.recipe import Recipe
-from v2a_models.scav import SCAV
-from v2a_models.selection import draw_best, generate_best
+from v2a_models.selection import draw_best
 
 
 class MaskVATTask(nn.Module):
@@ -50,6 +49,7 @@ class MaskVATGenerator(Generator):
     """Frames -> CLIP and S3D features -> codec tokens -> waveform (2407.10387)."""
 
     paints = True
+    codec: Codec
 
     def __init__(
         self,
@@ -63,14 +63,6 @@ class MaskVATGenerator(Generator):
         super().__init__()
         self.recipe, self.sampling = recipe, sampling
         self.codec, self.semantic, self.sync, self.maskvat = codec, semantic, sync, maskvat
-        self.scav: SCAV | None = None
-        """Picks among candidates, and is the audio encoder whose features the video encoder foretells where the
-        store has no column of audio features. Kept in a file of its own."""
-
-    def _arithmetic(self) -> torch.autocast:
-        """bfloat16 for the transformers where asked for; the codec always decodes in float32."""
-        device = next(self.parameters()).device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def config(self) -> dict[str, Any]:
         return dict(
@@ -114,7 +106,7 @@ class MaskVATGenerator(Generator):
 
     @torch.inference_mode()
     def features(self, frames: Mapping[str, Tensor]) -> Batch:
-        with self._arithmetic():
+        with self.autocast():
             semantic, sync = self.semantic(frames["semantic"]), self.sync(frames["sync"])
         return Batch(semantic=semantic.float(), sync=sync.float())
 
@@ -138,7 +130,7 @@ class MaskVATGenerator(Generator):
         """
         config = dataclasses.replace(self.sampling, **sampling)
         against = None if negative is None else (negative.semantic, negative.sync)
-        with self._arithmetic():
+        with self.autocast():
             return sample(
                 self.maskvat, batch.semantic, batch.sync, length or self.recipe.codec_frames, seeds, config,
                 known_codes, known_mask, against,
@@ -148,12 +140,3 @@ class MaskVATGenerator(Generator):
         self, batch: Batch, *, seeds: Sequence[int], candidates: int = 1, keep: int = 1, **sampling: Any
     ) -> Tensor:
         return draw_best(self, batch, seeds, candidates, keep, **sampling)
-
-    @torch.inference_mode()
-    def decode(self, codes: Tensor) -> Tensor:
-        """Waveform float32 (B, 1, recipe.window) of codes."""
-        return self.codec.decode(codes, self.recipe.window).float().clamp_(-1, 1)
-
-    def generate(self, batch: Batch, *, seeds: Sequence[int], candidates: int = 1, **sampling: Any) -> Tensor:
-        """Waveform (B, 1, recipe.window) in [-1, 1]: the best of `candidates`. Options as for `codes`."""
-        return generate_best(self, batch, seeds, candidates, **sampling)

@@ -7,26 +7,16 @@ from typing import Any
 
 from torch import nn
 
+from v2a_models.checkpoint import load_generator
 from v2a_models.checkpoint_files import CheckpointError, bundled_names, find_checkpoint, read_config
+from v2a_models.checkpoint_modules import load_scav
 from v2a_models.encoders.encoders import load_encoders
 from v2a_models.recipe import Recipe
 from v2a_models.vatt import audio, language
+from v2a_models.vatt.config import CHANGEABLE, VATTConfig, changed
 from v2a_models.vatt.converter import ConverterConfig
-from v2a_models.vatt.generator import (
-    CHANGEABLE,
-    ConverterGenerator,
-    VATTConfig,
-    VATTGenerator,
-    changed,
-)
-
-GENERATORS: dict[str, Any] = {
-    "vatt": VATTGenerator,
-    "vatt-v": VATTGenerator,
-    "vatt-cross-attn": VATTGenerator,
-    "vatt-converter": ConverterGenerator,
-}
-"""Every system by name: the paper's, its two variants, and the language part alone."""
+from v2a_models.vatt.converter_generator import ConverterGenerator
+from v2a_models.vatt.generator import GENERATORS, VATTGenerator
 
 BUNDLED = "vatt-mini"
 
@@ -110,16 +100,12 @@ def _vatt(system: str, recipe: Recipe, size: str, encoders: Any, options: dict[s
         generator.converter.load_state_dict(converter.converter.state_dict())
     generator.audio.recompute = size == "large"
     if recipe.bundled:
-        from v2a_models.checkpoint import load_generator
-
-        generator.scav = getattr(load_generator("mini"), "scav", None)
+        generator.scav = load_scav("mini")
     return generator
 
 
 def trained_converter(source: str, recipe: Recipe) -> Any:
     """A generator with the converter of a checkpoint, for features of `recipe`. Raises CheckpointError, ValueError."""
-    from v2a_models.checkpoint import load_generator
-
     if not source and BUNDLED not in bundled_names():
         raise ValueError(
             "this system follows a language model that has learnt to see: train one with v2a train vatt-converter "

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,39 +16,20 @@ from torch import Tensor, nn
 
 from v2a_models.batch import Batch
 from v2a_models.codec.dac import Codec
-from v2a_models.encoders.untrained import untrained_encoder
+from v2a_models.encoders.bundled import bundled_or_untrained
 from v2a_models.generator import Generator
-from v2a_models.maskvat.sampling import SamplingConfig
 from v2a_models.recipe import Recipe
-from v2a_models.scav import SCAV
 from v2a_models.selection import draw_best
-from v2a_models.vatt.audio import AudioConfig, Condition, VATTAudio
-from v2a_models.vatt.converter import Converter, ConverterConfig, ConverterTask
+from v2a_models.vatt.audio import Condition, VATTAudio
+from v2a_models.vatt.config import VATTConfig, changed, settings_from
+from v2a_models.vatt.converter import Converter
+from v2a_models.vatt.converter_generator import ConverterGenerator
 from v2a_models.vatt.instructions import ASK, DEFAULT, INSTRUCTIONS
 from v2a_models.vatt.language import TextError
 from v2a_models.vatt.losses import training_loss
-from v2a_models.vatt.masking import Masking
-from v2a_models.vatt.sampling import PAPER, sample
+from v2a_models.vatt.sampling import sample
 
 Texts = Sequence[str] | str
-
-
-@dataclass(frozen=True)
-class VATTConfig:
-    """What a model is made of besides its recipe, and how it is trained and sampled."""
-
-    audio: AudioConfig
-    converter: ConverterConfig | None = None
-    """None for VATT-V, which follows the projected features of the frames and no text."""
-    stage: int = 2
-    """Of the training: 1 gives instructions without captions, 2 the store's captions (where it has them)."""
-    masking: Masking = Masking()
-    masking_steps: int = 20_000
-    """Training passes over which the mean of `moving` masking goes its way."""
-    sampling: SamplingConfig = PAPER
-    own_caption: bool = False
-    """Where nobody says what is to be heard, follow the caption that the model writes itself. Ours; the paper follows
-    an instruction that names no sound."""
 
 
 class VATTTask(nn.Module):
@@ -92,6 +72,7 @@ class VATTGenerator(Generator):
     """Frames and text -> hidden states of a language model -> codec tokens -> waveform (2411.05679)."""
 
     paints = True
+    codec: Codec
 
     def __init__(
         self, recipe: Recipe, codec: Codec, semantic: nn.Module, sync: nn.Module | None, settings: VATTConfig
@@ -105,8 +86,6 @@ class VATTGenerator(Generator):
             self.settings = dataclasses.replace(settings, converter=self.converter.config)
             self.converter.requires_grad_(False)
         self.audio = VATTAudio(settings.audio)
-        self.scav: SCAV | None = None
-        """Picks among candidates. Kept in a file of its own."""
 
     @property
     def system(self) -> str:
@@ -117,6 +96,14 @@ class VATTGenerator(Generator):
     @property
     def follows_text(self) -> bool:  # type: ignore[override]
         return self.converter is not None
+
+    @property
+    def writes_captions(self) -> bool:  # type: ignore[override]
+        return self.converter is not None
+
+    @property
+    def guided(self) -> bool:
+        return self.settings.sampling.guidance != 1
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -137,7 +124,7 @@ class VATTGenerator(Generator):
     def from_config(cls, recipe: Recipe, config: dict[str, Any]) -> VATTGenerator:
         """The model without its weights; encoders that came with the package, and a published language model, with
         theirs. Raises KeyError or TypeError for a config of another kind, CheckpointError for missing weights."""
-        return cls(recipe, *parts_of(recipe, config["codec"]), settings_from(config["settings"]))
+        return cls(recipe, *bundled_or_untrained(recipe, config["codec"]), settings_from(config["settings"]))
 
     def with_options(self, **options: Any) -> VATTGenerator:
         """Another `stage` of training, masking or sampling with the same weights."""
@@ -183,7 +170,7 @@ class VATTGenerator(Generator):
         if given is None and self.converter is not None and self.settings.own_caption:
             given = self._own_captions(batch)
         chosen = self._texts(given, len(batch))
-        with self._arithmetic():
+        with self.autocast():
             tokens, valid = self._tokens(semantic, chosen)
             if len(chosen) == 1:
                 # Padding is for batches, where it is the same for all, so that no row depends on the others' texts.
@@ -197,8 +184,13 @@ class VATTGenerator(Generator):
             raise ValueError("vatt-v writes no captions; use vatt or vatt-cross-attn")
         if batch.semantic is None:
             raise ValueError(f"{self.system} needs semantic features")
-        with self._arithmetic():
+        with self.autocast():
             return self.converter.eval().captions(batch.semantic, instruction, beams=beams)
+
+    def check_prompt(self, text: str) -> None:
+        if self.converter is None:
+            raise ValueError("vatt-v follows no text; use vatt or vatt-cross-attn for prompts")
+        self.converter.check([text])
 
     def _own_captions(self, batch: Batch) -> list[str]:
         """Captions as prompts: one that is too long to be read again gives way to an instruction."""
@@ -214,14 +206,9 @@ class VATTGenerator(Generator):
 
     # what comes out
 
-    def _arithmetic(self) -> torch.autocast:
-        """bfloat16 for the transformers where asked for; the codec always decodes in float32."""
-        device = next(self.audio.parameters()).device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16")
-
     @torch.inference_mode()
     def features(self, frames: Mapping[str, Tensor]) -> Batch:
-        with self._arithmetic():
+        with self.autocast():
             semantic = self.semantic(frames["semantic"]).float()
             # What chooses among candidates looks at it too.
             looks = self.sync is not None and (self.settings.audio.sync_dim or self.scav is not None)
@@ -255,7 +242,7 @@ class VATTGenerator(Generator):
             condition, against = self._both(batch, prompts, negative, length)
         if against is not None and config.guidance == 1:
             raise ValueError("a negative prompt needs guidance other than 1")
-        with self._arithmetic():
+        with self.autocast():
             return sample(
                 self.audio,
                 condition,
@@ -273,11 +260,6 @@ class VATTGenerator(Generator):
         against = None if negative is None else self.condition(batch, negative, length)
         return self.condition(batch, prompts, length), against
 
-    @torch.inference_mode()
-    def decode(self, codes: Tensor) -> Tensor:
-        """Waveform float32 (B, 1, recipe.window) of codes."""
-        return self.codec.decode(codes, self.recipe.window).float().clamp_(-1, 1)
-
     def draw(
         self, batch: Batch, *, seeds: Sequence[int], candidates: int = 1, keep: int = 1,
         prompts: Texts | None = None, negative: Texts | None = None, length: int | None = None, **sampling: Any,
@@ -286,139 +268,11 @@ class VATTGenerator(Generator):
         sampling |= dict(condition=condition, against=against, length=length)
         return draw_best(self, batch, seeds, candidates, keep, **sampling)
 
-    def generate(
-        self, batch: Batch, *, seeds: Sequence[int], candidates: int = 1, keep: int = 1, **options: Any
-    ) -> Tensor:
-        """Waveform (B, keep, recipe.window) in [-1, 1]: the best of `candidates`. Options as for `codes`."""
-        codes = self.draw(batch, seeds=seeds, candidates=candidates, keep=keep, **options)
-        return torch.cat([self.decode(codes[:, k]) for k in range(keep)], 1)
 
-
-class ConverterGenerator(Generator):
-    """VATT Converter alone: what `v2a train vatt-converter` makes. Writes captions; makes no sound yet."""
-
-    def __init__(self, recipe: Recipe, semantic: nn.Module, config: ConverterConfig, stage: int = 2) -> None:
-        super().__init__()
-        self.recipe, self.semantic, self.stage = recipe, semantic, stage
-        self.converter = Converter(config)
-
-    @property
-    def makes_sound(self) -> bool:
-        return False
-
-    @property
-    def system(self) -> str:
-        return "vatt-converter"
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return ("semantic", "text")
-
-    def stored(self, name: str) -> bool:
-        part, _, rest = name.partition(".")
-        return self.converter.stored(rest) if part == "converter" else not self.recipe.bundled
-
-    def config(self) -> dict[str, Any]:
-        return dict(converter=dataclasses.asdict(self.converter.config), stage=self.stage)
-
-    @classmethod
-    def from_config(cls, recipe: Recipe, config: dict[str, Any]) -> ConverterGenerator:
-        """As `VATTGenerator.from_config`."""
-        _, semantic, _ = parts_of(recipe, None)
-        return cls(recipe, semantic, _converter_config(config["converter"]), config["stage"])
-
-    def with_options(self, **options: Any) -> ConverterGenerator:
-        """The same weights in another `stage` of training."""
-        if unknown := sorted(set(options) - {"stage"}):
-            raise ValueError(f"{unknown} cannot be changed, only ['stage']")
-        self.stage = int(options.get("stage", self.stage))
-        return self
-
-    def task(self) -> ConverterTask:
-        return ConverterTask(self.converter, self.stage)
-
-    @torch.inference_mode()
-    def features(self, frames: Mapping[str, Tensor]) -> Batch:
-        return Batch(semantic=self.semantic(frames["semantic"]).float())
-
-    def captions(self, batch: Batch, *, beams: int = 1, instruction: str = ASK) -> list[str]:
-        """What each row should sound like."""
-        assert batch.semantic is not None
-        return self.converter.eval().captions(batch.semantic, instruction, beams=beams)
-
-    def generate(self, batch: Batch, *, seeds: Sequence[int], **sampling: Any) -> Tensor:
-        raise ValueError(
-            "a vatt-converter makes no sound: train a vatt on it with v2a train vatt STORE --set converter=DIR"
-        )
-
-
-def parts_of(recipe: Recipe, codec: dict[str, Any] | None) -> tuple[Any, nn.Module, nn.Module | None]:
-    """Codec, semantic and sync encoder of a recipe: with weights if they came with the package, else without.
-
-    Raises CheckpointError if those are of another release than the recipe's.
-    """
-    if recipe.bundled:
-        from v2a_models.checkpoint import load_generator
-        from v2a_models.systems import checked_files
-
-        checked_files(recipe, {})
-        mini: Any = load_generator("mini")
-        return mini.codec, mini.semantic, mini.sync
-    sync = untrained_encoder(recipe, "sync") if recipe.sync is not None else None
-    return codec and Codec(codec), untrained_encoder(recipe, "semantic"), sync
-
-
-def settings_from(values: Mapping[str, Any]) -> VATTConfig:
-    """Inverse of dataclasses.asdict."""
-    converter = values["converter"]
-    return VATTConfig(
-        **{
-            **values,
-            "audio": AudioConfig(**values["audio"]),
-            "converter": None if converter is None else _converter_config(converter),
-            "masking": Masking(**values["masking"]),
-            "sampling": SamplingConfig(**values["sampling"]),
-        }
-    )
-
-
-def _converter_config(values: Mapping[str, Any]) -> ConverterConfig:
-    return ConverterConfig(**{**values, "targets": tuple(values["targets"])})
-
-
-CHANGEABLE = (
-    "stage",
-    "masking",
-    "masking_mean",
-    "masking_steps",
-    "steps",
-    "guidance",
-    "guided",
-    "choice_temperature",
-    "top_k",
-    "own_caption",
-)
-"""Options that weights do not decide."""
-
-
-def changed(settings: VATTConfig, options: Mapping[str, Any]) -> VATTConfig:
-    """Settings with some of CHANGEABLE. Raises ValueError for others and for wrong values."""
-    if unknown := sorted(set(options) - set(CHANGEABLE)):
-        raise ValueError(f"{unknown} cannot be changed, only {list(CHANGEABLE)}")
-    left = dict(options)
-    stage = int(left.pop("stage", settings.stage))
-    if stage not in (1, 2):
-        raise ValueError(f"unknown stage {stage}: choose 1 (instructions) or 2 (captions)")
-    masking = dataclasses.replace(
-        settings.masking,
-        distribution=str(left.pop("masking", settings.masking.distribution)),
-        mean=float(left.pop("masking_mean", settings.masking.mean)),
-    )
-    steps = int(left.pop("masking_steps", settings.masking_steps))
-    own = left.pop("own_caption", settings.own_caption)
-    if not isinstance(own, bool):
-        raise ValueError(f"own_caption must be true or false, not {own!r}")
-    sampling = dataclasses.replace(settings.sampling, **left)
-    return dataclasses.replace(
-        settings, stage=stage, masking=masking, masking_steps=steps, sampling=sampling, own_caption=own
-    )
+GENERATORS: dict[str, Any] = {
+    "vatt": VATTGenerator,
+    "vatt-v": VATTGenerator,
+    "vatt-cross-attn": VATTGenerator,
+    "vatt-converter": ConverterGenerator,
+}
+"""Every system by name: the paper's, its two variants, and the language part alone."""

@@ -16,8 +16,8 @@ from jobs.common.verb import WrongUsage
 from jobs.compare import CompareConfig
 from jobs.compare import command as compare_command
 from tests.support.train_store import captioned, recipe
+from v2a_models.build import new_generator
 from v2a_models.checkpoint import save_generator
-from v2a_models.systems import new_generator
 
 CLIPS = 3
 

@@ -27,8 +27,8 @@ from pipelines.sandbox.decoder import Sandbox
 from tests.support.language_model import base_folder
 from tests.support.toy_generators import write_video
 from tests.support.train_store import recipe
+from v2a_models.build import new_generator
 from v2a_models.checkpoint import load_generator, save_generator
-from v2a_models.systems import new_generator
 
 
 def config(model: str, out: Path, **more: Any) -> DubConfig:

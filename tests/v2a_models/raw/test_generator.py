@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from v2a_models.batch import Batch
+from v2a_models.build import new_generator
 from v2a_models.checkpoint import load_generator, save_generator
 from v2a_models.raw.generator import GENERATORS
 from v2a_models.recipe import Recipe, View
-from v2a_models.systems import new_generator
 
 RECIPE = Recipe(
     "raw", window_s=0.8, overlap_s=0.0, semantic=None, sync=None, frames=View(10, 16, 16), sample_rate=400,

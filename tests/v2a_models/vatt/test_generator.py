@@ -13,8 +13,8 @@ from safetensors import safe_open
 from tests.support.language_model import SMALL, TEXTS, base_folder
 from tests.support.train_store import recipe
 from v2a_models.batch import Batch
+from v2a_models.build import new_generator
 from v2a_models.checkpoint import CheckpointError, load_generator, save_generator
-from v2a_models.systems import new_generator
 from v2a_models.vatt.language import train_tokenizer
 
 TINY: dict[str, Any] = dict(dim=32, separate=1, shared=1, heads=2, steps=2, choice_temperature=2.0, top_k=0)
