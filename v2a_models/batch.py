@@ -1,4 +1,4 @@
-"""The typed batch every generator takes."""
+"""Typed batch that every generator takes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _DIMENSIONS = {"semantic": 3, "sync": 3, "codes": 3, "audio": 3, "frames": 5, "w
 
 @dataclass(frozen=True)
 class Batch:
-    """Features and targets of B windows of one recipe. What a model does not use may be None.
+    """Features and targets of B windows of one recipe. Fields that a model does not use may be None.
 
-    B windows, T1 semantic moments, T2 sync moments, T3 moments of sound, K codebooks, L codec frames.
+    B windows, T1 semantic steps, T2 sync steps, T3 audio steps, K codebooks, L codec frames.
     """
 
     semantic: Tensor | None = None
@@ -27,7 +27,7 @@ class Batch:
     audio: Tensor | None = None
     """float (B, T3, D3): features of the true sound (training only)."""
     frames: Tensor | None = None
-    """uint8 (B, T, H, W, 3): the picture itself, for models that have no encoder of their own recipe."""
+    """uint8 (B, T, H, W, 3): pixels, for models whose recipe has no visual encoder."""
     waveform: Tensor | None = None
     """int16 (B, channels, samples): the true sound (training only)."""
     text: Sequence[str] | None = None

@@ -1,7 +1,7 @@
-"""Every length and rate of the project: seconds <-> video frames <-> codec frames <-> samples.
+"""Conversions between seconds, video frames, codec frames and samples.
 
-All the worst bugs of video-to-audio tools are time bugs, so no other module multiplies a rate by a length.
-Pure functions; windows are laid in samples because samples are the finest grid and integers do not drift.
+Time bugs are the worst bugs of video-to-audio tools, so no other module multiplies a rate by a length. All functions
+are pure. Windows are laid out in samples: the finest grid, in integers that do not drift.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from v2a_models import grid
 
 SAMPLE_RATE = 44_100
-"""Samples per second of everything generated (Descript Audio Codec 44.1 kHz)."""
+"""Samples per second of codec-based sound (Descript Audio Codec 44.1 kHz)."""
 
 HOP = 512
 """Samples per codec frame: 2 * 4 * 8 * 8 (DAC 44.1 kHz), i.e. 86.13 codec frames per second."""
@@ -33,17 +33,17 @@ def samples(duration_s: float, rate: int = SAMPLE_RATE) -> int:
 
 
 def seconds(n_samples: int, rate: int = SAMPLE_RATE) -> float:
-    """Seconds that `n_samples` samples last."""
+    """Duration of `n_samples` samples in seconds."""
     return n_samples / rate
 
 
 def codec_frames(n_samples: int, hop: int = HOP) -> int:
-    """Codec frames that cover `n_samples` samples (the last one may reach past the end)."""
+    """Number of codec frames that cover `n_samples` samples; the last may reach past the end."""
     return -(-n_samples // hop)
 
 
 def samples_per_frame(fps: float, rate: int) -> int:
-    """Samples that a frame lasts. Raises ValueError where they are no whole number."""
+    """Samples per video frame. Raises ValueError if that is not a whole number."""
     exact = rate / fps
     if abs(exact - round(exact)) > _EPSILON:
         raise ValueError(
@@ -64,13 +64,13 @@ def frame_times(start_s: float, duration_s: float, fps: float) -> np.ndarray:
 
 
 def frame_index(time_s: float, fps: float) -> int:
-    """Index of the newest frame of a constant-rate sampling whose time is <= `time_s`."""
+    """Index of the last frame of a constant-rate sampling at or before `time_s`."""
     return math.floor(time_s * fps + _EPSILON)
 
 
 @dataclass(frozen=True)
 class SampleWindow:
-    """One stretch of sound generated in one go. Starts and lengths are in samples."""
+    """Window of sound generated in one call. Starts and lengths are in samples."""
 
     index: int
     start: int
@@ -86,10 +86,10 @@ class SampleWindow:
 
 
 def windows(n_samples: int, length: int, overlap: int) -> Iterator[SampleWindow]:
-    """The global window grid of a track: windows of `length` samples, neighbours sharing `overlap`.
+    """Global window grid of a track: windows of `length` samples, neighbours sharing `overlap`.
 
-    Every sample is covered; the last window may reach past the end (its input is padded by holding the
-    last frame and its output is trimmed). A track of no samples has no window.
+    Every sample is covered; the last window may reach past the end (its input is padded by holding the last frame, its
+    output is trimmed). An empty track has no window.
 
     Raises ValueError unless 0 <= overlap < length.
     """
@@ -98,7 +98,7 @@ def windows(n_samples: int, length: int, overlap: int) -> Iterator[SampleWindow]
 
 
 def window_count(n_samples: int, length: int, overlap: int) -> int:
-    """How many windows `windows` lays."""
+    """Number of windows that `windows` yields."""
     if not 0 <= overlap < length:
         raise ValueError(f"overlap must be in [0, {length}), not {overlap}")
     if n_samples <= 0:
@@ -107,22 +107,22 @@ def window_count(n_samples: int, length: int, overlap: int) -> int:
 
 
 def resample_index(n_target: int, n_source: int) -> np.ndarray:
-    """Fractional source positions, float64 [n_target], that stretch a sequence of cells over another.
+    """Fractional source positions, float64 [n_target], that resample a sequence of `n_source` cells.
 
-    Cell centres are matched (as `align_corners=False`), so features and codec frames of the same window
-    stay aligned in time whatever their rates.
+    Cell centres are matched (`align_corners=False`), so features and codec frames of a window stay aligned in time at
+    any rates.
     """
     return np.clip((np.arange(n_target) + 0.5) * n_source / n_target - 0.5, 0, max(n_source - 1, 0))
 
 
 def decode_start(start_s: float, rates: Sequence[float]) -> float:
-    """The latest time <= `start_s` that lies on the frame grid of every rate, in seconds.
+    """Latest time <= `start_s`, in seconds, that lies on the frame grid of every rate.
 
-    Decoding from there gives a segment the very frames that decoding the whole film would have given.
-    For whole rates that is the last whole second.
+    Decoding a segment from there yields the same frames as decoding the whole film. For integer rates it is the last
+    whole second.
     """
     period = math.lcm(*(Fraction(rate).limit_denominator(1001).denominator for rate in rates))
-    # Positions in samples divide to the last bit; the guard keeps an exact multiple from falling one short.
+    # The guard keeps exact multiples from being rounded down.
     steps = math.floor(start_s / period + 1e-9)
     return float(steps * period)
 
@@ -130,7 +130,7 @@ def decode_start(start_s: float, rates: Sequence[float]) -> float:
 def window_frames(
     start: int, window: int, decoded_from_s: float, fps: float, rate: int = grid.SAMPLE_RATE
 ) -> slice:
-    """Which frames of a decoded stretch belong to the window that starts at sample `start`.
+    """Slice of a decoded stretch that belongs to the window starting at sample `start`.
 
     The slice always has `grid.frame_count(window seconds, fps)` frames.
     """

@@ -4,14 +4,14 @@
     first wave  [ window ]        [ window ]        [ window ]               drawn independently
     second wave        [    window    ]    [    window    ]                  in-painted between its fixed neighbours
 
-Windows of the second wave are drawn with the neighbours' tokens already decided on both sides, so that the model itself
-makes the transition: no crossfade, and a depth of two whatever the length. A film is cut into segments that share one
-window of the first wave at each border; both sides draw it from the same pictures and the same seed, so that segments
-need nothing of each other. A hard cut ends a shot: no window is decided from pictures of both sides of it. Where the
-rest of a shot, or a whole film, is shorter than a window, so is the window: it costs what it covers.
+Windows of the second wave are drawn with the tokens of both neighbours known, so the model itself makes the transition:
+no crossfade, and a depth of two at any length. A film is cut into segments that share one window of the first wave at
+each border; both sides draw it from the same frames and the same seed, so segments are independent. A hard cut ends a
+shot: no window uses frames from both sides of it. A window is shortened to the rest of a shot, or to a short film, to
+save time.
 
-Everything here is counted in codec frames (`grid.HOP` samples) from the film's start, unless called otherwise. Pure
-functions; who draws the windows, `pipelines.dub.generate.two_wave` says.
+Positions count codec frames (`grid.HOP` samples) from the start of the film, unless stated otherwise. All functions are
+pure; `pipelines.dub.generate.two_wave` draws the windows.
 """
 
 from __future__ import annotations
@@ -24,44 +24,44 @@ from itertools import pairwise
 from v2a_models import grid
 
 FrameSpan = tuple[int, int]
-"""First codec frame, and one past the last."""
+"""Half-open range of codec frames: the first, and one past the last."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the windows of a model lie on a film. Pictures are those of the model's fastest view."""
+    """Placement of a model's windows on a film. Pictures are those of the model's fastest view."""
 
     window: int
-    """Codec frames that the model makes in one go."""
+    """Codec frames of a whole window."""
     overlap: int
-    """Codec frames that a window of the second wave knows of each neighbour at least."""
+    """Minimum number of known codec frames of each neighbour in a window of the second wave."""
     edge: int
-    """Codec frames that a window of the first wave draws at either end and does not keep where another one follows: a
-    codec hears silence beyond the ends of what it was trained on, and a model says so in the last tokens."""
+    """Codec frames at either end of a first-wave window that are discarded next to another window: training windows are
+    padded with silence, which the model reproduces in the outermost tokens."""
     fps: float
-    """Pictures per second, on whose times windows begin: a model must see the event where it happens."""
+    """Pictures per second. Windows begin at picture times, so that events are seen at the right time."""
     hop: int
-    """Pictures from one window of a regular grid to the next."""
+    """Distance of neighbouring windows on a regular grid, in pictures."""
     windows: int
-    """From one border to the next; even, so that a border always belongs to the first wave."""
+    """Windows per segment; even, so that a border window always belongs to the first wave."""
     rate: int = grid.SAMPLE_RATE
     sizes: tuple[int, ...] = field(kw_only=True)
-    """Samples of the windows that the model is asked for, the smallest first, the whole one last: a few only, since
-    those that are made together must be equally long."""
+    """Permitted window lengths in samples, ascending; the last is the whole window. There are few, since windows in
+    one batch must be equally long."""
 
     @classmethod
     def of(
         cls, window: int, overlap: int, fps: float, segment_s: float, rate: int = grid.SAMPLE_RATE
     ) -> Layout:
-        """For windows that share `overlap` samples of `window`, in segments of about `segment_s` seconds.
+        """Layout of windows that share `overlap` of `window` samples, in segments of about `segment_s` seconds.
 
-        Raises ValueError where windows overlap too little to be painted between, or by more than a third.
+        Raises ValueError if windows overlap too little for in-painting, or by more than a third.
         """
         hop = math.floor(grid.seconds(window - overlap, rate) * fps + 1e-6)
         frames = grid.codec_frames(window)
         both = frames - math.ceil(hop * rate / (fps * grid.HOP))
         edge = both // 3
-        # What is left of it when windows are moved to the nearest picture.
+        # Remaining overlap after windows are moved to the nearest picture.
         shared = both - edge - (SLACK + 1) // 2
         if not 0 < shared <= frames // 3:
             raise ValueError(
@@ -70,7 +70,7 @@ class Layout:
             )
         count = grid.samples(segment_s, rate) / (hop * rate / fps)
         pictures = grid.seconds(window, rate) * fps
-        # Of whole pictures, so that these and the sound of a window last equally long.
+        # Whole pictures, so that pictures and sound of a window are equally long.
         parts = {math.ceil(pictures * tenths / 10 - 1e-6) for tenths in range(LEAST_TENTHS, 10)}
         sizes = {grid.samples(part / fps, rate) for part in parts if part < pictures} | {window}
         return cls(
@@ -78,41 +78,41 @@ class Layout:
         )
 
     def samples(self, frames: int) -> int:
-        """Samples of the shortest window that holds so many codec frames; of the whole one if none does."""
+        """Samples of the shortest permitted window that holds `frames` codec frames; else of the whole window."""
         return next((n for n in self.sizes if grid.codec_frames(n) >= frames), self.sizes[-1])
 
     def frame(self, picture: int) -> int:
-        """The codec frame that begins nearest to a picture."""
+        """Codec frame that begins nearest to a picture."""
         return round(picture * self.rate / (self.fps * grid.HOP))
 
     def picture(self, frame: float) -> int:
-        """The picture that begins nearest to a codec frame."""
+        """Picture that begins nearest to a codec frame."""
         return round(frame * grid.HOP * self.fps / self.rate)
 
     def border(self, index: int) -> FrameSpan:
-        """The window that segments `index - 1` and `index` share."""
+        """Window shared by segments `index - 1` and `index`."""
         start = self.frame(index * self.windows * self.hop)
         return start, start + self.window
 
     def kept(self, border: FrameSpan) -> FrameSpan:
-        """What of it is kept."""
+        """Kept part of a border window."""
         return border[0] + self.edge, border[1] - self.edge
 
     def handover(self, index: int) -> int:
-        """Where segment `index` begins to be heard: in the middle of that window, where no window meets another."""
+        """First audible frame of segment `index`: the middle of its border window, away from any join."""
         return self.border(index)[0] + self.window // 2 if index else 0
 
 
 SLACK = 3
-"""Codec frames of the overlap that may be lost to rounding: to pictures, and of evenly spread windows."""
+"""Codec frames of overlap that rounding to pictures and even spreading may cost."""
 
 LEAST_TENTHS = 3
-"""Of a window: none is shorter. A model trained on whole windows makes as good a sound of a fourth, and what a call
-costs apart from its length begins to count."""
+"""Shortest window, in tenths of a whole one. A model trained on whole windows does as well on a fourth; below that, the
+fixed cost of a call dominates."""
 
 MIN_SHOT = 0.5
-"""Of a window: cuts that follow one another faster are not kept apart, since each costs a call of the model, and
-a sound of its own would end before it is heard."""
+"""Shortest shot, as a fraction of a window. Faster cuts are ignored: each costs a model call, and a separate sound
+would end before it is noticed."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,12 @@ class Reach:
 
     index: int
     start: int
-    """First codec frame that is heard."""
+    """First audible codec frame."""
     stop: int
     decided: FrameSpan
-    """What is decided for that: with what is kept of the border windows before and behind it."""
+    """Codec frames to decide: the segment and the kept parts of its border windows."""
     seen: FrameSpan
-    """What must be seen of the film to do so."""
+    """Codec frames whose pictures are needed for that."""
 
 
 def reach(index: int, n_frames: int, layout: Layout) -> Reach:
@@ -143,7 +143,7 @@ def reach(index: int, n_frames: int, layout: Layout) -> Reach:
 
 
 def segments(n_frames: int, layout: Layout) -> Iterator[Reach]:
-    """The segments of a film of `n_frames` codec frames; none of an empty one."""
+    """Segments of a film of `n_frames` codec frames; an empty film has none."""
     index = 0
     while layout.handover(index) < n_frames:
         yield reach(index, n_frames, layout)
@@ -155,48 +155,48 @@ class Window:
     """One call of the model."""
 
     start: int
-    """Its first codec frame; it may begin before the film or its shot, and reach past their ends."""
+    """First codec frame. A window may begin before the film or its shot, and reach past their ends."""
     keep: FrameSpan
-    """What it decides."""
+    """Codec frames that it decides."""
     shot: FrameSpan
-    """To which it belongs: only windows of one shot are painted towards each other."""
+    """Shot that it belongs to. Windows are joined by in-painting within a shot only."""
     look: FrameSpan
-    """Of whose pictures it is made: where it reaches beyond, the first or last of them is held."""
+    """Codec frames whose pictures it uses; beyond them the first or last picture is held."""
     wave: int
-    """0 or 1."""
+    """Wave in which it is drawn: 0 or 1."""
     samples: int
-    """That are made: one of `Layout.sizes`."""
+    """Length in samples: one of `Layout.sizes`."""
 
     @property
     def size(self) -> int:
-        """The same in codec frames."""
+        """Length in codec frames."""
         return grid.codec_frames(self.samples)
 
     @property
     def number(self) -> int:
-        """From which its seed follows."""
+        """Number that its seed is derived from."""
         return self.keep[0]
 
 
 def zones(reach: Reach, layout: Layout) -> list[FrameSpan]:
-    """The windows at its borders, which its neighbours decide as well."""
+    """Border windows of a segment, which its neighbours decide as well."""
     found = [layout.border(reach.index)] if reach.index else []
     behind = layout.border(reach.index + 1)
     return [*found, behind] if reach.seen[1] == behind[1] else found
 
 
 def plan(reach: Reach, cuts: Sequence[int], border_cuts: Sequence[int], layout: Layout) -> list[Window]:
-    """The windows that decide the codec frames `reach.decided`, in order, each frame exactly once.
+    """Windows that decide the codec frames `reach.decided`, in order, each frame exactly once.
 
-    cuts: codec frames at which hard cuts lie, anywhere; border_cuts: those in the windows at its borders, found in the
-    pictures of these windows alone, since the neighbouring segment must find the same.
+    cuts: codec frames of all hard cuts. border_cuts: cuts within the border windows, detected from the pictures of
+    these windows alone, so that the neighbouring segment finds the same.
     """
     first, last = reach.decided
     borders, found, pieces = zones(reach, layout), list[int](), list[Window]()
     for border in borders:
         kept = _kept([cut for cut in border_cuts if border[0] < cut < border[1]], *border, layout)
         found += kept
-        # A neighbour sees nothing of a shot outside of the window that both decide, so neither may look there.
+        # The neighbour knows nothing of a shot outside of the shared window, so neither may use it.
         for look in pairwise([border[0], *kept, border[1]]):
             inner = layout.kept(border)
             keep = max(look[0], inner[0]), min(look[1], inner[1])
@@ -217,13 +217,13 @@ def plan(reach: Reach, cuts: Sequence[int], border_cuts: Sequence[int], layout: 
 
 
 def _gaps(start: int, stop: int, taken: Sequence[FrameSpan]) -> list[FrameSpan]:
-    """What lies between `taken`, in order."""
+    """Gaps between the spans `taken`, in order."""
     edges = [start, *(edge for span in sorted(taken) for edge in span), stop]
     return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b > a]
 
 
 def _kept(cuts: Sequence[int], start: int, stop: int, layout: Layout) -> list[int]:
-    """Those cuts that are kept: far enough from one another, and not at the very ends of a stretch."""
+    """Cuts that are respected: far enough from one another and from the ends of a stretch."""
     least, edge = round(MIN_SHOT * layout.window), layout.window // 8
     kept: list[int] = []
     for cut in sorted(cuts):
@@ -233,17 +233,17 @@ def _kept(cuts: Sequence[int], start: int, stop: int, layout: Layout) -> list[in
 
 
 def fill(start: int, stop: int, ties: tuple[bool, bool], layout: Layout) -> list[tuple[FrameSpan, int, int]]:
-    """(what is kept, wave, samples) of the fewest windows, first and second wave in turn, that cover a stretch: whole
-    ones, and a last one as short as can be; what they have to spare is spread over all of them.
+    """Cover a stretch with the fewest windows, alternating between the waves: (kept frames, wave, samples) of each.
 
-    ties: whether what lies before and behind it in the same shot is decided already, by windows of the first wave; the
-    windows next to that are of the second.
+    All windows are whole except the last, which is as short as possible; surplus is spread over all of them. ties:
+    True where the frames before and after the stretch are already decided by first-wave windows of the same shot; the
+    windows next to those are of the second wave.
     """
     length, n = stop - start, 1
     if not any(ties) and length <= layout.window:
         return [((start, stop), 0, layout.samples(length))]
     while True:
-        # Next to what is decided comes the second wave, on either side: with both, an odd number of windows.
+        # The second wave lies next to decided frames; with both ends decided, the number of windows is odd.
         waves = [(n - k if ties[1] else k + ties[0]) % 2 for k in range(n)]
         room = [_room(k, waves, ties, layout) for k in range(n)]
         if sum(room) >= length and not (all(ties) and n % 2 == 0):
@@ -260,7 +260,7 @@ def fill(start: int, stop: int, ties: tuple[bool, bool], layout: Layout) -> list
 
 
 def _room(k: int, waves: Sequence[int], ties: tuple[bool, bool], layout: Layout) -> int:
-    """How much window k can decide: all but its edges in the first wave, else what its fixed neighbours leave."""
+    """Codec frames that window k can decide: all but its edges in the first wave, else what its neighbours leave."""
     neighbours = int(k > 0 or ties[0]) + int(k < len(waves) - 1 or ties[1])
     if waves[k] == 0:
         return layout.window - SLACK - neighbours * layout.edge
@@ -270,18 +270,18 @@ def _room(k: int, waves: Sequence[int], ties: tuple[bool, bool], layout: Layout)
 def _placed(
     keep: FrameSpan, shot: FrameSpan, look: FrameSpan, wave: int, samples: int, layout: Layout
 ) -> Window:
-    """The window around what it keeps: within what it looks at as far as that goes, beginning with a picture."""
+    """Window around `keep`, within `look` if possible, that begins at a picture."""
     size = grid.codec_frames(samples)
     start = (keep[0] + keep[1] - size) // 2
     start = max(min(start, look[1] - size), look[0])
     start = layout.frame(layout.picture(start))
-    # Rounding must not push out what it is there for.
+    # Rounding must keep `keep` inside the window.
     start = min(max(start, keep[1] - size), keep[0])
     return Window(start, keep, shot, look, wave, samples)
 
 
 def decided(window: Window, windows: Sequence[Window]) -> list[FrameSpan]:
-    """What of a window of the second wave the first wave has decided before it is drawn."""
+    """Spans of a second-wave window that the first wave has decided; empty for a first-wave window."""
     if window.wave == 0:
         return []
     stop = window.start + window.size
@@ -294,15 +294,15 @@ def decided(window: Window, windows: Sequence[Window]) -> list[FrameSpan]:
 
 
 def pictures(window: Window, fps: float, layout: Layout) -> range:
-    """Numbers, at `fps` from the film's start, of the pictures that a window is shown in its time; `held` says which of
-    them stand for others."""
+    """Indices, at `fps` from the film's start, of the pictures in a window's time. Those outside `held` are replaced by
+    the nearest picture inside."""
     first = round(window.start * grid.HOP * fps / layout.rate)
     return range(first, first + grid.frame_count(grid.seconds(window.samples, layout.rate), fps))
 
 
 def held(window: Window, fps: float, layout: Layout) -> tuple[int, int]:
-    """The first and the last picture, at `fps`, of what a window looks at."""
-    # A cut lies at a picture of the fastest view, and its codec frame up to half of one from that.
+    """First and last picture, at `fps`, that a window uses."""
+    # A cut lies at a picture of the fastest view; its codec frame is rounded by up to half a frame.
     start_s, stop_s = ((frame - 0.5) * grid.HOP / layout.rate for frame in window.look)
     first = max(0, math.ceil(start_s * fps - 1e-6))
     return first, max(first, math.ceil(stop_s * fps - 1e-6) - 1)
@@ -310,15 +310,15 @@ def held(window: Window, fps: float, layout: Layout) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Loop:
-    """A sound that can be repeated for ever, of two calls of the model: one of which the middle is kept, and one
-    painted from its end to its beginning. Spans are of codec frames within a call."""
+    """Endlessly repeatable sound from two model calls: the middle of the first is kept, the second is in-painted from
+    its end to its beginning. Spans count codec frames within a call."""
 
     kept: FrameSpan
-    """Of the first call."""
+    """Kept span of the first call."""
     closing: FrameSpan
-    """Of the second."""
+    """Kept span of the second call."""
     known: tuple[tuple[FrameSpan, FrameSpan], ...]
-    """What of the second call is decided before it, and where in the first call that is: at both ends."""
+    """Known spans at both ends of the second call, each with its place in the first call."""
 
     @property
     def length(self) -> int:
@@ -326,7 +326,7 @@ class Loop:
 
 
 def loop(layout: Layout) -> Loop:
-    """The loop of a layout. Like any window of the first wave, the first call does not keep its edges."""
+    """Loop of a layout. The first call discards its edges, like any first-wave window."""
     size, shared = layout.window, layout.overlap
     first, stop = layout.kept((0, size))
     ends = (((0, shared), (stop - shared, stop)), ((size - shared, size), (first, first + shared)))

@@ -1,4 +1,4 @@
-"""Recipe: what a generator must be fed. Its hash names a feature store."""
+"""Recipe: rates, window and encoders of a model's inputs. Its hash names a feature store."""
 
 from __future__ import annotations
 
@@ -12,54 +12,54 @@ from v2a_models import grid
 
 @dataclass(frozen=True)
 class View:
-    """One sampling of the picture: frames per second, size in pixels, and how the picture is fitted in."""
+    """Sampling of the video: frames per second, size in pixels, and fit."""
 
     fps: float
     width: int
     height: int
     fit: Literal["squeeze", "crop"] = "squeeze"
-    """`squeeze` shows the whole picture and gives up its aspect; `crop` keeps the aspect and the middle, as
-    most published image encoders were trained."""
+    """`squeeze` keeps the whole picture and changes its aspect ratio; `crop` keeps the ratio and the middle, as most
+    published image encoders were trained."""
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """The weights that make one column of features or tokens."""
+    """Encoder of one column of features or tokens."""
 
     role: str
-    """`semantic`, `sync`, `audio` or `codec`."""
+    """Role of the encoder: `semantic`, `sync`, `audio` or `codec`."""
     name: str
-    """Its published name (`v2a_models.encoders.published`), or `mini`."""
+    """Published name (`v2a_models.encoders.published`), or `mini`."""
     sha256: str
-    """Of the weights file."""
+    """SHA-256 of the weights file."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Rates, window and encoders of one family of models.
 
-    `semantic`, `sync` and `frames` are None where a model does not look at them.
+    `semantic`, `sync` and `frames` are None for models that do not use them.
     """
 
     name: str
     window_s: float = 4.0
-    """Seconds generated in one go."""
+    """Seconds of a window."""
     overlap_s: float = 0.4
-    """Seconds that neighbouring windows share. window - overlap is a whole number of sync frames, so that
-    every window sees frames at the same phase of the grid."""
+    """Seconds that neighbouring windows share. window - overlap is a whole number of sync frames, so all windows have
+    their frames at the same phase."""
     semantic: View | None = field(default_factory=lambda: View(8, 64, 64))
     """Frames for the semantic (CLIP) encoder."""
     sync: View | None = field(default_factory=lambda: View(25, 64, 64))
     """Frames for the synchrony (S3D) encoder."""
     frames: View | None = None
-    """Frames kept as pixels, for models that see the picture itself."""
+    """Frames stored as pixels, for models without published visual encoders."""
     sample_rate: int = grid.SAMPLE_RATE
     hop: int = grid.HOP
     channels: int = 1
     waveform: bool = False
-    """Whether the sound is kept as samples, for models that make the waveform itself."""
+    """True if sound is stored as samples, for models that generate waveforms."""
     encoders: tuple[Encoder, ...] = ()
-    """Sorted by role."""
+    """Encoders, sorted by role."""
     schema_version: int = 1
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class Recipe:
         return grid.codec_frames(self.window, self.hop)
 
     def view(self, name: str) -> View:
-        """The view `semantic`, `sync` or `frames`. Raises ValueError if this recipe has none."""
+        """View `semantic`, `sync` or `frames`. Raises ValueError if this recipe lacks it."""
         view: View | None = getattr(self, name)
         if view is None:
             raise ValueError(f"the recipe {self.name!r} has no {name} frames")
@@ -90,17 +90,17 @@ class Recipe:
 
     @property
     def views(self) -> dict[str, View]:
-        """The views that this recipe has, by name."""
+        """Views of this recipe, by name."""
         named = ((name, getattr(self, name)) for name in ("semantic", "sync", "frames"))
         return {name: view for name, view in named if view is not None}
 
     @property
     def bundled(self) -> bool:
-        """Whether all its encoders came with the package."""
+        """True if the recipe has encoders and all are bundled."""
         return bool(self.encoders) and all(encoder.name == "mini" for encoder in self.encoders)
 
     def encoder(self, role: str) -> Encoder | None:
-        """What makes the features or tokens of a role, if anything does."""
+        """Encoder of a role; None if there is none."""
         return next((encoder for encoder in self.encoders if encoder.role == role), None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """First 16 hex digits of the sha256 of everything above."""
+        """First 16 hex digits of the SHA-256 of all fields."""
         text = json.dumps(self.to_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

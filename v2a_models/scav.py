@@ -211,9 +211,7 @@ class SCAVTask(nn.Module):
         scales = self.log_scales.exp().clamp_max(100)
         distances = pairwise_interpolated_euclidean(seen, heard)
         among_clips = contrastive(distances, scales[0])
-        moved = shifted_distances(
-            seen, stretch_steps(heard, seen.shape[1]), *self._shifts(seen, generator)
-        )
+        moved = shifted_distances(seen, stretch_steps(heard, seen.shape[1]), *self._shifts(seen, generator))
         among_shifts = F.cross_entropy(-scales[1] * moved, moved.new_zeros(len(moved), dtype=torch.long))
         own = torch.arange(len(distances), device=distances.device)
         return dict(

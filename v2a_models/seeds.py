@@ -1,4 +1,4 @@
-"""Randomness per row: what is generated for a window never depends on batch, order, worker or cluster."""
+"""Random numbers per row, so that a window's sound does not depend on batch, order, worker or cluster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def window_seed(job_seed: int, video_id: str, window_index: int, candidate: int = 0) -> int:
-    """Seed of one window: the first 63 bits of sha256 over everything that names it."""
+    """Seed of a window: the first 63 bits of SHA-256 over everything that identifies it."""
     text = f"{job_seed}/{video_id}/{window_index}/{candidate}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
@@ -17,8 +17,8 @@ def window_seed(job_seed: int, video_id: str, window_index: int, candidate: int 
 class RowNoise:
     """Random numbers for a batch, one CPU generator per row.
 
-    Drawn on the CPU in float32 so that a GPU and a CPU see the same noise, and row by row so that a row's
-    noise is the same whoever shares its batch.
+    Drawn on the CPU in float32, so that CPU and GPU get the same noise, and row by row, so that a row's noise does not
+    depend on the other rows.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:

@@ -1,9 +1,9 @@
-"""The Descript Audio Codec behind one small surface: waveform <-> codes, exact lengths.
+"""The Descript Audio Codec: waveform <-> codes, with exact lengths.
 
 The network is descript-audio-codec's `DAC` (Kumar et al. 2023, "High-Fidelity Audio Compression with Improved
-RVQGAN"), or, for the bundled model, its quantiser between spectra (`spectral_codec`). This module adds what its users
-stumble over: lengths (a codegram of L frames decodes to exactly L * hop samples, trimmed to what was asked for),
-codebooks that stay alive, and loading without unpickling.
+RVQGAN"), or, for the bundled model, its quantiser with a spectral encoder and decoder (`codec.spectral`). This module
+adds exact lengths (L codec frames decode to L * hop samples, trimmed to the requested length), codebooks that stay in
+use, and loading without unpickling.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MINI: dict[str, Any] = dict(
     codebook_size=512,
     codebook_dim=8,
 )
-"""The bundled codec: DAC's quantiser and codec frames, other encoder and decoder (`spectral_codec`)."""
+"""Config of the bundled codec: DAC's quantiser and frame rate, spectral encoder and decoder (`codec.spectral`)."""
 
 FULL: dict[str, Any] = dict(
     encoder_dim=64,
@@ -45,17 +45,17 @@ FULL: dict[str, Any] = dict(
     quantizer_dropout=True,
     sample_rate=grid.SAMPLE_RATE,
 )
-"""The published 44.1 kHz model: 9 codebooks of 1024, 8 kbit/s."""
+"""Config of the published 44.1 kHz model: 9 codebooks of 1024, 8 kbit/s."""
 
 
 class Codec(nn.Module):
-    """Waveform (B, 1, N) in [-1, 1] <-> codes (B, K, L) int64, L = ceil(N / 512)."""
+    """Codec between waveforms (B, 1, N) in [-1, 1] and codes int64 (B, K, L), L = ceil(N / 512)."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         self.config = dict(config)
         with warnings.catch_warnings():
-            # The package still uses torch's older weight_norm; its users can do nothing about it.
+            # The package still uses torch's deprecated weight_norm.
             warnings.simplefilter("ignore", FutureWarning)
             kind = config.get("kind", "dac")
             sizes = {name: value for name, value in config.items() if name != "kind"}
@@ -65,7 +65,7 @@ class Codec(nn.Module):
 
     @torch.no_grad()
     def encode(self, waveform: Tensor) -> Tensor:
-        """Codes (B, K, L) of a waveform (B, 1, N); zeros are appended to fill the last codec frame."""
+        """Codes (B, K, L) of a waveform (B, 1, N), padded with zeros to whole codec frames."""
         _check_waveform(waveform)
         pad = -waveform.shape[-1] % grid.HOP
         latent = self.dac.encoder(F.pad(waveform, (0, pad)))
@@ -88,15 +88,16 @@ class Codec(nn.Module):
 
     @property
     def reach(self) -> int:
-        """Codec frames on either side on which a sample may depend: with so many more on both ends, a part of a
-        codegram decodes to the samples that the whole would have given."""
+        """Codec frames on either side that a sample may depend on. With that many extra frames at both ends, a part of
+        the codes decodes to the same samples as the whole."""
         return int(self.dac.reach) if isinstance(self.dac, SpectralCodec) else _dac_reach(self.config)
 
     @torch.no_grad()
     def latents(self, codes: Tensor) -> Tensor:
-        """What the decoder reads: the dequantised codes (B, K, L) as float (B, latent_dim, L).
+        """Decoder input: dequantised codes (B, K, L) as float (B, latent_dim, L).
 
-        K may be less than all levels: each refines those before it. Raises ValueError for codes out of range.
+        K may be less than the number of codebooks: each refines those before it. Raises ValueError for codes out of
+        range.
         """
         if codes.ndim != 3 or not 1 <= codes.shape[1] <= self.n_codebooks:
             raise ValueError(
@@ -120,7 +121,7 @@ class Codec(nn.Module):
 
 
 def _dac_reach(config: dict[str, Any]) -> int:
-    """Of DAC's decoder: convolutions of 7, transposed ones of twice their stride, residual units dilated by 1, 3, 9."""
+    """Reach of DAC's decoder: kernels of 7, transposed ones twice their stride, residual units dilated 1, 3, 9."""
     frames, step = 3.0, 1
     for stride in config["decoder_rates"]:
         frames += 1 / step
@@ -130,10 +131,10 @@ def _dac_reach(config: dict[str, Any]) -> int:
 
 
 class CodebookKeeper:
-    """Keeps every code in use: starts codebooks from encoder outputs and revives dead codes.
+    """Keep every code in use: initialise codebooks from encoder outputs and replace dead codes.
 
-    Without it the codebooks of a small DAC collapse (150, 52, 28 and 96 of 512 codes in use in a trial), and
-    the codec, not the generator, limits what is heard.
+    Without it the codebooks of a small DAC collapse (150, 52, 28 and 96 of 512 codes in use in a trial), and the codec
+    limits the quality of the sound.
     """
 
     def __init__(self, codec: Codec, start_step: int = 40, patience: int = 200) -> None:
@@ -142,7 +143,7 @@ class CodebookKeeper:
 
     @torch.no_grad()
     def update(self, step: int, codes: Tensor, latents: Tensor, generator: torch.Generator) -> int:
-        """Call after each optimiser step with codes (B, K, L) and latents (B, K*D, L); codes replaced."""
+        """Update after an optimiser step, given codes (B, K, L) and latents (B, K*D, L). Returns the codes replaced."""
         replaced = 0
         per_level = latents.detach().float().cpu().unflatten(1, (self.codec.n_codebooks, -1))
         for level, quantizer in enumerate(self.codec.dac.quantizer.quantizers):
@@ -167,10 +168,10 @@ class CodebookKeeper:
 
 class SpectralLoss(nn.Module):
     """Multi-scale spectral losses on waveforms (B, 1, N): "mel", L1 of log-mel spectra (RVQGAN, section 3.4), and
-    "convergence", the difference of magnitudes over all magnitude (Yamamoto et al. 2020, 1910.11480).
+    "convergence", the spectral convergence of Yamamoto et al. 2020 (1910.11480).
 
-    Small windows hold attacks in place, large ones hold pitch. In the log, a ringing partial counts no more than
-    the hiss around it; what it adds in loudness is what "convergence" sees.
+    Small windows resolve attacks, large ones pitch. On a log scale a ringing partial weighs no more than the noise
+    around it; "convergence" accounts for its loudness.
     """
 
     def __init__(self, windows: tuple[int, ...] = (128, 256, 512, 1024, 2048, 4096)) -> None:
@@ -194,7 +195,7 @@ class SpectralLoss(nn.Module):
             )
             power = spectrum.real.square() + spectrum.imag.square() + 1e-10
             level = power.sqrt().transpose(1, 2) / (n_fft / 2)  # a full-scale sine is about 1/2
-            # Below -70 dB is the hiss of a quiet room, whose every flicker would be learnt first.
+            # Below -70 dB lies background noise, whose fluctuations would dominate the loss.
             log = torch.log10(torch.matmul(level, getattr(self, f"mel_{n_fft}")).clamp_min(3e-4))
             ours, theirs = log.chunk(2)
             mels.append(F.l1_loss(ours, theirs))
@@ -207,7 +208,7 @@ class SpectralLoss(nn.Module):
 
 @torch.no_grad()
 def perplexity(codes: Tensor, codebook_size: int) -> list[float]:
-    """exp(entropy) of the codes of each level of (B, K, L): codebook_size when all are used alike."""
+    """Perplexity, exp(entropy), of each codebook of codes (B, K, L): codebook_size for uniform use."""
     figures = []
     for level in codes.unbind(1):
         p = torch.bincount(level.flatten(), minlength=codebook_size).float()

@@ -1,9 +1,9 @@
-"""The network of the small codec: DAC's residual quantiser between an encoder and a decoder of spectra.
+"""Network of the small codec: DAC's residual quantiser between a spectral encoder and decoder.
 
-A DAC cut down to what a CPU can train has ten channels left at 44.1 kHz, too few to ring: anvils, drips and fans came
+A DAC small enough to train on a CPU has ten channels left at 44.1 kHz, too few for tones: anvils, drips and fans came
 back as noise of the right loudness. Here the last layer is an inverse Fourier transform (Vocos, 2306.00814), whose
-basis are the tones themselves, and all layers run at codec-frame rate or twice that: better and several times
-faster at this size. Codec frames, codebooks and their use are DAC's.
+basis are tones, and all layers run at the codec-frame rate or twice that: better and several times faster at this size.
+Codec frames and codebooks are DAC's.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from v2a_models import grid
 
 N_FFT = 1024
 STEP = grid.HOP // 2
-"""Samples between spectra: two a codec frame, each seen by four windows, short enough not to smear attacks."""
+"""Hop between spectra in samples: two per codec frame, short enough not to smear attacks."""
 
 BINS = N_FFT // 2 + 1
 
 
 class ConvNeXt(nn.Module):
-    """x (B, T, C) -> the same: depthwise convolution over time, then a feed-forward, scaled down at first."""
+    """ConvNeXt block over time, (B, T, C) -> (B, T, C): depthwise convolution, feed-forward, small initial scale."""
 
     def __init__(self, width: int, kernel: int = 7) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class ConvNeXt(nn.Module):
 
 
 class SpectralEncoder(nn.Module):
-    """Waveform (B, 1, N), N a multiple of 512 -> latent (B, latent_dim, N / 512)."""
+    """Encoder: waveform (B, 1, N), N a multiple of 512 -> latent (B, latent_dim, N / 512)."""
 
     window: Tensor
 
@@ -55,12 +55,12 @@ class SpectralEncoder(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         frames = waveform.shape[-1] // STEP
-        # Spectrum i is centred on sample i * STEP + STEP / 2, so that both of a codec frame lie inside it.
+        # Spectrum i is centred on sample i * STEP + STEP / 2: both spectra of a codec frame lie inside it.
         padded = F.pad(waveform.float().squeeze(1), ((N_FFT - STEP) // 2, (N_FFT - STEP) // 2))
         spectrum = torch.stft(padded, N_FFT, STEP, window=self.window, center=False, return_complex=True)
         spectrum = spectrum[..., :frames].transpose(1, 2)
         level = (spectrum.real.square() + spectrum.imag.square() + 1e-10).sqrt()
-        # Compressed: a quiet ring must not vanish beside an attack.
+        # Compressed, so that quiet tones do not vanish beside attacks.
         soft = level.pow(-0.6)
         seen = torch.cat([torch.log10(level.clamp_min(1e-4)), spectrum.real * soft, spectrum.imag * soft], -1)
         x = self.fine(self.input(seen))
@@ -69,7 +69,7 @@ class SpectralEncoder(nn.Module):
 
 
 class SpectralDecoder(nn.Module):
-    """Latent (B, latent_dim, L) -> waveform (B, 1, L * 512)."""
+    """Decoder: latent (B, latent_dim, L) -> waveform (B, 1, L * 512)."""
 
     window: Tensor
 
@@ -81,7 +81,7 @@ class SpectralDecoder(nn.Module):
         self.split = nn.Linear(width, 2 * width)
         self.fine = nn.Sequential(*(ConvNeXt(width) for _ in range(depth)), nn.LayerNorm(width))
         self.output = nn.Linear(width, 2 * BINS)
-        nn.init.constant_(self.output.bias[:BINS], -3.0)  # about as quiet as sound is on average
+        nn.init.constant_(self.output.bias[:BINS], -3.0)  # about the mean loudness of sound
 
     def forward(self, latent: Tensor) -> Tensor:
         x = self.coarse(self.input(latent.transpose(1, 2)))
@@ -92,9 +92,9 @@ class SpectralDecoder(nn.Module):
 
 
 def overlap_add(spectrum: Tensor, window: Tensor) -> Tensor:
-    """Inverse transform of complex (B, BINS, T), spectrum i centred on i * STEP + STEP / 2: float (B, T * STEP).
+    """Inverse STFT of complex (B, BINS, T), spectrum i centred on i * STEP + STEP / 2: float (B, T * STEP).
 
-    torch.istft centres spectra on multiples of the step or drops the edges; here every sample has its windows.
+    torch.istft centres spectra on multiples of the hop or drops the edges; here every sample is covered.
     """
     pieces = torch.fft.irfft(spectrum, N_FFT, dim=1) * window[:, None]
     length = (spectrum.shape[-1] - 1) * STEP + N_FFT
@@ -106,7 +106,7 @@ def overlap_add(spectrum: Tensor, window: Tensor) -> Tensor:
 
 
 class SpectralCodec(nn.Module):
-    """encoder, quantizer and decoder, called as those of descript-audio-codec's `DAC`."""
+    """Spectral codec with the interface of descript-audio-codec's `DAC`: encoder, quantizer, decoder."""
 
     def __init__(
         self,
@@ -127,5 +127,5 @@ class SpectralCodec(nn.Module):
             codebook_dim=codebook_dim,
         )
         self.decoder = SpectralDecoder(width, decoder_depth, latent_dim)
-        # Convolutions of 7: two at codec frames, the others at half of one; and the spectra's own length.
+        # Kernels of 7, two of them at codec-frame rate, the others at twice that; plus the window of a spectrum.
         self.reach = -(-(2 * 3 * grid.HOP + decoder_depth * 3 * STEP + (N_FFT - STEP) // 2) // grid.HOP)

@@ -1,8 +1,8 @@
-"""Trains the small codec: multi-scale spectral loss, and an adversary that listens at three resolutions.
+"""Training task of the small codec: multi-scale spectral losses and a discriminator at three resolutions.
 
-The adversary is descript-audio-codec's complex multi-band spectrogram discriminator; its losses are those of RVQGAN
-(Kumar et al. 2023, section 3.4: least squares, feature matching). The published model also fights discriminators of
-periods, whose layers of up to 1024 channels are too much for a CPU.
+The discriminator is descript-audio-codec's complex multi-band spectrogram discriminator, with the losses of RVQGAN
+(Kumar et al. 2023, section 3.4: least squares, feature matching). The published model also uses multi-period
+discriminators, whose layers of up to 1024 channels are too slow on a CPU.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from v2a_models.codec.dac import Codec, SpectralLoss
 
 MEL, CONVERGENCE, WAVE, FEATURES, ADVERSARY = 10.0, 5.0, 15.0, 2.0, 1.0
-"""Weights of the losses. Ten times the spectral weight keeps the codebooks of a small codec alive; the weight on
-the samples themselves keeps low tones, which a mel scale hardly resolves and which tell a drum from a clap."""
+"""Weights of the losses. A large spectral weight keeps the codebooks of a small codec in use; the waveform loss keeps
+low tones, which a mel scale hardly resolves and which distinguish a drum from a clap."""
 
-HEARD = 4
-"""Rows of a batch that the adversary listens to: all of them would double the cost of a step."""
+DISCRIMINATED = 4
+"""Rows of a batch given to the discriminator; all rows would double the cost of a step."""
 
 
 class CodecTask(nn.Module):
-    """Waveforms (B, 1, N), N a multiple of 512 -> losses; both players in one pass and under one optimiser."""
+    """Waveforms (B, 1, N), N a multiple of 512 -> losses of codec and discriminator, for one optimiser."""
 
     def __init__(self, codec: Codec, adversarial: bool) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class CodecTask(nn.Module):
                 self.adversary = Discriminator(periods=[], fft_sizes=[2048, 1024, 512])
 
     def forward(self, target: Tensor) -> dict[str, Tensor]:
-        """ "loss" and its parts; "codes" (B, K, L) and "latents" of the batch, for the keeper of the codebooks."""
+        """Scalars "loss" and its parts; "codes" (B, K, L) and "latents" of the batch, for `CodebookKeeper`."""
         out = self.codec(target)
         estimate = out["waveform"].float()
         spectra, wave = self.spectral(estimate, target), (estimate - target).abs().mean()
@@ -45,9 +45,9 @@ class CodecTask(nn.Module):
         loss = MEL * spectra["mel"] + CONVERGENCE * spectra["convergence"] + WAVE * wave + quantised
         parts = {name: value.detach() for name, value in spectra.items()} | dict(wave=wave.detach())
         if self.adversary is not None:
-            judged, real, fake = self._listen(estimate[:HEARD], target[:HEARD])
-            features = _features_differ(judged, real)
-            fooled = torch.stack([(1 - scale[-1]).square().mean() for scale in judged]).sum()
+            generated, real, fake = self._discriminate(estimate[:DISCRIMINATED], target[:DISCRIMINATED])
+            features = _features_differ(generated, real)
+            fooled = torch.stack([(1 - scale[-1]).square().mean() for scale in generated]).sum()
             mistakes = [
                 r[-1].sub(1).square().mean() + f[-1].square().mean() for r, f in zip(real, fake, strict=True)
             ]
@@ -56,21 +56,21 @@ class CodecTask(nn.Module):
             parts |= dict(features=features.detach(), fooled=fooled.detach(), told=told.detach())
         return dict(loss=loss, **parts, codes=out["codes"], latents=out["latents"])
 
-    def _listen(self, estimate: Tensor, target: Tensor) -> tuple[list[list[Tensor]], ...]:
-        """What the adversary hears in the estimate (for the codec), in the truth and in the estimate (for itself)."""
+    def _discriminate(self, estimate: Tensor, target: Tensor) -> tuple[list[list[Tensor]], ...]:
+        """Discriminator outputs: for the estimate (codec loss), the truth and the estimate (discriminator loss)."""
         assert self.adversary is not None
-        # Frozen for the codec's loss: it must not learn to be fooled.
+        # Frozen for the codec's loss, so that the discriminator does not learn to be fooled.
         self.adversary.requires_grad_(False)
-        judged = self.adversary(estimate)
+        generated = self.adversary(estimate)
         self.adversary.requires_grad_(True)
-        return judged, self.adversary(target), self.adversary(estimate.detach())
+        return generated, self.adversary(target), self.adversary(estimate.detach())
 
 
-def _features_differ(judged: list[list[Tensor]], real: list[list[Tensor]]) -> Tensor:
-    """Mean absolute difference of the adversary's inner features, summed over resolutions and layers."""
+def _features_differ(generated: list[list[Tensor]], real: list[list[Tensor]]) -> Tensor:
+    """Mean absolute difference of the discriminator's features, summed over resolutions and layers."""
     pairs = [
         (a, b)
-        for ours, theirs in zip(judged, real, strict=True)
+        for ours, theirs in zip(generated, real, strict=True)
         for a, b in zip(ours[:-1], theirs[:-1], strict=True)
     ]
     return torch.stack([F.l1_loss(a.float(), b.detach().float()) for a, b in pairs]).mean()

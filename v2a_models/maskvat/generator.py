@@ -1,4 +1,4 @@
-"""MaskVAT with its encoders and its codec, behind the project's Generator surface."""
+"""MaskVAT with its encoders and codec, as a Generator."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from v2a_models.selection import draw_best
 
 
 class MaskVATTask(nn.Module):
-    """What training fits: a batch of the feature store -> losses. Holds the transformer and nothing frozen."""
+    """Training task: feature store columns -> losses. Holds the transformer and nothing frozen."""
 
-    def __init__(self, maskvat: MaskVAT, listen: Callable[[Tensor], Tensor] | None) -> None:
+    def __init__(self, maskvat: MaskVAT, audio_features: Callable[[Tensor], Tensor] | None) -> None:
         super().__init__()
         self.maskvat = maskvat
-        # A bound method: the frozen audio encoder behind it is neither trained nor saved with the task.
-        self._listen = listen
+        # A bound method, so that the frozen audio encoder is neither trained nor saved with the task.
+        self._audio_features = audio_features
 
     @property
     def units(self) -> list[nn.Module]:
-        """The repeated blocks, by which FSDP cuts the model."""
+        """Repeated blocks, along which FSDP shards the model."""
         return self.maskvat.units
 
     def forward(self, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-        """Losses of columns of B windows; `seed` decides what is hidden. "loss" is to be minimised."""
-        heard, codes = batch.get("audio"), batch["codes"].long()
-        if heard is None and self._listen is not None:
-            heard = self._listen(codes)
+        """Losses of columns of B windows; `seed` determines the masks. "loss" is to be minimised."""
+        audio, codes = batch.get("audio"), batch["codes"].long()
+        if audio is None and self._audio_features is not None:
+            audio = self._audio_features(codes)
         generator = torch.Generator().manual_seed(seed)
         return training_loss(
-            self.maskvat, batch.get("semantic"), batch.get("sync"), codes, generator, heard=heard
+            self.maskvat, batch.get("semantic"), batch.get("sync"), codes, generator, audio=audio
         )
 
 
@@ -73,7 +73,7 @@ class MaskVATGenerator(Generator):
 
     @classmethod
     def from_config(cls, recipe: Recipe, config: dict[str, Any]) -> MaskVATGenerator:
-        """The model without its weights. Raises KeyError or TypeError for a config of another kind."""
+        """Build the model without weights. Raises KeyError or TypeError for a config of another system."""
         return cls(
             recipe,
             Codec(config["codec"]),
@@ -90,17 +90,17 @@ class MaskVATGenerator(Generator):
     @property
     def columns(self) -> tuple[str, ...]:
         config = self.maskvat.config
-        seen = [name for name in ("semantic", "sync") if getattr(config, f"{name}_dim")]
+        visual = [name for name in ("semantic", "sync") if getattr(config, f"{name}_dim")]
         audio = self.recipe.encoder("audio") is not None and self.maskvat.audio_head is not None
-        return (*seen, "codes", *(["audio"] if audio else []))
+        return (*visual, "codes", *(["audio"] if audio else []))
 
     def task(self) -> MaskVATTask:
-        listens = self.maskvat.audio_head is not None and self.scav is not None
-        return MaskVATTask(self.maskvat, self._listen if listens else None)
+        predicts = self.maskvat.audio_head is not None and self.scav is not None
+        return MaskVATTask(self.maskvat, self._audio_features if predicts else None)
 
     @torch.no_grad()
-    def _listen(self, codes: Tensor) -> Tensor:
-        """Audio features of true codes (B, K, L): (B, T, D)."""
+    def _audio_features(self, codes: Tensor) -> Tensor:
+        """SCAV audio features (B, T, D) of true codes (B, K, L)."""
         assert self.scav is not None
         return self.scav.audio(self.codec.latents(codes))
 
@@ -122,11 +122,11 @@ class MaskVATGenerator(Generator):
         negative: Batch | None = None,
         **sampling: Any,
     ) -> Tensor:
-        """Codec tokens int64 (B, K, L), one seed a row, of features of windows of L = `length` codec frames
-        (recipe.codec_frames by default). Fewer than it was trained on work as well: positions are relative.
+        """Codec tokens int64 (B, K, L), one seed per row, for windows of L = `length` codec frames (recipe.codec_frames
+        by default). Windows shorter than in training work as well: positions are relative.
 
-        `sampling` overrides fields of SamplingConfig, e.g. steps=8. `negative`: features that the sound should not
-        fit. Raises TypeError for an unknown sampling option, ValueError for missing features.
+        `sampling` overrides fields of SamplingConfig, such as steps=8. `negative`: features to move away from. Raises
+        TypeError for an unknown sampling option, ValueError for missing features.
         """
         config = dataclasses.replace(self.sampling, **sampling)
         against = None if negative is None else (negative.semantic, negative.sync)

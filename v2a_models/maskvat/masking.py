@@ -1,7 +1,7 @@
 """Masks over (batch, codebook, time) for training and for iterative decoding. Pure functions.
 
-A mask is True where a code is hidden. Source: 2407.10387 section 3 (which samples u uniformly and masks a share
-cos(u)); MaskGIT (2202.04200) for decoding.
+A mask is True where a code is hidden. Sources: 2407.10387 section 3 (u uniform, a fraction cos(u) masked); MaskGIT
+(2202.04200) for decoding.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import torch
 from torch import Tensor
 
 
-def masked_share(u: Tensor) -> Tensor:
-    """Share of codes to hide, cos(u * pi / 2) for u uniform in [0, 1): mean 2 / pi = 0.637."""
+def masked_fraction(u: Tensor) -> Tensor:
+    """Fraction of codes to hide, cos(u * pi / 2) for u uniform in [0, 1): mean 2 / pi = 0.637."""
     return torch.cos(u * (math.pi / 2))
 
 
-def random_mask(share: Tensor, noise: Tensor) -> Tensor:
-    """Training mask, bool (B, K, L): exactly round(share * K * L) codes of each row, at least one, hidden.
+def random_mask(fraction: Tensor, noise: Tensor) -> Tensor:
+    """Training mask, bool (B, K, L): exactly round(fraction * K * L) codes of each row, at least one, hidden.
 
-    share: float (B,) in [0, 1]. noise: distinct numbers (B, K, L); the smallest are hidden.
+    fraction: float (B,) in [0, 1]. noise: distinct numbers (B, K, L); the smallest are hidden.
     """
-    batch, levels, frames = noise.shape
-    hide = (share * levels * frames).round().clamp(1, levels * frames).long()
+    batch, codebooks, frames = noise.shape
+    hide = (fraction * codebooks * frames).round().clamp(1, codebooks * frames).long()
     rank = noise.flatten(1).argsort(1).argsort(1)
-    return (rank < hide[:, None]).view(batch, levels, frames)
+    return (rank < hide[:, None]).view(batch, codebooks, frames)
 
 
 def hidden_after(step: int, steps: int, total: int) -> int:
@@ -36,7 +36,7 @@ def hidden_after(step: int, steps: int, total: int) -> int:
 
 
 def lowest(confidence: Tensor, candidates: Tensor, count: Tensor) -> Tensor:
-    """bool mask of the `count` (B,) least confident of the `candidates` of each row; never another position.
+    """Mask, bool, of the `count` (B,) least confident of the `candidates` of each row.
 
     confidence: float (B, K, L), candidates: bool (B, K, L).
     """

@@ -1,4 +1,4 @@
-"""The MaskVAT transformers: hidden codec tokens in, logits over every codebook out (2407.10387, section 3).
+"""The MaskVAT transformers: masked codec tokens in, logits over every codebook out (2407.10387, section 3).
 
 One family of three variants. All fuse the video's two feature streams at the codec's rate and predict all codebooks
 of all frames at once; they differ in how the video reaches the codec frames (`VARIANTS`).
@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from v2a_models import grid
-from v2a_models.maskvat.blocks import Block, Conditioner, Influence, rotation_angles, zeroed
+from v2a_models.maskvat.blocks import Block, Conditioner, Conditioning, rotation_angles, zeroed
 
 
 class Variant(NamedTuple):
     """How the video reaches the codec frames."""
 
     modulated: bool
-    """It modulates every layer norm, frame by frame."""
+    """The video modulates every layer norm, frame by frame."""
     crossed: bool
-    """A transformer encodes it first (learning to say what would be heard), and every block looks at the result."""
+    """A transformer encodes the video first (learning to predict audio features), and every block attends to it."""
 
 
 VARIANTS = {
@@ -35,19 +35,19 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class MaskVATConfig:
-    """Sizes of one model. The paper publishes none; see `SIZES`."""
+    """Sizes of a model. The paper publishes none; see `SIZES`."""
 
     variant: str = "adaln"
-    """adaln, seq2seq or hybrid."""
+    """Name of the variant: adaln, seq2seq or hybrid."""
     n_codebooks: int = 4
-    """Levels that are modelled: all of the codec's, or only its first ones."""
+    """Modelled codebooks: all of the codec's, or only its first ones."""
     codebook_size: int = 512
     semantic_dim: int = 128
-    """Of the CLIP features; 0 for a model that does not look at them."""
+    """Width of the CLIP features; 0 to ignore them."""
     sync_dim: int = 128
-    """Of the S3D features; 0 for a model that does not look at them."""
+    """Width of the S3D features; 0 to ignore them."""
     audio_dim: int = 128
-    """Of the audio features that the encoder learns to foretell (seq2seq and hybrid); 0 for no such task."""
+    """Width of the audio features that the encoder learns to predict (seq2seq and hybrid); 0 for no such task."""
     dim: int = 256
     depth: int = 6
     heads: int = 4
@@ -68,18 +68,18 @@ SIZES: dict[str, dict[str, Any]] = {
     "base": dict(dim=768, depth=12, heads=12, encoder_depth=4),
     "large": dict(dim=1024, depth=24, heads=16, encoder_depth=6),
 }
-"""The paper publishes no sizes: `mini` is what two CPU cores train, `base` follows DiT-B, `large` DiT-L."""
+"""Model sizes; the paper publishes none. Two CPU cores train `mini`, `base` follows DiT-B, `large` DiT-L."""
 
 
 class MaskVAT(nn.Module):
-    """Codes (B, K, L), hidden ones set to `mask_id`, under a video's influence -> logits (B, K, L, V)."""
+    """Codes (B, K, L), hidden ones set to `mask_id`, with video conditioning -> logits (B, K, L, V)."""
 
     def __init__(self, config: MaskVATConfig) -> None:
         super().__init__()
         self.config = config
-        dim, heads, levels, size = config.dim, config.heads, config.n_codebooks, config.codebook_size
+        dim, heads, codebooks, size = config.dim, config.heads, config.n_codebooks, config.codebook_size
         variant = VARIANTS[config.variant]._asdict()
-        self.embed = nn.ModuleList(nn.Embedding(size + 1, dim) for _ in range(levels))
+        self.embed = nn.ModuleList(nn.Embedding(size + 1, dim) for _ in range(codebooks))
         streams = [width for width in (config.semantic_dim, config.sync_dim) if width]
         self.semantic_mlp = _mlp(config.semantic_dim, dim) if config.semantic_dim else None
         self.sync_mlp = _mlp(config.sync_dim, dim) if config.sync_dim else None
@@ -88,37 +88,36 @@ class MaskVAT(nn.Module):
         encoder_depth = config.encoder_depth if variant["crossed"] else 0
         self.encoder = nn.ModuleList(Block(dim, heads) for _ in range(encoder_depth))
         self.encoder_norm = nn.LayerNorm(dim) if encoder_depth else nn.Identity()
-        foretells = config.audio_dim if encoder_depth else 0
-        self.audio_head = nn.Linear(dim, foretells) if foretells else None
+        predicted = config.audio_dim if encoder_depth else 0
+        self.audio_head = nn.Linear(dim, predicted) if predicted else None
         self.conditioners = nn.ModuleList(Conditioner(dim, heads, **variant) for _ in range(config.depth))
         self.blocks = nn.ModuleList(Block(dim, heads, **variant) for _ in range(config.depth))
         self.final_norm = nn.LayerNorm(dim, elementwise_affine=not variant["modulated"])
         self.final_modulation = zeroed(nn.Linear(dim, 2 * dim)) if variant["modulated"] else None
-        self.heads = nn.Linear(dim, levels * size)
+        self.heads = nn.Linear(dim, codebooks * size)
         self.recompute = False
-        """Activation checkpointing: forget each block's inner activations and compute them again going back."""
+        """Activation checkpointing: recompute each block's activations in the backward pass."""
         for weight in self.embed.parameters():
-            nn.init.normal_(weight, std=0.5 / levels)
+            nn.init.normal_(weight, std=0.5 / codebooks)
 
     @property
     def mask_id(self) -> int:
-        """The id that stands for a hidden code in every codebook."""
+        """Token id of a hidden code, in every codebook."""
         return self.config.codebook_size
 
     @property
     def units(self) -> list[nn.Module]:
-        """The repeated parts, by which a sharded trainer cuts the model."""
+        """Repeated parts, along which a sharded trainer cuts the model."""
         return [*self.encoder, *self.conditioners, *self.blocks]
 
     def condition(
         self, semantic: Tensor | None, sync: Tensor | None, length: int, keep: Tensor | None = None
     ) -> Tensor:
-        """Video sequence at the codec's rate: (B, length, dim), encoded in seq2seq and hybrid.
+        """Video sequence (B, length, dim) at the codec's rate, encoded in seq2seq and hybrid.
 
-        semantic (B, T1, D1) and sync (B, T2, D2) go through an MLP each, are stretched to `length` and joined.
-        keep: bool (B,), False drops the row's condition (classifier-free guidance).
-
-        Raises ValueError if features that the model looks at are missing.
+        semantic (B, T1, D1) and sync (B, T2, D2) pass an MLP each, are stretched to `length` and fused.
+        keep: bool (B,), False drops the row's condition (classifier-free guidance). Raises ValueError for missing
+        features.
         """
         streams = []
         for name, layer, features in (
@@ -135,8 +134,8 @@ class MaskVAT(nn.Module):
         return self._encode(fused)
 
     def null_condition(self, batch: int, length: int) -> Tensor:
-        """The condition that says nothing: (batch, length, dim)."""
-        # All rows are alike: encoded once.
+        """Null condition of classifier-free guidance: (batch, length, dim)."""
+        # All rows are equal: encode one.
         return self._encode(self.null.expand(1, length, -1)).expand(batch, -1, -1)
 
     def _encode(self, video: Tensor) -> Tensor:
@@ -145,19 +144,19 @@ class MaskVAT(nn.Module):
             video = self._run(block, video, rotation)
         return self.encoder_norm(video)
 
-    def influences(self, condition: Tensor) -> list[Influence]:
-        """What the video does to each block, and (last) to the output. Computed once a window."""
+    def conditionings(self, condition: Tensor) -> list[Conditioning]:
+        """Conditioning of each block and, last, of the output. Computed once per window."""
         rotation = self._rotation(condition)
         every = [conditioner(condition, rotation) for conditioner in self.conditioners]
         last = None if self.final_modulation is None else self.final_modulation(condition)
-        return [*every, Influence(last, None, None)]
+        return [*every, Conditioning(last, None, None)]
 
-    def forward(self, codes: Tensor, influences: list[Influence]) -> Tensor:
-        x = torch.stack([table(codes[:, level]) for level, table in enumerate(self.embed)]).sum(0)
+    def forward(self, codes: Tensor, conditionings: list[Conditioning]) -> Tensor:
+        x = torch.stack([table(codes[:, k]) for k, table in enumerate(self.embed)]).sum(0)
         rotation = self._rotation(x)
-        for block, influence in zip(self.blocks, influences[:-1], strict=True):
-            x = self._run(block, x, rotation, influence)
-        x, last = self.final_norm(x), influences[-1].modulation
+        for block, conditioning in zip(self.blocks, conditionings[:-1], strict=True):
+            x = self._run(block, x, rotation, conditioning)
+        x, last = self.final_norm(x), conditionings[-1].modulation
         if last is not None:
             shift, scale = last.chunk(2, -1)
             x = x * (1 + scale) + shift
@@ -173,7 +172,7 @@ class MaskVAT(nn.Module):
 
 
 def sized(variant: str, size: str, **sizes: Any) -> MaskVATConfig:
-    """The config of a variant at one of `SIZES`; `sizes` overrides any field.
+    """Config of a variant at one of `SIZES`; `sizes` overrides any field.
 
     Raises ValueError for an unknown variant, size or field, listing the choices.
     """
@@ -192,7 +191,7 @@ def _mlp(inputs: int, outputs: int) -> nn.Module:
 
 
 def stretch(sequence: Tensor, length: int) -> Tensor:
-    """Linear interpolation of (B, T, D) to (B, length, D), cell centres matched."""
+    """Interpolate (B, T, D) linearly to (B, length, D), cell centres matched."""
     position = torch.from_numpy(grid.resample_index(length, sequence.shape[1])).to(sequence.device)
     low = position.floor().long()
     high = (low + 1).clamp_max(sequence.shape[1] - 1)

@@ -1,7 +1,7 @@
-"""Models that give the sound one sample after the other: the surface that training and generation share.
+"""Autoregressive sound, one sample at a time: training and generation shared by WaveNet and the transformer.
 
-A `SampleWise` holds the video context embedding and a network over past samples (WaveNet or the transformer). It learns
-all moments of a stretch at once, each from the true samples before it, and generates one after the other.
+A `SampleWise` holds the video context embedding and a network over past samples. It is trained on all time steps of a
+stretch at once, each given the true samples before it, and generates them one after the other.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from v2a_models.seeds import RowNoise
 LOSSES = sound.LOSSES
 
 AT_ONCE = 25
-"""Frames whose embedding and noise are held at a time while generating."""
+"""Frames whose embedding and noise are held in memory at a time during generation."""
 
 
 class Stepper(Protocol):
-    """A network in the middle of a sound."""
+    """State of a network that generates sample by sample."""
 
     time: int | Tensor
-    """Samples so far, a number or an int64 tensor (1,)."""
+    """Number of samples so far, or an int64 tensor (1,)."""
 
     def step(self, audio: Tensor, context: Tensor) -> Tensor:
-        """The sample before (B, C), the embedding of this moment (B, D) -> what describes this moment's sample."""
+        """Outputs for the next sample, given the sample before (B, C) and the embedding of its time step (B, D)."""
         ...
 
 
 class SampleWise(nn.Module):
-    """Frames and past samples -> the next sample.
+    """Autoregressive model: frames and past samples -> the next sample.
 
-    net: `WaveNet` or `AVTransformer`. channels: of the sound. samples: of a frame. crop_frames: frames that a training
-    step learns, behind those that are only listened to.
+    net: `WaveNet` or `AVTransformer`. channels: sound channels. samples: per frame. crop_frames: frames with a loss in
+    a training step, after those that serve as context only.
     """
 
     def __init__(
@@ -51,23 +51,23 @@ class SampleWise(nn.Module):
 
     @property
     def units(self) -> list[nn.Module]:
-        """The repeated parts, by which a sharded trainer cuts the model."""
+        """Repeated parts, along which a sharded trainer cuts the model."""
         return self.net.units
 
     @property
     def lead_frames(self) -> int:
-        """Frames that cover the past samples on which the next one depends."""
+        """Frames that cover the receptive field."""
         return -(-self.net.receptive // self.samples)
 
     @property
     def context_frames(self) -> int:
-        """Frames before a moment on which it depends, through the past sound and its pictures."""
+        """Past frames that a sample depends on, through past sound and its frames."""
         return self.lead_frames + self.video.config.context_frames
 
     # training
 
     def forward(self, frames: Tensor, waveform: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Losses of a stretch that `generator` chooses, the same for all rows.
+        """Losses of a random stretch, the same for all rows.
 
         frames uint8 (B, T, H, W, 3), waveform int16 (B, C, S), S at least T * samples.
         """
@@ -76,25 +76,27 @@ class SampleWise(nn.Module):
         start = int(torch.randint(total - n + 1, (), generator=generator))
         seen_from = max(0, start - self.video.config.context_frames)
         embedding = self.video(frames[:, seen_from : start + n])[..., (start - seen_from) * self.samples :]
-        true = self._heard(sound.to_float(waveform[..., start * self.samples : (start + n) * self.samples]))
+        true = self._quantised(
+            sound.to_float(waveform[..., start * self.samples : (start + n) * self.samples])
+        )
         first = waveform.new_zeros((*waveform.shape[:2], 1))
         if start:
             first = waveform[..., start * self.samples - 1, None]
-        before = torch.cat([self._heard(sound.to_float(first)), true[..., :-1]], -1)
+        before = torch.cat([self._quantised(sound.to_float(first)), true[..., :-1]], -1)
         counts = torch.ones(true.shape[-1], device=true.device)
-        if start:  # what these listened to is cut off
+        if start:  # their context is cut off
             counts[: self.net.receptive] = 0
         predicted, logits = self._predicted(self.net(before, embedding))
         return sound.prediction_losses(self.loss, predicted, true.transpose(1, 2), counts, logits)
 
-    def _heard(self, samples: Tensor) -> Tensor:
-        """Samples as the network hears them: as fine as it can say them itself."""
+    def _quantised(self, samples: Tensor) -> Tensor:
+        """Samples quantised as finely as the network can output them."""
         if self.loss == "mu-law":
             return sound.mu_law_inverse(sound.mu_law(samples))
         return samples
 
     def _predicted(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(point prediction (..., C), logits (..., C, 256) if there are any) of the network's outputs."""
+        """Point prediction (..., C) and logits (..., C, 256), if any, from the network's outputs."""
         if self.loss != "mu-law":
             return outputs.tanh(), None
         logits = outputs.unflatten(-1, (self.channels, sound.LEVELS))
@@ -104,13 +106,13 @@ class SampleWise(nn.Module):
 
     @torch.inference_mode()
     def extend(self, frames: Tensor, past: Tensor, noise: RowNoise, temperature: float = 1.0) -> Tensor:
-        """The sound that follows `past`: float32 (B, C, (T - T_past) * samples).
+        """Sound that continues `past`: float32 (B, C, (T - T_past) * samples).
 
         frames uint8 (B, T, H, W, 3), of which the first T_past belong to past, float32 (B, C, T_past * samples).
         """
         embedded = past.shape[-1] // self.samples
         lead = min(embedded, self.lead_frames)
-        heard = self._heard(past[..., past.shape[-1] - lead * self.samples :])
+        heard = self._quantised(past[..., past.shape[-1] - lead * self.samples :])
         sampler: Sampler | None = None
         last = past.new_zeros(past.shape[:2]) if not lead else heard[..., -1]
         made = []
@@ -119,7 +121,7 @@ class SampleWise(nn.Module):
             known = lead if sampler is None else 0
             embedding = self._embedding(frames, at - known, until)
             if sampler is None:
-                # The sample before each moment: none before the first.
+                # The sample before each time step; zero before the first.
                 before = torch.cat([past.new_zeros((*past.shape[:2], 1)), heard], -1)[..., :-1]
                 n = lead * self.samples
                 stepper = self.net.stepper(before, embedding[..., :n])
@@ -135,21 +137,21 @@ class SampleWise(nn.Module):
         return self.video(frames[:, seen_from:stop])[..., (start - seen_from) * self.samples :]
 
     def _sample(self, outputs: Tensor, uniform: Tensor, temperature: float) -> Tensor:
-        """The next sample (B, C) from what describes it, by one uniform number per row and channel."""
+        """Draw the next sample (B, C) from the outputs, by one uniform number per row and channel."""
         if self.loss == "mu-law":
             return sound.draw(outputs.unflatten(-1, (self.channels, sound.LEVELS)), uniform, temperature)
         return sound.on_grid(outputs.tanh_())
 
 
 class Sampler:
-    """Runs a stepper from sample to sample.
+    """Run a stepper from sample to sample, as a CUDA graph on a GPU.
 
-    On a GPU a sample is some hundred kernels of a microsecond each, and starting them takes longer than running them.
-    So after the first samples they are recorded as one CUDA graph, and a sample is one start.
+    A sample takes some hundred kernels of a microsecond each, and launching them takes longer than running them. After
+    the first samples they are recorded as one CUDA graph, launched once per sample.
     """
 
     WARM_UP = 3
-    """Samples before the recording: libraries set themselves up at their first calls, which cannot be recorded."""
+    """Samples before the recording: library initialisation in first calls cannot be recorded."""
 
     def __init__(self, stepper: Stepper, sample: Callable[[Tensor, Tensor], Tensor], last: Tensor) -> None:
         self._stepper, self._sample, self.last = stepper, sample, last.clone()
@@ -159,7 +161,7 @@ class Sampler:
             stepper.time = torch.tensor([stepper.time], device=last.device)
 
     def run(self, contexts: Tensor, uniforms: Tensor) -> Tensor:
-        """contexts (N, B, D), uniforms (N, B, C) of N moments -> their samples (N, B, C)."""
+        """Samples (N, B, C) of N time steps, from contexts (N, B, D) and uniform numbers (N, B, C)."""
         made = torch.empty(len(contexts), *self.last.shape, device=self.last.device)
         for at, (context, uniform) in enumerate(zip(contexts, uniforms, strict=True)):
             if not self.last.is_cuda or self._steps < self.WARM_UP:

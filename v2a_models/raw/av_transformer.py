@@ -1,10 +1,10 @@
-"""The audio and video transformer: the next sample by self-attention over past ones (2308.12408, section III-D3).
+"""Audio and video transformer: the next sample by self-attention over past ones (2308.12408, section III-D3).
 
-The paper tried two paths for the sound: a short context of raw samples, and a long one made shorter by strided
-convolutions. Both are one network here, by `strides`. With none, every sample is a token. With a stride of S in all,
-the tokens of a moment are those that end S, 2 S, 3 S ... samples before it: strided convolutions laid so that the last
-one ends at the present, as the paper's are. For all moments at once that is a dilated convolution, after which each of
-the S phases attends within itself. The video context embedding is added to the tokens before any attention.
+The paper has two variants: a short context of raw samples, and a long one shortened by strided convolutions. Both are
+one network here, selected by `strides`. Without strides, every sample is a token. With a total stride of S, the tokens
+of a time step end S, 2 S, 3 S ... samples before it: strided convolutions whose last output ends at the present, as in
+the paper. For all time steps at once that is a dilated convolution, after which each of the S phases attends within
+itself. The video context embedding is added to the tokens before any attention.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from v2a_models.raw import ring_buffer
 
 @dataclass(frozen=True)
 class AVTransformerConfig:
-    """Sizes. The paper publishes none."""
+    """Sizes of the transformer. The paper publishes none."""
 
     context: int = 256
     """Past samples that a layer attends to."""
     strides: tuple[int, ...] = ()
-    """Of the convolutions that make tokens of samples, for instance 4 4 4; none for raw samples."""
+    """Strides of the convolutions that turn samples into tokens, such as 4 4 4; none for raw samples."""
     dim: int = 64
     depth: int = 4
     heads: int = 4
@@ -47,12 +47,12 @@ class AVTransformerConfig:
 
     @property
     def tokens(self) -> int:
-        """Tokens that a moment attends to, its own included."""
+        """Tokens that a time step attends to, including its own."""
         return self.context // self.stride
 
     @property
     def receptive(self) -> int:
-        """Past samples that the next one depends on."""
+        """Receptive field in samples."""
         return self.stride + self.depth * (self.context - self.stride)
 
 
@@ -64,7 +64,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 class Block(nn.Module):
-    """Self-attention over the last `tokens` tokens and how long ago they were, learned per head; then a ReLU layer."""
+    """Self-attention over the last `tokens` tokens with learned relative positions per head, then a ReLU layer."""
 
     def __init__(self, config: AVTransformerConfig) -> None:
         super().__init__()
@@ -73,15 +73,14 @@ class Block(nn.Module):
         self.norm, self.ff_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.ago = nn.Parameter(torch.zeros(config.heads, config.tokens))
-        """Added to the attention to a token so many tokens ago. Distances, and not places within the context, so that
-        what was computed for a token stays true when the context moves on."""
+        """Attention bias by distance in tokens. Relative, so that keys and values stay valid when the context moves."""
         self.ff = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Linear(4 * dim, dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, M, D), M tokens in their order."""
+        """Map M tokens (B, M, D), in temporal order, to the same shape."""
         n, length = self.tokens, x.shape[1]
         q, k, v = self.split(F.pad(x, (0, 0, 0, -length % n)))
-        # In pieces of n tokens, each of which looks at itself and at the piece before.
+        # In chunks of n tokens, each of which attends to itself and the chunk before.
         q, k, v = (part.unflatten(2, (-1, n)) for part in (q, k, v))  # B, heads, pieces, n, d
         k, v = (torch.cat([F.pad(part, (0, 0, 0, 0, 1, 0))[:, :, :-1], part], 3) for part in (k, v))
         place = torch.arange(n, device=x.device)
@@ -99,15 +98,15 @@ class Block(nn.Module):
         return tuple(part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
 
     def rest(self, x: Tensor, found: Tensor) -> Tensor:
-        """What follows the attention."""
+        """Output layers after the attention."""
         x = x + self.out(found)
         return x + self.ff(self.ff_norm(x))
 
 
 class AVTransformer(nn.Module):
-    """Past samples and the video context embedding -> what comes next, for every moment at once.
+    """Past samples and video context embedding -> outputs for the next sample, for all time steps at once.
 
-    channels: of the sound. outputs: numbers that describe one moment's sample.
+    channels: sound channels. outputs: numbers that describe one sample.
     """
 
     def __init__(self, config: AVTransformerConfig, channels: int, outputs: int) -> None:
@@ -136,7 +135,7 @@ class AVTransformer(nn.Module):
         return list(self.blocks)
 
     def forward(self, audio: Tensor, context: Tensor) -> Tensor:
-        """audio (B, C, N): the sample before each moment. context (B, D, N): of each moment. -> (B, N, outputs)."""
+        """Outputs (B, N, outputs), given the sample before each time step (B, C, N) and its context (B, D, N)."""
         x = self._phased(self._tokens(audio) + context)
         for block in self.blocks:
             x = block(x)
@@ -149,7 +148,7 @@ class AVTransformer(nn.Module):
         return x
 
     def _phased(self, x: Tensor) -> Tensor:
-        """(B, D, N) to tokens (B * S, N / S, D) of one phase a row."""
+        """Rearrange (B, D, N) to tokens (B * S, N / S, D), one phase per row."""
         s = self.config.stride
         padded = F.pad(x, (0, -x.shape[-1] % s))
         return padded.unflatten(-1, (-1, s)).permute(0, 3, 2, 1).flatten(0, 1)
@@ -159,25 +158,25 @@ class AVTransformer(nn.Module):
         return whole[:, : audio.shape[-1]]
 
     def stepper(self, audio: Tensor, context: Tensor) -> AVTransformerStepper:
-        """Goes on after audio and context as for `forward`, of any length, 0 too."""
+        """Stepper that continues audio and context (as for `forward`) of any length, including 0."""
         return AVTransformerStepper(self, audio, context)
 
 
 def convolved(layer: nn.Conv1d, x: Tensor) -> Tensor:
-    """A causal convolution with its ReLU; samples before the first are zero."""
+    """Causal convolution with ReLU; samples before the first are zero."""
     back = (layer.kernel_size[0] - 1) * layer.dilation[0]
     return F.relu(layer(F.pad(x, (back, 0))))
 
 
 class AVTransformerStepper:
-    """The same network one sample at a time, from the keys and values that it has computed.
+    """Transformer run one sample at a time from cached keys and values.
 
-    Keys and values of the last `context` samples lie in rings, one for each phase, so that the tokens of a moment are
-    one block of memory. A sample costs as much as the tokens that it attends to: context / stride.
+    Keys and values of the last `context` samples lie in ring buffers, one per phase, so the tokens of a time step are
+    one block of memory. The cost of a sample is that of the tokens it attends to: context / stride.
     """
 
     time: int | Tensor
-    """Samples so far; `Sampler` makes it a tensor where a CUDA graph is to follow it."""
+    """Number of samples so far; `Sampler` makes it a tensor for a CUDA graph."""
 
     def __init__(self, net: AVTransformer, audio: Tensor, context: Tensor) -> None:
         self.net, config = net, net.config
@@ -195,12 +194,12 @@ class AVTransformerStepper:
             self.rings.append(ring)
         lanes, width, tokens = (config.stride, batch, config.heads), config.dim // config.heads, config.tokens
         self.scale = width**-0.5
-        # Keys lie with their tokens side by side: a query meets them in one product without copies.
+        # Keys are contiguous over tokens, so that a query needs one product and no copy.
         self.caches = [
             (audio.new_zeros(*lanes, width, tokens), audio.new_zeros(*lanes, tokens, width))
             for _ in net.blocks
         ]
-        # Of the newest token first to the oldest last, twice over: any turn of the ring is a part of it.
+        # Bias from the newest token to the oldest, twice: any rotation of the ring is a slice of it.
         self.ago = [torch.cat([block.ago.flip(1)] * 2, 1)[:, None] for block in net.blocks]
         self.weights = [
             layer.weight.permute(2, 1, 0).flatten(0, 1).contiguous() for layer in net.convolutions
@@ -209,14 +208,14 @@ class AVTransformerStepper:
             self._remember(net._phased(x + context), n)
 
     def _remember(self, x: Tensor, n: int) -> None:
-        """Fills the caches with the tokens x (B * S, M, D) of n samples."""
+        """Fill the caches with the tokens x (B * S, M, D) of n samples."""
         stride, tokens = self.net.config.stride, self.net.config.tokens
         phases = torch.arange(stride, device=x.device)
         for block, (keys, values) in zip(self.net.blocks, self.caches, strict=True):
             _, k, v = block.split(x)
             m = k.shape[2]
             for token in range(max(0, m - tokens - 1), m):
-                there = phases[token * stride + phases < n]  # the last token of some phases is still to come
+                there = phases[token * stride + phases < n]  # some phases have one token less
                 k_now, v_now = (
                     part[:, :, token].unflatten(0, (-1, stride)).transpose(0, 1)[there] for part in (k, v)
                 )
@@ -226,7 +225,7 @@ class AVTransformerStepper:
         self.time = n
 
     def step(self, audio: Tensor, context: Tensor) -> Tensor:
-        """audio (B, C): the sample before. context (B, D): of this moment. -> (B, outputs)."""
+        """Outputs (B, outputs), given the sample before (B, C) and the context of this time step (B, D)."""
         net, config = self.net, self.net.config
         x = audio
         for layer, ring, weight in zip(net.convolutions, self.rings, self.weights, strict=True):
@@ -244,7 +243,7 @@ class AVTransformerStepper:
             q, k, v = block.split(x)
             if isinstance(slot, int):
                 bias = ago[..., config.tokens - 1 - slot : 2 * config.tokens - 1 - slot]
-                # Until the ring has been round once, what lies after the newest was never written.
+                # In the first round, entries after the newest are not yet written.
                 kept = slice(None) if age >= config.tokens else slice(0, slot + 1)
                 keys[phase, ..., slot].copy_(k[:, :, 0])
                 values[phase, ..., slot, :].copy_(v[:, :, 0])

@@ -1,9 +1,8 @@
-"""Deep fusion CNN: sound and picture in parallel, fused after every block (2308.12408, section III-D1).
+"""Deep fusion CNN: audio and video streams in parallel, fused after every block (2308.12408, section III-D1).
 
-A 1D stream over the sound of the past n frames and a 3D stream over their pictures. After each residual block each
-stream is mapped to the other's shape and added to it. What comes out is the whole sound of the newest frame at once:
-there is nothing that ties its first sample to the last one before it, which the paper found to add a tone at the frame
-rate.
+A 1D stream over the sound of the past n frames and a 3D stream over the frames. After each residual block each stream
+is mapped to the other's shape and added to it. The output is the whole sound of the newest frame at once. Nothing ties
+its first sample to the one before, which the paper found to add a tone at the frame rate.
 """
 
 from __future__ import annotations
@@ -21,23 +20,23 @@ from v2a_models.seeds import RowNoise
 
 LOSSES = ("mse", "mae", "signed-cross-entropy")
 STEM = 2
-"""The picture is halved so many times before the first block."""
+"""Number of times that frames are halved before the first block."""
 
 
 @dataclass(frozen=True)
 class DeepFusionConfig:
-    """Sizes. The paper publishes none."""
+    """Sizes of the network. The paper publishes none."""
 
     frames: int = 8
-    """Frames of sound and picture that the next frame's sound is made of."""
+    """Frames of sound and video that the next frame's sound depends on."""
     audio_width: int = 16
     video_width: int = 16
     depth: int = 3
     """Blocks, each with a fusion after it."""
     kernel: int = 9
-    """Of the 1D convolutions, in samples."""
+    """Kernel size of the 1D convolutions, in samples."""
     moments: int = 8
-    """Frames of each window that a training step learns."""
+    """Frames per window with a loss in a training step."""
 
     def __post_init__(self) -> None:
         if min(self.frames, self.audio_width, self.video_width, self.depth, self.moments) < 1:
@@ -54,7 +53,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 class Residual(nn.Module):
-    """Two convolutions around a shortcut, 1D or 3D by the kind of layer; all that it sees is past."""
+    """Residual block of two causal convolutions, 1D or 3D."""
 
     def __init__(self, kind: type[nn.Conv1d] | type[nn.Conv3d], width: int, kernel: int) -> None:
         super().__init__()
@@ -67,7 +66,7 @@ class Residual(nn.Module):
 
 
 class SamplesToCells(nn.Module):
-    """n_aud -> (x, y) and c_aud -> c_vid: (B, c_aud, T, n_aud) to (B, c_vid, T, cells)."""
+    """Audio-to-video map, n_aud -> (x, y) and c_aud -> c_vid: (B, c_aud, T, n_aud) to (B, c_vid, T, cells)."""
 
     def __init__(self, samples: int, cells: int, c_aud: int, c_vid: int) -> None:
         super().__init__()
@@ -79,9 +78,9 @@ class SamplesToCells(nn.Module):
 
 
 class DeepFusion(nn.Module):
-    """Sound of n frames and pictures of n frames -> the sound of the newest frame.
+    """Sound and video of n frames -> sound of the newest frame.
 
-    channels: of the sound. samples: of a frame. size: height and width of the frames.
+    channels: sound channels. samples: per frame. size: height and width of the frames.
     """
 
     def __init__(
@@ -102,7 +101,7 @@ class DeepFusion(nn.Module):
         self.audio_blocks = nn.ModuleList(Residual(nn.Conv1d, audio, config.kernel) for _ in steps)
         self.video_blocks = nn.ModuleList(Residual(nn.Conv3d, video, 3) for _ in steps)
         self.to_audio = nn.ModuleList(CellsToSamples(cells, samples, video, audio) for _ in steps)
-        # What the last block heard would reach no picture stream any more.
+        # After the last block, no layer of the video stream would read the sound.
         self.to_video = nn.ModuleList(SamplesToCells(samples, cells, audio, video) for _ in steps[:-1])
         self.leave = nn.Conv1d(audio, channels, 1)
 
@@ -115,8 +114,11 @@ class DeepFusion(nn.Module):
         return self.config.frames
 
     def predict(self, audio: Tensor, frames: Tensor) -> Tensor:
-        """audio (B, C, n * samples): of the n frames before the newest; frames float (B, 3, n, H, W), up to the newest.
-        Missing ones are zero. -> (B, C, samples) in [-1, 1]."""
+        """Sound of the newest frame, (B, C, samples) in [-1, 1].
+
+        audio: (B, C, n * samples), of the n frames before it. frames: float (B, 3, n, H, W), up to it. Missing ones are
+        zero.
+        """
         a, v = self.audio_stem(audio), self.video_stem(frames)
         h, w = v.shape[3:]
         for at, (audio_block, video_block) in enumerate(
@@ -130,7 +132,7 @@ class DeepFusion(nn.Module):
         return self.leave(a[..., -self.samples :]).tanh()
 
     def forward(self, frames: Tensor, waveform: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Losses of a few frames that `generator` chooses.
+        """Losses of a few random frames.
 
         frames uint8 (B, T, H, W, 3), waveform int16 (B, C, S), S at least T * samples.
         """
@@ -148,7 +150,7 @@ class DeepFusion(nn.Module):
 
     @torch.inference_mode()
     def extend(self, frames: Tensor, past: Tensor, noise: RowNoise, temperature: float = 1.0) -> Tensor:
-        """As `SampleWise.extend`, a frame at a time; there is nothing to draw."""
+        """Sound that continues `past`, a frame at a time; see `SampleWise.extend`. It is deterministic."""
         n, samples = self.config.frames, self.samples
         start = past.shape[-1] // samples
         heard = F.pad(past, (max(0, n * samples - past.shape[-1]), 0))[..., -n * samples :]

@@ -1,7 +1,7 @@
-"""The four raw-waveform systems behind the project's Generator surface.
+"""The four raw-waveform systems, as Generators.
 
-All see the picture itself (the view `frames`) and make the samples themselves, at the rate and with the channels of
-their recipe. Three of them stream; the fourth makes whole windows.
+They take pixels (the view `frames`) and output samples, at the rate and with the channels of their recipe. Three of
+them stream; the fourth makes whole windows.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from v2a_models.recipe import Recipe
 from v2a_models.seeds import RowNoise
 
 PREVIEW_S = 1.0
-"""Seconds of sound that a model is asked for while it trains: sample by sample, a whole window takes too long."""
+"""Seconds of a preview during training; a whole window, sample by sample, takes too long."""
 
 OWN = ("loss", "crop_frames", "temperature")
-"""Options that are neither the network's nor the video context embedding's."""
+"""Options that belong to neither the network nor the video context embedding."""
 
 VIDEO = "video_"
-"""Before the names of the video context embedding's sizes among the options."""
+"""Prefix of the video context embedding's options."""
 
 
 @dataclass(frozen=True)
 class RawConfig:
-    """What a raw-waveform system is made of besides its recipe."""
+    """Settings of a raw-waveform system besides its recipe."""
 
     net: Any
-    """Sizes of its network: WaveNetConfig, AVTransformerConfig, DeepFusionConfig or VQVAEConfig."""
+    """Sizes of the network: WaveNetConfig, AVTransformerConfig, DeepFusionConfig or VQVAEConfig."""
     loss: str
     video: VideoContextConfig | None = None
-    """Of the video context embedding; None for deep fusion and the VQ-VAE, which have a picture stream of their own."""
+    """Sizes of the video context embedding; None for deep fusion and the VQ-VAE, which have their own video stream."""
     crop_frames: int = 8
-    """Frames that a training step of a sample-wise model learns."""
+    """Frames with a loss in a training step of a sample-wise model."""
     temperature: float = 1.0
-    """Of the distribution that samples are drawn from; 0 takes the likeliest."""
+    """Temperature of the sample distribution; 0 takes the most likely value."""
 
 
 class RawTask(nn.Module):
-    """What training fits: columns of the feature store -> losses."""
+    """Training task: feature store columns -> losses."""
 
     def __init__(self, module: nn.Module, columns: Sequence[str]) -> None:
         super().__init__()
@@ -57,19 +57,19 @@ class RawTask(nn.Module):
 
     @property
     def units(self) -> list[nn.Module]:
-        """The repeated blocks, by which FSDP cuts the model."""
+        """Repeated blocks, along which FSDP shards the model."""
         return list(getattr(self.module, "units", ()))
 
     def forward(self, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-        """Losses of columns of B windows; `seed` decides which moments are learnt. "loss" is to be minimised."""
+        """Losses of columns of B windows; `seed` selects the time steps with a loss. "loss" is to be minimised."""
         return self.module(*(batch[name] for name in self.columns), torch.Generator().manual_seed(seed))
 
 
 class RawGenerator(Generator):
-    """Frames -> waveform, at the recipe's own rate.
+    """Raw-waveform system: frames -> waveform, at the recipe's sample rate.
 
-    Raises ValueError for a recipe without frames or without the waveform, or whose frames are no whole number of
-    samples long; and for sizes or a loss that do not fit.
+    Raises ValueError for a recipe without frames or waveform, or with frames that are not a whole number of samples
+    long; and for unsuitable sizes or losses.
     """
 
     name_of_system: ClassVar[str]
@@ -90,7 +90,7 @@ class RawGenerator(Generator):
 
     @abstractmethod
     def _build(self) -> Any:
-        """The network of `self.settings` for `self.recipe`."""
+        """Build the network of `self.settings` for `self.recipe`."""
 
     @property
     def system(self) -> str:
@@ -105,17 +105,17 @@ class RawGenerator(Generator):
 
     @classmethod
     def from_config(cls, recipe: Recipe, config: dict[str, Any]) -> RawGenerator:
-        """The model without its weights. Raises KeyError or TypeError for a config of another kind."""
+        """Build the model without weights. Raises KeyError or TypeError for a config of another system."""
         video = config["video"] and VideoContextConfig(**config["video"])
         return cls(recipe, RawConfig(**{**config, "net": cls.net_config(**config["net"]), "video": video}))
 
     @classmethod
     def sized(cls, recipe: Recipe, size: str, **options: Any) -> RawGenerator:
-        """An untrained model of one of its sizes; `options` override fields of its network, `loss`, `crop_frames`,
-        `temperature` and, where it has one, those of the video context embedding (video_width, video_depth,
-        video_attention).
+        """Build an untrained model of a size.
 
-        Raises ValueError for unknown ones, with the choices.
+        `options` override fields of the network, `loss`, `crop_frames`, `temperature`, and fields of the video context
+        embedding, if any (video_width, video_depth, video_attention). Raises ValueError for unknown ones, with the
+        choices.
         """
         if size not in cls.sizes:
             raise ValueError(f"unknown size {size!r}: choose one of {list(cls.sizes)}")
@@ -141,7 +141,7 @@ class RawGenerator(Generator):
 
 
 class StreamingGenerator(RawGenerator):
-    """Goes on from its own past: no windows, no seams."""
+    """Raw-waveform system that continues its own sound: no windows, no seams."""
 
     streams = True
 
@@ -158,10 +158,10 @@ class StreamingGenerator(RawGenerator):
         past: Tensor | None = None,
         **sampling: Any,
     ) -> Tensor:
-        """float32 (B, channels, samples) of the frames after those of `past`. Always computed in float32.
-        `sampling`: temperature, instead of the model's own.
+        """Sound of the frames after those of `past`: float32 (B, channels, samples), always computed in float32.
 
-        Raises ValueError if `past` is no whole number of frames, or longer than the frames.
+        `sampling`: temperature, instead of the model's own. Raises ValueError if `past` is not a whole number of frames
+        or is longer than the frames.
         """
         assert batch.frames is not None
         frames = batch.frames
@@ -171,13 +171,13 @@ class StreamingGenerator(RawGenerator):
         if rest or there > frames.shape[1]:
             raise ValueError(f"{past.shape[-1]} samples of past sound do not fit {frames.shape[1]} frames")
         first = max(0, there - self.context_frames)
-        heard = past[..., first * self.samples :]
+        recent = past[..., first * self.samples :]
         drawn = dict(temperature=self.settings.temperature) | sampling
-        return self.net.extend(frames[:, first:], heard, RowNoise(seeds), **drawn).clamp_(-1, 1)
+        return self.net.extend(frames[:, first:], recent, RowNoise(seeds), **drawn).clamp_(-1, 1)
 
 
 class SampleWiseGenerator(StreamingGenerator):
-    """One sample after the other."""
+    """Streaming system that generates one sample after the other."""
 
     default_loss = "mu-law"
     video = VideoContextConfig()
@@ -185,8 +185,8 @@ class SampleWiseGenerator(StreamingGenerator):
     def _build(self) -> autoregressive.SampleWise:
         settings, channels = self.settings, self.recipe.channels
         assert settings.video is not None
-        described = channels * (autoregressive.sound.LEVELS if settings.loss == "mu-law" else 1)
-        net = self._network(settings.net, channels, described)
+        outputs = channels * (autoregressive.sound.LEVELS if settings.loss == "mu-law" else 1)
+        net = self._network(settings.net, channels, outputs)
         video = VideoContext(settings.video, self.size, self.samples, net.context_channels)
         return autoregressive.SampleWise(
             video, net, loss=settings.loss, channels=channels, samples=self.samples,
@@ -230,7 +230,7 @@ class DeepFusionGenerator(StreamingGenerator):
 
 
 class VQVAEGenerator(RawGenerator):
-    """3D VQ-VAE with a fully connected decoder (2404.17608). Stage 1 sees frames only and cannot be heard yet."""
+    """3D VQ-VAE with a fully connected decoder (2404.17608). Stage 1 learns frames only and makes no sound."""
 
     name_of_system, net_config, sizes = "vqvae-fc", vqvae.VQVAEConfig, vqvae.SIZES
     changeable = ("stage", "loss", "commitment", "decay", "revive")
@@ -267,7 +267,7 @@ class VQVAEGenerator(RawGenerator):
         ]
 
     def generate(self, batch: Batch, *, seeds: Sequence[int], **sampling: Any) -> Tensor:
-        """float32 (B, channels, recipe.window). There is nothing to draw: seeds change nothing.
+        """Waveform float32 (B, channels, recipe.window). It is deterministic: seeds have no effect.
 
         Raises ValueError for a model of stage 1.
         """
@@ -284,11 +284,11 @@ GENERATORS: dict[str, type[RawGenerator]] = {
     kind.name_of_system: kind
     for kind in (DeepFusionGenerator, WaveNetGenerator, AVTransformerGenerator, VQVAEGenerator)
 }
-"""By the name of the system."""
+"""Generators by system name."""
 
 
 def changed(settings: RawConfig, options: Mapping[str, Any]) -> RawConfig:
-    """The settings with other values. Raises ValueError for an unknown name, with the choices."""
+    """Settings with some options changed. Raises ValueError for an unknown option, with the choices."""
     known = _option_names(type(settings.net), settings.video)
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(f"unknown model options {unknown}; known: {known}")
@@ -300,7 +300,7 @@ def changed(settings: RawConfig, options: Mapping[str, Any]) -> RawConfig:
 
 
 def option_names(kind: type[RawGenerator]) -> list[str]:
-    """Options of a system, sorted."""
+    """Option names of a system, sorted."""
     return _option_names(kind.net_config, kind.video)
 
 
@@ -313,7 +313,7 @@ def _option_names(net_config: Any, video: VideoContextConfig | None) -> list[str
 
 
 def check_recipe(recipe: Recipe, system: str) -> None:
-    """Raises ValueError for a recipe that a raw-waveform system cannot learn from."""
+    """Raises ValueError for a recipe that a raw-waveform system cannot be trained on."""
     if recipe.frames is None or not recipe.waveform:
         raise ValueError(
             f"{system} needs a store with pictures and samples, such as `v2a extract ARCHIVE STORE --recipe raw` "

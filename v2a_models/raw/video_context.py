@@ -1,8 +1,8 @@
-"""The video context embedding that the raw-waveform systems share (2308.12408, section III-C).
+"""Video context embedding of the raw-waveform systems (2308.12408, section III-C).
 
-A stack of 3D residual blocks over the past frames, then a linear map of the picture's cells to the samples of a frame,
-(x, y) -> n_aud, and a 1 x 1 convolution of the channels, c_vid -> c_aud. All convolutions are causal in time, so that
-one pass over a film gives every frame the embedding of its own past: what the paper computes anew for each frame.
+A stack of 3D residual blocks over past frames, then a linear map from image cells to the samples of a frame,
+(x, y) -> n_aud, and a 1 x 1 convolution over channels, c_vid -> c_aud. All convolutions are causal in time, so one pass
+over a film gives every frame the embedding of its past, which the paper computes separately for each frame.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FRAMES_PER_BLOCK = 4
-"""Frames back that a residual block sees: two convolutions over three frames each."""
+"""Past frames in the receptive field of a residual block: two convolutions over three frames each."""
 
 
 @dataclass(frozen=True)
 class VideoContextConfig:
-    """Sizes of the embedding. The paper publishes none."""
+    """Sizes of the video context embedding. The paper publishes none."""
 
     width: int = 16
-    """Channels of the picture, c_vid."""
+    """Video channels, c_vid."""
     depth: int = 2
-    """Residual blocks. Each halves the picture and sees four frames further back."""
+    """Residual blocks. Each halves the image and reaches four frames further back."""
     attention: int = 0
-    """Frames back that each frame attends to while the embedding is built, which the paper hopes for as future work
-    (section V: "attend to different frames, or different components of different frames"); 0 for none."""
+    """Past frames that each frame attends to, which the paper suggests as future work (section V: "attend to different
+    frames, or different components of different frames"); 0 for none."""
 
     @property
     def context_frames(self) -> int:
-        """Frames before a frame that its embedding depends on."""
+        """Past frames that an embedding depends on."""
         return FRAMES_PER_BLOCK * self.depth + self.attention
 
 
 def causal3d(layer: nn.Conv3d, x: Tensor) -> Tensor:
-    """A 3D convolution (B, C, T, H, W) that sees no later frame; frames before the first are zero."""
+    """Causal 3D convolution of (B, C, T, H, W); frames before the first are zero."""
     back = layer.kernel_size[0] - 1
     return layer(F.pad(x, (0, 0, 0, 0, back, 0)))
 
 
 def per_frame(norm: nn.GroupNorm, x: Tensor) -> Tensor:
-    """Normalises each frame of (B, C, T, H, W) by itself: statistics over time would tell of later frames."""
+    """Normalise each frame of (B, C, T, H, W) separately: statistics over time would leak later frames."""
     return norm(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
 
 
@@ -63,13 +63,13 @@ class ResidualBlock3d(nn.Module):
 
 
 class FrameAttention(nn.Module):
-    """Every frame asks all cells of itself and of the frames before it: (B, C, T, h, w) -> the same shape."""
+    """Attention of every frame to all cells of itself and of past frames: (B, C, T, h, w) -> the same shape."""
 
     def __init__(self, width: int, back: int) -> None:
         super().__init__()
         self.back = back
         self.age = nn.Parameter(torch.zeros(back + 1, width))
-        """Learned embedding of how many frames ago, oldest first."""
+        """Learned embedding of the distance in frames, oldest first."""
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.out = nn.Linear(width, width)
         nn.init.normal_(self.age, std=0.02)
@@ -90,7 +90,7 @@ class FrameAttention(nn.Module):
 
 
 class CellsToSamples(nn.Module):
-    """(x, y) -> n_aud and c_vid -> c_aud: pictures (B, c_vid, T, h, w) to (B, c_aud, T, n_aud)."""
+    """Video-to-audio map, (x, y) -> n_aud and c_vid -> c_aud: (B, c_vid, T, h, w) to (B, c_aud, T, n_aud)."""
 
     def __init__(self, cells: int, samples: int, c_vid: int, c_aud: int) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class CellsToSamples(nn.Module):
 
 
 class VideoContext(nn.Module):
-    """Frames uint8 (B, T, H, W, 3) -> embedding (B, channels, T * samples per frame).
+    """Video context embedding: frames uint8 (B, T, H, W, 3) -> (B, channels, T * samples per frame).
 
     size: height and width of the frames, at least 2 ** depth. Raises ValueError for smaller ones.
     """
@@ -126,12 +126,12 @@ class VideoContext(nn.Module):
 
 
 def pixels(frames: Tensor) -> Tensor:
-    """uint8 (B, T, H, W, 3) to float32 (B, 3, T, H, W) in [-1, 1]."""
+    """Scale uint8 (B, T, H, W, 3) to float32 (B, 3, T, H, W) in [-1, 1]."""
     return frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
 
 
 def cell_count(size: tuple[int, int], halvings: int) -> int:
-    """Cells of a picture after halving both sides so many times. Raises ValueError where nothing would be left."""
+    """Cells of an image after halving both sides `halvings` times. Raises ValueError if none would be left."""
     if min(size) < 2**halvings:
         raise ValueError(f"pictures of {size[1]} x {size[0]} are too small to be halved {halvings} times")
     height, width = size

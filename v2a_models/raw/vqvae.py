@@ -1,7 +1,7 @@
-"""3D VQ-VAE of the picture, and a fully connected decoder from its codes to the waveform (2404.17608).
+"""3D VQ-VAE of frames, and a fully connected decoder from its codes to the waveform (2404.17608).
 
-Stage 1 learns to rebuild the frames through a codebook; stage 2, with that encoder frozen, to turn the flattened codes
-of a window into its whole waveform, by the mean square error. The authors never heard it work.
+Stage 1 learns to reconstruct frames through a codebook. Stage 2, with that encoder frozen, learns to map the flattened
+codes of a window to its whole waveform, by mean squared error. The authors report no usable sound.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from v2a_models.raw import sound
 from v2a_models.raw.video_context import pixels
 
 SHRINK = 4
-"""Frames, rows and columns of a code: two convolutions of stride two ("two repetitions of 3D convolution and ReLU")."""
+"""Frames, rows and columns per code: two convolutions of stride two ("two repetitions of 3D convolution and ReLU")."""
 STAGES = (1, 2)
 LOSSES = ("mse", "mae", "signed-cross-entropy")
 COLLAPSED = 0.05
-"""A codebook of whose codes fewer than this share are in use (by perplexity) has collapsed."""
+"""A codebook has collapsed when perplexity / size falls below this."""
 
 
 @dataclass(frozen=True)
 class VQVAEConfig:
-    """Sizes and stage. The paper publishes no sizes."""
+    """Sizes and training stage. The paper publishes no sizes."""
 
     stage: int = 1
-    """What training fits: 1 the VQ-VAE of the frames, 2 the decoder to sound, with the VQ-VAE frozen."""
+    """Training stage: 1 for the VQ-VAE of frames, 2 for the sound decoder, with the VQ-VAE frozen."""
     width: int = 32
     codebook_size: int = 256
     code_dim: int = 8
     commitment: float = 0.25
     """Weight of the encoder's distance to its codes (VQ-VAE, 1711.00937, eq. 3)."""
     decay: float = 0.95
-    """Of the running averages that the codes follow (1711.00937, appendix A.1)."""
+    """Decay of the running averages that the codes follow (1711.00937, appendix A.1)."""
     revive: float = 0.1
-    """A code used less often than this share of its due is put onto an encoder output anew."""
+    """Codes used less often than this fraction of uniform use are moved to an encoder output."""
     hidden: tuple[int, ...] = (128,)
-    """Of the fully connected decoder's layers before the last."""
+    """Widths of the sound decoder's hidden layers."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
@@ -60,10 +60,10 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 class Quantiser(nn.Module):
-    """The nearest code of each vector; codes follow running averages of what they stand for.
+    """Vector quantiser whose codes follow running averages of the vectors assigned to them.
 
-    In training the codebook moves with every call, and a code that nothing is near to is put onto a vector of the
-    batch. Several processes share their counts, so that all keep the same codebook.
+    In training every call updates the codebook, and dead codes are moved to vectors of the batch. Processes share
+    their counts, so that all keep the same codebook.
     """
 
     def __init__(self, config: VQVAEConfig) -> None:
@@ -79,9 +79,9 @@ class Quantiser(nn.Module):
         self.begun: Tensor
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """x (N, D) -> codes in its place (N, D) that pass gradients straight on, commitment loss, perplexity.
+        """Quantise x (N, D): codes (N, D) with straight-through gradients, commitment loss, perplexity.
 
-        generator: which vectors dead codes are put onto; None leaves the codebook as it is.
+        generator: selects the vectors for dead codes; None leaves the codebook unchanged.
         """
         x = x.float()
         moving = self.training and generator is not None
@@ -121,7 +121,7 @@ class Quantiser(nn.Module):
         due = self.counts.sum() / len(self.counts)
         dead = self.counts < self.config.revive * due
         fresh = self._sample(x, len(self.codes), generator)
-        # Twice as often as the least that is enough: one that finds no use in its new place is soon tried in another.
+        # Twice the required use: a code that finds no use at its new place is soon moved again.
         start = 2 * self.config.revive * due
         self.counts.copy_(torch.where(dead, start, self.counts))
         self.sums.copy_(torch.where(dead[:, None], fresh * start, self.sums))
@@ -129,7 +129,7 @@ class Quantiser(nn.Module):
 
 
 class VQVAE(nn.Module):
-    """Frames -> codes -> frames."""
+    """Autoencoder: frames -> codes -> frames."""
 
     def __init__(self, config: VQVAEConfig) -> None:
         super().__init__()
@@ -148,9 +148,9 @@ class VQVAE(nn.Module):
     def encode(
         self, frames: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Frames uint8 (B, T, H, W, 3) -> quantised (B, D, T/4, H/4, W/4), commitment loss, perplexity.
+        """Encode frames uint8 (B, T, H, W, 3): quantised (B, D, T/4, H/4, W/4), commitment loss, perplexity.
 
-        Sides that are no multiple of 4 are made so by repeating the last frame, row or column.
+        Sides are padded to multiples of 4 by repeating the last frame, row or column.
         """
         x = self.encoder(_whole(pixels(frames)))
         flat = x.movedim(1, -1)
@@ -158,7 +158,7 @@ class VQVAE(nn.Module):
         return quantised.view(flat.shape).movedim(-1, 1), commitment, perplexity
 
     def rebuild(self, quantised: Tensor, like: Tensor) -> Tensor:
-        """Frames float (B, 3, T, H, W) in [-1, 1], of the shape of `like` uint8 (B, T, H, W, 3)."""
+        """Reconstruct frames, float (B, 3, T, H, W) in [-1, 1], cropped to the size of `like` uint8 (B, T, H, W, 3)."""
         t, h, w = like.shape[1:4]
         return self.decoder(quantised)[:, :, :t, :h, :w]
 
@@ -175,7 +175,7 @@ def _whole(x: Tensor) -> Tensor:
 
 
 class SoundDecoder(nn.Module):
-    """Flattened codes of a window -> its whole waveform, through linear layers and a last tanh."""
+    """Sound decoder: flattened codes of a window -> its waveform, by linear layers and a final tanh."""
 
     def __init__(self, inputs: int, hidden: tuple[int, ...], channels: int, samples: int) -> None:
         super().__init__()
@@ -187,14 +187,14 @@ class SoundDecoder(nn.Module):
         self.channels = channels
 
     def forward(self, codes: Tensor) -> Tensor:
-        """codes (B, ...) -> (B, channels, samples) in [-1, 1]."""
+        """Waveform (B, channels, samples) in [-1, 1] of codes (B, ...)."""
         return self.layers(codes.flatten(1)).tanh().unflatten(1, (self.channels, -1))
 
 
 class VQVAESound(nn.Module):
-    """Both stages: frames -> codes -> waveform of the window.
+    """VQ-VAE and sound decoder: frames -> codes -> waveform of a window.
 
-    shape: T, H, W of a window's frames. samples: of a window.
+    shape: T, H, W of a window's frames. samples: per window.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class VQVAESound(nn.Module):
         self.decoder = SoundDecoder(cells * config.code_dim, config.hidden, channels, samples)
 
     def task(self) -> nn.Module:
-        """What its stage fits."""
+        """Trainable module of the current stage."""
         return self.vqvae if self.config.stage == 1 else _Second(self)
 
     @torch.no_grad()
@@ -219,12 +219,12 @@ class VQVAESound(nn.Module):
 
     @torch.inference_mode()
     def generate(self, frames: Tensor) -> Tensor:
-        """Frames of a window, uint8 (B, T, H, W, 3) -> float32 (B, channels, samples)."""
+        """Waveform float32 (B, channels, samples) of a window's frames, uint8 (B, T, H, W, 3)."""
         return self.decoder(self.codes(frames)).float()
 
 
 class _Second(nn.Module):
-    """Stage 2: only the decoder is trained, and only it is among the parameters."""
+    """Training task of stage 2, with only the sound decoder among its parameters."""
 
     def __init__(self, whole: VQVAESound) -> None:
         super().__init__()

@@ -1,8 +1,7 @@
-"""WaveNet with visual context: the next sample from past samples and pictures (2308.12408, section III-D2).
+"""WaveNet with visual context: the next sample from past samples and frames (2308.12408, section III-D2).
 
-The dilated causal convolutions of WaveNet (1609.03499) over the sound so far, to which the video context embedding is
-added as the first step of the forward pass; a dense layer gives the next sample of all channels, as a value (tanh) or
-as a distribution over 256 levels.
+Dilated causal convolutions (WaveNet, 1609.03499) over past samples, to which the video context embedding is added
+first. A dense layer outputs the next sample of all channels, as a value (tanh) or a distribution over 256 levels.
 """
 
 from __future__ import annotations
@@ -21,19 +20,18 @@ JOINS = ("audio", "channels")
 
 @dataclass(frozen=True)
 class WaveNetConfig:
-    """Sizes. The paper publishes none; 10 layers in 2 stacks are usual."""
+    """Sizes of the WaveNet. The paper publishes none; 10 layers in 2 stacks are usual."""
 
     layers: int = 10
-    """Of a stack; the dilation doubles from one to the next."""
+    """Layers of a stack; the dilation doubles from one to the next."""
     stacks: int = 2
     channels: int = 64
-    """Of the residual path."""
+    """Channels of the residual path."""
     skip: int = 64
-    """Of the sum of all layers, and of the dense layer."""
+    """Channels of the skip connections and of the dense layer."""
     join: str = "channels"
-    """Where the video context embedding is added: to the samples themselves, as published ("audio"), where it and the
-    sound share as few numbers as the sound has channels; or to the channels that the first convolution makes of
-    them."""
+    """Place where the video context embedding is added: "audio", the samples themselves, as published, which leaves the
+    embedding as few channels as the sound has; or "channels", the output of the first convolution."""
 
     def __post_init__(self) -> None:
         if self.join not in JOINS:
@@ -47,7 +45,7 @@ class WaveNetConfig:
 
     @property
     def receptive(self) -> int:
-        """Past samples that the next one depends on."""
+        """Receptive field in samples."""
         return 1 + sum(self.dilations)
 
 
@@ -59,7 +57,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 class Layer(nn.Module):
-    """A gated dilated convolution with its ways on (residual, but for the last layer) and out (skip)."""
+    """Gated dilated convolution with residual (except in the last layer) and skip outputs."""
 
     def __init__(self, channels: int, skip: int, dilation: int, last: bool) -> None:
         super().__init__()
@@ -69,16 +67,16 @@ class Layer(nn.Module):
         self.skip = nn.Conv1d(channels, skip, 1, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, R, N) -> the next layer's input (B, R, N), and what goes out (B, S, N)."""
+        """Map x (B, R, N) to the next layer's input (B, R, N) and the skip output (B, S, N)."""
         signal, gate = self.gate(F.pad(x, (self.dilation, 0))).chunk(2, 1)
         open_ = signal.tanh() * gate.sigmoid()
         return x if self.residual is None else x + self.residual(open_), self.skip(open_)
 
 
 class WaveNet(nn.Module):
-    """Past samples and the video context embedding -> what comes next, for every moment at once.
+    """Past samples and video context embedding -> outputs for the next sample, for all time steps at once.
 
-    channels: of the sound. outputs: numbers that describe one moment's sample.
+    channels: sound channels. outputs: numbers that describe one sample.
     """
 
     def __init__(self, config: WaveNetConfig, channels: int, outputs: int) -> None:
@@ -92,7 +90,7 @@ class WaveNet(nn.Module):
         self.dense = nn.Conv1d(config.skip, config.skip, 1)
         self.leave = nn.Conv1d(config.skip, outputs, 1)
         self.context_channels = channels if config.join == "audio" else config.channels
-        """Channels that the video context embedding must have."""
+        """Required channels of the video context embedding."""
 
     @property
     def receptive(self) -> int:
@@ -103,7 +101,7 @@ class WaveNet(nn.Module):
         return list(self.layers)
 
     def forward(self, audio: Tensor, context: Tensor) -> Tensor:
-        """audio (B, C, N): the sample before each moment. context (B, D, N): of each moment. -> (B, N, outputs)."""
+        """Outputs (B, N, outputs), given the sample before each time step (B, C, N) and its context (B, D, N)."""
         x = self._enter(audio, context)
         out: Any = 0
         for layer in self.layers:
@@ -117,18 +115,18 @@ class WaveNet(nn.Module):
         return self.enter(audio) + context
 
     def stepper(self, audio: Tensor, context: Tensor) -> WaveNetStepper:
-        """Goes on after audio and context as for `forward`, of any length, 0 too."""
+        """Stepper that continues audio and context (as for `forward`) of any length, including 0."""
         return WaveNetStepper(self, audio, context)
 
 
 class WaveNetStepper:
-    """The same network one sample at a time, from the activations it needs again (fast WaveNet, 1611.09482).
+    """WaveNet run one sample at a time from cached activations (fast WaveNet, 1611.09482).
 
-    Each layer keeps its last `dilation` inputs in a ring: the cost of a sample does not grow with what was heard.
+    Each layer keeps its last `dilation` inputs in a ring buffer: the cost of a sample does not grow with the past.
     """
 
     time: int | Tensor
-    """Samples so far; `Sampler` makes it a tensor where a CUDA graph is to follow it."""
+    """Number of samples so far; `Sampler` makes it a tensor for a CUDA graph."""
 
     def __init__(self, net: WaveNet, audio: Tensor, context: Tensor) -> None:
         batch, n = len(audio), audio.shape[-1]
@@ -149,12 +147,12 @@ class WaveNetStepper:
             on = None if layer.residual is None else _matrix(layer.residual)
             self.layers.append((ring, d, bias, past, now, on))
             outs.append(layer.skip.weight[..., 0].T)
-        self.outs = torch.cat(outs).contiguous()  # all layers' ways out, in one product
+        self.outs = torch.cat(outs).contiguous()  # all skip outputs in one product
         self.dense, self.leave = _matrix(net.dense), _matrix(net.leave)
         self.opened = audio.new_empty(batch, len(net.layers), net.config.channels)
 
     def step(self, audio: Tensor, context: Tensor) -> Tensor:
-        """audio (B, C): the sample before. context (B, D): of this moment. -> (B, outputs)."""
+        """Outputs (B, outputs), given the sample before (B, C) and the context of this time step (B, D)."""
         weight, bias = self.enter
         if self.join == "audio":
             x = torch.addmm(bias, audio + context, weight)
@@ -178,6 +176,6 @@ class WaveNetStepper:
 
 
 def _matrix(layer: nn.Conv1d) -> tuple[Tensor, Tensor]:
-    """Weight (in, out) and bias of a convolution over one moment."""
+    """Weight (in, out) and bias of a convolution with kernel size 1."""
     assert layer.bias is not None
     return layer.weight[..., 0].T.contiguous(), layer.bias

@@ -1,9 +1,9 @@
-"""VATT Audio: hidden codec tokens and a condition in, logits over every codebook out (2411.05679, section 3).
+"""VATT Audio: masked codec tokens and a condition in, logits over every codebook out (2411.05679, section 3).
 
-    [condition tokens | sums of the codebooks' embeddings] -> layers whose feed-forward is separate for the two, then
-    layers that share it -> a linear layer per codebook over the frames of sound
+    [condition tokens | summed codebook embeddings] -> layers with a separate feed-forward for each of the two, then
+    layers that share it -> a linear layer per codebook over the sound frames
 
-Attention goes both ways and carries ALiBi instead of positions, so any length can follow a training on short windows.
+Attention is bidirectional and uses ALiBi instead of positions, so a model trained on short windows takes any length.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from v2a_models.maskvat.blocks import zeroed
 from v2a_models.maskvat.model import stretch
 
 JOINS = ("prefix", "cross")
-"""How the condition reaches the sound: in front of it, or by cross-attention between the blocks (VATT-Cross-Attn)."""
+"""Ways to join the condition: as a prefix of the sound, or by cross-attention in every layer (VATT-Cross-Attn)."""
 
 
 @dataclass(frozen=True)
 class AudioConfig:
-    """Sizes of one model; the defaults are the paper's."""
+    """Sizes of a model. The defaults are the paper's."""
 
     n_codebooks: int = 4
-    """Levels that are modelled: all of the codec's, or only its first ones."""
+    """Modelled codebooks: all of the codec's, or only its first ones."""
     codebook_size: int = 2048
     condition_dim: int = 2048
-    """Of the condition's tokens: the language model's width, or that of the visual features (VATT-V)."""
+    """Width of the condition tokens: the language model's, or that of the visual features (VATT-V)."""
     sync_dim: int = 0
-    """Of features that say when (S3D), added to the frames of sound they belong to. Ours, not the paper's, whose 5
-    pictures a second cannot time an onset; 0 for the paper's model."""
+    """Width of the synchrony features (S3D), added to the sound frames of the same time. Ours: the paper's 5 frames a
+    second cannot time an onset. 0 for the paper's model."""
     dim: int = 1024
     separate: int = 12
-    """Layers with a feed-forward of its own for each modality."""
+    """Layers with a separate feed-forward for each modality."""
     shared: int = 12
-    """Layers with one for both, after those."""
+    """Layers after those, with one feed-forward for both modalities."""
     heads: int = 16
     dropout: float = 0.1
     join: str = "prefix"
     modulated: int = 0
-    """So many first tokens of the condition (the pictures') and the rest (the text's) are averaged, joined with sync,
-    and modulate the norms of every layer frame by frame (adaLN, as in MaskVAT). Ours, so that every frame is told
-    without looking; alone it does not suffice (docs/experiments.md, VATT). 0 for the paper's model."""
+    """Number of visual tokens at the start of the condition. They and the text tokens after them are averaged, joined
+    with sync features, and modulate the norms of every layer frame by frame (AdaLN, as in MaskVAT). Ours: it conditions
+    every frame without attention; alone it does not suffice (docs/experiments.md, VATT). 0 for the paper's model."""
 
     def __post_init__(self) -> None:
         if self.join not in JOINS:
@@ -63,25 +63,25 @@ SIZES: dict[str, dict[str, Any]] = {
     "base": dict(dim=768, separate=6, shared=6, heads=12),
     "large": dict(dim=1024, separate=12, shared=12, heads=16),
 }
-"""`large` is the paper's; `mini` is what two CPU cores train, `base` lies between (both ours)."""
+"""Model sizes: `large` is the paper's; `mini`, which two CPU cores train, and `base` are ours."""
 
 
 class Condition(NamedTuple):
-    """What the sound is to follow, ready for the layers. Made once a window, used at every step."""
+    """Condition of the sound, ready for the layers. Computed once per window and used in every sampling step."""
 
     tokens: Tensor
-    """(B, C, dim)."""
+    """Projected condition tokens: (B, C, dim)."""
     valid: Tensor
-    """bool (B, C): False for padding, which nothing looks at."""
-    moments: Tensor | None
-    """(B, L, dim): added to the frames of sound; None without sync features."""
+    """Mask of the tokens, bool (B, C): False for padding, which is not attended to."""
+    timing: Tensor | None
+    """Embedded sync features, (B, L, dim), added to the sound frames; None without sync features."""
     modulations: tuple[Tensor, ...] = ()
-    """Of each layer (B, L, 6 * dim): shift, scale and gate of both branches; last, of the output (B, L, 2 * dim).
-    Empty where nothing is modulated."""
+    """Shift, scale and gate of both branches of each layer, (B, L, 6 * dim); last, shift and scale of the output,
+    (B, L, 2 * dim). Empty without modulation."""
 
 
 class Layer(nn.Module):
-    """Self-attention with a bias, cross-attention where `crossed`, feed-forward; norms before each."""
+    """Pre-norm layer: self-attention with a bias, cross-attention if `crossed`, feed-forward."""
 
     def __init__(self, dim: int, heads: int, dropout: float, *, separate: bool, crossed: bool) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class Layer(nn.Module):
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.sound = _feed_forward(dim, dropout)
         self.other = _feed_forward(dim, dropout) if separate else None
-        """Of the condition's tokens, where they have one of their own."""
+        """Feed-forward of the condition tokens; None if they share that of the sound."""
         self.norm_cross = nn.LayerNorm(dim) if crossed else None
         self.q = nn.Linear(dim, dim) if crossed else None
         self.kv = nn.Linear(dim, 2 * dim) if crossed else None
@@ -104,22 +104,22 @@ class Layer(nn.Module):
         condition: Condition,
         modulation: Tensor | None = None,
     ) -> Tensor:
-        """x (B, n_condition + L, dim); modulation (B, L, 6 * dim) of the frames of sound."""
-        heard = () if modulation is None else modulation.chunk(6, -1)
-        seen = _modulated(self.norm1(x), n_condition, heard[:2])
-        q, k, v = self.qkv(seen).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        """x: (B, n_condition + L, dim). modulation: (B, L, 6 * dim), for the sound frames."""
+        parts = () if modulation is None else modulation.chunk(6, -1)
+        normed = _modulated(self.norm1(x), n_condition, parts[:2])
+        q, k, v = self.qkv(normed).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         attended = self._drop(self.out(_attend(q, k, v, bias.to(q.dtype))))
-        x = x + _gated(attended, n_condition, heard[2:3])
+        x = x + _gated(attended, n_condition, parts[2:3])
         if self.q is not None:
-            x = x + self._drop(self._look(x, condition))
-        seen = _modulated(self.norm2(x), n_condition, heard[3:5])
+            x = x + self._drop(self._attend_condition(x, condition))
+        normed = _modulated(self.norm2(x), n_condition, parts[3:5])
         if self.other is None or not n_condition:
-            fed = self.sound(seen)
+            fed = self.sound(normed)
         else:
-            fed = torch.cat([self.other(seen[:, :n_condition]), self.sound(seen[:, n_condition:])], 1)
-        return x + _gated(fed, n_condition, heard[5:])
+            fed = torch.cat([self.other(normed[:, :n_condition]), self.sound(normed[:, n_condition:])], 1)
+        return x + _gated(fed, n_condition, parts[5:])
 
-    def _look(self, x: Tensor, condition: Condition) -> Tensor:
+    def _attend_condition(self, x: Tensor, condition: Condition) -> Tensor:
         assert self.norm_cross is not None and self.kv is not None and self.q is not None
         assert self.out_cross is not None
         q = self.q(self.norm_cross(x)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -131,17 +131,17 @@ class Layer(nn.Module):
 
 
 class VATTAudio(nn.Module):
-    """Codes (B, K, L), hidden ones set to `mask_id`, under a Condition -> logits (B, K, L, V)."""
+    """Codes (B, K, L), hidden ones set to `mask_id`, with a Condition -> logits (B, K, L, V)."""
 
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
         self.config = config
-        dim, levels, size = config.dim, config.n_codebooks, config.codebook_size
+        dim, codebooks, size = config.dim, config.n_codebooks, config.codebook_size
         crossed = config.join == "cross"
-        self.embed = nn.ModuleList(nn.Embedding(size + 1, dim) for _ in range(levels))
-        # Hidden states of language models have a few huge entries; the norm keeps them from drowning the rest.
+        self.embed = nn.ModuleList(nn.Embedding(size + 1, dim) for _ in range(codebooks))
+        # Hidden states of language models have a few huge entries, which would dominate without the norm.
         self.project = nn.Sequential(nn.LayerNorm(config.condition_dim), nn.Linear(config.condition_dim, dim))
-        self.sync = _moments(config.sync_dim, dim) if config.sync_dim else None
+        self.sync = _embedder(config.sync_dim, dim) if config.sync_dim else None
         self.null = nn.Parameter(torch.zeros(config.condition_dim).normal_(std=0.02))
         self.layers = nn.ModuleList(
             Layer(
@@ -155,26 +155,26 @@ class VATTAudio(nn.Module):
         )
         self.norm = nn.LayerNorm(dim)
         depth = config.separate + config.shared if config.modulated else -1
-        self.summary = _moments(2 * config.condition_dim, dim) if config.modulated else None
+        self.summary = _embedder(2 * config.condition_dim, dim) if config.modulated else None
         self.fuse = nn.Linear(dim * (2 if config.sync_dim else 1), dim) if config.modulated else None
         self.modulations = nn.ModuleList(
             zeroed(nn.Linear(dim, 6 * dim if at < depth else 2 * dim)) for at in range(depth + 1)
         )
-        self.heads = nn.Linear(dim, levels * size)
-        """A linear layer for each codebook, side by side."""
+        self.heads = nn.Linear(dim, codebooks * size)
+        """Output layers of all codebooks, side by side."""
         self.recompute = False
-        """Activation checkpointing: forget each layer's inner activations and compute them again going back."""
+        """Activation checkpointing: recompute each layer's activations in the backward pass."""
         for weight in self.embed.parameters():
-            nn.init.normal_(weight, std=0.5 / levels)
+            nn.init.normal_(weight, std=0.5 / codebooks)
 
     @property
     def mask_id(self) -> int:
-        """The id that stands for a hidden code in every codebook."""
+        """Token id of a hidden code, in every codebook."""
         return self.config.codebook_size
 
     @property
     def units(self) -> list[nn.Module]:
-        """The repeated parts, by which a sharded trainer cuts the model."""
+        """Repeated parts, along which a sharded trainer cuts the model."""
         return list(self.layers)
 
     def condition(
@@ -185,54 +185,54 @@ class VATTAudio(nn.Module):
         length: int,
         keep: Tensor | None = None,
     ) -> Condition:
-        """The Condition of B windows: tokens (B, C, condition_dim), of which `valid` (bool, B x C) count, and sync
-        features (B, T, sync_dim), stretched to `length`.
+        """Condition of B windows from tokens (B, C, condition_dim), with mask `valid` (bool, B x C), and sync features
+        (B, T, sync_dim), stretched to `length`.
 
-        keep: bool (B,); where False the row says nothing (classifier-free guidance). Raises ValueError if features
-        that the model looks at are missing.
+        keep: bool (B,), False drops the row's condition (classifier-free guidance). Raises ValueError for missing
+        features.
         """
         if keep is not None:
             tokens = torch.where(keep[:, None, None], tokens, self.null.to(tokens.dtype))
-        moments = None
+        timing = None
         if self.sync is not None:
             if sync is None:
                 raise ValueError("this model needs sync features")
-            moments = stretch(self.sync(sync), length)
+            timing = stretch(self.sync(sync), length)
             if keep is not None:
-                moments = moments * keep[:, None, None]
-        return self._condition(tokens, valid, moments, length)
+                timing = timing * keep[:, None, None]
+        return self._condition(tokens, valid, timing, length)
 
     def null_condition(self, like: Condition) -> Condition:
-        """The condition that says nothing, in the shape of another."""
+        """Null condition of classifier-free guidance, with the shape of `like`."""
         rows, count, _ = like.tokens.shape
         tokens = self.null.to(like.tokens.dtype).expand(rows, count, -1)
-        moments = None if like.moments is None else torch.zeros_like(like.moments)
-        # All its frames are told the same.
-        made = self._condition(tokens, like.valid, None if moments is None else moments[:, :1], 1)
+        timing = None if like.timing is None else torch.zeros_like(like.timing)
+        # All frames are equal: compute one.
+        null = self._condition(tokens, like.valid, None if timing is None else timing[:, :1], 1)
         modulations = (
             one.expand(-1, other.shape[1], -1)
-            for one, other in zip(made.modulations, like.modulations, strict=True)
+            for one, other in zip(null.modulations, like.modulations, strict=True)
         )
-        return made._replace(moments=moments, modulations=tuple(modulations))
+        return null._replace(timing=timing, modulations=tuple(modulations))
 
-    def _condition(self, tokens: Tensor, valid: Tensor, moments: Tensor | None, length: int) -> Condition:
+    def _condition(self, tokens: Tensor, valid: Tensor, timing: Tensor | None, length: int) -> Condition:
         modulations: tuple[Tensor, ...] = ()
         if self.summary is not None and self.fuse is not None:
             first = self.config.modulated
-            seen, told = (
+            visual, text = (
                 _mean(tokens[:, :first], valid[:, :first]),
                 _mean(tokens[:, first:], valid[:, first:]),
             )
-            # As many rows of frames as there are frames: what the text says holds for all of them.
-            said = self.summary(torch.cat([seen, told], -1))[:, None].expand(-1, length, -1)
-            frames = F.silu(self.fuse(said if moments is None else torch.cat([said, moments], -1)))
+            # The summary holds for all frames.
+            summary = self.summary(torch.cat([visual, text], -1))[:, None].expand(-1, length, -1)
+            frames = F.silu(self.fuse(summary if timing is None else torch.cat([summary, timing], -1)))
             modulations = tuple(layer(frames) for layer in self.modulations)
-        return Condition(self.project(tokens), valid, moments, modulations)
+        return Condition(self.project(tokens), valid, timing, modulations)
 
     def forward(self, codes: Tensor, condition: Condition) -> Tensor:
-        x = torch.stack([table(codes[:, level]) for level, table in enumerate(self.embed)]).sum(0)
-        if condition.moments is not None:
-            x = x + condition.moments
+        x = torch.stack([table(codes[:, k]) for k, table in enumerate(self.embed)]).sum(0)
+        if condition.timing is not None:
+            x = x + condition.timing
         n = 0
         if self.config.join == "prefix":
             n = condition.tokens.shape[1]
@@ -253,11 +253,11 @@ class VATTAudio(nn.Module):
 
 
 def alibi(heads: int, n_condition: int, n_frames: int, device: torch.device | str = "cpu") -> Tensor:
-    """Bias of the attention, float32 (heads, N, N) with N = n_condition + n_frames: -slope * distance, both ways
+    """Attention bias, float32 (heads, N, N) with N = n_condition + n_frames: -slope * distance, in both directions
     (ALiBi, 2108.12409; slopes 2^(-8 h / heads) for h = 1..heads).
 
-    Distances count within the condition and within the sound. Between the two there is none: a word is about the
-    whole window, and a long window must hear it as well as a short one. The paper does not say; this is our default.
+    Distances count within the condition and within the sound, but are 0 between the two: a word concerns the whole
+    window, long or short. The paper does not say; this is our choice.
     """
     slopes = 2.0 ** (-8.0 * torch.arange(1, heads + 1, device=device) / heads)
     at = torch.arange(max(n_condition, n_frames), device=device)
@@ -270,7 +270,7 @@ def alibi(heads: int, n_condition: int, n_frames: int, device: torch.device | st
 
 
 def sized(size: str, **sizes: Any) -> AudioConfig:
-    """The config of one of `SIZES`; `sizes` overrides any field.
+    """Config of one of `SIZES`; `sizes` overrides any field.
 
     Raises ValueError for an unknown size or field, listing the choices.
     """
@@ -283,7 +283,7 @@ def sized(size: str, **sizes: Any) -> AudioConfig:
 
 
 def _modulated(x: Tensor, n_condition: int, by: Sequence[Tensor]) -> Tensor:
-    """Frames of sound x[:, n_condition:] shifted and scaled by a pair, if there is one; all else as it is."""
+    """Shift and scale the sound frames x[:, n_condition:] by a pair, if there is one."""
     if not by:
         return x
     shift, scale = by
@@ -291,17 +291,17 @@ def _modulated(x: Tensor, n_condition: int, by: Sequence[Tensor]) -> Tensor:
 
 
 def _gated(x: Tensor, n_condition: int, by: Sequence[Tensor]) -> Tensor:
-    """Frames of sound weighted by one gate, if there is one."""
+    """Multiply the sound frames by a gate, if there is one."""
     return _behind(x, n_condition, x[:, n_condition:] * by[0]) if by else x
 
 
 def _behind(x: Tensor, n_condition: int, sound: Tensor) -> Tensor:
-    """The condition's tokens as they are in x, and other frames of sound behind them."""
+    """Replace the sound frames behind the condition tokens of x."""
     return torch.cat([x[:, :n_condition], sound], 1) if n_condition else sound
 
 
 def _mean(tokens: Tensor, valid: Tensor) -> Tensor:
-    """Mean (B, D) of the tokens (B, C, D) that count; zeros of none."""
+    """Mean (B, D) of the valid tokens (B, C, D); zeros if there are none."""
     weight = valid[..., None].to(tokens.dtype)
     return (tokens * weight).sum(1) / weight.sum(1).clamp_min(1)
 
@@ -316,7 +316,7 @@ def _feed_forward(dim: int, dropout: float) -> nn.Module:
     )
 
 
-def _moments(inputs: int, outputs: int) -> nn.Module:
+def _embedder(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(
         nn.LayerNorm(inputs), nn.Linear(inputs, outputs), nn.GELU(), nn.Linear(outputs, outputs)
     )

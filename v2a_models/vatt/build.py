@@ -1,4 +1,4 @@
-"""Untrained VATT systems for a feature store, by name, size and options."""
+"""Build untrained VATT systems for a feature store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SMALL = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attentio
 
 
 def option_names(system: str) -> list[str]:
-    """Names that `new_vatt` takes as options for a system."""
+    """Option names that `new_vatt` accepts for a system."""
     if system == "vatt-converter":
         return sorted({"base", "stage", "tokenizer", *_ADAPTER, *_SMALL})
     return sorted({*_AUDIO, *CHANGEABLE, *([] if system == "vatt-v" else ["converter"])})
@@ -35,13 +35,13 @@ def option_names(system: str) -> list[str]:
 def new_vatt(
     system: str, recipe: Recipe, size: str, files: Mapping[str, str], options: Mapping[str, Any]
 ) -> Any:
-    """An untrained model of a system; `files` are the checked weights of the recipe's encoders.
+    """Build an untrained model; `files` are the checked weights of the recipe's encoders (role -> path).
 
-    vatt and vatt-cross-attn follow a trained converter: option `converter` names the checkpoint (a vatt-converter or
-    a vatt) it is taken from, by default the bundled one. vatt-converter takes `base`, a language model, or makes a
-    small one of its own around `tokenizer` (JSON).
+    vatt and vatt-cross-attn need a trained converter: option `converter` names its checkpoint (a vatt-converter or a
+    vatt), by default the bundled one. vatt-converter takes `base`, a language model, or builds a small one around
+    `tokenizer` (JSON).
 
-    Raises ValueError for options or stores that do not fit, CheckpointError for weights that cannot be used.
+    Raises ValueError for unsuitable options or stores, CheckpointError for unusable weights.
     """
     if unknown := sorted(set(options) - set(option_names(system))):
         raise ValueError(f"unknown model options {unknown}; known: {option_names(system)}")
@@ -105,7 +105,7 @@ def _vatt(system: str, recipe: Recipe, size: str, encoders: Any, options: dict[s
 
 
 def trained_converter(source: str, recipe: Recipe) -> Any:
-    """A generator with the converter of a checkpoint, for features of `recipe`. Raises CheckpointError, ValueError."""
+    """Load a generator with a trained converter for features of `recipe`. Raises CheckpointError or ValueError."""
     if not source and BUNDLED not in bundled_names():
         raise ValueError(
             "this system follows a language model that has learnt to see: train one with v2a train vatt-converter "

@@ -16,24 +16,24 @@ from v2a_models.vatt.sampling import PAPER
 
 @dataclass(frozen=True)
 class VATTConfig:
-    """What a model is made of besides its recipe, and how it is trained and sampled."""
+    """Settings of a VATT besides its recipe: parts, training and sampling."""
 
     audio: AudioConfig
     converter: ConverterConfig | None = None
-    """None for VATT-V, which follows the projected features of the frames and no text."""
+    """Language model; None for VATT-V, which is conditioned on projected visual features and no text."""
     stage: int = 2
-    """Of the training: 1 gives instructions without captions, 2 the store's captions (where it has them)."""
+    """Training stage: 1 uses instructions without captions, 2 the captions of the store, if any."""
     masking: Masking = Masking()
     masking_steps: int = 20_000
-    """Training passes over which the mean of `moving` masking goes its way."""
+    """Training passes over which the mean of `moving` masking moves."""
     sampling: SamplingConfig = PAPER
     own_caption: bool = False
-    """Where nobody says what is to be heard, follow the caption that the model writes itself. Ours; the paper follows
-    an instruction that names no sound."""
+    """True to use the model's own caption if there is no prompt. Ours; the paper uses an instruction that names no
+    sound."""
 
 
 def settings_from(values: Mapping[str, Any]) -> VATTConfig:
-    """Inverse of dataclasses.asdict."""
+    """Rebuild the settings from `dataclasses.asdict`."""
     converter = values["converter"]
     return VATTConfig(
         **{
@@ -47,7 +47,7 @@ def settings_from(values: Mapping[str, Any]) -> VATTConfig:
 
 
 def converter_config(values: Mapping[str, Any]) -> ConverterConfig:
-    """Inverse of dataclasses.asdict."""
+    """Rebuild a converter's settings from `dataclasses.asdict`."""
     return ConverterConfig(**{**values, "targets": tuple(values["targets"])})
 
 
@@ -63,11 +63,11 @@ CHANGEABLE = (
     "top_k",
     "own_caption",
 )
-"""Options that weights do not decide."""
+"""Options that can be changed without training anew."""
 
 
 def changed(settings: VATTConfig, options: Mapping[str, Any]) -> VATTConfig:
-    """Settings with some of CHANGEABLE. Raises ValueError for others and for wrong values."""
+    """Settings with some of CHANGEABLE changed. Raises ValueError for other names and invalid values."""
     if unknown := sorted(set(options) - set(CHANGEABLE)):
         raise ValueError(f"{unknown} cannot be changed, only {list(CHANGEABLE)}")
     left = dict(options)

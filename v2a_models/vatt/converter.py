@@ -1,9 +1,9 @@
-"""VATT Converter: a causal language model that sees (2411.05679, section 3).
+"""VATT Converter: a causal language model with visual input (2411.05679, section 3).
 
     features of the frames -> averaged to 10 visual tokens -> linear projection -> [visual | text] -> language model
 
-It is asked for a caption of the sound, and its last layer's hidden states are what VATT Audio follows. A published
-model keeps its weights: only the projection and LoRA matrices on q_proj and v_proj are trained and saved.
+It is asked for a caption of the sound; the hidden states of its last layer condition VATT Audio. The weights of a
+published model stay as they are: only the projection and LoRA matrices on q_proj and v_proj are trained and saved.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from v2a_models.vatt import language
 from v2a_models.vatt.instructions import ASK, DEFAULT, INSTRUCTIONS
 
 STAGES = (1, 2)
-"""1: the projection alone. 2: projection and LoRA. A small model of one's own is trained whole in both."""
+"""Training stages. 1: projection only. 2: projection and LoRA. A small model is trained entirely in both."""
 
 
 @dataclass(frozen=True)
 class ConverterConfig:
-    """What a converter is made of. Defaults are the paper's where it has any."""
+    """Settings of a converter. Defaults are the paper's, if it gives any."""
 
     feature_dim: int
-    """Of the frames' features."""
+    """Width of the visual features."""
     base: str = language.OWN
     """Name or folder of the language model, or `own`."""
     base_sha256: str = ""
-    """Of the base model's files (`language.base_digest`); empty for `own`."""
+    """Digest of the base model's files (`language.base_digest`); empty for `own`."""
     own: dict[str, Any] = field(default_factory=dict)
-    """Sizes of a small model of one's own: fields of its transformers config."""
+    """Sizes of a small model (`own`): fields of its transformers config."""
     tokenizer: str = ""
-    """Its tokenizer, as JSON."""
+    """Tokenizer of a small model, as JSON."""
     visual_tokens: int = 10
     max_text: int = 64
-    """Tokens of a prompt, the one that begins it included."""
+    """Maximum number of tokens of a prompt, including the start token."""
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.05
     targets: tuple[str, ...] = ("q_proj", "v_proj")
     words: bool = False
-    """Beside each state, what the language model was given there (word or visual token). Ours: the last layer of a
-    small model says what comes next rather than what was said. False is the paper's."""
+    """True to append the input embedding (word or visual token) to each hidden state. Ours: the last layer of a small
+    model encodes the next token rather than the current one. False is the paper's."""
 
 
 class Converter(nn.Module):
@@ -69,63 +69,63 @@ class Converter(nn.Module):
             self.llm = _with_lora(model, config)
         self.width: int = self.llm.config.hidden_size
         self.states_dim = self.width * (2 if config.words else 1)
-        """Width of `hidden_states`."""
+        """Width of the vectors of `hidden_states`."""
         self.project = nn.Linear(config.feature_dim, self.width)
 
     @property
     def owns_base(self) -> bool:
-        """Whether the language model is its own, trained and saved with it."""
+        """True if the language model is trained and saved with the converter."""
         return self.config.base == language.OWN
 
     def stored(self, name: str) -> bool:
-        """Whether a parameter (its name here) is saved: all but the weights of a published base."""
+        """True if a checkpoint holds the parameter: all except the weights of a published base model."""
         return self.owns_base or not name.startswith("llm.") or ".lora_" in name
 
     def set_stage(self, stage: int) -> None:
-        """Leaves trainable what a stage trains. Raises ValueError for an unknown one."""
+        """Make only the parameters of a training stage trainable. Raises ValueError for an unknown stage."""
         if stage not in STAGES:
             raise ValueError(f"unknown stage {stage!r} of the converter: choose 1 or 2")
         for name, parameter in self.named_parameters():
             lora = ".lora_" in name and stage == 2
             parameter.requires_grad_(self.owns_base or name.startswith("project.") or lora)
 
-    # what goes in
+    # inputs
 
     def visual(self, features: Tensor) -> Tensor:
-        """Visual tokens (B, visual_tokens, width) of features (B, T, D) evenly over time."""
+        """Visual tokens (B, visual_tokens, width): features (B, T, D) pooled evenly over time and projected."""
         pooled = F.adaptive_avg_pool1d(features.transpose(1, 2), self.config.visual_tokens).transpose(1, 2)
         return self.project(pooled)
 
     def _embed(self, features: Tensor, rows: Sequence[Sequence[int]], length: int) -> tuple[Tensor, Tensor]:
-        """[visual | text padded to `length`] (B, N, width), and which of it counts, bool (B, N)."""
+        """Embeddings [visual | text padded to `length`], (B, N, width), and their mask, bool (B, N)."""
         ids = torch.full((len(rows), length), self.tokenizer.pad_token_id, device=features.device)
         valid = torch.zeros_like(ids, dtype=torch.bool)
         for at, row in enumerate(rows):
             ids[at, : len(row)] = torch.tensor(row, device=features.device)
             valid[at, : len(row)] = True
-        seen = self.visual(features)
-        text = self.llm.get_input_embeddings()(ids).to(seen.dtype)
-        every = torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device)
-        return torch.cat([seen, text], 1), torch.cat([every, valid], 1)
+        visual = self.visual(features)
+        text = self.llm.get_input_embeddings()(ids).to(visual.dtype)
+        every = torch.ones(visual.shape[:2], dtype=torch.bool, device=visual.device)
+        return torch.cat([visual, text], 1), torch.cat([every, valid], 1)
 
     def check(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokens of prompts; an empty one becomes the first instruction. Raises language.TextError."""
+        """Tokens of prompts; an empty prompt becomes the first instruction. Raises language.TextError."""
         return language.encode(
             self.tokenizer, [text.strip() or DEFAULT for text in texts], self.config.max_text
         )
 
-    # what comes out
+    # outputs
 
     def hidden_states(self, features: Tensor, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Last layer's states (B, visual_tokens + max_text, states_dim) and which of them count, bool.
+        """Hidden states of the last layer, (B, visual_tokens + max_text, states_dim), and their mask, bool.
 
-        Always as many, so that a row does not depend on the length of the others' texts. Made once a clip: no step of
-        the decoding and no candidate needs them again. Raises language.TextError.
+        The length is fixed, so a row does not depend on the length of other texts. Computed once per clip, for all
+        sampling steps and candidates. Raises language.TextError.
         """
         embedded, valid = self._embed(features, self.check(texts), self.config.max_text)
         states = self._states(embedded, valid).float()
         if self.config.words:
-            # Of one size: embeddings are small beside states.
+            # Normalised, since embeddings are small compared to states.
             states = torch.cat([F.layer_norm(x.float(), (self.width,)) for x in (states, embedded)], -1)
         return states, valid
 
@@ -136,11 +136,11 @@ class Converter(nn.Module):
         ).last_hidden_state
 
     def caption_loss(self, features: Tensor, captions: Sequence[str], instructions: Sequence[str]) -> Tensor:
-        """Mean cross entropy of the captions' tokens (and their end) after what is seen and what is asked."""
+        """Mean cross entropy of the caption tokens, including the end token, given features and instructions."""
         asked = self.check(instructions)
         start = 0 if self.tokenizer.bos_token_id is None else 1
-        told = language.encode(self.tokenizer, captions, self.config.max_text)
-        rows = [q + a[start:] + [self.tokenizer.eos_token_id] for q, a in zip(asked, told, strict=True)]
+        answers = language.encode(self.tokenizer, captions, self.config.max_text)
+        rows = [q + a[start:] + [self.tokenizer.eos_token_id] for q, a in zip(asked, answers, strict=True)]
         embedded, valid = self._embed(features, rows, max(map(len, rows)))
         logits = self.llm.get_output_embeddings()(self._states(embedded, valid))
         n = self.config.visual_tokens
@@ -155,7 +155,7 @@ class Converter(nn.Module):
     def captions(
         self, features: Tensor, instruction: str = ASK, *, beams: int = 1, max_tokens: int | None = None
     ) -> list[str]:
-        """What each of B clips should sound like: the likeliest words (greedy, or the best of `beams`)."""
+        """Caption of the sound of each of B clips, decoded greedily or with `beams` beams."""
         rows = self.check([instruction]) * len(features)
         embedded, valid = self._embed(features, rows, len(rows[0]))
         made = self.llm.generate(
@@ -167,7 +167,7 @@ class Converter(nn.Module):
 
 
 class ConverterTask(nn.Module):
-    """What training fits: features and captions -> caption loss, each asked for by one of the ten instructions."""
+    """Training task: features and captions -> caption loss, each caption prompted by one of ten instructions."""
 
     def __init__(self, converter: Converter, stage: int) -> None:
         super().__init__()
@@ -176,18 +176,18 @@ class ConverterTask(nn.Module):
 
     @property
     def units(self) -> list[nn.Module]:
-        """The language model's blocks, by which FSDP cuts it."""
+        """Blocks of the language model, along which FSDP shards it."""
         inner = self.converter.llm
         inner = inner.base_model.model if hasattr(inner, "peft_config") else inner
         return list(inner.model.layers)
 
     def forward(self, batch: Mapping[str, Any], seed: int) -> dict[str, Tensor]:
-        """Losses of columns `semantic` (B, T, D) and `text` (B strings); rows without text count nothing."""
+        """Losses of columns `semantic` (B, T, D) and `text` (B strings); rows without text are ignored."""
         generator = torch.Generator().manual_seed(seed)
         rows = [at for at, text in enumerate(batch["text"]) if text]
         picks = torch.randint(len(INSTRUCTIONS), (len(batch["text"]),), generator=generator).tolist()
         features = batch["semantic"]
-        if not rows:  # still a loss, whose gradient is zero: other workers wait for all of it
+        if not rows:  # a zero loss with gradients: other workers wait for them
             return dict(loss=0 * self.converter.caption_loss(features[:1], [ASK], INSTRUCTIONS[:1]))
         loss = self.converter.caption_loss(
             features[rows], [batch["text"][at] for at in rows], [INSTRUCTIONS[picks[at]] for at in rows]
@@ -196,7 +196,7 @@ class ConverterTask(nn.Module):
 
 
 def own_converter(texts: Sequence[str], feature_dim: int, **sizes: Any) -> ConverterConfig:
-    """Config of a small model of one's own, with a tokenizer made from `texts` and the ten instructions.
+    """Config of a converter with a small language model, its tokenizer trained on `texts` and the instructions.
 
     sizes: fields of `language.SMALL`, and `vocabulary`, `visual_tokens` and `max_text`.
     """
@@ -209,7 +209,7 @@ def own_converter(texts: Sequence[str], feature_dim: int, **sizes: Any) -> Conve
 
 
 def _tidy(text: str) -> str:
-    """Single spaces, none before a comma or a full stop."""
+    """Normalise spaces: single ones, none before a comma or full stop."""
     return " ".join(text.split()).replace(" ,", ",").replace(" .", ".")
 
 

@@ -1,4 +1,4 @@
-"""VATT Converter by itself, behind the project's Generator surface: it writes captions and makes no sound."""
+"""VATT Converter alone, as a Generator that writes captions and makes no sound."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from v2a_models.vatt.instructions import ASK
 
 
 class ConverterGenerator(Generator):
-    """VATT Converter alone: what `v2a train vatt-converter` makes. Writes captions; makes no sound yet."""
+    """VATT Converter alone, as trained by `v2a train vatt-converter`. Writes captions, makes no sound."""
 
     writes_captions = True
 
@@ -49,7 +49,7 @@ class ConverterGenerator(Generator):
 
     @classmethod
     def from_config(cls, recipe: Recipe, config: dict[str, Any]) -> ConverterGenerator:
-        """As `VATTGenerator.from_config`."""
+        """Build the model without weights; see `VATTGenerator.from_config`."""
         _, semantic, _ = bundled_or_untrained(recipe, None)
         return cls(recipe, semantic, converter_config(config["converter"]), config["stage"])
 
@@ -68,7 +68,7 @@ class ConverterGenerator(Generator):
         return Batch(semantic=self.semantic(frames["semantic"]).float())
 
     def captions(self, batch: Batch, *, beams: int = 1, instruction: str = ASK) -> list[str]:
-        """What each row should sound like."""
+        """Caption of the sound of each row."""
         assert batch.semantic is not None
         return self.converter.eval().captions(batch.semantic, instruction, beams=beams)
 

@@ -1,8 +1,8 @@
-"""VATT with its encoders, its language model and its codec, behind the project's Generator surface.
+"""VATT with its encoders, language model and codec, as a Generator.
 
-video -> sound                     an instruction without a caption is the prompt
-video and text -> sound            the text says what is heard, the picture when
-video -> caption                   what it should sound like
+video -> sound              the prompt is an instruction that names no sound
+video and text -> sound     the text determines the sounds, the video their timing
+video -> caption            a description of the sound
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Texts = Sequence[str] | str
 
 
 class VATTTask(nn.Module):
-    """What training fits: columns of the feature store -> losses. Holds VATT Audio and nothing frozen."""
+    """Training task: feature store columns -> losses. Holds VATT Audio and nothing frozen."""
 
     passes: Tensor
 
@@ -43,16 +43,16 @@ class VATTTask(nn.Module):
         super().__init__()
         self.audio, self.config = audio, config
         self.register_buffer("passes", torch.zeros((), dtype=torch.long))
-        # A bound method: the frozen language model behind it is neither trained nor saved with the task.
+        # A bound method, so that the frozen language model is neither trained nor saved with the task.
         self._tokens = tokens
 
     @property
     def units(self) -> list[nn.Module]:
-        """The repeated blocks, by which FSDP cuts the model."""
+        """Repeated blocks, along which FSDP shards the model."""
         return self.audio.units
 
     def forward(self, batch: Mapping[str, Any], seed: int) -> dict[str, Tensor]:
-        """Losses of columns of B windows; `seed` decides what is hidden and which instruction stands for no caption."""
+        """Losses of columns of B windows; `seed` determines masks, and instructions for rows without a caption."""
         generator = torch.Generator().manual_seed(seed)
         rows = len(batch["codes"])
         picks = torch.randint(len(INSTRUCTIONS), (rows,), generator=generator).tolist()
@@ -82,7 +82,7 @@ class VATTGenerator(Generator):
         self.codec, self.semantic, self.sync = codec, semantic, sync
         self.converter = None if settings.converter is None else Converter(settings.converter)
         if self.converter is not None:
-            # With the base model's hash, which is known only now.
+            # The base model's digest is known only now.
             self.settings = dataclasses.replace(settings, converter=self.converter.config)
             self.converter.requires_grad_(False)
         self.audio = VATTAudio(settings.audio)
@@ -111,7 +111,7 @@ class VATTGenerator(Generator):
         return (*names, *(["text"] if self.converter is not None and self.settings.stage == 2 else []))
 
     def stored(self, name: str) -> bool:
-        # The recipe names encoders that came with the package by their hash.
+        # Bundled encoders are not stored: the recipe names them by their hash.
         part, _, rest = name.partition(".")
         if part in ("codec", "semantic", "sync"):
             return not self.recipe.bundled
@@ -122,12 +122,12 @@ class VATTGenerator(Generator):
 
     @classmethod
     def from_config(cls, recipe: Recipe, config: dict[str, Any]) -> VATTGenerator:
-        """The model without its weights; encoders that came with the package, and a published language model, with
-        theirs. Raises KeyError or TypeError for a config of another kind, CheckpointError for missing weights."""
+        """Build the model without weights, except for bundled encoders and a published language model. Raises KeyError
+        or TypeError for a config of another system, CheckpointError for missing weights."""
         return cls(recipe, *bundled_or_untrained(recipe, config["codec"]), settings_from(config["settings"]))
 
     def with_options(self, **options: Any) -> VATTGenerator:
-        """Another `stage` of training, masking or sampling with the same weights."""
+        """Change training stage, masking or sampling; the weights stay."""
         self.settings = changed(self.settings, options)
         return self
 
@@ -137,11 +137,11 @@ class VATTGenerator(Generator):
     def task(self) -> VATTTask:
         return VATTTask(self.audio, self.settings, self._tokens)
 
-    # what the sound follows
+    # conditioning
 
     @torch.no_grad()
     def _tokens(self, semantic: Tensor | None, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Tokens (B, C, D) of the condition, and which of them count."""
+        """Condition tokens (B, C, D) and their mask (B, C)."""
         if semantic is None:
             raise ValueError(f"{self.system} needs semantic features")
         if self.converter is None:
@@ -160,10 +160,10 @@ class VATTGenerator(Generator):
 
     @torch.inference_mode()
     def condition(self, batch: Batch, texts: Texts | None = None, length: int | None = None) -> Condition:
-        """What the sound of a batch, of `length` codec frames, is to follow, made once for all steps and candidates.
+        """Condition of a batch for `length` codec frames, computed once for all steps and candidates.
 
-        texts: a prompt a row, or one for all; by default `batch.text`, or the model's own caption (`own_caption`),
-        or an instruction that names no sound. Raises ValueError for prompts that the model cannot read.
+        texts: one prompt per row, or one for all; by default `batch.text`, else the model's own caption
+        (`own_caption`), else an instruction that names no sound. Raises ValueError for prompts that cannot be read.
         """
         semantic = batch.semantic
         given = batch.text if texts is None else texts
@@ -173,13 +173,13 @@ class VATTGenerator(Generator):
         with self.autocast():
             tokens, valid = self._tokens(semantic, chosen)
             if len(chosen) == 1:
-                # Padding is for batches, where it is the same for all, so that no row depends on the others' texts.
+                # Only batches need padding, to a fixed length, so that no row depends on the others' texts.
                 tokens, valid = tokens[:, valid[0]], valid[:, valid[0]]
             return self.audio.condition(tokens, valid, batch.sync, length or self.recipe.codec_frames)
 
     @torch.inference_mode()
     def captions(self, batch: Batch, *, beams: int = 1, instruction: str = ASK) -> list[str]:
-        """What each row should sound like. Raises ValueError for VATT-V, which has no language."""
+        """Caption of the sound of each row. Raises ValueError for VATT-V, which has no language model."""
         if self.converter is None:
             raise ValueError("vatt-v writes no captions; use vatt or vatt-cross-attn")
         if batch.semantic is None:
@@ -193,7 +193,7 @@ class VATTGenerator(Generator):
         self.converter.check([text])
 
     def _own_captions(self, batch: Batch) -> list[str]:
-        """Captions as prompts: one that is too long to be read again gives way to an instruction."""
+        """Captions to be used as prompts; one too long to be read is replaced by an instruction."""
         assert self.converter is not None
         prompts = []
         for caption in self.captions(batch):
@@ -204,15 +204,15 @@ class VATTGenerator(Generator):
             prompts.append(caption)
         return prompts
 
-    # what comes out
+    # outputs
 
     @torch.inference_mode()
     def features(self, frames: Mapping[str, Tensor]) -> Batch:
         with self.autocast():
             semantic = self.semantic(frames["semantic"]).float()
-            # What chooses among candidates looks at it too.
-            looks = self.sync is not None and (self.settings.audio.sync_dim or self.scav is not None)
-            return Batch(semantic=semantic, sync=self.sync(frames["sync"]).float() if looks else None)  # type: ignore[misc]
+            # SCAV reads sync features too.
+            synced = self.sync is not None and (self.settings.audio.sync_dim or self.scav is not None)
+            return Batch(semantic=semantic, sync=self.sync(frames["sync"]).float() if synced else None)  # type: ignore[misc]
 
     @torch.inference_mode()
     def codes(
@@ -229,13 +229,13 @@ class VATTGenerator(Generator):
         against: Condition | None = None,
         **sampling: Any,
     ) -> Tensor:
-        """Codec tokens int64 (B, K, L), one seed a row, of features of windows of L = `length` codec frames
-        (recipe.codec_frames by default).
+        """Codec tokens int64 (B, K, L), one seed per row, for windows of L = `length` codec frames (recipe.codec_frames
+        by default).
 
-        prompts: what is to be heard (as for `condition`); negative: what is not, moved away from by guidance.
-        condition, against: the same, already made. `sampling` overrides fields of SamplingConfig, e.g. steps=8.
-        Raises TypeError for an unknown sampling option, ValueError for missing features or unusable prompts, and for
-        a negative prompt without guidance, which would do nothing.
+        prompts: the sounds to make (as for `condition`); negative: the sounds to avoid, by guidance. condition,
+        against: the same, computed beforehand. `sampling` overrides fields of SamplingConfig, such as steps=8. Raises
+        TypeError for an unknown sampling option; ValueError for missing features, unusable prompts, and a negative
+        prompt without guidance, which would have no effect.
         """
         config = dataclasses.replace(self.settings.sampling, **sampling)
         if condition is None:
@@ -275,4 +275,4 @@ GENERATORS: dict[str, Any] = {
     "vatt-cross-attn": VATTGenerator,
     "vatt-converter": ConverterGenerator,
 }
-"""Every system by name: the paper's, its two variants, and the language part alone."""
+"""Generators by system name: the paper's, its two variants, and the converter alone."""

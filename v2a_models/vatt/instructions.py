@@ -1,4 +1,4 @@
-"""What a user might ask for without saying what is to be heard. Our own wording; the paper's ten are not published."""
+"""Prompts that name no sound. Our own wording; the paper's ten are not published."""
 
 INSTRUCTIONS: tuple[str, ...] = (
     "make the sound of this video",
@@ -15,7 +15,7 @@ INSTRUCTIONS: tuple[str, ...] = (
 """Ten fixed instructions without a caption (2411.05679, stage 1)."""
 
 DEFAULT = INSTRUCTIONS[0]
-"""What stands for an empty prompt."""
+"""Replacement for an empty prompt."""
 
 ASK = INSTRUCTIONS[6]
-"""What a caption is asked for with."""
+"""Prompt that asks for a caption."""

@@ -1,6 +1,6 @@
-"""Language models for VATT: published ones from local files, or a small one with a tokenizer of its own.
+"""Language models for VATT: published ones from local files, or a small one with its own tokenizer.
 
-Only safetensors and JSON are read, no code that comes with a model is run, and nothing is downloaded.
+Only safetensors and JSON files are read, no model code is run, and nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from v2a_models.checkpoint_files import CheckpointError, sha256
 
 
 class Known(NamedTuple):
-    """A published language model."""
+    """Origin and licence of a published language model."""
 
     place: str
     licence: str
@@ -26,28 +26,27 @@ KNOWN = {
     "google/gemma-2b": Known("Hugging Face, google/gemma-2b", "Gemma Terms of Use (asks for consent)"),
     "lmsys/vicuna-7b-v1.5": Known("Hugging Face, lmsys/vicuna-7b-v1.5", "Llama 2 Community License"),
 }
-"""Those of the paper (Gemma-2B and Vicuna-7B; it names no releases). Any other causal one can be named too."""
+"""Language models of the paper (Gemma-2B and Vicuna-7B, no releases named). Other causal models work as well."""
 
 OWN = "own"
-"""Name of the small model that is trained here from nothing."""
+"""Name of the small model that is trained from scratch."""
 
 SMALL: dict[str, Any] = dict(
     model_type="llama", hidden_size=128, intermediate_size=352, num_hidden_layers=4, num_attention_heads=4,
     num_key_value_heads=4, max_position_embeddings=256, tie_word_embeddings=True,
 )  # fmt: skip
-"""The small model: 0.9 million parameters. Ours; it knows no language but that of its captions."""
+"""Sizes of the small model, 0.9 million parameters. Ours; its only language is that of its captions."""
 
 UNWANTED = "music, speech"
-"""What silent footage should not be given where nobody says anything else: models trained on videos of the web have
-heard both all the time."""
+"""Default negative prompt. Models trained on web videos tend to add both to silent footage."""
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 
 
 def find_base(name: str) -> Path:
-    """Folder of a language model: a path, a name below $V2A_WEIGHTS, or one in the cache of huggingface_hub.
+    """Folder of a language model, given as a path, a name below $V2A_WEIGHTS, or a name in the Hugging Face cache.
 
-    Raises CheckpointError that says which weights are missing, where they are to be had, and under which licence.
+    Raises CheckpointError with origin and licence if it is missing.
     """
     places = [Path(name)]
     if root := os.environ.get("V2A_WEIGHTS"):
@@ -81,14 +80,14 @@ def _checked(folder: Path) -> Path:
 
 
 def base_digest(folder: Path) -> str:
-    """sha256 over config.json and all weights of a language model: hex."""
+    """SHA-256 over config.json and all weights of a language model, in hex."""
     files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
     lines = "".join(f"{file.name} {sha256(file)}\n" for file in files)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def checked_base(name: str, wanted: str = "") -> tuple[Path, str]:
-    """Folder of a language model and its digest. Raises CheckpointError if it is missing, or not the `wanted` one."""
+    """Folder of a language model and its digest. Raises CheckpointError if it is missing or differs from `wanted`."""
     folder = find_base(name)
     there = base_digest(folder)
     if wanted and there != wanted:
@@ -100,8 +99,8 @@ def checked_base(name: str, wanted: str = "") -> tuple[Path, str]:
 
 
 def check_adapter(config: Mapping[str, Any]) -> None:
-    """Raises CheckpointError unless the language model that a checkpoint (its config.json) adapts is here and the one
-    it was trained on; without loading anything."""
+    """Raises CheckpointError unless the language model of a checkpoint (given its config.json) is present and the one
+    it was trained with. Loads no weights."""
     model = config.get("model") or {}
     converter = model.get("converter") or (model.get("settings") or {}).get("converter")
     if converter and converter["base"] != OWN:
@@ -109,7 +108,7 @@ def check_adapter(config: Mapping[str, Any]) -> None:
 
 
 def load_base(folder: Path) -> tuple[Any, Any]:
-    """Model and tokenizer of a folder, float32, in evaluation mode. Raises CheckpointError."""
+    """Load model and tokenizer of a folder, float32, in evaluation mode. Raises CheckpointError."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
@@ -127,7 +126,7 @@ def load_base(folder: Path) -> tuple[Any, Any]:
 
 
 def layout(folder: Path) -> dict[str, Any]:
-    """What config.json of a language model says. Raises CheckpointError."""
+    """Content of a language model's config.json. Raises CheckpointError."""
     try:
         return dict(json.loads((folder / "config.json").read_text()))
     except (OSError, ValueError) as error:
@@ -135,7 +134,7 @@ def layout(folder: Path) -> dict[str, Any]:
 
 
 def new_model(sizes: dict[str, Any], vocabulary: int) -> Any:
-    """An untrained causal model of `sizes` (fields of its transformers config, with `model_type`)."""
+    """Build an untrained causal model of `sizes` (fields of its transformers config, with `model_type`)."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     rest = {name: value for name, value in sizes.items() if name != "model_type"}
@@ -152,7 +151,7 @@ def new_model(sizes: dict[str, Any], vocabulary: int) -> Any:
 
 
 def train_tokenizer(texts: Iterable[str], size: int = 512) -> str:
-    """A tokenizer made from `texts`, as JSON: byte pairs within lower-case words, at most `size` tokens."""
+    """Train a tokenizer on `texts`, as JSON: byte pairs within lower-case words, at most `size` tokens."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
@@ -166,14 +165,14 @@ def train_tokenizer(texts: Iterable[str], size: int = 512) -> str:
         vocab_size=size, special_tokens=list(SPECIAL), end_of_word_suffix="</w>", show_progress=False,
         initial_alphabet=letters,
     )  # fmt: skip
-    # Every letter alone and at the end of a word: what was not in the texts can still be spelt.
+    # Every letter alone and at the end of a word, so that unknown words can be spelt.
     spelt = [" ".join(letters), *(f"{a}{b}" for a, b in zip(letters, letters[1:] + letters[:1], strict=True))]
     tokenizer.train_from_iterator([*sorted(texts), *spelt], trainer)
     return tokenizer.to_str()
 
 
 def own_tokenizer(text: str) -> Any:
-    """The tokenizer of `train_tokenizer`, as transformers uses it. Raises CheckpointError for damaged JSON."""
+    """Load a tokenizer of `train_tokenizer` for transformers. Raises CheckpointError for damaged JSON."""
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
@@ -188,14 +187,13 @@ def own_tokenizer(text: str) -> Any:
 
 
 class TextError(ValueError):
-    """A prompt that cannot be used; the message says what to change."""
+    """Unusable prompt; the message says what to change."""
 
 
 def encode(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:
-    """Tokens of each text, after the token that begins one where the tokenizer has it.
+    """Tokens of each text, with the start token if the tokenizer has one.
 
-    Raises TextError for a text of more than `limit` tokens, with their number, and for one with parts that the
-    tokenizer cannot write, naming them.
+    Raises TextError for a text of more than `limit` tokens, or with words that the tokenizer cannot encode.
     """
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     found = []
@@ -220,15 +218,15 @@ def encode(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:
 
 
 def usual_negative(config: Mapping[str, Any]) -> str:
-    """The negative prompt of a checkpoint (its config.json) for which none is given: UNWANTED, or nothing where the
-    model follows no text, is sampled without guidance, or knows not all the words."""
+    """Default negative prompt of a checkpoint, given its config.json: UNWANTED, or nothing for a model that follows no
+    text, is sampled without guidance, or lacks the words."""
     settings = config.get("model", {}).get("settings", {})
     converter = settings.get("converter")
     if not config.get("follows_text") or not converter or settings["sampling"]["guidance"] == 1:
         return ""
     if converter["base"] == OWN:
         tokenizer = own_tokenizer(converter["tokenizer"])
-        # It can spell any word; one that it has read often is a token of its own.
+        # The tokenizer can spell any word; only frequent words have a token of their own.
         if any(len(tokenizer.tokenize(word)) > 1 for word in UNWANTED.split(", ")):
             return ""
     return UNWANTED

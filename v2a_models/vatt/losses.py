@@ -1,4 +1,4 @@
-"""Training loss of VATT Audio (2411.05679, section 3): cross entropy over hidden codes, with label smoothing."""
+"""Training loss of VATT Audio (2411.05679, section 3): cross entropy over masked codes, with label smoothing."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from v2a_models.vatt.masking import Masking
 SMOOTHING = 0.1
 """Label smoothing (the public code)."""
 DROPPED = 0.1
-"""Share of rows that lose their condition (the public code)."""
+"""Fraction of rows that lose their condition (the public code)."""
 
 
 def smoothed_cross_entropy(
     logits: Tensor, codes: Tensor, hidden: Tensor, smoothing: float = SMOOTHING
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean over hidden codes of the cross entropy with smoothed labels; without smoothing; and that per level (K,).
-    Only the first has a gradient.
+    """Mean cross entropy over masked codes: with smoothed labels, without, and without per codebook (K,). Only the
+    first has a gradient.
 
     logits (B, K, L, V), codes int64 (B, K, L), hidden bool (B, K, L), at least one of them.
     """
@@ -29,11 +29,11 @@ def smoothed_cross_entropy(
     loss = F.cross_entropy(flat, true, label_smoothing=smoothing)
     with torch.no_grad():
         plain = F.cross_entropy(flat, true, reduction="none")
-        level = torch.arange(codes.shape[1], device=codes.device)[None, :, None].expand_as(codes)[hidden]
+        codebook = torch.arange(codes.shape[1], device=codes.device)[None, :, None].expand_as(codes)[hidden]
         ones = torch.ones_like(plain)
         zeros = plain.new_zeros(codes.shape[1])
-        per_level = zeros.index_add(0, level, plain) / zeros.index_add(0, level, ones).clamp_min(1)
-    return loss, plain.mean(), per_level
+        per_codebook = zeros.index_add(0, codebook, plain) / zeros.index_add(0, codebook, ones).clamp_min(1)
+    return loss, plain.mean(), per_codebook
 
 
 def training_loss(
@@ -47,20 +47,19 @@ def training_loss(
     progress: float = 0.0,
     drop: float = DROPPED,
 ) -> dict[str, Tensor]:
-    """One training pass: one share of the codes of all rows is hidden, 10 % of the rows lose their condition.
+    """One training pass: one fraction of the codes is masked in all rows, 10 % of the rows lose their condition.
 
-    tokens (B, C, condition_dim) and valid bool (B, C): the condition. codes int64 (B, K, L); levels beyond the
-    model's are left out. Gives scalars: "loss" and its parts.
+    tokens (B, C, condition_dim) and valid bool (B, C): the condition. codes int64 (B, K, L); codebooks beyond the
+    model's are ignored. Returns scalars: "loss" and its parts.
     """
     codes = codes[:, : model.config.n_codebooks]
-    share = masking.share(float(torch.rand((), generator=generator, dtype=torch.float64)), progress)
+    fraction = masking.fraction(float(torch.rand((), generator=generator, dtype=torch.float64)), progress)
     noise = torch.rand(codes.shape, generator=generator)
-    hidden = random_mask(torch.full((len(codes),), share), noise).to(codes.device)
+    hidden = random_mask(torch.full((len(codes),), fraction), noise).to(codes.device)
     keep = (torch.rand(len(codes), generator=generator) >= drop).to(codes.device)
     condition = model.condition(tokens, valid, sync, codes.shape[-1], keep)
     logits = model(codes.masked_fill(hidden, model.mask_id), condition)
-    loss, plain, per_level = smoothed_cross_entropy(logits, codes, hidden)
-    parts = {f"level{i}": value for i, value in enumerate(per_level)}
-    # The null condition takes part even where no row was dropped: a parameter without gradient stops
-    # data-parallel training.
+    loss, plain, per_codebook = smoothed_cross_entropy(logits, codes, hidden)
+    parts = {f"level{i}": value for i, value in enumerate(per_codebook)}
+    # The null condition always takes part: a parameter without gradient stops data-parallel training.
     return dict(loss=loss + 0 * model.null.sum(), codes=plain, **parts)

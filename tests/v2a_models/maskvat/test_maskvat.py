@@ -13,9 +13,9 @@ from v2a_models.codec.dac import Codec
 from v2a_models.encoders.clip_s3d import SemanticEncoder, SyncEncoder
 from v2a_models.maskvat import masking
 from v2a_models.maskvat.generator import MaskVATGenerator
-from v2a_models.maskvat.losses import foretelling, training_loss
+from v2a_models.maskvat.losses import audio_prediction_losses, training_loss
 from v2a_models.maskvat.model import VARIANTS, MaskVAT, MaskVATConfig, sized
-from v2a_models.maskvat.sampling import SamplingConfig, reveal, sample
+from v2a_models.maskvat.sampling import SamplingConfig, sample, unmask
 from v2a_models.recipe import Recipe, View
 
 TOY = MaskVATConfig(n_codebooks=2, codebook_size=16, audio_dim=8, dim=32, depth=2, heads=2, encoder_depth=1)
@@ -60,9 +60,9 @@ def test_training_mask_hides_exactly_its_share(
         assert row.sum() == max(1, round(float(wanted * shape[1] * shape[2])))
 
 
-def test_masked_share_has_the_papers_mean() -> None:
+def test_masked_fraction_has_the_papers_mean() -> None:
     u = (torch.arange(100_000) + 0.5) / 100_000
-    assert masking.masked_share(u).mean() == pytest.approx(2 / math.pi, abs=1e-3)
+    assert masking.masked_fraction(u).mean() == pytest.approx(2 / math.pi, abs=1e-3)
 
 
 @given(st.integers(1, 40), st.integers(0, 3000))
@@ -140,7 +140,7 @@ def test_of_what_is_partly_known_less_is_asked(steps: int, n_known: int, seed: i
         return torch.zeros(*codes.shape, 8)
 
     known, mask = torch.ones(1, 1, 24, dtype=torch.long), (torch.arange(24) < n_known)[None, None]
-    codes = reveal(predict, (1, 24, 8), [seed], SamplingConfig(steps=steps), "cpu", known, mask)
+    codes = unmask(predict, (1, 24, 8), [seed], SamplingConfig(steps=steps), "cpu", known, mask)
     assert codes.max() < 8
     assert abs(24 * passes - steps * max(12, 24 - n_known)) <= 12
     assert n_known or passes == steps
@@ -185,9 +185,9 @@ def test_guidance_moves_away_from_the_negative(model: MaskVAT) -> None:
 def test_every_variant_captures_as_one_graph(model: MaskVAT) -> None:
     codes, condition = torch.zeros(1, 2, 12, dtype=torch.long), model.condition(*features(1), 12)
     graph = torch.compile(
-        lambda c, v: model(c, model.influences(v)), backend="eager", fullgraph=True
+        lambda c, v: model(c, model.conditionings(v)), backend="eager", fullgraph=True
     )  # raises where Python would have to be run in between
-    assert torch.allclose(graph(codes, condition), model(codes, model.influences(condition)), atol=1e-5)
+    assert torch.allclose(graph(codes, condition), model(codes, model.conditionings(condition)), atol=1e-5)
 
 
 def test_recomputed_activations_give_the_same_gradients() -> None:
@@ -208,12 +208,12 @@ def test_training_lowers_the_loss(variant: str) -> None:
     model = MaskVAT(replace(TOY, variant=variant))
     semantic, sync = features(8)
     codes = torch.randint(0, 16, (8, 2, 1)).expand(8, 2, 20).contiguous()  # one code per row and level
-    heard = torch.randn(8, 5, 8)
+    audio = torch.randn(8, 5, 8)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
-    losses, foretold = [], []
+    losses, predicted = [], []
     for step in range(60):
         generator = torch.Generator().manual_seed(step)
-        out = training_loss(model, semantic, sync, codes, generator, heard=heard)
+        out = training_loss(model, semantic, sync, codes, generator, audio=audio)
         optimizer.zero_grad()
         out["loss"].backward()
         assert all(
@@ -221,17 +221,17 @@ def test_training_lowers_the_loss(variant: str) -> None:
         )  # or data-parallel training would wait for ever
         optimizer.step()
         losses.append(float(out["codes"]))
-        foretold.append(float(out.get("regression", 0)))
+        predicted.append(float(out.get("regression", 0)))
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
     if variant != "adaln":
-        assert sum(foretold[-5:]) < 0.9 * sum(foretold[:5])
+        assert sum(predicted[-5:]) < 0.9 * sum(predicted[:5])
 
 
-def test_foretelling_is_best_when_right() -> None:
-    heard = torch.nn.functional.layer_norm(torch.randn(3, 5, 8), (8,))
-    exact = foretelling(heard.repeat_interleave(4, 1), heard)
+def test_the_prediction_losses_are_least_for_the_truth() -> None:
+    audio = torch.nn.functional.layer_norm(torch.randn(3, 5, 8), (8,))
+    exact = audio_prediction_losses(audio.repeat_interleave(4, 1), audio)
     assert exact["regression"] == pytest.approx(0, abs=1e-6)
-    wrong = foretelling(heard.roll(1, 0).repeat_interleave(4, 1), heard)
+    wrong = audio_prediction_losses(audio.roll(1, 0).repeat_interleave(4, 1), audio)
     assert wrong["regression"] > 0.5 and wrong["contrast"] > exact["contrast"] + 1
 
 

@@ -55,7 +55,7 @@ def condition(net: VATTAudio, rows: int, n: int = 4, length: int = 9, seed: int 
 
 @given(st.sampled_from(DISTRIBUTIONS), st.floats(0, 1, exclude_max=True), st.floats(0, 1))
 def test_every_distribution_stays_within_its_bounds(name: str, u: float, progress: float) -> None:
-    share = Masking(name).share(u, progress)
+    share = Masking(name).fraction(u, progress)
     assert (0 if name == "arccos" else 0.5) <= share <= 1
 
 
@@ -66,7 +66,7 @@ def test_quantiles_of_the_truncated_normal_rise(mean: float, sigma: float, a: fl
 
 
 def test_truncated_normal_has_the_mean_that_theory_gives() -> None:
-    shares = [Masking().share((k + 0.5) / 4000) for k in range(4000)]
+    shares = [Masking().fraction((k + 0.5) / 4000) for k in range(4000)]
     assert sum(shares) / len(shares) == pytest.approx(0.75, abs=1e-3)  # bounds lie evenly around the mean
     mean, sigma, a, b = 0.55, 0.25, -0.2, 1.8
     density = lambda x: math.exp(-x * x / 2) / math.sqrt(2 * math.pi)  # noqa: E731
@@ -77,8 +77,8 @@ def test_truncated_normal_has_the_mean_that_theory_gives() -> None:
 
 
 def test_the_moving_mean_moves() -> None:
-    early, late = (Masking("moving").share(0.5, progress) for progress in (0.0, 1.0))
-    assert early < Masking().share(0.5) < late
+    early, late = (Masking("moving").fraction(0.5, progress) for progress in (0.0, 1.0))
+    assert early < Masking().fraction(0.5) < late
 
 
 def test_a_wrong_distribution_lists_the_choices() -> None:
@@ -118,7 +118,7 @@ def test_padding_of_the_condition_changes_nothing(kind: dict[str, Any]) -> None:
     padded = Condition(
         torch.cat([one.tokens, noise], 1),
         torch.cat([one.valid, torch.zeros(2, 3, dtype=torch.bool)], 1),
-        one.moments,
+        one.timing,
         one.modulations,
     )
     assert torch.allclose(net(codes, one), net(codes, padded), atol=1e-5)
@@ -165,7 +165,7 @@ def test_cross_entropy_counts_hidden_codes_only_and_smooths() -> None:
     codes = torch.randint(0, 16, (2, 3, 5))
     hidden = torch.rand(2, 3, 5) < 0.5
     hidden[0, 0, 0] = True
-    loss, plain, per_level = smoothed_cross_entropy(logits, codes, hidden)
+    loss, plain, per_codebook = smoothed_cross_entropy(logits, codes, hidden)
     other = logits.clone()
     other[~hidden] = 100 * torch.randn_like(other[~hidden])
     assert torch.equal(loss, smoothed_cross_entropy(other, codes, hidden)[0])
@@ -175,7 +175,7 @@ def test_cross_entropy_counts_hidden_codes_only_and_smooths() -> None:
     assert float(plain) == pytest.approx(float(true), rel=1e-5)
     assert float(loss) == pytest.approx(float(0.9 * true + 0.1 * even), rel=1e-5)
     counts = hidden.sum((0, 2)).float()
-    assert float((per_level * counts).sum() / counts.sum()) == pytest.approx(float(true), rel=1e-5)
+    assert float((per_codebook * counts).sum() / counts.sum()) == pytest.approx(float(true), rel=1e-5)
 
 
 @KINDS
