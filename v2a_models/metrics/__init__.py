@@ -1,1 +1,1 @@
-"""Scores: pure functions over sounds and events."""
+"""Metrics: pure functions over sounds and events."""

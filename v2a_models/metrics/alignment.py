@@ -1,4 +1,4 @@
-"""Does a sound belong to its pictures? Told in the space of a SCAV (`networks_sight.Scav`)."""
+"""Alignment of sound and video in the space of a SCAV (`networks.sight.Scav`)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from v2a_models.scav import interpolated_euclidean
 
 
 def nearer(seen: np.ndarray, sound: np.ndarray, other: np.ndarray) -> bool:
-    """Whether a sound (T, D) is nearer to the pictures `seen` (T', D) than another sound (T, D) is, in SCAV's space.
+    """True if a sound (T, D) is nearer to the video `seen` (T', D) than `other` (T, D), in SCAV's space.
 
-    The share of clips of which this holds, with the true sound of another clip as the other, is the alignment
-    accuracy: 0.5 by chance. (2411.05679 takes the share that Diff-Foley's classifier calls aligned, of which there is
-    no kept package.)
+    Alignment accuracy is the fraction of clips for which this holds against the true sound of another clip: 0.5 by
+    chance. (2411.05679 uses Diff-Foley's classifier, for which there is no maintained package.)
     """
     ours, theirs = (
         float(interpolated_euclidean(*(torch.from_numpy(np.array(x))[None] for x in (seen, heard))))

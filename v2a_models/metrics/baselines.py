@@ -1,4 +1,4 @@
-"""Sounds that every table holds to show what a metric can tell apart: silence, wrong clips, shaped noise."""
+"""Baseline sounds that show the range of every metric: silence, shuffled clips, shaped noise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def silence(n: int) -> np.ndarray:
 
 
 def shuffled(labels: Sequence[Hashable], seed: int = 0) -> np.ndarray:
-    """Which clip's sound each clip gets: int64 [N], a permutation that leaves no clip its own sound.
+    """Permutation int64 [N] that gives every clip the sound of another clip.
 
     labels [N] are the clips' classes. As many clips as possible get a sound of another class: all of them
     unless one class holds more than half the clips. The same labels and seed give the same order.
@@ -30,8 +30,8 @@ def shuffled(labels: Sequence[Hashable], seed: int = 0) -> np.ndarray:
         classes.setdefault(label, []).append(clip)
     blocks = [rng.permutation(clips) for clips in classes.values()]
     ring = np.concatenate([blocks[i] for i in rng.permutation(len(blocks))])
-    # Clips lie in a ring, class by class. A turn by the largest class takes every clip out of its own
-    # class, or round to where the fewest stay in it.
+    # Clips lie in a ring, sorted by class. Rotating by the size of the largest class moves every clip out of
+    # its own class, or as many as possible.
     turn = max(len(block) for block in blocks)
     order = np.empty(n, np.int64)
     order[ring] = np.roll(ring, -turn if turn < n else -1)
@@ -39,7 +39,7 @@ def shuffled(labels: Sequence[Hashable], seed: int = 0) -> np.ndarray:
 
 
 def spectrum_noise(reference: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Gaussian noise with the long-term spectrum and the RMS of a mono sound [n]: float32 [n].
+    """Gaussian noise, float32 [n], with the long-term spectrum and the RMS of a mono sound [n].
 
     The reference's Fourier magnitudes with random phases (Theiler et al. 1992, surrogate data): everything
     about the sound but its timing. Peaks may pass 1 where the reference was close to it; nothing is clipped.

@@ -1,8 +1,7 @@
-"""Captions against reference captions: BLEU-4, ROUGE-L and CIDEr-D, as the COCO caption scorer defines them.
+"""Caption metrics against references: BLEU-4, ROUGE-L and CIDEr-D, as in the COCO caption scorer.
 
-Words are lower case runs of letters and digits, with apostrophes inside kept ("don't" is one word);
-everything else separates. The COCO scorer's own tokeniser splits at apostrophes and keeps words with hyphens
-whole; plain sentences it cuts the same way.
+Words are lower-case runs of letters and digits, including inner apostrophes ("don't" is one word). The COCO scorer's
+own tokeniser splits at apostrophes and keeps hyphenated words; it treats plain sentences in the same way.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ References = Sequence[Sequence[str]]
 
 
 def words(caption: str) -> list[str]:
-    """Tokens that all scores here count."""
+    """Words of a caption, as counted by all metrics here."""
     return _WORD.findall(caption.lower().replace("\u2019", "'"))
 
 
@@ -38,10 +37,10 @@ def bleu4(candidates: Sequence[str], references: References) -> float:
 
 
 def bleu_counts(candidates: Sequence[str], references: References) -> np.ndarray:
-    """What BLEU-4 counts of each caption: int64 (N, 10), to be added up over clips and read by `bleu_of`.
+    """BLEU-4 counts of each caption: int64 (N, 10), to be summed over clips and passed to `bleu_of`.
 
-    n-grams that match, n = 1 to 4; n-grams of the caption; its length, and that of the nearest reference. Raises as
-    `bleu4`.
+    Columns: matching n-grams, n = 1 to 4; n-grams of the caption; its length and that of the nearest reference. Raises
+    like `bleu4`.
     """
     rows = []
     for caption, truths in _pairs(candidates, references):
@@ -74,7 +73,7 @@ def rouge_l(candidates: Sequence[str], references: References, beta: float = 1.2
     over the references. beta 1.2 is the COCO scorer's; 1 with one reference is what the rouge-score package
     calls rougeL.
 
-    Raises as `bleu4`.
+    Raises like `bleu4`.
     """
     scores = []
     for caption, truths in _pairs(candidates, references):
@@ -94,7 +93,7 @@ def cider(candidates: Sequence[str], references: References, sigma: float = 6.0)
     Document frequencies are of these references: the score depends on the corpus, and is 0 for words that all
     clips share.
 
-    Raises as `bleu4`, and for fewer than two clips, which have no document frequencies.
+    Raises like `bleu4`, and for fewer than two clips, which have no document frequencies.
     """
     pairs = _pairs(candidates, references)
     if len(pairs) < 2:
@@ -120,7 +119,7 @@ def cider(candidates: Sequence[str], references: References, sigma: float = 6.0)
 
 
 def _clipped_cosine(ours: dict[tuple[str, ...], float], theirs: dict[tuple[str, ...], float]) -> np.ndarray:
-    """Similarity (4,) by n-gram length; 0 where one side has no n-gram that tells clips apart."""
+    """Similarity (4,) by n-gram length; 0 if a side has only n-grams shared by all clips."""
     dot, first, second = np.zeros(4), np.zeros(4), np.zeros(4)
     for ngram, weight in ours.items():
         first[len(ngram) - 1] += weight**2

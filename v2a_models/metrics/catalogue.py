@@ -1,4 +1,4 @@
-"""The protocol: every figure of a comparison, what it is called, in which unit, and which way is better."""
+"""Catalogue of the metrics of a comparison: name, unit, direction and required networks."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ GROUPS = ("quality", "semantics", "synchrony", "waveform", "captions", "cost")
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure."""
+    """Description of a metric."""
 
     name: str
     title: str
     group: str
     unit: str
     higher: bool | None
-    """Whether more is better; None where neither is."""
+    """True if more is better, False if less is; None if neither is."""
     about: str
     per_clip: bool
-    """Whether it is the mean of a score per clip: only these can be resampled in pairs."""
+    """True for the mean of a score per clip; only such metrics allow a paired bootstrap."""
     networks: tuple[str, ...] = ()
-    """Networks it needs (`v2a_models.metrics.networks`)."""
+    """Required networks (`v2a_models.metrics.networks`)."""
 
 
 def _onsets() -> list[Metric]:
@@ -81,9 +81,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("ns", "NS", "synchrony", "", True,
            "correlation of novelty curves of BEATs features (2407.10387)", True, ("beats",)),
     Metric("desync", "DeSync", "synchrony", "s", False,
-           "mean offset of sound and picture that Synchformer tells (2401.16423)", True, ("synchformer",)),
+           "mean offset of sound and picture estimated by Synchformer (2401.16423)", True, ("synchformer",)),
     Metric("ss", "SS", "synchrony", "s", False,
-           "mean offset of sound and picture that SparseSync tells (2210.07055)", True, ("sparsesync",)),
+           "mean offset of sound and picture estimated by SparseSync (2210.07055)", True, ("sparsesync",)),
     Metric("stft", "STFT distance", "waveform", "", False,
            "multi-resolution: spectral convergence plus log magnitude (1910.11480)", True),
     Metric("mse", "MSE", "waveform", "", False, "mean square of the difference of the waveforms", True),

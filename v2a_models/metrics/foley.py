@@ -1,4 +1,4 @@
-"""How well generated SynthFoley sound fits its picture: onsets in time, and the class that is heard."""
+"""Scores of generated SynthFoley sound: onset timing and sound class."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from v2a_models.encoders.audio import EventClassifier
 from v2a_models.metrics.sync import OnsetScore, match_onsets, matched_pairs, onsets
 
 CLOSE_S = 0.05
-"""Tolerance at which a viewer begins to notice that sound and picture part (about two frames)."""
+"""Tolerance, in seconds, at which viewers begin to notice an offset (about two frames)."""
 
 
 @dataclass(frozen=True)
 class FoleyScore:
-    """One row of the quality table."""
+    """Scores of one system: a row of the quality table."""
 
     onset_f1: float
-    """Onsets within the tolerance of a true event, clips of impact classes."""
+    """F1 of onsets within the tolerance of a true event, over clips of impact classes."""
     onset_f1_shuffled: float
-    """The same sounds laid on the wrong clips (mean over several rotations)."""
+    """Onset F1 of the same sounds on wrong clips (mean over several rotations)."""
     precision: float
     recall: float
     onset_f1_close: float
-    """Within `CLOSE_S`."""
+    """Onset F1 within `CLOSE_S`."""
     median_error_s: float
-    """Of the onsets that were matched within the tolerance; NaN if none was."""
+    """Median error of the matched onsets; NaN if there are none."""
     class_match: float
-    """Share of clips whose sound the classifier hears as the class that is seen."""
+    """Fraction of clips whose sound is classified as the visible class."""
     class_match_shuffled: float
     clips: int
     impact_clips: int
@@ -43,10 +43,10 @@ def foley_score(
     classifier: EventClassifier,
     tolerance_s: float = 0.1,
 ) -> FoleyScore:
-    """Scores N mono sounds [n] against their clips' true onset times and classes.
+    """Score N mono sounds [n] against the true onset times and classes of their clips.
 
-    events[i] is None where onsets say nothing (continuous classes). Raises ValueError for fewer than two
-    impact clips, which could not be shuffled.
+    events[i] is None for continuous classes, which have no onsets. Raises ValueError for fewer than two impact clips,
+    which cannot be shuffled.
     """
     heard = [onsets(sound).tolist() for sound in sounds]
     impact = [i for i, times in enumerate(events) if times is not None]

@@ -1,8 +1,8 @@
 """Fréchet distance of two sets of features.
 
-Heusel et al. 2017 (1706.08500), for sound Kilgour et al. 2019 (1812.08466). The features name the score:
-VGGish FAD, PANNs and PaSST FD, codec latents per frame FDD, MFCC per frame FDM (2407.10387). Everything is
-float64 and streams: memory grows with the dimension, never with the clips.
+Heusel et al. 2017 (1706.08500), for sound Kilgour et al. 2019 (1812.08466). The name depends on the features: FAD for
+VGGish, FD for PANNs and PaSST, FDD for codec latents per frame, FDM for MFCC per frame (2407.10387). All arithmetic is
+float64 and streaming: memory grows with the dimension, not with the number of clips.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from scipy.linalg.lapack import dpstrf
 from v2a_models.metrics.estimate import LEVEL, Estimate, interval
 
 FEW = "fewer samples than dimensions"
-"""What a figure warns of whose covariances are singular."""
+"""Warning for singular covariances."""
 
 _BLOCK = 8192
-"""Rows taken at a time, so that centring them copies a bounded amount."""
+"""Rows processed at a time, to bound the copy made by centring."""
 
 
 class Moments:
-    """Count, mean (D,) and scatter (D, D) of rows that come in batches.
+    """Count, mean (D,) and scatter (D, D) of rows that arrive in batches.
 
-    Batches are merged as Chan, Golub and LeVeque 1979 do: centred sums and the distance of the means, which
-    stays exact where sums of squares would cancel. The order of merging changes rounding only.
+    Batches are merged by centred sums and the distance of the means (Chan, Golub and LeVeque 1979), which avoids the
+    cancellation of sums of squares. The order of merging changes rounding only.
     """
 
     def __init__(self, dims: int) -> None:
@@ -35,18 +35,14 @@ class Moments:
         self.count = 0
         self.mean = np.zeros(dims)
         self.scatter = np.zeros((dims, dims))
-        """Sum of (x - mean)(x - mean)^T."""
+        """Scatter matrix: sum of (x - mean)(x - mean)^T."""
 
     @property
     def dims(self) -> int:
         return len(self.mean)
 
     def add(self, rows: np.ndarray) -> None:
-        """Takes in rows (n, D); none is fine.
-
-        Raises ValueError for another shape, or for NaN and infinite values, which would spoil every later
-        figure.
-        """
+        """Add rows (n, D); n may be 0. Raises ValueError for another shape, and for NaN and infinite values."""
         rows = np.asarray(rows)
         if rows.ndim != 2 or rows.shape[1] != self.dims:
             raise ValueError(f"rows must be (n, {self.dims}), not {rows.shape}")
@@ -59,7 +55,7 @@ class Moments:
             self._merge(len(block), mean, block)
 
     def merge(self, other: Moments) -> None:
-        """Takes in all rows of `other`. Raises ValueError for another dimension."""
+        """Add all rows of `other`. Raises ValueError for another dimension."""
         if other.dims != self.dims:
             raise ValueError(f"moments of {self.dims} and {other.dims} dimensions do not merge")
         self._merge(other.count, other.mean, np.zeros((0, self.dims)))
@@ -72,7 +68,7 @@ class Moments:
         return self.scatter / (self.count - 1)
 
     def _merge(self, count: int, mean: np.ndarray, centred: np.ndarray) -> None:
-        """Count and mean, and the scatter of centred rows and of the two means about the common one."""
+        """Merge a batch given by count, mean and centred rows."""
         if not count:
             return
         total = self.count + count
@@ -85,7 +81,7 @@ class Moments:
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """|mu_a - mu_b|^2 + Tr(S_a + S_b - 2 (S_a S_b)^1/2), the squared 2-Wasserstein distance of two Gaussians.
+    """Fréchet distance |mu_a - mu_b|^2 + Tr(S_a + S_b - 2 (S_a S_b)^1/2): squared 2-Wasserstein of two Gaussians.
 
     The root's trace is the sum of roots of the eigenvalues of the symmetric S_a^1/2 S_b S_a^1/2. With factors
     S = F F^T these roots are the singular values of F_a^T F_b, which squares nothing: singular covariances
@@ -103,11 +99,10 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 
 class Sample:
-    """Feature rows of many clips, dealt by clip into groups of `Moments` that an interval is drawn from.
+    """Feature rows of many clips, divided by clip into groups of `Moments` for a bootstrap interval.
 
-    The more groups the better the interval. Their number is what `memory_mib` allows (8 D^2 bytes each), at
-    least 2 and at most 64: with the default 32 groups at D = 1024 and 8 at D = 2048. A group that no clip
-    falls into takes no memory.
+    More groups give a better interval. Their number is limited by `memory_mib` (8 D^2 bytes each), between 2 and 64:
+    by default 32 groups at D = 1024 and 8 at D = 2048. A group without clips takes no memory.
     """
 
     def __init__(self, dims: int, memory_mib: float = 256) -> None:
@@ -116,15 +111,15 @@ class Sample:
         self.groups: dict[int, Moments] = {}
 
     def add(self, rows: np.ndarray, clip: int) -> None:
-        """Takes in the rows (n, D) of clip number `clip`, one or one per frame. Raises as `Moments.add`."""
+        """Add the rows (n, D) of clip number `clip`. Raises like `Moments.add`."""
         group = self.groups.get(clip % self.n_groups)
         if group is None:
             group = Moments(self.dims)
-        group.add(rows)  # first, so that bad rows leave no empty group behind
+        group.add(rows)  # first, so that invalid rows leave no empty group
         self.groups[clip % self.n_groups] = group
 
     def merge(self, other: Sample) -> None:
-        """Takes in another worker's clips. Raises ValueError for other dimensions or groups."""
+        """Add the clips of another worker. Raises ValueError for other dimensions or groups."""
         if (other.dims, other.n_groups) != (self.dims, self.n_groups):
             raise ValueError("samples of different dimensions or groups do not merge")
         for index, group in other.groups.items():
@@ -135,7 +130,7 @@ class Sample:
         return self.drawn(dict.fromkeys(self.groups, 1))
 
     def drawn(self, times: dict[int, int]) -> Moments:
-        """Moments of the rows of each group taken as often as `times` says."""
+        """Moments of the groups, each repeated as given in `times`."""
         taken = [(often, self.groups[index]) for index, often in times.items() if index in self.groups]
         total = Moments(self.dims)
         total.count = sum(often * group.count for often, group in taken)
@@ -157,15 +152,15 @@ def frechet_with_interval(
 ) -> Estimate:
     """Fréchet distance of two samples with the interval of `n` bootstrap draws of their groups.
 
-    The same groups are drawn on both sides, so that reference and generated sound of the same clips (the same
-    clip numbers) stay together; for samples that have nothing to do with each other this draws the same
-    spread. Clips are what is drawn, never frames: frames of a clip are not independent.
+    The same groups are drawn on both sides, so that reference and generated sound of a clip (a clip number) stay
+    together; for unrelated samples the spread is the same. Clips are drawn instead of frames, since frames of a clip
+    are not independent.
 
     The distance of finite samples is too large by about a constant over the number of rows (Chong and Forsyth
-    2020, 1911.07023): compare only figures of equally many clips. A draw repeats rows and is too large once
-    more. The draws are therefore shifted to have their mean at the value: the interval covers the spread of
-    the figure, not its bias. The note warns where a sample has no more rows than dimensions (its covariance
-    is singular and the bias large), and where few groups make a rough interval.
+    2020, 1911.07023): compare only results of equally many clips. A draw repeats rows and is larger
+    still, so the draws are shifted to have their mean at the value: the interval covers the spread, not the bias. The
+    note warns of a sample with no more rows than dimensions (singular covariance, large bias), and of few groups (a
+    rough interval).
 
     `Estimate.n` is the rows of the smaller side. A side with fewer than two rows gives a missing estimate.
     Each draw costs two factorisations and singular values of (D, D): about half a second on one core at D =
@@ -207,10 +202,10 @@ def frechet_with_interval(
 def frechet_difference(
     truth: Sample, a: Sample, b: Sample, n: int = 200, seed: int = 0, level: float = LEVEL
 ) -> Estimate:
-    """How much farther `a` is from `truth` than `b` is, with the interval of `n` draws of the same groups of all three.
+    """Difference of the distances of `a` and `b` from `truth`, with the interval of `n` draws of common groups.
 
-    What makes a group of clips hard for both cancels, and so does most of the bias (see `frechet_with_interval`, also
-    for the errors raised). Missing for a side with fewer than two rows; without an interval for fewer than two groups.
+    The difficulty of a group of clips cancels, and so does most of the bias (see `frechet_with_interval`, also for the
+    errors raised). Missing for a side with fewer than two rows; without interval for fewer than two groups.
     """
     if len({(s.dims, s.n_groups) for s in (truth, a, b)}) > 1:
         raise ValueError("samples of different dimensions or groups cannot be compared")

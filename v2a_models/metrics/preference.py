@@ -1,4 +1,4 @@
-"""Which of two systems listeners prefer: votes of a blind A/B page, counted, with the interval of Wilson (1927)."""
+"""Preference between two systems: counted votes of a blind A/B page, with the interval of Wilson (1927)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ VOTES = ("a", "b", "tie")
 
 
 class VotesError(ValueError):
-    """The votes are not votes, or not those of this page; the message says which."""
+    """Malformed votes, or votes of another page; the message says which."""
 
 
 @dataclass(frozen=True)
 class Preference:
-    """How the votes between two systems fell."""
+    """Vote counts between two systems."""
 
     first: str
     second: str
@@ -31,10 +31,10 @@ class Preference:
     unvoted: int
     """Pairs of the page without a vote."""
     share: Estimate
-    """Share of the votes that prefer the first, a tie counted as half a vote for each."""
+    """Fraction of votes for the first; a tie counts half a vote for each."""
 
     def result(self) -> dict[str, Any]:
-        """As a comparison's summary holds it: null for what is not known."""
+        """Entry for the summary of a comparison; unknown values are None."""
         value, low, high = (
             None if math.isnan(x) else x for x in (self.share.value, self.share.low, self.share.high)
         )
@@ -49,7 +49,7 @@ class Preference:
 
 
 def wilson(successes: float, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Score interval of a share of `n` votes (Wilson 1927), within [0, 1].
+    """Score interval of a fraction of `n` votes (Wilson 1927), within [0, 1].
 
     (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n) with p = successes / n and z the normal quantile of the
     level. Half successes (ties) are taken as they are, which makes the interval a little too wide.
@@ -66,13 +66,12 @@ def wilson(successes: float, n: int, level: float = LEVEL) -> tuple[float, float
 
 
 def preferences(votes: Any, key: Any, level: float = LEVEL) -> list[Preference]:
-    """Votes of one listener, by the two systems compared (one entry for a page that compares two).
+    """Preferences of one listener, one for each two systems compared.
 
-    votes: what the listening page saves, {"page", "seed", "votes": [{"pair": "0001", "vote": "a" | "b" | "tie"}]}.
-    key: what the page's plan keeps, {"page", "seed", "files": {"0001-a.wav": system}}.
+    votes: file saved by the listening page, {"page", "seed", "votes": [{"pair": "0001", "vote": "a" | "b" | "tie"}]}.
+    key: file kept with the page's plan, {"page", "seed", "files": {"0001-a.wav": system}}.
 
-    Raises VotesError for what is not of this form, for the votes of another page or seed, for a pair the page
-    does not have, and for two votes on one pair.
+    Raises VotesError for malformed input, votes of another page or seed, unknown pairs, and two votes on one pair.
     """
     pairs = _pairs(key)
     given = _given(votes)
@@ -110,13 +109,13 @@ def _preference(first: str, second: str, count: Mapping[str, int], level: float)
 
 
 def _first(key: Mapping[str, Any]) -> dict[str, int]:
-    """Which system is named before which: as the key says, else as its files do."""
+    """Rank of each system: its order in the key, else in its files."""
     named = [key[name] for name in ("first", "second") if isinstance(key.get(name), str)]
     return {name: at for at, name in enumerate(dict.fromkeys([*named, *key["files"].values()]))}
 
 
 def _pairs(key: Any) -> dict[str, tuple[str, str]]:
-    """The systems at a and b of every pair."""
+    """Systems a and b of every pair."""
     files = key.get("files") if isinstance(key, Mapping) else None
     if not isinstance(files, Mapping) or not files or not key.get("page"):
         raise VotesError('the key is none: {"page", "seed", "files": {file: system}} is wanted')
@@ -130,7 +129,7 @@ def _pairs(key: Any) -> dict[str, tuple[str, str]]:
 
 
 def _given(votes: Any) -> dict[str, str]:
-    """The votes by pair."""
+    """Votes by pair."""
     rows = votes.get("votes") if isinstance(votes, Mapping) else None
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise VotesError('the votes are none: {"page", "seed", "votes": [{"pair", "vote"}]} is wanted')
@@ -146,6 +145,6 @@ def _given(votes: Any) -> dict[str, str]:
 
 
 def _short(value: Any) -> str:
-    """A value of a file from elsewhere, for a message."""
+    """Shortened value of an untrusted file, for a message."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:59]}…"

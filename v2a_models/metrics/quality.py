@@ -1,7 +1,6 @@
-"""Quality and meaning from class probabilities (IS, KLD), and the MFCC frames that FDM compares.
+"""Inception score (IS) and divergence (KLD) of class probabilities, and the MFCC frames of FDM.
 
-The probabilities are a published classifier's (PANNs, PaSST, ...); here are only the formulas. The Fréchet
-distances are in `frechet`.
+The probabilities come from a published classifier (PANNs, PaSST, ...). Fréchet distances are in `frechet`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from torchaudio.transforms import MFCC
 
 FLOOR = 1e-12
-"""Least probability a generated class counts with: a divergence stays finite (27.6 nats at most)."""
+"""Minimum probability of a generated class, which keeps divergences finite (27.6 nats at most)."""
 
 
 def inception_score(

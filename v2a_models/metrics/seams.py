@@ -1,8 +1,8 @@
-"""How much a sound jumps at the joins between windows, beside how much it jumps anyway.
+"""Jumps of a sound at the joins between windows, compared with jumps elsewhere.
 
-A jump is measured between the 46 ms before a moment and the 46 ms after it: of the level, and of the spectrum in 24
-bands a third of an octave or so wide. Speech, hammers and rain jump all the time; a seam shows as joins that jump
-more than moments within windows do.
+A jump is the difference between the 46 ms before and the 46 ms after a point in time: of the level, and of the spectrum
+in 24 bands of about a third of an octave. Speech, hammers and rain jump all the time; seams are audible if joins jump
+more than other points do.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 
 SPAN = 2048
-"""Samples on either side of a moment."""
+"""Samples compared on either side of a point."""
 
 BANDS = 24
 
 FLOOR_DB = -70.0
-"""Of full scale: what is softer is silence, and silence beside silence is no jump."""
+"""Noise floor in dB of full scale; changes below it do not count."""
 
 APART = 4 * SPAN
-"""Samples between the moments that are looked at within windows."""
+"""Distance, in samples, of the points measured within windows."""
 
 
 @dataclass(frozen=True)
 class Jumps:
-    """dB, one of each per moment: float64 [n]."""
+    """Jumps of level and spectrum in dB at n points: float64 [n] each."""
 
     level: np.ndarray
     spectrum: np.ndarray
@@ -35,9 +35,9 @@ class Jumps:
         return len(self.level)
 
 
-def jumps(sound: np.ndarray, moments: Sequence[int] | np.ndarray, rate: int) -> Jumps:
-    """Of a sound [n] in [-1, 1] at samples with at least `SPAN` samples on either side; others are left out."""
-    at = np.asarray(moments, np.int64)
+def jumps(sound: np.ndarray, points: Sequence[int] | np.ndarray, rate: int) -> Jumps:
+    """Jumps of a sound [n] in [-1, 1] at samples `points`; those within `SPAN` samples of an end are left out."""
+    at = np.asarray(points, np.int64)
     at = at[(at >= SPAN) & (at <= len(sound) - SPAN)]
     if not len(at):
         return Jumps(np.zeros(0), np.zeros(0))
@@ -48,7 +48,7 @@ def jumps(sound: np.ndarray, moments: Sequence[int] | np.ndarray, rate: int) -> 
 
 
 def _bands(frames: np.ndarray, rate: int) -> np.ndarray:
-    """Power in bands, [n, BANDS]; all together that of the samples."""
+    """Power per band, [n, BANDS]; the sum is the power of the samples."""
     taper = np.hanning(SPAN)
     power = np.abs(np.fft.rfft(frames * taper)) ** 2 * 2 / (SPAN * (taper**2).sum())
     edges = np.geomspace(50, rate / 2, BANDS)
@@ -61,21 +61,21 @@ def _db(power: np.ndarray) -> np.ndarray:
 
 
 def inside(n: int, joins: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Moments of a sound of `n` samples that are far from all joins, evenly spread."""
-    moments = np.arange(SPAN, n - SPAN, APART)
+    """Evenly spaced points of a sound of `n` samples, far from all joins."""
+    points = np.arange(SPAN, n - SPAN, APART)
     edges = np.sort(np.asarray(joins, np.int64))
     if not len(edges):
-        return moments
-    near = np.clip(np.searchsorted(edges, moments), 1, len(edges)) - 1
+        return points
+    near = np.clip(np.searchsorted(edges, points), 1, len(edges)) - 1
     following = np.minimum(near + 1, len(edges) - 1)
-    distance = np.minimum(np.abs(moments - edges[near]), np.abs(moments - edges[following]))
-    return moments[distance >= 2 * SPAN]
+    distance = np.minimum(np.abs(points - edges[near]), np.abs(points - edges[following]))
+    return points[distance >= 2 * SPAN]
 
 
 def worst(sound: np.ndarray, joins: Sequence[int], rate: int, most: int = 3) -> list[tuple[int, float]]:
-    """(sample, how many times the usual jump within windows) of the joins whose spectrum jumps most, the worst first.
+    """Joins with the largest spectral jumps, worst first: (sample, multiple of the mean jump within windows).
 
-    Empty where there is nothing to compare with.
+    Empty if there are no points to compare with.
     """
     usual = jumps(sound, inside(len(sound), joins), rate).spectrum
     if not len(usual) or usual.mean() <= 0:

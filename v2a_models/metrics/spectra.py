@@ -1,7 +1,7 @@
-"""Power spectra: short ones in blocks of frames that fit a processor's cache, and averaged long ones.
+"""Power spectra: spectrograms in blocks of frames that fit a processor's cache, and Welch averages.
 
-A spectrogram of eight seconds is many megabytes at small hops, and fetching fresh memory for every step of it costs
-more than the Fourier transforms do. In blocks nothing but the answer is ever large.
+A spectrogram of eight seconds takes many megabytes at small hops, and allocating them costs more time than the Fourier
+transforms. With blocks, only the result is large.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 _BLOCK = 2**17
-"""Samples in a block's frames (half a MiB)."""
+"""Samples in the frames of a block (half a MiB)."""
 
 
 def power_blocks(sound: np.ndarray, n_fft: int, hop: int, window: int) -> Iterator[torch.Tensor]:
-    """|STFT|^2 of a mono sound [n], block by block: float32 (frames, n_fft / 2 + 1), each block owned by the caller.
+    """Power spectrogram |STFT|^2 of a mono sound [n] in blocks: float32 (frames, n_fft / 2 + 1), owned by the caller.
 
-    Frames lie wholly within the sound, one every `hop` samples: whoever wants them centred pads first. The Hann window
-    (periodic, `window` samples) lies in the middle of n_fft. As `torch.stft` with center=False, which has no blocks.
+    Frames lie within the sound, one every `hop` samples; pad first for centred ones. The periodic Hann window of
+    `window` samples lies in the middle of n_fft, as in `torch.stft` with center=False.
     """
     wave = torch.from_numpy(np.ascontiguousarray(sound, np.float32))
     if len(wave) < n_fft:
@@ -32,10 +32,10 @@ def power_blocks(sound: np.ndarray, n_fft: int, hop: int, window: int) -> Iterat
 
 
 def welch_power(sound: np.ndarray, length: int, bins: int) -> np.ndarray:
-    """The lowest bins of the power spectrum of a mono sound [n], averaged over half overlapping segments of `length`
+    """Lowest bins of the power spectrum of a mono sound [n], averaged over half-overlapping segments of `length`
     samples: float64 [bins].
 
-    As `scipy.signal.welch` with scaling="spectrum", in float32 and without the bins that nobody asks for.
+    Equals `scipy.signal.welch` with scaling="spectrum", but in float32 and limited to the lowest bins.
     """
     wave = torch.from_numpy(np.ascontiguousarray(sound, np.float32))
     segments = wave.unfold(0, length, length - length // 2)

@@ -1,4 +1,4 @@
-"""Synchrony where the events are known: onsets heard in a sound against onsets that were simulated.
+"""Onset synchrony: onsets detected in a sound against known events.
 
 Onset detection is spectral flux with peak picking (Böck and Widmer 2013, "Maximum filter vibrato suppression for
 onset detection", without the vibrato filter); matching is one to one within a tolerance, as in MIREX.
@@ -17,35 +17,35 @@ from v2a_models.metrics.spectra import power_blocks
 
 _WINDOW, _HOP = 1024, 256
 _LAG = 3
-"""Flux compares with this many hops before (17 ms), so that attacks spread over frames count whole."""
+"""Lag of the spectral flux in hops (17 ms), so that attacks spread over several frames count fully."""
 
 
 def onset_envelope(sound: np.ndarray, rate: int = grid.SAMPLE_RATE) -> tuple[np.ndarray, np.ndarray]:
-    """Times in seconds and spectral flux of a mono sound [n]: mean rise of the log spectrum, in dB."""
-    # Third-octave-like bands keep a noisy bin from counting as much as a whole partial.
+    """Times in seconds and spectral flux, the mean rise of the log spectrum in dB, of a mono sound [n]."""
+    # Bands of about a third of an octave, so that a noisy bin does not weigh as much as a partial.
     edges = np.unique(np.geomspace(2, _WINDOW // 2, 33).astype(int))
     blocks = power_blocks(np.pad(sound, (_WINDOW, 0)), _WINDOW, _HOP, _WINDOW)
     power = np.concatenate([np.add.reduceat(block.numpy(), edges[:-1], axis=1) for block in blocks])
     power /= (_WINDOW / 2) ** 2  # the sum of the window: a steady tone has its own power
-    level = 10 * np.log10(power + 1e-8)  # floor at -80 dB: below it nothing is heard
+    level = 10 * np.log10(power + 1e-8)  # floor at -80 dB, which is inaudible
     rise = np.zeros(len(level))
     rise[_LAG:] = np.maximum(0, level[_LAG:] - level[:-_LAG]).mean(1)
     return (_HOP * np.arange(len(level)) - _WINDOW / 2) / rate, rise
 
 
 def onsets(sound: np.ndarray, rate: int = grid.SAMPLE_RATE, rise_db: float = 6.0) -> np.ndarray:
-    """Onset times in seconds of a mono sound [n]; an onset lifts the bands by `rise_db` on average."""
+    """Onset times in seconds of a mono sound [n]; at an onset the bands rise by `rise_db` on average."""
     times, rise = onset_envelope(sound, rate)
     peaks, _ = find_peaks(
         rise, height=rise_db, prominence=rise_db * 0.7, distance=max(1, int(0.08 * rate / _HOP))
     )
-    # The window sees an attack as soon as it enters; the rise peaks about half a window later.
+    # The rise begins when an attack enters the window and peaks about half a window later.
     return np.maximum(0.0, times[peaks] + _WINDOW / 2 / rate - (_LAG + 2) * _HOP / rate / 2)
 
 
 @dataclass(frozen=True)
 class OnsetScore:
-    """Counts of one or many clips; add them up, then read the ratios."""
+    """Onset counts of one or many clips; sum them, then take the ratios."""
 
     matched: int = 0
     heard: int = 0
@@ -71,9 +71,9 @@ class OnsetScore:
 def matched_pairs(
     heard: Sequence[float], true: Sequence[float], tolerance_s: float
 ) -> list[tuple[float, float]]:
-    """Pairs (heard, true) of a one-to-one matching within +-`tolerance_s`, as many as possible.
+    """Pairs (detected, true) of a largest one-to-one matching within +-`tolerance_s`.
 
-    With one tolerance for all, taking the earliest pair that fits is optimal.
+    With one tolerance for all, matching the earliest possible pair is optimal.
     """
     a, b = sorted(heard), sorted(true)
     i = j = 0

@@ -1,7 +1,6 @@
 """Synchrony beyond onset F1: novelty similarity (NS of 2407.10387), onset errors, strength correlation.
 
-Onsets and their matching are `sync`'s; nothing here needs weights (NS takes features that were computed
-elsewhere).
+Onset detection and matching are in `sync`. Nothing here needs weights: NS takes precomputed features.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ KERNEL = 16
 TOLERANCES_S = (0.025, 0.05, 0.1)
 
 _CONSTANT = 1e-9
-"""Curves and ranks that spread less than this are constant up to rounding."""
+"""Spread below which curves and ranks are constant up to rounding."""
 
 
 def novelty_curve(features: np.ndarray, kernel: int = KERNEL) -> np.ndarray:
-    """How much a sequence of features (T, D) changes at each moment: float64 (T - kernel + 1,).
+    """Novelty curve, the change of a feature sequence (T, D) over time: float64 (T - kernel + 1,).
 
     1 where one steady stretch meets another that is orthogonal to it (2 at most, if opposite), 0 within one.
 
@@ -69,19 +68,18 @@ def novelty_similarity(a: np.ndarray, b: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class ClipOnsets:
-    """One clip's onsets against its events."""
+    """Onset counts and errors of one clip."""
 
     scores: dict[float, OnsetScore]
     """Counts by tolerance in seconds."""
     errors: tuple[float, ...]
-    """Heard minus true time of each onset matched within the widest tolerance, in seconds: above 0 is
-    late."""
+    """Detected minus true time, in seconds, of each onset matched within the widest tolerance; positive is late."""
 
 
 def onset_scores(
     heard: Sequence[float], true: Sequence[float], tolerances: Sequence[float] = TOLERANCES_S
 ) -> ClipOnsets:
-    """Scores the onsets of one clip (seconds) at several tolerances. Raises ValueError for none."""
+    """Score the onsets of one clip (seconds) at several tolerances. Raises ValueError without tolerances."""
     if not tolerances:
         raise ValueError("at least one tolerance is needed")
     scores = {tolerance: match_onsets(heard, true, tolerance) for tolerance in tolerances}
@@ -97,12 +95,11 @@ def strength_correlation(
     after_s: float = 0.1,
     before_s: float = 0.05,
 ) -> float:
-    """Spearman correlation of the loudness rise at each true event with its simulated strength, of a mono
-    sound [n].
+    """Spearman correlation between the power rise at each true event of a mono sound [n] and its simulated strength.
 
-    The rise is the mean power in the `after_s` seconds from the event (up to the next event at most) less
-    that in the `before_s` seconds up to it: what still rings from before is not counted twice. Ranks, because
-    nothing says how loudness should grow with strength, only that it should. Our own measure; no paper's.
+    The rise is the mean power in the `after_s` seconds from the event (at most up to the next event) minus that in the
+    `before_s` seconds before it, which excludes the decay of earlier events. Ranks are used since only the direction of
+    the relation is known. Our own measure.
 
     Events outside the sound are left out. NaN for fewer than three events, and where all strengths or all
     rises are equal (silence). Raises ValueError for another shape of sound, or lists of different lengths.
@@ -132,7 +129,7 @@ def _power(sound: np.ndarray) -> float:
 
 
 def _checkerboard(size: int) -> np.ndarray:
-    """+1 within the past and within the future, -1 across, tapered; sized so that a clean cut gives 1."""
+    """Tapered kernel, +1 within the past and within the future, -1 across, scaled so that a clean cut gives 1."""
     place = np.arange(size) - (size - 1) / 2
     taper = np.exp(-(place**2) / (2 * (size / 4) ** 2))
     weights = np.outer(np.sign(place) * taper, np.sign(place) * taper)

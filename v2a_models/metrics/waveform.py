@@ -1,4 +1,4 @@
-"""Waveform against waveform (MSE, MAE, multi-resolution STFT), and the frame-rate tone of 2308.12408."""
+"""Waveform distances (MSE, MAE, multi-resolution STFT), and the frame-rate tone of 2308.12408."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from v2a_models.metrics.spectra import power_blocks, welch_power
 
 RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
-"""n_fft, hop and window of Yamamoto et al. 2020 (1910.11480), in samples."""
+"""Resolutions of Yamamoto et al. 2020 (1910.11480): n_fft, hop and window in samples."""
 
 _PERIODS = 16
 """Frame periods per spectrum: lines at multiples of the frame rate then lie 16 bins apart."""
 _FLOOR = 1e-12
-"""Power per bin (-120 dB of full scale) that counts as nothing: below the step of 16-bit sound."""
+"""Floor of the power per bin, -120 dB of full scale: below the resolution of 16-bit sound."""
 
 
 def mse(generated: np.ndarray, reference: np.ndarray) -> float:
@@ -32,16 +32,16 @@ def mae(generated: np.ndarray, reference: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class StftDistance:
-    """Means over the resolutions."""
+    """STFT distances, averaged over the resolutions."""
 
     spectral_convergence: float
-    """|| |R| - |G| ||_F / || |R| ||_F"""
+    """Spectral convergence: || |R| - |G| ||_F / || |R| ||_F."""
     log_magnitude: float
-    """Mean of | ln|R| - ln|G| |"""
+    """Log magnitude distance: mean of | ln|R| - ln|G| |."""
 
     @property
     def total(self) -> float:
-        """The loss of the paper: the sum of both."""
+        """Sum of both, the loss of the paper."""
         return self.spectral_convergence + self.log_magnitude
 
 
@@ -68,7 +68,7 @@ def stft_magnitudes(
 ) -> list[torch.Tensor]:
     """Magnitude spectrograms of a mono sound [n], one per resolution: float32 (1 + n // hop, n_fft / 2 + 1).
 
-    For `stft_distance` where one reference is compared with many sounds. Raises as `multi_resolution_stft`.
+    Used with `stft_distance` to compare one reference with many sounds. Raises like `multi_resolution_stft`.
     """
     if np.ndim(sound) != 1 or not resolutions:
         raise ValueError("mono sounds and at least one resolution are wanted")
@@ -99,15 +99,15 @@ def stft_distance(
 
 
 def frame_rate_tone_db(sound: np.ndarray, rate: int, fps: float, harmonics: int = 16) -> float:
-    """Level in dB of the lines at multiples of the frame rate over their neighbourhood, of a mono sound [n].
+    """Level, in dB above their surroundings, of the spectral lines of a mono sound [n] at multiples of the frame rate.
 
-    2308.12408 (figure 8) reports that sound made frame by frame jumps at frame borders, a tone at the frame
-    rate with its overtones; it gives no measure, this one is ours. Averaged spectra (Welch, Hann) of 16 frame
+    2308.12408 (figure 8) reports that sound made frame by frame jumps at frame borders, which adds a tone at the frame
+    rate with its overtones. It gives no measure; this one is ours. Averaged spectra (Welch, Hann) of 16 frame
     periods put line k at bin 16 k. Its power (3 bins) is divided by the geometric mean of the bins on its
-    left and right, halfway to the next lines, which takes out the slope of the spectrum. The result is the
+    left and right, halfway to the next lines, which removes the slope of the spectrum. The result is the
     mean of these levels over the first `harmonics` lines below half the sample rate: 0 for noise and for
     silence, large for a sound that repeats every frame. Levels are averaged, not powers, because the
-    overtones are what tells a frame-rate tone from another tone that happens to fall on a line.
+    overtones distinguish a frame-rate tone from another tone that happens to fall on a line.
 
     Only what all frames have in common makes lines; jumps of random sign and size make none. A steady sound
     whose own pitch is the frame rate or a small multiple (a motor at 60 Hz in 30 fps) has such lines too:

@@ -60,7 +60,7 @@ def test_the_features_are_those_of_speechbrains_own_class(file: Path) -> None:
 
 
 class Through(nn.Module):
-    """In place of the transformer, which lets every feature see all of the sound."""
+    """Stand-in for the transformer, which would let every feature depend on all of the sound."""
 
     def forward(self, patches: Tensor) -> tuple[Tensor]:
         return (patches,)

@@ -1,4 +1,4 @@
-"""All encoders of a recipe behind one call."""
+"""The encoders of a recipe behind one call."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def test_nor_on_how_much_of_those_is_known(model: MaskVAT) -> None:
 
 @given(st.integers(1, 40), st.integers(0, 24), st.integers(0, 9))
 def test_of_what_is_partly_known_less_is_asked(steps: int, n_known: int, seed: int) -> None:
-    """As many passes fewer as there are codes fewer to find, but half of them at least."""
+    """Passes decrease with the number of codes to find, but never below half."""
     passes = 0
 
     def predict(codes: torch.Tensor) -> torch.Tensor:

@@ -15,47 +15,47 @@ if TYPE_CHECKING:
 
 
 class Unavailable(Exception):
-    """A network that cannot be had here; the message is the whole reason, and says what to do."""
+    """Network that cannot be loaded; the message gives the whole reason and what to do."""
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What a network makes of one sound."""
+    """Output of a network for one sound."""
 
     embedding: np.ndarray
-    """float32 (D,), or (T, D) where the network gives one per stretch of time."""
+    """Embedding float32 (D,), or (T, D) for a sequence over time."""
     probabilities: np.ndarray | None = None
-    """float32 (C,), sums to 1: softmax of the class logits, as IS and KLD take them. None: no classes."""
+    """Class probabilities float32 (C,), the softmax of the logits; None without classes."""
 
 
 class Network(Protocol):
-    """A network on its device, in evaluation mode."""
+    """Audio network on its device, in evaluation mode."""
 
     name: str
     rate: int
-    """Hz, of the sounds it takes."""
+    """Sample rate of its input in Hz."""
     dims: int
-    """D of its embeddings."""
+    """Width of its embeddings."""
     classes: tuple[str, ...] | None
-    """Names of the probabilities. None: it has none, or its package does not name them (AudioSet's 527)."""
+    """Class names; None if it has no classes, or its package does not name them (AudioSet's 527)."""
     sha256: str
-    """Of the weights file."""
+    """SHA-256 of the weights file."""
 
     def hear(self, sounds: Tensor) -> list[Heard]:
-        """Mono float sounds (B, N) in [-1, 1] at `rate`, each heard by itself: B answers.
+        """Outputs for mono float sounds (B, N) in [-1, 1] at `rate`, each independent of the others.
 
-        A sound shorter than the network can take is heard with silence after it. Raises ValueError for another
-        shape or type, or sounds without a sample.
+        Sounds too short for the network are padded with silence. Raises ValueError for another shape or type, and for
+        sounds without samples.
         """
         ...
 
 
 class Watcher(Protocol):
-    """A network that sees."""
+    """Visual network."""
 
     views: Mapping[str, View]
-    """The samplings of the picture that it takes, by name."""
+    """Views of the video that it takes, by name."""
 
     def watch(self, frames: Mapping[str, Tensor]) -> np.ndarray:
-        """Frames of one clip by view, uint8 (T, H, W, 3): float32 (D,), or (T, D) for one vector per moment."""
+        """Embedding of one clip from frames by view, uint8 (T, H, W, 3): float32 (D,), or (T, D) over time."""
         ...

@@ -15,7 +15,7 @@ from v2a_models.metrics.networks.base import Heard
 
 
 class Listener:
-    """What all networks share: sounds are checked, lengthened where too short, and heard in float32."""
+    """Base of the audio networks: checks sounds, pads short ones, and computes in float32."""
 
     name: str
     rate: int
@@ -23,13 +23,13 @@ class Listener:
     classes: tuple[str, ...] | None = None
     sha256: str
     shortest = 1
-    """Samples that a sound is lengthened to with silence."""
+    """Minimum length in samples; shorter sounds are padded with silence."""
 
     def __init__(self, net: nn.Module, device: torch.device | str, sha256: str) -> None:
         self.net, self.device, self.sha256 = net.to(device).eval(), torch.device(device), sha256
 
     def hear(self, sounds: Tensor) -> list[Heard]:
-        """See `networks.Network`."""
+        """See `Network`."""
         if sounds.ndim != 2 or not sounds.shape[1] or not sounds.is_floating_point():
             raise ValueError(f"expected float sounds (B, N), got {sounds.dtype} {tuple(sounds.shape)}")
         if not len(sounds):
@@ -43,8 +43,8 @@ class Listener:
         rows = embeddings.float().cpu().numpy()
         if logits is None:
             return [Heard(row) for row in rows]
-        shares = logits.float().softmax(-1).cpu().numpy()
-        return [Heard(row, share) for row, share in zip(rows, shares, strict=True)]
+        probabilities = logits.float().softmax(-1).cpu().numpy()
+        return [Heard(row, classes) for row, classes in zip(rows, probabilities, strict=True)]
 
     def forward(self, sounds: Tensor) -> tuple[Tensor, Tensor | None]:
         """Embeddings (B, D) or (B, T, D), and class logits (B, C), of sounds (B, N)."""
@@ -52,15 +52,15 @@ class Listener:
 
 
 def module_of(name: str) -> ModuleType:
-    """A module of a package of the extra. Raises ImportError, also where the package itself fails some other way."""
+    """Import a module of an optional package. Raises ImportError for any error of the import."""
     try:
         return importlib.import_module(name)
-    except Exception as error:  # built for other versions of what it needs, it can fail in any way
+    except Exception as error:  # a package built for other versions can raise anything
         raise ImportError(f"{name}: {error}") from error
 
 
 def part_of(package: str, module: str) -> ModuleType:
-    """A module of an installed package, imported without running the package's own __init__.
+    """Import a module of an installed package without running the package's own __init__.
 
     Raises ImportError if there is none.
     """
@@ -76,7 +76,7 @@ def part_of(package: str, module: str) -> ModuleType:
     try:
         return module_of(f"{package}.{module}")
     finally:
-        # Whoever imports the package afterwards gets all of it.
+        # Later imports get the whole package.
         for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
             if name not in before:
                 del sys.modules[name]

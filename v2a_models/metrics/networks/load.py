@@ -30,14 +30,14 @@ def load(
     download: bool = False,
     device: torch.device | str = "cpu",
 ) -> Network:
-    """A network of `NETWORKS` that hears, or `mini` for `foley`.
+    """Load an audio network of `NETWORKS`; `mini` stands for `foley`.
 
-    files: weights by network name, a path each (`foley`, `scav`: a checkpoint by name or path); those not named are
-    looked for in $V2A_WEIGHTS and in the caches of the packages that download them. download: fetch a file that is
-    not there. Files are read without running code in them.
+    files: paths of weights by network name (`foley`, `scav`: a checkpoint by name or path); others are searched in
+    $V2A_WEIGHTS and in the caches of their packages. download: fetch missing files. Files are read without running
+    code in them.
 
-    Raises Unavailable: no package, no weights, weights of something else. ValueError: unknown name, of the network
-    or in `files`; or one that hears nothing (`load_bertscore`, `load_watcher`).
+    Raises Unavailable for a missing package, and for missing or unsuitable weights; ValueError for unknown names, and
+    for networks that take no sound (see `load_bertscore`, `load_watcher`).
     """
     name = "foley" if name == "mini" else name
     given = _given(name, files)
@@ -57,7 +57,7 @@ def load(
 def load_bertscore(
     files: Mapping[str, str] | None = None, *, download: bool = False, device: torch.device | str = "cpu"
 ) -> BertScore:
-    """The reader behind BertScore; arguments and errors as `load`."""
+    """Load the text encoder of BertScore; arguments and errors as in `load`."""
     from v2a_models.metrics.networks.text import BertScore
 
     given = _given("bertscore", files)
@@ -67,14 +67,14 @@ def load_bertscore(
 def load_watcher(
     files: Mapping[str, str] | None = None, *, download: bool = False, device: torch.device | str = "cpu"
 ) -> Watcher:
-    """The network `clip`, which only sees; arguments and errors as `load`."""
+    """Load the visual network `clip`; arguments and errors as in `load`."""
     from v2a_models.metrics.networks.sight import ClipFrames
 
     return _made("clip", {"clip": ClipFrames}, _given("clip", files), download, device)
 
 
 def reach(name: str, files: Mapping[str, str] | None = None, *, download: bool = False) -> Any:
-    """A network of any kind, by whichever of the loaders gives it; arguments and errors as `load`."""
+    """Load a network of any kind; arguments and errors as in `load`."""
     loaders: dict[str, Callable[..., Any]] = {"bertscore": load_bertscore, "clip": load_watcher}
     if name in loaders:
         return loaders[name](files, download=download)
@@ -101,12 +101,12 @@ def _made(
         return makers[name](path, device)
     except published.WeightsError as error:
         raise Unavailable(f"{path} does not hold {source.title}: {error}; {how_to_get(name)}") from error
-    except ImportError as error:  # one that the package asks for, or the package breaks on another's version
+    except ImportError as error:  # a missing dependency, or one of another version
         raise Unavailable(f"{source.title}: {source.package} does not import ({error}): {EXTRA}") from error
 
 
 def _ready(name: str, source: Source, given: str | None, download: bool) -> Path:
-    """The weights, if the package is there too: a person is told of both at once."""
+    """Path of the weights. Raises Unavailable with all reasons at once: package and weights."""
     reasons = []
     if source.package and importlib.util.find_spec(source.package) is None:
         reasons.append(f"the package {source.package} is not installed: {EXTRA}")
@@ -132,7 +132,7 @@ def _ready(name: str, source: Source, given: str | None, download: bool) -> Path
 
 
 def _found(source: Source) -> Iterator[Path]:
-    """Places where the weights are, best first."""
+    """Local paths of the weights, best first."""
     folder = os.environ.get(published.FOLDER)
     places = [Path(folder) / file for file in source.files] if folder else []
     places += [Path.home() / place for place in source.cached]
@@ -147,7 +147,7 @@ def _found(source: Source) -> Iterator[Path]:
 
 
 def _fetched(name: str, source: Source) -> Path:
-    """Downloads the weights to where they will be found again."""
+    """Download the weights to a place where `load` finds them."""
     folder = os.environ.get(published.FOLDER)
     try:
         if source.hub:
@@ -166,5 +166,5 @@ def _fetched(name: str, source: Source) -> Path:
             source.url, str(place), hash_prefix=source.sha256 or None, progress=False
         )
         return place
-    except Exception as error:  # no network, a proxy's page, a full disk: whatever it is, the score is n/a
+    except Exception as error:  # no network, a proxy's page, a full disk, ...: the score is n/a
         raise Unavailable(f"{source.title}: the download failed ({error}); {how_to_get(name)}") from error

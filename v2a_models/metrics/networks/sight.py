@@ -1,4 +1,4 @@
-"""Networks that also see, for scores of a sound against its pictures: CLIP (CC) and SCAV (alignment accuracy)."""
+"""Networks with visual input, for scores of sound against video: CLIP (CC) and SCAV (alignment accuracy)."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from v2a_models.metrics.networks.listener import Listener
 from v2a_models.recipe import View
 
 CLIP = "ViT-B-32/openai"
-"""The one whose space Wav2CLIP was trained into."""
+"""CLIP model whose space Wav2CLIP was trained into."""
 
 
 class ClipFrames:
-    """OpenAI's CLIP ViT-B/32: the mean (512,) of the unit embeddings of the frames of a clip.
+    """OpenAI's CLIP ViT-B/32: mean (512,) of the unit embeddings of a clip's frames.
 
-    2407.10387 compares Wav2CLIP's embedding of the sound with CLIP's of the frames and says no more: four frames a
-    second, and their mean, are ours.
+    2407.10387 compares Wav2CLIP's embedding of the sound with CLIP's of the frames, without details. Four frames a
+    second and their mean are our choice.
     """
 
     name = "clip"
     views: Mapping[str, View] = {"clip": View(4, 224, 224, "crop")}
 
     def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
-        """Raises WeightsError: damaged, or of something else."""
+        """Raises WeightsError for damaged or unsuitable weights."""
         self.net = published.load_semantic(CLIP, path).to(device)
         self.device, self.sha256 = torch.device(device), published.check(path)
 
@@ -42,13 +42,13 @@ class ClipFrames:
 
 
 class Scav(Listener):
-    """The SCAV kept beside a checkpoint, with the encoders and the codec that it was fitted on: sounds (T, D) and
-    pictures (T', D) as sequences of unit vectors in one space."""
+    """SCAV of a checkpoint with its encoders and codec: sounds (T, D) and videos (T', D) as sequences of unit vectors
+    in one space."""
 
     name, rate, shortest = "scav", 44_100, 8 * 512
 
     def __init__(self, name_or_path: str, device: torch.device | str = "cpu") -> None:
-        """Raises Unavailable: no such checkpoint, or one without a SCAV that reads codec latents."""
+        """Raises Unavailable for a missing checkpoint, or one without a SCAV that reads codec latents."""
         try:
             generator = checkpoint.load_generator(name_or_path)
             scav, codec = generator.scav, generator.codec

@@ -1,7 +1,7 @@
-"""The networks behind FAD, FD, IS, KLD, NS and WC, as `networks.load` gives them.
+"""Audio networks of FAD, FD, IS, KLD, NS and WC.
 
-Each takes its class from the package that keeps it and its weights from a file. Where a package would download,
-print or change things for the whole process when used as it is meant to be, only its network is taken.
+Each takes its class from the package that maintains it and its weights from a file. If the intended use of a package
+would download, print or change the process, only its network class is used.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from v2a_models.metrics.networks.listener import Listener, module_of, part_of
 AUDIOSET_CLASSES = 527
 
 _CNN14 = {257: (16_000, 512, 160, 8_000), 513: (32_000, 1024, 320, 14_000)}
-"""Rate, window, hop and highest frequency (Hz) by the number of bins that the mel bands are made of."""
+"""Rate, window, hop and highest frequency (Hz) by the number of bins of the mel filter bank."""
 
 
 class Foley(Listener):
-    """The event classifier kept beside a checkpoint: 14 class probabilities for the bundled one; its embedding is
-    what its last layer takes (mean and maximum over time)."""
+    """Event classifier of a checkpoint, with 14 classes in the bundled one. The embedding is the input of the last
+    layer (mean and maximum over time)."""
 
     name, rate, shortest = "foley", 44_100, 16 * 512  # four halvings of the time axis, of frames of 512
 
     def __init__(self, name_or_path: str, device: torch.device | str = "cpu") -> None:
-        """Raises Unavailable: no such checkpoint, or one without a classifier."""
+        """Raises Unavailable for a missing checkpoint, or one without a classifier."""
         try:
             file = find_checkpoint(name_or_path) / "classifier.safetensors"
             classifier, classes = checkpoint.load_classifier(name_or_path)
@@ -54,14 +54,14 @@ class Foley(Listener):
 
 
 class VGGish(Listener):
-    """torchvggish's VGGish without its PCA and quantiser, which FAD does not use: embeddings (T, 128), after the
-    last ReLU, one per whole 0.96 s; what is left at the end is not heard. Sound is cut in float64, as there."""
+    """torchvggish's VGGish without PCA and quantiser, which FAD does not use: embeddings (T, 128) after the last ReLU,
+    one per whole 0.96 s; the rest at the end is dropped. Framing is in float64, as in the package."""
 
     name, rate, dims = "vggish", 16_000, 128
     shortest = 95 * 160 + 400  # 96 frames of 25 ms, 10 ms apart
 
     def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
-        """Raises WeightsError: damaged, or of something else."""
+        """Raises WeightsError for damaged or unsuitable weights."""
         package = module_of("torchvggish.torchvggish")
         self.examples = module_of("torchvggish.vggish_input").waveform_to_examples
         state, _ = state_dicts.read_state(path)
@@ -76,23 +76,23 @@ class VGGish(Listener):
 
 
 class Panns(Listener):
-    """Cnn14: embeddings (2048,), what its last layer takes, and AudioSet's 527 classes.
+    """PANNs Cnn14: embeddings (2048,), the input of its last layer, and AudioSet's 527 classes.
 
-    Both published rates load; the file tells which it is. The network's own answer is a sigmoid per class; the
-    field's IS and KLD take a softmax of the same logits (av-benchmark), and so does `probabilities`.
+    Weights of both published rates load; the rate is read from the file. The network itself outputs a sigmoid per
+    class; IS and KLD use a softmax of the same logits (av-benchmark), and so does `probabilities`.
     """
 
     name, dims = "panns", 2048
 
     def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
-        """Raises WeightsError: damaged, or of something else."""
+        """Raises WeightsError for damaged or unsuitable weights."""
         state, _ = state_dicts.read_state(path)
         bands = state.get("logmel_extractor.melW")
         if bands is None or len(bands) not in _CNN14:
             raise published.WeightsError("it has no mel bands (logmel_extractor.melW) of 257 or 513 bins")
         self.rate, window, hop, highest = _CNN14[len(bands)]
         self.shortest = 32 * hop  # five halvings of the time axis
-        # Loaded this way it is not asked for its labels, which its own __init__ downloads with wget.
+        # The package's own __init__ downloads labels with wget.
         package = part_of("panns_inference", "models")
         net = package.Cnn14(self.rate, window, hop, 64, 50, highest, AUDIOSET_CLASSES)
         state_dicts.fill(net, state)
@@ -100,32 +100,32 @@ class Panns(Listener):
 
     def forward(self, sounds: Tensor) -> tuple[Tensor, Tensor | None]:
         embedding = self.net(sounds)["embedding"]
-        # Not the logit of its sigmoid, which rounds large ones away.
+        # Inverting the sigmoid would round large logits.
         return embedding, self.net.fc_audioset(embedding)  # type: ignore[operator]
 
 
 class Passt(Listener):
     """PaSST: embeddings (768,), the mean of its two tokens, and AudioSet's 527 classes as a softmax (as av-benchmark).
 
-    Sounds over 10 s are heard as hear21passt hears scenes: in windows of 10 s, 2.5 s apart, embeddings and logits
-    averaged.
+    Sounds over 10 s are processed like scenes in hear21passt: in windows of 10 s, 2.5 s apart, with averaged embeddings
+    and logits.
     """
 
     name, rate, dims = "passt", 32_000, 768
-    shortest = 16 * 320 + 1  # one patch, and the sample that its pre-emphasis takes
+    shortest = 16 * 320 + 1  # one patch, and one sample for the pre-emphasis
 
     def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
-        """Raises WeightsError: damaged, or of something else."""
+        """Raises WeightsError for damaged or unsuitable weights."""
         passt: Any = module_of("hear21passt.models.passt")
         mels = module_of("hear21passt.models.preprocess")
         wrapper = module_of("hear21passt.wrapper")
-        passt.first_RUN = False  # otherwise its first call prints every shape
+        passt.first_RUN = False  # else its first call prints every shape
         state, _ = state_dicts.read_state(path)
         depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
-        # What its get_model makes of `passt_s_swa_p16_128_ap476`, which would download and print.
+        # As get_model("passt_s_swa_p16_128_ap476") builds it, which would download and print.
         net = passt.PaSST(img_size=(128, 998), stride=(10, 10), depth=depth, distilled=True)
         state_dicts.fill(net, state)
-        # fmax: what it takes for None, less the message.
+        # fmax: its default for None, without the message.
         mel = mels.AugmentMelSTFT(fmax=15_000, fmin_aug_range=10, fmax_aug_range=2000)
         super().__init__(
             wrapper.PasstBasicWrapper(mel=mel, net=net, mode="all"), device, published.check(path)
@@ -133,7 +133,7 @@ class Passt(Listener):
 
     def forward(self, sounds: Tensor) -> tuple[Tensor, Tensor | None]:
         with warnings.catch_warnings():
-            # Its mel bands ask torch for what is deprecated, its patches warn of every sound not of 10 s.
+            # Its mel bands use deprecated functions, its patches warn of every sound that is not 10 s long.
             warnings.simplefilter("ignore")
             both = self.net.get_scene_embeddings(sounds)  # type: ignore[operator]
         logits, embedding = both.split([AUDIOSET_CLASSES, self.dims], 1)
@@ -141,12 +141,12 @@ class Passt(Listener):
 
 
 class Beats(Listener):
-    """BEATs as `beats.BeatsEncoder`: embeddings (T, 768), 6.25 a second."""
+    """BEATs (`encoders.beats.BeatsEncoder`): embeddings (T, 768), 6.25 a second."""
 
     name, rate, dims = "beats", BEATS_RATE, BEATS_DIM
 
     def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
-        """Raises WeightsError: damaged, or of something else."""
+        """Raises WeightsError for damaged or unsuitable weights."""
         net = published.load_audio("beats-iter3-plus-as2m", path, self.rate)
         super().__init__(net, device, published.check(path))
 
@@ -155,13 +155,13 @@ class Beats(Listener):
 
 
 class Wav2Clip(Listener):
-    """Wav2CLIP: embeddings (512,), not normalised, to be compared by cosine with each other (WC) or with frames of
-    OpenAI's CLIP ViT-B/32 (CC)."""
+    """Wav2CLIP: embeddings (512,), not normalised, compared by cosine with each other (WC) or with CLIP ViT-B/32 frame
+    embeddings (CC)."""
 
     name, rate, dims, shortest = "wav2clip", 16_000, 512, 512
 
     def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
-        """Raises WeightsError: damaged, or of something else."""
+        """Raises WeightsError for damaged or unsuitable weights."""
         package = module_of("wav2clip.model.encoder")
         state, _ = state_dicts.read_state(path)
         net = package.ResNetExtractor(scenario="supervise")
@@ -170,13 +170,13 @@ class Wav2Clip(Listener):
         own = {}
         for key, value in state.items():
             part, _, rest = key.partition(".")
-            if part in parts:  # its image side, if the file has it, is CLIP
+            if part in parts:  # an image part, if any, is CLIP
                 own[f"{parts[part]}.{rest}"] = value
         state_dicts.fill(net, own)
         super().__init__(net, device, published.check(path))
 
     def forward(self, sounds: Tensor) -> tuple[Tensor, None]:
-        # One by one: it normalises the spectrograms of a batch together.
+        # One by one, since it normalises the spectrograms of a batch jointly.
         return torch.cat([self.net(row[None]) for row in sounds]), None
 
 

@@ -9,33 +9,33 @@ from v2a_models.encoders import published
 
 @dataclass(frozen=True)
 class Source:
-    """A network as a person would have to find it."""
+    """Published network, with what you need to find it."""
 
     title: str
     licence: str
-    """Of the weights."""
+    """Licence of the weights."""
     source: str
-    """URL of the page or file where a person gets them."""
+    """URL of the weights or of their page."""
     package: str = ""
-    """Module of the extra `metrics` that has the class; empty where the project itself does."""
+    """Package of the extra `metrics` with the class; empty if the project has it."""
     files: tuple[str, ...] = ()
-    """Names of the weights as published, the usual ones first; any of them loads."""
+    """File names of the weights as published, the usual one first; any of them loads."""
     rate: int = 0
-    """Hz of the usual weights."""
+    """Sample rate of the usual weights in Hz."""
     url: str = ""
-    """What `download` fetches as the first of the files; empty: it cannot."""
+    """URL from which `download` fetches the first file; empty if it cannot."""
     sha256: str = ""
-    """First hex digits of the first file's, where the publisher gives them."""
+    """First hex digits of the first file's SHA-256; empty if not published."""
     cached: tuple[str, ...] = ()
-    """Where packages that download the files keep them, relative to the home directory."""
+    """Paths used by packages that download the files, relative to the home directory."""
     hub: str = ""
-    """Hugging Face repository; the weights are then a folder, called like its last part."""
+    """Hugging Face repository; the weights are then a folder named like its last part."""
     reason: str = ""
-    """Why it is not offered; empty: it is."""
+    """Reason why the network is not offered; empty if it is."""
     hears: bool = True
-    """Whether it hears sounds (`load`)."""
+    """True if it takes sounds (`load`)."""
     sees: bool = False
-    """Whether it sees pictures (`load_watcher`, or `load` if it does both)."""
+    """True if it takes frames (`load_watcher`, or `load` if it takes both)."""
 
 
 _HUB = "https://huggingface.co/"
@@ -73,8 +73,8 @@ NETWORKS: dict[str, Source] = {
     "panns": Source(
         title="PANNs Cnn14 (1912.10211)",
         package="panns_inference",
-        # av-benchmark, and so the published FD_PANNs, take the one for 16 kHz; panns_inference downloads the
-        # one for 32 kHz.
+        # av-benchmark, and so the published FD_PANNs, use the 16 kHz weights; panns_inference downloads those
+        # for 32 kHz.
         files=_CNN14,
         rate=16_000,
         source="https://zenodo.org/records/3987831",
@@ -156,18 +156,18 @@ NETWORKS: dict[str, Source] = {
         reason="there is no well-kept package of it (its visual trunk alone, which recipes load, finds no offsets)",
     ),
 }
-"""Networks by the name that `--weights NAME=FILE` takes; those with a `reason` only have that."""
+"""Networks by the name used in `--weights NAME=FILE`. Those with a `reason` cannot be loaded."""
 
 
 def not_offered(name: str) -> str:
-    """Why a network is not offered; empty if it is."""
+    """Reason why a network is not offered; empty if it is."""
     source = NETWORKS[name]
     where = f"(published at {source.source}, licence: {source.licence})"
     return f"{source.title}: {source.reason} {where}" if source.reason else ""
 
 
 def how_to_get(name: str) -> str:
-    """Where a network's weights are published, under which licence, and how to name them."""
+    """Instructions to get a network's weights: origin, licence and option."""
     source = NETWORKS[name]
     file = source.files[0]
     what = f"the folder {file}" if source.hub else " or ".join(source.files)

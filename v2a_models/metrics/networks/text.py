@@ -1,6 +1,6 @@
-"""Networks with a text side: CLAP, which hears sounds and reads captions, and the reader behind BertScore.
+"""Networks with text input: CLAP, for sounds and captions, and the text encoder of BertScore.
 
-Their weights are folders of Hugging Face's layout. Nothing is fetched and no code of a folder is run.
+Their weights are folders in Hugging Face's layout. Nothing is downloaded and no code of a folder is run.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from v2a_models.metrics.networks.listener import Listener, module_of
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 _COMPUTED = ("position_ids", "token_type_ids", "relative_position_index")
-"""Last parts of keys of what follows from the configuration; which of them a file has depends on its age."""
+"""Key suffixes of buffers derived from the configuration; not every file has them."""
 
 
 class Clap(Listener):
     """LAION-CLAP: unit embeddings of sounds and of captions in one space, for the CLAP score (their cosine).
 
-    It takes 10 s. A shorter sound is repeated, as its extractor does; a longer one is heard in the fewest pieces of
-    10 s that cover it, evenly spaced, and their mean is scaled to 1 again (the extractor would take a random piece,
-    and the score be another each time).
+    It takes 10 s. Shorter sounds are repeated, as in its extractor. Longer ones are covered by the fewest pieces of
+    10 s, evenly spaced, and their mean embedding is normalised (the extractor would take a random piece, which makes
+    the score random).
     """
 
     name, rate = "clap", 48_000
 
     def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
-        """Raises WeightsError: a file is missing, damaged, or of something else."""
+        """Raises WeightsError for missing, damaged or unsuitable files."""
         transformers = module_of("transformers")
         file = weights_file(path)
         state, _ = state_dicts.read_state(file, instead="model.safetensors of the same folder")
@@ -44,7 +44,7 @@ class Clap(Listener):
                 path, local_files_only=True, trust_remote_code=False
             )
             net = transformers.ClapModel(config)
-            # Not its from_pretrained, which makes up what a file lacks.
+            # Its from_pretrained would initialise missing weights at random.
             own = {key: value for key, value in net.state_dict().items() if key.endswith(_COMPUTED)}
             state_dicts.fill(net, own | {k: v for k, v in state.items() if not k.endswith(_COMPUTED)})
         except published.WeightsError:
@@ -68,7 +68,7 @@ class Clap(Listener):
         total = torch.zeros(len(rows), self.dims, device=self.device)
         for start in starts:
             pieces = [row[start : start + window] for row in rows]
-            # Nothing is left to truncate; "rand_trunc" also says that it is not the model that fuses pieces.
+            # Nothing is truncated; "rand_trunc" also selects the model without fusion.
             inputs = self.extractor(
                 pieces, truncation="rand_trunc", sampling_rate=self.rate, return_tensors="pt"
             )
@@ -77,7 +77,7 @@ class Clap(Listener):
 
     @torch.inference_mode()
     def embed_text(self, captions: Sequence[str]) -> np.ndarray:
-        """Unit embeddings of captions: float32 (B, D); what is over the reader's longest text is cut off."""
+        """Unit embeddings of captions: float32 (B, D); longer text than the model's limit is cut off."""
         if not captions:
             return np.zeros((0, self.dims), np.float32)
         longest = self.longest
@@ -88,25 +88,25 @@ class Clap(Listener):
 
     @staticmethod
     def _unit(features: object) -> Tensor:
-        # transformers 5 wraps the vectors, 4 gave them.
+        # transformers 5 wraps the vectors, 4 returns them.
         vectors = getattr(features, "pooler_output", features)
         assert isinstance(vectors, Tensor)
         return torch.nn.functional.normalize(vectors.float(), dim=-1)
 
 
 class BertScore:
-    """BertScore (1904.09675) by the package bert_score, without its idf weights and its rescaling.
+    """BertScore (1904.09675) from the package bert_score, without idf weights and rescaling.
 
-    `layer` of the reader is what the paper's search picked for RoBERTa-large; smaller readers take their last.
+    `layer` is the paper's choice for RoBERTa-large; smaller text encoders use their last layer.
     """
 
     layer = 17
 
     def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
-        """Raises WeightsError: a file is missing, damaged, or of something else."""
+        """Raises WeightsError for missing, damaged or unsuitable files."""
         package = module_of("bert_score")
         transformers = module_of("transformers")
-        # The package reads weights by itself: only a file that cannot hold code is let near it.
+        # The package loads weights itself, so only a file that cannot hold code is allowed.
         file = path / WEIGHTS[0]
         self.sha256 = published.check(file)
         try:
@@ -144,7 +144,7 @@ class BertScore:
 
 
 def weights_file(folder: Path) -> Path:
-    """The weights in a folder of Hugging Face's layout. Raises WeightsError if there are none."""
+    """Weights file of a folder in Hugging Face's layout. Raises WeightsError if there is none."""
     for name in WEIGHTS:
         if (folder / name).is_file():
             return folder / name
