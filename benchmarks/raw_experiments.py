@@ -82,10 +82,10 @@ def columns(video: Footage, picks: Sequence[slice]) -> dict[str, torch.Tensor]:
 
 def fitted(generator: Any, batches: Any, settings: Settings) -> Learner:
     """Trains on `batches(rng)`; the averaged weights are not yet in place."""
-    learner = Learner(generator, settings, torch.device(settings.device))
+    learner = Learner(generator.to(settings.device).eval().task(), settings, precision=settings.precision)
     for step in range(settings.steps):
         batch = batches(np.random.default_rng([settings.seed, step]))
-        learner.gradients([{name: column.to(learner.device) for name, column in batch.items()}])
+        learner.gradients([batch])
         learner.apply(settings.batch_size)
     return learner
 
@@ -111,8 +111,7 @@ def judged(
     found: dict[str, float] = {"parameters": sum(p.numel() for p in learner.module.parameters())}
     found["seconds_per_step"] = spent / settings.steps
     with learner.averaged():
-        names, sums = learner.validate([(held, float(len(held["frames"])))] * 4)
-        found |= {name: float(total / sums[-1]) for name, total in zip(names, sums, strict=False)}
+        found |= learner.validate([(held, float(len(held["frames"])))] * 4)
         generator.eval()
         return found | heard(generator, video, keep)
 

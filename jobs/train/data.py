@@ -1,4 +1,4 @@
-"""From rows of a feature store to tensors, for training and for validating."""
+"""Tensors for training and validating from the rows of a feature store."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import numpy as np
 from pipelines.store.training_feed import Feed, read_rows
 
 VALIDATED_ROWS = 256
+"""Most windows to validate with."""
 VALIDATED_BYTES = 512 << 20
+"""Most memory for the windows to validate with."""
 
 
 def to_tensors(rows: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], list[str]]:
-    """Columns as a model takes them: numbers as float32, tokens as int64, texts as lists; and the clips."""
+    """Columns as a model takes them (numbers as float32, tokens as int64, texts as lists), and the clip of each row."""
     import torch
 
     tensors: dict[str, Any] = {}
@@ -33,15 +35,15 @@ def to_tensors(rows: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], list[str
 
 
 def validation_picks(feed: Feed) -> np.ndarray:
-    """Numbers of the rows to validate with, spread over all there are."""
+    """Numbers of the rows to validate with, spread evenly over the split."""
     return feed.spread(min(VALIDATED_ROWS, max(1, VALIDATED_BYTES // max(1, feed.row_bytes))))
 
 
 def validation_rows(feed: Feed, rank: int, world: int, size: int) -> list[tuple[dict[str, Any], float]]:
-    """The part of worker `rank` of `world`: batches of up to `size` windows, each with the number that counts.
+    """Validation batches of worker `rank` of `world`: up to `size` windows each, with the number that counts.
 
-    Every worker gets the same number of batches, or a sharded model would wait for ever; one that has nothing of
-    its own left gets a row that counts 0.
+    Every worker gets the same number of batches, or a sharded model would wait for ever; a worker without rows for one
+    gets a row that counts 0.
     """
     picks = validation_picks(feed)
     parts = np.array_split(picks, world)
@@ -53,15 +55,15 @@ def validation_rows(feed: Feed, rank: int, world: int, size: int) -> list[tuple[
     ]
 
 
-def ahead(rows: Iterator[Any], convert: Callable[[Any], Any], depth: int = 2) -> Iterator[Any]:
-    """The converted items, made by a thread that is up to `depth` of them ahead."""
-    made: queue.Queue[Any] = queue.Queue(depth)
+def prefetch(rows: Iterator[Any], convert: Callable[[Any], Any], depth: int = 2) -> Iterator[Any]:
+    """Converted items, read and converted by a thread that keeps up to `depth` of them ready."""
+    ready: queue.Queue[Any] = queue.Queue(depth)
     ended = threading.Event()
 
     def put(item: Any) -> bool:
         while not ended.is_set():
             with contextlib.suppress(queue.Full):
-                made.put(item, timeout=0.5)
+                ready.put(item, timeout=0.5)
                 return True
         return False
 
@@ -71,13 +73,13 @@ def ahead(rows: Iterator[Any], convert: Callable[[Any], Any], depth: int = 2) ->
                 if not put((convert(item), None)):
                     return
             put((None, StopIteration()))
-        except BaseException as error:  # raised where the rows are used
+        except BaseException as error:  # raised in the thread that uses the rows
             put((None, error))
 
     threading.Thread(target=work, name="feed", daemon=True).start()
     try:
         while True:
-            item, error = made.get()
+            item, error = ready.get()
             if isinstance(error, StopIteration):
                 return
             if error is not None:
@@ -87,8 +89,8 @@ def ahead(rows: Iterator[Any], convert: Callable[[Any], Any], depth: int = 2) ->
         ended.set()
 
 
-def grouped(items: Iterator[tuple[Any, Any]], n: int) -> Iterator[tuple[list[Any], list[Any]]]:
-    """n pairs at a time, as a list of their first and one of their second parts."""
+def in_groups(items: Iterator[tuple[Any, Any]], n: int) -> Iterator[tuple[list[Any], list[Any]]]:
+    """n pairs at a time, as a list of their first and a list of their second parts."""
     gathered: list[tuple[Any, Any]] = []
     for item in items:
         gathered.append(item)

@@ -1,4 +1,4 @@
-"""What a model that is being trained makes of a few fixed windows: sounds, and words where it has some."""
+"""Previews of a model in training: sounds of a few fixed windows, and captions where it writes some."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ import numpy as np
 from v2a_models import pcm
 
 N_SOUNDS = 2
-"""Windows that are turned into sound at every validation."""
+"""Windows to generate sound for at every validation."""
 N_CAPTIONS = 8
-"""Windows that a model with words gives captions of."""
+"""Windows to caption at every validation."""
 
 
-def has_words(generator: Any) -> bool:
-    """Whether it writes captions."""
+def writes_captions(generator: Any) -> bool:
+    """True for a generator that captions windows."""
     return getattr(generator, "converter", None) is not None
 
 
-def n_shown(generator: Any) -> int:
-    """Windows to keep at hand."""
-    return max(N_SOUNDS, N_CAPTIONS if has_words(generator) else 0)
+def n_previewed(generator: Any) -> int:
+    """Number of windows that the previews need."""
+    return max(N_SOUNDS, N_CAPTIONS if writes_captions(generator) else 0)
 
 
 def sounds(generator: Any, batch: Mapping[str, Any], clips: Sequence[str]) -> dict[str, Any]:
-    """Generated sound of the first windows and, decoded from their codes, what was really heard: int16."""
+    """Columns `made` and `true` of the first windows: generated and original sound, int16 (B, channels, samples).
+
+    The original is decoded from the store's codes or taken from its waveforms; None where it has neither.
+    """
     import torch
 
     batch, clips = {name: column[:N_SOUNDS] for name, column in batch.items()}, clips[:N_SOUNDS]
@@ -43,7 +46,7 @@ def sounds(generator: Any, batch: Mapping[str, Any], clips: Sequence[str]) -> di
 def captions(
     generator: Any, batch: Mapping[str, Any], clips: Sequence[str], step: int
 ) -> dict[str, list[Any]]:
-    """Columns of a table: step, clip, the caption of the store (empty where it has none), and the generated one."""
+    """Columns of a table: step, clip, the caption of the store (empty without one), and the generated one."""
     import torch
 
     n = min(N_CAPTIONS, len(clips))
@@ -54,5 +57,5 @@ def captions(
 
 
 def _pcm(sound: Any) -> np.ndarray:
-    """int16 (B, channels, samples)."""
+    """Samples as int16 (B, channels, samples)."""
     return pcm.quantise(np.nan_to_num(sound.float().cpu().numpy()))

@@ -1,4 +1,4 @@
-"""What every worker of `v2a train` runs."""
+"""Worker of `v2a train`: the training loop of one process."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from jobs.train import preview
-from jobs.train.data import ahead, grouped, to_tensors, validation_picks, validation_rows
+from jobs.train.data import in_groups, prefetch, to_tensors, validation_picks, validation_rows
 from jobs.train.job import STATE, Fatal, TrainJob, out_of_memory
 
 ASK_EVERY_S = 0.5
-"""How often rank 0 asks whether to stop."""
+"""Seconds between two questions of rank 0 whether to stop."""
 
 
 def train_loop(config: dict[str, Any]) -> None:
-    """One worker of Ray Train."""
+    """Entry point of a Ray Train worker."""
     import ray
 
     journal = config["journal"]
@@ -39,7 +39,7 @@ def train_loop(config: dict[str, Any]) -> None:
 
 @dataclass
 class Pending:
-    """A step whose figures may still be on their way from the device."""
+    """A step whose flags may still be on their way from the device."""
 
     step: int
     flags: Any
@@ -48,7 +48,7 @@ class Pending:
 
 @dataclass
 class Clock:
-    """Time spent training, without validating and saving."""
+    """Training time, without validating and saving."""
 
     windows: int = 0
     started: float = field(default_factory=time.perf_counter)
@@ -83,14 +83,16 @@ class Worker:
         """Windows of one step, over all workers."""
         torch.manual_seed(job.seed)  # every process starts from the same weights
         self.sharded = job.strategy == "fsdp" and self.world > 1
-        self.learner = Learner(job.new_generator(), job, self.device, self._spread)
+        self.generator = job.new_generator().to(self.device).eval()
+        self.learner = Learner(self.generator.task(), job, wrap=self._wrap, precision=job.precision)
         self.flops = 0
         self.stopping = False
         self._asked: Any = None
         self._ask_at = 0.0
         self._pending: list[Pending] = []
 
-    def _spread(self, task: Any) -> Any:
+    def _wrap(self, task: Any) -> Any:
+        """Shard the task over the workers, or let it exchange gradients between them."""
         from torch.nn.parallel import DistributedDataParallel
 
         from v2a_models.training import optim
@@ -114,7 +116,7 @@ class Worker:
             return
         self.n_train = len(shard.feed)
         self._read_validation()
-        self.say(("begin", self._facts()))
+        self.report(("begin", self._facts()))
         clock, counted = Clock(), 0
         sums: dict[str, Any] = {}
         for micros, clip_ids in self._batches(shard):
@@ -140,32 +142,23 @@ class Worker:
                 return
 
     def _batches(self, shard: Any) -> Iterator[tuple[list[dict[str, Any]], list[list[str]]]]:
-        """For every optimiser step the micro batches, on the device, and their clips."""
+        """Micro batches of every optimiser step, and their clips."""
         from pipelines.store import training_feed
 
         n = self.job.accumulate * (self.job.steps - self.learner.step)
-        rows = ahead(
-            training_feed.batches(shard, self.micro, self.learner.consumed // self.world, n), to_tensors
-        )
-        for tensors, clips in grouped(rows, self.job.accumulate):
-            yield [self._to_device(batch) for batch in tensors], clips
-
-    def _to_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            name: column.to(self.device, non_blocking=True) if hasattr(column, "to") else column
-            for name, column in batch.items()
-        }
+        rows = training_feed.batches(shard, self.micro, self.learner.consumed // self.world, n)
+        return in_groups(prefetch(rows, to_tensors), self.job.accumulate)
 
     def _train(self, micros: list[dict[str, Any]], clip_ids: list[list[str]]) -> dict[str, Any]:
-        """One step; its losses and the norm of its gradients."""
+        """Do one step; returns its losses and the norm of its gradients."""
         import torch
 
-        from v2a_models.training import optim
+        from v2a_models.training import flops
 
         if self.flops:
             losses, norm = self.learner.gradients(micros, self.rank)
         else:
-            with optim.counting_flops() as counter:
+            with flops.counting_flops() as counter:
                 losses, norm = self.learner.gradients(micros, self.rank)
             self.flops = max(1, counter.get_total_flops())
         flags = torch.stack([(~torch.isfinite(losses["loss"])), ~torch.isfinite(norm)]).float()
@@ -179,7 +172,10 @@ class Worker:
         return {**losses, "grad_norm": norm.detach()}
 
     def _settle(self, keep: int = 0) -> None:
-        """Looks at the figures of past steps: all workers see the same and do the same. Raises Fatal for NaN."""
+        """Read the flags of all but the last `keep` steps: the same on all workers, so that all act alike.
+
+        Raises Fatal where a loss or gradient is not finite.
+        """
         import torch
 
         while len(self._pending) > keep:
@@ -191,16 +187,16 @@ class Worker:
             clips: list[Any] = [past.clip_ids] * self.world
             if self.world > 1:
                 torch.distributed.all_gather_object(clips, past.clip_ids)
-            named = sorted({clip for worker in clips for micro in worker for clip in micro})
+            names = sorted({clip for worker in clips for micro in worker for clip in micro})
             what = "loss" if loss else "gradient"
             raise Fatal(
                 f"the {what} of step {past.step + 1} is not a finite number. The last good checkpoint stays. "
-                f"Clips of that batch: {', '.join(named)}. A lower --learning-rate or --precision float32 may "
+                f"Clips of that batch: {', '.join(names)}. A lower --learning-rate or --precision float32 may "
                 "help; `v2a store STORE` says whether the files are sound"
             )
 
     def _asked_to_stop(self) -> bool:
-        """Whether the driver wants the run to end; never waits for the answer."""
+        """True once the driver has asked the run to end; never waits for the answer."""
         import ray
 
         if self.rank:
@@ -221,15 +217,15 @@ class Worker:
         except ray.exceptions.RayError:
             return False
 
-    def say(self, *events: tuple[str, Any]) -> None:
-        """To the driver; only rank 0 speaks."""
+    def report(self, *events: tuple[str, Any]) -> None:
+        """Send events to the driver, from rank 0 only."""
         if self.rank == 0:
             self.journal.add.remote(*events)
 
     def _facts(self) -> dict[str, Any]:
-        from v2a_models.training import optim
+        from v2a_models.training import flops
 
-        self.peak, source = optim.peak_flops(self.device, self.job.precision)
+        self.peak, source = flops.peak_flops(self.device, self.job.precision)
         return dict(
             parameters=sum(p.numel() for p in self.learner.module.parameters()),
             world=self.world,
@@ -257,44 +253,45 @@ class Worker:
                 "learning_rate": learner.rate,
                 "epoch": float(learner.consumed / max(1, self.n_train)),
                 "samples_per_s": rate,
-                "audio_s_per_s": rate * learner.generator.recipe.window_s,
+                "audio_s_per_s": rate * self.generator.recipe.window_s,
                 "mfu": self.flops * rate / self.batch / self.peak,
             }
         )
 
     def _row(self, row: dict[str, float]) -> None:
-        """A row of the curves: kept with the checkpoint, and told."""
-        row["step"] = self.learner.step
-        self.learner.history.append(row)
-        self.say(("row", row))
+        """Log a row of the curves: it is kept with the checkpoint and sent to the driver."""
+        self.report(("row", self.learner.log(row)))
 
     # validation
 
     def _read_validation(self) -> None:
-        """Reads this worker's part of the windows to validate with, once."""
+        """Read this worker's part of the windows to validate with, and the windows to preview."""
         from pipelines.store.training_feed import read_rows
 
         self.validating = validation_rows(self.validation, self.rank, self.world, self.micro)
         if self.rank == 0:
-            picks = validation_picks(self.validation)[: preview.n_shown(self.learner.generator)]
-            self.shown = to_tensors(read_rows(self.validation, picks))
+            picks = validation_picks(self.validation)[: preview.n_previewed(self.generator)]
+            self.previewed = to_tensors(read_rows(self.validation, picks))
 
     def _validate(self) -> None:
         import torch
 
-        with self.learner.averaged():
-            names, sums = self.learner.validate(self.validating, self.rank)
+        def add_up(sums: torch.Tensor) -> None:
             if self.world > 1:
                 torch.distributed.all_reduce(sums)
-            figures = {name: float(v / sums[-1]) for name, v in zip(names, sums, strict=False)}
-            self._row({f"val/{name}": value for name, value in figures.items()})
-            for remark in self.learner.generator.remarks(figures):
-                self.say(("remark", f"Step {self.learner.step}: {remark}."))
-            self._samples()
 
-    def _samples(self) -> None:
-        """Tells what the model makes of the fixed windows, its averaged weights being in place."""
-        generator = self.learner.generator
+        with self.learner.averaged():
+            losses = self.learner.validate(self.validating, self.rank, add_up)
+            self._row({f"val/{name}": value for name, value in losses.items()})
+            for remark in self.generator.remarks(losses):
+                self.report(("remark", f"Step {self.learner.step}: {remark}."))
+            self._preview()
+
+    def _preview(self) -> None:
+        """Send the sounds and captions of the fixed windows; the averaged weights are in place."""
+        from v2a_models.training import optim
+
+        generator = self.generator
         if self.sharded:
             state = {name: _whole(tensor) for name, tensor in self.learner.module.state_dict().items()}
             if self.rank == 0:  # a sharded model cannot sample on one worker alone
@@ -303,13 +300,13 @@ class Worker:
                 generator = generator.to(self.device).eval()
         if self.rank:
             return
-        (batch, clips), step = self.shown, self.learner.step
-        batch = self._to_device(batch)
+        (batch, clips), step = self.previewed, self.learner.step
+        batch = optim.to_device(batch, self.device)
         if generator.makes_sound:
-            self.say(("sounds", dict(step=step, **preview.sounds(generator, batch, clips))))
-        # Under a model of sound the language model is frozen: its words are told once.
-        if preview.has_words(generator) and (not generator.makes_sound or step == self.job.steps):
-            self.say(("captions", preview.captions(generator, batch, clips, step)))
+            self.report(("sounds", dict(step=step, **preview.sounds(generator, batch, clips))))
+        # Under a model of sound the language model is frozen: its captions are sent once.
+        if preview.writes_captions(generator) and (not generator.makes_sound or step == self.job.steps):
+            self.report(("captions", preview.captions(generator, batch, clips, step)))
 
     # checkpoints
 
@@ -327,7 +324,7 @@ class Worker:
         with checkpoint.as_directory() as folder:
             try:
                 self.learner.restore(torch.load(Path(folder, STATE), map_location="cpu", weights_only=True))
-            except Exception as error:  # whatever a damaged file trips
+            except Exception as error:  # a damaged file can raise anything
                 raise Fatal(
                     f"the checkpoint {checkpoint.path} cannot be used ({str(error).splitlines()[0]}): delete that "
                     "folder and run the same command again, it goes on from the one before"
@@ -347,9 +344,8 @@ class Worker:
                 torch.save(state, Path(folder, STATE))
                 checkpoint = Checkpoint.from_directory(folder)
             ray.train.report(metrics, checkpoint=checkpoint)
-        self.say(("saved", self.learner.step))
 
 
 def _whole(tensor: Any) -> Any:
-    """A possibly sharded tensor as a whole one."""
+    """Whole tensor of a possibly sharded one."""
     return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jobs.train.data import ahead, to_tensors, validation_rows
+from jobs.train.data import prefetch, to_tensors, validation_rows
 from jobs.train.job import STATE, TrainJob
 from pipelines import storage
 from pipelines.store.training_feed import Feed, Shard, read_rows
@@ -98,11 +98,11 @@ class Trial:
 
         self.work, self.folder = work, folder
         self.job = job = trial_job(work.job, parameters)
-        device = torch.device("cuda" if work.gpu else "cpu")
         if not work.gpu:
             torch.set_num_threads(job.threads)
         torch.manual_seed(job.seed)
-        self.learner = Learner(job.new_generator(), job, device)
+        generator = job.new_generator().to("cuda" if work.gpu else "cpu").eval()
+        self.learner = Learner(generator.task(), job, precision=job.precision)
         self.seconds, self.best = 0.0, math.inf
         self._restore()
 
@@ -116,7 +116,7 @@ class Trial:
         self.validating = validation_rows(self.work.val, 0, 1, VALIDATE_BY)
         rows = batches(self.work.train.shard(0, 1), self.job.batch_size, learner.consumed)
         started = time.perf_counter()
-        with contextlib.closing(ahead(rows, to_tensors)) as feed:  # type: ignore[type-var]
+        with contextlib.closing(prefetch(rows, to_tensors)) as feed:  # type: ignore[type-var]
             losses = []
             for batch, _ in feed:
                 losses.append(self._train(batch))
@@ -141,13 +141,8 @@ class Trial:
         return dict(step=self.learner.step, loss=self.best, seconds=self.seconds, curve=json.dumps(curve))
 
     def _train(self, batch: Mapping[str, Tensor]) -> Tensor:
-        learner = self.learner
-        batch = {
-            name: column.to(learner.device, non_blocking=True) if hasattr(column, "to") else column
-            for name, column in batch.items()
-        }
-        losses, _ = learner.gradients([batch])
-        learner.apply(self.job.batch_size)
+        losses, _ = self.learner.gradients([batch])
+        self.learner.apply(self.job.batch_size)
         return losses["loss"]
 
     def _log(self, losses: list[Tensor]) -> None:
@@ -157,21 +152,20 @@ class Trial:
         mean = float(torch.stack(losses).mean())
         if not math.isfinite(mean):
             raise Failed(f"the loss is not a finite number at step {learner.step}")
-        row = {"step": learner.step, "train/loss": mean, "learning_rate": learner.rate}
-        learner.history.append(row | {"epoch": learner.consumed / len(self.work.train)})
+        epoch = learner.consumed / len(self.work.train)
+        learner.log({"train/loss": mean, "learning_rate": learner.rate, "epoch": epoch})
 
     def _validate(self) -> bool:
         """Notes the losses of the averaged weights; whether they are the best so far."""
         learner, metric = self.learner, self.work.metric
         with learner.averaged():
-            names, sums = learner.validate(self.validating)
-        if metric not in names:
-            raise Failed(f"there is no --metric {metric}: choose one of {', '.join(names)}")
-        row = {f"val/{name}": float(v / sums[-1]) for name, v in zip(names, sums, strict=False)}
-        value = row[f"val/{metric}"]
+            losses = learner.validate(self.validating)
+        if metric not in losses:
+            raise Failed(f"there is no --metric {metric}: choose one of {', '.join(losses)}")
+        value = losses[metric]
         if not math.isfinite(value):
             raise Failed(f"the validation loss is not a finite number at step {learner.step}")
-        learner.history.append({"step": learner.step, **row})
+        learner.log({f"val/{name}": loss for name, loss in losses.items()})
         improved = value < self.best
         self.best = min(self.best, value)
         return improved

@@ -1,16 +1,15 @@
-"""The training loop every model shares: schedule, clipping, EMA, resumable state. No Ray in it.
+"""Resumable training of one module in one process: the loop around a `Learner` that the bundled models are fitted by.
 
-Batches are drawn by step number (`numpy.random.default_rng([seed, step])`), so a resumed run sees exactly the
-batches an undisturbed one would have seen and no sampler state needs saving.
+Batches are drawn by step number (`numpy.random.default_rng([seed, step])`), so a resumed run draws the batches that
+an undisturbed one would have drawn, and no sampler state needs saving.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,52 +18,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from v2a_models.training import optim
+from v2a_models.training.learner import Learner
+
 StepLoss = Callable[[int, np.random.Generator], dict[str, Tensor]]
+"""Computes the losses of a step from its number and a random generator; "loss" is minimised."""
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Optimisation of one model."""
+    """Optimisation of one module."""
 
     steps: int
     learning_rate: float = 1e-3
+    """Peak of the schedule (`optim.warmup_cosine`)."""
     warmup: int = 50
     weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[float, float] = optim.BETAS
     clip_norm: float = 1.0
     ema: float = 0.995
     """Decay of the averaged weights that are kept; 0 keeps the last weights instead."""
     seed: int = 0
-    minutes: float | None = None
-    """Stops (with the schedule shortened to fit) after this many minutes of training, counted over resumes."""
     save_every_s: float = 60.0
     log_every: int = 50
-
-
-def learning_rate(progress: float, peak: float, warmup: float) -> float:
-    """Linear warm-up, then half a cosine to a twentieth of the peak; progress and warmup as shares of the run."""
-    if progress < warmup:
-        return peak * (progress + 1e-3) / (warmup + 1e-3)
-    rest = min(1.0, (progress - warmup) / max(1e-9, 1 - warmup))
-    return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * rest)))
-
-
-class Ema:
-    """Exponential moving average of a model's floating-point state."""
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.state = {k: v.detach().clone() for k, v in model.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        # Early on the average would be dominated by the random start.
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for key, value in model.state_dict().items():
-            if value.is_floating_point():
-                self.state[key].lerp_(value, 1 - decay)
-            else:
-                self.state[key].copy_(value)
 
 
 class Diverged(RuntimeError):
@@ -82,88 +58,102 @@ def fit(
     extra_state: dict[str, Tensor] | None = None,
     log: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
-    """Trains `model` in place and leaves the averaged weights in it; returns the logged rows.
+    """Train `model` in place and leave the averaged weights in it; returns the logged rows.
 
-    `out/NAME.state.pt` holds weights, average, optimiser and position: calling again goes on from there, and a
-    finished stage returns at once. `extra_state` tensors are saved and restored in place (e.g. code usage).
+    `out/NAME.state.pt` holds weights, average, optimiser and position: another call goes on from there, and returns
+    at once where the training is finished. `extra_state` tensors (e.g. code usage) are saved and restored in place.
 
     Raises Diverged when the loss is not finite.
     """
     out.mkdir(parents=True, exist_ok=True)
-    state_file, log_file = out / f"{name}.state.pt", out / f"{name}.log.jsonl"
+    state_file = out / f"{name}.state.pt"
     extra_state = extra_state or {}
-    params = [p for p in model.parameters() if p.requires_grad]
-    decay = [p for p in params if p.ndim > 1]
-    plain = [p for p in params if p.ndim <= 1]
-    groups = [dict(params=decay, weight_decay=config.weight_decay), dict(params=plain, weight_decay=0.0)]
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
-    ema = Ema(model, config.ema)
-    step, spent, rows = 0, 0.0, []
+    learner = Learner(model, config, betas=config.betas)
+    spent = 0.0
     if state_file.exists():
-        state = torch.load(state_file, map_location="cpu", weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema.state = {k: v.to(ema.state[k].device) for k, v in state["ema"].items()}
-        for key, tensor in extra_state.items():
-            tensor.copy_(state["extra"][key])
-        step, spent = int(state["step"]), float(state["spent"])
-        rows = [json.loads(line) for line in log_file.read_text().splitlines()] if log_file.exists() else []
-        rows = [row for row in rows if row["step"] <= step]
-        log(f"{name}: goes on at step {step} of {config.steps}")
-
-    def save() -> None:
-        beside = state_file.with_suffix(".tmp")
-        state = dict(
-            model=model.state_dict(), optimizer=optimizer.state_dict(), ema=ema.state, extra=extra_state,
-            step=step, spent=spent,
-        )  # fmt: skip
-        torch.save(state, beside)
-        os.replace(beside, state_file)
-        log_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-    model.train()
+        spent = _restore(learner, state_file, extra_state)
+        log(f"{name}: goes on at step {learner.step} of {config.steps}")
     last_save = mark = time.monotonic()
-    sums: dict[str, float] = {}
-    counted = 0
-    while True:
-        progress = step / config.steps
-        if config.minutes is not None:
-            progress = max(progress, spent / 60 / config.minutes)
-        if progress >= 1:
-            break
-        rate = learning_rate(progress, config.learning_rate, config.warmup / config.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+    sums = _Means()
+    while learner.step < config.steps:
+        step = learner.step
         losses = step_loss(step, np.random.default_rng([config.seed, step]))
         if not torch.isfinite(losses["loss"]):
             raise Diverged(
-                f"{name}: the loss is {float(losses['loss'])} at step {step}; last good: {state_file}"
+                f"{name}: the loss is {float(losses['loss'].detach())} at step {step}; last good: {state_file}"
             )
-        optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        nn.utils.clip_grad_norm_(params, config.clip_norm)
-        optimizer.step()
-        ema.update(model, step)
+        learner.gradients_of(losses["loss"])
+        learner.apply(1)
         if after_step is not None:
             after_step(step, losses)
-        step += 1
         now = time.monotonic()
         spent, mark = spent + now - mark, now
-        for key, value in losses.items():
-            if value.ndim == 0:
-                sums[key] = sums.get(key, 0.0) + float(value.detach())
-        counted += 1
-        if step % config.log_every == 0 or step == config.steps:
-            row = dict(step=step, minutes=round(spent / 60, 2), lr=rate)
-            row |= {key: round(value / counted, 5) for key, value in sums.items()}
-            rows.append(row)
+        sums.add(losses)
+        if learner.step % config.log_every == 0 or learner.step == config.steps:
+            row = dict(step=learner.step, minutes=round(spent / 60, 2), lr=learner.rate) | sums.take()
+            learner.log(row)
             log(f"{name}: " + " ".join(f"{k} {v:.4g}" for k, v in row.items()))
-            sums, counted = {}, 0
         if now - last_save > config.save_every_s:
-            save()
+            _save(learner, state_file, extra_state, spent)
             last_save = now
-    save()
-    if config.ema:
-        model.load_state_dict(ema.state)
+    _save(learner, state_file, extra_state, spent)
+    learner.average.swap()
     model.eval()
-    return rows
+    return learner.history
+
+
+class _Means:
+    """Means of scalar losses since they were last taken."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.steps = 0
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        for name, value in losses.items():
+            if value.ndim == 0:
+                self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+        self.steps += 1
+
+    def take(self) -> dict[str, float]:
+        means = {name: round(total / self.steps, 5) for name, total in self.sums.items()}
+        self.sums, self.steps = {}, 0
+        return means
+
+
+def _save(learner: Learner, file: Path, extra: Mapping[str, Tensor], spent: float) -> None:
+    beside = file.with_suffix(".tmp")
+    torch.save(learner.state() | dict(extra=dict(extra), spent=spent), beside)
+    os.replace(beside, file)
+    text = "".join(json.dumps(row) + "\n" for row in learner.history)
+    file.with_name(file.name.replace(".state.pt", ".log.jsonl")).write_text(text)
+
+
+def _restore(learner: Learner, file: Path, extra: Mapping[str, Tensor]) -> float:
+    """Go on from a state file; returns the seconds spent before."""
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    if "history" not in state:
+        log_file = file.with_name(file.name.replace(".state.pt", ".log.jsonl"))
+        state = _of_old_layout(learner, state, log_file)
+    learner.restore(state)
+    for name, tensor in extra.items():
+        tensor.copy_(state["extra"][name])
+    return float(state["spent"])
+
+
+def _of_old_layout(learner: Learner, state: Mapping[str, Any], log_file: Path) -> dict[str, Any]:
+    """State of a version whose optimiser numbered the parameters, and which kept the history beside it."""
+    names = {parameter: name for name, parameter in learner.module.named_parameters()}
+    numbered = [names[p] for group in learner.optimizer.param_groups for p in group["params"]]
+    old = state["optimizer"]
+    optimizer = {
+        "state": {numbered[at]: moments for at, moments in old["state"].items()},
+        "param_groups": [
+            group | {"params": [numbered[at] for at in group["params"]]}
+            for group in old["param_groups"]
+            if group["params"]
+        ],
+    }
+    lines = log_file.read_text().splitlines() if log_file.exists() else []
+    rows = [row for row in map(json.loads, lines) if row["step"] <= state["step"]]
+    return {**state, "optimizer": optimizer, "consumed": state["step"], "history": json.dumps(rows)}

@@ -1,15 +1,14 @@
-"""What a training step is made of, for one process or many: schedule, AdamW groups, accumulation, clipping, average.
+"""Parts of a training step, for one process or many: schedule, AdamW groups, accumulation, clipping, EMA.
 
-Works alike on a plain module, under DistributedDataParallel and on a module cut by `fully_shard`. Knows nothing of
-how the processes were started.
+Everything works on a plain module, under DistributedDataParallel and on a module sharded by `fully_shard`, however
+the processes were started.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,38 +22,50 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 BETAS = (0.9, 0.98)
 LAST_RATE = 0.05
-"""Share of the peak learning rate that is left at the end."""
+"""Fraction of the peak learning rate that is left at the end."""
 
 
 def _whole_state(task: nn.Module) -> StateDictOptions:
-    """Whole tensors on the CPU; without what is frozen (a language model of gigabytes), which does not change."""
+    """Whole tensors on the CPU, without frozen ones: a language model of gigabytes does not change."""
     frozen = any(not p.requires_grad for p in task.parameters())
     return StateDictOptions(
         full_state_dict=True, cpu_offload=True, ignore_frozen_params=frozen, strict=not frozen
     )
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """Linear warm-up over `warmup` steps, then half a cosine from `peak` down to a twentieth of it."""
+def warmup_cosine(steps: int, warmup: int) -> Callable[[int], float]:
+    """Learning rate as a fraction of its peak, by optimiser step from 0; made for `LambdaLR`.
 
-    steps: int
-    peak: float
-    warmup: int
+    Rises linearly over `warmup` steps, then falls along half a cosine to `LAST_RATE` at `steps`, and stays there.
+    """
 
-    def rate(self, step: int) -> float:
-        """Learning rate of the optimiser step number `step`, from 0."""
-        if step < self.warmup:
-            return self.peak * (step + 1) / self.warmup
-        rest = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
-        return self.peak * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * rest)))
+    def fraction(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        done = min(1.0, (step - warmup) / max(1, steps - warmup))
+        return LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * done))
+
+    return fraction
 
 
-def adamw(task: nn.Module, rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over what is trained; only matrices (and larger) decay, not biases, norms and single vectors."""
+def schedule(
+    optimizer: torch.optim.Optimizer, peak: float, fraction: Callable[[int], float], step: int = 0
+) -> LambdaLR:
+    """Scheduler that has set the learning rate of step number `step`, whatever rate the optimiser held before."""
+    for group in optimizer.param_groups:
+        group["initial_lr"] = peak
+    return LambdaLR(optimizer, fraction, last_epoch=step - 1)
+
+
+def adamw(
+    task: nn.Module, rate: float, weight_decay: float, betas: tuple[float, float] = BETAS
+) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters; only matrices (and larger) decay, not biases, norms and single vectors."""
     trained = [p for p in task.parameters() if p.requires_grad]
     groups = [
         dict(params=[p for p in trained if p.ndim > 1], weight_decay=weight_decay),
@@ -62,44 +73,55 @@ def adamw(task: nn.Module, rate: float, weight_decay: float) -> torch.optim.Adam
     ]
     fused = all(p.is_cuda for p in trained)
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=rate, betas=BETAS, fused=fused
+        [group for group in groups if group["params"]], lr=rate, betas=betas, fused=fused
     )
 
 
 class Average:
-    """Exponential moving average of the trained parameters; of its own shard where they are sharded.
+    """Exponential moving average (EMA) of the trainable parameters, sharded like them; buffers are not averaged.
 
-    decay 0 keeps no average: the weights themselves count.
+    Decay 0 keeps no average: the weights themselves count.
     """
 
     def __init__(self, task: nn.Module, decay: float) -> None:
         self.decay = decay
-        self._live = {name: p for name, p in task.named_parameters() if p.requires_grad}
-        self.kept = {name: p.detach().clone() for name, p in self._live.items()} if decay else {}
+        trained = {name: p for name, p in task.named_parameters() if p.requires_grad} if decay else {}
+        self.names = list(trained)
+        # Not the task: frozen weights need no second copy, and a sharded module cannot be copied.
+        self._live = nn.ParameterList(trained.values())
+        self._averaged = AveragedModel(self._live)
+        # The initial weights count as the first average, or the first update would replace them.
+        self._averaged.n_averaged += 1
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Averaged weights by parameter name, on the device; empty without an average."""
+        return dict(zip(self.names, (p.detach() for p in self._averaged.module.parameters()), strict=True))
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """After optimiser step number `step`, from 0."""
-        if not self.kept:
+        """Average the weights that optimiser step number `step` (from 0) left."""
+        if not self.names:
             return
         # Early on the average would be dominated by the random start.
         decay = min(self.decay, (1 + step) / (10 + step))
-        kept = [_local(t) for t in self.kept.values()]
-        torch._foreach_lerp_(kept, [_local(self._live[name]) for name in self.kept], 1 - decay)
+        self._averaged.multi_avg_fn = get_ema_multi_avg_fn(decay)
+        self._averaged.update_parameters(self._live)
 
     @contextlib.contextmanager
     def in_place(self) -> Any:
-        """The module has the averaged weights inside the block, and its own again after it."""
-        self._swap()
+        """Give the module the averaged weights inside the block, and its own again after it."""
+        self.swap()
         try:
             yield
         finally:
-            self._swap()
+            self.swap()
 
     @torch.no_grad()
-    def _swap(self) -> None:
-        for name, kept in self.kept.items():
-            a, b = _local(kept), _local(self._live[name])
+    def swap(self) -> None:
+        """Exchange the module's weights with the averaged ones."""
+        for averaged, live in zip(self._averaged.module.parameters(), self._live, strict=True):
+            a, b = _local(averaged), _local(live)
             held = a.clone()
             a.copy_(b)
             b.copy_(held)
@@ -107,16 +129,16 @@ class Average:
     @torch.no_grad()
     def state(self) -> dict[str, Tensor]:
         """Whole tensors on the CPU. Every process of a sharded module must call it."""
-        return {name: _whole(tensor) for name, tensor in self.kept.items()}
+        return {name: _whole(tensor) for name, tensor in self.weights.items()}
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Inverse of `state`; starts from the weights where nothing was kept."""
-        for name, kept in self.kept.items():
+        """Inverse of `state`; parameters that it lacks start from the module's weights."""
+        for (name, averaged), live in zip(self.weights.items(), self._live, strict=True):
             if name in state:
-                _fill(kept, state[name])
+                _fill(averaged, state[name])
             else:
-                _local(kept).copy_(_local(self._live[name]))
+                _local(averaged).copy_(_local(live))
 
 
 def _local(tensor: Tensor) -> Tensor:
@@ -141,10 +163,10 @@ def backward(
     seeds: Sequence[int],
     precision: str = "float32",
 ) -> dict[str, Tensor]:
-    """Losses, averaged over the batches, of one optimiser step; leaves the gradients of that average.
+    """Losses of one optimiser step, averaged over the batches; leaves the gradients of that average.
 
-    Processes exchange gradients once, after the last batch. precision: arithmetic of the forward pass, float32 or
-    bfloat16. Dropout, if there is any, draws from the batch's seed too, so that a step depends on its number only.
+    Processes exchange gradients once, after the last batch. `precision` is the arithmetic of the forward pass, float32
+    or bfloat16. Dropout draws from the batch's seed too, so that a step depends on its number only.
     """
     sums: dict[str, Tensor] = {}
     for at, (batch, seed) in enumerate(zip(batches, seeds, strict=True)):
@@ -159,14 +181,14 @@ def backward(
 
 
 def autocast(batch: Mapping[str, Tensor], precision: str) -> torch.autocast:
-    """The arithmetic of a forward pass over `batch`."""
+    """Arithmetic of a forward pass on the device of `batch`: bfloat16 where asked for, else float32."""
     device = next(column.device.type for column in batch.values() if isinstance(column, Tensor))
     return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 @contextlib.contextmanager
 def _exchanging(task: nn.Module, now: bool) -> Any:
-    """Whether the gradients made in the block are exchanged between the processes."""
+    """Let processes exchange the gradients of the block, or hold them back for a later batch."""
     if isinstance(task, DistributedDataParallel):
         with contextlib.nullcontext() if now else task.no_sync():
             yield
@@ -176,15 +198,23 @@ def _exchanging(task: nn.Module, now: bool) -> Any:
     yield
 
 
+def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """Columns of a batch with its tensors on `device`; columns of texts stay as they are."""
+    return {
+        name: column.to(device, non_blocking=True) if isinstance(column, Tensor) else column
+        for name, column in batch.items()
+    }
+
+
 def clip(task: nn.Module, norm: float) -> Tensor:
-    """Scales the gradients down to `norm` if they are larger together; what the norm was, over all processes."""
+    """Scale the gradients down to a total norm of `norm`; returns the norm before, over all processes."""
     trained = [p for p in task.parameters() if p.grad is not None]
     total = nn.utils.clip_grad_norm_(trained, norm)
     return total.full_tensor() if isinstance(total, DTensor) else total
 
 
 def shard(task: nn.Module, precision: str, mesh: Any = None) -> nn.Module:
-    """The same module with its parameters spread over all processes (FSDP); its `units` are gathered in turn."""
+    """Shard the parameters of `task` over all processes (FSDP), in place; its `units` are gathered one at a time."""
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     policy = MixedPrecisionPolicy()
@@ -198,9 +228,9 @@ def shard(task: nn.Module, precision: str, mesh: Any = None) -> nn.Module:
 
 
 def gather(task: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Weights and optimiser as whole tensors on the CPU, by name: the same under DDP, FSDP or neither.
+    """Weights and optimiser state as whole tensors on the CPU, by name: the same under DDP, FSDP or neither.
 
-    Every process must call it; where sharded, only rank 0 gets the content.
+    Every process must call it; of a sharded module only rank 0 gets the content.
     """
     plain = task.module if isinstance(task, DistributedDataParallel) else task
     return dict(
@@ -210,92 +240,23 @@ def gather(task: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def restore(task: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Inverse of `gather`, in any number of processes. Raises RuntimeError or KeyError for another model's."""
+    """Inverse of `gather`, in any number of processes. Raises RuntimeError or KeyError for another model's state."""
     plain = task.module if isinstance(task, DistributedDataParallel) else task
     set_model_state_dict(plain, state["model"], options=_whole_state(plain))
     set_optimizer_state_dict(plain, optimizer, state["optimizer"], options=_whole_state(plain))
 
 
 def finished_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """What to keep of a finished training: the average where there is one, else the weights."""
+    """Weights of a finished training by name: the average where there is one, else the last ones."""
     return {**state["model"], **state["ema"]}
 
 
 def fill(task: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Puts the weights of a finished training in place; what is frozen is not among them and stays.
+    """Load the weights of a finished training; frozen parameters are not among them and stay.
 
-    Raises RuntimeError for those of another model.
+    Raises RuntimeError for the weights of another model.
     """
     frozen = {name for name, p in task.named_parameters() if not p.requires_grad}
     missing, unexpected = task.load_state_dict(dict(weights), strict=False)
     if unexpected or set(missing) - frozen:
         raise RuntimeError(f"these weights belong to another model: {[*missing, *unexpected][:3]}")
-
-
-PEAKS = {
-    "B200": 2250.0,
-    "H200": 989.0,
-    "H100 PCIe": 756.0,
-    "H100 NVL": 835.0,
-    "H100": 989.0,
-    "A100": 312.0,
-    "L40S": 362.0,
-    "L40": 181.0,
-    "L4": 121.0,
-    "A10G": 70.0,
-    "A10": 125.0,
-    "RTX 4090": 165.0,
-    "RTX 3090": 71.0,
-    "T4": 65.0,
-    "V100": 125.0,
-}
-"""Makers' dense bfloat16 (float16 where older) tensor rates in TFLOP/s, by a part of the name. First match."""
-
-
-def peak_flops(device: torch.device, precision: str) -> tuple[float, str]:
-    """Most floating-point operations per second that the device can do, and where the figure is from.
-
-    GPUs from the table of makers' figures; others by multiplying two matrices here and now.
-    """
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        found = next((rate for part, rate in PEAKS.items() if part.lower() in name.lower()), None)
-        if found is not None:
-            return found * 1e12, f"{name}, maker's figure for bfloat16"
-    import time
-
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    n = 4096 if device.type == "cuda" else 768
-    a = torch.ones(n, n, device=device, dtype=dtype)
-    best = math.inf
-    for _ in range(5):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        started = time.perf_counter()
-        a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - started)
-    return 2 * n**3 / best, f"{device.type}, matrices of {n} multiplied in {precision}"
-
-
-def counting_flops() -> Any:
-    """A context that counts the floating-point operations of what runs in it (`get_total_flops`)."""
-    from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
-
-    aten: Any = torch.ops.aten
-
-    def forward(query: Any, key: Any, value: Any, *rest: Any, **named: Any) -> int:
-        return sdpa_flop_count(query, key, value)
-
-    def backwards(grad: Any, query: Any, key: Any, value: Any, *rest: Any, **named: Any) -> int:
-        return sdpa_backward_flop_count(grad, query, key, value)
-
-    # The counter knows the GPUs' attention kernels only.
-    return FlopCounterMode(
-        display=False,
-        custom_mapping={
-            aten._scaled_dot_product_flash_attention_for_cpu: forward,
-            aten._scaled_dot_product_flash_attention_for_cpu_backward: backwards,
-        },
-    )

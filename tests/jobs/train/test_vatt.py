@@ -28,20 +28,20 @@ TINY = ("hidden_size=32", "intermediate_size=64", "num_hidden_layers=1", "num_at
 def trained(plan: Any, config: TrainConfig, steps: int) -> list[float]:
     """Some steps of a plan; the losses. State goes through a checkpoint half way."""
     losses = []
-    learner = Learner(plan.generator, config, torch.device("cpu"))
+    learner = Learner(plan.generator.eval().task(), config)
     batch, clips = to_tensors(read_rows(plan.train, plan.train.spread(6)))
     assert len(clips) == 6
     for step in range(steps):
         if step == steps // 2:
             state = learner.state()
             plan.generator.zero_grad(set_to_none=True)
-            learner = Learner(plan.generator, config, torch.device("cpu"))
+            learner = Learner(plan.generator.eval().task(), config)
             learner.restore(state)
         found, _ = learner.gradients([batch])
         losses.append(float(found["loss"]))
         learner.apply(6)
     with learner.averaged():
-        assert "loss" in learner.validate([(batch, 6.0)])[0]
+        assert "loss" in learner.validate([(batch, 6.0)])
     optim.fill(plan.generator.task(), optim.finished_weights(learner.state()))
     return losses
 
@@ -173,5 +173,5 @@ def test_sharded_workers_teach_it_words(words: tuple[Store, Path], tmp_path: Pat
 
 
 def test_a_model_without_words_has_no_captions() -> None:
-    assert not preview.has_words(load_generator("mini"))
-    assert preview.n_shown(load_generator("mini")) == preview.N_SOUNDS
+    assert not preview.writes_captions(load_generator("mini"))
+    assert preview.n_previewed(load_generator("mini")) == preview.N_SOUNDS
