@@ -1,4 +1,7 @@
-"""Checkpoints that Ray Train keeps of a training, and where."""
+"""Folder of a training's checkpoints, and which of them to go on from.
+
+The only module that reads Ray Train's private list of checkpoints; its layout is that of the pinned Ray version.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,19 @@ from typing import Any
 from pipelines import storage
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"
-"""Where Ray Train keeps which checkpoints there are."""
+"""File in which Ray Train lists the checkpoints of a run."""
 
 
-def _private(out: str, *parts: str) -> str:
+def state_uri(out: str, *parts: str) -> str:
+    """Address below the state folder of OUT."""
     return storage.join(out, storage.PRIVATE_FOLDER, *parts)
 
 
 def checkpoints_place(out: str) -> tuple[Any, str]:
-    """A pyarrow file system, and the folder in it for the checkpoints of OUT."""
+    """A pyarrow file system and the folder in it for the checkpoints of OUT."""
     import pyarrow.fs
 
-    place = _private(out, "train")
+    place = state_uri(out, "train")
     if not storage.is_remote(place):
         return pyarrow.fs.LocalFileSystem(), storage.local_path(place)
     # The same client, with the same credentials and endpoint, as everywhere in the project.
@@ -28,7 +32,7 @@ def checkpoints_place(out: str) -> tuple[Any, str]:
 
 
 def checkpoint_at(path: str) -> Any:
-    """A checkpoint by its address."""
+    """Checkpoint of Ray Train at an address."""
     from ray.train import Checkpoint
 
     if not storage.is_remote(path):
@@ -37,11 +41,11 @@ def checkpoint_at(path: str) -> Any:
     return Checkpoint(path.split("://", 1)[1], filesystem=filesystem)
 
 
-def _run_name(out: str) -> tuple[str, str]:
-    """Name of the run to go on with, and a checkpoint to begin it with.
+def run_to_continue(out: str) -> tuple[str, str]:
+    """Name of the run to go on with, and the address of a checkpoint to begin it with (empty for none).
 
-    Ray Train writes its list of checkpoints in place: killed while it does, it leaves a torn one. And who deletes
-    a damaged checkpoint leaves a list that names it. A new run then starts from the newest checkpoint there is.
+    Ray Train writes its list of checkpoints in place: a kill can leave a torn one, and a list still names a damaged
+    checkpoint that the user deleted. A new run then starts from the newest checkpoint that is left.
     """
     import pyarrow.fs
 
@@ -54,7 +58,6 @@ def _run_name(out: str) -> tuple[str, str]:
     )
     if not runs:
         return "run0", ""
-    found: list[str] = []
     for number in reversed(runs):
         folder = f"{place}/run{number}"
         inside = filesystem.get_file_info(pyarrow.fs.FileSelector(folder, allow_not_found=True))
@@ -65,34 +68,30 @@ def _run_name(out: str) -> tuple[str, str]:
                 _sweep(filesystem, folder, names, set(kept))
                 return f"run{number}", ""
             return f"run{runs[-1] + 1}", _address(out, f"run{number}", kept[-1])
-        found += [
-            _address(out, f"run{number}", name)
-            for name in sorted(names, reverse=True)
-            if name.startswith("checkpoint_") and name != SNAPSHOT
-        ]
-        if found:
-            return f"run{runs[-1] + 1}", found[0]
+        left = [name for name in names if name.startswith("checkpoint_") and name != SNAPSHOT]
+        if left:
+            return f"run{runs[-1] + 1}", _address(out, f"run{number}", max(left))
     return f"run{runs[-1] + 1}", ""
 
 
 def _address(out: str, run: str, name: str) -> str:
-    return storage.join(_private(out, "train"), run, name)
+    return storage.join(state_uri(out, "train"), run, name)
 
 
 def _listed(filesystem: Any, path: str) -> list[str] | None:
-    """Names of the checkpoints in Ray Train's list, oldest first; None if it is torn."""
+    """Names of the checkpoints in Ray Train's list, oldest first; None for a torn list."""
     try:
         with filesystem.open_input_file(path) as file:
-            found = json.loads(file.read())
-        if isinstance(found, str):
-            found = json.loads(found)
-        return [result["checkpoint_dir_name"] for result in found["checkpoint_results"]]
+            snapshot = json.loads(file.read())
+        if isinstance(snapshot, str):
+            snapshot = json.loads(snapshot)
+        return [result["checkpoint_dir_name"] for result in snapshot["checkpoint_results"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _sweep(filesystem: Any, folder: str, names: set[str], kept: set[str]) -> None:
-    """Removes checkpoints that a killed run had not finished writing."""
+    """Remove checkpoints that a killed run had not finished writing."""
     for name in names - kept:
         if name.startswith("checkpoint_") and name != SNAPSHOT:
             filesystem.delete_dir(f"{folder}/{name}")

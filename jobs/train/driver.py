@@ -1,4 +1,4 @@
-"""`v2a train NAME STORE --out DIR`: fits a generator to a feature store, on one machine or many."""
+"""`v2a train NAME STORE --out DIR`: trains a generator on a feature store, on one machine or many."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run(config: TrainConfig) -> int:
-    """Train; the exit code: 0 done, 1 stopped before the end, 2 wrong usage, 130 interrupted."""
+    """Train a generator. Exit code 0: done, 1: stopped before the end, 2: wrong usage, 130: interrupted."""
     return run_verb("train", command(config), lambda console: _run(config, console))
 
 
@@ -37,27 +37,27 @@ def _run(config: TrainConfig, console: Console) -> int:
         )
         return DONE
     with ray_session.session(None, config.address) as resources:
-        workers, gpus, cores, threads = preflight.share_out(config, resources)
+        workers, gpus, cores, threads = preflight.allocate(config, resources)
         job = preflight.make_job(plan, config, workers, threads, gpus)
-        _say_what(plan, job, workers, gpus, console)
+        _print_plan(plan, job, workers, gpus, console)
         return _train(plan, job, config, console, TrainResources(workers, gpus, cores))
 
 
-def _say_what(plan: TrainPlan, job: TrainJob, workers: int, gpus: bool, console: Console) -> None:
+def _print_plan(plan: TrainPlan, job: TrainJob, workers: int, gpus: bool, console: Console) -> None:
     n = sum(p.numel() for p in plan.generator.task().parameters())
     on = "GPUs" if gpus else "processor cores"
-    spread = f", {job.strategy}" if workers > 1 else ""
+    strategy = f", {job.strategy}" if workers > 1 else ""
     console.print(
         f"{job.system} {job.size}, {n / 1e6:.1f} million parameters, on {len(plan.train):,} windows "
         f"({len(plan.train) * plan.recipe.window_s / 3600:.1f} h), {len(plan.val):,} to validate with. "
         f"Recipe {plan.recipe.name} ({plan.recipe.digest}). "
-        f"{workers} worker{'s' if workers > 1 else ''} on {on}{spread}, {job.precision}.",
+        f"{workers} worker{'s' if workers > 1 else ''} on {on}{strategy}, {job.precision}.",
         markup=False,
     )
 
 
 def _train(
-    plan: TrainPlan, job: TrainJob, config: TrainConfig, console: Console, means: TrainResources
+    plan: TrainPlan, job: TrainJob, config: TrainConfig, console: Console, granted: TrainResources
 ) -> int:
     from jobs.common.tracking import Tracker, resolve_uri
     from jobs.train import export, preflight
@@ -80,25 +80,27 @@ def _train(
     status, registered = "KILLED", False
     try:
         try:
-            checkpoint, seen = watch(plan, job, config, console, tracker, means)
+            checkpoint, log = watch(plan, job, config, console, tracker, granted)
         except Stopped:
             status = "FAILED"
             raise
-        uris = export.write_model(plan, config.name, checkpoint, job, {"workers": means.workers})
+        uris = export.write_model(plan, config.name, checkpoint, job, {"workers": granted.workers})
         tracker.artifacts([uri for uri in uris if not uri.endswith(".safetensors")])
         tracker.register(f"v2a-{config.name}", uris, {"v2a.recipe": plan.recipe.digest, "v2a.size": job.size})
         status, registered = "FINISHED", True
     finally:
         tracker.finish(status, wait_s=600.0 if registered else 5.0)
-    _tell(plan, config, seen, time.perf_counter() - started, console)
+    _print_result(plan, config, log, time.perf_counter() - started, console)
     return DONE
 
 
-def _tell(plan: TrainPlan, config: TrainConfig, seen: TrainLog, wall_s: float, console: Console) -> None:
+def _print_result(
+    plan: TrainPlan, config: TrainConfig, log: TrainLog, wall_s: float, console: Console
+) -> None:
     from jobs.common.terminal import clock
 
-    losses = [f"loss {seen.train['train/loss']:.4f}"] if seen.train else []
-    losses += [f"validation {seen.val['val/loss']:.4f}"] if seen.val else []
+    losses = [f"loss {log.train['train/loss']:.4f}"] if log.train else []
+    losses += [f"validation {log.val['val/loss']:.4f}"] if log.val else []
     console.print(f"Trained {config.steps} steps in {clock(wall_s)}. {', '.join(losses)}", markup=False)
     use = f"v2a dub ARCHIVE OUT --model {config.out}"
     if config.name == "vatt-converter":  # makes no sound yet

@@ -1,4 +1,4 @@
-"""What is left of a training: the checkpoint folder with its card and curves, and pictures of the sounds."""
+"""Export of a finished training: checkpoint folder, card, curves, and the sounds of its validations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jobs.train.job import TrainPlan
-from jobs.train.preflight import DONE_FILE, made_with
+from jobs.train.preflight import DONE_FILE, versions
 from pipelines import storage
 from v2a_models import pcm
 
@@ -20,10 +20,10 @@ from v2a_models import pcm
 def write_model(
     plan: TrainPlan, system: str, checkpoint: Any, job: Any, facts: Mapping[str, Any]
 ) -> list[str]:
-    """Writes the finished model into OUT and gives the addresses of its files.
+    """Write the finished model into OUT; returns the addresses of its files.
 
-    Everything is made elsewhere first and then brought over file by file, config.json last: a folder without it is
-    no model, and one that held an older model keeps it until the new one is whole.
+    Files are written to a scratch folder first and then copied, config.json last: a folder without it is no model,
+    and one that held an older model keeps it until the new one is whole.
     """
     import torch
 
@@ -31,32 +31,32 @@ def write_model(
     from v2a_models.checkpoint import save_generator, save_scav
     from v2a_models.training import optim
 
-    with checkpoint.as_directory() as folder:
-        state = torch.load(Path(folder, STATE), map_location="cpu", weights_only=True, mmap=True)
+    with checkpoint.as_directory() as kept:
+        state = torch.load(Path(kept, STATE), map_location="cpu", weights_only=True, mmap=True)
         history = json.loads(state["history"])
         optim.fill(plan.generator.task(), optim.finished_weights(state))
         steps = int(state["step"])
     with tempfile.TemporaryDirectory() as scratch:
         name = plan.out.rstrip("/").rpartition("/")[2] or system
-        made = Path(scratch, name)
-        save_generator(plan.generator, made)
+        folder = Path(scratch, name)
+        save_generator(plan.generator, folder)
         if getattr(plan.generator, "scav", None) is not None:
-            save_scav(plan.generator.scav, made)
+            save_scav(plan.generator.scav, folder)
         training = training_facts(plan, job, history, steps) | dict(facts)
-        training["sha256"] = json.loads((made / "config.json").read_text())["sha256"]
-        (made / DONE_FILE).write_text(json.dumps(training, indent=2) + "\n")
-        (made / "card.md").write_text(card(name, training))
-        (made / "curves.png").write_bytes(curves(history, f"{name}: {system} {job.size}"))
-        names = sorted((file.name for file in made.iterdir()), key=lambda n: (n == "config.json", n))
+        training["sha256"] = json.loads((folder / "config.json").read_text())["sha256"]
+        (folder / DONE_FILE).write_text(json.dumps(training, indent=2) + "\n")
+        (folder / "card.md").write_text(card(name, training))
+        (folder / "curves.png").write_bytes(curves(history, f"{name}: {system} {job.size}"))
+        names = sorted((file.name for file in folder.iterdir()), key=lambda n: (n == "config.json", n))
         for file in names:
-            storage.put_atomic(str(made / file), storage.join(plan.out, file))
+            storage.put_atomic(str(folder / file), storage.join(plan.out, file))
     return [storage.join(plan.out, file) for file in names]
 
 
 def training_facts(
     plan: TrainPlan, job: Any, history: Sequence[Mapping[str, float]], steps: int
 ) -> dict[str, Any]:
-    """What training.json says."""
+    """Content of training.json."""
     trained = [row for row in history if "train/loss" in row]
     validated = [row for row in history if "val/loss" in row]
     recipe = plan.recipe
@@ -76,12 +76,12 @@ def training_facts(
         "epochs": trained[-1]["epoch"] if trained else 0.0,
         "train_loss": trained[-1]["train/loss"] if trained else None,
         "val_loss": validated[-1]["val/loss"] if validated else None,
-        "versions": made_with(),
+        "versions": versions(),
     }
 
 
 def card(name: str, training: Mapping[str, Any]) -> str:
-    """card.md: what was trained, on what, and how far it came."""
+    """Text of card.md: the model, its data, and its losses."""
     identity, recipe = training["identity"], training["recipe"]
     figures = {
         "system": f"{training['system']}, {training['size']}",
@@ -102,8 +102,8 @@ def card(name: str, training: Mapping[str, Any]) -> str:
         figures["started from"] = identity["start"]
     if identity["set"]:
         figures["model options"] = ", ".join(f"{key}={value}" for key, value in identity["set"].items())
-    made = f"Trial {training['trial']} of `v2a tune`" if "trial" in training else "Trained with `v2a train`"
-    lines = [f"# {name}", "", f"{made}; use it with `v2a dub --model FOLDER`.", ""]
+    origin = f"Trial {training['trial']} of `v2a tune`" if "trial" in training else "Trained with `v2a train`"
+    lines = [f"# {name}", "", f"{origin}; use it with `v2a dub --model FOLDER`.", ""]
     lines += ["| | |", "|---|---|"]
     lines += [f"| {key} | {str(value).replace('|', '/')} |" for key, value in figures.items()]
     lines += ["", "![loss and learning rate](curves.png)", ""]
@@ -118,7 +118,7 @@ def _number(value: float | None) -> str:
 
 
 def curves(history: Sequence[Mapping[str, float]], title: str) -> bytes:
-    """Loss in training and validation above, learning rate below, over steps: a .png."""
+    """Plot (.png) over steps: losses in training and validation above, learning rate below."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5.5), layout="constrained")
@@ -145,9 +145,9 @@ def curves(history: Sequence[Mapping[str, float]], title: str) -> bytes:
 
 
 def write_sounds(out: str, sounds: Mapping[str, Any]) -> list[str]:
-    """The sounds of one validation as .wav, with a picture of their spectrograms beside the true ones; addresses."""
+    """Write the sounds of one validation as .wav, with their spectrograms beside the originals'; returns addresses."""
     folder = ("_v2a", "samples", f"step-{sounds['step']:07d}")
-    made, true, rate = sounds["made"], sounds["true"], sounds["rate"]
+    generated, true, rate = sounds["made"], sounds["true"], sounds["rate"]
     written = []
 
     def write(name: str, content: bytes) -> None:
@@ -155,8 +155,8 @@ def write_sounds(out: str, sounds: Mapping[str, Any]) -> list[str]:
         storage.write_atomic(uri, content)
         written.append(uri)
 
-    for at in range(len(made)):
-        write(f"{at}-generated.wav", _wav(made[at], rate))
+    for at in range(len(generated)):
+        write(f"{at}-generated.wav", _wav(generated[at], rate))
         if true is not None:
             write(f"{at}-true.wav", _wav(true[at], rate))
     write("spectrograms.png", spectrograms(sounds))
@@ -164,13 +164,13 @@ def write_sounds(out: str, sounds: Mapping[str, Any]) -> list[str]:
 
 
 def spectrograms(sounds: Mapping[str, Any]) -> bytes:
-    """One row per window: the generated sound, and the true one (as the codec gives it back, if there is one)."""
+    """Plot (.png) with one row per window: the generated sound, and the original where there is one."""
     from matplotlib.figure import Figure
 
-    made, true, rate = sounds["made"], sounds["true"], sounds["rate"]
-    columns = [("generated", made)] + ([("true", true)] if true is not None else [])
-    figure = Figure(figsize=(5.5 * len(columns), 2.6 * len(made)), layout="constrained")
-    grid = np.atleast_2d(figure.subplots(len(made), len(columns), squeeze=False))
+    generated, true, rate = sounds["made"], sounds["true"], sounds["rate"]
+    columns = [("generated", generated)] + ([("true", true)] if true is not None else [])
+    figure = Figure(figsize=(5.5 * len(columns), 2.6 * len(generated)), layout="constrained")
+    grid = np.atleast_2d(figure.subplots(len(generated), len(columns), squeeze=False))
     for at, clip in enumerate(sounds["clips"]):
         for (name, waves), axes in zip(columns, grid[at], strict=True):
             mono = waves[at].astype(np.float32).mean(0) / pcm.EXACT_SCALE
@@ -186,7 +186,7 @@ def spectrograms(sounds: Mapping[str, Any]) -> bytes:
 
 
 def _wav(samples: np.ndarray, rate: int) -> bytes:
-    """int16 (channels, samples) as a .wav file."""
+    """Content of a .wav file with int16 (channels, samples)."""
     from scipy.io import wavfile
 
     sink = io.BytesIO()

@@ -1,4 +1,4 @@
-"""What the workers of `v2a train` are told, and the small actor through which they answer."""
+"""Plain values for the workers of `v2a train`, and the actor through which they report to the driver."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from pipelines.store.training_feed import Feed
 
 STATE = "state.pt"
-"""File of a checkpoint."""
+"""File in a checkpoint folder."""
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What the workers need to know, in plain values."""
+    """Settings of the workers, as plain values."""
 
     system: str
     size: str
@@ -38,10 +38,10 @@ class TrainJob:
     strategy: str
     threads: int
     resume: str = ""
-    """A checkpoint folder that counts where Ray Train knows of none."""
+    """Checkpoint folder to start from where Ray Train lists none; empty for none."""
 
     def new_generator(self) -> Any:
-        """The generator with the weights that the training starts from."""
+        """Generator with the weights that the training starts from."""
         from v2a_models.build import new_generator
         from v2a_models.recipe import Recipe
 
@@ -56,7 +56,7 @@ class TrainJob:
 
 
 class Journal:
-    """What the workers have to say, kept for the driver, and whether they are to stop. Runs as an actor."""
+    """Ray actor that keeps the workers' events for the driver, and the driver's request to stop for the workers."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, Any]] = []
@@ -65,38 +65,38 @@ class Journal:
         self.fatal = ""
 
     def add(self, *events: tuple[str, Any]) -> None:
-        """Takes events (kind, content)."""
+        """Add events (kind, content)."""
         self.events += events
 
     def asked_to_stop(self) -> bool:
-        """Whether the workers are to save and to end."""
+        """True once the workers are to save and end."""
         return self.stopping
 
     def fail(self, reason: str) -> None:
-        """Nothing that trying again would mend: workers that start anew leave at once."""
+        """Record an error that another try would not mend: restarted workers end at once."""
         self.fatal = self.fatal or reason
 
     def stop(self) -> None:
-        """Ask the workers to save and to end."""
+        """Ask the workers to save and end."""
         self.stopping = True
 
     def read(self, since: int) -> tuple[list[tuple[str, Any]], str]:
-        """Events from number `since` on (the earlier ones are forgotten), and why the run cannot go on, if so."""
+        """Events from number `since` on, dropping earlier ones, and why the run cannot go on (empty if it can)."""
         self.events = self.events[max(0, since - self.forgotten) :]
         self.forgotten = max(self.forgotten, since)
         return self.events, self.fatal
 
     def reason(self) -> str:
-        """Why the run cannot go on; empty if it can."""
+        """Reason why the run cannot go on; empty if it can."""
         return self.fatal
 
 
 class Fatal(Exception):
-    """The run cannot go on, and trying again would not help; the message says why."""
+    """The run cannot go on, and another try would not help; the message says why."""
 
 
 def out_of_memory(detail: str) -> str:
-    """The message, with what to turn."""
+    """Error message for a lack of memory, with the options that help."""
     return (
         f"out of memory ({detail}). Take less at a time: a higher --accumulate (the same training, in smaller pieces), "
         "a lower --batch-size, fewer --workers on a machine, or --strategy fsdp with more of them"
@@ -105,7 +105,7 @@ def out_of_memory(detail: str) -> str:
 
 @dataclass
 class TrainPlan:
-    """A training that can start."""
+    """Training that passed its checks."""
 
     out: str
     store: str
@@ -116,10 +116,11 @@ class TrainPlan:
     files: dict[str, str]
     identity: dict[str, Any]
     run_id: str
-    """MLflow run to go on with, if there was one."""
+    """MLflow run to go on with; empty for a new one."""
     name: str
-    """Of the run in the storage of checkpoints."""
+    """Folder of the run among the checkpoints."""
     resume: str = ""
+    """Address of a checkpoint to start from; empty for none."""
 
     @property
     def recipe(self) -> Any:
@@ -128,9 +129,9 @@ class TrainPlan:
 
 @dataclass(frozen=True)
 class TrainResources:
-    """What the training runs on."""
+    """Resources of the training."""
 
     workers: int
     gpus: bool
     cores: float
-    """Booked by each worker."""
+    """Cores that each worker books."""

@@ -1,16 +1,15 @@
-"""What can be wrong with a training before it starts, what decides its result, and where its checkpoints are."""
+"""Checks of a training before it starts, its identity, and the plan and job made from its configuration."""
 
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli import version
 from jobs.common.checks import check_not_foreign, check_same, full_address, parse_options
 from jobs.common.verb import WrongUsage
-from jobs.train.checkpoints import _private, _run_name
+from jobs.train.checkpoints import run_to_continue, state_uri
 from jobs.train.job import TrainPlan
 from pipelines import storage
 
@@ -24,9 +23,9 @@ DONE_FILE = "training.json"
 
 
 def prepare(config: TrainConfig) -> TrainPlan | None:
-    """Everything that can be wrong, checked; None if there is nothing left to do.
+    """Check a configuration and plan its training; None if nothing is left to do.
 
-    Raises WrongUsage with what to change.
+    Raises WrongUsage, with the fix.
     """
     from v2a_models import systems
 
@@ -55,14 +54,14 @@ def _prepare(config: TrainConfig, options: dict[str, Any], files: dict[str, str]
     start = config.start and full_address(config.start) if _is_path(config.start) else config.start
     if storage.is_within(store, out) or storage.is_within(out, store):
         raise WrongUsage(f"--out ({out}) and STORE ({store}) must lie apart")
-    known = read_state(out)
-    if known is None:
+    before = read_state(out)
+    if before is None:
         check_not_foreign(out, "--out")
     try:
         recipe = Store(store).recipe()
         identity = make_identity(config, recipe, options, start)
-        if known is not None:
-            check_same(out, "a training", known["identity"], identity)
+        if before is not None:
+            check_same(out, "a training", before["identity"], identity)
             if finished_steps(out) >= config.steps:
                 return None
         options = options | _tokenizer(config.name, Store(store), options, start)
@@ -71,17 +70,17 @@ def _prepare(config: TrainConfig, options: dict[str, Any], files: dict[str, str]
     except (StoreError, WeightsError, ValueError, TypeError, OSError) as error:
         raise WrongUsage(str(error)) from error
     storage.check_writable(out)
-    name, resume = _run_name(out)
+    name, resume = run_to_continue(out)
     return TrainPlan(
         out, store, generator, train, val, options, files, identity,
-        run_id=str((known or {}).get("run_id", "")), name=name, resume=resume,
+        run_id=str((before or {}).get("run_id", "")), name=name, resume=resume,
     )  # fmt: skip
 
 
 def _tokenizer(system: str, store: Any, options: Mapping[str, Any], start: str) -> dict[str, Any]:
-    """The option `tokenizer` of a small language model of one's own, made of the store's texts.
+    """Option `tokenizer` for a small language model trained from nothing, made from the store's texts.
 
-    Raises WrongUsage for a store without any.
+    Raises WrongUsage for a store without texts.
     """
     from v2a_models.vatt import language
 
@@ -119,7 +118,7 @@ def _check_numbers(config: TrainConfig) -> None:
 
 
 def _is_path(start: str) -> bool:
-    """Whether a checkpoint is named by its folder; the bundled ones have plain names."""
+    """True for a checkpoint named by its folder; bundled ones have plain names."""
     from v2a_models.checkpoint_files import bundled_names
 
     return bool(start) and start not in bundled_names()
@@ -135,28 +134,28 @@ def _files(weights: tuple[str, ...]) -> dict[str, str]:
     return files
 
 
-# what decides the result
+# identity and state
 
 
 def make_identity(config: TrainConfig, recipe: Any, options: dict[str, Any], start: str) -> dict[str, Any]:
-    """All that makes another model of the same data; steps are not among it, more may be asked for later."""
+    """Settings that would make another model from the same data; more steps may be asked for later."""
     names = (
         "name", "size", "batch_size", "learning_rate", "warmup", "weight_decay", "clip_norm", "ema", "seed",
     )  # fmt: skip
     settings = {name: getattr(config, name) for name in names}
-    # Named only where it is not the usual one, so that trainings begun before there was another can go on.
+    # Left out where it is the default, so that trainings from before the option existed can go on.
     protocol = {} if config.protocol == "splits" else {"protocol": config.protocol}
     return settings | protocol | {"recipe": recipe.digest, "start": start, "set": options}
 
 
 def read_state(out: str, file: str = STATE_FILE) -> dict[str, Any] | None:
-    """What OUT is being trained with; None if nothing is. Raises WrongUsage if that cannot be read."""
-    uri = _private(out, file)
+    """Recorded state of OUT; None where there is none. Raises WrongUsage for a damaged one."""
+    uri = state_uri(out, file)
     try:
-        found = json.loads(storage.read_bytes(uri))
-        if not isinstance(found["identity"], dict):
+        state = json.loads(storage.read_bytes(uri))
+        if not isinstance(state["identity"], dict):
             raise TypeError("no settings in it")
-        return found
+        return state
     except storage.StorageNotFound:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -164,13 +163,13 @@ def read_state(out: str, file: str = STATE_FILE) -> dict[str, Any] | None:
 
 
 def write_state(plan: TrainPlan, run_id: str) -> None:
-    """Marks OUT as ours, before anything else is written there."""
+    """Mark OUT as a training, before anything else is written there."""
     text = json.dumps({"identity": plan.identity, "run_id": run_id, "store": plan.store}, indent=2)
-    storage.write_atomic(_private(plan.out, STATE_FILE), text.encode())
+    storage.write_atomic(state_uri(plan.out, STATE_FILE), text.encode())
 
 
 def finished_steps(out: str) -> int:
-    """Steps of the finished model in OUT; 0 if there is none."""
+    """Steps of the finished model in OUT; 0 without one."""
     try:
         done = json.loads(storage.read_bytes(storage.join(out, DONE_FILE)))
         config = json.loads(storage.read_bytes(storage.join(out, "config.json")))
@@ -179,14 +178,11 @@ def finished_steps(out: str) -> int:
         return 0
 
 
-# where the checkpoints are
-
-
-# what the workers get
+# workers
 
 
 def make_job(plan: TrainPlan, config: TrainConfig, workers: int, threads: int, gpus: bool) -> TrainJob:
-    """Settings of the workers. Raises WrongUsage for a batch that cannot be shared out."""
+    """Settings of the workers. Raises WrongUsage for a batch that cannot be divided among them."""
     from jobs.train.job import TrainJob
     from v2a_models.generator import best_precision
 
@@ -194,7 +190,7 @@ def make_job(plan: TrainPlan, config: TrainConfig, workers: int, threads: int, g
     if config.batch_size % pieces:
         near = max(pieces, round(config.batch_size / pieces) * pieces)
         raise WrongUsage(
-            f"--batch-size {config.batch_size} cannot be shared by {workers} workers with --accumulate "
+            f"--batch-size {config.batch_size} cannot be divided among {workers} workers with --accumulate "
             f"{config.accumulate}: take a multiple of {pieces}, such as {near}"
         )
     if len(plan.train) < workers:
@@ -218,10 +214,10 @@ def make_job(plan: TrainPlan, config: TrainConfig, workers: int, threads: int, g
     )  # fmt: skip
 
 
-def share_out(config: TrainConfig, resources: Resources) -> tuple[int, bool, float, int]:
-    """Workers, whether each has a GPU, the cores each books, and the threads it uses on a core-only machine.
+def allocate(config: TrainConfig, resources: Resources) -> tuple[int, bool, float, int]:
+    """Number of workers, True for a GPU each, the cores each books, and the threads each uses on CPUs.
 
-    Raises WrongUsage where this machine cannot hold them.
+    Raises WrongUsage where this machine has too few.
     """
     gpus = resources.gpus > 0 if config.gpus == "auto" else config.gpus == "on"
     workers = config.workers or (max(1, resources.gpus) if gpus else 1)
@@ -230,18 +226,13 @@ def share_out(config: TrainConfig, resources: Resources) -> tuple[int, bool, flo
         raise WrongUsage(f"--workers {workers} need as many GPUs, and there are {resources.gpus}")
     if not gpus and workers > resources.cpus and not cluster:
         raise WrongUsage(f"--workers {workers} need as many cores, and there are {resources.cpus}")
-    # Reading books a little of a core too: the workers must leave it some, on every machine of a cluster.
+    # Reading books a little of a core too: the workers must leave it some, on every machine.
     cores = 0.9 if cluster else min(0.9, round(0.8 * resources.cpus / workers, 2))
     return workers, gpus, cores, max(1, resources.cpus // workers)
 
 
-def new_id() -> str:
-    """Of a run that nothing else names."""
-    return uuid.uuid4().hex[:12]
-
-
-def made_with() -> dict[str, str]:
-    """Versions that the card names."""
+def versions() -> dict[str, str]:
+    """Versions of v2a, torch and Ray, for the card."""
     import ray
     import torch
 

@@ -1,4 +1,4 @@
-"""Runs the workers of `v2a train`, shows what they say, and tells why they ended."""
+"""Driver's side of the workers of `v2a train`: runs them, reports their progress, and explains their failures."""
 
 from __future__ import annotations
 
@@ -19,17 +19,22 @@ if TYPE_CHECKING:
     from jobs.train.job import TrainJob, TrainPlan
 
 POLL_S = 1.0
-SAY_EVERY_S = 5.0
+REPORT_EVERY_S = 5.0
 PATIENCE_S = 120.0
-"""Without a word for so long, it is said what may be missing."""
+"""Seconds without news from the workers before a hint is printed."""
 STOP_WITHIN_S = 120.0
-"""How long an interrupted run may take to save before it is ended as it is."""
+"""Seconds that an interrupted run may take to save."""
 
 
 def watch(
-    plan: TrainPlan, job: TrainJob, config: TrainConfig, console: Console, tracker: Any, means: TrainResources
+    plan: TrainPlan,
+    job: TrainJob,
+    config: TrainConfig,
+    console: Console,
+    tracker: Any,
+    granted: TrainResources,
 ) -> tuple[Any, TrainLog]:
-    """Runs Ray Train in a thread and shows how far it is; the last checkpoint, and what was seen."""
+    """Run Ray Train in a thread and report its progress; returns the last checkpoint and the log."""
     import ray
 
     from jobs.train.job import Journal
@@ -40,25 +45,25 @@ def watch(
 
     def fit() -> None:
         try:
-            outcome["result"] = make_trainer(plan, job, config, journal, means).fit()
+            outcome["result"] = make_trainer(plan, job, config, journal, granted).fit()
         except BaseException as error:  # handed to the thread that watches
             outcome["error"] = error
         finally:
             ended.set()
 
-    seen = TrainLog(plan, job, console, tracker)
+    log = TrainLog(plan, job, console, tracker)
     # Not Thread.join: interrupted by Ctrl-C, it takes a thread that runs for one that has ended.
     ended = threading.Event()
     threading.Thread(target=fit, name="train", daemon=True).start()
     try:
         while not ended.wait(POLL_S):
-            seen.take(journal)
+            log.take(journal)
     except KeyboardInterrupt:
-        _save_and_stop(journal, ended, seen, console)
+        _save_and_stop(journal, ended, log, console)
         raise
-    seen.take(journal)
-    if seen.fatal:
-        raise Stopped(seen.fatal)
+    log.take(journal)
+    if log.fatal:
+        raise Stopped(log.fatal)
     if "error" in outcome:
         raise Stopped(_failure(outcome["error"]))
     checkpoint = outcome["result"].checkpoint
@@ -68,14 +73,14 @@ def watch(
         checkpoint = checkpoint_at(plan.resume)
     if checkpoint is None:
         raise Stopped("the workers ended without a checkpoint")
-    return checkpoint, seen
+    return checkpoint, log
 
 
 def make_trainer(
-    plan: TrainPlan, job: TrainJob, config: TrainConfig, journal: Any, means: TrainResources
+    plan: TrainPlan, job: TrainJob, config: TrainConfig, journal: Any, granted: TrainResources
 ) -> Any:
-    """The TorchTrainer (v2) of a plan."""
-    # How long workers may wait for room. Where fewer will do, a machine that is gone must not be waited for.
+    """TorchTrainer (Ray Train v2) of a plan."""
+    # Seconds that workers may wait for resources. An elastic run must not wait for a machine that is gone.
     os.environ.setdefault(
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600" if config.min_workers is None else "60"
     )
@@ -95,21 +100,23 @@ def make_trainer(
     from pipelines.store.training_feed import data_config
 
     class Losses(UserCallback):
-        """Tells of workers that were lost."""
+        """Reports workers that were lost."""
 
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-            # Where one worker dies the others trip over its silence: the death is the cause.
+            # When one worker dies the others fail for lack of its answers: the death is the cause.
             errors = sorted(worker_exceptions.values(), key=lambda e: "Actor" not in type(e).__name__)
             oom = next((e for e in errors if "OutOfMemory" in f"{type(e).__name__} {e}"), None)
             journal.add.remote(("lost", reason_of(oom or errors[0])))
 
     filesystem, place = checkpoints_place(plan.out)
-    number: Any = means.workers if config.min_workers is None else (config.min_workers, means.workers)
-    resources = {"CPU": means.cores} | ({"GPU": 1} if means.gpus else {})
+    number: Any = granted.workers if config.min_workers is None else (config.min_workers, granted.workers)
+    resources = {"CPU": granted.cores} | ({"GPU": 1} if granted.gpus else {})
     return TorchTrainer(
         train_loop,
         train_loop_config={"job": job, "journal": journal, "validation": plan.val},
-        scaling_config=ScalingConfig(num_workers=number, use_gpu=means.gpus, resources_per_worker=resources),
+        scaling_config=ScalingConfig(
+            num_workers=number, use_gpu=granted.gpus, resources_per_worker=resources
+        ),
         run_config=RunConfig(
             name=plan.name,
             storage_path=place,
@@ -125,7 +132,7 @@ def make_trainer(
 
 
 class TrainLog:
-    """What the workers have said so far: shown, and passed on to MLflow."""
+    """Events of the workers so far: printed, and sent to MLflow."""
 
     def __init__(self, plan: TrainPlan, job: TrainJob, console: Console, tracker: Any) -> None:
         self.plan, self.job, self.console, self.tracker = plan, job, console, tracker
@@ -133,38 +140,38 @@ class TrainLog:
         self.train: dict[str, float] = {}
         self.val: dict[str, float] = {}
         self.lost = 0
-        self._said, self._heard = 0.0, time.perf_counter()
+        self._reported, self._last_event = 0.0, time.perf_counter()
 
     def take(self, journal: Any) -> None:
-        """Asks for what is new."""
+        """Fetch and handle the new events."""
         import ray
 
         try:
             events, self.fatal = ray.get(journal.read.remote(self.events), timeout=10)
         except ray.exceptions.RayError:
-            return  # a little later, then
+            return  # the next call asks again
         self.events += len(events)
         now = time.perf_counter()
         for kind, content in events:
             getattr(self, f"_{kind}")(content)
         if events:
-            self._heard = now
-            if self.train and now - self._said > SAY_EVERY_S:
+            self._last_event = now
+            if self.train and now - self._reported > REPORT_EVERY_S:
                 self._progress()
-        elif now - self._heard > PATIENCE_S:
-            self._heard = now
-            self.say(
+        elif now - self._last_event > PATIENCE_S:
+            self._last_event = now
+            self.print(
                 "No word from the workers for a while; `ray status` shows whether there is room for them."
             )
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         self.console.print(text, markup=False)
         sys.stdout.flush()
 
     def _begin(self, facts: dict[str, Any]) -> None:
         if facts["step"]:
             workers = "1 worker" if facts["world"] == 1 else f"{facts['world']} workers"
-            self.say(f"Going on at step {facts['step']} of {self.job.steps} with {workers}.")
+            self.print(f"Going on at step {facts['step']} of {self.job.steps} with {workers}.")
         self.tracker.tags(
             {"v2a.peak_flops": f"{facts['peak_flops']:.4g}", "v2a.peak_source": facts["peak_source"]}
         )
@@ -185,32 +192,31 @@ class TrainLog:
         try:
             uris = write_sounds(self.plan.out, sounds)
         except (storage.StorageError, OSError) as error:
-            self.say(f"The sounds of step {sounds['step']} are not kept: {error}")
+            self.print(f"The sounds of step {sounds['step']} are not kept: {error}")
             return
         self.tracker.artifacts(uris, f"samples/step-{sounds['step']:07d}")
 
     def _captions(self, columns: dict[str, list[Any]]) -> None:
         self.tracker.table(columns, "captions.json")
-        said = f'"{columns["generated"][0]}"'
+        text = f'"{columns["generated"][0]}"'
         if true := columns["reference"][0]:
-            said += f', where it is "{true}"'
-        self.say(f"Step {columns['step'][0]} says of {columns['clip'][0]}: {said}.")
+            text += f' (the store has "{true}")'
+        self.print(f"Caption of {columns['clip'][0]} at step {columns['step'][0]}: {text}.")
 
     def _remark(self, text: str) -> None:
-        self.say(text)
-
-    def _saved(self, step: int) -> None:
-        self.saved = step
+        self.print(text)
 
     def _lost(self, reason: str) -> None:
         self.lost += 1
         if not self.fatal:
-            self.say(f"A worker was lost ({reason[:300]}); the others start again from the last checkpoint.")
+            self.print(
+                f"A worker was lost ({reason[:300]}); the others start again from the last checkpoint."
+            )
 
     def _progress(self) -> None:
         from jobs.common.terminal import clock
 
-        self._said = time.perf_counter()
+        self._reported = time.perf_counter()
         row, val = self.train, self.val
         if not row:
             return
@@ -224,24 +230,24 @@ class TrainLog:
             f"MFU {row['mfu']:.1%}",
             f"{clock(left_s)} left",
         ]
-        self.say(" · ".join(parts))
+        self.print(" · ".join(parts))
 
 
-def _save_and_stop(journal: Any, ended: threading.Event, seen: TrainLog, console: Console) -> None:
-    """Lets the workers save before they end; a second Ctrl-C does not wait for it."""
+def _save_and_stop(journal: Any, ended: threading.Event, log: TrainLog, console: Console) -> None:
+    """Let the workers save before they end; a second Ctrl-C does not wait for that."""
     import ray
 
-    if not seen.train:
+    if not log.train:
         return
     console.print("Saving before it ends; Ctrl-C again to end at once.", markup=False)
     with contextlib.suppress(ray.exceptions.RayError, KeyboardInterrupt):
         journal.stop.remote()
         ended.wait(STOP_WITHIN_S)
-        seen.take(journal)
+        log.take(journal)
 
 
 def _failure(error: BaseException) -> str:
-    """What Ray Train gave up over, in one sentence, with the knob where memory was short."""
+    """Why Ray Train gave up, in one sentence, with the options that help where memory was short."""
     from jobs.train.job import out_of_memory
 
     failures = list(getattr(error, "worker_failures", {}).values()) or [error]
