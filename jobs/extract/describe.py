@@ -1,4 +1,4 @@
-"""What `v2a extract --describe` prints: stages, schema, resources, and an estimate. Writes nothing."""
+"""Description of an extraction (`v2a extract --describe`): stages, schema, resources, and an estimate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ X_REALTIME_PER_CORE = {"mini": 10.0, "base": 0.4, "base-audio": 0.39, "vatt": 0.
 
 
 def describe(prepared: Prepared, config: ExtractConfig, console: Console) -> None:
-    """What `--describe` prints: stages, schema, resources, and an estimate from a few files. Writes nothing."""
+    """Print stages, schema, resources, and an estimate from a few files. Writes nothing."""
     from rich.table import Table
 
     from pipelines.extract.pipeline import encoders_for, rows_per_call
@@ -60,7 +60,7 @@ def describe(prepared: Prepared, config: ExtractConfig, console: Console) -> Non
 
 
 def _estimate(prepared: Prepared, config: ExtractConfig) -> tuple[int, int, float, str]:
-    """(files, bytes, hours with sound, where the hours come from)."""
+    """Number of files, their bytes, hours with sound, and the source of the hours."""
     from pipelines import storage
     from pipelines.archive import scan
     from pipelines.sandbox.decoder import Sandbox
@@ -72,7 +72,7 @@ def _estimate(prepared: Prepared, config: ExtractConfig) -> tuple[int, int, floa
     if infos and all(row is not None for row in rows):
         seconds = sum(_audible_s(row) for row in rows if row is not None)
         return len(infos), n_bytes, seconds / 3600, "from the last run's scan"
-    # At random (but the same ones every time): archives repeat themselves.
+    # A random sample, always the same: neighbouring files are often alike.
     sample = random.Random(0).sample(infos, min(len(infos), PROBED_FOR_ESTIMATE))
     with Sandbox(threads=1) as sandbox:
         probed = [scan.scan_file(info, sandbox) for info in sample]

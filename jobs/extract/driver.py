@@ -1,9 +1,10 @@
-"""`v2a extract ARCHIVE STORE --recipe NAME`: footage with sound becomes a feature store for training."""
+"""`v2a extract ARCHIVE STORE --recipe NAME`: turns footage with sound into a feature store for training."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +20,14 @@ if TYPE_CHECKING:
     from pipelines.extract.progress import Counts
 
 TRACK_EVERY_S = 30.0
-"""How often a running extraction puts its figures into MLflow."""
-
+"""Seconds between two sets of metrics in MLflow."""
 
 POLL_S = 2.0
-"""How often the workers' figures are asked for."""
+"""Seconds between two reads of the workers' counts."""
 
 
 def run(config: ExtractConfig) -> int:
-    """Extract an archive; the exit code: 0 all done, 1 some failed or were put off, 2 wrong usage, 130
-    interrupted."""
+    """Extract an archive. Exit code 0: done, 1: some failed or were put off, 2: wrong usage, 130: interrupted."""
     return run_verb("extract", command(config), lambda console: _run(config, console))
 
 
@@ -47,7 +46,7 @@ def _run(config: ExtractConfig, console: Console) -> int:
         session: list[Resources] = []
 
         def resources() -> Resources:
-            """Ray is started when there is work for it: a finished store is told at once."""
+            """Resources of Ray, which starts only when there is work for it."""
             if not session:
                 opened = ray_session.session(config.num_workers, config.address)
                 session.append(stack.enter_context(opened))
@@ -78,7 +77,7 @@ def _extract(
 
     job = make_job(work.prepared, config, resources.gpus)
     work.store.write_identity(work.prepared.identity_with(job))
-    _say_what(work, console)
+    _print_plan(work, console)
     uri = resolve_uri(config.store, config.tracking_uri)
     tracker = Tracker(
         uri, "v2a/extract", out=config.store, say=lambda text: console.print(text, markup=False)
@@ -98,10 +97,10 @@ def _extract(
         status = "FINISHED"
     finally:
         tracker.finish(status, wait_s=60.0 if status == "FINISHED" else 3.0)
-    return _tell(config, console, figures, counts, time.perf_counter() - started)
+    return _print_result(config, console, figures, counts, time.perf_counter() - started)
 
 
-def _say_what(work: Work, console: Console) -> None:
+def _print_plan(work: Work, console: Console) -> None:
     kept = (
         f", {len(work.clips) - len(work.todo)} windows done already"
         if len(work.todo) < len(work.clips)
@@ -119,14 +118,11 @@ def _say_what(work: Work, console: Console) -> None:
 def _watch(
     work: Work, job: Any, config: ExtractConfig, console: Console, resources: Resources, tracker: Any
 ) -> tuple[Counts, float]:
-    """Runs the pipeline in a thread and shows how far it is; what the workers reported, and the seconds."""
-    import threading
-
+    """Run the pipeline in a thread and report its progress; returns the workers' counts and the seconds taken."""
     import ray
 
     from jobs.common.progress import Progress
     from jobs.extract.preflight import share
-    from pipelines.extract import pipeline
     from pipelines.extract.progress import Counts, Ledger
 
     remote: Any = ray.remote(num_cpus=0, max_restarts=-1)(Ledger)
@@ -134,27 +130,11 @@ def _watch(
     counts = Counts()
 
     def ask() -> None:
-        # Without an answer in time the figures are a little older.
+        # Without an answer in time the counts are a little older.
         with contextlib.suppress(ray.exceptions.RayError):
             counts.take(ray.get(ledger.read.remote(), timeout=10))
 
-    outcome: list[BaseException] = []
-
-    def work_through() -> None:
-        try:
-            pipeline.run(
-                work.clips if resources.cpus > 1 else work.todo,
-                job,
-                cpus=resources.cpus,
-                gpus=resources.gpus,
-                memory=resources.memory,
-                gpu_share=config.gpu_share,
-                ledger=ledger,
-            )
-        except BaseException as error:  # handed to the thread that watches
-            outcome.append(error)
-
-    thread = threading.Thread(target=work_through, name="extract", daemon=True)
+    thread, errors = _pipeline_thread(work, job, config, resources, ledger)
     total_s = sum(clip.duration_s for clip in work.todo)
     tracked = time.perf_counter()
     with Progress(console, len(work.todo), total_s, doing="extracting", unit="windows") as progress:
@@ -170,34 +150,67 @@ def _watch(
                 tracker.metrics(_throughput(counts, progress.elapsed_s), step=round(progress.elapsed_s))
         elapsed_s = progress.elapsed_s
     ask()
-    if outcome:
-        error = outcome[0]
-        # Who stops a run for its failures wants to see them.
+    if errors:
+        # A run that its failures stopped shows them.
         work.store.write_failures([*work.scan_failures, *counts.failures.values()])
-        if isinstance(error, pipeline.ExtractionStopped):
-            raise Stopped(str(error))
-        if isinstance(error, ray.exceptions.RayError):
-            raise Stopped(f"a worker was lost: {reason_of(error)}")
-        raise error
+        raise _stopped_by(errors[0])
     return counts, elapsed_s
 
 
+def _pipeline_thread(
+    work: Work, job: Any, config: ExtractConfig, resources: Resources, ledger: Any
+) -> tuple[threading.Thread, list[BaseException]]:
+    """Thread, not yet started, that runs the pipeline, and the list that gets its error."""
+    from pipelines.extract import pipeline
+
+    errors: list[BaseException] = []
+
+    def extract() -> None:
+        try:
+            pipeline.run(
+                work.clips if resources.cpus > 1 else work.todo,
+                job,
+                cpus=resources.cpus,
+                gpus=resources.gpus,
+                memory=resources.memory,
+                gpu_share=config.gpu_share,
+                ledger=ledger,
+            )
+        except BaseException as error:  # handed to the thread that watches
+            errors.append(error)
+
+    return threading.Thread(target=extract, name="extract", daemon=True), errors
+
+
+def _stopped_by(error: BaseException) -> BaseException:
+    """Stopped, with the reason, for an error of the pipeline that has one; else the error itself."""
+    import ray
+
+    from pipelines.extract.pipeline import ExtractionStopped
+
+    if isinstance(error, ExtractionStopped):
+        return Stopped(str(error))
+    if isinstance(error, ray.exceptions.RayError):
+        return Stopped(f"a worker was lost: {reason_of(error)}")
+    return error
+
+
 def _throughput(counts: Counts, elapsed_s: float) -> dict[str, float]:
-    """Footage seconds per core-second of each stage, and of the whole per second."""
+    """Metrics: footage seconds per core-second by stage, footage seconds per second overall, rows by stage."""
     figures = {f"x_realtime_per_core.{stage}": value for stage, value in counts.throughput().items()}
     figures["x_realtime"] = counts.footage_s.get("encode", 0.0) / max(elapsed_s, 1e-9)
     return figures | {f"rows.{stage}": float(n) for stage, n in counts.rows.items()}
 
 
 def _finish(work: Work, counts: Counts, elapsed_s: float) -> dict[str, float]:
-    """Writes the tables beside the rows; the figures of the run."""
+    """Write failures and index of the store; returns the metrics of the run."""
     work.store.write_failures([*work.scan_failures, *counts.failures.values()])
     removed = work.store.write_index()
     done = work.store.done()
     written = [clip for clip in work.todo if clip.clip_id in done]
     accounted = done | counts.failures.keys() | counts.put_off.keys()
     lost = [clip.clip_id for clip in work.todo if clip.clip_id not in accounted]
-    counts.put_off |= dict.fromkeys(lost, "a worker was lost, and what it had to say")
+    counts.put_off |= dict.fromkeys(lost, "a worker was lost with its results")
     return _throughput(counts, elapsed_s) | {
         "rows": float(len(done)),
         "rows_written": float(len(written)),
@@ -213,7 +226,7 @@ def _finish(work: Work, counts: Counts, elapsed_s: float) -> dict[str, float]:
     }
 
 
-def _tell(
+def _print_result(
     config: ExtractConfig, console: Console, figures: dict[str, float], counts: Counts, wall_s: float
 ) -> int:
     from jobs.common.terminal import clock

@@ -1,4 +1,4 @@
-"""What an extraction is to do: everything that can be wrong before it starts, its plan, and its description."""
+"""Checks of an extraction before it starts, its settings, and the windows that are left to extract."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from v2a_models.recipe import Recipe
 
 EVENTS = "events.parquet"
-"""Labels that lie with an archive (SynthFoley's), taken when no others are named."""
+"""Labels beside an archive (SynthFoley's), read by default."""
 
 GPU_BATCH = 16
 SAVE_SCAN_EVERY_S = 60.0
@@ -31,19 +31,19 @@ SAVE_SCAN_EVERY_S = 60.0
 
 @dataclass
 class Prepared:
-    """A configuration that has been found to make sense."""
+    """Configuration that passed its checks."""
 
     store: Store
     recipe: Recipe
     files: dict[str, str]
-    """role -> weights file, or `mini`."""
+    """Weights file by role, or `mini`."""
     labels: Labels | None
     shares: tuple[float, float, float]
     before: dict[str, Any] | None
-    """Identity of the store, if it is one already."""
+    """Identity of the store; None for a new one."""
 
     def identity_with(self, job: ExtractJob) -> dict[str, Any]:
-        """What the store's _recipe.json says."""
+        """Content of the store's _recipe.json."""
         return job.identity() | {
             "digest": self.recipe.digest,
             "version": (self.before or {}).get("version", version()),
@@ -52,14 +52,14 @@ class Prepared:
 
 @dataclass
 class Work:
-    """What a run will do."""
+    """Work of a run."""
 
     prepared: Prepared
     store: Store
     clips: list[Clip]
-    """Every window that the store is to hold."""
+    """Windows that the store is to hold."""
     todo: list[Clip]
-    """Those it lacks."""
+    """Windows that the store lacks."""
     n_videos: int
     passed_over: int
     """Files without sound, or without pictures."""
@@ -67,7 +67,7 @@ class Work:
 
 
 def prepare(config: ExtractConfig) -> Prepared:
-    """Raises WrongUsage, with the fix, for whatever is wrong with the configuration."""
+    """Check a configuration. Raises WrongUsage, with the fix."""
     from pipelines import storage
     from pipelines.extract import recipes
     from pipelines.extract.labels import LabelsError
@@ -95,7 +95,7 @@ def prepare(config: ExtractConfig) -> Prepared:
         check_places(config.archive, config.store, "STORE", writes=not config.describe)
         before = store.read_identity()
         if before is None and not storage.exists(store.uri(storage.PRIVATE_FOLDER, "scan.parquet")):
-            check_not_foreign(config.store, "STORE")  # neither finished nor begun by us
+            check_not_foreign(config.store, "STORE")  # neither finished nor begun by v2a
         recipe, files = recipes.settle(recipes.find(config.recipe), by_role(config.weights), config.overlap_s)
         labels = _labels(config)
     except (
@@ -125,7 +125,7 @@ def _labels(config: ExtractConfig) -> Labels | None:
 
 
 def share(text: str | None) -> float | None:
-    """`5%` or `0.05` as a share. Raises WrongUsage."""
+    """Fraction written as `5%` or `0.05`; None for None. Raises WrongUsage."""
     if text is None:
         return None
     try:
@@ -138,7 +138,7 @@ def share(text: str | None) -> float | None:
 
 
 def _check_identity(prepared: Prepared, config: ExtractConfig) -> None:
-    """Raises WrongUsage if the store was made with another recipe or other settings."""
+    """Raise WrongUsage if the store was made with another recipe or other settings."""
     import json
 
     before = prepared.before
@@ -163,7 +163,7 @@ def _check_identity(prepared: Prepared, config: ExtractConfig) -> None:
 
 
 def make_job(prepared: Prepared, config: ExtractConfig, gpus: float) -> ExtractJob:
-    """Settings of the stages. A store that is there keeps its arithmetic, whatever machine goes on with it."""
+    """Settings of the stages. A begun store keeps its arithmetic, whatever machine goes on with it."""
     from pipelines.extract.stages import ExtractJob
 
     before = prepared.before or {}
@@ -184,9 +184,9 @@ def make_job(prepared: Prepared, config: ExtractConfig, gpus: float) -> ExtractJ
 def find_work(
     prepared: Prepared, config: ExtractConfig, resources: Callable[[], Resources], console: Console
 ) -> Work:
-    """Looks at the archive and at the store. Raises StorageError, Stopped.
+    """Compare the archive with the store. Raises StorageError, Stopped.
 
-    Files that an earlier run has looked at, and that have not changed since, are not opened again.
+    Files that an earlier run scanned, and that have not changed since, are not opened again.
     """
     from pipelines import storage
     from pipelines.extract import windows
@@ -214,7 +214,7 @@ def find_work(
     held = store.held()
     done = set(held)
     if len(done) < len(held):
-        store.write_index()  # a killed run's last worker and the next run wrote the same rows
+        store.write_index()  # the last worker of a killed run and the next run wrote the same rows
     return Work(
         prepared=prepared,
         store=store,
@@ -229,7 +229,7 @@ def find_work(
 def _scanned(
     prepared: Prepared, config: ExtractConfig, resources: Callable[[], Resources], console: Console
 ) -> list[dict[str, Any]]:
-    """Rows of all files of the archive, by path."""
+    """Scan rows of the archive's files, sorted by path."""
     from pipelines import storage
     from pipelines.archive import scan
     from pipelines.archive.ray_scan import scan_infos
@@ -238,7 +238,7 @@ def _scanned(
     rows, fresh = [], []
     for info in storage.list_tree(config.archive):
         row = known.get(scan.video_id(info.path, info.size, info.version))
-        # The same archive may be mounted elsewhere by now.
+        # The archive may be mounted elsewhere now.
         rows.append({**row, "uri": info.uri}) if row else fresh.append(info)
     if not fresh:
         return sorted(rows, key=lambda row: str(row["path"]))

@@ -293,7 +293,7 @@ class Worker:
 
         generator = self.generator
         if self.sharded:
-            state = {name: _whole(tensor) for name, tensor in self.learner.module.state_dict().items()}
+            state = {name: optim.whole(tensor) for name, tensor in self.learner.module.state_dict().items()}
             if self.rank == 0:  # a sharded model cannot sample on one worker alone
                 generator = self.job.new_generator()
                 generator.task().load_state_dict(state, strict=False)
@@ -344,8 +344,3 @@ class Worker:
                 torch.save(state, Path(folder, STATE))
                 checkpoint = Checkpoint.from_directory(folder)
             ray.train.report(metrics, checkpoint=checkpoint)
-
-
-def _whole(tensor: Any) -> Any:
-    """Whole tensor of a possibly sharded one."""
-    return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach()

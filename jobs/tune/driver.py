@@ -1,4 +1,4 @@
-"""`v2a tune NAME STORE --trials N --out DIR`: looks for the settings with which a generator trains best."""
+"""`v2a tune NAME STORE --trials N --out DIR`: searches for the settings with which a generator trains best."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from jobs.common.ray_session import Resources
     from jobs.tune.preflight import TunePlan
 
-SAY_EVERY_S = 30.0
-SAY_WAITING_S = 60.0
+REPORT_EVERY_S = 30.0
+REPORT_WAITING_S = 60.0
 
 
 def run(config: TuneConfig) -> int:
-    """Tune; the exit code: 0 done, 1 nothing was learned, 2 wrong usage, 130 interrupted."""
+    """Tune a generator. Exit code 0: done, 1: every trial failed, 2: wrong usage, 130: interrupted."""
     return run_verb("tune", command(config), lambda console: _run(config, console))
 
 
@@ -95,36 +95,36 @@ def _search(
         }
         children.register(best, f"v2a-{config.name}", model, tags)
     preflight.write_state(plan, reported=len(records.finished), registered=best.number)
-    _tell(plan, config, best, clock(time.perf_counter() - started), console)
+    _print_result(plan, config, best, clock(time.perf_counter() - started), console)
     return DONE
 
 
 def _run_trials(plan: TunePlan, config: TuneConfig, console: Console, children: Any) -> int:
-    """Runs what is missing; the threads of a trial."""
+    """Run the missing trials; returns the threads of each."""
     from jobs.common import ray_session
 
     missing = config.trials - len(plan.records.finished)
     if missing <= 0:  # killed while the results were written
         return 1
     with ray_session.session(None, config.address) as resources:
-        means = share_out(config, resources)
+        granted = allocate(config, resources)
         done = len(plan.records.finished)
         console.print(
             f"{config.name} {config.size} on {len(plan.base.train):,} windows, {len(plan.base.val):,} to "
             f"validate with. {missing} of {config.trials} trials of up to {config.steps} steps"
-            f"{f' ({done} are done)' if done else ''}, {means.workers} at a time on "
-            f"{'GPUs' if means.gpu else 'processor cores'}.",
+            f"{f' ({done} are done)' if done else ''}, {granted.workers} at a time on "
+            f"{'GPUs' if granted.gpu else 'processor cores'}.",
             markup=False,
         )
         with tempfile.TemporaryDirectory() as scratch:
-            shown = TrialLog(plan, console, children, config, means.resources)
-            make_tuner(plan, config, means, missing, shown, scratch).fit()
-        return means.threads
+            log = TrialLog(plan, console, children, config, granted.resources)
+            make_tuner(plan, config, granted, missing, log, scratch).fit()
+        return granted.threads
 
 
 @dataclass(frozen=True)
 class TrialResources:
-    """What one trial runs on."""
+    """Resources of one trial."""
 
     workers: int
     cpu: float
@@ -133,33 +133,33 @@ class TrialResources:
 
     @property
     def resources(self) -> dict[str, float]:
-        """One trial's share, in Ray's names."""
+        """Resources by Ray's names."""
         return {"CPU": self.cpu} | ({"GPU": self.gpu} if self.gpu else {})
 
 
-def share_out(config: TuneConfig, resources: Resources) -> TrialResources:
-    """Trials at a time, and each one's share. Raises WrongUsage where this machine cannot hold them."""
+def allocate(config: TuneConfig, resources: Resources) -> TrialResources:
+    """Concurrent trials and the resources of each. Raises WrongUsage where this machine has too few."""
     gpus = resources.gpus if config.gpus == "on" or config.gpus == "auto" else 0
     if config.gpus == "on" and not gpus:
         raise WrongUsage("--gpus on, and there are none")
     workers = config.workers or gpus or min(2, resources.cpus)
     cores = resources.cpus // workers
-    if config.address is not None:  # of several machines, one by one
-        return TrialResources(workers, 1.0, _share(gpus, workers), 1)
+    if config.address is not None:  # a trial takes one core of any machine
+        return TrialResources(workers, 1.0, _gpu_fraction(gpus, workers), 1)
     if not cores:
         raise WrongUsage(f"--workers {workers} need as many cores, and there are {resources.cpus}")
-    return TrialResources(workers, float(cores), _share(gpus, workers), cores)
+    return TrialResources(workers, float(cores), _gpu_fraction(gpus, workers), cores)
 
 
-def _share(gpus: int, workers: int) -> float:
-    """Of one GPU: a trial never takes two. Rounded down so that as many fit on each as are needed."""
+def _gpu_fraction(gpus: int, workers: int) -> float:
+    """Fraction of one GPU per trial, rounded down so that enough trials fit on each."""
     return 1 / -(-workers // gpus) if gpus else 0.0
 
 
 def make_tuner(
-    plan: TunePlan, config: TuneConfig, means: TrialResources, missing: int, shown: TrialLog, scratch: str
+    plan: TunePlan, config: TuneConfig, granted: TrialResources, missing: int, log: TrialLog, scratch: str
 ) -> Any:
-    """The `tune.Tuner` of the missing trials. What it writes into `scratch` is not needed afterwards."""
+    """Tuner of the missing trials; its files in `scratch` are not needed afterwards."""
     for name, value in {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -176,21 +176,21 @@ def make_tuner(
     from jobs.tune.trial import run_trial
 
     space, fixed = search.distributions(*preflight.parameters(config))
-    work = preflight.make_work(plan, config, means.threads, bool(means.gpu))
+    work = preflight.make_work(plan, config, granted.threads, bool(granted.gpu))
     return tune.Tuner(
-        tune.with_resources(tune.with_parameters(run_trial, work=work), means.resources),
+        tune.with_resources(tune.with_parameters(run_trial, work=work), granted.resources),
         tune_config=tune.TuneConfig(
             search_alg=search.Search(plan.records, space, fixed, config.seed),
             scheduler=search.scheduler(plan.records, config.steps, config.grace, config.reduction),
             num_samples=missing,
-            max_concurrent_trials=means.workers,
-            # A process of its own for every trial would load torch again.
+            max_concurrent_trials=granted.workers,
+            # New processes would load torch for every trial.
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=scratch,
-            callbacks=[search.watcher(shown)],
+            callbacks=[search.TrialCallback(log)],
             failure_config=tune.FailureConfig(max_failures=2),
             verbose=0,
         ),
@@ -198,22 +198,22 @@ def make_tuner(
 
 
 class TrialLog:
-    """What the trials have said so far: kept in their records, shown, and passed on to MLflow."""
+    """Events of the trials: written to their records, printed, and sent to MLflow."""
 
     def __init__(
         self, plan: TunePlan, console: Console, children: Any, config: TuneConfig, resources: dict[str, float]
     ) -> None:
         self.records, self.console, self.children, self.config = plan.records, console, children, config
         self.resources = resources
-        self._said = time.perf_counter()
+        self._reported = time.perf_counter()
         self._waiting_since: float | None = None
 
     def waiting(self) -> None:
-        """No trial runs, and some would: told every minute, as on a cluster it may be for long."""
+        """Report once a minute that trials wait for resources."""
         now = time.perf_counter()
         if self._waiting_since is None:
             self._waiting_since = now
-        elif now - self._waiting_since > SAY_WAITING_S:
+        elif now - self._waiting_since > REPORT_WAITING_S:
             import ray
 
             self._waiting_since = now
@@ -222,54 +222,56 @@ class TrialLog:
             idle = ", ".join(
                 f"{free.get(name, 0):g} of {whole.get(name, 0):g} {name}" for name in self.resources
             )
-            self._say(f"waiting: a trial needs {needed} on one node, and {idle} are free in all of Ray")
+            self._print(f"waiting: a trial needs {needed} on one node, and {idle} are free in all of Ray")
 
     def begun(self) -> None:
-        """A trial runs."""
+        """Note that a trial runs."""
         self._waiting_since = None
 
     def result(self, number: int, curve: list[list[float]], seconds: float) -> None:
-        """A validation of a trial."""
+        """Record a validation of a trial."""
         record = self.records.all[number]
         record.curve, record.seconds = curve, seconds
         self.records.write(record)
-        if time.perf_counter() - self._said > SAY_EVERY_S:
-            self._say(f"trial {number + 1} at step {record.steps} of {self.config.steps}: {record.loss:.4f}")
+        if time.perf_counter() - self._reported > REPORT_EVERY_S:
+            self._print(
+                f"trial {number + 1} at step {record.steps} of {self.config.steps}: {record.loss:.4f}"
+            )
 
     def complete(self, number: int) -> None:
-        """A trial reached the end or was stopped."""
+        """Record that a trial reached its end or was stopped early."""
         record = self.records.all[number]
         record.status = "done" if record.steps >= self.config.steps else "stopped"
         self._finish(record)
 
     def failed(self, number: int, error: str) -> None:
-        """A trial will not be finished."""
+        """Record that a trial failed."""
         record = self.records.all[number]
         record.status, record.error = "failed", error
         self._finish(record)
 
     def _finish(self, record: Any) -> None:
-        from jobs.tune.report import shortly
+        from jobs.tune.report import one_line
 
         self.records.write(record)
         self.records.tidy()
-        what = {
+        outcome = {
             "done": f"{record.loss:.4f}",
             "stopped": f"{record.loss:.4f}, stopped at step {record.steps}",
             "failed": f"failed: {record.error}",
         }[record.status]
         best = self.records.best
         mark = ", the best so far" if record is best else ""
-        self._say(f"trial {record.number + 1}: {what}{mark} · {shortly(record.parameters)}")
+        self._print(f"trial {record.number + 1}: {outcome}{mark} · {one_line(record.parameters)}")
         self.children.add(record)
 
-    def _say(self, text: str) -> None:
-        self._said = time.perf_counter()
+    def _print(self, text: str) -> None:
+        self._reported = time.perf_counter()
         self.console.print(f"[{len(self.records.finished)}/{self.config.trials}] {text}", markup=False)
         sys.stdout.flush()
 
 
-def _tell(plan: TunePlan, config: TuneConfig, best: Any, wall: str, console: Console) -> None:
+def _print_result(plan: TunePlan, config: TuneConfig, best: Any, wall: str, console: Console) -> None:
     from jobs.tune.report import train_command
 
     count = {status: sum(r.status == status for r in plan.records.all) for status in ("stopped", "failed")}

@@ -1,4 +1,4 @@
-"""What can be wrong with a search before it starts, what decides its result, and the trainings it is made of."""
+"""Checks of a search before it starts, its identity and state, and the trainings of its trials."""
 
 from __future__ import annotations
 
@@ -27,34 +27,35 @@ STATE_FILE = "tune.json"
 
 @dataclass
 class TunePlan:
-    """A search that can start."""
+    """Search that passed its checks."""
 
     out: str
     base: TrainPlan
-    """The training that every trial is a variation of."""
+    """Training that every trial varies."""
     records: Records
     identity: dict[str, Any]
     run_id: str = ""
-    """MLflow run to go on with, if there was one."""
+    """MLflow run to go on with; empty for a new one."""
     reported: int = 0
     """Finished trials that the tables in OUT hold."""
     registered: int | None = None
-    """Trial whose model was registered last."""
+    """Number of the trial whose model was registered last; None for none."""
 
     @property
     def place(self) -> str:
-        """Where trials are kept."""
-        return private(self.out, "tune")
+        """Folder of the trials."""
+        return state_uri(self.out, "tune")
 
 
-def private(out: str, *parts: str) -> str:
+def state_uri(out: str, *parts: str) -> str:
+    """Address below the state folder of OUT."""
     return storage.join(out, storage.PRIVATE_FOLDER, *parts)
 
 
 def prepare(config: TuneConfig) -> TunePlan | None:
-    """Everything that can be wrong, checked; None if there is nothing left to do.
+    """Check a configuration and plan its search; None if nothing is left to do.
 
-    Raises WrongUsage with what to change.
+    Raises WrongUsage, with the fix.
     """
     _check_numbers(config)
     parameters(config)
@@ -68,26 +69,26 @@ def _prepare(config: TuneConfig) -> TunePlan | None:
     out, store = full_address(config.out), full_address(config.store)
     if storage.is_within(store, out) or storage.is_within(out, store):
         raise WrongUsage(f"--out ({out}) and STORE ({store}) must lie apart")
-    known = preflight.read_state(out, STATE_FILE)
-    if known is None:
+    before = preflight.read_state(out, STATE_FILE)
+    if before is None:
         if preflight.read_state(out) is not None:
             raise WrongUsage(f"--out ({out}) is being trained in; choose another folder")
         check_not_foreign(out, "--out")
-    # Nothing is made there: it only stands for an OUT that holds nothing yet.
-    nowhere = private(out, "tune", "none")
+    # Nothing is written there: it stands for an empty OUT.
+    nowhere = state_uri(out, "tune", "none")
     base = preflight.prepare(train_config(config, {}, nowhere))
     assert base is not None
     if not storage.is_remote(nowhere):
         os.rmdir(storage.local_path(nowhere))
     identity = make_identity(config, base.recipe)
-    if known is not None:
-        checks.check_same(out, "a search", known["identity"], identity)
+    if before is not None:
+        checks.check_same(out, "a search", before["identity"], identity)
     from jobs.tune.search import Records
 
-    plan = TunePlan(out, base, Records(private(out, "tune")), identity)
-    if known is not None:
-        plan.run_id, plan.reported = str(known.get("run_id", "")), int(known.get("reported", 0))
-        plan.registered = known.get("registered")
+    plan = TunePlan(out, base, Records(state_uri(out, "tune")), identity)
+    if before is not None:
+        plan.run_id, plan.reported = str(before.get("run_id", "")), int(before.get("reported", 0))
+        plan.registered = before.get("registered")
     if len(plan.records.finished) >= config.trials and plan.reported == len(plan.records.finished):
         return None
     storage.check_writable(out)
@@ -119,7 +120,7 @@ def _check_numbers(config: TuneConfig) -> None:
 def parameters(
     config: TuneConfig,
 ) -> tuple[Mapping[str, tuple[float, float]], Mapping[str, Sequence[Any]]]:
-    """Ranges and choices by the name of the parameter. Raises WrongUsage, also where nothing is left to choose."""
+    """Ranges and choices by parameter. Raises WrongUsage, also where every parameter has one value only."""
     from v2a_models.build import option_names
 
     space = config.space
@@ -150,7 +151,7 @@ def parameters(
 
 
 def make_identity(config: TuneConfig, recipe: Any) -> dict[str, Any]:
-    """All that makes another search; the number of trials is not among it, more may be asked for later."""
+    """Settings that would make another search; more trials may be asked for later."""
     names = ("name", "size", "steps", "grace", "reduction", "metric", "precision", "seed", "set")
     settings = {name: getattr(config, name) for name in names} | dataclasses.asdict(config.space)
     settings |= {"start": config.start} if config.start else {}
@@ -160,7 +161,7 @@ def make_identity(config: TuneConfig, recipe: Any) -> dict[str, Any]:
 def write_state(
     plan: TunePlan, run_id: str | None = None, reported: int | None = None, registered: int | None = None
 ) -> None:
-    """Marks OUT as ours, and keeps what is not in the records."""
+    """Mark OUT as a search, and keep what the records do not."""
     plan.run_id = plan.run_id if run_id is None else run_id
     plan.reported = plan.reported if reported is None else reported
     plan.registered = plan.registered if registered is None else registered
@@ -171,14 +172,14 @@ def write_state(
         reported=plan.reported,
         registered=plan.registered,
     )
-    storage.write_atomic(private(plan.out, STATE_FILE), json.dumps(state, indent=2).encode())
+    storage.write_atomic(state_uri(plan.out, STATE_FILE), json.dumps(state, indent=2).encode())
 
 
 # the trainings
 
 
 def train_config(config: TuneConfig, chosen: Mapping[str, Any], out: str) -> TrainConfig:
-    """The training of one trial as `v2a train` would do it into `out`."""
+    """Configuration of `v2a train` into `out` for the parameters of a trial."""
     of_model = tuple(f"{name}={json.dumps(v)}" for name, v in chosen.items() if name not in TRAINING)
     own = {name: value for name, value in chosen.items() if name in TRAINING}
     return TrainConfig(
@@ -189,8 +190,8 @@ def train_config(config: TuneConfig, chosen: Mapping[str, Any], out: str) -> Tra
 
 
 def make_work(plan: TunePlan, config: TuneConfig, threads: int, gpu: bool) -> Work:
-    """What all trials share."""
+    """Settings and data for the trials."""
     job = preflight.make_job(plan.base, train_config(config, {}, ""), 1, threads, gpu)
-    # Looking at the loss makes a GPU wait.
+    # Reading the loss makes a GPU wait.
     job = dataclasses.replace(job, log_every=max(1, config.grace // 10))
     return Work(job, plan.base.train, plan.base.val, plan.place, config.grace, config.metric, gpu)

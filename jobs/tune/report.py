@@ -1,4 +1,4 @@
-"""What is left of a search: tables, the plot of the trials, the best one's model, and their runs in MLflow."""
+"""Results of a search: tables, a plot of the trials, the best model, and the trials' runs in MLflow."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jobs.tune.search import Record
 
 
-def shortly(parameters: Mapping[str, Any]) -> str:
+def one_line(parameters: Mapping[str, Any]) -> str:
     """Parameters on one line."""
     values = ((name, f"{v:.3g}" if isinstance(v, float) else v) for name, v in parameters.items())
     return ", ".join(f"{name} {value}" for name, value in values)
@@ -37,7 +37,7 @@ def shortly(parameters: Mapping[str, Any]) -> str:
 
 
 def table(records: Sequence[Record]) -> pa.Table:
-    """One row per trial: number from 1, status, loss, steps, seconds, error, and a column per parameter."""
+    """Table with a row per trial: number from 1, status, loss, steps, seconds, error, and a column per parameter."""
     columns: dict[str, list[Any]] = {
         "trial": [r.number + 1 for r in records],
         "status": [r.status for r in records],
@@ -49,14 +49,14 @@ def table(records: Sequence[Record]) -> pa.Table:
     names = list(dict.fromkeys(name for record in records for name in record.parameters))
     for name in names:
         values = [record.parameters.get(name) for record in records]
-        # A choice may be a number here and a word there.
+        # Choices of one parameter may be numbers and words.
         mixed = any(isinstance(v, str) for v in values) and not all(isinstance(v, str) for v in values)
         columns[name] = [str(v) for v in values] if mixed else values
     return pa.table(columns)
 
 
 def write_tables(plan: TunePlan, records: Sequence[Record], metric: str) -> list[str]:
-    """trials.parquet, trials.csv and trials.png in OUT; their addresses."""
+    """Write trials.parquet, trials.csv and trials.png to OUT; returns their addresses."""
     rows = table(records)
     parquet, csv = io.BytesIO(), io.BytesIO()
     pq.write_table(rows, parquet)
@@ -72,26 +72,26 @@ def write_tables(plan: TunePlan, records: Sequence[Record], metric: str) -> list
     return [storage.join(plan.out, name) for name in contents]
 
 
-def plot(records: Sequence[Record], title: str, what: str) -> bytes:
-    """Learning curves, and below the lowest loss against every parameter that varies: a .png.
+def plot(records: Sequence[Record], title: str, metric: str) -> bytes:
+    """Plot (.png) of the learning curves, and below it the lowest loss against every parameter that varies.
 
-    Colours go from good (dark) to bad (light) by the rank of the result, which one diverged trial does not spoil.
+    Colours go from good (dark) to bad (light) by rank, so that one diverged trial does not spoil the scale.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    shown = sorted((r for r in records if math.isfinite(r.loss)), key=lambda r: r.loss)
+    plotted = sorted((r for r in records if math.isfinite(r.loss)), key=lambda r: r.loss)
     colours = {
-        r.number: colormaps["viridis"](0.9 * at / max(1, len(shown) - 1)) for at, r in enumerate(shown)
+        r.number: colormaps["viridis"](0.9 * at / max(1, len(plotted) - 1)) for at, r in enumerate(plotted)
     }
-    names = [n for n in _names(records) if len({str(r.parameters.get(n)) for r in records}) > 1 and shown]
+    names = [n for n in _names(records) if len({str(r.parameters.get(n)) for r in records}) > 1 and plotted]
     across = 3
     down = -(-len(names) // across)
     figure = Figure(figsize=(11, 4.2 + 2.8 * down), layout="constrained")
     grid = figure.add_gridspec(1 + down, across, height_ratios=[1.5, *[1] * down])
     curves = figure.add_subplot(grid[0, :])
-    for record in reversed(shown):  # the best on top
-        best = record is shown[0]
+    for record in reversed(plotted):  # the best on top
+        best = record is plotted[0]
         steps, losses = zip(*record.curve, strict=True)
         curves.plot(
             steps, losses, ".-" if len(steps) == 1 or best else "-", lw=2.5 if best else 1.1,
@@ -103,14 +103,14 @@ def plot(records: Sequence[Record], title: str, what: str) -> bytes:
     failed = sum(r.status == "failed" for r in records)
     stopped = sum(r.status == "stopped" for r in records)
     curves.plot([], [], "x", color="gray", label=f"stopped early: {stopped}; failed: {failed}")
-    curves.set(title=title, xlabel="step", ylabel=what)
+    curves.set(title=title, xlabel="step", ylabel=metric)
     curves.legend(fontsize=8)
-    limits = _limits([loss for r in shown for _, loss in r.curve])
+    limits = _limits([loss for r in plotted for _, loss in r.curve])
     if limits:
         curves.set_ylim(*limits)
     for at, name in enumerate(names):
         axes = figure.add_subplot(grid[1 + at // across, at % across])
-        _scatter(axes, name, shown, colours)
+        _scatter(axes, name, plotted, colours)
     for axes in figure.axes:
         axes.grid(alpha=0.3)
     sink = io.BytesIO()
@@ -123,7 +123,7 @@ def _names(records: Sequence[Record]) -> list[str]:
 
 
 def _limits(losses: Sequence[float]) -> tuple[float, float] | None:
-    """A range that shows nearly all: one trial that diverged must not flatten the rest."""
+    """Axis limits for nearly all losses: one diverged trial must not flatten the rest."""
     if not losses:
         return None
     low, high = min(losses), float(np.quantile(losses, 0.97))
@@ -131,22 +131,22 @@ def _limits(losses: Sequence[float]) -> tuple[float, float] | None:
     return low - margin, high + margin
 
 
-def _scatter(axes: Any, name: str, shown: Sequence[Record], colours: Mapping[int, Any]) -> None:
-    values: list[Any] = [record.parameters.get(name) for record in shown]
+def _scatter(axes: Any, name: str, plotted: Sequence[Record], colours: Mapping[int, Any]) -> None:
+    values: list[Any] = [record.parameters.get(name) for record in plotted]
     if name in ("learning_rate", "weight_decay") and min(values) > 0:
         axes.set_xscale("log")
         at = values
-    elif name != "warmup":  # choices, side by side whatever their size
+    elif name != "warmup":  # choices are placed side by side
         kinds = sorted(set(values), key=lambda v: (isinstance(v, str), v))
         at = [kinds.index(value) for value in values]
         axes.set_xticks(range(len(kinds)), [f"{k:.3g}" if isinstance(k, float) else str(k) for k in kinds])
         axes.set_xlim(-0.5, len(kinds) - 0.5)
     else:
         at = values
-    for x, record in zip(at, shown, strict=True):
+    for x, record in zip(at, plotted, strict=True):
         marker = "x" if record.status == "stopped" else "o"
         axes.plot(x, record.loss, marker, ms=6, color=colours[record.number])
-    limits = _limits([record.loss for record in shown])
+    limits = _limits([record.loss for record in plotted])
     if limits:
         axes.set_ylim(*limits)
     axes.set_xlabel(name.replace("_", " "))
@@ -156,20 +156,20 @@ def _scatter(axes: Any, name: str, shown: Sequence[Record], colours: Mapping[int
 
 
 def write_best(plan: TunePlan, config: TuneConfig, best: Record, threads: int) -> list[str]:
-    """The best trial as a checkpoint folder OUT/best, unless it is there; addresses of its files."""
+    """Write the best trial to the checkpoint folder OUT/best, unless it is there; returns its files' addresses."""
     from jobs.train import export
     from v2a_models.build import new_generator
 
     out = storage.join(plan.out, "best")
-    if _held(out) == best.number:
+    if _written_trial(out) == best.number:
         return [info.uri for info in storage.list_tree(out) if "/" not in info.path]
     base = plan.base
     chosen = train_config(config, best.parameters, out)
     given = checks.parse_options(chosen.set)
-    options = base.options | given  # with what the plan made itself, such as a tokenizer
+    options = base.options | given  # the base has options of the plan too, such as a tokenizer
     generator = new_generator(config.name, base.recipe, config.size, files=base.files, **options)
     identity = preflight.make_identity(chosen, base.recipe, given, "")
-    mine = TrainPlan(
+    trained = TrainPlan(
         out,
         base.store,
         generator,
@@ -181,15 +181,15 @@ def write_best(plan: TunePlan, config: TuneConfig, best: Record, threads: int) -
         run_id="",
         name="best",
     )
-    job = preflight.make_job(mine, chosen, 1, threads, False)
+    job = preflight.make_job(trained, chosen, 1, threads, False)
     job = trial_job(job, best.parameters)
     place = storage.join(trial_folder(plan.place, best.number), BEST)
     facts = {"workers": 1, "trial": best.number + 1, "of": "v2a tune"}
-    return export.write_model(mine, config.name, checkpoints.checkpoint_at(place), job, facts)
+    return export.write_model(trained, config.name, checkpoints.checkpoint_at(place), job, facts)
 
 
-def _held(out: str) -> int | None:
-    """Trial whose weights OUT/best holds."""
+def _written_trial(out: str) -> int | None:
+    """Number of the trial whose weights OUT/best holds; None for none."""
     if not preflight.finished_steps(out):
         return None
     with contextlib.suppress(ValueError, KeyError, TypeError, storage.StorageError):
@@ -199,14 +199,14 @@ def _held(out: str) -> int | None:
 
 
 def train_command(plan: TunePlan, config: TuneConfig, best: Record) -> str:
-    """The `v2a train` command that uses the best trial's parameters."""
+    """Command line of `v2a train` with the parameters of the best trial."""
     from jobs import train
 
     return train.command(train_config(config, best.parameters, f"{config.out.rstrip('/')}-trained"))
 
 
 def write_best_json(plan: TunePlan, config: TuneConfig, best: Record) -> str:
-    """best.json in OUT; its address."""
+    """Write best.json to OUT; returns its address."""
     content = {
         "trial": best.number + 1,
         "trials": len(plan.records.finished),
@@ -225,23 +225,23 @@ def write_best_json(plan: TunePlan, config: TuneConfig, best: Record) -> str:
 
 
 class Children:
-    """A run in MLflow below the search's own for every finished trial, recorded one after another in a thread."""
+    """Child runs in MLflow, one per finished trial, recorded one after another in a thread."""
 
     def __init__(self, parent: Any, uri: str | None, plan: TunePlan) -> None:
         self.parent, self.uri, self.plan = parent, uri, plan
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="trials")
         self._jobs: list[Future[None]] = []
         for record in plan.records.finished:
-            if not record.run_id:  # the last run was killed before it
+            if not record.run_id:  # a killed search had not recorded it
                 self.add(record)
 
     def add(self, record: Record) -> None:
-        """Takes a finished trial, which does not change any more."""
+        """Record a finished trial."""
         if self.uri is not None:
             self._jobs.append(self._pool.submit(self._record, record))
 
     def wait(self) -> None:
-        """Until all are recorded."""
+        """Wait until every trial is recorded."""
         for job in self._jobs:
             job.result()
 
@@ -249,9 +249,9 @@ class Children:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def register(self, record: Record, name: str, uris: Sequence[str], tags: Mapping[str, str]) -> None:
-        """Makes the model of a trial a new version of a registered one; waits until it is.
+        """Register the model of a trial as a new version, and wait until it is.
 
-        In the trial's own run, where the model of a later best trial does not replace it.
+        The files go to the trial's own run, where the model of a later best trial does not replace them.
         """
         from jobs.common.tracking import Tracker
 
@@ -286,4 +286,4 @@ class Children:
 
 
 def _silent(text: str) -> None:
-    """The parent has said it, or will."""
+    """Drop the message: the parent run reports the same problem."""

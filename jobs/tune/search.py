@@ -1,8 +1,8 @@
-"""The trials of `v2a tune` as they are kept, and how Optuna and ASHA hear of those of earlier runs.
+"""Records of the trials of `v2a tune`, and the Optuna search and ASHA scheduler that resume from them.
 
-Ray Tune decides what runs when; what has happened is ours, one small file per trial. A killed run is taken up from
-those files by a new Tuner: Optuna is told the finished trials, ASHA their curves, and unfinished ones are given
-out again before new ones. More trials than before are the same case.
+Ray Tune decides what runs when; the history is ours, one small file per trial. After a kill, or for more trials, a new
+Tuner starts from those files: Optuna gets the finished trials, ASHA their curves, and unfinished trials run before new
+ones.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ RUNNING, DONE, STOPPED, FAILED = "running", "done", "stopped", "failed"
 
 @dataclass
 class Record:
-    """One trial."""
+    """Record of one trial."""
 
     number: int
     parameters: dict[str, Any]
     status: str = RUNNING
     """running (or cut off by a killed run), done, stopped (by ASHA) or failed."""
     curve: list[list[float]] = field(default_factory=list)
-    """Step and validation loss."""
+    """Pairs of step and validation loss."""
     seconds: float = 0.0
-    """Spent training and validating."""
+    """Seconds of training and validating."""
     error: str = ""
     run_id: str = ""
-    """Its run in MLflow."""
+    """MLflow run of the trial; empty for none yet."""
 
     @property
     def loss(self) -> float:
-        """The lowest validation loss; infinite if there was none."""
+        """Lowest validation loss; infinite before the first."""
         return min((loss for _, loss in self.curve), default=math.inf)
 
     @property
@@ -58,13 +58,13 @@ class Record:
 
 
 class Records:
-    """All trials of a search, in files that a kill leaves whole."""
+    """Records of a search, in files that a kill leaves whole."""
 
     def __init__(self, place: str) -> None:
         self.place = place
         self.all: list[Record] = []
         with contextlib.suppress(storage.StorageNotFound):
-            while True:  # they were numbered without gaps
+            while True:  # numbered without gaps
                 content = storage.read_bytes(self._uri(len(self.all)))
                 self.all.append(Record(**json.loads(content)))
 
@@ -72,7 +72,7 @@ class Records:
         return storage.join(self.place, f"{number:04d}.json")
 
     def add(self, parameters: dict[str, Any]) -> Record:
-        """A new trial."""
+        """Record a new trial."""
         self.all.append(Record(len(self.all), parameters))
         self.write(self.all[-1])
         return self.all[-1]
@@ -90,12 +90,12 @@ class Records:
 
     @property
     def best(self) -> Record | None:
-        """The finished trial with the lowest loss."""
-        found = [r for r in self.finished if r.status != FAILED and math.isfinite(r.loss)]
-        return min(found, key=lambda record: (record.loss, record.number), default=None)
+        """Finished trial with the lowest loss; None without any."""
+        candidates = [r for r in self.finished if r.status != FAILED and math.isfinite(r.loss)]
+        return min(candidates, key=lambda record: (record.loss, record.number), default=None)
 
     def tidy(self) -> None:
-        """Removes the weights of finished trials, but not the best one's."""
+        """Remove the weights of finished trials other than the best."""
         best = self.best
         for record in self.finished:
             folder = trial_folder(self.place, record.number)
@@ -107,9 +107,9 @@ class Records:
 def distributions(
     ranges: Mapping[str, tuple[float, float]], choices: Mapping[str, Sequence[Any]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What Optuna chooses from, and the parameters that have one value only.
+    """Optuna's distributions, and the parameters that have one value only.
 
-    Ranges of whole numbers are even, others logarithmic.
+    Ranges of whole numbers are uniform, others log-uniform.
     """
     space: dict[str, Any] = {}
     fixed: dict[str, Any] = {}
@@ -170,7 +170,7 @@ class Search(Searcher):
             chosen = {name: record.parameters[name] for name in self.space}
             self.optuna.add_evaluated_point(chosen, result["loss"])
 
-    # Ray Tune saves a searcher now and then; this one starts from the records.
+    # Ray Tune saves searchers; this one starts from the records instead.
 
     def save(self, checkpoint_path: str) -> None:
         Path(checkpoint_path).touch()
@@ -183,7 +183,7 @@ class Search(Searcher):
 
 
 def scheduler(records: Records, steps: int, grace: int, reduction: int) -> ASHAScheduler:
-    """ASHA that has seen the curves of the finished trials."""
+    """ASHA scheduler that knows the curves of the finished trials."""
     asha = ASHAScheduler("step", "loss", "min", max_t=steps, grace_period=grace, reduction_factor=reduction)
     nobody: Any = None
     for record in records.finished:
@@ -197,23 +197,18 @@ def scheduler(records: Records, steps: int, grace: int, reduction: int) -> ASHAS
     return asha
 
 
-def watcher(shown: Any) -> Callback:
-    """Tells `shown` what Ray Tune hears from the trials."""
-    return Watcher(shown)
+class TrialCallback(Callback):
+    """Callback of Ray Tune that passes the trials' events to a log, which stays in this process."""
 
-
-class Watcher(Callback):
-    """Ray Tune's callback; `shown` stays in this process."""
-
-    def __init__(self, shown: Any = None) -> None:
-        self.shown = shown
+    def __init__(self, log: Any = None) -> None:
+        self.log = log
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         unfinished = {trial.status for trial in trials if not trial.is_finished()}
         if unfinished == {"PENDING"}:
-            self.shown.waiting()
+            self.log.waiting()
         else:
-            self.shown.begun()
+            self.log.begun()
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any
@@ -222,23 +217,23 @@ class Watcher(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
-        # Which of the two calls comes first for the last result is Ray's affair.
+        # Ray may call this before or after on_trial_result for the last result.
         self._take(number, trial.last_result)
         if "error" in trial.last_result:
-            self.shown.failed(number, str(trial.last_result["error"]))
+            self.log.failed(number, str(trial.last_result["error"]))
         else:
-            self.shown.complete(number)
+            self.log.complete(number)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         from jobs.common.verb import reason_of
 
         error = trial.get_error()
         reason = reason_of(error) if error is not None else "its process was lost"
-        self.shown.failed(trial.config["number"], reason)
+        self.log.failed(trial.config["number"], reason)
 
     def _take(self, number: int, result: Mapping[str, Any]) -> None:
         if "curve" in result:
-            self.shown.result(number, json.loads(result["curve"]), float(result["seconds"]))
+            self.log.result(number, json.loads(result["curve"]), float(result["seconds"]))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Watcher, ())
+        return (TrialCallback, ())

@@ -1,4 +1,4 @@
-"""One trial of `v2a tune`: a training in one process that says how well it does every so often, and can go on."""
+"""Trial of `v2a tune`: a resumable training in one process that reports its validation losses to Ray Tune."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TRAINING = ("learning_rate", "warmup", "weight_decay", "ema", "batch_size")
-"""Parameters of the training; all others are options of the model."""
+"""Parameters of the training; any other is an option of the model."""
 VALIDATE_BY = 32
-"""Windows of one validating pass. The same in every trial: a contrastive loss depends on it."""
+"""Windows per validation batch, the same in every trial: a contrastive loss depends on it."""
 LAST, BEST = "last", "best"
 
 
 @dataclass(frozen=True)
 class Work:
-    """What all trials share."""
+    """Settings and data that trials have in common."""
 
     job: TrainJob
-    """Its values count where a trial has none of its own."""
+    """Settings where a trial has none of its own."""
     train: Feed
     val: Feed
     place: str
-    """Where trials keep what they need to go on."""
+    """Folder of the trials' states."""
     report_every: int
     metric: str
     gpu: bool
 
 
 class Failed(Exception):
-    """The trial cannot be finished, and trying again would not help; the message says why."""
+    """The trial cannot be finished, and another try would not help; the message says why."""
 
 
 def trial_folder(place: str, number: int) -> str:
-    """Where trial `number` keeps its weights."""
+    """Folder of the weights of trial `number`."""
     return storage.join(place, f"{number:04d}")
 
 
@@ -61,9 +61,9 @@ def trial_job(job: TrainJob, parameters: Mapping[str, Any]) -> TrainJob:
 
 
 def run_trial(config: dict[str, Any], work: Work) -> None:
-    """The function that Ray Tune runs. config: `number` and the parameters of the trial.
+    """Trainable of Ray Tune; `config` holds the trial's `number` and its parameters.
 
-    A trial that fails by its parameters reports its `error`; it raises only what another try may mend.
+    A trial that its parameters make fail reports an `error`. Raises StorageError, which another try may mend.
     """
     from ray import tune
 
@@ -75,8 +75,8 @@ def run_trial(config: dict[str, Any], work: Work) -> None:
                 tune.report(report)
     except storage.StorageError:
         raise
-    except Exception as error:  # whatever these parameters trip over is the result of the trial
-        # Not raised: Ray Tune would end the process, and try again what can only fail again.
+    except Exception as error:  # a failure is the result of these parameters
+        # Raised, it would end the process, and Ray Tune would try again.
         reason = _reason(error)
         tune.report({"error": reason})
 
@@ -89,7 +89,7 @@ def _reason(error: Exception) -> str:
 
 
 class Trial:
-    """A training by the pieces of `v2a train`, without its processes."""
+    """Training of one trial, with the learner of `v2a train`."""
 
     def __init__(self, work: Work, parameters: Mapping[str, Any], folder: str) -> None:
         import torch
@@ -107,7 +107,7 @@ class Trial:
         self._restore()
 
     def reports(self) -> Generator[dict[str, Any], None, None]:
-        """What Ray Tune is told at every validation; by then the trial is saved."""
+        """Reports to Ray Tune, one per validation; the trial is saved before each."""
         learner = self.learner
         if learner.step:
             yield self._report()
@@ -156,7 +156,7 @@ class Trial:
         learner.log({"train/loss": mean, "learning_rate": learner.rate, "epoch": epoch})
 
     def _validate(self) -> bool:
-        """Notes the losses of the averaged weights; whether they are the best so far."""
+        """Log the validation losses of the averaged weights; returns True for the best so far."""
         learner, metric = self.learner, self.work.metric
         with learner.averaged():
             losses = learner.validate(self.validating)
@@ -170,11 +170,11 @@ class Trial:
         self.best = min(self.best, value)
         return improved
 
-    # what a killed trial goes on from
+    # state
 
     def _save(self, improved: bool) -> None:
         state = self.learner.state() | dict(seconds=self.seconds, best=self.best)
-        # The best first: killed between the two, the trial finds that it has done so again, and writes it again.
+        # The best first: a trial killed between the two reaches this point again and writes both.
         if improved:
             self._put(BEST, {name: value for name, value in state.items() if name != "optimizer"})
         self._put(LAST, state)
@@ -199,9 +199,9 @@ class Trial:
 
 
 def batches(shard: Shard, size: int, position: int) -> Iterator[dict[str, np.ndarray]]:
-    """Endless batches of a shard from row `position` on, in the order of `v2a train`, read here and now.
+    """Endless batches of a shard from row `position` on, in the order of `v2a train`, read in this process.
 
-    Without Ray Data, whose reading tasks would wait for a core that the trials have booked.
+    Ray Data is not used: its reading tasks would wait for a core that the trials have booked.
     """
     waiting: dict[str, np.ndarray] | None = None
     epoch, skip = shard.locate(position)

@@ -129,7 +129,7 @@ class Average:
     @torch.no_grad()
     def state(self) -> dict[str, Tensor]:
         """Whole tensors on the CPU. Every process of a sharded module must call it."""
-        return {name: _whole(tensor) for name, tensor in self.weights.items()}
+        return {name: whole(tensor) for name, tensor in self.weights.items()}
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -145,7 +145,8 @@ def _local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor.detach()
 
 
-def _whole(tensor: Tensor) -> Tensor:
+def whole(tensor: Tensor) -> Tensor:
+    """Copy on the CPU of a tensor, whole where it is sharded; every process must call it then."""
     return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu().clone()
 
 
