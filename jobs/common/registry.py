@@ -1,4 +1,4 @@
-"""Models in MLflow's registry: found by `models:/NAME/VERSION` or `models:/NAME@ALIAS`, and crowned."""
+"""Models in MLflow's registry: found by `models:/NAME/VERSION` or `models:/NAME@ALIAS`, and promotion."""
 
 from __future__ import annotations
 
@@ -128,10 +128,10 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def crown(client: Any, tracker: Any, name: str, folder: str, sha256: str, metric: str) -> bool:
-    """Registers the model in `folder` as a new version and makes it the champion; whether that worked.
+def promote(client: Any, tracker: Any, name: str, folder: str, sha256: str, metric: str) -> bool:
+    """Register the model in `folder` as a new version and make it the champion; returns False where that failed.
 
-    tracker: whose run keeps the files (`jobs.common.tracking.Tracker`).
+    The run of `tracker` (`jobs.common.tracking.Tracker`) keeps the files.
     """
     import time
 

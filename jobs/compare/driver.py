@@ -1,4 +1,4 @@
-"""`v2a compare MODELS... --store S --out DIR`: the same clips through every model, scored side by side."""
+"""`v2a compare MODELS... --store S --out DIR`: runs models on the same clips and scores them side by side."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.cli import DONE, SOME_FAILED
 from jobs.common.verb import run_verb
 from jobs.compare.config import CompareConfig, command
-from jobs.compare.results import _job, scoring_clips
+from jobs.compare.results import clip_job, scoring_clips
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def run(config: CompareConfig) -> int:
-    """Compare; the exit code: 0 all done, 1 some clips failed, 2 wrong usage, 130 interrupted."""
+    """Compare models. Exit code 0: done, 1: some clips failed, 2: wrong usage, 130: interrupted."""
     return run_verb("compare", command(config), lambda console: _run(config, console))
 
 
@@ -46,8 +46,8 @@ def _run(config: CompareConfig, console: Console) -> int:
         problems = fetch(plan, config, console, resources)
         costs = {}
         for model in plan.models:
-            found, costs[model.slug] = make(plan, config, model, console, resources)
-            problems |= found
+            failed, costs[model.slug] = generate(plan, config, model, console, resources)
+            problems |= failed
         board = score(plan, config, console)
         score_captions(plan, config, board)
     summary = results.summarise(plan, config, board, problems, costs, command(config))
@@ -59,26 +59,29 @@ def _run(config: CompareConfig, console: Console) -> int:
 def fetch(
     plan: ComparePlan, config: CompareConfig, console: Console, resources: Any
 ) -> dict[tuple[str, str], str]:
-    """The true sounds; (system, clip) -> why, for those that cannot be had."""
+    """Fetch the true sounds; returns a reason by (system, clip) for those that are not available."""
     from pipelines.scoring.clips import missing, run_fetch
     from pipelines.scoring.job import REFERENCE
     from v2a_models import grid
 
-    job = _job(plan, config)
+    job = clip_job(plan, config)
     todo = missing(plan.rows, job.place, REFERENCE)
     answers = run_fetch(todo, job, plan.codec, resources.cpus) if todo else iter(())
     each = grid.seconds(plan.window, grid.SAMPLE_RATE)
     return problems_of(_watched(answers, todo, "true sounds", console, each))
 
 
-def make(
+def generate(
     plan: ComparePlan, config: CompareConfig, model: Any, console: Console, resources: Any
 ) -> tuple[dict[tuple[str, str], str], dict[str, Estimate]]:
-    """The sounds of one model: what failed, and what it cost by figure (nothing where nothing had to be made)."""
+    """Generate the sounds of one model; returns reasons by (system, clip) for failures, and its costs by metric.
+
+    Costs are empty where every sound was there already.
+    """
     from pipelines.scoring.clips import missing, run_model
     from v2a_models import grid
 
-    job = _job(plan, config, resources.gpus)
+    job = clip_job(plan, config, resources.gpus)
     todo = missing(plan.rows, job.place, model.slug)
     if not todo:
         return {}, {}
@@ -86,17 +89,17 @@ def make(
         todo, job, model.slug, model.folder, model.from_archive, resources.cpus, resources.gpus
     )
     each = grid.seconds(plan.window, grid.SAMPLE_RATE)
-    found = _watched(answers, todo, model.slug, console, each)
-    return problems_of(found), costs_of(found, each)
+    answers = _watched(answers, todo, model.slug, console, each)
+    return problems_of(answers), costs_of(answers, each)
 
 
 def problems_of(answers: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
-    """(system, clip) -> why it has no sound."""
+    """Reasons for missing sounds by (system, clip)."""
     return {(a["system"], a["clip"]): a["problem"] for a in answers if a["problem"]}
 
 
 def costs_of(answers: Sequence[Mapping[str, Any]], each_s: float) -> dict[str, Estimate]:
-    """Speed (with the interval of drawing the clips anew) and memory of making clips of `each_s` seconds."""
+    """Speed (with a bootstrap interval over clips) and peak memory of generating clips of `each_s` seconds."""
     from v2a_models.metrics.estimate import Estimate, bootstrap_mean
 
     timed = [a for a in answers if a["seconds"] and not a["problem"]]
@@ -109,23 +112,23 @@ def costs_of(answers: Sequence[Mapping[str, Any]], each_s: float) -> dict[str, E
 
 
 def _watched(
-    answers: Any, todo: Sequence[Row], what: str, console: Console, each_s: float
+    answers: Any, todo: Sequence[Row], name: str, console: Console, each_s: float
 ) -> list[dict[str, Any]]:
-    """The answers, with progress shown as they come."""
+    """Collect the answers, reporting progress as they come."""
     from jobs.common.progress import Progress
 
-    found: list[dict[str, Any]] = []
+    collected: list[dict[str, Any]] = []
     if not todo:
-        return found
-    with Progress(console, len(todo), len(todo) * each_s, doing=what, unit=f"clips of {what}") as progress:
+        return collected
+    with Progress(console, len(todo), len(todo) * each_s, doing=name, unit=f"clips of {name}") as progress:
         for answer in answers:
-            found.append(answer)
+            collected.append(answer)
             progress.advance(each_s, finished=True, failed=bool(answer["problem"]))
-    return found
+    return collected
 
 
 def score(plan: ComparePlan, config: CompareConfig, console: Console) -> Any:
-    """Scores what was made; a `Board`."""
+    """Score the sounds; returns a `Board`."""
     from jobs.common import ray_session
     from jobs.common.checks import weights
     from jobs.common.progress import Progress
@@ -135,9 +138,13 @@ def score(plan: ComparePlan, config: CompareConfig, console: Console) -> Any:
     from v2a_models import grid
 
     board, clips = Board(), scoring_clips(plan)
-    hearing = tuple(name for name in plan.networks if name != "bertscore")  # which reads
+    networks = tuple(name for name in plan.networks if name != "bertscore")  # for captions
     job = scoring_job.ScoringJob(
-        plan.codec, hearing, weights(config.weights), keep=_job(plan, config).place, download=config.download
+        plan.codec,
+        networks,
+        weights(config.weights),
+        keep=clip_job(plan, config).place,
+        download=config.download,
     )
 
     def session() -> contextlib.AbstractContextManager[Any]:
@@ -147,25 +154,28 @@ def score(plan: ComparePlan, config: CompareConfig, console: Console) -> Any:
     with Progress(
         console, len(clips), len(clips) * window_s, doing="scoring", unit="clips scored"
     ) as progress:
-        seen: set[str] = set()
+        counted: set[str] = set()
         for scored in pipeline.score_all(clips, job, session):
             board.add(scored)
-            if scored.clip not in seen:
-                seen.add(scored.clip)
+            if scored.clip not in counted:
+                counted.add(scored.clip)
                 progress.advance(window_s, finished=True)
     return board
 
 
 def score_captions(plan: ComparePlan, config: CompareConfig, board: Any) -> None:
-    """Scores the captions of models that have words against the texts of the store."""
+    """Score the captions of models that write some against the texts of the store."""
     from jobs.common.checks import weights
     from jobs.evaluate.tables import add_captions
     from pipelines.scoring.clips import captions_of
     from v2a_models.metrics.networks.load import load_bertscore
 
-    place, true = _job(plan, config).place, {row.clip_id: [row.text] for row in plan.rows if row.text.strip()}
-    found = {m.slug: captions_of(place, m.slug) for m in plan.models if m.slug in board.systems}
-    said = {slug: texts for slug, texts in found.items() if texts.keys() & true.keys()}
-    if said:
+    place, true = (
+        clip_job(plan, config).place,
+        {row.clip_id: [row.text] for row in plan.rows if row.text.strip()},
+    )
+    captions = {m.slug: captions_of(place, m.slug) for m in plan.models if m.slug in board.systems}
+    captions = {slug: texts for slug, texts in captions.items() if texts.keys() & true.keys()}
+    if captions:
         asked = "bertscore" in plan.networks
-        add_captions(board, said, true, load_bertscore(weights(config.weights)) if asked else None)
+        add_captions(board, captions, true, load_bertscore(weights(config.weights)) if asked else None)

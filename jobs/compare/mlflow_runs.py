@@ -1,4 +1,4 @@
-"""A comparison in MLflow: one run, and below it one for every system, with a table of its clips."""
+"""MLflow runs of a comparison (one, with a child run per system and its table of clips), and its champion."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from jobs.compare.preflight import ComparePlan
 
 TABLE = "clips.json"
-"""The table of clips of a run, as MLflow's own pages show and compare them."""
-
+"""Table of clips of a run, in the form that MLflow's pages show and compare."""
 
 REGISTERED = "v2a"
-"""Name under which champions are registered."""
+"""Registered name of the champions."""
 
 
 def record(
@@ -32,7 +31,7 @@ def record(
     uri: str | None,
     parent: Any,
 ) -> None:
-    """Figures of the comparison into its run, those of each system into a run below it."""
+    """Record the metrics of the comparison in its run, and those of each system in a child run."""
     from jobs.common.tracking import Tracker
 
     if uri is None or not parent.opened():
@@ -50,40 +49,40 @@ def record(
 
 
 def system_metrics(system: Mapping[str, Any]) -> dict[str, float]:
-    """A system's figures by name, and the ends of their intervals as low/NAME and high/NAME."""
-    found: dict[str, float] = {"clips": system["clips"], "failed": system["failed"]}
+    """Metrics of a system by name, and the ends of their intervals as low/NAME and high/NAME."""
+    metrics: dict[str, float] = {"clips": system["clips"], "failed": system["failed"]}
     for name, item in system["metrics"].items():
         parts = {name: item["value"], f"low/{name}": item["low"], f"high/{name}": item["high"]}
-        found |= {key: value for key, value in parts.items() if known(value)}
-    return found
+        metrics |= {key: value for key, value in parts.items() if known(value)}
+    return metrics
 
 
 def paired_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Differences of the first two models with their intervals."""
-    found: dict[str, float] = {}
+    """Differences of the first two models, with their intervals."""
+    metrics: dict[str, float] = {}
     for name, item in (summary["paired"] or {"metrics": {}})["metrics"].items():
         parts = {"": item["value"], " low": item["low"], " high": item["high"]}
-        found |= {f"difference/{name}{part}": value for part, value in parts.items() if known(value)}
-    return found
+        metrics |= {f"difference/{name}{part}": value for part, value in parts.items() if known(value)}
+    return metrics
 
 
 def votes_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The share of the votes that prefer the first of two systems, with its interval."""
-    found: dict[str, float] = {}
+    """Fraction of the votes that prefer the first of two systems, with its interval."""
+    metrics: dict[str, float] = {}
     for result in (summary["votes"] or {}).get("results", []):
         name = f"preference/{result['first']} over {result['second']}"
         parts = {"": result["preferred_first"], " low": result["low"], " high": result["high"]}
-        found |= {f"{name}{part}": value for part, value in parts.items() if known(value)}
-        found[f"{name} votes"] = result["n"]
-    return found
+        metrics |= {f"{name}{part}": value for part, value in parts.items() if known(value)}
+        metrics[f"{name} votes"] = result["n"]
+    return metrics
 
 
 def clip_table(
     plan: ComparePlan, summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[Any]]:
-    """Columns of a system's clips, the worst first, with the addresses of their sounds.
+    """Columns of a system's clips with the addresses of their sounds, the worst first.
 
-    Worst by the first figure per clip that is fit here; MLflow's pages sort by any other.
+    The order is that of the first metric per clip that passed the check on baselines; MLflow can sort by others.
     """
     metrics = [
         m for m in summary["metrics"] if m["per_clip"] and any(known(row.get(m["name"])) for row in rows)
@@ -116,48 +115,50 @@ def promote(
     uri: str | None,
     tracker: Any,
 ) -> dict[str, Any]:
-    """Makes the best model by a metric the champion; why, or why not, as the summary holds it."""
+    """Promote the best model by a metric to champion; returns the summary's entry with the reason for or against."""
     metric = BY_NAME[config.promote]
     best, refusal = winner(metric, [model.slug for model in plan.models], board, summary)
     if refusal:
-        return _answer(metric, "", refusal)
+        return _decision(metric, "", refusal)
     if uri is None:
-        return _answer(metric, "", "--tracking-uri is off, and the registry is there.")
+        return _decision(metric, "", "--tracking-uri is off, and promotion needs the registry.")
     if not tracker.opened():
-        return _answer(metric, "", "MLflow does not answer.")
+        return _decision(metric, "", "MLflow does not answer.")
     model = next(m for m in plan.models if m.slug == best)
     client = registry.client_of(uri)
     present = registry.champion(client, REGISTERED)
     if present is not None and present.sha256 == model.sha256:
-        return _answer(metric, best, "it was so before.")
+        return _decision(metric, best, "it was the champion before.")
     if present is not None and present.sha256 not in {m.sha256 for m in plan.models}:
-        return _answer(
+        return _decision(
             metric,
             "",
             f"the present champion ({registry.PREFIX}{REGISTERED}/{present.version}) was not compared; add "
             f"{registry.PREFIX}{REGISTERED}@{registry.CHAMPION} to the models.",
         )
-    if not registry.crown(client, tracker, REGISTERED, model.folder, model.sha256, metric.name):
-        return _answer(metric, "", f"the registry did not take it ({tracker.problem or 'no answer'}).")
+    if not registry.promote(client, tracker, REGISTERED, model.folder, model.sha256, metric.name):
+        return _decision(metric, "", f"the registry did not take it ({tracker.problem or 'no answer'}).")
     alias = f"{registry.PREFIX}{REGISTERED}@{registry.CHAMPION}"
-    return _answer(metric, best, f"v2a dub ARCHIVE OUT --model {alias} --tracking-uri ... uses it.")
+    return _decision(metric, best, f"v2a dub ARCHIVE OUT --model {alias} --tracking-uri ... uses it.")
 
 
-def _answer(metric: Metric, name: str, reason: str) -> dict[str, Any]:
+def _decision(metric: Metric, name: str, reason: str) -> dict[str, Any]:
     return {"metric": metric.name, "name": name, "promoted": bool(name), "reason": reason}
 
 
 def winner(metric: Metric, models: list[str], board: Board, summary: dict[str, Any]) -> tuple[str, str]:
-    """The model that is better than each other by a metric, beyond the interval of their difference; else why not."""
+    """Model that beats every other by a metric, beyond the interval of their difference; else an empty name and why."""
     if metric.name in summary["unfit"]:
         return "", f"{metric.title} is unfit here ({summary['unfit'][metric.name]})."
-    found = {s["name"]: s["metrics"].get(metric.name, {}) for s in summary["systems"] if s["name"] in models}
-    known = {slug: item["value"] for slug, item in found.items() if item.get("value") is not None}
-    if len(known) < 2:
-        notes = sorted({item.get("note") or "not measured" for s, item in found.items() if s not in known})
+    entries = {
+        s["name"]: s["metrics"].get(metric.name, {}) for s in summary["systems"] if s["name"] in models
+    }
+    values = {slug: item["value"] for slug, item in entries.items() if item.get("value") is not None}
+    if len(values) < 2:
+        notes = sorted({item.get("note") or "not measured" for s, item in entries.items() if s not in values})
         why = f": {'; '.join(notes)}" if notes else "; name two or more"
-        return "", f"{metric.title} is known of {len(known)} of {len(models)} models{why}."
-    best, *others = sorted(known, key=lambda slug: known[slug], reverse=bool(metric.higher))
+        return "", f"{metric.title} is known of {len(values)} of {len(models)} models{why}."
+    best, *others = sorted(values, key=lambda slug: values[slug], reverse=bool(metric.higher))
     for other in others:
         difference = board.difference(metric, best, other)
         if not difference.available:
@@ -165,8 +166,8 @@ def winner(metric: Metric, models: list[str], board: Board, summary: dict[str, A
         if verdict(metric, difference) != "first":
             note = f"; {difference.note}" if difference.note else ""
             return "", (
-                f"{best} ({known[best]:.3g}) is not better than {other} ({known[other]:.3g}) in {metric.title} beyond "
-                f"the interval of their difference ({difference.low:.3g} to {difference.high:.3g}){note}. "
+                f"{best} ({values[best]:.3g}) is not better than {other} ({values[other]:.3g}) in {metric.title} "
+                f"beyond the interval of their difference ({difference.low:.3g} to {difference.high:.3g}){note}. "
                 "More --clips may decide it."
             )
     return best, ""

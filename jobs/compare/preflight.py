@@ -1,4 +1,4 @@
-"""What can be wrong with a comparison before it starts, and what decides its result."""
+"""Checks of a comparison before it starts, and its plan and recorded state."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ STATE_FILE = "compare.json"
 
 @dataclass(frozen=True)
 class Model:
-    """One model of a comparison."""
+    """Model of a comparison."""
 
     slug: str
     """Name of its folder."""
     given: str
-    """As on the command line."""
+    """Name on the command line."""
     folder: str
     sha256: str
     parameters: float
-    """Millions, of the generator without its encoders."""
+    """Millions of parameters of the generator, without its encoders."""
     codec: bool
-    """Whether it has a codec."""
+    """True for a model with a codec."""
     from_archive: bool
-    """Whether its recipe is another than the store's, so that its pictures are decoded from the archive."""
+    """True for another recipe than the store's, so that pictures are decoded from the archive."""
 
 
 @dataclass
 class ComparePlan:
-    """A comparison that can start."""
+    """Comparison that passed its checks."""
 
     out: str
     store: str
@@ -51,22 +51,21 @@ class ComparePlan:
     window: int
     """Samples of a clip at 44.1 kHz."""
     kept_rate: int
-    """Samples per second of the true sounds in the store; 0 if it keeps none."""
+    """Sampling rate (Hz) of the true sounds in the store; 0 if it keeps none."""
     codec: str
-    """Checkpoint with the codec that gives the baseline of that name, and decodes the store's codes; empty if no model
-    has one."""
+    """Checkpoint whose codec serves as a baseline and decodes the store's codes; empty if no model has one."""
     fps: dict[str, float]
-    """Pictures per second of each film."""
+    """Frame rate of each film."""
     facts: dict[str, dict[str, Any]]
-    """What the table of events says of each film, by its path without ending."""
+    """Facts of each film from the table of events, by its path without extension."""
     missing: dict[str, str]
-    """Networks that cannot be had, and why."""
+    """Reasons by network that is not available."""
     networks: list[str]
     precision: str
 
 
 def prepare(config: CompareConfig) -> ComparePlan:
-    """Everything that can be wrong, checked. Raises WrongUsage with what to change."""
+    """Check a configuration and plan its comparison. Raises WrongUsage, with the fix."""
     try:
         return _prepare(config)
     except storage.StorageError as error:
@@ -112,34 +111,17 @@ def _prepare(config: CompareConfig) -> ComparePlan:
     models = [_model(given, recipe, config) for given in config.models]
     kept_rate = recipe.sample_rate if recipe.waveform else 0
     codec = codec_of(models)
-    # Without an archive all models are fed from the store, so that the codec of any is the store's.
+    # Without an archive every model is fed from the store, so that any codec is the store's.
     if not archive and not kept_rate and not (codec and recipe.encoder("codec")):
         raise WrongUsage(f"{store} holds no sound that these models can decode: name its --archive")
     twice = {m.slug for m in models if [n.slug for n in models].count(m.slug) > 1}
     if twice:
         raise WrongUsage(f"two models are called {', '.join(sorted(twice))}: rename a folder")
-    state = read_state(out)
     identity = {
         "store": store, "split": config.split, "clips": config.clips, "seed": config.seed, "archive": archive,
         "recipe": recipe.digest,
     }  # fmt: skip
-    if state is None:
-        check_not_foreign(out, "--out")
-    elif differing := differences(state["identity"], identity):
-        raise WrongUsage(
-            f"--out ({out}) holds another comparison:\n{differing}\nUse those, or choose another --out."
-        )
-    storage.check_writable(out)
-    known = state["models"] if state else {}
-    for model in models:
-        if known.get(model.slug, model.sha256) != model.sha256:
-            raise WrongUsage(
-                f"--out ({out}) holds sounds of another model called {model.slug}: choose another --out"
-            )
-    content = {"identity": identity, "models": known | {m.slug: m.sha256 for m in models}}
-    storage.write_atomic(
-        storage.join(out, storage.PRIVATE_FOLDER, STATE_FILE), json.dumps(content, indent=2).encode()
-    )
+    _claim(out, identity, models)
     events = config.events
     if events is None and archive and storage.exists(storage.join(archive, "events.parquet")):
         events = storage.join(archive, "events.parquet")
@@ -153,12 +135,34 @@ def _prepare(config: CompareConfig) -> ComparePlan:
     )  # fmt: skip
 
 
+def _claim(out: str, identity: dict[str, Any], models: Sequence[Model]) -> None:
+    """Record identity and models in OUT. Raises WrongUsage if it holds something else."""
+    state = read_state(out)
+    if state is None:
+        check_not_foreign(out, "--out")
+    elif differing := differences(state["identity"], identity):
+        raise WrongUsage(
+            f"--out ({out}) holds another comparison:\n{differing}\nUse those, or choose another --out."
+        )
+    storage.check_writable(out)
+    before = state["models"] if state else {}
+    for model in models:
+        if before.get(model.slug, model.sha256) != model.sha256:
+            raise WrongUsage(
+                f"--out ({out}) holds sounds of another model called {model.slug}: choose another --out"
+            )
+    content = {"identity": identity, "models": before | {m.slug: m.sha256 for m in models}}
+    storage.write_atomic(
+        storage.join(out, storage.PRIVATE_FOLDER, STATE_FILE), json.dumps(content, indent=2).encode()
+    )
+
+
 def read_state(out: str) -> dict[str, Any] | None:
-    """What OUT compares; None if nothing. Raises WrongUsage if that cannot be read."""
+    """Recorded identity and models of OUT; None where there are none. Raises WrongUsage for a damaged record."""
     uri = storage.join(out, storage.PRIVATE_FOLDER, STATE_FILE)
     try:
-        found = json.loads(storage.read_bytes(uri))
-        return {"identity": dict(found["identity"]), "models": dict(found["models"])}
+        state = json.loads(storage.read_bytes(uri))
+        return {"identity": dict(state["identity"]), "models": dict(state["models"])}
     except storage.StorageNotFound:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -171,26 +175,27 @@ def _model(given: str, recipe: Any, config: CompareConfig) -> Model:
 
     folder = registry.resolve(given, config.tracking_uri)
     try:
-        described = checkpoint_info(folder)
+        info = checkpoint_info(folder)
         generator = load_generator(folder)
-        from_archive = looks_at_archive(described, generator.columns, recipe, config.archive)
+        from_archive = needs_archive(info, generator.columns, recipe, config.archive)
     except (OSError, ValueError, KeyError) as error:
         raise WrongUsage(f"cannot use the model {given!r}: {error}") from error
     parameters = sum(p.numel() for p in generator.task().parameters()) / 1e6
     called = given.removeprefix(registry.PREFIX) if given != folder else given.rstrip("/").rpartition("/")[2]
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", called).strip("-.")
     codec = generator.codec is not None
-    return Model(slug or "model", given, folder, described.sha256, parameters, codec, from_archive)
+    return Model(slug or "model", given, folder, info.sha256, parameters, codec, from_archive)
 
 
-def looks_at_archive(model: ModelInfo, columns: Sequence[str], recipe: Recipe, archive: str | None) -> bool:
-    """Whether a model has to look at the films themselves, since the store (of `recipe`) does not hold what it is fed
-    with (`columns`). Raises ValueError if it cannot.
+def needs_archive(model: ModelInfo, columns: Sequence[str], recipe: Recipe, archive: str | None) -> bool:
+    """True for a model whose input `columns` are not in a store of `recipe`, so that it needs the films themselves.
+
+    Raises ValueError where there is no archive, or windows differ in length.
     """
     from v2a_models.systems import recipe_difference
 
     theirs = model.recipe
-    if model.streams:  # takes a clip of any length
+    if model.streams:  # takes clips of any length
         theirs = replace(theirs, window_s=recipe.window_s, overlap_s=recipe.overlap_s)
     differs = recipe_difference(theirs, recipe)
     held = {role for role in ("semantic", "sync") if recipe.encoder(role)} | (
@@ -212,7 +217,9 @@ def looks_at_archive(model: ModelInfo, columns: Sequence[str], recipe: Recipe, a
 
 
 def codec_of(models: Sequence[Model]) -> str:
-    """Folder of the first model that has a codec, rather of one fed from the store, whose codec is the store's; empty
-    if none has any."""
+    """Folder of the first model with a codec, preferring those fed from the store; empty if none has one.
+
+    A model that is fed from the store shares the store's codec.
+    """
     ordered = sorted(models, key=lambda model: model.from_archive)
     return next((model.folder for model in ordered if model.codec), "")

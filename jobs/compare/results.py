@@ -1,4 +1,4 @@
-"""What is left of a comparison: tables, pictures, pages, runs in MLflow, and a champion."""
+"""Results of a comparison: summary, tables, plots, pages, and exported sounds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 TITLES = {"reference": "ground truth", "codec": "codec resynthesis", "shuffled": "shuffled", "noise": "noise",
           "silence": "silence"}  # fmt: skip
 COSTS = ("audio_s_per_s", "memory")
-"""Figures that only a run that makes sounds can measure."""
+"""Metrics that only a run that generates sounds can measure."""
 
 
 def summarise(
@@ -45,12 +45,15 @@ def summarise(
     costs: Mapping[str, Mapping[str, Estimate]],
     command: str,
 ) -> dict[str, Any]:
-    """All figures of a comparison, as summary.json holds them."""
+    """Summary of a comparison, the content of summary.json."""
     from jobs.evaluate.results import summarise as scored
 
     for each in plan.models:
         board.systems.setdefault(each.slug, Totals())
-    for (system, clip), reason in problems.items():  # rather why it was not made than that it is not there
+    for (
+        system,
+        clip,
+    ), reason in problems.items():  # why it was not generated says more than that it is missing
         board.systems.setdefault(system, Totals()).failures[clip] = reason
     summary = scored(board, plan.missing, command, [])
     before = _costs(plan.out)
@@ -65,7 +68,7 @@ def summarise(
             system["about"] = f"{model.parameters:.1f} million parameters, sha256 {model.sha256[:12]}"
             if model.from_archive:
                 system["about"] += ", fed from the archive (its recipe is not the store's)"
-            now = {name: entry(found) for name, found in costs.get(model.slug, {}).items()}
+            now = {name: entry(cost) for name, cost in costs.get(model.slug, {}).items()}
             now["parameters"] = entry(Estimate(model.parameters, math.nan, math.nan, 1))
             system["metrics"] |= unknown | before.get(model.slug, {}) | now
     for metric in (m for m in METRICS if m.group == "cost"):
@@ -88,7 +91,7 @@ def summarise(
 
 
 def _costs(out: str) -> dict[str, dict[str, Any]]:
-    """What an earlier run of the same comparison measured, by system."""
+    """Costs that an earlier run of the same comparison measured, by system."""
     try:
         before = json.loads(storage.read_bytes(storage.join(out, "summary.json")))
         return {
@@ -104,26 +107,23 @@ def _costs(out: str) -> dict[str, dict[str, Any]]:
 
 
 def paired(board: Board, first: str, second: str, plan: ComparePlan) -> dict[str, Any]:
-    """The difference of two models by every figure that can be drawn in pairs."""
-    found = {}
+    """Differences of two models by every metric that can be compared in pairs."""
+    metrics = {}
     for name, metric in BY_NAME.items():
         if metric.group == "cost" or any(network in plan.missing for network in metric.networks):
             continue
         difference = board.difference(metric, first, second)
         if difference.available:
-            found[name] = entry(difference) | {"better": verdict(metric, difference)}
-    return {"first": first, "second": second, "metrics": found}
+            metrics[name] = entry(difference) | {"better": verdict(metric, difference)}
+    return {"first": first, "second": second, "metrics": metrics}
 
 
 def write(
     plan: ComparePlan, config: CompareConfig, board: Board, summary: dict[str, Any], console: Console
 ) -> None:
-    """Everything in OUT and in MLflow."""
+    """Write the results to OUT and MLflow, and print the table."""
     from jobs.common.tracking import Tracker, resolve_uri
     from jobs.compare import mlflow_runs
-
-    pass
-    from jobs.compare.mlflow_runs import promote
     from jobs.evaluate import results as evaluate_results
 
     if config.votes:
@@ -132,13 +132,16 @@ def write(
     scores = scores_rows(plan, board)
     plots = write_plots(plan, summary, scores)
     listen = write_listening(plan, config, summary, board)
-    say = lambda text: console.print(text, markup=False)  # noqa: E731
+
+    def say(text: str) -> None:
+        console.print(text, markup=False)
+
     tracker = Tracker(uri, "v2a/compare", out=plan.out, say=say)
     tags = {"v2a.version": version(), "v2a.out": plan.out, "v2a.store": plan.store}
     names = ", ".join(model.slug for model in plan.models)
     tracker.start(f"compare {names}"[:200], dataclasses.asdict(config), tags)
     if config.promote:
-        summary["champion"] = promote(plan, config, board, summary, uri, tracker)
+        summary["champion"] = mlflow_runs.promote(plan, config, board, summary, uri, tracker)
         for sentence in comparison_page.champion_sentences(summary):
             say(sentence)
     evaluate_results.write(plan.out, board, summary, scoring_clips(plan))
@@ -146,7 +149,7 @@ def write(
     storage.write_atomic(storage.join(plan.out, "report.html"), page.encode("utf-8", "backslashreplace"))
     if config.export:
         export(plan, config.export)
-    evaluate_results.tell(summary, board, plan.models[0].slug, console)
+    evaluate_results.print_summary(summary, board, plan.models[0].slug, console)
     files = ["report.html", "scores.parquet", "summary.json", "table.md", "table.tex", *plots.values()]
     tracker.artifacts([storage.join(plan.out, file) for file in files])
     mlflow_runs.record(plan, summary, scores, uri, tracker)
@@ -154,7 +157,7 @@ def write(
 
 
 def scores_rows(plan: ComparePlan, board: Board) -> list[dict[str, Any]]:
-    """Rows of scores.parquet with what is known of their clips."""
+    """Rows of scores.parquet, with label, path and start of each clip."""
     facts = {row.clip_id: row for row in plan.rows}
     return [
         {
@@ -168,33 +171,33 @@ def scores_rows(plan: ComparePlan, board: Board) -> list[dict[str, Any]]:
 
 
 def write_plots(plan: ComparePlan, summary: dict[str, Any], scores: list[dict[str, Any]]) -> dict[str, str]:
-    """The pictures; name -> path in OUT."""
-    made = {
+    """Write the plots; returns their paths in OUT by name."""
+    plots = {
         "bars": comparison_plots.bars(summary),
         "radar": comparison_plots.radar(summary),
         "heatmap": comparison_plots.heatmap(summary, scores),
         "spectrograms": _spectrograms(plan, summary, {row["clip"] for row in scores}),
     }
-    for name, content in made.items():
+    for name, content in plots.items():
         storage.write_atomic(storage.join(plan.out, "plots", f"{name}.png"), content)
-    return {name: f"plots/{name}.png" for name in made}
+    return {name: f"plots/{name}.png" for name in plots}
 
 
 def _spectrograms(plan: ComparePlan, summary: dict[str, Any], scored: set[str]) -> bytes:
-    """The first clip that was scored, which all systems have."""
+    """Plot of the first scored clip, which every system has."""
     row = next((row for row in plan.rows if row.clip_id in scored), None)
     if row is None:
         return comparison_plots.message("no clip was scored")
     waves: dict[str, np.ndarray] = {}
     for system in summary["systems"]:
         uri = storage.join(plan.out, "clips", system["name"], f"{row.clip_id}.wav")
-        if storage.exists(uri):  # a model that made nothing has none
+        if storage.exists(uri):  # a model that failed has none
             waves[system["title"]] = sound_folder.read_sound(uri).samples
     return comparison_plots.spectrograms(waves, grid.SAMPLE_RATE, f"{row.label or row.path}, {row.clip_id}")
 
 
 def write_listening(plan: ComparePlan, config: CompareConfig, summary: dict[str, Any], board: Board) -> str:
-    """The blind page, its sounds, and the key that stays with the records; its path in OUT, "" if there is none."""
+    """Write the blind A/B page, its sounds, and its key among the records; returns its path in OUT, "" for none."""
     if len(plan.models) < 2 or not config.listen:
         return ""
     first, second = (model.slug for model in plan.models[:2])
@@ -216,7 +219,7 @@ def write_listening(plan: ComparePlan, config: CompareConfig, summary: dict[str,
 
 
 def votes(out: str, path: str) -> dict[str, Any]:
-    """What the votes of a listening page say. Raises WrongUsage for votes of another page."""
+    """Preferences by the votes of a listening page. Raises WrongUsage for votes of another page."""
     from v2a_models.metrics.preference import preferences
 
     try:
@@ -232,30 +235,31 @@ def votes(out: str, path: str) -> dict[str, Any]:
 
 
 def export(plan: ComparePlan, folder: str) -> None:
-    """Copies the sounds of the models and the true ones into folders of av-benchmark's layout."""
+    """Copy the sounds of the models and the true ones into folders of av-benchmark's layout."""
     names = export_names(plan.rows)
     for system in (REFERENCE, *(model.slug for model in plan.models)):
         place = storage.join(plan.out, "clips", system)
-        made = sound_folder.list_sounds(place) if storage.is_dir(place) else {}
-        kept = {names[clip]: uri for clip, uri in made.items() if clip in names}
+        sounds = sound_folder.list_sounds(place) if storage.is_dir(place) else {}
+        kept = {names[clip]: uri for clip, uri in sounds.items() if clip in names}
         sound_folder.export_sounds(kept, storage.join(folder, system))
 
 
 def export_names(rows: Sequence[Row]) -> dict[str, str]:
-    """What the sound of each clip is called outside: as published systems call theirs, by the film.
+    """File name for the exported sound of each clip, by the film, as published systems name theirs.
 
-    FILM, without its ending, for what begins with the film, and FILM-000001 for the next window. Clips keep their
-    own names where two films would be called the same.
+    The first window of a film is FILM, without extension, and the next one FILM-000001. Clips keep their own names
+    where two films would have the same one.
     """
-    found = {}
+    names = {}
     for row in rows:
         stem = (row.path.rpartition(".")[0] or row.path).replace("/", "-")
-        found[row.clip_id] = stem if not row.start_s else f"{stem}-{row.clip_id.rpartition('-')[2]}"
-    shared = Counter(found.values())
-    return {clip: name if shared[name] == 1 else clip for clip, name in found.items()}
+        names[row.clip_id] = stem if not row.start_s else f"{stem}-{row.clip_id.rpartition('-')[2]}"
+    uses = Counter(names.values())
+    return {clip: name if uses[name] == 1 else clip for clip, name in names.items()}
 
 
-def _job(plan: ComparePlan, config: CompareConfig, gpus: int = 0) -> Any:
+def clip_job(plan: ComparePlan, config: CompareConfig, gpus: int = 0) -> Any:
+    """Settings for fetching and generating the clips."""
     from pipelines import storage
     from pipelines.scoring.clips import ClipJob
 
@@ -267,7 +271,7 @@ def _job(plan: ComparePlan, config: CompareConfig, gpus: int = 0) -> Any:
 
 
 def scoring_clips(plan: ComparePlan) -> list[Any]:
-    """The clips with all that is known of them, for every model and its baselines."""
+    """Clips to score, with their facts, for every model and the baselines."""
     from jobs.evaluate.tables import other_clips
     from pipelines import storage
     from pipelines.scoring import job as scoring_job
@@ -277,25 +281,25 @@ def scoring_clips(plan: ComparePlan) -> list[Any]:
     place = storage.join(plan.out, "clips")
     window_s = grid.seconds(plan.window, grid.SAMPLE_RATE)
     others = other_clips([row.label for row in plan.rows])
-    # A model that made nothing at all must not leave the others without clips.
-    able = [m.slug for m in plan.models if len(missing(plan.rows, place, m.slug)) < len(plan.rows)]
+    # A model without any sound must not leave the others without clips.
+    present = [m.slug for m in plan.models if len(missing(plan.rows, place, m.slug)) < len(plan.rows)]
     clips = []
     for row, other in zip(plan.rows, others, strict=True):
-        known = plan.facts.get(row.path.rpartition(".")[0], {})
+        facts = plan.facts.get(row.path.rpartition(".")[0], {})
         inside = [
             (at - row.start_s, strength)
-            for at, strength in zip(known.get("events", ()), known.get("strengths", ()), strict=False)
+            for at, strength in zip(facts.get("events", ()), facts.get("strengths", ()), strict=False)
             if 0 <= at - row.start_s < window_s
         ]
         clips.append(
             scoring_job.Clip(
                 name=row.clip_id,
                 reference=sound_uri(place, scoring_job.REFERENCE, row.clip_id),
-                systems={slug: sound_uri(place, slug, row.clip_id) for slug in able},
+                systems={slug: sound_uri(place, slug, row.clip_id) for slug in present},
                 other=sound_uri(place, scoring_job.REFERENCE, plan.rows[other].clip_id),
-                label=row.label or known.get("label", ""),
+                label=row.label or facts.get("label", ""),
                 text=row.text,
-                events=tuple(at for at, _ in inside) if "events" in known else None,
+                events=tuple(at for at, _ in inside) if "events" in facts else None,
                 strengths=tuple(strength for _, strength in inside),
                 fps=plan.fps.get(row.path, 0.0),
                 film=storage.join(plan.archive, *row.path.split("/")) if plan.archive else "",

@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 
 def run(config: EvaluateConfig) -> int:
-    """Evaluate; the exit code: 0 all scored, 1 some clips could not be, 2 wrong usage, 130 interrupted."""
+    """Evaluate sounds. Exit code 0: done, 1: some clips were not scored, 2: wrong usage, 130: interrupted."""
     return run_verb("evaluate", command(config), lambda console: _run(config, console))
 
 
 def _run(config: EvaluateConfig, console: Console) -> int:
     from jobs.common import ray_session
+    from jobs.common.progress import Progress
     from jobs.evaluate import tables
-    from jobs.evaluate.results import summarise, tell, write
+    from jobs.evaluate.results import print_summary, summarise, write
     from pipelines import storage
     from pipelines.scoring import job as scoring_job
     from pipelines.scoring import pipeline
@@ -36,8 +37,8 @@ def _run(config: EvaluateConfig, console: Console) -> int:
     preflight(config)
     name = config.pred.rstrip("/").rpartition("/")[2] or "pred"
     clips, notes = find_clips(config, name)
-    said, true = tables.find_captions(config, {clip.name: clip.text for clip in clips})
-    asked = (*config.networks, *["bertscore"] * bool(said))
+    captions, true = tables.find_captions(config, {clip.name: clip.text for clip in clips})
+    asked = (*config.networks, *["bertscore"] * bool(captions))
     available, missing = reachable(asked, weights(config.weights), config.download)
     reader = None
     if "bertscore" in available:
@@ -55,26 +56,24 @@ def _run(config: EvaluateConfig, console: Console) -> int:
         markup=False,
     )
     board = Board()
-    from jobs.common.progress import Progress
-
     with Progress(console, len(clips), 0.0, doing="scoring", unit="clips") as progress:
-        seen: set[str] = set()
+        counted: set[str] = set()
 
         def session() -> Any:
             return ray_session.session(config.num_workers, config.address)
 
         for scored in pipeline.score_all(clips, job, session):
             board.add(scored)
-            if scored.clip not in seen:
-                seen.add(scored.clip)
+            if scored.clip not in counted:
+                counted.add(scored.clip)
                 progress.advance(0.0, finished=True, failed=bool(scored.problem))
-    if said:
-        add_captions(board, {name: said}, true, reader)
+    if captions:
+        add_captions(board, {name: captions}, true, reader)
     if config.export:
         export(config.export, name, clips, board)
     summary = summarise(board, missing, command(config), notes)
     write(config.out, board, summary, clips)
-    tell(summary, board, name, console)
+    print_summary(summary, board, name, console)
     console.print(
         f"{storage.join(config.out, 'table.md')}, in {time.perf_counter() - started:.0f} s.", markup=False
     )
@@ -82,7 +81,7 @@ def _run(config: EvaluateConfig, console: Console) -> int:
 
 
 def preflight(config: EvaluateConfig) -> None:
-    """Raises WrongUsage, with the fix, for what cannot work."""
+    """Check a configuration. Raises WrongUsage, with the fix."""
     from pipelines import storage
     from v2a_models.checkpoint_files import find_checkpoint
     from v2a_models.metrics.networks.sources import NETWORKS
@@ -108,7 +107,7 @@ def preflight(config: EvaluateConfig) -> None:
 
 
 def find_clips(config: EvaluateConfig, name: str) -> tuple[list[Clip], list[str]]:
-    """The clips that both folders hold, and what there is to say about the others. Raises WrongUsage."""
+    """Clips that both folders hold, and notes on the others. Raises WrongUsage."""
     from jobs.evaluate.results import listed
     from jobs.evaluate.tables import read_events
     from pipelines.scoring import job as scoring_job
@@ -118,17 +117,17 @@ def find_clips(config: EvaluateConfig, name: str) -> tuple[list[Clip], list[str]
         pred, ref = sound_folder.list_sounds(config.pred), sound_folder.list_sounds(config.ref)
     except sound_folder.SoundError as error:
         raise WrongUsage(str(error)) from error
-    known = read_events(config.events) if config.events else {}
+    events = read_events(config.events) if config.events else {}
     common = sorted(pred.keys() & ref.keys())
     notes = []
-    for what, lacking in (("PRED lacks", ref.keys() - pred.keys()), ("REF lacks", pred.keys() - ref.keys())):
+    for side, lacking in (("PRED lacks", ref.keys() - pred.keys()), ("REF lacks", pred.keys() - ref.keys())):
         if lacking:
-            notes.append(f"{what} {len(lacking)} clips: {listed(sorted(lacking))}")
+            notes.append(f"{side} {len(lacking)} clips: {listed(sorted(lacking))}")
     if not common:
         raise WrongUsage(f"{config.pred} and {config.ref} have no clip in common (files are matched by name)")
     if notes and not config.allow_missing:
         raise WrongUsage("\n".join([*notes, f"--allow-missing scores the {len(common)} that both hold"]))
-    facts = [known.get(clip, {}) for clip in common]
+    facts = [events.get(clip, {}) for clip in common]
     others = other_clips([fact.get("label", "") for fact in facts])
     clips = [
         scoring_job.Clip(

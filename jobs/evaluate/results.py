@@ -1,4 +1,4 @@
-"""What is left of an evaluation: its figures as a summary, as tables, and on the terminal."""
+"""Results of an evaluation: summary, tables, terminal output, and exported sounds."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from pipelines.scoring.summary import Board
 
 LISTED = 10
-"""Clips that a line on the terminal names."""
+"""Most clips that a line on the terminal names."""
 
 
 def summarise(board: Board, missing: Mapping[str, str], command: str, notes: Sequence[str]) -> dict[str, Any]:
-    """All figures of an evaluation, as summary.json holds them."""
+    """Summary of an evaluation, the content of summary.json."""
     from pipelines.scoring.job import BASELINES
     from pipelines.scoring.summary import entry, is_baseline
     from v2a_models.metrics.catalogue import METRICS
 
     figures = {system: board.figures(system, missing) for system in board.systems}
-    shown = [m for m in METRICS if any(m.name in f for f in figures.values())]
+    measured = [m for m in METRICS if any(m.name in f for f in figures.values())]
     ordered = sorted(
         board.systems, key=lambda s: (is_baseline(s), list(BASELINES).index(s) if is_baseline(s) else 0)
     )
@@ -37,7 +37,7 @@ def summarise(board: Board, missing: Mapping[str, str], command: str, notes: Seq
         "version": version(),
         "metrics": [
             {k: getattr(m, k) for k in ("name", "title", "group", "unit", "higher", "about", "per_clip")}
-            for m in shown
+            for m in measured
         ],
         "systems": [
             {
@@ -67,14 +67,14 @@ def summarise(board: Board, missing: Mapping[str, str], command: str, notes: Seq
 
 def _by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
     """Clips by what was done to their sounds."""
-    found: dict[str, list[str]] = {}
+    clips: dict[str, list[str]] = {}
     for clip, reason in sorted(reasons.items()):
-        found.setdefault(reason, []).append(clip)
-    return found
+        clips.setdefault(reason, []).append(clip)
+    return clips
 
 
 def write(out: str, board: Board, summary: Mapping[str, Any], clips: Sequence[Clip]) -> None:
-    """scores.parquet, summary.json, table.md and table.tex in OUT."""
+    """Write scores.parquet, summary.json, table.md and table.tex to OUT."""
     import io
 
     import pyarrow as pa
@@ -98,8 +98,8 @@ def write(out: str, board: Board, summary: Mapping[str, Any], clips: Sequence[Cl
     storage.write_atomic(storage.join(out, "summary.json"), json.dumps(summary, indent=2).encode())
 
 
-def tell(summary: Mapping[str, Any], board: Board, name: str, console: Console) -> None:
-    """Prints the figures, and what there was to say about the sounds."""
+def print_summary(summary: Mapping[str, Any], board: Board, name: str, console: Console) -> None:
+    """Print the table of metrics, and notes on sounds and metrics."""
     from rich.console import Console
     from rich.table import Table
 
@@ -117,7 +117,7 @@ def tell(summary: Mapping[str, Any], board: Board, name: str, console: Console) 
             unit = f" ({metric['unit']})" if metric["unit"] else ""
             arrow = {True: " ↑", False: " ↓", None: ""}[metric["higher"]]
             table.add_row(f"{metric['title']}{unit}{arrow}{mark}", *cells)
-    # Piped into a file there is no screen to fit on.
+    # Output into a file has no screen to fit.
     wide = console if console.is_terminal else Console(highlight=False, width=200)
     wide.print(table, soft_wrap=False)
     for system in summary["systems"]:
@@ -145,8 +145,10 @@ def _cell(estimate: Mapping[str, Any] | None) -> str:
 
 
 def export(folder: str, name: str, clips: Sequence[Clip], board: Board) -> None:
-    """Writes the scored sounds and the true ones in av-benchmark's layout: FOLDER/SYSTEM/CLIP.wav, mono, of one
-    length. Raises WrongUsage if two clips would be one file."""
+    """Write the scored sounds and the true ones in av-benchmark's layout: FOLDER/SYSTEM/CLIP.wav, mono, equally long.
+
+    Raises WrongUsage if two clips would have the same file.
+    """
     from pipelines import storage
     from pipelines.scoring import sound_folder
 

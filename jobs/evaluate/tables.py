@@ -1,4 +1,4 @@
-"""Tables that say what is to be heard: events with their onsets, and captions."""
+"""Tables of events with their onsets, and of captions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read_events(path: str) -> dict[str, dict[str, Any]]:
 
 
 def _table(path: str) -> Any:
-    """A .csv or Parquet file as a table. Raises ValueError or OSError for neither, StorageError."""
+    """Table of a .csv or Parquet file. Raises ValueError or OSError for another file, StorageError."""
     import io
 
     import pyarrow.csv
@@ -50,12 +50,12 @@ def _table(path: str) -> Any:
 
 
 def _clip_name(value: Any) -> str:
-    """A clip as its sound is called: without the ending of a film."""
+    """Name of a clip: a film's file name without extension."""
     return str(value).rpartition(".")[0] or str(value)
 
 
 def _sounding(fact: dict[str, Any]) -> dict[str, Any]:
-    """Without onsets where a sound goes on all the time: those of SynthFoley's machines and weather."""
+    """Drop the onsets of continuous sounds: SynthFoley's machines and weather."""
     from pipelines import synthfoley
 
     if fact["label"] in synthfoley.CLASSES and fact["label"] not in synthfoley.IMPACTS:
@@ -66,26 +66,26 @@ def _sounding(fact: dict[str, Any]) -> dict[str, Any]:
 def find_captions(
     config: EvaluateConfig, known: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """What the system says of each clip, and the true captions. Raises WrongUsage, StorageError."""
+    """Captions of the system by clip, and the true captions. Raises WrongUsage, StorageError."""
     if not config.captions:
         if config.true_captions:
-            raise WrongUsage("--true-captions says nothing without --captions, those of the system")
+            raise WrongUsage("--true-captions needs --captions, those of the system")
         return {}, {}
-    said = {clip: captions[0] for clip, captions in read_captions(config.captions).items()}
+    captions = {clip: texts[0] for clip, texts in read_captions(config.captions).items()}
     if config.true_captions:
         true = read_captions(config.true_captions)
     else:
         true = {clip: [text] for clip, text in known.items() if text}
-    if not said.keys() & true.keys() & known.keys():
+    if not captions.keys() & true.keys() & known.keys():
         raise WrongUsage(
             f"no clip has a caption both in {config.captions} and in "
             f"{config.true_captions or 'the table of events'}: name the true ones with --true-captions"
         )
-    return said, true
+    return captions, true
 
 
 def read_captions(path: str) -> dict[str, list[str]]:
-    """The captions of each clip, by the clip's name. Raises WrongUsage for another table, StorageError."""
+    """Captions by the clip's name. Raises WrongUsage for a table without the columns clip and caption, StorageError."""
     try:
         found: dict[str, list[str]] = {}
         for row in _table(path).to_pylist():
@@ -97,23 +97,25 @@ def read_captions(path: str) -> dict[str, list[str]]:
 
 
 def add_captions(
-    board: Board, said: Mapping[str, Mapping[str, str]], true: Mapping[str, Sequence[str]], reader: Any
+    board: Board, written: Mapping[str, Mapping[str, str]], true: Mapping[str, Sequence[str]], reader: Any
 ) -> None:
-    """Scores the captions of systems (by system and clip), and beside them the first true ones, of the same clips and
-    of others."""
-    scored = [set(board.systems[name].clips) & texts.keys() & true.keys() for name, texts in said.items()]
+    """Score the captions of systems (by system and clip).
+
+    Two baselines are scored as well: the first true caption of the same clip, and that of another clip.
+    """
+    scored = [set(board.systems[name].clips) & texts.keys() & true.keys() for name, texts in written.items()]
     clips = sorted(set().union(*scored))
     if not clips:
         return
     first = {clip: true[clip][0] for clip in clips}
-    turned = dict(zip(clips, [first[clips[k]] for k in other_clips(list(first.values()))], strict=True))
-    for system, captions in {**said, "reference": first, "shuffled": turned}.items():
+    shuffled = dict(zip(clips, [first[clips[k]] for k in other_clips(list(first.values()))], strict=True))
+    for system, captions in {**written, "reference": first, "shuffled": shuffled}.items():
         if system in board.systems:
             board.systems[system].caption(captions, true, reader)
 
 
 def other_clips(labels: Sequence[str]) -> list[int]:
-    """For each clip another one, of another class where there is one; itself if it is alone."""
+    """Index of another clip for each clip, of another class where there is one; its own index if it is alone."""
     from v2a_models.metrics.baselines import shuffled
 
     return [int(k) for k in shuffled(labels, 0)] if len(labels) > 1 else [0] * len(labels)

@@ -19,7 +19,7 @@ from jobs.mini.config import MiniConfig, log
 
 
 def run(config: MiniConfig) -> int:
-    """Runs the stages; returns the exit code."""
+    """Run the stages; returns the exit code."""
     threads = config.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""What the stages of `make mini` share: trained parts in the work folder, and windows cut from whole scenes."""
+"""Trained parts in the work folder of `make mini`, and windows cut from whole scenes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PARTS: dict[str, Callable[[], nn.Module]] = dict(
 
 
 def load_part(config: MiniConfig, part: str, device: str) -> nn.Module:
-    """A trained part from the work folder, ready to use."""
+    """Trained part from the work folder, in evaluation mode."""
     model: nn.Module = PARTS[part]()
     inner = model.visual if isinstance(model, SemanticEncoder) else model
     inner.load_state_dict(torch.load(config.work / f"{part}.pt", map_location="cpu", weights_only=True))
@@ -68,21 +68,21 @@ class Scenes:
         n_slow, n_fast = (grid.frame_count(recipe.window_s, fps) for fps in (slow, fast))
         start = int(rng.integers(self.sync.shape[1] - n_fast + 1))
         first = min(round(grid.samples(start / fast) / grid.HOP), self.codes.shape[-1] - recipe.codec_frames)
-        seen = min(round(start * slow / fast), self.semantic.shape[1] - n_slow)
+        start_slow = min(round(start * slow / fast), self.semantic.shape[1] - n_slow)
         return (
-            self.semantic[row, seen : seen + n_slow],
+            self.semantic[row, start_slow : start_slow + n_slow],
             self.sync[row, start : start + n_fast],
             self.codes[row, :, first : first + recipe.codec_frames],
         )
 
 
 def windows_of(config: MiniConfig, split: str) -> Scenes:
-    """What the stages `tokens` and `features` left."""
+    """Scenes as the stages `tokens` and `features` wrote them."""
     data = torch.load(config.work / f"features_{split}.pt", weights_only=True)
     codes = torch.load(config.work / f"codes_{split}.pt", weights_only=True)
     return Scenes(data["semantic"], data["sync"], codes, Recipe(name="mini"))
 
 
 def autocast(device: str) -> torch.autocast:
-    """bfloat16 where the hardware multiplies it: where it is emulated, it takes twenty times as long as float32."""
+    """Forward passes in bfloat16 where the hardware has it; emulated, it takes twenty times as long as float32."""
     return torch.autocast(device, torch.bfloat16, enabled=best_precision(device) == "bfloat16")

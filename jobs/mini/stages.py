@@ -1,4 +1,4 @@
-"""The stages of `make mini`: each trains (`jobs.mini.training`) or computes one part, kept in the work folder."""
+"""Stages of `make mini`: each trains (`jobs.mini.training`) or computes one part and keeps it in the work folder."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 
 def render_corpus(config: MiniConfig, device: str, log: Log) -> None:
-    """Scenes as arrays on disk, rendered by a pool of processes."""
+    """Render the scenes to arrays on disk, by a pool of processes."""
     for kind in ("sounds", "frames"):
         render(config.work / "corpus", config.corpus, kind, torch.get_num_threads(), log)
 
 
 def tokens(config: MiniConfig, device: str, log: Log) -> None:
-    """Codec tokens of every scene, whole."""
+    """Encode every whole scene to codec tokens."""
     model = load_part(config, "codec", device)
     assert isinstance(model, Codec)
     target = config.work / "codes_train.pt"
@@ -44,7 +44,7 @@ def tokens(config: MiniConfig, device: str, log: Log) -> None:
     codes = []
     for at in range(0, len(corpus), 4):
         sounds = torch.from_numpy(np.stack(corpus.sounds[at : at + 4])).float()[:, None] / pcm.EXACT_SCALE
-        # bfloat16 disturbs the latents far less than the quantiser does, and is five times as fast where there is any.
+        # bfloat16 changes the latents far less than the quantiser does, and is five times as fast where supported.
         with autocast(device):
             codes.append(model.encode(sounds.to(device)).to(torch.int16).cpu())
         if at % 100 == 0:
@@ -53,38 +53,40 @@ def tokens(config: MiniConfig, device: str, log: Log) -> None:
 
 
 def features(config: MiniConfig, device: str, log: Log) -> None:
-    """CLIP and S3D features of every scene, whole."""
+    """Compute the CLIP and S3D features of every whole scene."""
     semantic, sync = load_part(config, "clip", device), load_part(config, "sync", device)
     target = config.work / "features_train.pt"
     if target.exists():
         return
     corpus = load(config.work / "corpus", config.corpus, "train")
     picks = [grid.frame_index(t, 25) for t in grid.frame_times(0, config.corpus.seconds, 8)]
-    seen: dict[str, list[Tensor]] = dict(semantic=[], sync=[])
+    computed: dict[str, list[Tensor]] = dict(semantic=[], sync=[])
     with torch.no_grad(), autocast(device):
         for at in range(0, len(corpus), 4):
             frames = torch.from_numpy(np.stack(corpus.frames[at : at + 4])).to(device)
-            seen["semantic"].append(semantic(frames[:, picks]).half().cpu())
-            seen["sync"].append(sync(frames).half().cpu())
+            computed["semantic"].append(semantic(frames[:, picks]).half().cpu())
+            computed["sync"].append(sync(frames).half().cpu())
             if at % 100 == 0:
                 log(f"features: {at}/{len(corpus)}")
-    torch.save({k: torch.cat(v) for k, v in seen.items()}, target)
+    torch.save({k: torch.cat(v) for k, v in computed.items()}, target)
 
 
 def export(config: MiniConfig, device: str, log: Log) -> None:
-    """Joins the parts into the checkpoint folder that `v2a dub --model mini` loads."""
+    """Join the parts into the checkpoint folder that `v2a dub --model mini` loads."""
     parts: Any = [load_part(config, part, "cpu") for part in ("codec", "clip", "sync", "maskvat")]
     generator = MaskVATGenerator(Recipe(name="mini"), *parts)
     scav: Any = load_part(config, "scav", "cpu")
-    generator.scav, judge = scav, load_part(config, "classifier", "cpu")
-    save_generator(generator, config.out, extra=dict(classifier=judge), classes=synthfoley.CLASSES)
+    generator.scav, classifier = scav, load_part(config, "classifier", "cpu")
+    save_generator(generator, config.out, extra=dict(classifier=classifier), classes=synthfoley.CLASSES)
     size = sum(f.stat().st_size for f in config.out.iterdir())
     log(f"export: {config.out}, {size / 1e6:.1f} MB; sha256 {generator.sha256[:16]}")
 
 
 def evaluate(config: MiniConfig, device: str, log: Log) -> None:
-    """Quality on held-out scenes at the models' own frame size: a quick look; the card's figures come from the
-    whole pipeline (benchmarks/mini_quality.py)."""
+    """Log the quality on held-out scenes at the models' own frame size, as a quick check.
+
+    The figures of the card come from the whole pipeline (benchmarks/mini_quality.py).
+    """
     generator = load_generator(str(config.out), device)
     classifier, _ = load_classifier(str(config.out))
     for name, sounds, held_out in held_out_sounds(config, generator, device):
@@ -100,7 +102,7 @@ def _figures(score: FoleyScore) -> str:
 
 @dataclass
 class HeldOut:
-    """Crops of the validation scenes: N windows."""
+    """Windows of the validation scenes."""
 
     frames: list[np.ndarray]
     sounds: list[np.ndarray]
@@ -109,7 +111,7 @@ class HeldOut:
 
 
 def held_out_windows(config: MiniConfig, recipe: Recipe) -> HeldOut:
-    """One window from the middle of each validation scene."""
+    """Cut one window from the middle of each validation scene."""
     corpus = load(config.work / "corpus", config.corpus, "val")
     n_frames, start = grid.frame_count(recipe.window_s, recipe.view("sync").fps), 40
     first = grid.samples(start / recipe.view("sync").fps)
@@ -127,7 +129,7 @@ def held_out_windows(config: MiniConfig, recipe: Recipe) -> HeldOut:
 
 
 def semantic_picks(recipe: Recipe) -> list[int]:
-    """Which sync frames of a window are the semantic frames."""
+    """Indices of the semantic frames among the sync frames of a window."""
     times = grid.frame_times(0, recipe.window_s, recipe.view("semantic").fps)
     return [grid.frame_index(t, recipe.view("sync").fps) for t in times]
 
@@ -135,29 +137,29 @@ def semantic_picks(recipe: Recipe) -> list[int]:
 def held_out_sounds(
     config: MiniConfig, generator: Generator, device: str, **sampling: float
 ) -> Iterator[tuple[str, list[np.ndarray], HeldOut]]:
-    """Rows of the quality table: the truth, the codec's resynthesis of it (its ceiling), the model."""
+    """Rows of the quality table: the true sound, its resynthesis by the codec (the upper bound), and the model's."""
     assert isinstance(generator, MaskVATGenerator)
     held_out = held_out_windows(config, generator.recipe)
     yield "ground truth", held_out.sounds, held_out
     picks = semantic_picks(generator.recipe)
-    again: list[np.ndarray] = []
-    made: list[np.ndarray] = []
+    resynthesised: list[np.ndarray] = []
+    generated: list[np.ndarray] = []
     for at in range(0, len(held_out.frames), 8):
         sounds = torch.from_numpy(np.stack(held_out.sounds[at : at + 8]))[:, None].to(device)
-        again += list(
+        resynthesised += list(
             generator.codec.decode(generator.codec.encode(sounds), sounds.shape[-1])[:, 0].cpu().numpy()
         )
         frames = torch.from_numpy(np.stack(held_out.frames[at : at + 8])).to(device)
         seeds = [window_seed(0, "val", at + i) for i in range(len(frames))]
-        made += list(
+        generated += list(
             generator.generate_from_frames({"semantic": frames[:, picks], "sync": frames}, seeds, **sampling)[
                 :, 0
             ]
             .cpu()
             .numpy()
         )
-    yield "resynthesis", again, held_out
-    yield "model", made, held_out
+    yield "resynthesis", resynthesised, held_out
+    yield "model", generated, held_out
 
 
 STAGES: dict[str, Callable[[MiniConfig, str, Log], None]] = dict(

@@ -1,4 +1,4 @@
-"""The training of `make mini`'s parts: codec, visual encoders, SCAV, MaskVAT, and the classifier that judges them."""
+"""Training of the parts of `make mini`: codec, visual encoders, SCAV, MaskVAT, and the event classifier."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from jobs.mini.config import MiniConfig
 
 SYNC_FRAMES = 60
-"""Frames (at 25 fps) of one training crop of the synchrony encoder."""
+"""Frames (25 fps) of a training crop for the synchrony encoder."""
 
 
 def codec_spectra(config: MiniConfig, device: str, log: Log) -> None:
-    """Mini DAC: spectral losses, codebooks started from data and kept alive."""
+    """Train the mini DAC with spectral losses; codebooks start from data and unused codes are replaced."""
     model = Codec(MINI)
     if config.codec_from:
         start: Any = load_generator(config.codec_from)
@@ -43,7 +43,7 @@ def codec_spectra(config: MiniConfig, device: str, log: Log) -> None:
 
 
 def codec(config: MiniConfig, device: str, log: Log) -> None:
-    """The same codec against an adversary, which brings back what spectral losses blur."""
+    """Train the codec on against an adversary, which restores detail that spectral losses blur."""
     model = load_part(config, "codec_spectra", "cpu")
     assert isinstance(model, Codec)
     _fit_codec("codec", model, config.codec, config, device, log, adversarial=True)
@@ -59,14 +59,14 @@ def _fit_codec(
     *,
     adversarial: bool,
 ) -> None:
-    """Trains `model` and leaves it in the work folder; logs what it does to held-out sound."""
+    """Train `model` and save it in the work folder; log its losses on held-out sound."""
     corpus = load(config.work / "corpus", config.corpus, "train", with_frames=False)
     task = CodecTask(model, adversarial).to(device)
     keeper = CodebookKeeper(model, start_step=-1 if adversarial or config.codec_from else 40)
     length, rows = 32 * grid.HOP, 10
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        waves = torch.from_numpy(np.stack([_stretch_of_sound(corpus, rng, length) for _ in range(rows)]))
+        waves = torch.from_numpy(np.stack([_random_stretch(corpus, rng, length) for _ in range(rows)]))
         with autocast(device):
             return task(waves[:, None].to(device))
 
@@ -80,18 +80,18 @@ def _fit_codec(
     waves = torch.from_numpy(np.stack(held_out.sounds[:32])).float()[:, None] / pcm.EXACT_SCALE
     with torch.no_grad():
         codes = torch.cat([model.encode(w.to(device)) for w in waves.split(8)])
-        again = torch.cat([model.decode(c, waves.shape[-1]) for c in codes.split(8)])
-        losses = task.spectral(again, waves.to(device))
+        decoded = torch.cat([model.decode(c, waves.shape[-1]) for c in codes.split(8)])
+        losses = task.spectral(decoded, waves.to(device))
         log("codec: held-out losses " + ", ".join(f"{name} {float(v):.4f}" for name, v in losses.items()))
     log(
         f"codec: held-out perplexity of each codebook {[round(p) for p in perplexity(codes, model.codebook_size)]}"
     )
 
 
-def _stretch_of_sound(corpus: Corpus, rng: np.random.Generator, length: int) -> np.ndarray:
-    """A random stretch, float32 [length], its level varied by up to 6 dB; loud ones are preferred.
+def _random_stretch(corpus: Corpus, rng: np.random.Generator, length: int) -> np.ndarray:
+    """Random stretch of sound, float32 [length], with a gain of up to 6 dB either way; the loudest of three is taken.
 
-    Most of a clip of sparse impacts is near-silence, which teaches the codec nothing.
+    Most of a clip with sparse impacts is nearly silent, which teaches the codec nothing.
     """
     best: np.ndarray = np.zeros(length, np.float32)
     sound = corpus.sounds[rng.integers(len(corpus))]
@@ -104,7 +104,7 @@ def _stretch_of_sound(corpus: Corpus, rng: np.random.Generator, length: int) -> 
 
 
 def visual(config: MiniConfig, device: str, log: Log) -> None:
-    """CLIP-mini on captions, then S3D-mini on audio-visual offset."""
+    """Train CLIP-mini on captions, then S3D-mini on audio-visual offsets."""
     corpus = load(config.work / "corpus", config.corpus, "train")
     _clip(config, corpus, device, log)
     _sync(config, corpus, device, log)
@@ -167,7 +167,7 @@ def _sync(config: MiniConfig, corpus: Corpus, device: str, log: Log) -> None:
 def _aligned_crop(
     corpus: Corpus, row: int, rng: np.random.Generator, n_frames: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same stretch of picture uint8 [n_frames, H, W, 3] and sound float32 [samples] of one scene."""
+    """Frames uint8 [n_frames, H, W, 3] and sound float32 [samples] of the same random stretch of a scene."""
     start = int(rng.integers(len(corpus.frames[row]) - n_frames + 1))
     first, last = grid.samples(start / 25), grid.samples((start + n_frames) / 25)
     sound = corpus.sounds[row][first:last].astype(np.float32) / pcm.EXACT_SCALE
@@ -175,7 +175,7 @@ def _aligned_crop(
 
 
 def scav(config: MiniConfig, device: str, log: Log) -> None:
-    """SCAV on the features and the codec's latents: which sound belongs to which picture, and when."""
+    """Train SCAV, on features and codec latents, to match sound and picture over time."""
     data, codec = windows_of(config, "train"), load_part(config, "codec", device)
     assert isinstance(codec, Codec)
     recipe = Recipe(name="mini")
@@ -189,7 +189,7 @@ def scav(config: MiniConfig, device: str, log: Log) -> None:
 
 
 def maskvat(config: MiniConfig, device: str, log: Log) -> None:
-    """MaskVAT-Hybrid on the features, its encoder foretelling what SCAV's audio encoder hears."""
+    """Train MaskVAT-Hybrid on the features; its encoder predicts the features of SCAV's audio encoder."""
     data = windows_of(config, "train")
     parts: Any = [load_part(config, part, device) for part in ("codec", "clip", "sync")]
     generator = MaskVATGenerator(Recipe(name="mini"), *(*parts, MaskVAT(MINI_MASKVAT))).to(device)
@@ -206,7 +206,7 @@ def maskvat(config: MiniConfig, device: str, log: Log) -> None:
 
 
 def classifier(config: MiniConfig, device: str, log: Log) -> None:
-    """The judge of what is heard: trained on real SynthFoley sound."""
+    """Train the event classifier, which scores generated sound, on real SynthFoley sound."""
     splits = {s: load(config.work / "corpus", config.corpus, s, with_frames=False) for s in ("train", "val")}
     model = EventClassifier(len(synthfoley.CLASSES)).to(device)
     length = 4 * grid.SAMPLE_RATE
@@ -219,26 +219,30 @@ def classifier(config: MiniConfig, device: str, log: Log) -> None:
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         rows = rng.integers(len(splits["train"]), size=16)
-        # Blurred and hissing copies of real sound: the judge is to listen to the event, not to the faint
+        # Blurred and hissing copies of real sound: the classifier must respond to the event, not to the faint
         # background that only real sound has and every codec changes.
-        logits = model(disturb(crops(splits["train"], rows, rng), rng))
-        return dict(loss=F.cross_entropy(logits, torch.from_numpy(splits["train"].labels[rows]).to(device)))
+        predicted = model(disturb(crops(splits["train"], rows, rng), rng))
+        return dict(
+            loss=F.cross_entropy(predicted, torch.from_numpy(splits["train"].labels[rows]).to(device))
+        )
 
     fit("classifier", model, step_loss, config.classifier, config.work, log=log)
     rows = np.arange(len(splits["val"]))
     with torch.no_grad():
-        heard = torch.cat(
+        logits = torch.cat(
             [model(part) for part in crops(splits["val"], rows, np.random.default_rng(0)).split(16)]
         )
-    log(f"classifier: held-out accuracy {np.mean(heard.argmax(1).cpu().numpy() == splits['val'].labels):.2f}")
+    log(
+        f"classifier: held-out accuracy {np.mean(logits.argmax(1).cpu().numpy() == splits['val'].labels):.2f}"
+    )
     torch.save(model.state_dict(), config.work / "classifier.pt")
 
 
 def disturb(sounds: Tensor, rng: np.random.Generator) -> Tensor:
-    """Random tone control and hiss: float (B, N) -> the same shape."""
+    """Sounds float (B, N) with a random equaliser curve and hiss added."""
     spectrum = torch.fft.rfft(sounds)
     curves = torch.from_numpy(rng.uniform(-9, 9, (len(sounds), 1, 9)).astype(np.float32))
-    # Nine gains over nine octaves below half the sampling rate.
+    # Nine gains, one per octave below half the sampling rate.
     place = (torch.log2(torch.arange(1, spectrum.shape[-1] + 1) / spectrum.shape[-1]) / 9 + 1).clamp(0, 1)
     gains = F.interpolate(curves, 512, mode="linear", align_corners=True)[:, 0, (place * 511).long()]
     level = torch.from_numpy(10 ** rng.uniform(-4.0, -2.3, (len(sounds), 1)).astype(np.float32))

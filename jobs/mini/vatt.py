@@ -1,4 +1,4 @@
-"""`python -m jobs.mini.vatt`: trains the bundled `vatt-mini` from nothing. Resumable; neither Ray nor PyAV.
+"""`python -m jobs.mini.vatt`: trains the bundled `vatt-mini` from nothing. Resumable; needs neither Ray nor PyAV.
 
 scenes with several sounds each -> converter (captions) -> VATT Audio (text decides what, picture when) -> weights
 """
@@ -32,15 +32,15 @@ from v2a_models.vatt.language import SMALL
 from v2a_models.vatt.masking import Masking
 
 STAGES = ("corpus", "converter", "audio", "export")
-ONLY_SEEN = 0.3
-"""Share of the rows with a scene's own sound that are trained with an instruction instead of a caption."""
+UNCAPTIONED = 0.3
+"""Fraction of the rows with a scene's own sound that are trained on an instruction alone, without a caption."""
 OWN_SOUND = 0.4
-"""Share of the rows whose sound is the scene's own."""
+"""Fraction of the rows whose sound is the scene's own."""
 
 MASKING = Masking("arccos")
-"""Which sound it will be is decided while nearly all is hidden: this one hides nearly all most often."""
+"""Arccos masks nearly everything most often, and the kind of sound is decided while nearly everything is masked."""
 SAMPLING = SamplingConfig(steps=5, guidance=6.0, guided=0.2, choice_temperature=4.0, top_k=24)
-"""Smoothed labels teach that a tenth of all codes is noise: `top_k` leaves it out, and onsets are heard again."""
+"""Label smoothing spreads a tenth of the probability as noise; `top_k` cuts it off, which brings onsets back."""
 
 
 @dataclass(frozen=True)
@@ -48,26 +48,26 @@ class VattMiniConfig:
     """Train the bundled `vatt-mini` on SynthFoley."""
 
     work: Path = Path("build/vatt-mini")
-    """Corpus, training states and logs; a run that was stopped goes on from here."""
+    """Corpus, training states and logs; a stopped run goes on from here."""
     out: Path = Path("v2a_models/weights/vatt-mini")
-    """Where the finished checkpoint goes."""
+    """Folder of the finished checkpoint."""
     stages: tuple[str, ...] = STAGES
-    """Which stages to run, in this order; finished ones are skipped."""
+    """Stages to run, in this order; finished ones are skipped."""
     threads: int = 0
     """CPU threads of torch, and processes that render; 0 for all cores."""
     device: str = "auto"
-    """Where the two models are trained: cuda, cpu, or auto for cuda where there is one."""
+    """Device to train on: cuda, cpu, or auto for cuda where available."""
     corpus: SteerConfig = field(default_factory=SteerConfig)
     converter: FitConfig = FitConfig(steps=400, learning_rate=2e-3, warmup=50, ema=0.98)
     audio: FitConfig = FitConfig(steps=4000, learning_rate=8e-4, warmup=100, ema=0.998)
     rows: int = 8
     """Crops of a step."""
     crop: int = 172
-    """Codec frames of a crop, 2 s: attention without positions takes up longer windows by itself."""
+    """Codec frames of a crop (2 s). Attention without positions generalises to longer windows."""
 
 
 def run(config: VattMiniConfig) -> int:
-    """Runs the stages; returns the exit code."""
+    """Run the stages; returns the exit code."""
     if unknown := sorted(set(config.stages) - set(STAGES)):
         print(f"unknown stages {unknown}; choose from {list(STAGES)}", file=sys.stderr)
         return 2
@@ -86,17 +86,17 @@ def _device(config: VattMiniConfig) -> torch.device:
 
 
 def log(text: str) -> None:
-    """One plain line with the time of day."""
+    """Print one line with the time of day."""
     print(time.strftime("%H:%M:%S"), text, flush=True)
 
 
 def corpus(config: VattMiniConfig, mini: Any) -> None:
-    """Features and tokens of scenes with several sounds."""
+    """Compute features and tokens of scenes with several sounds each."""
     steering_corpus.render(config.work / "corpus", config.corpus, "mini", log, config.threads)
 
 
 def converter(config: VattMiniConfig, mini: Any) -> None:
-    """The small language model with its projection: what does the picture sound like?"""
+    """Train the small language model and its projection to caption the sound of a picture."""
     blocks = steering_corpus.load(config.work / "corpus", config.corpus)
     device = _device(config)
     held = Corpus(blocks, device)
@@ -104,14 +104,14 @@ def converter(config: VattMiniConfig, mini: Any) -> None:
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         batch, crops = held.crops(rng, 16, 345, own=1.0)
-        return task(dict(semantic=batch["semantic"], text=[words_of(crop, rng) for crop in crops]), step)
+        return task(dict(semantic=batch["semantic"], text=[caption_of(crop, rng) for crop in crops]), step)
 
     fit("converter", task, step_loss, config.converter, config.work, log=log)
     torch.save(task.converter.state_dict(), config.work / "converter.pt")
 
 
 def untrained_converter(config: VattMiniConfig, blocks: list[Block]) -> Converter:
-    """Untrained, around the tokenizer that the work folder holds, or one made of the scenes' captions."""
+    """Untrained converter with the tokenizer of the work folder, which is made from the scenes' captions."""
     kept = config.work / "tokenizer.json"
     if not kept.exists():
         scenes = [scene for block in blocks for sounds in block.scenes for scene in sounds]
@@ -134,8 +134,8 @@ def untrained_generator(config: VattMiniConfig, mini: Any) -> VATTGenerator:
     generator = VATTGenerator(recipe, mini.codec, mini.semantic, mini.sync, settings)
     assert generator.converter is not None
     generator.converter.load_state_dict(trained.state_dict())
-    # The codec's tokens mean what they meant to the model that was trained on them before. More of it (feed-forward,
-    # modulation, attention) slows the start down: positions and the way of the condition differ.
+    # Embeddings and heads of the codec's tokens carry over from mini. Its other weights (feed-forward, modulation,
+    # attention) would slow the start down: positions and conditioning differ.
     generator.audio.embed.load_state_dict(mini.maskvat.embed.state_dict())
     generator.audio.heads.load_state_dict(mini.maskvat.heads.state_dict())
     generator.scav = mini.scav
@@ -149,7 +149,7 @@ def _encoders(mini: Any) -> tuple[Any, ...]:
 
 
 def audio(config: VattMiniConfig, mini: Any) -> None:
-    """VATT Audio on all sounds: captions say which, the picture says when."""
+    """Train VATT Audio on every sound: the caption selects it, the picture times it."""
     device = _device(config)
     held = Corpus(steering_corpus.load(config.work / "corpus", config.corpus), device)
     generator = untrained_generator(config, mini).to(device)
@@ -165,28 +165,30 @@ def audio(config: VattMiniConfig, mini: Any) -> None:
 
 
 def steering_batch(held: Corpus, rng: np.random.Generator, rows: int, length: int) -> dict[str, Any]:
-    """Columns of `rows` random crops of `length` codec frames, each with a caption of what is heard or, where that
-    is what is seen, sometimes without."""
+    """Columns of `rows` random crops of `length` codec frames, with captions of their sounds.
+
+    Some crops whose sound is the scene's own have no caption.
+    """
     batch, crops = held.crops(rng, rows, length, OWN_SOUND)
-    text = ["" if crop.own and rng.random() < ONLY_SEEN else words_of(crop, rng) for crop in crops]
+    text = ["" if crop.own and rng.random() < UNCAPTIONED else caption_of(crop, rng) for crop in crops]
     return dict(batch, text=text)
 
 
-def words_of(crop: Crop, rng: np.random.Generator) -> str:
-    """A caption of a crop, in SynthFoley's words or in others."""
+def caption_of(crop: Crop, rng: np.random.Generator) -> str:
+    """Caption of a crop, in SynthFoley's words or reworded."""
     text = steering_corpus.caption_of(crop.scene, rng, crop.start_s, crop.length_s)
     return instructions.reworded(crop.scene.label, text, rng)
 
 
 def export(config: VattMiniConfig, mini: Any) -> None:
-    """The checkpoint folder that `v2a dub --model vatt-mini` loads."""
+    """Write the checkpoint folder that `v2a dub --model vatt-mini` loads."""
     generator = untrained_generator(config, mini)
     generator.audio.load_state_dict(
         torch.load(config.work / "audio.pt", map_location="cpu", weights_only=True)
     )
-    judge, classes = load_classifier("mini")
+    classifier, classes = load_classifier("mini")
     assert tuple(classes) == synthfoley.CLASSES
-    save_generator(generator, config.out, extra=dict(classifier=judge), classes=classes)
+    save_generator(generator, config.out, extra=dict(classifier=classifier), classes=classes)
     size = sum(file.stat().st_size for file in config.out.iterdir())
     log(f"export: {config.out}, {size / 1e6:.1f} MB; sha256 {generator.sha256[:16]}")
 

@@ -1,1 +1,1 @@
-"""Losses to weights: optimiser, schedule, training loops."""
+"""Training: optimiser, schedule, average, and the loops around them."""

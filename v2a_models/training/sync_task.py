@@ -1,8 +1,8 @@
-"""Teaches the synchrony encoder when things happen: audio-visual offset detection on unlabelled footage.
+"""Training task of the synchrony encoder: audio-visual offset detection on unlabelled footage.
 
-Moments of picture and of sound are embedded; a moment of picture must find its own moment of sound among all
-moments of all clips of the batch (InfoNCE form of the offset task of SparseSync, 2210.07055). A linear probe also
-rebuilds the coarse spectrogram from the picture: the same supervision, but dense, which a small model on a small
+Every time step of picture and of sound gets an embedding; a step of the picture must match its own step of sound among
+the steps of every clip in the batch (InfoNCE form of the offset task of SparseSync, 2210.07055). A linear probe also
+predicts the coarse spectrogram from the picture: the same supervision, but dense, which a small model on a small
 corpus needs (ours).
 """
 
@@ -17,10 +17,11 @@ from v2a_models.encoders.audio import AudioEncoder
 from v2a_models.encoders.clip_s3d import SyncEncoder
 
 BANDS = 16
+"""Bands of the coarse spectrogram."""
 
 
 class SyncTask(nn.Module):
-    """Frames uint8 (B, T, H, W, 3) and sound (B, N) of the same stretch -> losses."""
+    """Losses from frames uint8 (B, T, H, W, 3) and sound (B, N) of the same stretch of time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,19 +31,19 @@ class SyncTask(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(2.3))
 
     def forward(self, frames: Tensor, sound: Tensor) -> dict[str, Tensor]:
-        seen = self.video(frames)
-        steps = seen.shape[1]
-        heard = self.audio(sound, steps)
-        a, b = F.normalize(seen.flatten(0, 1), dim=-1), F.normalize(heard.flatten(0, 1), dim=-1)
+        visual = self.video(frames)
+        steps = visual.shape[1]
+        audio = self.audio(sound, steps)
+        a, b = F.normalize(visual.flatten(0, 1), dim=-1), F.normalize(audio.flatten(0, 1), dim=-1)
         logits = (self.log_scale.exp().clamp_max(50) * a @ b.T).float()
         target = torch.arange(len(logits), device=logits.device)
         offset = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        spectrum = F.l1_loss(self.probe(seen).float(), self.coarse_spectrum(sound, steps))
+        spectrum = F.l1_loss(self.probe(visual).float(), self.coarse_spectrum(sound, steps))
         return dict(loss=offset + 10 * spectrum, offset=offset.detach(), spectrum=spectrum.detach())
 
     @torch.no_grad()
     def coarse_spectrum(self, sound: Tensor, steps: int) -> Tensor:
-        """Level of each band and its rise since the moment before: (B, steps, 2 * BANDS)."""
+        """Level of each band and its rise since the previous time step: (B, steps, 2 * BANDS)."""
         mel = self.audio.mel(sound)
         level = F.adaptive_avg_pool2d(mel.unsqueeze(1), (BANDS, steps))[:, 0].transpose(1, 2)
         rise = F.relu(level - F.pad(level, (0, 0, 1, 0), mode="replicate")[:, :-1])
@@ -50,15 +51,15 @@ class SyncTask(nn.Module):
 
     @torch.no_grad()
     def offset(self, frames: Tensor, sound: Tensor, reach: int = 8) -> int:
-        """Frames by which the sound of one clip seems late, in [-reach, reach]: 0 for a clip in sync."""
-        seen = F.normalize(self.video(frames)[0], dim=-1)
-        heard = F.normalize(self.audio(sound, len(seen))[0], dim=-1)
-        likeness = seen @ heard.T
-        return max(range(-reach, reach + 1), key=lambda shift: float(likeness.diagonal(shift).mean()))
+        """Estimated delay of one clip's sound in frames, in [-reach, reach]: 0 for a clip in sync."""
+        visual = F.normalize(self.video(frames)[0], dim=-1)
+        audio = F.normalize(self.audio(sound, len(visual))[0], dim=-1)
+        similarity = visual @ audio.T
+        return max(range(-reach, reach + 1), key=lambda shift: float(similarity.diagonal(shift).mean()))
 
 
 def augment(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Light, colour, noise and mirror changes, one per clip: uint8 (B, T, H, W, 3) -> the same shape."""
+    """Frames uint8 (B, T, H, W, 3) with random light, colour, noise and mirroring, the same within a clip."""
     out = np.empty_like(frames)
     for row, clip in enumerate(frames):
         gain, shift = rng.uniform(0.7, 1.3, 3).astype(np.float32), np.float32(rng.uniform(-25, 25))

@@ -162,7 +162,7 @@ def test_a_champion_is_found_by_its_alias(
     client = registry.client_of(uri)
     assert registry.champion(client, "v2a") is None
     sha256 = json.loads((trained / "config.json").read_text())["sha256"]
-    assert registry.crown(client, tracker, "v2a", str(trained), sha256, "stft")
+    assert registry.promote(client, tracker, "v2a", str(trained), sha256, "stft")
     tracker.finish()
     champion = registry.champion(client, "v2a")
     assert champion is not None and champion.sha256 == sha256

@@ -118,7 +118,7 @@ def test_the_winner_is_crowned_once_and_by_nobody_it_was_not_compared_with(tmp_p
     assert "--tracking-uri is off" in promote("good", "bad", uri=None)["reason"]
     first = promote("good", "bad")
     assert first["promoted"] and first["name"] == "good" and "models:/v2a@champion" in first["reason"]
-    assert promote("good", "bad")["reason"] == "it was so before."
+    assert promote("good", "bad")["reason"] == "it was the champion before."
     client = registry.client_of(uri)
     champion = registry.champion(client, "v2a")
     assert champion is not None and champion.sha256 == "good sha256"
