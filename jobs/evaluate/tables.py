@@ -64,19 +64,19 @@ def _sounding(fact: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_captions(
-    config: EvaluateConfig, known: Mapping[str, str]
+    config: EvaluateConfig, texts: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Captions of the system by clip, and the true captions. Raises WrongUsage, StorageError."""
     if not config.captions:
         if config.true_captions:
             raise WrongUsage("--true-captions needs --captions, those of the system")
         return {}, {}
-    captions = {clip: texts[0] for clip, texts in read_captions(config.captions).items()}
+    captions = {clip: given[0] for clip, given in read_captions(config.captions).items()}
     if config.true_captions:
         true = read_captions(config.true_captions)
     else:
-        true = {clip: [text] for clip, text in known.items() if text}
-    if not captions.keys() & true.keys() & known.keys():
+        true = {clip: [text] for clip, text in texts.items() if text}
+    if not captions.keys() & true.keys() & texts.keys():
         raise WrongUsage(
             f"no clip has a caption both in {config.captions} and in "
             f"{config.true_captions or 'the table of events'}: name the true ones with --true-captions"
@@ -87,11 +87,11 @@ def find_captions(
 def read_captions(path: str) -> dict[str, list[str]]:
     """Captions by the clip's name. Raises WrongUsage for a table without the columns clip and caption, StorageError."""
     try:
-        found: dict[str, list[str]] = {}
+        captions: dict[str, list[str]] = {}
         for row in _table(path).to_pylist():
             if row["caption"]:
-                found.setdefault(_clip_name(row["clip"]), []).append(str(row["caption"]))
-        return found
+                captions.setdefault(_clip_name(row["clip"]), []).append(str(row["caption"]))
+        return captions
     except (KeyError, ValueError, OSError) as error:
         raise WrongUsage(f"{path} is no table of captions (clip, caption): {error}") from error
 

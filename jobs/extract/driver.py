@@ -122,11 +122,11 @@ def _watch(
     import ray
 
     from jobs.common.progress import Progress
-    from jobs.extract.preflight import share
+    from jobs.extract.preflight import fraction
     from pipelines.extract.progress import Counts, Ledger
 
     remote: Any = ray.remote(num_cpus=0, max_restarts=-1)(Ledger)
-    ledger = remote.remote(share(config.max_failed))
+    ledger = remote.remote(fraction(config.max_failed))
     counts = Counts()
 
     def ask() -> None:

@@ -85,10 +85,10 @@ def prepare(config: ExtractConfig) -> Prepared:
             raise WrongUsage(f"--{name} must be at least {least}, not {value}")
     if not 0 < config.gpu_share <= 1:
         raise WrongUsage(f"--gpu-share must be more than 0 and at most 1, not {config.gpu_share:g}")
-    share(config.max_failed)
+    fraction(config.max_failed)
     total = sum(config.splits)
     if min(config.splits) < 0 or not total > 0:
-        raise WrongUsage(f"--splits must be three shares such as 80 10 10, not {config.splits}")
+        raise WrongUsage(f"--splits must be three fractions such as 80 10 10, not {config.splits}")
     shares = (config.splits[0] / total, config.splits[1] / total, config.splits[2] / total)
     store = Store(full_address(config.store))
     try:
@@ -124,7 +124,7 @@ def _labels(config: ExtractConfig) -> Labels | None:
     return read(beside) if storage.exists(beside) else None
 
 
-def share(text: str | None) -> float | None:
+def fraction(text: str | None) -> float | None:
     """Fraction written as `5%` or `0.05`; None for None. Raises WrongUsage."""
     if text is None:
         return None
@@ -133,7 +133,7 @@ def share(text: str | None) -> float | None:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise WrongUsage(f"--max-failed must be a share such as 5% or 0.05, not {text!r}")
+        raise WrongUsage(f"--max-failed must be a fraction such as 5% or 0.05, not {text!r}")
     return value
 
 
@@ -197,7 +197,7 @@ def find_work(
     videos = [row for row in rows if row["status"] == "ok" and row["audio_state"] == "audible"]
     failed = [row for row in rows if row["status"] == "failed"]
     scan_failures = [_scan_failure(row) for row in failed]
-    allowed = share(config.max_failed)
+    allowed = fraction(config.max_failed)
     if allowed is not None and len(failed) > allowed * max(1, len(failed) + len(videos)):
         store.write_failures(scan_failures)
         raise Stopped(
@@ -234,10 +234,10 @@ def _scanned(
     from pipelines.archive import scan
     from pipelines.archive.ray_scan import scan_infos
 
-    known = {row["video_id"]: row for row in prepared.store.scan() if row["status"] != "failed"}
+    scanned = {row["video_id"]: row for row in prepared.store.scan() if row["status"] != "failed"}
     rows, fresh = [], []
     for info in storage.list_tree(config.archive):
-        row = known.get(scan.video_id(info.path, info.size, info.version))
+        row = scanned.get(scan.video_id(info.path, info.size, info.version))
         # The archive may be mounted elsewhere now.
         rows.append({**row, "uri": info.uri}) if row else fresh.append(info)
     if not fresh:

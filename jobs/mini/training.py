@@ -160,7 +160,9 @@ def _sync(config: MiniConfig, corpus: Corpus, device: str, log: Log) -> None:
                     torch.from_numpy(frames[None]).to(device), torch.from_numpy(sound[None]).to(device)
                 )
             )
-    log(f"sync: held-out clips whose offset is found within one frame: {np.mean(np.abs(offsets) <= 1):.2f}")
+    log(
+        f"sync: held-out clips with the offset estimated within one frame: {np.mean(np.abs(offsets) <= 1):.2f}"
+    )
     torch.save(model.video.state_dict(), config.work / "sync.pt")
 
 

@@ -147,7 +147,7 @@ def curves(history: Sequence[Mapping[str, float]], title: str) -> bytes:
 def write_sounds(out: str, sounds: Mapping[str, Any]) -> list[str]:
     """Write the sounds of one validation as .wav, with their spectrograms beside the originals'; returns addresses."""
     folder = ("_v2a", "samples", f"step-{sounds['step']:07d}")
-    generated, true, rate = sounds["made"], sounds["true"], sounds["rate"]
+    generated, true, rate = sounds["generated"], sounds["true"], sounds["rate"]
     written = []
 
     def write(name: str, content: bytes) -> None:
@@ -167,7 +167,7 @@ def spectrograms(sounds: Mapping[str, Any]) -> bytes:
     """Plot (.png) with one row per window: the generated sound, and the original where there is one."""
     from matplotlib.figure import Figure
 
-    generated, true, rate = sounds["made"], sounds["true"], sounds["rate"]
+    generated, true, rate = sounds["generated"], sounds["true"], sounds["rate"]
     columns = [("generated", generated)] + ([("true", true)] if true is not None else [])
     figure = Figure(figsize=(5.5 * len(columns), 2.6 * len(generated)), layout="constrained")
     grid = np.atleast_2d(figure.subplots(len(generated), len(columns), squeeze=False))

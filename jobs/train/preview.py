@@ -26,7 +26,7 @@ def n_previewed(generator: Any) -> int:
 
 
 def sounds(generator: Any, batch: Mapping[str, Any], clips: Sequence[str]) -> dict[str, Any]:
-    """Columns `made` and `true` of the first windows: generated and original sound, int16 (B, channels, samples).
+    """Columns `generated` and `true` of the first windows: generated and original sound, int16 (B, channels, samples).
 
     The original is decoded from the store's codes or taken from its waveforms; None where it has neither.
     """
@@ -35,12 +35,12 @@ def sounds(generator: Any, batch: Mapping[str, Any], clips: Sequence[str]) -> di
     batch, clips = {name: column[:N_SOUNDS] for name, column in batch.items()}, clips[:N_SOUNDS]
     codec, true = getattr(generator, "codec", None), None
     with torch.inference_mode():
-        made = _pcm(generator.generate(generator.preview(batch), seeds=list(range(len(clips)))))
+        generated = _pcm(generator.generate(generator.preview(batch), seeds=list(range(len(clips)))))
         if codec is not None and "codes" in batch:
             true = _pcm(codec.decode(batch["codes"], generator.recipe.window))
         elif "waveform" in batch:
-            true = batch["waveform"][..., : made.shape[-1]].cpu().numpy()
-    return dict(clips=clips, rate=generator.recipe.sample_rate, made=made, true=true)
+            true = batch["waveform"][..., : generated.shape[-1]].cpu().numpy()
+    return dict(clips=clips, rate=generator.recipe.sample_rate, generated=generated, true=true)
 
 
 def captions(
@@ -51,9 +51,11 @@ def captions(
 
     n = min(N_CAPTIONS, len(clips))
     with torch.inference_mode():
-        made = generator.captions(generator.preview({name: column[:n] for name, column in batch.items()}))
+        generated = generator.captions(
+            generator.preview({name: column[:n] for name, column in batch.items()})
+        )
     true = list(batch.get("text") or [""] * n)[:n]
-    return dict(step=[step] * n, clip=list(clips[:n]), reference=true, generated=made)
+    return dict(step=[step] * n, clip=list(clips[:n]), reference=true, generated=generated)
 
 
 def _pcm(sound: Any) -> np.ndarray:
