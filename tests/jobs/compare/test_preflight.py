@@ -28,7 +28,7 @@ from v2a_models.seeds import window_seed
 
 CLIP_S, CLIPS = 0.48, 3
 N_SAMPLES = 21_168
-"""Of a clip at 44.1 kHz."""
+"""Samples of a clip at 44.1 kHz."""
 RECIPE = dataclasses.replace(EchoGenerator.recipe, window_s=CLIP_S, overlap_s=0.0)
 
 

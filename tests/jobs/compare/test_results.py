@@ -1,4 +1,4 @@
-"""What is left of a comparison, without a model: the champion, the runs in MLflow, the exported folders."""
+"""Results of a comparison, without a model: the champion, the runs in MLflow, the exported folders."""
 
 from __future__ import annotations
 

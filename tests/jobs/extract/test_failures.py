@@ -197,7 +197,7 @@ def extract_on_s3(
 
 
 def same_films(found: pa.Table, whole: pa.Table) -> bool:
-    """Whether two films' rows are those that the whole archive's store has for them."""
+    """True where the rows of two films equal those in the whole archive's store."""
     assert found.num_rows == 2 * 16
     chosen = pa.compute.is_in(whole["path"], found["path"].combine_chunks())
     return content(found) == content(whole.filter(chosen))

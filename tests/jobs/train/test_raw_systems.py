@@ -59,7 +59,7 @@ def training(name: str, store: str, out: Path, *more: str, **options: Any) -> Tr
 
 @pytest.fixture(scope="module")
 def models(store: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """All four, trained; the VQ-VAE's pictures by two workers, which must keep one codebook."""
+    """Train the four systems; the VQ-VAE's pictures with two workers, which must keep one codebook."""
     folder = tmp_path_factory.mktemp("models")
     made = {name: folder / name for name in OPTIONS}
     for name in ("deep-fusion", "wavenet", "av-transformer"):

@@ -131,7 +131,7 @@ def test_two_workers_teach_it_words_and_mlflow_has_samples(words: tuple[Store, P
 
 
 def check_said(store: Store, out: Path, rows: list[dict[str, Any]]) -> None:
-    """What was recorded last is what the finished model says of the windows to validate with, beside the true words."""
+    """The last captions recorded are the finished model's for the validation windows, beside the true ones."""
     plan = prepare(shared("vatt-converter", store, out.parent / "other", set=TINY))
     assert plan is not None
     columns, clips = to_tensors(read_rows(plan.val, plan.val.spread(preview.N_CAPTIONS)))

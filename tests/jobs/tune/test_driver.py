@@ -91,7 +91,7 @@ def test_every_trial_is_a_row_and_the_best_is_a_model(tuned: Path) -> None:
 
 
 def test_the_best_weights_have_the_loss_of_the_table(tuned: Path, store: str) -> None:
-    """What is kept is the average at its best step, not the last weights or another trial's."""
+    """OUT/best holds the average at the best step, not the last weights or another trial's."""
     from jobs.train.data import to_tensors
     from pipelines.store.store import Store
     from pipelines.store.training_feed import open_feeds, read_rows
