@@ -89,8 +89,8 @@ def generate(
         todo, job, model.slug, model.folder, model.from_archive, resources.cpus, resources.gpus
     )
     each = grid.seconds(plan.window, grid.SAMPLE_RATE)
-    answers = _watched(answers, todo, model.slug, console, each)
-    return problems_of(answers), costs_of(answers, each)
+    collected = _watched(answers, todo, model.slug, console, each)
+    return problems_of(collected), costs_of(collected, each)
 
 
 def problems_of(answers: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
