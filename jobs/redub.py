@@ -1,4 +1,4 @@
-"""`v2a redub OUT FILE --start 61 --end 70 --seed 8`: make the sound of one part of a dubbed film again."""
+"""`v2a redub OUT FILE --start 61 --end 70 --seed 8`: generate the sound of one part of a dubbed film again."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class RedubConfig:
 
 def run(config: RedubConfig, *, load: Callable[[str], Any] | None = None) -> int:
     """Redub a part; the exit code: 0 done, 1 it failed and the film is as it was, 2 wrong usage."""
-    again = command_line("redub", config, positional=("out", "file"))
-    return run_verb("redub", again, lambda console: _run(config, load, console))
+    command = command_line("redub", config, positional=("out", "file"))
+    return run_verb("redub", command, lambda console: _run(config, load, console))
 
 
 def _run(config: RedubConfig, load: Callable[[str], Any] | None, console: Console) -> int:
@@ -74,12 +74,12 @@ def _run(config: RedubConfig, load: Callable[[str], Any] | None, console: Consol
 
     started, span = time.perf_counter(), (config.start, config.end)
     state = State(config.out)
-    known = state.read_config()
-    if known is None:
+    kept_config = state.read_config()
+    if kept_config is None:
         raise WrongUsage(f"{config.out} is no output of v2a dub")
     try:
         film = dubbed.find(config.out, config.file, report_rows(config.out))
-        job = job_of(config, film, known, load)
+        job = job_of(config, film, kept_config, load)
         spans = state.read_asked(film.video_id).get("spans")
         dubbed.check(film, job, span, spans)
     except dubbed.RedubError as error:
@@ -87,7 +87,7 @@ def _run(config: RedubConfig, load: Callable[[str], Any] | None, console: Consol
     if film.sidecar.get("signer") and not job.sign_key:
         raise WrongUsage(f"{film.output} was signed: give --sign-key and --sign-cert, or it would lose that")
     storage.check_writable(config.out)
-    video = original(config, film, known)
+    video = original(config, film, kept_config)
     try:
         row = redub.redub(film, video, job, span, load or models.load_generator)
     except (dubbed.RedubError, DecodeFailed) as error:
@@ -103,7 +103,7 @@ def _run(config: RedubConfig, load: Callable[[str], Any] | None, console: Consol
 
 
 def report_rows(out: str) -> list[dict[str, Any]]:
-    """All rows of the report. Raises RedubError."""
+    """Rows of the report. Raises RedubError if there is none."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -118,43 +118,45 @@ def report_rows(out: str) -> list[dict[str, Any]]:
 
 
 def job_of(
-    config: RedubConfig, film: Dubbed, known: dict[str, Any], load: Callable[[str], Any] | None
+    config: RedubConfig, film: Dubbed, kept_config: dict[str, Any], load: Callable[[str], Any] | None
 ) -> DubJob:
     """The job that dubbed the film, with the part's seed and texts. Raises WrongUsage."""
     from pipelines.soundtrack import mixing
 
-    made, how = film.sidecar["generator"], film.sidecar["track"]["treatment"]
-    model = config.model or known.get("model_place") or made["model"]
+    generator, policy = film.sidecar["generator"], film.policy
+    model = config.model or kept_config.get("model_place") or generator["model"]
     texts = {name: getattr(config, name) for name in ("prompt", "negative")}
-    texts = {name: made.get(name, "") if text is None else text for name, text in texts.items()}
-    plain = dub.DubConfig(
-        archive=known["archive"],
+    texts = {name: generator.get(name, "") if text is None else text for name, text in texts.items()}
+    dub_config = dub.DubConfig(
+        archive=kept_config["archive"],
         out=config.out,
         model=registry.resolve(model, None),
         seed=config.seed,
-        batch_size=known["batch_size"],
-        precision=known["precision"],
-        candidates=made["candidates"],
+        batch_size=kept_config["batch_size"],
+        precision=kept_config["precision"],
+        candidates=generator["candidates"],
         sign_key=config.sign_key,
         sign_cert=config.sign_cert,
         sound=SoundOptions(keep_sound=True),
-        # The same windows; what was made before there was a choice was crossfaded.
-        segment_s=known.get("segment_s", dub.DubConfig.segment_s),
-        film=FilmOptions(**known.get("film", {"joins": "crossfade"})),
+        # The same windows; outputs of releases without a choice were crossfaded.
+        segment_s=kept_config.get("segment_s", dub.DubConfig.segment_s),
+        film=FilmOptions(**kept_config.get("film", {"joins": "crossfade"})),
         **texts,
     )
-    check_signer(plain)
-    job = make_job(plain, load)
-    return dataclasses.replace(job, treatment=mixing.MixPolicy(**{name: how[name] for name in mixing.NAMES}))
+    check_signer(dub_config)
+    job = make_job(dub_config, load)
+    return dataclasses.replace(
+        job, treatment=mixing.MixPolicy(**{name: policy[name] for name in mixing.NAMES})
+    )
 
 
-def original(config: RedubConfig, film: Dubbed, known: dict[str, Any]) -> dict[str, Any]:
+def original(config: RedubConfig, film: Dubbed, kept_config: dict[str, Any]) -> dict[str, Any]:
     """Scan row of the film in the archive. Raises WrongUsage if it is not the one that was dubbed."""
     from pipelines import storage
     from pipelines.archive import scan
     from pipelines.sandbox.decoder import shared_sandbox
 
-    root = config.archive or known["archive"]
+    root = config.archive or kept_config["archive"]
     uri = storage.join(root, *film.row["path"].split("/"))
     try:
         row = scan.scan_file(storage.stat_file(uri, film.row["path"]), shared_sandbox())
@@ -177,7 +179,7 @@ def _report(out: str, row: dict[str, Any]) -> None:
     except (storage.StorageNotFound, ValueError):
         facts = {"out": out}
     names = dub_rows.REPORT_SCHEMA.names
-    dub_page.write(out, [{name: found.get(name) for name in names} for found in rows], facts)
+    dub_page.write(out, [{name: old.get(name) for name in names} for old in rows], facts)
 
 
 if __name__ == "__main__":

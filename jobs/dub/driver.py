@@ -42,7 +42,7 @@ def _run(config: DubConfig, load: Callable[[str], Any] | None, console: Console)
     preflight(config)
     prices(config.price)
     config = dataclasses.replace(config, model=registry.resolve(config.model, config.tracking_uri))
-    requests = read_manifest(config)
+    requests = read_wishes(config)
     job = make_job(config, load, requests)
     check_identity(config, job)
     with ray_session.session(config.num_workers, config.address) as resources:
@@ -67,9 +67,9 @@ def _run_on_ray(
 
     started, started_at = time.perf_counter(), time.time()
     rows = scan_rows(config.archive, resources.cpus)
-    how = job.treatment
-    partly = [v for v in rows if wants_silence(v, how.existing, requests.get(v["path"], ManifestRow()))]
-    silences = silence.look_at_all(partly, how.silence_dbfs, resources.cpus)
+    policy = job.treatment
+    partly = [v for v in rows if wants_silence(v, policy.existing, requests.get(v["path"], ManifestRow()))]
+    silences = silence.look_at_all(partly, policy.silence_dbfs, resources.cpus)
     plan = make_plan(
         job,
         rows,
@@ -122,7 +122,7 @@ def _run_on_ray(
 
 
 def kept_config(config: DubConfig, job: DubJob) -> dict[str, Any]:
-    """What OUT remembers of how it was made."""
+    """Settings to keep in OUT: those that decide the sound, and those that redubbing needs."""
     places = {"archive": full_address(config.archive), "model_place": full_model(job.model)}
     return (
         job.identity()
@@ -134,13 +134,10 @@ def kept_config(config: DubConfig, job: DubJob) -> dict[str, Any]:
     )
 
 
-# during
-
-
 def execute(
     plan: DubPlan, job: DubJob, load: Callable[[str], Any], console: Console, resources: Resources
 ) -> float:
-    """Run the pipeline over the plan's tasks and fill in its rows; seconds that took. Raises Stopped."""
+    """Run the pipeline over the plan's tasks and fill in the plan's rows; the seconds it took. Raises Stopped."""
     import ray.exceptions
 
     from jobs.common.progress import Progress

@@ -108,7 +108,7 @@ def prices(price: PriceOptions) -> Prices:
     return Prices(price.price_core_hour, price.price_gpu_hour)
 
 
-def read_manifest(config: DubConfig) -> dict[str, ManifestRow]:
+def read_wishes(config: DubConfig) -> dict[str, ManifestRow]:
     """What the manifest asks for, by path. Raises WrongUsage."""
     from pipelines import storage
     from pipelines.dub import manifest
@@ -158,7 +158,7 @@ def check_signer(config: DubConfig) -> None:
 
 
 def make_job(
-    config: DubConfig, load: Callable[[str], Any] | None, requests: dict[str, ManifestRow] | None = None
+    config: DubConfig, load: Callable[[str], Any] | None, wishes: dict[str, ManifestRow] | None = None
 ) -> DubJob:
     """Settings of the stages. Raises WrongUsage if there is no such model, or if it cannot follow what is asked for.
 
@@ -169,7 +169,7 @@ def make_job(
     try:
         model = checkpoint_info(config.model) if load is None else model_info(load(config.model))
         cut = cutting(model, config.segment_s, config.film.joins)
-        check_texts(config, model, load, requests or {})
+        check_texts(config, model, load, wishes or {})
         judge = scav_sha256(config.model, load) if config.candidates > 1 else ""
     except (OSError, ValueError, KeyError) as error:
         raise WrongUsage(f"cannot use the model {config.model!r}: {error}") from error
@@ -207,14 +207,14 @@ def make_job(
 
 
 def check_texts(
-    config: DubConfig, model: ModelInfo, load: Callable[[str], Any] | None, requests: dict[str, ManifestRow]
+    config: DubConfig, model: ModelInfo, load: Callable[[str], Any] | None, wishes: dict[str, ManifestRow]
 ) -> None:
     """Raises ValueError for a prompt that the model cannot follow or cannot read: no film is begun with it."""
     if config.captions and not model.follows_text:
         raise ValueError(
             "it has no words: leave --captions out, or take a model that has, such as --model vatt-mini"
         )
-    asked = [(config.prompt, config.negative, ""), *((w.prompt, w.negative, p) for p, w in requests.items())]
+    asked = [(config.prompt, config.negative, ""), *((w.prompt, w.negative, p) for p, w in wishes.items())]
     texts = {text.strip(): path for *pair, path in reversed(asked) for text in pair if text and text.strip()}
     if not texts:
         return

@@ -1,8 +1,6 @@
-"""Decode stage of a dub, as Ray Data calls it: a segment of a film to pictures.
+"""Decode stage of a dub: the frames of a segment, for the model and for the report.
 
-Whatever a file does, a stage answers with a row. Only a full disk, or an output folder that can no longer
-be written, ends the job (`fatal`): nothing that follows could be kept either. A single output that cannot be
-written is a failed film.
+Every task gives an item: an error becomes the item's failure, and never ends the job.
 """
 
 from __future__ import annotations
@@ -30,33 +28,32 @@ from v2a_models.grid import decode_start
 
 STORAGE_TRIES = 3
 STORAGE_WAIT_S = 2.0
-"""Before the second try; twice as long before each further one."""
+"""Pause before the second try; it doubles before each further one."""
 
 
 def decode(batch: pa.Table, job: DubJob) -> Iterator[pa.Table]:
-    """Tasks (JSON) to items with pictures."""
+    """Tasks (JSON) to items with frames."""
     for text in batch["task"].to_pylist():
         yield decode_task(DubTask.from_json(text), job, shared_sandbox()).to_table()
     memory.give_back()
 
 
 def decode_task(task: DubTask, job: DubJob, sandbox: Sandbox) -> Item:
-    """Decode the frames of one segment, for the model and for the report's film strip."""
+    """The item of a task, with frames if it needs them; a film with a failed segment is not decoded any further."""
     item = Item(task)
     if task.have_part or task.needless:
         return item
     if task.n_segments > 1:
-        # A long film that has failed already need not be decoded to its end.
         done = State(job.out).segments_done(task.video_id)
         failed = [index for index, is_failure in done.items() if is_failure]
         if failed:
             item.failure = State(job.out).read_failure(task.video_id, failed[0])
             return item
-    return seen(item, job, sandbox)
+    return decode_item(item, job, sandbox)
 
 
-def seen(item: Item, job: DubJob, sandbox: Sandbox) -> Item:
-    """The item with its frames, or with the failure that kept them away."""
+def decode_item(item: Item, job: DubJob, sandbox: Sandbox) -> Item:
+    """The item with its frames, or with the failure to decode them."""
     started = time.perf_counter()
     try:
         _decode_into(item, job, sandbox)
@@ -64,7 +61,7 @@ def seen(item: Item, job: DubJob, sandbox: Sandbox) -> Item:
         item.failure = Failure("decode", error.error_class, error.message)
     except storage.StorageError as error:
         item.failure = Failure("storage", type(error).__name__, str(error))
-    except Exception as error:  # one file never stops a run, whatever it trips over
+    except Exception as error:  # one film never stops a run
         item.failure = Failure("decode", type(error).__name__, str(error))
     item.spend(time.perf_counter() - started)
     return item
@@ -90,18 +87,20 @@ def _decode_into(item: Item, job: DubJob, sandbox: Sandbox) -> None:
     item.thumb_times = [start_s + k / strip.fps for k in range(len(thumbs))]
     item.arrays = {**dict(zip(job.views, pictures, strict=True)), "thumbs": thumbs}
     if job.layout is not None:
-        token_canvas.look(item, job)
-        if token_canvas.wants_first(item, job):
+        token_canvas.annotate(item, job)
+        if token_canvas.needs_first_picture(item, job):
             _add_first(item, job, sandbox, pictures if start_s == 0 else None)
         token_canvas.drop_pictures(item, job)
 
 
-def _add_first(item: Item, job: DubJob, sandbox: Sandbox, there: list[np.ndarray] | None) -> None:
-    """The film's first picture in every view, out of the pictures that are `there`, or decoded for it."""
+def _add_first(item: Item, job: DubJob, sandbox: Sandbox, decoded: list[np.ndarray] | None) -> None:
+    """Add the film's first picture in every view: from `decoded` frames that start with it, or decoded for it."""
     rate = min(view.fps for view in job.views.values())
     try:
-        first = there or sandbox.decode_views(item.task.video["uri"], list(job.views.values()), 0.0, 1 / rate)
-    except DecodeFailed:  # of a film whose beginning is damaged: everything is generated, in all its segments
+        first = decoded or sandbox.decode_views(
+            item.task.video["uri"], list(job.views.values()), 0.0, 1 / rate
+        )
+    except DecodeFailed:  # the film's start is damaged, which every segment finds: all windows are generated
         item.still_windows = []
         return
     item.arrays |= {name + FIRST: p[:1] for name, p in zip(job.views, first, strict=True)}

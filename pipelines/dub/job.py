@@ -198,7 +198,7 @@ def file_segments(job: DubJob, duration_s: float) -> list[segments.Segment]:
     """The segments of a film."""
     n_samples = grid.samples(duration_s, job.rate)
     if job.layout is not None:
-        return list(segments.painted(n_samples, job.layout))
+        return list(segments.two_wave_segments(n_samples, job.layout))
     return list(segments.segments(n_samples, job.window, job.overlap, job.windows_per_segment))
 
 
@@ -206,7 +206,7 @@ def stretch(job: DubJob, segment: segments.Segment) -> tuple[int, int]:
     """First sample of the footage that a segment's sound depends on, and one past its last (maybe past the film's
     end)."""
     if job.layout is not None:
-        return segments.seen(segment, job.layout)
+        return segments.footage(segment, job.layout)
     if not job.streams:
         hop = job.window - job.overlap
         return segment.start, segment.start + (segment.n_windows - 1) * hop + job.window

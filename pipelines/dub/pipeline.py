@@ -1,11 +1,11 @@
-"""Batch inference over an archive: which files get sound, in which segments, through which stages.
+"""The Ray Data pipeline of a dub: the stages, and the resources that each gets.
 
-    plan_file (driver) -> decode (tasks) -> Dubber (actors) -> close (tasks) -> driver
-    plan_file (driver) -> Streamer (actors) -------------------> close (tasks) -> driver
+    plan (driver) -> decode (tasks) -> Dubber (actors) -> finish (tasks) -> driver
+    plan (driver) -> Streamer (actors) ----------------> finish (tasks) -> driver
 
-One streaming Ray Data pipeline with no barrier. The unit of work is a segment (`pipelines.dub.segments`), so
-memory does not grow with the length of a film. `decode`, `generate` and `finish` hold what each stage does; the
-lower line is for models that go on from their own past (`generate.streaming`).
+One streaming pipeline without a barrier. Its unit of work is a segment (`pipelines.dub.segments`), so that memory does
+not grow with the length of a film. The lower line is for models that continue from their own past
+(`generate.streaming`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     import ray.data
 
 DUBBER_MEMORY = 3 << 29
-"""Bytes that a generator and what it works on may need."""
+"""Bytes that a generator and its batch may need."""
 
 
 def rows_per_call(tasks: Sequence[DubTask], batch_size: int, limit: int = 16) -> int:
-    """How many segments a Dubber takes at once: enough for short films to fill its batches together."""
+    """Segments per call of a Dubber: enough for short films to fill its batches together."""
     if not tasks:
         return 1
     mean = sum(task.segment.n_windows for task in tasks) / len(tasks)
@@ -31,11 +31,10 @@ def rows_per_call(tasks: Sequence[DubTask], batch_size: int, limit: int = 16) ->
 
 
 def dubbers_for(cpus: int, memory: int) -> int:
-    """How many generators run at once on processor cores, one core each.
+    """Number of generators on processor cores, one core each; about a fifth of the cores is left to the other stages.
 
-    One thread per generator: sums over several threads round otherwise, and a sampled token may flip, so
-    that the sound would depend on the machine. It is also the faster use of the cores. About a fifth of
-    them is left to decoding and muxing. `memory` in bytes bounds the number; 0 if it is not known.
+    Each has one thread: sums over several threads round differently, and a sampled token may flip, so that the sound
+    would depend on the machine. One thread each is also faster. `memory` in bytes bounds the number; 0 if unknown.
     """
     by_cores = max(1, round(0.8 * cpus))
     return min(by_cores, max(1, memory // DUBBER_MEMORY)) if memory else by_cores
@@ -52,8 +51,8 @@ def dataset(
 ) -> ray.data.Dataset:
     """The pipeline over `tasks`, not started yet.
 
-    Its rows are what `stages.close` gives: video_id, seconds, row (JSON, empty unless the file is finished)
-    and fatal (a message if nothing more can be written).
+    Its rows are those of `finish.finish`: video_id, segment, seconds, row (JSON, empty unless the film is finished) and
+    fatal (a message if OUT can no longer be written).
     """
     import ray.data
 
@@ -61,13 +60,12 @@ def dataset(
     from pipelines.dub import finish as finish_stage
     from pipelines.dub.generate import crossfade, streaming
 
-    # Of one film's single segment there is nothing to share: an actor more would load the model for nothing.
+    # More actors than segments would load the model for nothing.
     dubbers = min(gpus or dubbers_for(cpus, memory), len(tasks))
     cpus = min(max(1, cpus), len(tasks))
-    # What stages ask for decides how many processes there are, of 200 MB and more each. Two cores run a generator each
-    # and one task of either other stage: a third now and then is a twentieth of all memory, and no faster. (Ray Data
-    # gives a pipeline what it asked for and whole cores of the rest.) Unlike ones, or it would fuse stages.
-    # Ray's stubs know no Arrow batches.
+    # These fractions decide how many processes there are, of 200 MB and more each. Two cores get a generator each and
+    # one task of either other stage; a third task would cost memory and be no faster. They differ between stages, or
+    # Ray Data would fuse them. Ray's stubs know no Arrow batches, hence Any.
     actors: dict[str, Any] = dict(
         fn_constructor_kwargs={"job": job, "load": load, "device": "cuda" if gpus else "cpu"},
         batch_format="pyarrow",
@@ -78,7 +76,7 @@ def dataset(
     if job.streams:
         groups = streaming.together(tasks, job.batch_size, dubbers)
         calls = len(groups)
-        # Each segment is handed on, and kept, as soon as it is made: a block of several would wait for all of them.
+        # One row per block, so that each segment is handed on and kept as soon as it is made.
         context = ray.data.DataContext.get_current().copy()
         context.target_max_block_size = 1
         with ray.data.DataContext.current(context):
@@ -104,22 +102,22 @@ def dataset(
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=0.5,
-        # Of films of a few seconds it takes longer to close one than to generate its sound. What one call of the model
-        # gives is one task: Ray Data warns where more could run than it ever gets.
+        # Finishing a film of a few seconds takes longer than generating it. The output of one call of the model is one
+        # task, and Ray Data warns if more could run than there are.
         concurrency=min(cpus, calls),
     )
 
 
 def _source(rows: list[dict[str, str]]) -> ray.data.Dataset:
-    """Rows for the first stage. A call of several would wait for all of them; one row per block starts at once. Very
-    many blocks burden the scheduler instead."""
+    """Rows for the first stage: one per block, so that the first starts at once, but not so many as to burden the
+    scheduler."""
     import ray.data
 
     return ray.data.from_items(rows, override_num_blocks=min(len(rows), 2000))
 
 
 def results(pipeline: ray.data.Dataset) -> Iterator[dict[str, Any]]:
-    """Run the pipeline and yield its rows as they come."""
+    """Run the pipeline and yield its rows as they are made."""
     batches: Any = pipeline.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     for batch in batches:
         yield from batch.to_pylist()

@@ -38,16 +38,16 @@ def quickly(*arguments: str | Path, load: Any = load_noise) -> dict[str, dict[st
     path. Raises WrongUsage."""
     config = cli.parse(dub.DubConfig, [str(word) for word in arguments], "v2a dub")
     preflight.preflight(config)
-    requests = preflight.read_manifest(config)
+    requests = preflight.read_wishes(config)
     job = preflight.make_job(config, load, requests)
     preflight.check_identity(config, job)
     sandbox = shared_sandbox()
     scanned = list(scan.scan(config.archive, sandbox))
-    how = job.treatment
+    policy = job.treatment
     silences = {
-        video["video_id"]: silence.look(video, how.silence_dbfs, sandbox)
+        video["video_id"]: silence.look(video, policy.silence_dbfs, sandbox)
         for video in scanned
-        if wants_silence(video, how.existing, requests.get(video["path"], ManifestRow()))
+        if wants_silence(video, policy.existing, requests.get(video["path"], ManifestRow()))
     }
     plan = make_plan(job, scanned, config.only, restart=config.restart, requests=requests, silences=silences)
     state.State(config.out).write_config(driver.kept_config(config, job))

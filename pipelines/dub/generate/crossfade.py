@@ -1,4 +1,4 @@
-"""Generate stage for windows with crossfades; models that in-paint go on to `two_wave`."""
+"""Generate stage for windows that are crossfaded; models that in-paint use `two_wave` instead."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from v2a_models import grid
 from v2a_models.grid import window_frames
 
 
-def loaded(job: DubJob, load: Callable[[str], Any], device: str) -> Any:
-    """The job's generator, ready to work in this process."""
+def load_for(job: DubJob, load: Callable[[str], Any], device: str) -> Any:
+    """The job's generator on `device`, with one thread (`pipeline.dubbers_for`)."""
     import torch
 
-    torch.set_num_threads(1)  # see `dub.dubbers_for`
+    torch.set_num_threads(1)
     generator = load(job.model).to(device)
     generator.precision = job.precision
     return generator
 
 
 def batch_of(starts: Sequence[tuple[Item, int]], job: DubJob, length: int, device: str) -> dict[str, Any]:
-    """The frames of `length` samples of each item, from a sample of it on: by view, uint8 (B, T, H, W, 3).
+    """Frames of `length` samples from the start sample of each item: uint8 [B, T, H, W, 3] by view.
 
-    Raises ValueError if they are not all there.
+    Raises ValueError if some were not decoded.
     """
     import torch
 
@@ -53,16 +53,18 @@ def _frames(item: Item, start: int, job: DubJob, name: str, length: int) -> np.n
 
 
 class Dubber:
-    """Holds the generator; turns pictures into sound. Writes nothing.
+    """Actor with a generator: frames to sound. Writes nothing.
 
-    Windows of all items of a call are generated in batches of exactly `job.batch_size`; the last batch is
-    filled with repeats. So a window's sound depends on its own frames and seed only.
+    Windows of all items of a call are generated in batches of exactly `job.batch_size`, the last one filled with
+    repeats: the sound of a window depends on its own frames and seed only.
     """
 
     def __init__(self, job: DubJob, load: Callable[[str], Any], device: str = "cpu") -> None:
         self.job, self.device = job, device
-        self.generator = loaded(job, load, device)
-        self.waves = two_wave.Waves(job, self.generator, device) if job.layout is not None else None
+        self.generator = load_for(job, load, device)
+        self.two_wave: two_wave.TwoWaveGenerator | None = None
+        if job.layout is not None:
+            self.two_wave = two_wave.TwoWaveGenerator(job, self.generator, device)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         for item in self.generate(Item.from_table(batch)):
@@ -70,10 +72,10 @@ class Dubber:
         memory.give_back()
 
     def generate(self, items: list[Item]) -> list[Item]:
-        """Give every item its sound, or a failure."""
+        """Set the sound of every item, or its failure; drop the frames."""
         todo = [item for item in items if not (item.failure or item.task.have_part or item.task.needless)]
-        if self.waves is not None:
-            self.waves.generate(todo)
+        if self.two_wave is not None:
+            self.two_wave.generate(todo)
         else:
             self._crossfade(todo)
         for item in items:
@@ -89,20 +91,20 @@ class Dubber:
         return items
 
     def _crossfade(self, items: Sequence[Item]) -> None:
-        """Windows that know nothing of each other, laid over one another."""
+        """Set the sound of items as independent windows that overlap."""
         job = self.job
         todo = [(item, k) for item in items for k in range(item.task.segment.n_windows)]
         sounds: dict[int, list[np.ndarray]] = {id(item): [] for item in items}
-        for chunk in two_wave.together(todo, job):
+        for chunk in two_wave.batches(todo, job):
             started = time.perf_counter()
             try:
-                made = self._batch(chunk)
+                windows = self._batch(chunk)
             except Exception as error:  # a failed row, retried by the next run; the others go on
                 for item, _ in chunk:
                     item.failure = Failure("generate", type(error).__name__, str(error))
                 continue
             cost = (time.perf_counter() - started) / len(chunk)
-            for (item, _), sound in zip(chunk, made, strict=True):
+            for (item, _), sound in zip(chunk, windows, strict=True):
                 sounds[id(item)].append(sound)
                 item.spend(cost, self.device)
         for item in items:
@@ -115,7 +117,7 @@ class Dubber:
                     item.failure = Failure("generate", type(error).__name__, str(error))
 
     def _batch(self, chunk: list[tuple[Item, int]]) -> np.ndarray:
-        """float32 [windows, channels, samples]."""
+        """Sound of a batch of windows: float32 [windows, channels, samples]."""
         import torch
 
         from v2a_models.seeds import window_seed  # loads torch: not in workers that only decode or mux
@@ -133,19 +135,21 @@ class Dubber:
         with torch.inference_mode():
             if job.captions:
                 batch = self.generator.features(frames)
-                heard = [_heard(item, k, job) if job.subtitles or k == 0 else None for item, k in chunk]
-                two_wave.caption(self.generator, batch, [item for item, _ in chunk], heard)
+                spans = [
+                    _caption_span(item, k, job) if job.subtitles or k == 0 else None for item, k in chunk
+                ]
+                two_wave.add_captions(self.generator, batch, [item for item, _ in chunk], spans)
                 sound = self.generator.generate(batch, seeds=seeds, **options)
             else:
                 sound = self.generator.generate_from_frames(frames, seeds, **options)
-        made = sound[: len(chunk)].float().cpu().numpy()
-        if made.shape[1] != job.made_channels:
-            raise ValueError(f"the generator gave {made.shape[1]} channels, not {job.made_channels}")
-        return made
+        windows = sound[: len(chunk)].float().cpu().numpy()
+        if windows.shape[1] != job.made_channels:
+            raise ValueError(f"the generator gave {windows.shape[1]} channels, not {job.made_channels}")
+        return windows
 
 
-def _heard(item: Item, k: int, job: DubJob) -> tuple[float, float]:
-    """When window `k` of an item is what is heard, in seconds: from the middle of one overlap to that of the next."""
+def _caption_span(item: Item, k: int, job: DubJob) -> tuple[float, float]:
+    """Stretch that window `k` of an item dominates, in seconds: from the middle of one overlap to that of the next."""
     segment = item.task.segment
     start = segment.start + k * (job.window - job.overlap)
     first = start + job.overlap // 2 if start else 0

@@ -1,8 +1,8 @@
-"""Dubbing with a model that goes on from its own past: film by film, segment after segment, without seams.
+"""Generate stage for models that continue from their own past: segment after segment of a film, without seams.
 
-A segment is one call of the model: it sees the pictures of the segment and of what came before as far as the model
-looks back, and hears the sound before as it was kept, in 16 bits. Nothing else is carried from one segment to the next.
-So a film that was broken off goes on with exactly the numbers that it would have gone on with, and memory is flat.
+A segment is one call of the model. Its input is the pictures of the segment and of the context before it, and the sound
+of the context, in 16 bits as it was kept. Nothing else passes from one segment to the next, so that an interrupted film
+resumes with exactly the same numbers, and memory is constant.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from pipelines.sandbox.decoder import Sandbox, shared_sandbox
 from v2a_models import pcm
 
 Film = list[DubTask]
-"""The segments of one film that are to be made, in order."""
+"""Segments of one film to generate, in order."""
 
 
 def together(tasks: Sequence[DubTask], batch_size: int, actors: int) -> list[list[Film]]:
     """Films in groups of at most `batch_size`, each group for one actor at a time; the longest first.
 
-    Films of a group are about equally long, and no actor goes without as long as there are films enough.
+    Films of a group are about equally long, and every actor gets a group if there are enough films.
     """
     films = [list(film) for _, film in itertools.groupby(tasks, lambda task: task.video_id)]
     films.sort(key=len, reverse=True)
@@ -44,7 +44,7 @@ def together(tasks: Sequence[DubTask], batch_size: int, actors: int) -> list[lis
 
 
 def to_json(films: Sequence[Film]) -> str:
-    """A group of films as it travels to an actor."""
+    """JSON of a group of films."""
     return json.dumps([[task.to_json() for task in film] for film in films])
 
 
@@ -54,9 +54,9 @@ def from_json(text: str) -> list[Film]:
 
 
 def kept_tail(state: State, video_id: str, segment: int, n: int, channels: int) -> np.ndarray:
-    """The last `n` samples before a segment, out of the parts before it: int16 [channels, n].
+    """The last `n` samples before a segment, from the parts before it: int16 [channels, n].
 
-    Raises storage.StorageNotFound or ValueError if those are gone or damaged.
+    Raises StorageNotFound or ValueError if those are missing or damaged.
     """
     tail = np.zeros((channels, 0), np.int16)
     while tail.shape[1] < n:
@@ -66,69 +66,69 @@ def kept_tail(state: State, video_id: str, segment: int, n: int, channels: int) 
     return tail
 
 
-class Reel:
-    """One film on its way: what its next segment goes on from, or what ended it."""
+class FilmStream:
+    """One film in progress: the sound that its next segment continues from, or the failure that ended it."""
 
     def __init__(self, job: DubJob, first: DubTask) -> None:
         self.job = job
         self.failure: Failure | None = None
-        self.there = first.segment.index
-        """So many segments are there already."""
+        self.n_done = first.segment.index
+        """Number of segments that have a part already."""
         self.past = np.zeros((job.channels, 0), np.int16)
-        """int16 [channels, n]: what the next segment listens to."""
+        """int16 [channels, n]: the context of the next segment."""
         try:
             self._catch_up(first)
         except (storage.StorageError, ValueError) as error:
             self.failure = Failure("storage", type(error).__name__, str(error))
 
     def _catch_up(self, first: DubTask) -> None:
-        """Find where to go on, and from what."""
+        """Set `n_done` and `past` from the state folder."""
         state, video_id = State(self.job.out), first.video_id
-        # An actor that was lost may have made more than the plan knows of. Whoever takes its place gives as many
-        # items as it would have given, since Ray counts them.
+        # A lost actor may have made more segments than the plan knows of. Its replacement gives as many items as it
+        # would have, since Ray counts them.
         row = state.read_row(video_id)
         if first.have_part or (row is not None and row.get("run_id") == self.job.run_id):
-            self.there = first.n_segments
+            self.n_done = first.n_segments
             return
         done = state.segments_done(video_id)
-        there = first_missing({index for index, is_failure in done.items() if not is_failure})
-        self.there = max(self.there, there)
-        if self.there < first.n_segments:
-            n = min(self.job.context, self.there * self.job.window)
-            self.past = kept_tail(state, video_id, self.there, n, self.job.channels)
+        n_done = first_missing({index for index, is_failure in done.items() if not is_failure})
+        self.n_done = max(self.n_done, n_done)
+        if self.n_done < first.n_segments:
+            n = min(self.job.context, self.n_done * self.job.window)
+            self.past = kept_tail(state, video_id, self.n_done, n, self.job.channels)
 
     def begin(self, task: DubTask, sandbox: Sandbox) -> Item:
-        """The item of the next segment with its frames, or with what ended the film."""
-        if task.segment.index < self.there:
+        """The item of the next segment with its frames, or with the failure that ended the film."""
+        if task.segment.index < self.n_done:
             return Item(replace(task, have_part=True))
         if self.failure is not None:
             return Item(task, self.failure)
-        item = decode.seen(Item(task), self.job, sandbox)
+        item = decode.decode_item(Item(task), self.job, sandbox)
         self.failure = item.failure
         return item
 
     def end(self, item: Item, sound: np.ndarray) -> None:
-        """Give the item its sound, float [channels, n], and go on. Raises ValueError for what is not a number."""
+        """Set the item's sound, float [channels, n], and keep the next context. Raises ValueError for NaN."""
         segment = item.task.segment
         kept = pcm.quantise(sound[:, : segment.stop - segment.start])
         item.arrays = {"thumbs": item.arrays["thumbs"], "sound": kept}
         item.facts += SegmentFacts(windows=segment.n_windows)
-        heard = np.concatenate([self.past, kept], axis=1)
-        self.past = heard[:, max(0, heard.shape[1] - self.job.context) :]
+        sound_so_far = np.concatenate([self.past, kept], axis=1)
+        self.past = sound_so_far[:, max(0, sound_so_far.shape[1] - self.job.context) :]
 
 
 class Streamer:
-    """Holds a generator that streams; turns films into sound, segment after segment. Writes nothing.
+    """Actor with a streaming generator: films to sound, segment after segment. Writes nothing.
 
-    The films of a call advance together, in calls of the generator of exactly `job.batch_size` rows that are filled
-    with repeats. So the sound of a film depends on its own frames and seeds only.
+    The films of a call advance together, in batches of exactly `job.batch_size` rows, filled with repeats: the sound of
+    a film depends on its own frames and seeds only.
     """
 
     def __init__(
         self, job: DubJob, load: Callable[[str], Any], device: str = "cpu", sandbox: Sandbox | None = None
     ) -> None:
         self.job, self.device = job, device
-        self.generator = crossfade.loaded(job, load, device)
+        self.generator = crossfade.load_for(job, load, device)
         self.sandbox = sandbox or shared_sandbox()
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
@@ -138,25 +138,25 @@ class Streamer:
                 memory.give_back()
 
     def stream(self, films: Sequence[Film]) -> Iterator[Item]:
-        """One item for every task, each as soon as it is made: the first of every film, the second, and so on."""
-        reels = [Reel(self.job, film[0]) for film in films]
+        """One item for every task, as soon as it is made: the first of every film, then the second, and so on."""
+        streams = [FilmStream(self.job, film[0]) for film in films]
         for tasks in itertools.zip_longest(*films):
             begun = [
-                (reel, reel.begin(task, self.sandbox))
-                for reel, task in zip(reels, tasks, strict=True)
+                (stream, stream.begin(task, self.sandbox))
+                for stream, task in zip(streams, tasks, strict=True)
                 if task is not None
             ]
-            alike: dict[tuple[int, int], list[tuple[Reel, Item]]] = {}
-            for reel, item in begun:
+            alike: dict[tuple[int, int], list[tuple[FilmStream, Item]]] = {}
+            for stream, item in begun:
                 if item.arrays:
-                    shape = reel.past.shape[1], call_length(self.job, item.task.segment)
-                    alike.setdefault(shape, []).append((reel, item))
+                    shape = stream.past.shape[1], call_length(self.job, item.task.segment)
+                    alike.setdefault(shape, []).append((stream, item))
             for (past, length), group in alike.items():
                 self._make(group, past, length)
             yield from (item for _, item in begun)
 
-    def _make(self, group: list[tuple[Reel, Item]], past: int, length: int) -> None:
-        """Give items that are alike in shape their sound, or a failure."""
+    def _make(self, group: list[tuple[FilmStream, Item]], past: int, length: int) -> None:
+        """Set the sound, or a failure, of items of equal shape."""
         started = time.perf_counter()
         try:
             sounds = self._call(group, past, length)
@@ -168,19 +168,19 @@ class Streamer:
             self._fail(*group[0], error)
             return
         cost_s = (time.perf_counter() - started) / len(group)
-        for (reel, item), sound in zip(group, sounds, strict=True):
+        for (stream, item), sound in zip(group, sounds, strict=True):
             item.spend(cost_s, self.device)
             try:
-                reel.end(item, sound)
+                stream.end(item, sound)
             except ValueError as error:
-                self._fail(reel, item, error)
+                self._fail(stream, item, error)
 
-    def _fail(self, reel: Reel, item: Item, error: Exception) -> None:
-        reel.failure = item.failure = Failure("generate", type(error).__name__, str(error))
+    def _fail(self, stream: FilmStream, item: Item, error: Exception) -> None:
+        stream.failure = item.failure = Failure("generate", type(error).__name__, str(error))
         item.arrays = {}
 
-    def _call(self, group: list[tuple[Reel, Item]], past: int, length: int) -> np.ndarray:
-        """float32 [films, channels, length]."""
+    def _call(self, group: list[tuple[FilmStream, Item]], past: int, length: int) -> np.ndarray:
+        """Sound of one call of the generator: float32 [films, channels, length]."""
         import torch
 
         from v2a_models.seeds import window_seed
@@ -189,18 +189,18 @@ class Streamer:
         filled = group + [group[-1]] * (job.batch_size - len(group))
         starts = [(item, item.task.segment.start - past) for _, item in filled]
         frames = crossfade.batch_of(starts, job, past + length, self.device)
-        heard = np.stack([reel.past for reel, _ in filled]).astype(np.float32) / pcm.SYMMETRIC_SCALE
+        context = np.stack([film.past for film, _ in filled]).astype(np.float32) / pcm.SYMMETRIC_SCALE
         seeds = [
             window_seed(item.task.seed(job), item.task.video_id, item.task.segment.index)
             for _, item in filled
         ]
         with torch.inference_mode():
             sound = self.generator.generate_from_frames(
-                frames, seeds, past=torch.from_numpy(heard).to(self.device)
+                frames, seeds, past=torch.from_numpy(context).to(self.device)
             )
-        made = sound[: len(group)].float().cpu().numpy()
-        if made.shape[1:] != (job.channels, length):
+        sounds = sound[: len(group)].float().cpu().numpy()
+        if sounds.shape[1:] != (job.channels, length):
             raise ValueError(
-                f"the generator gave {list(made.shape[1:])}, not {[job.channels, length]} samples"
+                f"the generator gave {list(sounds.shape[1:])}, not {[job.channels, length]} samples"
             )
-        return made
+        return sounds

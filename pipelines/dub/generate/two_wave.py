@@ -1,9 +1,9 @@
-"""Sound of a segment by two waves of windows (`v2a_models.longform`): what is seen, drawn, reused and decoded.
+"""Generate stage for models that in-paint: two waves of windows (`v2a_models.longform`), then the codec.
 
     first wave -> second wave between it -> codec -> samples
 
-Windows in which nothing moves, and those between such windows, are not drawn: one ambience that repeats without a join,
-made once of the film's first picture, or silence.
+Still windows, and those between them, are not generated: they get one seamless ambience, generated once from the film's
+first picture, or silence.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pipelines.dub.item import FIRST, Item
 from pipelines.dub.job import DubJob
 from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.media.errors import Failure
+from pipelines.soundtrack.mixing import Seconds
 from v2a_models import grid, longform, pcm
 from v2a_models.longform import FrameSpan, Window
 from v2a_models.metrics import seams
@@ -30,22 +31,23 @@ if TYPE_CHECKING:
     import torch
 
 RAMP_S = 0.05
-"""Into silence by choice, and out of it."""
+"""Length of the ramps into silent stretches and out of them."""
 
 AMBIENCES = 8
-"""Films whose ambience an actor remembers: a film comes in many segments, few at a time."""
+"""Ambiences that an actor caches, one for each film: a film has many segments, but few films are in progress."""
 
 WAVEFORMS = 6
-"""Pieces of sound that an actor remembers. Between two segments' whole pieces of an ambience come those at their ends,
-which are shorter."""
+"""Decoded pieces that an actor caches. An ambience repeats whole pieces, with shorter ones at the ends of segments
+in between."""
 
-Drawn = tuple[Item, tuple[TokenCanvas, Window]]
+ItemWindow = tuple[Item, tuple[TokenCanvas, Window]]
+"""A window of an item, and the canvas that it belongs to."""
 
 
-def together(
+def batches(
     todo: Sequence[tuple[Item, Any]], job: DubJob, length: Callable[[Any], int] = lambda window: 0
 ) -> Iterator[list[tuple[Item, Any]]]:
-    """Windows that are generated together: those of equal `length` that follow the same texts, at most `batch_size`."""
+    """Batches of windows of equal `length` and texts, at most `job.batch_size` each."""
     alike: dict[tuple[str, int], list[tuple[Item, Any]]] = {}
     for item, window in todo:
         alike.setdefault((json.dumps(job.texts(item.task.asked)), length(window)), []).append((item, window))
@@ -54,35 +56,33 @@ def together(
         yield from (group[first : first + size] for first in range(0, len(group), size))
 
 
-def caption(
-    generator: Any, batch: Any, items: Sequence[Item], heard: Sequence[tuple[float, float] | None]
-) -> None:
-    """Note what rows of a batch should sound like, in words, for those whose time is given."""
-    if any(heard):
-        for item, times, text in zip(items, heard, generator.captions(batch), strict=False):
-            if times is not None:
-                item.facts += SegmentFacts(captions=((*times, text),))
+def add_captions(generator: Any, batch: Any, items: Sequence[Item], spans: Sequence[Seconds | None]) -> None:
+    """Caption the rows of a batch that have a span (seconds)."""
+    if any(spans):
+        for item, span, text in zip(items, spans, generator.captions(batch), strict=False):
+            if span is not None:
+                item.facts += SegmentFacts(captions=((*span, text),))
 
 
-class Waves:
-    """Draws windows of items in two waves, in batches of exactly `job.batch_size`; the last is filled with repeats."""
+class TwoWaveGenerator:
+    """Generates windows of items in two waves, in batches of exactly `job.batch_size`, filled with repeats."""
 
     def __init__(self, job: DubJob, generator: Any, device: str) -> None:
         assert job.layout is not None
         self.job, self.generator, self.device, self.layout = job, generator, device, job.layout
         self.ambiences: OrderedDict[tuple[str, int, str], np.ndarray] = OrderedDict()
         self.waveforms: OrderedDict[tuple[bytes, FrameSpan], np.ndarray] = OrderedDict()
-        """Samples of the codegrams decoded last, by their codes: those of an ambience come again and again."""
+        """Samples of the pieces decoded last, by codes and span: those of an ambience come again and again."""
 
     def generate(self, items: Sequence[Item]) -> None:
-        """Give every item its sound, or a failure."""
+        """Set the sound of every item, or its failure."""
         canvases = [TokenCanvas(item, self.layout) for item in items]
         for canvas in canvases:
             if canvas.quiet:
                 self._attempt([canvas.item], lambda canvas=canvas: canvas.repeat(self._loop(canvas.item)))
         for wave in (0, 1):
-            todo = [one for canvas in canvases if not canvas.item.failure for one in canvas.wanted(wave)]
-            for chunk in together(todo, self.job, lambda drawn: drawn[1].samples):
+            todo = [one for canvas in canvases if not canvas.item.failure for one in canvas.to_generate(wave)]
+            for chunk in batches(todo, self.job, lambda drawn: drawn[1].samples):
                 going = [one for one in chunk if not one[0].failure]
                 if going:
                     self._attempt([item for item, _ in going], lambda going=going: self._draw(going))
@@ -91,7 +91,7 @@ class Waves:
                 self._attempt([canvas.item], lambda canvas=canvas: self._finish(canvas))
 
     def _attempt(self, items: Sequence[Item], work: Any) -> None:
-        """Do some work for items, and note what it cost them, or that it failed: the others go on."""
+        """Do some work for items and add its cost to them; an error fails these items only."""
         started = time.perf_counter()
         try:
             work()
@@ -101,20 +101,19 @@ class Waves:
         for item in items:
             item.spend((time.perf_counter() - started) / len(items), self.device)
 
-    # drawing
+    # generating
 
-    def _draw(self, chunk: Sequence[Drawn]) -> None:
+    def _draw(self, chunk: Sequence[ItemWindow]) -> None:
         import torch
 
         job = self.job
         filled = [*chunk, *[chunk[-1]] * (job.batch_size - len(chunk))]
         seeds = [self._seed(item, window.number) for item, (_, window) in filled]
         frames = {
-            name: torch.from_numpy(np.stack([pictures(item, job, w, name) for item, (_, w) in filled]))
-            for name in job.views
+            name: self._stack([pictures(item, job, w, name) for item, (_, w) in filled]) for name in job.views
         }
         with torch.inference_mode():
-            batch = self.generator.features({name: seen.to(self.device) for name, seen in frames.items()})
+            batch = self.generator.features(frames)
             self._caption(chunk, batch)
             drawn = self._tracks(filled, batch, seeds)
         for (_, (canvas, window)), codes in zip(chunk, drawn, strict=False):
@@ -125,21 +124,21 @@ class Waves:
 
         return window_seed(item.task.seed(self.job), item.task.video_id, number)
 
-    def _tracks(self, rows: Sequence[Drawn], batch: Any, seeds: list[int]) -> np.ndarray:
-        """int64 [rows, tracks, levels, window.size]."""
+    def _tracks(self, rows: Sequence[ItemWindow], batch: Any, seeds: list[int]) -> np.ndarray:
+        """Codes of a batch of windows: int64 [rows, tracks, codebooks, window.size]."""
         job = self.job
         options = job.options(rows[0][0].task.asked) | {"length": rows[0][1][1].size}
         if rows[0][1][1].wave == 0:
             return self.generator.draw(batch, seeds=seeds, **options).cpu().numpy()
-        # Each track is painted between its own neighbours; alternatives share the candidates of one track.
+        # Each track is in-painted between its own neighbours; alternatives split the candidates of one track.
         tracks = []
         for track in range(job.keep_top):
-            known = [canvas.known(window, track) for _, (canvas, window) in rows]
-            codes, mask = (self._stack([pair[k] for pair in known]) for k in (0, 1))
-            share = job.candidates if track == 0 else max(1, job.candidates // job.keep_top)
-            mine = options | {"keep": 1, "candidates": share, "known_codes": codes, "known_mask": mask}
-            mine_seeds = seeds if track == 0 else [_other(seed, track) for seed in seeds]
-            tracks.append(self.generator.draw(batch, seeds=mine_seeds, **mine)[:, 0].cpu().numpy())
+            decided = [canvas.decided(window, track) for _, (canvas, window) in rows]
+            codes, mask = (self._stack([pair[k] for pair in decided]) for k in (0, 1))
+            candidates = job.candidates if track == 0 else max(1, job.candidates // job.keep_top)
+            given = options | {"keep": 1, "candidates": candidates, "known_codes": codes, "known_mask": mask}
+            track_seeds = seeds if track == 0 else [_track_seed(seed, track) for seed in seeds]
+            tracks.append(self.generator.draw(batch, seeds=track_seeds, **given)[:, 0].cpu().numpy())
         return np.stack(tracks, 1)
 
     def _stack(self, arrays: Sequence[np.ndarray]) -> torch.Tensor:
@@ -147,23 +146,23 @@ class Waves:
 
         return torch.from_numpy(np.stack(arrays)).to(self.device)
 
-    def _caption(self, chunk: Sequence[Drawn], batch: Any) -> None:
+    def _caption(self, chunk: Sequence[ItemWindow], batch: Any) -> None:
         job = self.job
         if job.captions:
-            heard: list[tuple[float, float] | None] = []
+            spans: list[Seconds | None] = []
             for item, (canvas, window) in chunk:
-                first, stop = canvas.heard(window.keep)
-                wanted = first < stop and (job.subtitles or not (item.facts.captions or any(heard)))
-                heard.append((self._seconds(first), self._seconds(stop)) if wanted else None)
-            caption(self.generator, batch, [item for item, _ in chunk], heard)
+                first, stop = canvas.within(window.keep)
+                wanted = first < stop and (job.subtitles or not (item.facts.captions or any(spans)))
+                spans.append((self._seconds(first), self._seconds(stop)) if wanted else None)
+            add_captions(self.generator, batch, [item for item, _ in chunk], spans)
 
     def _seconds(self, frame: int) -> float:
         return grid.seconds(frame * grid.HOP, self.job.rate)
 
-    # where nothing moves
+    # still stretches
 
     def _loop(self, item: Item) -> np.ndarray:
-        """Codes [tracks, levels, n] of what is heard where nothing moves."""
+        """Codes [tracks, codebooks, n] of the sound of still stretches, cached by film, seed and texts."""
         texts = json.dumps(self.job.texts(item.task.asked))
         key = (item.task.video_id, item.task.seed(self.job), texts)
         if key not in self.ambiences:
@@ -183,9 +182,9 @@ class Waves:
         }
         options = job.options(item.task.asked)
         with torch.inference_mode():
-            # As many rows as ever, so that the arithmetic is the same.
+            # A full batch as always, so that the arithmetic is the same.
             batch = self.generator.features(
-                {name: self._stack([seen] * job.batch_size) for name, seen in still.items()}
+                {name: self._stack([frames] * job.batch_size) for name, frames in still.items()}
             )
             draw = self.generator.draw
             seeds = [self._seed(item, -1)] * job.batch_size
@@ -231,9 +230,10 @@ class Waves:
         item.facts += canvas.facts() + SegmentFacts(seams=jumps)
 
     def _decoded(self, canvas: TokenCanvas) -> np.ndarray:
-        """float32 [tracks, samples] of what is heard of a segment.
+        """Samples of the segment, float32 [tracks, n].
 
-        Decoded in pieces as long as an ambience, on a grid of the film: its codegrams are the same again and again.
+        Pieces lie on a grid of the film and are as long as an ambience, so that its pieces are equal and found in the
+        cache.
         """
         reach, piece = canvas.reach, longform.loop(self.layout).length
         edges = [reach.start, *range(-(-(reach.start + 1) // piece) * piece, reach.stop, piece), reach.stop]
@@ -247,33 +247,33 @@ class Waves:
         start, stop = max(first, span[0] - margin), min(last, span[1] + margin)
         codes = canvas.codes[..., start - first : stop - first]
         if canvas.item.task.part is not None:
-            codes = codes.clip(0)  # what nobody will hear
+            codes = codes.clip(0)  # undecided codes outside of the part: their sound is not used
         if codes.size == 0 or codes.min() < 0:
             raise ValueError(f"codec frames {start} to {stop} of the film were not decided")
-        heard = span[0] - start, span[1] - start
-        key = codes.tobytes(), heard
+        inside = span[0] - start, span[1] - start
+        key = codes.tobytes(), inside
         if key not in self.waveforms:
             with torch.inference_mode():
-                made = self.generator.codec.decode(torch.from_numpy(codes).to(self.device))
-            inner = slice(heard[0] * grid.HOP, heard[1] * grid.HOP)
-            self.waveforms[key] = made[:, 0, inner].float().clamp(-1, 1).cpu().numpy()
+                sound = self.generator.codec.decode(torch.from_numpy(codes).to(self.device))
+            samples = slice(inside[0] * grid.HOP, inside[1] * grid.HOP)
+            self.waveforms[key] = sound[:, 0, samples].float().clamp(-1, 1).cpu().numpy()
         self.waveforms.move_to_end(key)
         while len(self.waveforms) > WAVEFORMS:
             self.waveforms.popitem(last=False)
         return self.waveforms[key]
 
 
-def _other(seed: int, track: int) -> int:
+def _track_seed(seed: int, track: int) -> int:
     from v2a_models.selection import candidate_seed
 
     return candidate_seed(seed, 1_000_000 * track)
 
 
 def _gain(canvas: TokenCanvas, n: int, rate: int) -> np.ndarray:
-    """float32 [n]: nothing of quiet stretches is heard, with ramps inside their ends."""
+    """Gain that silences quiet stretches, with ramps inside their ends: float32 [n]."""
     ramp, gain = grid.samples(RAMP_S, rate), np.ones(n, np.float32)
     for first, stop in merged([window.keep for window in canvas.quiet]):
-        # A stretch that reaches the end of what is decided goes on in the next segment, which is silent there too.
+        # A stretch up to the end of the canvas continues in the next segment, which is silent there too.
         a, b = ((frame - canvas.reach.start) * grid.HOP for frame in (first, stop))
         at = np.arange(n)
         down = np.ones(n) if first == canvas.reach.decided[0] else np.clip((at - a) / ramp, 0, 1)

@@ -106,7 +106,7 @@ def painted(job: DubJob, video: dict[str, Any], sandbox: Sandbox) -> list[TokenC
     """Canvases of a film's segments after both waves."""
     found: list[TokenCanvas] = []
 
-    class Watched(two_wave.Waves):
+    class Watched(two_wave.TwoWaveGenerator):
         def _finish(self, canvas: TokenCanvas) -> None:
             found.append(canvas)
             super()._finish(canvas)
@@ -189,7 +189,7 @@ def test_the_second_wave_is_painted_between_the_first(
         frames = {
             name: torch.from_numpy(np.stack([_pictures(item, job, window, name)] * 2)) for name in job.views
         }
-        known, mask = (torch.from_numpy(np.stack([array] * 2)) for array in canvas.known(window, 0))
+        known, mask = (torch.from_numpy(np.stack([array] * 2)) for array in canvas.decided(window, 0))
         from v2a_models.seeds import window_seed
 
         seed = window_seed(0, item.task.video_id, window.number)
