@@ -59,26 +59,11 @@ def _run_on_ray(
 ) -> int:
     from jobs.common.tracking import Tracker, resolve_uri
     from pipelines import storage
-    from pipelines.archive.ray_scan import scan_rows
-    from pipelines.dub.plan import ManifestRow, make_plan, wants_silence
     from pipelines.dub.state import State
     from pipelines.reports import costs
-    from pipelines.soundtrack import silence
 
     started, started_at = time.perf_counter(), time.time()
-    rows = scan_rows(config.archive, resources.cpus)
-    policy = job.treatment
-    partly = [v for v in rows if wants_silence(v, policy.existing, requests.get(v["path"], ManifestRow()))]
-    silences = silence.look_at_all(partly, policy.silence_dbfs, resources.cpus)
-    plan = make_plan(
-        job,
-        rows,
-        config.only,
-        restart=config.restart,
-        dry_run=config.dry_run,
-        requests=requests,
-        silences=silences,
-    )
+    plan = plan_of(config, job, requests, resources)
     if config.dry_run:
         show_plan(console, plan, resources.cpus, job.candidates, prices(config.price))
         return DONE
@@ -98,13 +83,9 @@ def _run_on_ray(
         table = [plan.rows[video_id] for video_id in plan.order]
         spent = costs.costs(table, prices(config.price))
         figures = summary(table, plan, elapsed_s) | spent.figures()
-        facts = {"archive": config.archive, "out": config.out, "command": command(config), **figures}
-        facts |= {"started": started_at, "version": job.version}
+        facts = report_facts(config, job, started_at) | figures
         if plan.to_dub:
             facts["wall_s"] = time.perf_counter() - started
-        facts |= {"model": job.model_name, "model_sha256": job.model_sha256, "seed": job.seed}
-        facts |= {"candidates": job.candidates} if job.candidates > 1 else {}
-        facts |= {name: text for name, text in (("prompt", job.prompt), ("negative", job.negative)) if text}
         write_report(config.out, table, facts)
         tracker.metrics({name: value for name, value in figures.items() if isinstance(value, (int, float))})
         reports = [
@@ -121,16 +102,25 @@ def _run_on_ray(
     return SOME_FAILED if figures["files_failed"] else DONE
 
 
-def kept_config(config: DubConfig, job: DubJob) -> dict[str, Any]:
-    """Settings to keep in OUT: those that decide the sound, and those that redubbing needs."""
-    places = {"archive": full_address(config.archive), "model_place": full_model(job.model)}
-    return (
-        job.identity()
-        | places
-        | {
-            "windows_per_segment": job.windows_per_segment,
-            "film": dataclasses.asdict(config.film),
-        }
+def plan_of(
+    config: DubConfig, job: DubJob, requests: dict[str, ManifestRow], resources: Resources
+) -> DubPlan:
+    """Scan the archive, and its sound where the plan depends on it, and plan the run."""
+    from pipelines.archive.ray_scan import scan_rows
+    from pipelines.dub.plan import ManifestRow, make_plan, wants_silence
+    from pipelines.soundtrack import silence
+
+    rows, policy = scan_rows(config.archive, resources.cpus), job.treatment
+    partly = [v for v in rows if wants_silence(v, policy.existing, requests.get(v["path"], ManifestRow()))]
+    silences = silence.look_at_all(partly, policy.silence_dbfs, resources.cpus)
+    return make_plan(
+        job,
+        rows,
+        config.only,
+        restart=config.restart,
+        dry_run=config.dry_run,
+        requests=requests,
+        silences=silences,
     )
 
 
@@ -177,3 +167,19 @@ def execute(
             lost = Failure("generate", "Unfinished", "the job ended before this file; run it again")
             plan.rows[video_id] = row or dub_rows.failed_row(video, lost)
     return progress.elapsed_s
+
+
+def report_facts(config: DubConfig, job: DubJob, started_at: float) -> dict[str, Any]:
+    """Facts about the job for the head of the report."""
+    facts = {"archive": config.archive, "out": config.out, "command": command(config)}
+    facts |= {"started": started_at, "version": job.version}
+    facts |= {"model": job.model_name, "model_sha256": job.model_sha256, "seed": job.seed}
+    facts |= {"candidates": job.candidates} if job.candidates > 1 else {}
+    return facts | {name: text for name in ("prompt", "negative") if (text := getattr(job, name))}
+
+
+def kept_config(config: DubConfig, job: DubJob) -> dict[str, Any]:
+    """Settings to keep in OUT: those that decide the sound, and those that redubbing needs."""
+    places = {"archive": full_address(config.archive), "model_place": full_model(job.model)}
+    cutting = {"windows_per_segment": job.windows_per_segment, "film": dataclasses.asdict(config.film)}
+    return job.identity() | places | cutting

@@ -36,9 +36,9 @@ class ManifestRow:
     negative: str | None = None
     seed: int | None = None
     start_s: float | None = None
-    """In time: generated sound starts here."""
+    """Start of the generated sound, in seconds ("in time")."""
     end_s: float | None = None
-    """Out time."""
+    """End of the generated sound, in seconds ("out time")."""
     skip: bool = False
 
     def overrides(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What an archive knows of a film beside picture and sound survives the copy."""
+"""Data of a film beside picture and sound survives the copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a dub job does with which file, in which tasks, and what decides its sound."""
+"""Plan of a dub: the action for each file, its tasks, and the identity of the job."""
 
 from __future__ import annotations
 

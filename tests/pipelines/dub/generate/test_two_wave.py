@@ -175,7 +175,7 @@ def test_a_film_sounds_as_if_its_codegram_were_decoded_in_one_go(
 def test_the_second_wave_is_painted_between_the_first(
     tmp_path: Path, model: str, films: dict[str, dict[str, Any]], sandbox: Sandbox
 ) -> None:
-    """What it was given is what it was drawn around: asked again with the same, the model gives the same."""
+    """The canvas holds the codes that a window was in-painted around: given the same, the model gives the same."""
     import torch
 
     job = make_job(tmp_path, model)
