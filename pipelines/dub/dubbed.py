@@ -1,4 +1,4 @@
-"""A film that an earlier run dubbed, as its report row and sidecar describe it: found by name, checked for redubbing.
+"""A film that an earlier run dubbed, as its report row and sidecar describe it.
 
 A redubbed film's new row, sidecar and samples are staged in OUT/_v2a/redub before the film gets its name; `commit` puts
 them in place afterwards. If a kill comes in between, the next redub of that film commits or discards them.
@@ -46,7 +46,7 @@ class Dubbed:
 
     @property
     def policy(self) -> dict[str, Any]:
-        """Fields of the `MixPolicy` it was made with, and more."""
+        """Treatment in the sidecar: fields of `MixPolicy`, the format as `made`, and `gains`."""
         return dict(self.sidecar["track"]["treatment"])
 
     @property

@@ -74,7 +74,7 @@ def dataset(
         compute=ray.data.ActorPoolStrategy(size=dubbers, max_tasks_in_flight_per_actor=2),
     )
     if job.streams:
-        groups = streaming.together(tasks, job.batch_size, dubbers)
+        groups = streaming.film_groups(tasks, job.batch_size, dubbers)
         calls = len(groups)
         # One row per block, so that each segment is handed on and kept as soon as it is made.
         context = ray.data.DataContext.get_current().copy()

@@ -32,7 +32,7 @@ Film = list[DubTask]
 """Segments of one film to generate, in order."""
 
 
-def together(tasks: Sequence[DubTask], batch_size: int, actors: int) -> list[list[Film]]:
+def film_groups(tasks: Sequence[DubTask], batch_size: int, actors: int) -> list[list[Film]]:
     """Films in groups of at most `batch_size`, each group for one actor at a time; the longest first.
 
     Films of a group are about equally long, and every actor gets a group if there are enough films.

@@ -275,13 +275,13 @@ def test_films_are_shared_out() -> None:
     job = make_job("out")
     films = [plan(job, {"video_id": str(k), "path": "a", "duration_s": 1.0 + k}) for k in range(7)]
     tasks = [task for film in films for task in film]
-    groups = streaming.together(tasks, 3, 2)
+    groups = streaming.film_groups(tasks, 3, 2)
     assert [[film[0].video_id for film in group] for group in groups] == [
         ["6", "5", "4"],
         ["3", "2", "1"],
         ["0"],
     ]
-    assert [len(group) for group in streaming.together(tasks, 16, 4)] == [2, 2, 2, 1]
+    assert [len(group) for group in streaming.film_groups(tasks, 16, 4)] == [2, 2, 2, 1]
     assert streaming.from_json(streaming.to_json(groups[0])) == groups[0]
 
 

@@ -1,4 +1,4 @@
-"""Two waves of windows over films: the same sound however they are cut and batched, painted between what is fixed."""
+"""Two waves of windows over films: the same sound however they are cut and batched, in-painted between fixed codes."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def sound(items: list[Item]) -> np.ndarray:
     return np.concatenate([item.arrays["sound"] for item in items], 1)
 
 
-def painted(job: DubJob, video: dict[str, Any], sandbox: Sandbox) -> list[TokenCanvas]:
+def canvases_of(job: DubJob, video: dict[str, Any], sandbox: Sandbox) -> list[TokenCanvas]:
     """Canvases of a film's segments after both waves."""
     found: list[TokenCanvas] = []
 
@@ -125,7 +125,7 @@ def test_the_track_has_every_sample_whatever_the_batch_and_the_company(
     job = make_job(tmp_path, model)
     tasks = tasks_of(job, video)
     assert len(tasks) > 3
-    drawn = [window for one in painted(job, video, sandbox) for window in one.windows]
+    drawn = [window for one in canvases_of(job, video, sandbox) for window in one.windows]
     assert len({window.samples for window in drawn}) > 1
     whole = sound(made(job, tasks, sandbox))
     assert whole.shape == (1, grid.samples(video["duration_s"])) and np.abs(whole).max() > 0
@@ -139,7 +139,7 @@ def test_neighbours_decide_the_window_between_them_alike(
     tmp_path: Path, model: str, films: dict[str, dict[str, Any]], sandbox: Sandbox
 ) -> None:
     for name in ("moving.mkv", "cut.mkv", "still.mkv", "title.mkv"):
-        canvases = painted(make_job(tmp_path, model), films[name], sandbox)
+        canvases = canvases_of(make_job(tmp_path, model), films[name], sandbox)
         for left, right in pairwise(canvases):
             first, stop = LAYOUT.kept(LAYOUT.border(right.reach.index))
             ours, theirs = (
@@ -155,7 +155,7 @@ def test_a_film_sounds_as_if_its_codegram_were_decoded_in_one_go(
     import torch
 
     job, video = make_job(tmp_path, model), films["moving.mkv"]
-    canvases = painted(job, video, sandbox)
+    canvases = canvases_of(job, video, sandbox)
     codes = np.concatenate(
         [
             c.codes[0][:, c.reach.start - c.reach.decided[0] : c.reach.stop - c.reach.decided[0]]
@@ -172,14 +172,14 @@ def test_a_film_sounds_as_if_its_codegram_were_decoded_in_one_go(
     assert np.abs(pcm.quantise(whole)[: len(track)].astype(int) - track).max() <= 1
 
 
-def test_the_second_wave_is_painted_between_the_first(
+def test_the_second_wave_is_in_painted_between_the_first(
     tmp_path: Path, model: str, films: dict[str, dict[str, Any]], sandbox: Sandbox
 ) -> None:
     """The canvas holds the codes that a window was in-painted around: given the same, the model gives the same."""
     import torch
 
     job = make_job(tmp_path, model)
-    [canvas, *_] = painted(job, films["moving.mkv"], sandbox)
+    [canvas, *_] = canvases_of(job, films["moving.mkv"], sandbox)
     generator: Any = load_generator(model)
     second = [window for window in canvas.windows if window.wave == 1]
     assert second
@@ -206,17 +206,17 @@ def _pictures(item: Item, job: DubJob, window: Any, name: str) -> np.ndarray:
     return token_canvas.pictures(item, job, window, name)
 
 
-def test_windows_end_at_a_cut_unless_told_otherwise(
+def test_windows_end_at_a_cut_unless_scenes_are_off(
     tmp_path: Path, model: str, films: dict[str, dict[str, Any]], sandbox: Sandbox
 ) -> None:
     cut = LAYOUT.frame(30)
     for scenes in (True, False):
-        canvases = painted(make_job(tmp_path, model, scenes=scenes), films["cut.mkv"], sandbox)
+        canvases = canvases_of(make_job(tmp_path, model, scenes=scenes), films["cut.mkv"], sandbox)
         kept = {w.shot[0] for c in canvases for w in c.windows} - {c.reach.decided[0] for c in canvases}
         assert kept == ({cut} if scenes else set())
     job = make_job(tmp_path, model)
-    told = [item.facts.scenes for item in made(job, tasks_of(job, films["cut.mkv"]), sandbox)]
-    assert sum(told) == 1
+    n_cuts = [item.facts.scenes for item in made(job, tasks_of(job, films["cut.mkv"]), sandbox)]
+    assert sum(n_cuts) == 1
 
 
 class Counting:
@@ -271,18 +271,18 @@ def test_a_film_of_one_still_window_is_made_as_it_is(tmp_path: Path, model: str,
     assert not item.still_windows
 
 
-def test_alternatives_are_painted_between_their_own_neighbours(
+def test_alternatives_are_in_painted_between_their_own_neighbours(
     tmp_path: Path, model: str, films: dict[str, dict[str, Any]], sandbox: Sandbox
 ) -> None:
     job = make_job(tmp_path, model, candidates=3, keep_top=2)
-    canvases = painted(job, films["moving.mkv"], sandbox)
+    canvases = canvases_of(job, films["moving.mkv"], sandbox)
     for one in canvases:
         assert one.codes.shape[0] == 2 and not np.array_equal(one.codes[0], one.codes[1])
     tracks = sound(made(job, tasks_of(job, films["moving.mkv"]), sandbox))
     assert len(tracks) == 2 and not np.array_equal(tracks[0], tracks[1])
 
 
-def test_the_report_is_told(
+def test_the_report_lists_the_facts(
     tmp_path: Path, model: str, films: dict[str, dict[str, Any]], sandbox: Sandbox
 ) -> None:
     job, rows = make_job(tmp_path, model), []
