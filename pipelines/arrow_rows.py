@@ -1,4 +1,4 @@
-"""Rows that carry arrays between Ray Data operators: notes as JSON, each array as the bytes of a binary column.
+"""Rows with arrays for Ray Data operators: notes as JSON, each array as the bytes of a binary column.
 
 Arrays of any shape share a column, and neither packing nor unpacking copies them.
 """
@@ -19,9 +19,9 @@ def pack(
     kinds: Mapping[str, Any],
     **columns: str,
 ) -> pa.Table:
-    """One row: `notes`, one column per name in `kinds` (null where `arrays` lacks it), and text `columns`.
+    """Table of one row: `notes`, one column per name in `kinds` (null if `arrays` lacks it), and text `columns`.
 
-    `kinds` gives the dtype of each array. Raises ValueError for an array of another dtype.
+    kinds: dtype of each array. Raises ValueError for an array of another dtype.
     """
     for name, array in arrays.items():
         if array.dtype != kinds[name]:

@@ -1,4 +1,4 @@
-"""The most memory that this process has held, from one moment on; and giving back what it no longer needs."""
+"""Peak memory of this process, and the return of free memory to the system."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 
 def reset_peak(device: str = "cpu") -> None:
-    """Begin anew. Where the system cannot forget (not Linux), the peak stays that of the whole process."""
+    """Start a new measurement. Only Linux can: elsewhere the peak stays that of the whole process."""
     if device != "cpu":
-        import torch  # here: workers that only decode or mux do without
+        import torch  # here: workers that only decode or mux do not need it
 
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -21,7 +21,7 @@ def reset_peak(device: str = "cpu") -> None:
 
 
 def peak_mib(device: str = "cpu") -> float:
-    """MiB held at most since `reset_peak`: resident memory of the process, or on a GPU what torch allocated there."""
+    """Peak in MiB since `reset_peak`: resident memory of the process, or memory that torch allocated on a GPU."""
     if device != "cpu":
         import torch
 
@@ -35,7 +35,9 @@ def peak_mib(device: str = "cpu") -> float:
 
 
 def give_back() -> None:
-    """Return to the system what was freed. glibc keeps it, in pieces between what is still in use: a worker that makes
-    and drops large arrays grows by 50 MB per hour of film without. Elsewhere it does nothing."""
+    """Return freed memory to the system; only with glibc, which keeps it in pieces between blocks in use.
+
+    Without this, a worker that makes and drops large arrays grows by 50 MB per hour of film.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

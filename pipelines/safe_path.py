@@ -1,16 +1,15 @@
-"""Python that imports nothing from the folder it is started in, which may be an untrusted archive.
+"""Import safety: Python must import nothing from the folder it is started in, which may be an untrusted archive.
 
 A file `av.py` beside the films must never run. Three kinds of processes could import it:
 
 - The driver. The script `v2a` does not search the current folder. `python -m jobs.dub` does, until the first line of
   `jobs/__init__.py` runs; only `python -P -m jobs.dub` never does.
 - Ray's workers, which Ray gives the driver's current folder (see `jobs.common.ray_session`).
-- Children that we or libraries start; `PYTHONSAFEPATH` is `-P` for those whose command line is not ours.
+- Children that v2a or libraries start; `PYTHONSAFEPATH` has the effect of `-P` for command lines that are not ours.
 
-They all find our own packages in `ROOT` first, so that no folder named `pipelines` takes their place. `PYTHONPATH` is
-the user's decision and stays. So does the working directory of `ray job submit`: Ray puts it on `PYTHONPATH` before any
-line of ours runs, which is how a source tree gets to a cluster where v2a is not installed. It is code, and no place for
-films.
+All of them find v2a's packages in `ROOT` first, so that no folder named `pipelines` replaces them. `PYTHONPATH` is the
+user's decision and stays. So does the working directory of `ray job submit`: Ray puts it on `PYTHONPATH` before any of
+our code runs, which brings a source tree to a cluster where v2a is not installed. It is for code, not for films.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).resolve().parents[1]
-"""Folder in which our packages lie: a source tree or site-packages."""
+"""Folder of v2a's packages: a source tree or site-packages."""
 
 
 def start(
@@ -43,7 +42,7 @@ def start(
 
 
 def environment() -> dict[str, str]:
-    """Environment of a child: this process's, our folder first on its path, and few threads and little memory kept."""
+    """Environment of a child: this process's, with `ROOT` first on the path, few threads and little memory kept."""
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     few = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
     ours = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(path), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -35,7 +35,7 @@ class Source:
         except Exception as error:
             self.error = storage.StorageError(f"{self._uri}: {error}")
             raise
-        self._hash.saw(offset, data)
+        self._hash.update(offset, data)
         return data
 
     def sha256(self, tick: Callable[[], None]) -> str:

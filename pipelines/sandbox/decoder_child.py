@@ -42,7 +42,7 @@ class _Watched:
             offset = self.file.tell()
             data = self.file.read(n)
             if self.hash is not None:
-                self.hash.saw(offset, data)
+                self.hash.update(offset, data)
             return data
         except MemoryError:
             raise

@@ -1,6 +1,6 @@
-"""Files on this machine and in S3, under one set of functions.
+"""Files on this machine and in S3, through one set of functions.
 
-Other packages ask this one for everything; which module a function is in concerns nobody else.
+Other packages import from here, not from the modules inside.
 """
 
 from pipelines.storage.files import (

@@ -1,8 +1,7 @@
 """Local folders and S3 buckets through one small set of functions.
 
-Nothing else in the project knows about fsspec. A URI is either a local path (absolute or relative,
-`file://` is understood too) or `s3://bucket/key`. Credentials and the endpoint of an S3 store come
-from the usual AWS environment variables and profile files.
+No other package uses fsspec. A URI is a local path (absolute or relative, also with `file://`) or `s3://bucket/key`.
+Credentials and the endpoint of an S3 store come from the usual AWS environment variables and profile files.
 """
 
 from __future__ import annotations
@@ -35,17 +34,17 @@ from pipelines.storage.uri import (
 )
 
 KEY_BYTES = 1024
-"""The longest key of an S3 object."""
+"""Longest key of an S3 object, in bytes."""
 
 NAME_BYTES = 255
-"""The longest name of a file, where the file system does not say."""
+"""Longest name of a file, in bytes, if the file system does not report it."""
 
 _S3_BLOCK = 4 << 20
 _S3_BLOCKS_KEPT = 12
 
 
 def exists(uri: str) -> bool:
-    """Whether a file or folder is there."""
+    """True if a file or folder exists at `uri`."""
     if not is_remote(uri):
         return os.path.exists(local_path(uri))
     with translated(uri):
@@ -53,7 +52,7 @@ def exists(uri: str) -> bool:
 
 
 def size(uri: str) -> int:
-    """Bytes in the file. Raises StorageNotFound if it is not there."""
+    """Size of the file in bytes. Raises StorageNotFound if there is none."""
     with translated(uri):
         if is_remote(uri):
             return int(s3_filesystem().info(key(uri), refresh=True)["size"])
@@ -61,7 +60,7 @@ def size(uri: str) -> int:
 
 
 def stat_file(uri: str, path: str = "") -> FileInfo:
-    """The FileInfo of one file outside any listing; `path` defaults to its base name."""
+    """FileInfo of one file, without a listing; `path` defaults to its base name."""
     with translated(uri):
         name = path or posixpath.basename(uri)
         if is_remote(uri):
@@ -72,19 +71,19 @@ def stat_file(uri: str, path: str = "") -> FileInfo:
 
 
 def open_read(uri: str) -> BinaryIO:
-    """The file, opened for reading at its start; seekable, ranged requests on S3.
+    """Open the file for reading. It is seekable; on S3, reads are ranged requests.
 
     Raises StorageNotFound, StorageDenied or StorageError.
     """
     with translated(uri):
         if not is_remote(uri):
             path = local_path(uri)
-            # A named pipe or a device would block or never end: refuse before opening.
+            # A named pipe or a device could block or never end: refuse it before opening.
             if not stat.S_ISREG(os.stat(path).st_mode):
                 raise StorageRefused(f"not a regular file: {path}")
             return open(path, "rb")
-        # Blocks in an LRU cache: a container that interleaves badly makes the reader jump between the
-        # index, the picture and the sound, and a plain read-ahead would fetch everything again.
+        # Blocks in an LRU cache: in a badly interleaved container the reader jumps between index, pictures and sound,
+        # and a plain read-ahead would fetch everything again.
         return cast(
             BinaryIO,
             s3_filesystem().open(
@@ -99,33 +98,33 @@ def open_read(uri: str) -> BinaryIO:
 
 @contextlib.contextmanager
 def reading(uri: str) -> Iterator[BinaryIO]:
-    """The file, open for the block; what reading trips over is one of the three errors too."""
+    """The file, open for the block; errors while reading are StorageError too."""
     with translated(uri), open_read(uri) as file:
         yield file
 
 
 def read_bytes(uri: str) -> bytes:
-    """Whole content of a (small) file."""
+    """Content of a small file."""
     with reading(uri) as file:
         return file.read()
 
 
 def makedirs(uri: str) -> None:
-    """Makes a folder and its parents; nothing to do on S3."""
+    """Create a folder and its parents; does nothing on S3."""
     if not is_remote(uri):
         with translated(uri):
             os.makedirs(local_path(uri), exist_ok=True)
 
 
 def remove_empty(uri: str) -> None:
-    """Removes a folder in which nothing is left; nothing to do on S3."""
+    """Remove a folder if it is empty; does nothing on S3."""
     if not is_remote(uri):
         with contextlib.suppress(OSError):
             os.rmdir(local_path(uri))
 
 
 def delete(uri: str, missing_ok: bool = True) -> None:
-    """Removes one file. Raises StorageNotFound if it is not there and `missing_ok` is false."""
+    """Remove one file. Raises StorageNotFound if there is none and `missing_ok` is false."""
     try:
         with translated(uri):
             if is_remote(uri):
@@ -140,7 +139,7 @@ def delete(uri: str, missing_ok: bool = True) -> None:
 
 
 def write_atomic(uri: str, data: bytes) -> None:
-    """Writes a file so that a reader sees the old content or the new one, never a part of it."""
+    """Write a file so that a reader sees either the old or the new content, never a part."""
     with translated(uri):
         if is_remote(uri):
             s3_filesystem().pipe_file(key(uri), data)
@@ -151,7 +150,7 @@ def write_atomic(uri: str, data: bytes) -> None:
 
 
 def put_atomic(local_file: str, uri: str) -> None:
-    """Brings a finished local file to `uri` as `write_atomic` does; the local file stays."""
+    """Copy a finished local file to `uri`, atomically like `write_atomic`."""
     with translated(uri):
         if is_remote(uri):
             s3_filesystem().put_file(local_file, key(uri))
@@ -167,7 +166,7 @@ def put_atomic(local_file: str, uri: str) -> None:
 
 
 def copy(uri: str, to: str) -> None:
-    """Brings a file to another place beside it, as `write_atomic` does, without holding it in memory."""
+    """Copy a file within the same store, atomically like `write_atomic`, without holding it in memory."""
     with translated(to):
         if is_remote(uri):
             s3_filesystem().copy(key(uri), key(to))
@@ -176,9 +175,9 @@ def copy(uri: str, to: str) -> None:
 
 
 class Pending:
-    """A local file to be written at `path`, which is at `uri` once `commit` was called: never in part.
+    """A local file to write at `path`, which `commit` moves to `uri` as a whole. A context manager.
 
-    It lies beside a local `uri`, where `sweep_temporaries` finds what a kill leaves. A context manager.
+    It lies beside a local `uri`, where `sweep_temporaries` finds the files of killed runs.
     """
 
     def __init__(self, uri: str) -> None:
@@ -191,7 +190,7 @@ class Pending:
             self.path = temporary_name(uri)
 
     def commit(self) -> None:
-        """Raises StorageError."""
+        """Move the file to `uri`. Raises StorageError."""
         if is_remote(self.uri):
             put_atomic(self.path, self.uri)
         else:
@@ -210,10 +209,10 @@ class Pending:
 
 
 def temporary_name(uri: str) -> str:
-    """A fresh local path beside `uri` (same folder, so that a rename is atomic), for `os.replace`."""
+    """A new local path in the folder of `uri`, so that `os.replace` is atomic."""
     folder, name = os.path.split(local_path(uri))
-    # Short, so that it is legal wherever the name itself is; with the suffix, by which a muxer finds its format.
-    # Not a byte of half a character, which some file systems refuse.
+    # Short, so that it is legal wherever the name itself is; with the suffix, from which a muxer takes its format.
+    # No part of a multi-byte character, which some file systems refuse.
     stem = os.fsencode(os.path.splitext(name)[0])[:40].decode("utf-8", "ignore")
     suffix = os.path.splitext(name)[1]
     suffix = suffix if len(os.fsencode(suffix)) <= 16 else ""
@@ -221,8 +220,8 @@ def temporary_name(uri: str) -> str:
 
 
 def sweep_temporaries(root: str) -> int:
-    """Removes files that a killed run left half written below a local `root`; returns how many."""
-    if is_remote(root):  # one put is all or nothing: S3 never holds a half-written object
+    """Remove the temporary files of killed runs below a local `root`. Returns their number."""
+    if is_remote(root):  # a put is atomic: S3 never holds a half-written object
         return 0
     removed = 0
     for folder, _, names in os.walk(local_path(root)):
@@ -235,10 +234,10 @@ def sweep_temporaries(root: str) -> int:
 
 
 def check_writable(root: str) -> None:
-    """Raises StorageError, with the fix, unless files can be written below `root` (made if missing)."""
-    # On S3 always the same: one that a killed run has left is removed by the next.
-    mine = "probe" if is_remote(root) else f"{os.getpid()}-{secrets.token_hex(4)}"
-    probe = join(root, f"{TEMPORARY_PREFIX}{mine}")
+    """Check that files can be written below `root`, which is created if missing. Raises StorageError with the fix."""
+    # The same key on S3 every time, so that the next run removes the probe of a killed one.
+    unique = "probe" if is_remote(root) else f"{os.getpid()}-{secrets.token_hex(4)}"
+    probe = join(root, f"{TEMPORARY_PREFIX}{unique}")
     try:
         if not is_remote(root) and os.path.exists(local_path(root)) and not is_dir(root):
             raise StorageError(f"{local_path(root)} is a file")
@@ -252,7 +251,7 @@ def check_writable(root: str) -> None:
 
 
 def name_limit(folder: str) -> int:
-    """Bytes that the name of a file in a folder may have; on S3 what the folder leaves of a key."""
+    """Longest name of a file in a folder, in bytes; on S3, the rest of the key."""
     if is_remote(folder):
         return KEY_BYTES - len(f"{_key_in_bucket(folder).rstrip('/')}/".lstrip("/").encode())
     here = _existing(local_path(folder))
@@ -263,7 +262,10 @@ def name_limit(folder: str) -> int:
 
 
 def check_name(uri: str) -> None:
-    """Raises StorageRefused or StorageDenied, with the fix, if no file can be written at `uri`. Changes nothing."""
+    """Check, without writing, that a file can have the name `uri`.
+
+    Raises StorageRefused or StorageDenied, with the fix.
+    """
     if is_remote(uri):
         if (n := len(_key_in_bucket(uri).encode())) > KEY_BYTES:
             raise StorageRefused(
@@ -295,7 +297,7 @@ def _key_in_bucket(uri: str) -> str:
 
 
 def _existing(path: str) -> str:
-    """The path itself, or the nearest of the folders it lies in, that is there."""
+    """The path, or its nearest parent that exists."""
     while not os.path.lexists(path) and path != os.path.dirname(path):
         path = os.path.dirname(path)
     return path

@@ -1,4 +1,4 @@
-"""What lies below a folder or an S3 prefix, name by name."""
+"""Listing of the files below a folder or an S3 prefix, one by one."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from pipelines.storage.uri import (
 )
 
 S3_PAGE = 1000
-"""Keys asked for at a time; the most that S3 gives."""
+"""Keys per request; the most that S3 returns."""
 
 
 def is_dir(uri: str) -> bool:
-    """Whether a folder (on S3: a prefix with something under it, or an existing bucket) is there."""
+    """True if `uri` is a folder; on S3, a prefix with objects under it or an existing bucket."""
     if not is_remote(uri):
         return os.path.isdir(local_path(uri))
     bucket, _, prefix = key(uri).rstrip("/").partition("/")
-    # `S3FileSystem.isdir` lists the whole folder, and holds it, before it answers.
+    # `S3FileSystem.isdir` lists the whole folder and holds it in memory.
     try:
         with translated(uri):
             page = uris.s3_page(bucket, f"{prefix}/" if prefix else "", 1)
@@ -40,7 +40,7 @@ def is_dir(uri: str) -> bool:
 
 
 def check_readable(root: str) -> None:
-    """Raises StorageError, with the fix, unless `root` is a folder that can be listed."""
+    """Check that `root` is a folder that can be listed. Raises StorageError with the fix."""
     if not is_remote(root):
         path = local_path(root)
         if not os.path.lexists(path):
@@ -57,12 +57,12 @@ def check_readable(root: str) -> None:
 
 
 def list_tree(root: str) -> Iterator[FileInfo]:
-    """Every file below `root`, sorted by path (by its bytes).
+    """Every file below `root`, sorted by the bytes of its path.
 
-    Streams: never more than one folder's names per level, or a thousand keys, are in memory. Links to files
-    inside the root are followed; links that leave the root, links to folders, broken links, pipes, devices,
-    folders that cannot be listed and keys that would climb out of a folder (`..`) are yielded with `problem`
-    set and must not be opened. Folders named `_v2a` and temporary files of this project are left out.
+    Streams: at most one folder's names per level, or a thousand keys, are in memory. Links to files inside the root are
+    followed. Links that leave the root, links to folders, broken links, pipes, devices, folders that cannot be listed
+    and keys that leave their folder (`..`) are yielded with `problem` set and must not be opened. Folders named `_v2a`
+    and v2a's temporary files are left out.
 
     Raises StorageError if the root itself cannot be listed.
     """
@@ -77,7 +77,7 @@ def list_tree(root: str) -> Iterator[FileInfo]:
 def _list_local(real_root: str, folder: str, prefix: str) -> Iterator[FileInfo]:
     try:
         with os.scandir(folder) as entries:
-            listed = sorted(entries, key=_place_in_folder)
+            listed = sorted(entries, key=_sort_key)
     except OSError as error:
         yield _local_problem(folder, prefix.rstrip("/"), f"folder cannot be listed: {error.strerror}")
         return
@@ -99,8 +99,8 @@ def _list_local(real_root: str, folder: str, prefix: str) -> Iterator[FileInfo]:
             yield _local_problem(entry.path, path, error.strerror or str(error))
 
 
-def _place_in_folder(entry: os.DirEntry[str]) -> bytes:
-    """Sorts as whole paths do: `a.mp4` before `a/b.mp4`, as on S3."""
+def _sort_key(entry: os.DirEntry[str]) -> bytes:
+    """Sort key that puts `a.mp4` before `a/b.mp4`, like whole paths and S3."""
     return os.fsencode(entry.name) + (b"/" if entry.is_dir(follow_symlinks=False) else b"")
 
 
@@ -124,7 +124,7 @@ def _local_problem(place: str, path: str, problem: str) -> FileInfo:
 
 
 def local_uri(place: str) -> str:
-    # A name that is not UTF-8 cannot be kept in a table: percent-encode its bytes.
+    # A name that is not UTF-8 cannot be stored in a table: percent-encode its bytes.
     return place if printable(place) == place else "file://" + quote(os.fsencode(place))
 
 
@@ -145,11 +145,11 @@ def _list_s3(root: str) -> Iterator[FileInfo]:
             path = str(entry["Key"])[len(prefix) :]
             *folders, name = path.split("/")
             if PRIVATE_FOLDER in folders:
-                # May hold as much as all else: go on behind it.
+                # It may hold as much as everything else: continue after it.
                 inside = "/".join(folders[: folders.index(PRIVATE_FOLDER) + 1])
                 where = {"StartAfter": f"{prefix}{inside}/\U0010ffff"}
                 break
-            # A key that ends with a slash marks an empty folder.
+            # A key that ends in a slash marks an empty folder.
             if name and not name.startswith(TEMPORARY_PREFIX):
                 uri = f"s3://{bucket}/{entry['Key']}"
                 yield s3_info(path, uri, entry["Size"], str(entry.get("ETag", "")))

@@ -1,6 +1,6 @@
-"""What a place is: names of local files and of S3 objects, the errors of reaching them, and the S3 client.
+"""URIs of local files and S3 objects, the errors of storage, and the S3 client.
 
-`pipelines.storage` is what the rest of the project uses.
+The rest of the project imports these from `pipelines.storage`.
 """
 
 from __future__ import annotations
@@ -15,47 +15,47 @@ from typing import Any, cast
 from urllib.parse import quote, unquote_to_bytes
 
 TEMPORARY_PREFIX = ".v2a-tmp-"
-"""Start of the name of every file that is still being written."""
+"""Prefix of the name of every file that is still being written."""
 
 PRIVATE_FOLDER = "_v2a"
-"""Folder of the project's own records; never part of an archive."""
+"""Folder for v2a's own records; never part of an archive."""
 
 
 class StorageError(Exception):
-    """Storage could not be reached, read or written. Says nothing about what a file contains."""
+    """Storage could not be reached, read or written, whatever the file contains."""
 
 
 class StorageNotFound(StorageError):
-    """There is nothing at that place."""
+    """There is nothing at that URI."""
 
 
 class StorageDenied(StorageError):
-    """The place exists but this user may not read or write it."""
+    """The URI exists but this user may not read or write it."""
 
 
 class StorageRefused(StorageError):
-    """No file can be there under that name, whatever else can be written: the name is too long or not legal, a folder
-    has it, or a file is where a folder is needed."""
+    """This one name cannot be a file, although others can: it is too long or not legal, a folder has it, or a file is
+    where a folder is needed."""
 
 
-_OF_ONE_NAME = frozenset(
+_NAME_ERRORS = frozenset(
     {
         *(errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP),
-        # Names that are not legal; a file that is larger than the file system takes.
+        # Illegal names; a file larger than the file system allows.
         *(errno.EINVAL, errno.EILSEQ, errno.EFBIG),
     }
 )
 
 
 def kind_of(error: OSError) -> type[StorageError]:
-    """The error of this module that an error of the file system is, when something is written."""
-    if error.errno in _OF_ONE_NAME:
+    """The class of StorageError for an OSError while writing."""
+    if error.errno in _NAME_ERRORS:
         return StorageRefused
     return StorageDenied if error.errno in (errno.EACCES, errno.EPERM) else StorageError
 
 
 def named(kind: str) -> type[StorageError]:
-    """The error of this module that has that name: they come out of other processes so."""
+    """The class of StorageError with this name, as other processes report it."""
     kinds = (StorageNotFound, StorageDenied, StorageRefused)
     return {each.__name__: each for each in kinds}.get(kind, StorageError)
 
@@ -64,9 +64,9 @@ def named(kind: str) -> type[StorageError]:
 class FileInfo:
     """One entry of an archive.
 
-    `path` is relative to the root with `/` between folders; `version` changes when the content does
-    (etag on S3, modification time in nanoseconds locally). `problem` is empty for a readable regular
-    file and says in words why the entry must not be opened otherwise.
+    path: relative to the root, with `/` between folders. version: changes with the content (ETag on S3, modification
+    time in nanoseconds locally). problem: empty for a readable regular file; otherwise the reason why the entry must
+    not be opened.
     """
 
     path: str
@@ -77,7 +77,7 @@ class FileInfo:
 
 
 def is_remote(uri: str) -> bool:
-    """Whether `uri` names an S3 object or prefix."""
+    """True for the URI of an S3 object or prefix."""
     return uri.startswith(("s3://", "s3a://"))
 
 
@@ -92,7 +92,7 @@ def local_path(uri: str) -> str:
 
 
 def join(root: str, *parts: str) -> str:
-    """`root` with relative `parts` appended. Raises ValueError if a part would climb out of the root."""
+    """`root` with relative `parts` appended. Raises ValueError if a part would leave the root."""
     for part in parts:
         if part.startswith("/") or ".." in part.split("/"):
             raise ValueError(f"not a path below the root: {part!r}")
@@ -105,14 +105,14 @@ def join(root: str, *parts: str) -> str:
 
 
 def parent(uri: str) -> str:
-    """The folder or prefix that holds `uri`."""
+    """Folder or prefix of `uri`."""
     if is_remote(uri):
         return uri.rstrip("/").rpartition("/")[0]
     return os.path.dirname(local_path(uri))
 
 
 def is_within(root: str, other: str) -> bool:
-    """Whether `other` is `root` or lies below it (symbolic links resolved on local paths)."""
+    """True if `other` is `root` or lies below it; symbolic links in local paths are resolved."""
     if is_remote(root) != is_remote(other):
         return False
     if is_remote(root):
@@ -136,7 +136,7 @@ def s3_filesystem() -> Any:
 
 
 def s3_page(bucket: str, prefix: str, n: int, **where: str) -> dict[str, Any]:
-    """At most `n` keys of a bucket from `where` on, as S3 answers."""
+    """S3's answer with at most `n` keys of a bucket. where: `ContinuationToken` or `StartAfter`."""
     answer = _s3_lister(os.getpid()).call_s3(
         "list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=n, **where
     )
@@ -145,20 +145,20 @@ def s3_page(bucket: str, prefix: str, n: int, **where: str) -> dict[str, Any]:
 
 @functools.cache
 def _s3_lister(process: int) -> Any:
-    """A client of this process for listings alone. Nobody asks when an object was written, and to parse that is three
-    quarters of the work."""
+    """S3 client of this process for listings only: it does not parse the times of objects, which nobody uses and which
+    take three quarters of the work."""
     import aiobotocore.session
     import s3fs
 
     session = aiobotocore.session.AioSession()
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
-    # Not for `s3_filesystem`, which travels to other processes: a session does not.
+    # `s3_filesystem` cannot do this: it is sent to other processes, and a session cannot be.
     return s3fs.S3FileSystem(use_listings_cache=False, session=session)
 
 
 @contextlib.contextmanager
 def translated(uri: str) -> Iterator[None]:
-    """Turns what the file system or the S3 client raises into the errors of this module."""
+    """Convert errors of the file system and of the S3 client into StorageError."""
     try:
         yield
     except StorageError:
@@ -170,7 +170,7 @@ def translated(uri: str) -> Iterator[None]:
     except OSError as error:
         raise kind_of(error)(f"{uri}: {error.strerror or error}") from error
     except Exception as error:
-        # botocore and aiohttp have error trees of their own that share no base class with OSError.
+        # The errors of botocore and aiohttp share no base class with OSError.
         if not is_remote(uri) or isinstance(error, (ValueError, TypeError, AttributeError)):
             raise
         raise StorageError(f"{uri}: {error}") from error

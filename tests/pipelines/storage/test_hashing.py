@@ -29,7 +29,7 @@ def test_what_was_read_in_order_is_not_read_again() -> None:
     file, running = Counted(data), hashing.Running()
     # The start, the index at the end, the start again, and all up to the index.
     for offset, n in ((0, 4000), (90_000, 10_000), (0, 4000), (3000, 50_000), (53_000, 37_000)):
-        running.saw(offset, data[offset : offset + n])
+        running.update(offset, data[offset : offset + n])
     assert running.done == 90_000
     assert running.finish(file) == hashlib.sha256(data).hexdigest()
     assert file.n_read == 10_000
