@@ -112,7 +112,7 @@ def plan_of(
 
     rows, policy = scan_rows(config.archive, resources.cpus), job.treatment
     partly = [v for v in rows if wants_silence(v, policy.existing, requests.get(v["path"], ManifestRow()))]
-    silences = silence.look_at_all(partly, policy.silence_dbfs, resources.cpus)
+    silences = silence.find_all(partly, policy.silence_dbfs, resources.cpus)
     return make_plan(
         job,
         rows,

@@ -1,1 +1,1 @@
-"""An archive as it is found: one row per file."""
+"""Scan of an archive: one row per file."""

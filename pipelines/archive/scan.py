@@ -1,7 +1,7 @@
-"""An archive as a table: one row per file, whatever the file is.
+"""Scan of an archive: a table with one row per file, whatever the file is.
 
-Formats are told by content, lengths by packets and silence by decoded samples. A file that cannot be read
-is a row that says why; nothing here stops because of one file.
+Formats come from the content, lengths from packets and silence from decoded samples. A file that cannot be read is a
+row with the reason; no file stops the scan.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ VIDEO_SUFFIXES = frozenset(
         ".y4m",
     )
 )
-"""Files so named are videos: if they cannot be read, they have failed."""
+"""Suffixes of videos: such a file has failed if it cannot be read."""
 
 AUDIO_SUFFIXES = frozenset(
     (
@@ -113,9 +113,9 @@ SCAN_SCHEMA = pa.schema(
     ],
     metadata={"v2a_schema": "scan/1"},
 )
-"""One row per file. `status`: `ok` (a video), `audio_only`, `not_video` (no footage: text, pictures, ...),
-`failed` (looks like a video but cannot be read; `error_class` and `error` say why). The columns from
-`duration_s` to `sha256` are null unless `status` is `ok`. `error` of an `ok` row is a remark."""
+"""Columns of a row. `status`: `ok` (a video), `audio_only`, `not_video` (no footage: text, pictures, ...) or `failed`
+(looks like a video but cannot be read; `error_class` and `error` have the reason). The columns from `duration_s` to
+`sha256` are null unless `status` is `ok`. `error` of an `ok` row is a note."""
 
 _FACTS = (
     "duration_s",
@@ -137,28 +137,28 @@ STORAGE_WAIT_S = 1.0
 """Pause before the second try; the third comes after twice as long."""
 
 SILENT_STATES = ("none", "empty", "silent")
-"""Of the sound of videos that count as silent."""
+"""Values of `audio_state` for videos that count as silent."""
 
 
 def video_id(path: str, size: int, version: str) -> str:
-    """Stable name of a file's content at its place: 16 hex digits of the sha256 of all three."""
+    """Stable identifier of a file's content at its path: 16 hex digits of the SHA-256 of all three."""
     return hashlib.sha256(f"{path}\0{size}\0{version}".encode()).hexdigest()[:16]
 
 
 def suffix(path: str) -> str:
-    """Lower-case suffix with its dot, or nothing."""
+    """Lower-case suffix with its dot, or an empty string."""
     name = path.rsplit("/", 1)[-1]
     stem, dot, ending = name.rpartition(".")
     return f".{ending.lower()}" if dot and stem else ""
 
 
 def named_media(path: str) -> bool:
-    """Whether the name says that a file holds footage or sound."""
+    """True if the suffix is one of footage or sound."""
     return suffix(path) in VIDEO_SUFFIXES | AUDIO_SUFFIXES
 
 
 def looks_like_media(head: bytes) -> bool:
-    """Whether the first bytes (200 or more) are those of a container that can hold footage or sound."""
+    """True if the first bytes (200 or more) are those of a container of footage or sound."""
     return (
         head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"styp")
         or head.startswith(
@@ -184,8 +184,10 @@ def looks_like_media(head: bytes) -> bool:
 
 
 def scan_file(info: FileInfo, sandbox: Sandbox) -> dict[str, Any]:
-    """One row (the columns of SCAN_SCHEMA) about one file. Never raises for anything a file or its
-    storage does; storage is asked three times before the row says that it could not be read."""
+    """Row of one file, with the columns of SCAN_SCHEMA.
+
+    Never raises for an error of the file or of its storage: storage gets STORAGE_TRIES tries before the row has failed.
+    """
     row: dict[str, Any] = dict.fromkeys(SCAN_SCHEMA.names)
     row.update(
         video_id=video_id(info.path, info.size, info.version),
@@ -219,17 +221,17 @@ def _examine(info: FileInfo, sandbox: Sandbox, named_video: bool) -> dict[str, A
     try:
         facts = sandbox.probe(info.uri)
     except DecodeFailed as error:
-        why = {"error_class": error.error_class, "error": error.message}
+        reason = {"error_class": error.error_class, "error": error.message}
         if error.error_class == "NoVideoStream":
             return {"status": "audio_only"}
         if not named_video and error.error_class in ("NotAVideo", "ForbiddenFormat", "EmptyFile"):
-            return {"status": "not_video"} | why
-        return {"status": "failed"} | why
+            return {"status": "not_video"} | reason
+        return {"status": "failed"} | reason
     return {name: getattr(facts, name) for name in _FACTS} | {"status": "ok", "error": facts.note}
 
 
 def scan(root: str, sandbox: Sandbox | None = None) -> Iterator[dict[str, Any]]:
-    """Rows of a whole archive, one after the other in this process, in the order of the listing.
+    """Rows of a whole archive in the order of the listing, made one after the other in this process.
 
     Raises StorageError if the root cannot be listed.
     """

@@ -1,4 +1,4 @@
-"""Rows of a scan on disk: as many as an archive has, in the memory of a few thousand."""
+"""Rows of a scan on disk, for archives of any size: only a few thousand are in memory."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 from pipelines.archive.scan import SCAN_SCHEMA
 
 ROWS_HELD = 8192
-"""Rows of a row group, which is what is in memory."""
+"""Rows per row group, the part that is in memory."""
 
 
 class ScanTable:
-    """A Parquet file of SCAN_SCHEMA that is written once, closed, and read as often as one likes.
+    """A Parquet file of SCAN_SCHEMA that is written once, closed, and then read any number of times.
 
-    Lies in the machine's temporary folder, without a name: it is gone with this object or its process, however that
-    ends. Of a million films it takes 0.1 to 0.2 GB.
+    It lies in the machine's temporary folder without a name, so it disappears with this object or its process. A
+    million films take 0.1 to 0.2 GB.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class ScanTable:
         self._sorted = True
 
     def add(self, rows: pa.Table) -> None:
-        """Further rows."""
+        """Append rows."""
         for path in rows["path"].to_pylist():
             self._sorted = self._sorted and self._last <= path
             self._last = path
@@ -43,13 +43,13 @@ class ScanTable:
             self._flush()
 
     def close(self) -> None:
-        """No more rows. They are sorted by path, if they did not come so."""
+        """Finish the file. Sorts the rows by path unless they came in that order."""
         self._flush()
         assert self._writer is not None
         self._writer.close()
         self._writer = None
         if not self._sorted:
-            # Names of a local folder that are not UTF-8 can stand where their spelling does not: all in memory, once.
+            # Names that are not UTF-8 sort by their bytes in a listing, but by their spelling here. Sort in memory.
             ordered = self.table().sort_by("path")
             self._file.seek(0)
             self._file.truncate()
@@ -57,18 +57,18 @@ class ScanTable:
         self._file.flush()
 
     def parquet(self) -> str:
-        """Path by which this process can read the file, once it is closed."""
+        """Path by which this process can read the closed file."""
         self._file.seek(0)
         return f"/dev/fd/{self._file.fileno()}"
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The rows, a row group at a time."""
+        """The rows, one row group at a time."""
         with pq.ParquetFile(self._file) as file:
             for k in range(file.num_row_groups):
                 yield file.read_row_group(k, columns=None if columns is None else list(columns))
 
     def rows(self, most: int) -> Iterator[dict[str, Any]]:
-        """The first rows."""
+        """The first rows, at most `most`."""
         left = max(most, 0)
         for table in self.tables():
             if left <= 0:
@@ -77,7 +77,7 @@ class ScanTable:
             left -= len(table)
 
     def table(self) -> pa.Table:
-        """All of them in memory."""
+        """The whole table in memory."""
         return pq.read_table(self._file, schema=SCAN_SCHEMA)
 
     def _flush(self) -> None:

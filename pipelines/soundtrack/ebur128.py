@@ -1,6 +1,6 @@
-"""Loudness by EBU R128 and true peak, measured and kept in bounds, block by block: FFmpeg's own filters.
+"""Loudness by EBU R128 and true peak: meter and limiter, block by block, by FFmpeg's own filters.
 
-A film of any length takes the same memory: nothing here holds more than the second that a filter looks at.
+Memory does not grow with the film: a filter holds at most a second.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ import av
 import numpy as np
 
 BLOCK = 1 << 14
-"""Samples that a filter is given at a time."""
+"""Samples per call of a filter."""
 
 CEILING_DBTP = -1.0
-"""Highest true peak that EBU R128 allows for the linear sound of a programme."""
+"""Highest true peak that EBU R128 allows for a programme in linear PCM."""
 
 NOTHING_LUFS = -70.0
-"""What the meter says of sound that is shorter than 0.4 s, or never louder than this: there is no loudness."""
+"""The meter's value for sound without a loudness: shorter than 0.4 s, or never louder than this."""
 
 _UP = 4
-"""Rate at which the limiter works, in terms of the sound's: peaks between the samples become samples (BS.1770-5)."""
+"""Oversampling of the limiter: peaks between samples become samples (BS.1770-5)."""
 
 
 @dataclass(frozen=True)
 class Levels:
-    """How loud a sound is."""
+    """Loudness and peak of a sound."""
 
     lufs: float
     """Integrated loudness, gated (EBU R128); `NOTHING_LUFS` if there is none."""
     true_peak_dbtp: float
-    """Of all channels; -120 for silence."""
+    """Highest true peak of all channels; -120 for silence."""
 
     @property
     def loud(self) -> bool:
-        """Whether there is any loudness to speak of."""
+        """True if the sound has a loudness at all."""
         return self.lufs > NOTHING_LUFS
 
 
@@ -51,29 +51,29 @@ class Meter:
         self._lufs, self._peak = NOTHING_LUFS, 0.0
 
     def add(self, block: np.ndarray) -> None:
-        """The next samples."""
+        """Measure the next samples."""
         self._read(self._chain.push(block))
 
     def levels(self) -> Levels:
-        """Of all samples; nothing can be added afterwards."""
+        """Levels of all samples. Ends the measurement."""
         self._read(self._chain.finish())
         peak = 20 * math.log10(self._peak) if self._peak > 0 else -120.0
         return Levels(self._lufs, max(-120.0, peak))
 
     def _read(self, frames: Iterable[Any]) -> None:
         for frame in frames:
-            told = frame.metadata
-            if "lavfi.r128.I" in told:
-                self._lufs = float(told["lavfi.r128.I"])
-                self._peak = max(self._peak, float(told["lavfi.r128.true_peak"]))
+            values = frame.metadata
+            if "lavfi.r128.I" in values:
+                self._lufs = float(values["lavfi.r128.I"])
+                self._peak = max(self._peak, float(values["lavfi.r128.true_peak"]))
 
 
 def limited(
     blocks: Iterable[np.ndarray], rate: int, channels: int, ceiling_dbtp: float
 ) -> Iterator[np.ndarray]:
-    """float32 [channels, n] blocks of the same sound, as many samples, with no true peak above about `ceiling_dbtp`.
+    """The same sound with no true peak above about `ceiling_dbtp`: blocks float32 [channels, n], as many samples.
 
-    A look-ahead limiter at four times the rate. The way back down may add a few tenths of a dB, so measure the result.
+    A look-ahead limiter at four times the rate. The return to `rate` may add a few tenths of a dB: measure the result.
     """
     bound = f"limit={10 ** (ceiling_dbtp / 20):.6f}:level=false:attack=5:release=80:latency=true"
     layout = _layout(channels)
@@ -102,7 +102,7 @@ def _layout(channels: int) -> str:
 
 
 class _Chain:
-    """FFmpeg filters one after the other; float blocks in, FFmpeg's frames out."""
+    """Chain of FFmpeg filters; float blocks in, FFmpeg's frames out."""
 
     def __init__(self, rate: int, channels: int, filters: list[tuple[str, str]]) -> None:
         self._rate, self._layout, self._position = rate, _layout(channels), 0

@@ -1,9 +1,8 @@
-"""Stretches of a film's new sound that somebody should listen to: clipping, and near-silence.
+"""Stretches of a film's new sound that somebody should check: clipping and near-silence.
 
-A sample at full scale alone says little: a sound may just reach it. Several in a row are a peak that was cut off.
-Three is what the "over" lights of digital recorders and Audacity's Find Clipping count by default. Near-silence is
-what FFmpeg's `silencedetect` looks for by default, -60 dB for two seconds, here of the RMS, so that a single click does
-not hide it.
+One sample at full scale is not an error: a sound may just reach it. Several in a row are a clipped peak; three is the
+default of the "over" lights of digital recorders and of Audacity's Find Clipping. Near-silence is -60 dB for two
+seconds, the default of FFmpeg's `silencedetect`, but of the RMS, so that a single click does not hide it.
 """
 
 from __future__ import annotations
@@ -20,51 +19,55 @@ from v2a_models import pcm
 CLIPPING, SILENCE = "clipping", "near silence"
 
 CLIPPED_SAMPLES = 3
-"""Successive samples of one channel at full scale."""
+"""Successive samples of one channel at full scale that count as clipping."""
 
 CLIPPED_AT = pcm.SYMMETRIC_SCALE
-"""Full scale of 16-bit samples, on both sides."""
+"""Magnitude of a sample at full scale."""
 
 JOIN_S = 1.0
-"""Clipping that is nearer than this is one stretch."""
+"""Clipped peaks less than this apart are one stretch."""
 
 SILENT_DBFS = -60.0
-"""RMS over all channels."""
+"""Near-silence: RMS over all channels below this."""
 
 SILENT_S = 2.0
 
 HOP_S = 0.1
-"""RMS is taken over stretches of this length."""
+"""Length of the stretches over which the RMS is taken."""
 
 MOST_LISTED = 20
 
 
 class Watcher:
-    """Finds such stretches in a stream of int16 blocks [channels, n]. How the stream is cut changes nothing, and memory
-    does not grow with it."""
+    """Detector of such stretches in a stream of int16 blocks [channels, n].
+
+    The result does not depend on the division into blocks, and memory does not grow with the film.
+    """
 
     def __init__(
         self,
         rate: int,
-        heard: Sequence[Seconds] | None = None,
+        audible: Sequence[Seconds] | None = None,
         wanted_silence: Callable[[], Iterable[Seconds]] = tuple,
     ) -> None:
-        """heard: where generated sound is heard, None for everywhere: what is outside is not looked at.
-        wanted_silence: where it is silent on purpose; asked when a silent stretch is over, and needs to know nothing of
-        what comes after."""
+        """audible: stretches with generated sound, None for the whole film; nothing else is checked.
+
+        wanted_silence: returns the stretches that are silent on purpose; called at the end of each silent stretch, and
+        need not know anything after it.
+        """
         self.rate = rate
-        spans = None if heard is None else sorted(span for span in heard if span[0] < span[1])
-        self._heard = None if spans is None else np.array(spans, np.float64).reshape(-1, 2)
+        spans = None if audible is None else sorted(span for span in audible if span[0] < span[1])
+        self._audible = None if spans is None else np.array(spans, np.float64).reshape(-1, 2)
         self._wanted_silence = wanted_silence
         self._longest: dict[str, list[tuple[float, float, float]]] = {CLIPPING: [], SILENCE: []}
-        """By kind, a heap of at most `MOST_LISTED`: length, minus the start, end."""
+        """Heap of at most `MOST_LISTED` stretches by kind: (length, minus the start, end)."""
         self.n_found = 0
         self._position = 0
-        """Samples seen."""
+        """Number of samples so far."""
         self._before: np.ndarray | None = None
-        """bool [channels, CLIPPED_SAMPLES - 1]: which of the last samples are at full scale."""
+        """True for the last samples that are at full scale, bool [channels, CLIPPED_SAMPLES - 1]."""
         self._clipped: tuple[int, int] | None = None
-        """First sample, and one past the last, of the stretch that may go on."""
+        """First sample, and one past the last, of the clipped stretch that may continue."""
         self._hop = max(1, round(HOP_S * rate))
         self._rest = np.zeros(0, np.int64)
         """Energy of the samples since the last whole hop."""
@@ -73,7 +76,7 @@ class Watcher:
         self._closed = False
 
     def add(self, block: np.ndarray) -> None:
-        """Look at the next samples of the film."""
+        """Check the next samples of the film."""
         if not block.shape[1]:
             return
         values = block.astype(np.int32)
@@ -82,7 +85,7 @@ class Watcher:
         self._position += block.shape[1]
 
     def close(self) -> None:
-        """The film is over."""
+        """Finish the stretches that are open at the end of the film."""
         if self._closed:
             return
         self._closed = True
@@ -92,26 +95,28 @@ class Watcher:
         self._end_silence(self._position)
 
     def found(self) -> list[dict[str, Any]]:
-        """At most `MOST_LISTED` stretches in the order of the film: the longest, of both kinds where there are both.
-        `n_found` is how many there are in all."""
+        """At most `MOST_LISTED` stretches, in the order of the film: the longest, if possible half of each kind.
+
+        `n_found` is the total number.
+        """
         self.close()
         kinds = [
-            [(what, -start, end) for _, start, end in sorted(heap, reverse=True)]
-            for what, heap in self._longest.items()
+            [(kind, -start, end) for _, start, end in sorted(heap, reverse=True)]
+            for kind, heap in self._longest.items()
         ]
         half = MOST_LISTED // 2
-        listed = [found for kind in kinds for found in kind[:half]]
-        rest = [found for kind in kinds for found in kind[half:]]
+        listed = [flag for kind in kinds for flag in kind[:half]]
+        rest = [flag for kind in kinds for flag in kind[half:]]
         return _rows(listed + rest[: MOST_LISTED - len(listed)])
 
     def columns(self) -> dict[str, Any]:
-        """The same as columns of the report."""
+        """Columns of the report: `flags` and `n_flags`."""
         return {"flags": self.found(), "n_flags": self.n_found}
 
     # clipping
 
     def _look_for_clipping(self, full: np.ndarray) -> None:
-        """full: bool [channels, n], samples at full scale."""
+        """full: bool [channels, n], true for samples at full scale."""
         reach = CLIPPED_SAMPLES - 1
         if self._before is None:
             self._before = np.zeros((len(full), reach), bool)
@@ -124,7 +129,7 @@ class Watcher:
         runs = np.logical_and.reduce([full[:, k : k + n] for k in range(CLIPPED_SAMPLES)])
         # A run belongs to the sample that completes it.
         ends = self._position + np.flatnonzero(runs.any(axis=0))
-        ends = ends[self._is_heard(ends / self.rate)]
+        ends = ends[self._is_audible(ends / self.rate)]
         if not len(ends):
             return
         for group in np.split(ends, np.flatnonzero(np.diff(ends) > JOIN_S * self.rate) + 1):
@@ -140,19 +145,19 @@ class Watcher:
             self._keep(CLIPPING, self._clipped[0] / self.rate, self._clipped[1] / self.rate)
         self._clipped = None
 
-    def _is_heard(self, times_s: np.ndarray) -> np.ndarray:
-        """bool, one for each time."""
-        if self._heard is None:
+    def _is_audible(self, times_s: np.ndarray) -> np.ndarray:
+        """True for times with generated sound, bool like `times_s`."""
+        if self._audible is None:
             return np.ones(len(times_s), bool)
-        at = np.searchsorted(self._heard[:, 0], times_s, side="right") - 1
+        at = np.searchsorted(self._audible[:, 0], times_s, side="right") - 1
         inside = at >= 0
-        inside[inside] = times_s[inside] < self._heard[at[inside], 1]
+        inside[inside] = times_s[inside] < self._audible[at[inside], 1]
         return inside
 
     # near-silence
 
     def _look_for_silence(self, energy: np.ndarray, channels: int) -> None:
-        """energy: int64 [n], sum of squares over the channels: exact, however the stream is cut."""
+        """energy: int64 [n], sum of squares over the channels; exact, so independent of the blocks."""
         first = self._position - len(self._rest)
         energy = np.concatenate([self._rest, energy]) if len(self._rest) else energy
         n = len(energy) // self._hop * self._hop
@@ -160,7 +165,7 @@ class Watcher:
         self._hops(energy[:n].reshape(-1, self._hop), first, channels)
 
     def _hops(self, energy: np.ndarray, first: int, channels: int) -> None:
-        """energy: int64 [hops, samples], from the film's sample `first` on."""
+        """energy: int64 [hops, samples], of the film from sample `first` on."""
         bound = (10 ** (SILENT_DBFS / 20) * CLIPPED_AT) ** 2 * energy.shape[1] * channels
         silent = energy.sum(axis=1) < bound
         changes = np.flatnonzero(np.diff(silent, prepend=self._silent_from is not None))
@@ -178,28 +183,30 @@ class Watcher:
         self._silent_from = None
         if found[0][1] - found[0][0] < SILENT_S:
             return
-        if self._heard is not None:
+        if self._audible is not None:
             found = [
                 (max(first, float(a)), min(last, float(b)))
                 for first, last in found
-                for a, b in self._heard
+                for a, b in self._audible
                 if max(first, a) < min(last, b)
             ]
         for first, last in without(found, self._wanted_silence()):
             if last - first >= SILENT_S:
                 self._keep(SILENCE, first, last)
 
-    def _keep(self, what: str, start_s: float, end_s: float) -> None:
+    def _keep(self, kind: str, start_s: float, end_s: float) -> None:
         self.n_found += 1
-        heap = self._longest[what]
+        heap = self._longest[kind]
         heapq.heappush(heap, (end_s - start_s, -start_s, end_s))
         if len(heap) > MOST_LISTED:
             heapq.heappop(heap)
 
 
 def remade(row: Mapping[str, Any], part: Seconds, fresh: Watcher) -> dict[str, Any]:
-    """The columns of a film of which a part was made again: what was flagged outside of it, and what `fresh`, which
-    looks at nothing else, found inside."""
+    """Report columns of a film with a new part: the flags outside the part, and those that `fresh` found inside.
+
+    row: the film's report row so far. fresh: has checked the part only.
+    """
     old = row.get("flags") or []
     kept = [
         (flag["what"], start, end)
@@ -212,14 +219,14 @@ def remade(row: Mapping[str, Any], part: Seconds, fresh: Watcher) -> dict[str, A
     return {"flags": _rows([*new, *kept][:MOST_LISTED]), "n_flags": len(kept) + unlisted + fresh.n_found}
 
 
-def _rows(found: list[tuple[str, float, float]]) -> list[dict[str, Any]]:
-    """In the order of the film."""
-    found = sorted(found, key=lambda flag: flag[1:])
-    return [{"start_s": start, "end_s": end, "what": what} for what, start, end in found]
+def _rows(flags: list[tuple[str, float, float]]) -> list[dict[str, Any]]:
+    """Flags as in the report, in the order of the film."""
+    ordered = sorted(flags, key=lambda flag: flag[1:])
+    return [{"start_s": start, "end_s": end, "what": kind} for kind, start, end in ordered]
 
 
 def without(spans: Iterable[Seconds], others: Iterable[Seconds]) -> list[Seconds]:
-    """What is left of stretches where the others are taken away, in order."""
+    """Difference of two lists of stretches: `spans` without `others`, in order."""
     left = sorted(spans)
     for first, last in sorted(others):
         left = [

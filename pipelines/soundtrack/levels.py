@@ -19,11 +19,11 @@ class Meter:
         self.square_sum = 0.0
         self.n = 0
         self.r128: ebur128.Meter | None = None
-        """Where loudness was asked for, or sounds were mixed."""
+        """Loudness meter, if a loudness was requested or sounds are mixed."""
         self.flags: flags.Watcher | None = None
 
     def watch(self, blocks: Iterable[np.ndarray], channels: int) -> Iterator[np.ndarray]:
-        """Pass the blocks on, int16 [any, n]; the first `channels` channels are measured."""
+        """Pass on the blocks, int16 [any, n], and measure their first `channels` channels."""
         for passed in blocks:
             block = passed[:channels]
             if self.flags is not None:

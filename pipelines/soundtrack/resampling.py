@@ -1,4 +1,4 @@
-"""A generated track at another sample rate: block by block, without a gap, in constant memory."""
+"""Resampling of a generated track: block by block, without gaps, in constant memory."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from av.audio.resampler import AudioResampler
 from v2a_models import grid, pcm
 
 BLOCK = 1 << 16
-"""Samples that are resampled at a time."""
+"""Samples per call of the resampler."""
 
 _LAYOUTS = {1: "mono", 2: "stereo"}
-"""More channels are several tracks at once, up to seven: each is resampled by itself."""
+"""Layouts of one track. More channels, up to seven, are several tracks, each resampled by itself."""
 
 
 def resampled(
     blocks: Iterable[np.ndarray], channels: int, rate: int, n_samples: int, to: int = grid.SAMPLE_RATE
 ) -> Iterator[np.ndarray]:
-    """int16 [channels, n] blocks of one sound at `rate` as blocks of the same sound at `to`, `n_samples` in all.
+    """The same sound at rate `to`: blocks int16 [channels, n], `n_samples` in total.
 
-    The result does not depend on how the sound is cut into blocks. A length at one rate is rarely whole at another:
-    the sample or two that are too many are cut off, and silence fills up those that lack. At `to` already, the
-    blocks pass as they are.
+    The result does not depend on the division into blocks. A length at one rate is rarely whole at another: a surplus
+    of a sample or two is cut off, and missing ones are silence. If `rate` is `to`, the blocks pass unchanged.
     """
     if rate == to:
         yield from blocks
@@ -40,7 +39,7 @@ def resampled(
 
 
 def _converted(blocks: Iterable[np.ndarray], layout: str, rate: int, to: int) -> Iterator[np.ndarray]:
-    # Floats: FFmpeg resamples integers with filters that are rounded to integers.
+    # In floats: for integers, FFmpeg rounds the filters to integers too.
     resampler = AudioResampler(format="fltp", layout=layout, rate=to)
     position = 0
     for block in blocks:

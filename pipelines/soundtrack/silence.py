@@ -1,4 +1,4 @@
-"""Where the sound of a film is silent: the parts that can be dubbed alone."""
+"""Silent parts of a film's own sound, which can be dubbed alone."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pipelines.sandbox.decoder import Sandbox
 from pipelines.soundtrack.mixing import AudioFormat, Seconds
 from v2a_models import grid
 
-LEAST_S = 1.0
-"""Silence that is shorter is a pause in the sound that is there."""
+MIN_S = 1.0
+"""Shortest silent part; less is a pause in the film's own sound."""
 
 HOP_S = 0.01
-"""Silence begins and ends on this grid, at least so far from what is audible as its own hop."""
+"""Grid of the silent parts: a hop with an audible sample belongs to none."""
 
 HIGHEST_RATE = 96_000
 LOWEST_RATE = 8_000
@@ -25,13 +25,13 @@ LOWEST_RATE = 8_000
 
 @dataclass(frozen=True)
 class Silence:
-    """What is known of the sound of one film."""
+    """Silent parts of one film."""
 
     parts: tuple[Seconds, ...] = ()
-    """Silent stretches in seconds, in order; those of a second and more."""
+    """Silent stretches of at least a second, in seconds, in order."""
     error_class: str = ""
     error: str = ""
-    """Why it cannot be told."""
+    """Reason why the parts are unknown."""
 
     @property
     def seconds(self) -> float:
@@ -39,19 +39,19 @@ class Silence:
 
 
 def silent_parts(
-    blocks: Iterable[np.ndarray], rate: int, loudest_dbfs: float, least_s: float = LEAST_S
+    blocks: Iterable[np.ndarray], rate: int, loudest_dbfs: float, min_s: float = MIN_S
 ) -> Iterator[Seconds]:
-    """The stretches of at least `least_s` in which no sample lies above `loudest_dbfs`, in seconds.
+    """Stretches of at least `min_s` in which no sample exceeds `loudest_dbfs`, in seconds.
 
-    blocks: float [channels, n], of any lengths. What is left over at the end of the film belongs to its last hop.
+    blocks: float [channels, n], of any lengths. The rest at the end of the film, less than a hop, counts as a hop.
     """
     hop = max(1, round(HOP_S * rate))
     bound = 10 ** (loudest_dbfs / 20)
     start, position = 0, 0
     rest = np.zeros(0, np.float32)
 
-    def told(stop: int) -> Iterator[Seconds]:
-        if stop - start >= least_s * rate:
+    def ended(stop: int) -> Iterator[Seconds]:
+        if stop - start >= min_s * rate:
             yield start / rate, stop / rate
 
     for block in blocks:
@@ -59,25 +59,25 @@ def silent_parts(
         n = len(peaks) // hop
         rest = peaks[n * hop :]
         for k in np.flatnonzero(peaks[: n * hop].reshape(n, hop).max(axis=1) > bound):
-            yield from told(position + int(k) * hop)
+            yield from ended(position + int(k) * hop)
             start = position + (int(k) + 1) * hop
         position += n * hop
     end = position + len(rest)
     if len(rest) and rest.max() > bound:
-        yield from told(position)
+        yield from ended(position)
     else:
-        yield from told(end)
+        yield from ended(end)
 
 
 def format_of(sandbox: Sandbox, uri: str, duration_s: float, track: int | None = None) -> AudioFormat:
-    """How the sound of a film comes out of `Sandbox.iter_sound` as it is: at its own rate, in one or two channels."""
+    """Format in which to read a film's own sound by `Sandbox.iter_sound`: its own rate, one or two channels."""
     rate, channels = sandbox.track_facts(uri, track)
     rate = rate if LOWEST_RATE <= rate <= HIGHEST_RATE else grid.SAMPLE_RATE
     return AudioFormat(rate, min(2, max(1, channels)), grid.samples(duration_s, rate))
 
 
-def look(video: dict[str, Any], loudest_dbfs: float, sandbox: Sandbox) -> Silence:
-    """The silent parts of one scanned film. Raises StorageError."""
+def find(video: dict[str, Any], loudest_dbfs: float, sandbox: Sandbox) -> Silence:
+    """Silent parts of one scanned film. Raises StorageError."""
     try:
         own = format_of(sandbox, video["uri"], float(video["duration_s"]))
         blocks = sandbox.iter_sound(
@@ -88,8 +88,8 @@ def look(video: dict[str, Any], loudest_dbfs: float, sandbox: Sandbox) -> Silenc
         return Silence((), error.error_class, error.message)
 
 
-def look_at_all(videos: Sequence[dict[str, Any]], loudest_dbfs: float, cpus: int) -> dict[str, Silence]:
-    """The silent parts of many films by video_id, in parallel tasks of the Ray that is running."""
+def find_all(videos: Sequence[dict[str, Any]], loudest_dbfs: float, cpus: int) -> dict[str, Silence]:
+    """Silent parts of many films by video_id, in parallel tasks of the running Ray."""
     if not videos:
         return {}
     import ray.data
@@ -97,25 +97,25 @@ def look_at_all(videos: Sequence[dict[str, Any]], loudest_dbfs: float, cpus: int
     names = ("video_id", "uri", "duration_s", "video_start_s")
     items = [{name: video[name] for name in names} for video in videos]
     listed = ray.data.from_items(items, override_num_blocks=min(len(items), 64 * cpus))
-    task: Any = _look
-    found = {}
+    task: Any = _find
+    silences = {}
     for row in listed.map_batches(
         task, fn_kwargs={"loudest_dbfs": loudest_dbfs}, batch_size=1, batch_format="pyarrow",
         num_cpus=0.5, concurrency=max(1, cpus),
     ).iter_rows():  # fmt: skip
         parts = tuple((float(a), float(b)) for a, b in row["parts"])
-        found[row["video_id"]] = Silence(parts, row["error_class"], row["error"])
-    return found
+        silences[row["video_id"]] = Silence(parts, row["error_class"], row["error"])
+    return silences
 
 
-def _look(batch: Any, loudest_dbfs: float) -> Iterator[Any]:
+def _find(batch: Any, loudest_dbfs: float) -> Iterator[Any]:
     import pyarrow as pa
 
     from pipelines.sandbox.decoder import shared_sandbox
 
     for video in batch.to_pylist():
         try:
-            silence = look(video, loudest_dbfs, shared_sandbox())
+            silence = find(video, loudest_dbfs, shared_sandbox())
         except Exception as error:  # one film never stops a run, whatever is wrong with its sound
             silence = Silence((), type(error).__name__, str(error))
         yield pa.table(

@@ -45,7 +45,7 @@ def quickly(*arguments: str | Path, load: Any = load_noise) -> dict[str, dict[st
     scanned = list(scan.scan(config.archive, sandbox))
     policy = job.treatment
     silences = {
-        video["video_id"]: silence.look(video, policy.silence_dbfs, sandbox)
+        video["video_id"]: silence.find(video, policy.silence_dbfs, sandbox)
         for video in scanned
         if wants_silence(video, policy.existing, requests.get(video["path"], ManifestRow()))
     }

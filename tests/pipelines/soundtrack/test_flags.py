@@ -87,8 +87,8 @@ def test_what_is_not_heard_is_not_looked_at() -> None:
     sound = np.zeros((1, 20_000), np.int16)
     sound[0, 5_000:5_010] = FULL
     sound[0, 15_000:15_010] = FULL
-    assert found(sound, heard=[(14.0, 16.0), (1.0, 4.5)]) == [(SILENCE, 1.0, 4.5), (CLIPPING, 15.0, 15.01)]
-    assert found(sound, heard=[]) == []
+    assert found(sound, audible=[(14.0, 16.0), (1.0, 4.5)]) == [(SILENCE, 1.0, 4.5), (CLIPPING, 15.0, 15.01)]
+    assert found(sound, audible=[]) == []
 
 
 def test_silence_that_is_wanted_is_asked_for_when_it_is_over() -> None:
@@ -148,7 +148,7 @@ spans = st.lists(st.integers(0, 12), max_size=4, unique=True).map(
         max_size=12,
     ),
     cuts=st.lists(st.integers(0, 12_000), max_size=12),
-    heard=st.none() | spans,
+    audible=st.none() | spans,
     wanted=spans,
     channels=st.integers(1, 2),
 )  # fmt: skip
@@ -162,8 +162,8 @@ def test_how_the_sound_is_cut_changes_nothing(
     mono = np.concatenate([np.full(n, level, np.int16) for level, n in pieces])
     sound = np.stack([np.roll(mono, k) for k in range(channels)])
     expected = plainly(sound, heard, wanted)
-    assert found(sound, heard=heard, wanted_silence=lambda: wanted) == expected
-    assert found(sound, cuts, heard=heard, wanted_silence=lambda: wanted) == expected
+    assert found(sound, audible=heard, wanted_silence=lambda: wanted) == expected
+    assert found(sound, cuts, audible=heard, wanted_silence=lambda: wanted) == expected
 
 
 def test_the_list_is_short_and_has_both_kinds() -> None:

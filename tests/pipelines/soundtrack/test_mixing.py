@@ -142,7 +142,7 @@ def test_silent_parts_against_the_definition(hops: list[bool], block: int) -> No
     """Hops of 10 ms, each loud or not; silence counts from five hops on."""
     rate, hop = 8000, 80
     sound = np.repeat(np.array(hops, np.float32) * 0.5, hop)[None]
-    found = list(silent_parts(streamed(sound, block)(), rate, -60.0, least_s=0.05))
+    found = list(silent_parts(streamed(sound, block)(), rate, -60.0, min_s=0.05))
     expected, k = [], 0
     while k < len(hops):
         run = next((j for j in range(k, len(hops)) if hops[j]), len(hops))
