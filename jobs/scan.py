@@ -1,4 +1,4 @@
-"""`v2a scan ARCHIVE`: what is in an archive, and how much of it is silent."""
+"""`v2a scan ARCHIVE`: contents of an archive, and how much of it is silent."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ScanResult:
 
     exit_code: int
     """0 all read, 1 some files failed or the listing broke off, 2 wrong usage, 130 interrupted."""
-    found: ScanTable | None = None
+    scanned: ScanTable | None = None
     """The rows, on disk."""
 
     @property
@@ -63,7 +63,7 @@ class ScanResult:
         """The rows as an Arrow table. All in memory."""
         from pipelines.archive import scan
 
-        return scan.to_table([]) if self.found is None else self.found.table()
+        return scan.to_table([]) if self.scanned is None else self.scanned.table()
 
 
 def run(
@@ -87,22 +87,22 @@ def run(
     if problem:
         errors.print(f"v2a scan: {problem}", markup=False)
         return ScanResult(WRONG_USAGE)
-    found, listing = ScanTable(), Listing(config.archive)
+    scanned, listing = ScanTable(), Listing(config.archive)
     try:
         for rows in _scan(config, console, listing, examine):
-            found.add(rows)
+            scanned.add(rows)
             if on_rows is not None:
                 on_rows(rows)
-        found.close()
+        scanned.close()
     except KeyboardInterrupt:
         errors.print("v2a scan: interrupted; nothing was written", markup=False)
         return ScanResult(INTERRUPTED)
     except (WrongUsage, storage.StorageError) as error:
         errors.print(f"v2a scan: {error}", markup=False)
         return ScanResult(WRONG_USAGE)
-    _print_rows(console, found.rows(most=config.show), found.n, config.show)
+    _print_rows(console, scanned.rows(most=config.show), scanned.n, config.show)
     counted = Totals()
-    for table in found.tables(Totals.COLUMNS):
+    for table in scanned.tables(Totals.COLUMNS):
         counted.add(table.to_pylist())
     for line in counted.lines():
         console.print(line, markup=False)
@@ -111,7 +111,7 @@ def run(
     if listing.error:
         bad = True
         errors.print(f"v2a scan: {listing.error}", markup=False)
-        hint = f"v2a scan: the {found.n} files so far are above"
+        hint = f"v2a scan: the {scanned.n} files so far are above"
         if out:
             # Not under the name that promises the whole archive.
             out = out.removesuffix(".parquet") + ".partial.parquet"
@@ -119,12 +119,12 @@ def run(
         errors.print(f"{hint}; run it again for all of them", markup=False)
     if out:
         try:
-            storage.put_atomic(found.parquet(), out)
+            storage.put_atomic(scanned.parquet(), out)
         except storage.StorageError as error:
             errors.print(f"v2a scan: the table is not written: {error}", markup=False)
-            return ScanResult(SOME_FAILED, found)
+            return ScanResult(SOME_FAILED, scanned)
         console.print(f"written: {out}", markup=False)
-    return ScanResult(SOME_FAILED if bad else DONE, found)
+    return ScanResult(SOME_FAILED if bad else DONE, scanned)
 
 
 class Totals:

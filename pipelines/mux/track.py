@@ -48,8 +48,8 @@ class Track:
     sample_rate: int = 44_100
     title: str = TITLE
     default: bool = True
-    """Whether players choose this track. If so, it comes before the other sound tracks, because some players and
-    containers have no other way to mark it; otherwise last. Use False if another track is audible."""
+    """True for the track that players choose. It comes before the other sound tracks, because some players and
+    containers have no other way to mark it. Use False if another track is audible: the new one then comes last."""
     tags: dict[str, str] = field(default_factory=dict)
     """Metadata of the container (`sidecar.tags`); a comment of the source stays before ours."""
     captions: Sequence[subtitles.Cue] = ()

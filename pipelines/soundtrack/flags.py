@@ -94,7 +94,7 @@ class Watcher:
             self._hops(self._rest[None], self._position - len(self._rest), self._rest_channels)
         self._end_silence(self._position)
 
-    def found(self) -> list[dict[str, Any]]:
+    def listed(self) -> list[dict[str, Any]]:
         """At most `MOST_LISTED` stretches, in the order of the film: the longest, if possible half of each kind.
 
         `n_found` is the total number.
@@ -105,13 +105,13 @@ class Watcher:
             for kind, heap in self._longest.items()
         ]
         half = MOST_LISTED // 2
-        listed = [flag for kind in kinds for flag in kind[:half]]
+        first = [flag for kind in kinds for flag in kind[:half]]
         rest = [flag for kind in kinds for flag in kind[half:]]
-        return _rows(listed + rest[: MOST_LISTED - len(listed)])
+        return _rows(first + rest[: MOST_LISTED - len(first)])
 
     def columns(self) -> dict[str, Any]:
         """Columns of the report: `flags` and `n_flags`."""
-        return {"flags": self.found(), "n_flags": self.n_found}
+        return {"flags": self.listed(), "n_flags": self.n_found}
 
     # clipping
 
@@ -179,18 +179,18 @@ class Watcher:
     def _end_silence(self, stop: int) -> None:
         if self._silent_from is None:
             return
-        found = [(self._silent_from / self.rate, stop / self.rate)]
+        silent = [(self._silent_from / self.rate, stop / self.rate)]
         self._silent_from = None
-        if found[0][1] - found[0][0] < SILENT_S:
+        if silent[0][1] - silent[0][0] < SILENT_S:
             return
         if self._audible is not None:
-            found = [
+            silent = [
                 (max(first, float(a)), min(last, float(b)))
-                for first, last in found
+                for first, last in silent
                 for a, b in self._audible
                 if max(first, a) < min(last, b)
             ]
-        for first, last in without(found, self._wanted_silence()):
+        for first, last in without(silent, self._wanted_silence()):
             if last - first >= SILENT_S:
                 self._keep(SILENCE, first, last)
 
@@ -214,7 +214,7 @@ def remade(row: Mapping[str, Any], part: Seconds, fresh: Watcher) -> dict[str, A
         for start, end in without([(flag["start_s"], flag["end_s"])], [part])
         if flag["what"] == CLIPPING or end - start >= SILENT_S
     ]
-    new = [(flag["what"], flag["start_s"], flag["end_s"]) for flag in fresh.found()]
+    new = [(flag["what"], flag["start_s"], flag["end_s"]) for flag in fresh.listed()]
     unlisted = max(0, (row.get("n_flags") or 0) - len(old))
     return {"flags": _rows([*new, *kept][:MOST_LISTED]), "n_flags": len(kept) + unlisted + fresh.n_found}
 

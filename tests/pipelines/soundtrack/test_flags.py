@@ -25,7 +25,7 @@ def found(sound: np.ndarray, cuts: list[int] | None = None, **more: object) -> l
     watcher = Watcher(RATE, **more)  # type: ignore[arg-type]
     for block in blocks(sound, cuts or []):
         watcher.add(block)
-    return [(f["what"], f["start_s"], f["end_s"]) for f in watcher.found()]
+    return [(f["what"], f["start_s"], f["end_s"]) for f in watcher.listed()]
 
 
 def tone(seconds: float, level: int = 8_000, channels: int = 1) -> np.ndarray:
@@ -99,7 +99,7 @@ def test_silence_that_is_wanted_is_asked_for_when_it_is_over() -> None:
     watcher.add(np.zeros((1, 10_000), np.int16))
     known.append((1.0, 8.5))
     watcher.add(tone(1.0))
-    assert watcher.found() == [{"start_s": 8.5, "end_s": 11.0, "what": SILENCE}]
+    assert watcher.listed() == [{"start_s": 8.5, "end_s": 11.0, "what": SILENCE}]
 
 
 def plainly(
@@ -173,13 +173,13 @@ def test_the_list_is_short_and_has_both_kinds() -> None:
         loud[0, 700 : 703 + k] = FULL
         watcher.add(loud)
         watcher.add(np.zeros((1, 2_000 + 100 * k), np.int16))
-    listed = watcher.found()
+    listed = watcher.listed()
     assert watcher.n_found == 120 and len(listed) == flags.MOST_LISTED
     assert [f["start_s"] for f in listed] == sorted(f["start_s"] for f in listed)
     for what in (CLIPPING, SILENCE):
         mine = [f["end_s"] - f["start_s"] for f in listed if f["what"] == what]
         assert len(mine) == 10 and min(mine) >= 50 / RATE  # the longest of them
-    assert watcher.found() == listed
+    assert watcher.listed() == listed
 
 
 def test_one_kind_may_fill_the_list() -> None:
@@ -187,7 +187,7 @@ def test_one_kind_may_fill_the_list() -> None:
     for _ in range(30):
         watcher.add(np.zeros((1, 3_000), np.int16))
         watcher.add(tone(1.0))
-    assert len(watcher.found()) == flags.MOST_LISTED and watcher.n_found == 30
+    assert len(watcher.listed()) == flags.MOST_LISTED and watcher.n_found == 30
 
 
 def test_memory_does_not_grow_with_the_film() -> None:
