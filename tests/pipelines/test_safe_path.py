@@ -38,7 +38,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 def run(archive: Path, *command: str, **extra: str) -> str:
-    """What the command says, started in the archive; fails the test if it ran any of the archive's files."""
+    """Output of the command, started in the archive; fails the test if it ran any of the archive's files."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | extra
     done = subprocess.run(
         command, cwd=archive, env=environment, capture_output=True, text=True, timeout=400, check=False

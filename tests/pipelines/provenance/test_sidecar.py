@@ -1,4 +1,4 @@
-"""What a dubbed file says about itself."""
+"""Metadata and sidecar of a dubbed file."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_what_is_not_heard_is_not_looked_at() -> None:
 
 
 def test_silence_that_is_wanted_is_asked_for_when_it_is_over() -> None:
-    """What is known only once the parts of a film were read is known in time."""
+    """Silence on purpose that is known only after the parts of a film were read is known in time."""
     known: list[tuple[float, float]] = []
     watcher = Watcher(RATE, wanted_silence=lambda: known)
     watcher.add(tone(1.0))
