@@ -12,7 +12,7 @@ EVERY = np.arange(-32_768, 32_768).astype(np.int16)
 
 def test_the_exact_scale_gives_every_sample_back() -> None:
     assert np.array_equal(pcm.quantise_exact(EVERY.astype(np.float32) / pcm.EXACT_SCALE), EVERY)
-    assert pcm.quantise_exact(np.array([-2.0, 2.0])).tolist() == [-32_768, 32_767]
+    assert pcm.quantise_exact(np.array([-2.0, -1.0, 0.25, 2.0])).tolist() == [-32_768, -32_768, 8_192, 32_767]
 
 
 def test_the_symmetric_scale_gives_every_sample_but_the_lowest_back() -> None:
