@@ -42,7 +42,7 @@ def _run(config: DubConfig, load: Callable[[str], Any] | None, console: Console)
     preflight(config)
     prices(config.price)
     config = dataclasses.replace(config, model=registry.resolve(config.model, config.tracking_uri))
-    requests = read_wishes(config)
+    requests = read_manifest(config)
     job = make_job(config, load, requests)
     check_identity(config, job)
     with ray_session.session(config.num_workers, config.address) as resources:
