@@ -26,7 +26,8 @@ from typing import Any
 from benchmarks.dub_speed import watch
 from pipelines import synthfoley
 from pipelines.extract import recipes, windows
-from pipelines.store import store as feature_store
+from pipelines.store import tables
+from pipelines.store.store import Store
 from pipelines.synthfoley import mp4
 from v2a_models.encoders.shapes import feature_shapes
 
@@ -117,7 +118,7 @@ def rate(options: argparse.Namespace) -> int:
             for turn in range(options.rounds):
                 for name in walls:
                     store = root / f"{name} {turn}"
-                    feature_store.Store(str(store)).write_scan(scanned)
+                    Store(str(store)).write_scan(scanned)
                     job, clips = prepared(archive, store, options.recipe)
                     started = time.perf_counter()
                     if name == "ray":
@@ -127,7 +128,7 @@ def rate(options: argparse.Namespace) -> int:
                         with multiprocessing.get_context("spawn").Pool(workers) as pool:
                             pool.map(plain_worker, [(job, part) for part in parts])
                     walls[name].append(time.perf_counter() - started)
-                    rows = len(feature_store.Store(str(store)).done())
+                    rows = len(Store(str(store)).done())
                     assert rows == len(clips), f"{name} wrote {rows} of {len(clips)} rows"
         seconds = sum(clip.duration_s for clip in clips)
     best = {name: min(values) for name, values in walls.items()}
@@ -169,11 +170,11 @@ def size(options: argparse.Namespace) -> int:
         archive = footage(Path(scratch) / "archive", options.minutes, round(options.minutes))
         source = sum(path.stat().st_size for path in archive.iterdir())
         for name, recipe in recipes.TEMPLATES.items():
-            kind = feature_store.schema(recipe, feature_shapes(recipe))
-            arrays = feature_store.row_bytes(kind) * 3600 / recipe.window_s
+            kind = tables.schema(recipe, feature_shapes(recipe))
+            arrays = tables.row_bytes(kind) * 3600 / recipe.window_s
             disk = "weights needed"
             if name in ("mini", "raw"):
-                store = feature_store.Store(f"{scratch}/{name}")
+                store = Store(f"{scratch}/{name}")
                 command = [sys.executable, "-m", "jobs.extract", str(archive), store.root, "--recipe", name]
                 subprocess.run([*command, "--tracking-uri", "off"], check=True, stdout=sys.stderr)
                 found = sum(info.size for info in store.files())

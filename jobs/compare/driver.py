@@ -29,7 +29,7 @@ def run(config: CompareConfig) -> int:
 def _run(config: CompareConfig, console: Console) -> int:
     from jobs.common import ray_session
     from jobs.compare import preflight, results
-    from pipelines.scoring.clips import FEW_CLIPS
+    from pipelines.scoring.pipeline import FEW_CLIPS
 
     started = time.perf_counter()
     plan = preflight.prepare(config)
@@ -60,8 +60,9 @@ def fetch(
     plan: ComparePlan, config: CompareConfig, console: Console, resources: Any
 ) -> dict[tuple[str, str], str]:
     """Fetch the true sounds; returns a reason by (system, clip) for those that are not available."""
-    from pipelines.scoring.clips import missing, run_fetch
+    from pipelines.scoring.clips import missing
     from pipelines.scoring.job import REFERENCE
+    from pipelines.scoring.pipeline import run_fetch
     from v2a_models import grid
 
     job = clip_job(plan, config)
@@ -78,7 +79,8 @@ def generate(
 
     Costs are empty where every sound was there already.
     """
-    from pipelines.scoring.clips import missing, run_model
+    from pipelines.scoring.clips import missing
+    from pipelines.scoring.pipeline import run_model
     from v2a_models import grid
 
     job = clip_job(plan, config, resources.gpus)

@@ -24,14 +24,14 @@ def describe(prepared: Prepared, config: ExtractConfig, console: Console) -> Non
     from rich.table import Table
 
     from pipelines.extract.pipeline import encoders_for, rows_per_call
-    from pipelines.store import store
+    from pipelines.store import tables
     from v2a_models.encoders.shapes import feature_shapes
 
     recipe = prepared.recipe
     cpus = config.num_workers or os.cpu_count() or 1
     job = make_job(prepared, config, 0)
     shapes = feature_shapes(recipe)
-    kind = store.schema(recipe, shapes)
+    kind = tables.schema(recipe, shapes)
     stages = Table("stage", "what", "where", title="stages", title_justify="left")
     views = ", ".join(f"{n} {v.fps:g} fps {v.width}x{v.height} ({v.fit})" for n, v in recipe.views.items())
     stages.add_row(
@@ -49,7 +49,7 @@ def describe(prepared: Prepared, config: ExtractConfig, console: Console) -> Non
     console.print(columns)
     n_files, n_bytes, hours, sampled = _estimate(prepared, config)
     rows = hours * 3600 / (recipe.window_s - recipe.overlap_s)
-    size = rows * store.row_bytes(kind)
+    size = rows * tables.row_bytes(kind)
     core_hours = hours / X_REALTIME_PER_CORE.get(recipe.name, X_REALTIME_PER_CORE["base"])
     console.print(
         f"{n_files} files, {n_bytes / 1e9:.2f} GB; {hours:.2f} h of footage with sound ({sampled}).\n"

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.store.training_feed import Feed, read_rows
+from pipelines.store.shards import Feed
+from pipelines.store.training_feed import read_rows
 
 VALIDATED_ROWS = 256
 """Most windows to validate with."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipelines.store.training_feed import Feed
+    from pipelines.store.shards import Feed
 
 STATE = "state.pt"
 """File in a checkpoint folder."""

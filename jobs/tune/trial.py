@@ -17,7 +17,8 @@ import numpy as np
 from jobs.train.data import prefetch, to_tensors, validation_rows
 from jobs.train.job import STATE, TrainJob
 from pipelines import storage
-from pipelines.store.training_feed import Feed, Shard, read_rows
+from pipelines.store.shards import Feed, Shard
+from pipelines.store.training_feed import read_rows
 
 if TYPE_CHECKING:
     from torch import Tensor

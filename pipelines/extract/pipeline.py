@@ -37,7 +37,8 @@ from pipelines.extract.stages import (
     failure_row,
 )
 from pipelines.extract.windows import Clip
-from pipelines.store.store import Store, mask, mask_shape, schema, table
+from pipelines.store.store import Store
+from pipelines.store.tables import mask, mask_shape, schema, table
 from v2a_models.encoders.shapes import feature_shapes
 
 MOST_BLOCKS = 2000

@@ -107,7 +107,7 @@ def spread(rows: Sequence[Row], n: int | None) -> list[Row]:
     return [rows[k] for k in np.unique(np.linspace(0, len(rows) - 1, n).round().astype(int))]
 
 
-class Maker:
+class ClipMaker:
     """The actor that Ray Data calls: rows of the store in, sounds of one model written, and how it went."""
 
     def __init__(self, job: ClipJob, system: str, model: str, from_archive: bool = False) -> None:
@@ -304,67 +304,3 @@ def missing(rows: Sequence[Row], place: str, system: str) -> list[Row]:
         else {}
     )
     return [row for row in rows if row.clip_id not in there]
-
-
-FEW_CLIPS = 8
-"""Up to so many are made in this process; starting Ray would take longer."""
-
-
-def run_fetch(rows: Sequence[Row], job: ClipJob, codec: str, cpus: int) -> Iterator[dict[str, Any]]:
-    """Fetches the true sounds, on the Ray that is running unless they are few; how it went, clip by clip."""
-    if len(rows) <= FEW_CLIPS:
-        yield from fetch(_table(rows), job, codec).to_pylist()
-        return
-    stage: Any = fetch
-    yield from _results(
-        _source(rows, 8).map_batches(
-            stage, fn_kwargs={"job": job, "codec": codec}, batch_size=8, batch_format="pyarrow", num_cpus=0.8,
-            concurrency=max(1, cpus),
-        )
-    )  # fmt: skip
-
-
-def run_model(
-    rows: Sequence[Row], job: ClipJob, system: str, model: str, from_archive: bool, cpus: int, gpus: int
-) -> Iterator[dict[str, Any]]:
-    """Generates with one model, on the Ray that is running unless clips are few; how it went, clip by clip."""
-    if len(rows) <= FEW_CLIPS:
-        for batch in Maker(job, system, model, from_archive)(_table(rows)):
-            yield from batch.to_pylist()
-        return
-    import ray.data
-
-    size = max(1, gpus or cpus)
-    per_call = job.batch_size * max(1, 8 // job.batch_size)
-    yield from _results(
-        _source(rows, per_call).map_batches(
-            Maker,
-            fn_constructor_kwargs={
-                "job": job,
-                "system": system,
-                "model": model,
-                "from_archive": from_archive,
-            },
-            batch_size=per_call,
-            batch_format="pyarrow",
-            num_cpus=0.8,
-            num_gpus=1 if gpus else None,
-            compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
-        )
-    )
-
-
-def _table(rows: Sequence[Row]) -> pa.Table:
-    return pa.Table.from_pylist([dict(vars(row)) for row in rows])
-
-
-def _source(rows: Sequence[Row], per_block: int) -> Any:
-    import ray.data
-
-    items: list[Mapping[str, Any]] = [dict(vars(row)) for row in rows]
-    return ray.data.from_items(items, override_num_blocks=max(1, min(200, len(items) // per_block)))
-
-
-def _results(pipeline: Any) -> Iterator[dict[str, Any]]:
-    for batch in pipeline.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from batch.to_pylist()

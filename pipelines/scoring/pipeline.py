@@ -1,8 +1,8 @@
-"""Ray actors that score clips, and their runner."""
+"""Ray pipelines of a comparison: make the sounds of clips, fetch the true ones, and score them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines import arrow_rows
+from pipelines.scoring.clips import ClipJob, ClipMaker, Row, fetch
 from pipelines.scoring.job import BASELINES, Clip, Scored, ScoringJob, clip_from, clip_text, kinds
 
 THREADS = 2
@@ -18,6 +19,10 @@ outside Python. More of them would wait for each other."""
 
 FEW_SOUNDS = 48
 """Up to so many are scored in this process; starting Ray would take longer."""
+
+
+FEW_CLIPS = 8
+"""Up to so many clips are made in this process; starting Ray would take longer."""
 
 
 class Worker:
@@ -73,3 +78,63 @@ def score_all(clips: Sequence[Clip], job: ScoringJob, session: Any) -> Iterator[
         batches: Any = scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         for batch in batches:
             yield from unpack(batch, job)
+
+
+def run_fetch(rows: Sequence[Row], job: ClipJob, codec: str, cpus: int) -> Iterator[dict[str, Any]]:
+    """Fetches the true sounds, on the Ray that is running unless they are few; how it went, clip by clip."""
+    if len(rows) <= FEW_CLIPS:
+        yield from fetch(_table(rows), job, codec).to_pylist()
+        return
+    stage: Any = fetch
+    yield from _results(
+        _source(rows, 8).map_batches(
+            stage, fn_kwargs={"job": job, "codec": codec}, batch_size=8, batch_format="pyarrow", num_cpus=0.8,
+            concurrency=max(1, cpus),
+        )
+    )  # fmt: skip
+
+
+def run_model(
+    rows: Sequence[Row], job: ClipJob, system: str, model: str, from_archive: bool, cpus: int, gpus: int
+) -> Iterator[dict[str, Any]]:
+    """Generates with one model, on the Ray that is running unless clips are few; how it went, clip by clip."""
+    if len(rows) <= FEW_CLIPS:
+        for batch in ClipMaker(job, system, model, from_archive)(_table(rows)):
+            yield from batch.to_pylist()
+        return
+    import ray.data
+
+    size = max(1, gpus or cpus)
+    per_call = job.batch_size * max(1, 8 // job.batch_size)
+    yield from _results(
+        _source(rows, per_call).map_batches(
+            ClipMaker,
+            fn_constructor_kwargs={
+                "job": job,
+                "system": system,
+                "model": model,
+                "from_archive": from_archive,
+            },
+            batch_size=per_call,
+            batch_format="pyarrow",
+            num_cpus=0.8,
+            num_gpus=1 if gpus else None,
+            compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
+        )
+    )
+
+
+def _table(rows: Sequence[Row]) -> pa.Table:
+    return pa.Table.from_pylist([dict(vars(row)) for row in rows])
+
+
+def _source(rows: Sequence[Row], per_block: int) -> Any:
+    import ray.data
+
+    items: list[Mapping[str, Any]] = [dict(vars(row)) for row in rows]
+    return ray.data.from_items(items, override_num_blocks=max(1, min(200, len(items) // per_block)))
+
+
+def _results(pipeline: Any) -> Iterator[dict[str, Any]]:
+    for batch in pipeline.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from batch.to_pylist()

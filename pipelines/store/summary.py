@@ -5,7 +5,6 @@ Nothing is written and nothing is repaired. The arrays are not read, so memory d
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines import storage
+from pipelines.store.problems import in_two_splits, recipe_problems, repeated_clips
 from pipelines.store.store import SPLITS, Store, StoreError
 from v2a_models.recipe import Recipe
 
@@ -204,7 +204,7 @@ def _add_files(
     for name, split in facts.splits.items():
         split.videos = len(distinct[name])
     # First, so that a long list of files does not hide them.
-    facts.problems[:0] = [*twice(clip_ids), *in_two_splits(distinct)]
+    facts.problems[:0] = [*repeated_clips(clip_ids), *in_two_splits(distinct)]
     facts.samples = choose(samples, facts.labels)[:n_samples]
 
 
@@ -226,7 +226,7 @@ def _read_file(info: storage.FileInfo, recipe: Mapping[str, Any], n_samples: int
         return _File([f"{info.path}: damaged or not readable ({first_line(error)})"])
     labels = [label or "" for label in rows["label"].to_pylist()]
     return _File(
-        problems=_recipe_problems(info.path, kind, recipe),
+        problems=recipe_problems(info.path, kind, recipe),
         seconds=float(pc.sum(rows["duration_s"]).as_py() or 0.0),
         labels=Counter(label for label in labels if label),
         n_text=sum(bool(text) for text in rows["text"].to_pylist()),
@@ -244,21 +244,6 @@ def array_columns(kind: pa.Schema) -> tuple[Column, ...]:
         for item in kind
         if isinstance(item.type, pa.FixedShapeTensorType)
     )
-
-
-def _recipe_problems(path: str, kind: pa.Schema, recipe: Mapping[str, Any]) -> list[str]:
-    """Whether the recipe in a file's metadata is that of the store."""
-    text = (kind.metadata or {}).get(b"v2a_recipe")
-    if text is None:
-        return [f"{path}: no recipe in its metadata"]
-    try:
-        found = json.loads(text)
-        if found == recipe:
-            return []
-        names = sorted(name for name in {*found, *recipe} if found.get(name) != recipe.get(name))
-    except (ValueError, TypeError, AttributeError):
-        return [f"{path}: the recipe in its metadata is damaged"]
-    return [f"{path}: made with another recipe (differs in {', '.join(names)})"]
 
 
 def _samples(info: storage.FileInfo, rows: pa.Table, labels: Sequence[str], n: int) -> list[Row]:
@@ -282,34 +267,6 @@ def choose(samples: Mapping[str, Sequence[Row]], labels: Mapping[str, int]) -> l
     ranked = sorted(samples, key=lambda label: (-labels.get(label, 0), label))
     depth = max((len(rows) for rows in samples.values()), default=0)
     return [samples[label][k] for k in range(depth) for label in ranked if k < len(samples[label])]
-
-
-def twice(clip_ids: Sequence[pa.Array]) -> list[str]:
-    """Says so if a clip is in the store more than once."""
-    counts = pa.chunked_array(list(clip_ids), pa.string()).value_counts()
-    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
-    if not repeated:
-        return []
-    clips_are = "clip is" if len(repeated) == 1 else "clips are"
-    return [
-        f"{len(repeated)} {clips_are} there more than once ({_few(sorted(repeated))}): two runs wrote at once, "
-        "or files were copied in"
-    ]
-
-
-def in_two_splits(videos: Mapping[str, pa.Array]) -> list[str]:
-    """Says so if windows of one file are in two splits: a model would be tested on what it was trained on."""
-    problems = []
-    names = [name for name in SPLITS if name in videos]
-    for k, one in enumerate(names):
-        for other in names[k + 1 :]:
-            shared = videos[one].filter(pc.is_in(videos[one], value_set=videos[other])).to_pylist()
-            if shared:
-                videos_have = "video has" if len(shared) == 1 else "videos have"
-                problems.append(
-                    f"{len(shared)} {videos_have} windows in both {one} and {other} ({_few(sorted(shared))})"
-                )
-    return problems
 
 
 def group_failures(rows: Iterable[Mapping[str, Any]]) -> list[FailureGroup]:
@@ -367,8 +324,3 @@ def made_with(facts: Facts) -> list[tuple[str, str]]:
     if identity.get("version"):
         lines.append(("made by", f"v2a {identity['version']}"))
     return lines
-
-
-def _few(values: Sequence[str]) -> str:
-    more = ", ..." if len(values) > PATHS_SHOWN else ""
-    return ", ".join(values[:PATHS_SHOWN]) + more

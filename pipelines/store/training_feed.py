@@ -1,24 +1,15 @@
-"""From a feature store to training batches: which worker gets which rows, in which order, from which point on.
+"""Training batches from a feature store: the rows to train on and to validate with, read ahead by Ray Data.
 
-The order is a pure function of (seed, epoch, number of workers): no sampler has a state, and a run goes on at "so many
-rows consumed" without reading what came before. Ray Data reads (`batches`); everything above it is plain arithmetic.
-
-- Files are cut into spans of rows, enough for every worker even where files are few.
-- Each epoch deals the shuffled spans anew, so that shards are about equal and every row goes to one worker.
-- A worker takes its spans in groups of up to `MIX_BYTES` and shuffles the rows within a group.
-- A worker whose shard ends goes straight on with its shard of the next epoch: uneven shards keep nobody waiting.
+`open_feeds` chooses the rows, `pipelines.store.shards` puts them in order, `batches` reads them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import heapq
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache, partial
-from itertools import pairwise
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,13 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
+from pipelines.store.shards import Feed, Shard
 from pipelines.store.store import Store, StoreError
 from v2a_models.recipe import Recipe
 
-MIX_BYTES = 256 << 20
-"""Rows that are shuffled among each other, and held by one reading task."""
-PARTS = 4
-"""Spans per worker at least, where there are rows enough: with more, shards come out more alike."""
 TASK_BYTES = 16 << 20
 """Small groups are read together, so that a tiny store does not mean a task for every batch."""
 BLOCK_BYTES = 8 << 20
@@ -44,110 +32,6 @@ HELD_OUT = 20
 """Where a store has no `val`, one video in so many is kept from training."""
 
 Rows = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True, eq=False)
-class Feed:
-    """Rows of one store: which files, and which rows of each. Small and picklable."""
-
-    root: str
-    columns: tuple[str, ...]
-    paths: tuple[str, ...]
-    rows: tuple[np.ndarray, ...]
-    """Of each file, the numbers of the rows that belong to this feed."""
-    row_bytes: int
-    seed: int = 0
-
-    def __len__(self) -> int:
-        return sum(map(len, self.rows))
-
-    def shard(self, rank: int, world: int) -> Shard:
-        """What one of `world` workers reads. Raises ValueError for more workers than rows."""
-        if len(self) < world:
-            raise ValueError(f"{len(self)} rows for {world} workers")
-        return Shard(self, rank, world)
-
-    def spread(self, n: int) -> np.ndarray:
-        """int64 (n', 2): file and row of at most `n` rows, evenly over the feed, always the same."""
-        picks = _pairs(self, [(f, 0, len(r)) for f, r in enumerate(self.rows)])
-        return picks[np.unique(np.linspace(0, len(picks) - 1, min(n, len(picks))).round().astype(int))]
-
-
-@dataclass(frozen=True, eq=False)
-class Shard:
-    """The rows of one worker, an endless sequence over the epochs."""
-
-    feed: Feed
-    rank: int
-    world: int
-
-    def groups(self, epoch: int) -> list[np.ndarray]:
-        """Each int64 (n, 2), file and row: what is read together, in the order in which it is trained on."""
-        spans = _deal(self.feed, self.world, epoch)[self.rank]
-        most = max(1, MIX_BYTES // max(1, self.feed.row_bytes))
-        groups: list[list[tuple[int, int, int]]] = []
-        gathered: list[tuple[int, int, int]] = []
-        n = 0
-        for span in spans:
-            if gathered and n + span[2] - span[1] > most:
-                groups.append(gathered)
-                gathered, n = [], 0
-            gathered.append(span)
-            n += span[2] - span[1]
-        groups.append(gathered)
-        rng = np.random.default_rng([self.feed.seed, epoch, self.rank, 1])
-        return [rng.permutation(_pairs(self.feed, group)) for group in groups]
-
-    def size(self, epoch: int) -> int:
-        """Rows of this worker in an epoch."""
-        return sum(stop - start for _, start, stop in _deal(self.feed, self.world, epoch)[self.rank])
-
-    def locate(self, position: int) -> tuple[int, int]:
-        """Epoch, and rows consumed in it, after `position` rows in all."""
-        epoch = 0
-        while position >= (size := self.size(epoch)):
-            position, epoch = position - size, epoch + 1
-        return epoch, position
-
-
-def _cut(feed: Feed, world: int) -> list[tuple[int, int, int]]:
-    """(file, start, stop) into the file's rows: at least PARTS * world spans where there are rows enough."""
-    total, wanted = len(feed), PARTS * world
-    spans = []
-    for file, rows in enumerate(feed.rows):
-        pieces = min(len(rows), max(1, -(-wanted * len(rows) // total)))
-        # A whole group of rows must not come from one file.
-        largest = max(1, MIX_BYTES // 4 // max(1, feed.row_bytes))
-        pieces = max(pieces, -(-len(rows) // largest))
-        bounds = np.linspace(0, len(rows), pieces + 1).round().astype(int).tolist()
-        spans += [(file, a, b) for a, b in pairwise(bounds) if b > a]
-    return spans
-
-
-@lru_cache(maxsize=4)
-def _deal(feed: Feed, world: int, epoch: int) -> list[list[tuple[int, int, int]]]:
-    """The spans of each worker, in order: shuffled, and each given to who has least so far."""
-    spans = _cut(feed, world)
-    order = np.random.default_rng([feed.seed, epoch]).permutation(len(spans))
-    hands: list[list[tuple[int, int, int]]] = [[] for _ in range(world)]
-    loads = [(0, rank) for rank in range(world)]
-    for at in order.tolist():
-        span = spans[at]
-        load, rank = loads[0]
-        hands[rank].append(span)
-        heapq.heapreplace(loads, (load + span[2] - span[1], rank))
-    return hands
-
-
-def _pairs(feed: Feed, spans: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    parts = []
-    for file, start, stop in spans:
-        rows = feed.rows[file][start:stop].astype(np.int64)
-        parts.append(np.stack([np.full_like(rows, file), rows], 1))
-    return np.concatenate(parts) if parts else np.zeros((0, 2), np.int64)
-
-
-# what is in the store
 
 
 PER_VIDEO_SHARE = 0.8

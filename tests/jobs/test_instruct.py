@@ -19,7 +19,7 @@ from pipelines.captions import captioning
 from pipelines.captions.captioning import starts
 from pipelines.reports.caption_pages import FRAME_HEIGHT, FRAME_WIDTH
 from pipelines.sandbox.decoder import Sandbox
-from pipelines.store import store as feature_store
+from pipelines.store import tables
 from pipelines.store.store import Store
 from tests.support.language_model import SMALL, TEXTS
 from tests.support.toy_generators import write_video
@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> Store:
     made.write_identity({"recipe": recipe().to_dict()})
     for split, numbers in (("train", range(0, 6)), ("test", range(6, 8))):
         rows = [row(k) | {"label": "drum", "text": TEXTS[k % 2] if k % 3 else ""} for k in numbers]
-        made.write_rows(feature_store.table(rows, feature_store.schema(recipe(), SHAPES)), split)
+        made.write_rows(tables.table(rows, tables.schema(recipe(), SHAPES)), split)
     return made
 
 

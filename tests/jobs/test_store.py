@@ -21,8 +21,7 @@ from pipelines import storage
 from pipelines.archive import scan
 from pipelines.reports import store_page
 from pipelines.sandbox.decoder import Sandbox
-from pipelines.store import store as feature_store
-from pipelines.store import summary
+from pipelines.store import summary, tables
 from pipelines.store.store import Store
 from tests.support.toy_generators import write_video
 from v2a_models.recipe import Encoder, Recipe, View
@@ -69,7 +68,7 @@ def row(video_id: str, k: int, label: str | None, path: str = "", **changes: Any
 
 
 def write(store: Store, split: str, *rows: dict[str, Any], recipe: Recipe = RECIPE) -> str:
-    return store.write_rows(feature_store.table(rows, feature_store.schema(recipe, SHAPES)), split)
+    return store.write_rows(tables.table(rows, tables.schema(recipe, SHAPES)), split)
 
 
 def make(root: Path) -> Store:
@@ -293,7 +292,7 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_arrays_come_back_as_they_were_written(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_store, "ROW_GROUP_BYTES", 1)
+    monkeypatch.setattr("pipelines.store.store.ROW_GROUP_BYTES", 1)
     rows = [row("m", k, "bell") for k in range(3)]
     path = write(store, "train", *rows)
     picked = [
@@ -347,7 +346,7 @@ def test_a_store_of_pixels_and_samples(tmp_path: Path) -> None:
     one = {name: row("a", 0, None)[name] for name in summary.SMALL}
     one |= {"mask": np.ones(5, np.uint8), "frames": np.zeros(shapes["frames"], np.uint8)}
     one |= {"waveform": np.zeros(shapes["waveform"], np.int16)}
-    store.write_rows(feature_store.table([one], feature_store.schema(recipe, shapes)), "train")
+    store.write_rows(tables.table([one], tables.schema(recipe, shapes)), "train")
     facts = summary.gather(store, 1)
     assert facts is not None and not facts.problems
     [clip] = store_page.clips(store, facts)

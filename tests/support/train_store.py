@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jobs.train import TrainConfig
-from pipelines.store import store as feature_store
+from pipelines.store import tables
 from pipelines.store.store import Store
 from tests.support.language_model import TEXTS
 from v2a_models.recipe import Recipe
@@ -52,10 +52,10 @@ def make_store(folder: Path, splits: dict[str, list[int]]) -> Store:
     """Files of so many rows by split."""
     store = Store(str(folder))
     store.write_identity({"recipe": recipe().to_dict()})
-    kind, number = feature_store.schema(recipe(), SHAPES), 0
+    kind, number = tables.schema(recipe(), SHAPES), 0
     for split, sizes in splits.items():
         for size in sizes:
-            store.write_rows(feature_store.table([row(k) for k in range(number, number + size)], kind), split)
+            store.write_rows(tables.table([row(k) for k in range(number, number + size)], kind), split)
             number += size
     return store
 
@@ -65,7 +65,7 @@ def captioned(folder: Path, n: int = 12) -> Store:
     store = Store(str(folder))
     store.write_identity({"recipe": recipe().to_dict()})
     rows = [row(k) | {"text": TEXTS[k % 2]} for k in range(n)]
-    store.write_rows(feature_store.table(rows, feature_store.schema(recipe(), SHAPES)), "train")
+    store.write_rows(tables.table(rows, tables.schema(recipe(), SHAPES)), "train")
     return store
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from jobs import cli
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.scoring import clips, sound_folder
-from pipelines.store import store as feature_store
+from pipelines.store import tables
 from pipelines.store.store import Store
 from tests.support.toy_generators import EchoGenerator, toy_checkpoint, write_video
 from v2a_models import systems
@@ -100,7 +100,7 @@ def store(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
                 )  # fmt: skip
     shapes = {"frames": (n_frames, view.height, view.width, 3), "waveform": (2, n_samples)}
     made.write_identity({"recipe": RECIPE.to_dict()})
-    made.write_rows(feature_store.table(rows, feature_store.schema(RECIPE, shapes)), "val")
+    made.write_rows(tables.table(rows, tables.schema(RECIPE, shapes)), "val")
     return made.root
 
 
@@ -200,7 +200,7 @@ def test_a_film_that_is_gone_costs_its_own_clips(
         store=store, place=str(tmp_path / "clips"), window=N_SAMPLES, seed=0, archive=str(tmp_path / "films"),
         batch_size=2,
     )  # fmt: skip
-    maker = clips.Maker(job, "wide", models["wide"], from_archive=True)
+    maker = clips.ClipMaker(job, "wide", models["wide"], from_archive=True)
     answers = {answer["clip"]: answer for answer in maker.make([rows[0], rows[-1]])}
     assert not answers["one-0"]["problem"] and "two.mp4" in answers["two-2"]["problem"]
     assert [path.stem for path in (tmp_path / "clips" / "wide").iterdir()] == ["one-0"]

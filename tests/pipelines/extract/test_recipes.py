@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.extract import recipes
 from pipelines.extract.recipes import RecipeError
-from pipelines.store import store
+from pipelines.store import tables
 from v2a_models.encoders.published import WeightsError
 from v2a_models.encoders.shapes import feature_shapes
 
@@ -42,7 +42,7 @@ def test_recipes_from_before_there_was_audio_are_the_same() -> None:
     }
     base, shapes = recipes.TEMPLATES["base"], feature_shapes(recipes.TEMPLATES["base"])
     small = ["clip_id", "video_id", "path", "start_s", "duration_s", "label", "text"]
-    assert store.schema(base, shapes).names == [*small, "mask", "semantic", "sync", "codes"]
+    assert tables.schema(base, shapes).names == [*small, "mask", "semantic", "sync", "codes"]
 
 
 def test_the_bundled_model_has_no_audio_encoder(tmp_path: Path) -> None:

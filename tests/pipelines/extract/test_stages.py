@@ -21,8 +21,8 @@ from pipelines.extract.stages import Encoder, ExtractJob, Window, decode_segment
 from pipelines.extract.windows import Clip
 from pipelines.reports import store_page
 from pipelines.sandbox.decoder import DecodeFailed, Sandbox
-from pipelines.store import store as feature_store
-from pipelines.store import summary
+from pipelines.store import summary, tables
+from pipelines.store.store import Store
 from tests.support import beats_file, media_files
 from tests.support.toy_generators import write_video
 from v2a_models.encoders import published
@@ -113,13 +113,13 @@ def test_features_of_the_sound_are_a_column(film: Path, sandbox: Sandbox, tmp_pa
     for window in [windows[0], windows[-1]]:
         (table,) = encoder(window.to_table(stages.FRAMES))
         rows += Window.from_table(table, stages.FEATURES)
-    kind = feature_store.schema(recipe, feature_shapes(recipe))
+    kind = tables.schema(recipe, feature_shapes(recipe))
     records: list[dict[str, Any]] = [
         asdict(row.clip) | row.arrays | {"mask": np.ones(10, np.uint8)} for row in rows
     ]
-    store = feature_store.Store(str(tmp_path / "store"))
+    store = Store(str(tmp_path / "store"))
     store.write_identity(job.identity())
-    store.write_rows(feature_store.table(records, kind), "train")
+    store.write_rows(tables.table(records, kind), "train")
 
     with torch.inference_mode():
         heard = torch.from_numpy(np.stack([row.arrays["waveform"] for row in rows])).float().mean(1) / 32768

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.store import store as feature_store
+from pipelines.store import tables
 from pipelines.store.store import Store, StoreError
 from v2a_models.recipe import Encoder, Recipe, View
 
@@ -27,7 +27,7 @@ RECIPE = Recipe(
     encoders=(Encoder("semantic", "mini", "0" * 64),),
 )
 SHAPES = {"semantic": (2, 5), "codes": (3, 87), "frames": (4, 6, 8, 3)}
-KIND = feature_store.schema(RECIPE, SHAPES)
+KIND = tables.schema(RECIPE, SHAPES)
 
 
 def row(number: int, **more: Any) -> dict[str, Any]:
@@ -52,9 +52,9 @@ def row(number: int, **more: Any) -> dict[str, Any]:
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(str(tmp_path_factory.mktemp("store") / "of features"))
     store.write_identity({"recipe": RECIPE.to_dict()})
-    store.write_rows(feature_store.table([row(k) for k in range(5)], KIND), "train")
-    store.write_rows(feature_store.table([row(k) for k in range(5, 8)], KIND), "train")
-    store.write_rows(feature_store.table([row(8)], KIND), "val")
+    store.write_rows(tables.table([row(k) for k in range(5)], KIND), "train")
+    store.write_rows(tables.table([row(k) for k in range(5, 8)], KIND), "train")
+    store.write_rows(tables.table([row(8)], KIND), "val")
     store.write_left_out({"clip-0100": "silence", "clip-0101": "static picture"})
     return store
 
@@ -118,18 +118,18 @@ def test_ray_reads_it(filled: Store, ray_session: Any) -> None:
 def test_names_are_a_function_of_what_is_inside(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     rows = [row(k) for k in range(4)]
-    first = store.write_rows(feature_store.table(rows, KIND), "train")
+    first = store.write_rows(tables.table(rows, KIND), "train")
     content = (tmp_path / first).read_bytes()
-    assert store.write_rows(feature_store.table(rows[::-1], KIND), "train") == first
+    assert store.write_rows(tables.table(rows[::-1], KIND), "train") == first
     assert (tmp_path / first).read_bytes() == content
-    assert store.write_rows(feature_store.table(rows[:3], KIND), "train") != first
+    assert store.write_rows(tables.table(rows[:3], KIND), "train") != first
 
 
 def test_done_is_what_can_be_read(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     assert store.done() == set()
-    store.write_rows(feature_store.table([row(k) for k in range(3)], KIND), "train")
-    lost = store.write_rows(feature_store.table([row(3)], KIND), "test")
+    store.write_rows(tables.table([row(k) for k in range(3)], KIND), "train")
+    lost = store.write_rows(tables.table([row(3)], KIND), "test")
     store.write_left_out({"clip-0100": "silence"})
     everything = {"clip-0000", "clip-0001", "clip-0002", "clip-0003", "clip-0100"}
     assert store.done() == everything
@@ -146,9 +146,9 @@ def test_done_is_what_can_be_read(tmp_path: Path) -> None:
 
 def test_rows_written_by_two_runs_at_once_are_removed(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    store.write_rows(feature_store.table([row(k) for k in range(4)], KIND), "train")
-    store.write_rows(feature_store.table([row(k) for k in range(2, 7)], KIND), "train")
-    store.write_rows(feature_store.table([row(k) for k in range(5, 7)], KIND), "train")
+    store.write_rows(tables.table([row(k) for k in range(4)], KIND), "train")
+    store.write_rows(tables.table([row(k) for k in range(2, 7)], KIND), "train")
+    store.write_rows(tables.table([row(k) for k in range(5, 7)], KIND), "train")
     assert store.write_index() == 4
     ids = [i for info in store.files() for i in pq.read_table(info.uri)["clip_id"].to_pylist()]
     assert sorted(ids) == [f"clip-{k:04d}" for k in range(7)]
@@ -158,7 +158,7 @@ def test_rows_written_by_two_runs_at_once_are_removed(tmp_path: Path) -> None:
 
 def test_a_wrong_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="in a column of"):
-        feature_store.table([row(0, semantic=np.zeros((3, 5), np.float16))], KIND)
+        tables.table([row(0, semantic=np.zeros((3, 5), np.float16))], KIND)
 
 
 def test_what_is_no_store_says_how_to_make_one(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_what_is_no_store_says_how_to_make_one(tmp_path: Path) -> None:
 def test_failures_are_a_table(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     assert store.failures() == []
-    failure = dict.fromkeys(feature_store.FAILURES_SCHEMA.names, "x") | {"start_s": 4.0}
+    failure = dict.fromkeys(tables.FAILURES_SCHEMA.names, "x") | {"start_s": 4.0}
     store.write_failures([failure])
     assert store.failures() == [failure]
     store.write_failures([])
@@ -182,7 +182,7 @@ def test_failures_are_a_table(tmp_path: Path) -> None:
 @given(st.integers(1, 900), st.floats(0.01, 20), st.floats(0.01, 20))
 def test_the_mask_covers_the_footage(n: int, window_s: float, duration_s: float) -> None:
     duration_s = min(duration_s, window_s)
-    found = feature_store.mask(n, duration_s, window_s)
+    found = tables.mask(n, duration_s, window_s)
     assert found.shape == (n,) and found[0] == 1
     assert (np.diff(found.astype(int)) <= 0).all(), "footage comes first"
     assert abs(found.sum() - n * duration_s / window_s) <= 1
@@ -190,9 +190,9 @@ def test_the_mask_covers_the_footage(n: int, window_s: float, duration_s: float)
 
 
 def test_row_groups_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_store, "ROW_GROUP_BYTES", 3 * feature_store.row_bytes(KIND))
+    monkeypatch.setattr("pipelines.store.store.ROW_GROUP_BYTES", 3 * tables.row_bytes(KIND))
     store = Store(str(tmp_path))
-    path = store.write_rows(feature_store.table([row(k) for k in range(8)], KIND), "train")
+    path = store.write_rows(tables.table([row(k) for k in range(8)], KIND), "train")
     groups = pq.ParquetFile(tmp_path / path).metadata
     assert [groups.row_group(k).num_rows for k in range(groups.num_row_groups)] == [3, 3, 2]
     assert pa.concat_tables([pq.read_table(tmp_path / path)]).num_rows == 8

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.store import store as feature_store
-from pipelines.store import training_feed
+from pipelines.store import shards, tables, training_feed
+from pipelines.store.shards import Feed
 from pipelines.store.store import Store, StoreError
-from pipelines.store.training_feed import Feed, open_feeds
+from pipelines.store.training_feed import open_feeds
 from tests.support.train_store import SHAPES, make_store, recipe, row
 
 COLUMNS = ("semantic", "sync", "codes")
@@ -83,7 +83,7 @@ def test_from_any_position_the_rest_is_the_same(feed: Feed, world: int, position
 
 
 def test_big_groups_are_cut_by_memory() -> None:
-    feed = a_feed([40] * 6, row_bytes=training_feed.MIX_BYTES // 30)
+    feed = a_feed([40] * 6, row_bytes=shards.MIX_BYTES // 30)
     groups = feed.shard(0, 1).groups(0)
     assert max(map(len, groups)) <= 30
     assert all(len({file for file, _ in group.tolist()}) > 1 for group in groups[:-1])
@@ -144,13 +144,13 @@ def test_without_val_some_videos_are_held_out(tmp_path: Path) -> None:
 def video_store(folder: Path, windows: dict[str, int], length_s: float = 4.0) -> Store:
     """A store of videos of so many windows of `length_s`, over both splits."""
     store = make_store(folder, {})
-    kind = feature_store.schema(recipe(), SHAPES)
+    kind = tables.schema(recipe(), SHAPES)
     for number, (video, n) in enumerate(windows.items()):
         rows = [
             row(k) | dict(clip_id=f"{video}-{k}", video_id=video, start_s=length_s * k, duration_s=length_s)
             for k in range(n)
         ]
-        store.write_rows(feature_store.table(rows, kind), "val" if number % 2 else "train")
+        store.write_rows(tables.table(rows, kind), "val" if number % 2 else "train")
     return store
 
 
