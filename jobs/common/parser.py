@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import difflib
 import inspect
 import shutil
 import textwrap
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -68,7 +69,29 @@ def parse(config: type, arguments: Sequence[str], prog: str) -> Any:
         description="\n\n".join(textwrap.indent(textwrap.fill(text, width), "  ") for text in paragraphs),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.PositionalMetavarFromFieldName),
     )
-    return _filled(config, dict(_values(answers)))
+    return build(config, **dict(_values(answers)))
+
+
+def build(config: type, /, **values: Any) -> Any:
+    """An instance of `config` with these fields, those of its groups included: `build(DubConfig, ..., loudness=-23)`.
+
+    Raises TypeError for an unknown field, with the nearest valid name.
+    """
+    groups = {field.name for field in dataclasses.fields(config) if _is_group(field)}
+    valid = {option.name for option in options(config)} | groups
+    for name in values.keys() - valid:
+        close = difflib.get_close_matches(name, valid, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(sorted(valid))}"
+        raise TypeError(f"{config.__name__} has no option {name!r}; {hint}")
+    fields = {}
+    for field in dataclasses.fields(config):
+        if _is_group(field):
+            group = values.get(field.name) or field.default_factory()  # type: ignore[misc]
+            own = {item.name: values[item.name] for item in dataclasses.fields(group) if item.name in values}
+            fields[field.name] = dataclasses.replace(group, **own)
+        elif field.name in values:
+            fields[field.name] = values[field.name]
+    return config(**fields)
 
 
 def options(config: type, section: str = "") -> Iterator[Option]:
@@ -125,7 +148,11 @@ def _form(config: type) -> type:
             (option.name, Annotated[option.kind, argument], dataclasses.field(**given))
         )
     main, advanced = sections.pop(""), sections.pop(ADVANCED, None)
-    docs = {field.name: _group_doc(field) for field in dataclasses.fields(config)}
+    docs = {
+        field.name: reflowed(field.default_factory.__doc__ or "")
+        for field in dataclasses.fields(config)
+        if _is_group(field)
+    }
     for name, fields in [*sections.items(), *([(ADVANCED, advanced)] if advanced else [])]:
         group = dataclasses.make_dataclass(
             f"{name.capitalize()}Options", fields, kw_only=True, namespace={"__doc__": docs.get(name, "")}
@@ -134,9 +161,8 @@ def _form(config: type) -> type:
     return dataclasses.make_dataclass(config.__name__, main, kw_only=True)
 
 
-def _group_doc(field: dataclasses.Field[Any]) -> str:
-    group = field.default_factory
-    return reflowed(group.__doc__ or "") if dataclasses.is_dataclass(group) else ""
+def _is_group(field: dataclasses.Field[Any]) -> bool:
+    return dataclasses.is_dataclass(field.default_factory)
 
 
 def _values(answers: Any) -> Iterator[tuple[str, Any]]:
@@ -146,18 +172,6 @@ def _values(answers: Any) -> Iterator[tuple[str, Any]]:
             yield from _values(value)
         else:
             yield field.name, value
-
-
-def _filled(config: type, values: Mapping[str, Any]) -> Any:
-    hints = typing.get_type_hints(config)
-    return config(
-        **{
-            field.name: _filled(hints[field.name], values)
-            if dataclasses.is_dataclass(hints[field.name])
-            else values[field.name]
-            for field in dataclasses.fields(config)
-        }
-    )
 
 
 def _field_docs(config: type) -> dict[str, str]:
