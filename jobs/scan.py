@@ -1,4 +1,4 @@
-"""`v2a scan ARCHIVE`: contents of an archive, and how much of it is silent."""
+"""`v2a scan ARCHIVE`: list an archive, and how much of it is silent."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
-from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE
+from jobs.cli import DONE, SOME_FAILED
+from jobs.common.checks import at_least, check_out
 from jobs.common.options import Address, NumWorkers
 from jobs.common.terminal import hours, printable
-from jobs.common.verb import WrongUsage
+from jobs.common.verb import Stopped, WrongUsage, print_error, run_verb
 from pipelines.archive.listing import Listing
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from rich.console import Console
 
     from pipelines.archive.listing import Examine
     from pipelines.archive.scan_table import ScanTable
@@ -46,21 +48,21 @@ class ScanConfig:
 
 @dataclass
 class ScanResult:
-    """Outcome of a scan."""
+    """Result of a scan."""
 
     exit_code: int
     """0 all read, 1 some files failed or the listing broke off, 2 wrong usage, 130 interrupted."""
     scanned: ScanTable | None = None
-    """The rows, on disk."""
+    """The rows, on disk; None if the scan did not end."""
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """Rows by path, one per file, with the columns of `pipelines.archive.scan.SCAN_SCHEMA`. All in memory."""
+        """One row per file by path, in the columns of `pipelines.archive.scan.SCAN_SCHEMA`. Loads them into memory."""
         return self.table.to_pylist()
 
     @property
     def table(self) -> pa.Table:
-        """The rows as an Arrow table. All in memory."""
+        """The rows as an Arrow table in memory."""
         from pipelines.archive import scan
 
         return scan.to_table([]) if self.scanned is None else self.scanned.table()
@@ -72,21 +74,47 @@ def run(
     examine: Examine | None = None,
     on_rows: Callable[[pa.Table], None] | None = None,
 ) -> ScanResult:
-    """Scan an archive, print the table and its totals, write it if `out` is given.
+    """Scan an archive, print the table and its totals, and write it if `out` is given.
 
-    Memory does not grow with the archive: names are read while they are listed, and rows lie on disk. `on_rows` is
-    called with rows as they arrive.
+    Memory does not grow with the archive: files are read while names are listed, and rows are kept on disk.
+    `on_rows` is called with rows as they arrive.
     """
-    from rich.console import Console
+    result = ScanResult(DONE)
 
+    def body(console: Console) -> int:
+        preflight(config)
+        return _run(config, console, result, examine, on_rows)
+
+    result.exit_code = run_verb("scan", "", body)
+    return result
+
+
+def preflight(config: ScanConfig) -> None:
+    """Raises WrongUsage for an archive that cannot be read, a table that cannot be written, or wrong numbers."""
+    from pipelines import storage
+
+    at_least(config, num_workers=1)
+    if config.out is not None:
+        check_out(config.out)
+    try:
+        storage.check_readable(config.archive)
+        if config.out is not None:
+            storage.check_writable(storage.parent(config.out))
+    except storage.StorageError as error:
+        raise WrongUsage(str(error)) from error
+
+
+def _run(
+    config: ScanConfig,
+    console: Console,
+    result: ScanResult,
+    examine: Examine | None,
+    on_rows: Callable[[pa.Table], None] | None,
+) -> int:
+    """Fill `result` and print it. Raises WrongUsage if not even the first name can be listed, Stopped."""
     from pipelines import storage
     from pipelines.archive.scan_table import ScanTable
 
-    console, errors = _console(), Console(stderr=True, highlight=False, soft_wrap=True)
-    problem = _wrong_usage(config)
-    if problem:
-        errors.print(f"v2a scan: {problem}", markup=False)
-        return ScanResult(WRONG_USAGE)
     scanned, listing = ScanTable(), Listing(config.archive)
     try:
         for rows in _scan(config, console, listing, examine):
@@ -94,41 +122,34 @@ def run(
             if on_rows is not None:
                 on_rows(rows)
         scanned.close()
-    except KeyboardInterrupt:
-        errors.print("v2a scan: interrupted; nothing was written", markup=False)
-        return ScanResult(INTERRUPTED)
-    except (WrongUsage, storage.StorageError) as error:
-        errors.print(f"v2a scan: {error}", markup=False)
-        return ScanResult(WRONG_USAGE)
+    except storage.StorageError as error:
+        raise WrongUsage(str(error)) from error
+    result.scanned = scanned
     _print_rows(console, scanned.rows(most=config.show), scanned.n, config.show)
     counted = Totals()
     for table in scanned.tables(Totals.COLUMNS):
         counted.add(table.to_pylist())
     for line in counted.lines():
         console.print(line, markup=False)
-    bad = bool(counted.counts["failed"])
     out = config.out
     if listing.error:
-        bad = True
-        errors.print(f"v2a scan: {listing.error}", markup=False)
-        hint = f"v2a scan: the {scanned.n} files so far are above"
+        so_far = f"the {scanned.n} files so far are above"
         if out:
             # Not under the name that promises the whole archive.
             out = out.removesuffix(".parquet") + ".partial.parquet"
-            hint += f" and in {out}, not in {config.out}"
-        errors.print(f"{hint}; run it again for all of them", markup=False)
+            so_far += f" and in {out}, not in {config.out}"
+        print_error("scan", f"{listing.error}\n{so_far}; run it again for all of them")
     if out:
         try:
             storage.put_atomic(scanned.parquet(), out)
         except storage.StorageError as error:
-            errors.print(f"v2a scan: the table is not written: {error}", markup=False)
-            return ScanResult(SOME_FAILED, scanned)
+            raise Stopped(f"the table is not written: {error}") from error
         console.print(f"written: {out}", markup=False)
-    return ScanResult(SOME_FAILED if bad else DONE, scanned)
+    return SOME_FAILED if listing.error or counted.counts["failed"] else DONE
 
 
 class Totals:
-    """The figures under the table."""
+    """Counts and lengths of files, for the lines below the table."""
 
     COLUMNS = ("status", "audio_state", "duration_s")
 
@@ -138,7 +159,7 @@ class Totals:
         self.files: dict[str, int] = {}
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Count further rows; only `COLUMNS` are read."""
+        """Count further rows; they need the columns `COLUMNS`."""
         for row in rows:
             self.counts[row["status"]] += 1
             if row["status"] == "ok":
@@ -147,7 +168,7 @@ class Totals:
                 self.files[state] = self.files.get(state, 0) + 1
 
     def lines(self) -> list[str]:
-        """The totals as text: files by status, and footage by the state of its sound."""
+        """The totals as lines of text."""
         from pipelines.archive.scan import SILENT_STATES
 
         counts, seconds = self.counts, self.seconds
@@ -165,46 +186,27 @@ class Totals:
         ]
 
 
-def _wrong_usage(config: ScanConfig) -> str:
-    from pipelines import storage
-
-    if config.num_workers is not None and config.num_workers < 1:
-        return f"--num-workers must be at least 1, not {config.num_workers}"
-    if config.out is not None and not config.out.endswith(".parquet"):
-        return f"--out must name a .parquet file, not {config.out!r}"
-    try:
-        storage.check_readable(config.archive)
-        if config.out is not None:
-            storage.check_writable(storage.parent(config.out))
-    except storage.StorageError as error:
-        return str(error)
-    return ""
-
-
 def _scan(config: ScanConfig, console: Any, listing: Listing, examine: Examine | None) -> Iterator[pa.Table]:
     """Tables of rows in the order of the listing, with a progress bar."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from jobs.common import ray_session
+    from jobs.common.progress import Progress
     from pipelines.archive import ray_scan, thread_scan
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("listing", total=None)
+    with Progress(console, None, doing="listing", plain=False) as progress:
 
-        def counted(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        def shown(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             for table in tables:
                 yield table
-                label = "reading" if listing.over else "listing and reading"
-                progress.update(task, advance=len(table), total=listing.n, description=label)
+                progress.expect(listing.n, "reading" if listing.over else "listing and reading")
+                progress.advance(finished=len(table))
 
         names = iter(listing)
         first = list(itertools.islice(names, FEW_FILES + 1))
         if len(first) <= FEW_FILES and config.address is None and not _ray_is_running():
-            yield from counted(thread_scan.scan_tables(first, config.num_workers, examine))
+            yield from shown(thread_scan.scan_tables(first, config.num_workers, examine))
             return
         with ray_session.session(config.num_workers, config.address) as resources:
-            yield from counted(ray_scan.scan_tables(itertools.chain(first, names), resources.cpus, examine))
+            yield from shown(ray_scan.scan_tables(itertools.chain(first, names), resources.cpus, examine))
 
 
 def _ray_is_running() -> bool:
@@ -216,16 +218,8 @@ def _ray_is_running() -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-def _console() -> Any:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    # Piped into a file there is no screen to fit on: leave room for names.
-    return console if console.is_terminal else Console(highlight=False, width=160)
-
-
 def _print_rows(console: Any, rows: Iterable[dict[str, Any]], n: int, show: int) -> None:
-    """A table of `rows`, the first `show` of `n`."""
+    """Print `rows`, at most `show` of the `n` there are."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -237,7 +231,7 @@ def _print_rows(console: Any, rows: Iterable[dict[str, Any]], n: int, show: int)
     for row in rows:
         table.add_row(*_cells(row))
     if table.row_count:
-        console.print(table)
+        console.print(table, soft_wrap=False)
     if n > max(show, 0):
         console.print(f"... and {n - max(show, 0)} more files", markup=False)
     console.print()

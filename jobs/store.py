@@ -1,4 +1,4 @@
-"""`v2a store STORE`: what a feature store holds, and whether something is wrong with it."""
+"""`v2a store STORE`: show what a feature store holds, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
-from jobs.cli import DONE, INTERRUPTED, SOME_FAILED, WRONG_USAGE
+from jobs.cli import DONE, SOME_FAILED
+from jobs.common.checks import at_least, full_address
+from jobs.common.verb import Stopped, WrongUsage, run_verb
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,72 +40,58 @@ class StoreConfig:
 
 
 def run(config: StoreConfig) -> int:
-    """Show a store; the exit code: 0 fine, 1 something is wrong with it, 2 wrong usage, 130 interrupted."""
-    from rich.console import Console
+    """Show a store. Returns the exit code: 0 fine, 1 something is wrong with it, 2 wrong usage, 130 interrupted."""
+    return run_verb("store", "", lambda console: _run(config, console))
 
-    from jobs.common.checks import full_address
+
+def _run(config: StoreConfig, console: Console) -> int:
     from pipelines import storage
     from pipelines.store import summary
     from pipelines.store.store import Store, StoreError
 
-    console, errors = Console(highlight=False), Console(stderr=True, highlight=False, soft_wrap=True)
-    if not console.is_terminal:  # piped into a file there is no screen to fit on: leave room for names
-        console = Console(highlight=False, width=160)
-    problem = _wrong_usage(config)
-    if problem:
-        errors.print(f"v2a store: {problem}", markup=False)
-        return WRONG_USAGE
+    preflight(config)
     store = Store(full_address(config.store))
     try:
         with console.status("reading ..."):
             facts = summary.gather(store, config.clips if config.html else 0)
         if facts is None:
-            errors.print(
-                f"v2a store: {config.store} holds no feature store (it has no _recipe.json); "
-                f"make one: v2a extract ARCHIVE {config.store}",
-                markup=False,
+            raise WrongUsage(
+                f"{config.store} holds no feature store (it has no _recipe.json); "
+                f"make one: v2a extract ARCHIVE {config.store}"
             )
-            return WRONG_USAGE
-        tell(facts, config.show, console)
-        if config.html and not _write_page(store, facts, config.html, console, errors):
-            return SOME_FAILED
+        print_facts(facts, config.show, console)
+        if config.html:
+            _write_page(store, facts, config.html, console)
     except StoreError as error:
-        errors.print(f"v2a store: {error}", markup=False)
-        return SOME_FAILED
+        raise Stopped(str(error)) from error
     except storage.StorageError as error:
-        errors.print(f"v2a store: {error}", markup=False)
-        return WRONG_USAGE
-    except KeyboardInterrupt:
-        errors.print("v2a store: interrupted; nothing was written", markup=False)
-        return INTERRUPTED
+        raise WrongUsage(str(error)) from error
     return SOME_FAILED if facts.problems else DONE
 
 
-def _wrong_usage(config: StoreConfig) -> str:
+def preflight(config: StoreConfig) -> None:
+    """Raises WrongUsage for a store that cannot be read, or a page that cannot be written."""
     from pipelines import storage
 
-    for name, value in (("clips", config.clips), ("show", config.show)):
-        if value < 0:
-            return f"--{name} must be at least 0, not {value}"
+    at_least(config, clips=0, show=0)
     if config.html is not None and not config.html.endswith((".html", ".htm")):
-        return f"--html must name an .html file, not {config.html!r}"
+        raise WrongUsage(f"--html must name an .html file, not {config.html!r}")
     try:
         remote = storage.is_remote(config.store)
         if not remote and storage.exists(config.store) and not storage.is_dir(config.store):
-            return f"{config.store} is a file; give the folder of the store"
+            raise WrongUsage(f"{config.store} is a file; give the folder of the store")
         storage.check_readable(config.store)
         if config.html is not None:
             if storage.is_within(config.store, config.html):
-                return (
-                    f"--html must lie outside the store ({config.html}): readers take what is in it for rows"
+                raise WrongUsage(
+                    f"--html must lie outside the store ({config.html}): readers take files in it for rows"
                 )
             storage.check_writable(storage.parent(config.html))
     except storage.StorageError as error:
-        return str(error)
-    return ""
+        raise WrongUsage(str(error)) from error
 
 
-def _write_page(store: Store, facts: Facts, html: str, console: Console, errors: Console) -> bool:
+def _write_page(store: Store, facts: Facts, html: str, console: Console) -> None:
     from pipelines import storage
     from pipelines.reports import store_page
 
@@ -112,30 +100,28 @@ def _write_page(store: Store, facts: Facts, html: str, console: Console, errors:
     try:
         storage.write_atomic(html, page.encode("utf-8", "backslashreplace"))
     except storage.StorageError as error:
-        errors.print(f"v2a store: the page is not written: {error}", markup=False)
-        return False
+        raise Stopped(f"the page is not written: {error}") from error
     console.print(f"written: {html}", markup=False)
-    return True
 
 
-def tell(facts: Facts, show: int, console: Console) -> None:
-    """Prints the facts; at most `show` lines of each list that may be long."""
+def print_facts(facts: Facts, show: int, console: Console) -> None:
+    """Print the facts; at most `show` lines of each list that may be long."""
     from jobs.common.terminal import hours, printable
     from pipelines.store.summary import made_with, size_text
 
-    def say(text: str = "", style: str = "") -> None:
+    def line(text: str = "", style: str = "") -> None:
         console.print(printable(text), markup=False, style=style or None, soft_wrap=True)
 
-    say(f"{facts.root}", "bold")
+    line(f"{facts.root}", "bold")
     for name, value in made_with(facts):
-        say(f"  {name:<17} {value}")
-    say()
-    say(
+        line(f"  {name:<17} {value}")
+    line()
+    line(
         f"{facts.n_rows:,} rows in {facts.n_files:,} files, {size_text(facts.n_bytes)}"
         + (f" ({size_text(facts.bytes_per_hour)} per hour of footage)" if facts.seconds else "")
     )
     if facts.n_rows:
-        say(
+        line(
             f"{sum(facts.labels.values()):,} with a class, {facts.n_text:,} with text; "
             f"{hours(facts.seconds)} of footage"
         )
@@ -145,28 +131,28 @@ def tell(facts: Facts, show: int, console: Console) -> None:
         ]
         _table(console, ("split", "rows", "videos", "footage"), rows)
     else:
-        say(f"No rows yet: v2a extract ARCHIVE {facts.root} makes them.")
+        line(f"No rows yet: v2a extract ARCHIVE {facts.root} makes them.")
     if facts.columns:
         _table(console, ("array", "type and shape"), [(c.name, c.text) for c in facts.columns], "ll")
     if facts.labels and show:
         _table(console, ("class", "rows"), [(name, f"{n:,}") for name, n in facts.labels.most_common(show)])
-        _more(say, len(facts.labels) - show, "classes")
+        _more(line, len(facts.labels) - show, "classes")
     if facts.left_out:
         reasons = [(reason, f"{n:,}") for reason, n in facts.left_out.items()]
         _table(console, (f"left out on purpose: {sum(facts.left_out.values()):,}", "windows"), reasons[:show])
-        _more(say, len(reasons) - show, "reasons")
-    _tell_failures(facts, show, console, say)
+        _more(line, len(reasons) - show, "reasons")
+    _print_failures(facts, show, console, line)
     console.print()
     if not facts.problems:
-        say("Nothing is wrong with it: every file can be read, no clip is there twice, one recipe.")
+        line("Nothing is wrong with it: every file can be read, no clip is there twice, one recipe.")
         return
-    say(f"Wrong with it ({len(facts.problems)}):", "bold red")
+    line(f"Wrong with it ({len(facts.problems)}):", "bold red")
     for problem in facts.problems[:show]:
-        say(f"  {problem}", "red")
-    _more(say, len(facts.problems) - show, "problems")
+        line(f"  {problem}", "red")
+    _more(line, len(facts.problems) - show, "problems")
 
 
-def _tell_failures(facts: Facts, show: int, console: Console, say: Callable[[str], None]) -> None:
+def _print_failures(facts: Facts, show: int, console: Console, line: Callable[[str], None]) -> None:
     if not facts.failures:
         return
     total = sum(group.count for group in facts.failures)
@@ -175,13 +161,13 @@ def _tell_failures(facts: Facts, show: int, console: Console, say: Callable[[str
         for g in facts.failures[:show]
     ]
     _table(console, (f"failed: {total:,}", "error", "times", "first"), rows, "llrl")
-    _more(say, len(facts.failures) - show, "kinds of failure")
+    _more(line, len(facts.failures) - show, "kinds of failure")
 
 
 def _table(
     console: Console, head: tuple[str, ...], rows: Sequence[Sequence[str]], align: str = "lrrr"
 ) -> None:
-    """A table without lines. Names in it are not ours: no markup, no control characters."""
+    """Print a table without lines. Its names come from outside: no markup, no control characters."""
     from rich.table import Table
     from rich.text import Text
 
@@ -193,12 +179,12 @@ def _table(
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     console.print()
-    console.print(table)
+    console.print(table, soft_wrap=False)
 
 
-def _more(say: Callable[[str], None], n: int, what: str) -> None:
+def _more(line: Callable[[str], None], n: int, what: str) -> None:
     if n > 0:
-        say(f"... and {n:,} more {what}")
+        line(f"... and {n:,} more {what}")
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from tyro.conf import Positional
 
 from jobs.cli import DONE, command_line
+from jobs.common.checks import at_least
 from jobs.common.options import Address, NumWorkers
 from jobs.common.verb import Stopped, WrongUsage, run_verb
 
@@ -55,6 +56,7 @@ def command(config: SynthConfig) -> str:
 
 def _run(config: SynthConfig, console: Any) -> int:
     from jobs.common import ray_session
+    from jobs.common.progress import Progress
     from pipelines import storage, synthfoley
     from pipelines.synthfoley import mp4
 
@@ -63,10 +65,10 @@ def _run(config: SynthConfig, console: Any) -> int:
     started = time.perf_counter()
     with (
         ray_session.session(config.num_workers, config.address) as resources,
-        _Shown(console, config.clips) as advance,
+        Progress(console, config.clips, doing="rendering", unit="clips") as progress,
     ):
         for _ in _written(config, resources.cpus):
-            advance()
+            progress.advance(finished=1)
     scenes = [synthfoley.make_scene(config.seed, i, config.seconds) for i in range(config.clips)]
     table = mp4.events_table(scenes)
     try:
@@ -87,14 +89,7 @@ def preflight(config: SynthConfig) -> None:
     """Raises WrongUsage, with the fix, for options that make no sense or an OUT that cannot be written."""
     from pipelines import storage
 
-    for name, value, least in (
-        ("clips", config.clips, 1),
-        ("seconds", config.seconds, 1),
-        ("seed", config.seed, 0),
-        ("num-workers", 1 if config.num_workers is None else config.num_workers, 1),
-    ):
-        if not least <= value < float("inf"):
-            raise WrongUsage(f"--{name} must be at least {least}, not {value}")
+    at_least(config, clips=1, seconds=1, seed=0, num_workers=1)
     try:
         storage.check_writable(config.out)
     except storage.StorageError as error:
@@ -169,39 +164,6 @@ def _written(config: SynthConfig, cpus: int) -> Iterator[str]:
             yield row["path"]
     except ray.exceptions.RayError as error:
         raise Stopped(f"a worker was lost: {str(error).strip().splitlines()[-1]}") from error
-
-
-class _Shown:
-    """Counts clips: a bar on a terminal, elsewhere a plain line every tenth part and every ten seconds."""
-
-    def __init__(self, console: Any, total: int) -> None:
-        self.console, self.total, self.done = console, total, 0
-        self.last_time, self.last_done = time.perf_counter(), 0
-        self.bar: Any = None
-
-    def __enter__(self) -> Any:
-        if self.console.is_terminal:
-            from rich.progress import Progress
-
-            self.bar = Progress(console=self.console, transient=True)
-            self.task = self.bar.add_task("rendering", total=self.total)
-            self.bar.start()
-        return self.advance
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar:
-            self.bar.stop()
-
-    def advance(self) -> None:
-        """One clip more."""
-        self.done += 1
-        if self.bar:
-            self.bar.advance(self.task)
-            return
-        now = time.perf_counter()
-        if now - self.last_time >= 10 or (self.done - self.last_done) * 10 >= self.total:
-            self.console.print(f"{self.done}/{self.total} clips", markup=False)
-            self.last_time, self.last_done = now, self.done
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Checks that several verbs make of their options, and readers of them."""
+"""Checks and parsers of options that several verbs share."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,8 +12,10 @@ from jobs.common.verb import WrongUsage, differences
 
 
 def check_places(archive: str, out: str, name: str, writes: bool) -> None:
-    """Raises WrongUsage or StorageError unless `archive` can be read, and `out` (called `name`) lies apart from
-    it and can be written."""
+    """Raises WrongUsage or StorageError unless `archive` is readable and `out` lies apart from it.
+
+    `name` is the placeholder of `out` in messages. `writes`: check that `out` is writable, too.
+    """
     from pipelines import storage
 
     storage.check_readable(archive)
@@ -25,7 +28,7 @@ def check_places(archive: str, out: str, name: str, writes: bool) -> None:
 
 
 def check_not_foreign(out: str, name: str) -> None:
-    """Raises WrongUsage if `out` holds files, which are not ours: they might be overwritten."""
+    """Raises WrongUsage if `out` holds files of somebody else, which might be overwritten."""
     from pipelines import storage
 
     if not storage.exists(out):
@@ -38,7 +41,7 @@ def check_not_foreign(out: str, name: str) -> None:
 
 
 def resolve_precision(wanted: str) -> str:
-    """float32 or bfloat16, what this machine's hardware is good at where `wanted` is "auto"."""
+    """The precision itself, or for "auto" the one that this machine's hardware is fast at."""
     import torch
 
     from v2a_models.generator import best_precision
@@ -47,59 +50,71 @@ def resolve_precision(wanted: str) -> str:
 
 
 def full_address(place: str) -> str:
-    """The full address of an archive or an output folder."""
+    """The absolute path of a local folder; remote addresses stay as they are."""
     from pipelines import storage
 
     return place if storage.is_remote(place) else storage.local_path(place)
 
 
 def full_model(model: str) -> str:
-    """Where a model is, from any folder: a name stays a name."""
+    """The absolute path of a checkpoint folder; other names of models stay as they are."""
     return os.path.abspath(model) if os.path.isdir(model) else model
 
 
-def by_role(weights: Sequence[str]) -> dict[str, str]:
-    """`role=file` as a dictionary. Raises WrongUsage."""
-    wrong = next((item for item in weights if not all(item.partition("="))), None)
-    if wrong is not None:
-        raise WrongUsage(f"--weights takes ROLE=FILE, for instance codec=/models/dac.pth, not {wrong!r}")
-    return {role: file for role, _, file in (item.partition("=") for item in weights)}
+def at_least(config: Any, **lowest: float) -> None:
+    """Raises WrongUsage if a field of `config` is below its bound, infinite or NaN. None passes."""
+    for name, bound in lowest.items():
+        value = getattr(config, name)
+        if value is not None and not bound <= value < math.inf:
+            raise WrongUsage(f"--{name.replace('_', '-')} must be at least {bound}, not {value}")
 
 
-def parse_options(words: tuple[str, ...]) -> dict[str, Any]:
-    """`depth=4` and the like as names and values. Raises WrongUsage."""
-    options: dict[str, Any] = {}
+def named_values(
+    words: Sequence[str], option: str, form: str, example: str, *, empty: bool = False
+) -> dict[str, str]:
+    """NAME=VALUE words as a dictionary. Raises WrongUsage, which quotes `form` and `example`.
+
+    empty: allow a VALUE without characters.
+    """
+    values = {}
     for word in words:
-        name, equals, text = word.partition("=")
-        if not equals or not name.isidentifier():
-            raise WrongUsage(f"--set takes NAME=VALUE, for instance depth=4, not {word!r}")
+        name, equals, value = word.partition("=")
+        if not name or not equals or not (value or empty):
+            raise WrongUsage(f"{option} takes {form}, such as {example}, not {word!r}")
+        values[name] = value
+    return values
+
+
+def encoder_weights(words: Sequence[str]) -> dict[str, str]:
+    """The words of --weights as role -> file. Raises WrongUsage."""
+    return named_values(words, "--weights", "ROLE=FILE", "codec=/models/dac.pth")
+
+
+def network_weights(words: Sequence[str]) -> dict[str, str]:
+    """The words of --weights as network -> file. Raises WrongUsage."""
+    return named_values(words, "--weights", "NETWORK=FILE", "vggish=/models/vggish.pth")
+
+
+def model_settings(words: Sequence[str]) -> dict[str, Any]:
+    """The words of --set as name -> value: JSON where it is valid, else text. Raises WrongUsage."""
+    settings: dict[str, Any] = {}
+    for name, text in named_values(words, "--set", "NAME=VALUE", "depth=4", empty=True).items():
+        if not name.isidentifier():
+            raise WrongUsage(f"--set takes NAME=VALUE, such as depth=4, not {f'{name}={text}'!r}")
         try:
-            options[name] = json.loads(text)
+            settings[name] = json.loads(text)
         except ValueError:
-            options[name] = text
-    return options
+            settings[name] = text
+    return settings
 
 
 def check_same(out: str, what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises WrongUsage if OUT holds `what` (a training, a search) with other settings."""
+    """Raises WrongUsage if `out` holds `what` (such as "a training") with other settings."""
     if differing := differences(before, now):
         raise WrongUsage(
             f"--out ({out}) holds {what} with other settings:\n{differing}\n"
             "Use those to go on with it, or choose another --out."
         )
-
-
-def weights(words: Sequence[str]) -> dict[str, str]:
-    """`network=file` as a dictionary. Raises WrongUsage."""
-    found = {}
-    for word in words:
-        name, equals, path = word.partition("=")
-        if not equals or not path:
-            raise WrongUsage(
-                f"--weights takes NETWORK=FILE, for instance vggish=/models/vggish.pth, not {word!r}"
-            )
-        found[name] = path
-    return found
 
 
 def check_out(out: str) -> None:

@@ -1,4 +1,4 @@
-"""What all verbs that run a job share: how they end, and what they say when they cannot go on."""
+"""How every verb runs and ends: console, error messages, exit codes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from jobs.cli import INTERRUPTED, SOME_FAILED, WRONG_USAGE, without_password
 if TYPE_CHECKING:
     from rich.console import Console
 
+PIPED_WIDTH = 160
+"""Columns of tables that do not go to a terminal: room for long names."""
+
 
 class WrongUsage(Exception):
-    """The command cannot be run as given; the message says what to change."""
+    """The command cannot run as given; the message says what to change."""
 
 
 class Stopped(Exception):
@@ -20,38 +23,50 @@ class Stopped(Exception):
 
 
 def run_verb(name: str, again: str, body: Callable[[Console], int]) -> int:
-    """Runs `body` with a console; its exit code, or that of what it raised, which is said with what to do next.
+    """Run `body` with a console and return its exit code. This is the one place that maps errors to exit codes.
 
-    `again` is the command that goes on where the job stopped.
+    WrongUsage gives 2, Stopped and StorageError give 1, Ctrl-C gives 130; each is printed to standard error. `again` is
+    the command that resumes the job; empty for verbs without anything to resume.
     """
-    from rich.console import Console
-
     from pipelines.storage import StorageError
 
-    console = Console(highlight=False, soft_wrap=True)
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    resume = f"\nTo go on where it stopped:\n  {again}" if again else ""
     try:
-        return body(console)
+        return body(_console())
     except WrongUsage as problem:
-        errors.print(without_password(f"v2a {name}: {problem}"), markup=False)
+        print_error(name, str(problem))
         return WRONG_USAGE
     except (Stopped, StorageError) as problem:
-        text = f"v2a {name}: {problem}\nTo go on where it stopped:\n  {again}"
-        errors.print(without_password(text), markup=False)
+        print_error(name, f"{problem}{resume}")
         return SOME_FAILED
     except KeyboardInterrupt:
-        errors.print(f"\nInterrupted. To go on where it stopped:\n  {again}", markup=False)
+        print_error(name, f"interrupted{resume}")
         return INTERRUPTED
 
 
+def print_error(name: str, problem: str) -> None:
+    """Print a problem of the verb `name` to standard error, without the passwords of URLs."""
+    from rich.console import Console
+
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors.print(without_password(f"v2a {name}: {problem}"), markup=False)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=PIPED_WIDTH)
+
+
 def reason_of(error: BaseException) -> str:
-    """The first line of what a worker raised, without Ray's own stack."""
+    """The first line of a worker's error, without Ray's stack trace."""
     cause = getattr(error, "cause", None) or error
     lines = [line for line in str(cause).strip().splitlines() if line.strip()]
     return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Lines that name the settings in which an output that is there differs from what is asked; empty if none."""
+    """Lines that name the settings in which an existing output differs from the command; empty if none."""
     names = [name for name in now if before.get(name) != now[name]]
     return "\n".join(f"  {name}: {before.get(name)} there, {now[name]} now" for name in names)

@@ -132,7 +132,7 @@ def _watched(
 def score(plan: ComparePlan, config: CompareConfig, console: Console) -> Any:
     """Score the sounds; returns a `Board`."""
     from jobs.common import ray_session
-    from jobs.common.checks import weights
+    from jobs.common.checks import network_weights
     from jobs.common.progress import Progress
     from pipelines.scoring import job as scoring_job
     from pipelines.scoring import pipeline
@@ -144,7 +144,7 @@ def score(plan: ComparePlan, config: CompareConfig, console: Console) -> Any:
     job = scoring_job.ScoringJob(
         plan.codec,
         networks,
-        weights(config.weights),
+        network_weights(config.weights),
         keep=clip_job(plan, config).place,
         download=config.download,
     )
@@ -167,7 +167,7 @@ def score(plan: ComparePlan, config: CompareConfig, console: Console) -> Any:
 
 def score_captions(plan: ComparePlan, config: CompareConfig, board: Any) -> None:
     """Score the captions of models that write some against the texts of the store."""
-    from jobs.common.checks import weights
+    from jobs.common.checks import network_weights
     from jobs.evaluate.tables import add_captions
     from pipelines.scoring.clips import captions_of
     from v2a_models.metrics.networks.load import load_bertscore
@@ -180,4 +180,4 @@ def score_captions(plan: ComparePlan, config: CompareConfig, board: Any) -> None
     captions = {slug: texts for slug, texts in captions.items() if texts.keys() & true.keys()}
     if captions:
         asked = "bertscore" in plan.networks
-        add_captions(board, captions, true, load_bertscore(weights(config.weights)) if asked else None)
+        add_captions(board, captions, true, load_bertscore(network_weights(config.weights)) if asked else None)

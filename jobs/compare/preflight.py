@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from jobs.common.checks import check_not_foreign, full_address, resolve_precision
+from jobs.common.checks import at_least, check_not_foreign, full_address, network_weights, resolve_precision
 from jobs.common.models import ModelInfo, checkpoint_info
 from jobs.common.verb import WrongUsage, differences
 from pipelines import storage
@@ -73,7 +73,6 @@ def prepare(config: CompareConfig) -> ComparePlan:
 
 
 def _prepare(config: CompareConfig) -> ComparePlan:
-    from jobs.common.checks import weights
     from jobs.evaluate.tables import read_events
     from pipelines.scoring import clips
     from pipelines.scoring.summary import reachable
@@ -84,10 +83,7 @@ def _prepare(config: CompareConfig) -> ComparePlan:
 
     if not config.models:
         raise WrongUsage("name at least one model: v2a compare mini OTHER --store STORE --out DIR")
-    for name, least in dict(clips=1, batch_size=1, listen=0, num_workers=1).items():
-        value = getattr(config, name)
-        if value is not None and value < least:
-            raise WrongUsage(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+    at_least(config, clips=1, batch_size=1, listen=0, num_workers=1)
     if config.promote and (config.promote not in BY_NAME or BY_NAME[config.promote].group == "cost"):
         choices = ", ".join(name for name, m in BY_NAME.items() if m.group != "cost")
         raise WrongUsage(f"--promote takes one of {choices}, not {config.promote!r}")
@@ -125,7 +121,7 @@ def _prepare(config: CompareConfig) -> ComparePlan:
     events = config.events
     if events is None and archive and storage.exists(storage.join(archive, "events.parquet")):
         events = storage.join(archive, "events.parquet")
-    available, missing = reachable(config.networks, weights(config.weights), config.download)
+    available, missing = reachable(config.networks, network_weights(config.weights), config.download)
     return ComparePlan(
         out=out, store=store, archive=archive, rows=rows, models=models, window=grid.samples(recipe.window_s),
         kept_rate=kept_rate, codec=codec,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli import version
-from jobs.common.checks import check_not_foreign, check_places, full_address, resolve_precision
+from jobs.common.checks import at_least, check_not_foreign, check_places, full_address, resolve_precision
 from jobs.common.models import ModelInfo, checkpoint_info, cutting, model_info, scav_sha256
 from jobs.common.verb import WrongUsage, differences
 
@@ -32,12 +32,7 @@ def preflight(config: DubConfig) -> None:
     from pipelines import storage
     from pipelines.dub.state import State
 
-    if config.num_workers is not None and config.num_workers < 1:
-        raise WrongUsage(f"--num-workers must be at least 1, not {config.num_workers}")
-    if config.batch_size < 1:
-        raise WrongUsage(f"--batch-size must be at least 1, not {config.batch_size}")
-    if config.candidates < 1:
-        raise WrongUsage(f"--candidates must be at least 1, not {config.candidates}")
+    at_least(config, num_workers=1, batch_size=1, candidates=1)
     if not 1 <= config.keep_top <= min(config.candidates, MOST_TRACKS):
         raise WrongUsage(
             f"--keep-top must be from 1 to the number of --candidates ({config.candidates}) and at most "

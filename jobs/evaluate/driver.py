@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli import DONE, SOME_FAILED
-from jobs.common.checks import weights
+from jobs.common.checks import at_least, network_weights
 from jobs.common.verb import WrongUsage, run_verb
 from jobs.evaluate.config import EvaluateConfig, command
 from jobs.evaluate.results import export
@@ -39,16 +39,20 @@ def _run(config: EvaluateConfig, console: Console) -> int:
     clips, notes = find_clips(config, name)
     captions, true = tables.find_captions(config, {clip.name: clip.text for clip in clips})
     asked = (*config.networks, *["bertscore"] * bool(captions))
-    available, missing = reachable(asked, weights(config.weights), config.download)
+    available, missing = reachable(asked, network_weights(config.weights), config.download)
     reader = None
     if "bertscore" in available:
         from v2a_models.metrics.networks.load import load_bertscore
 
-        reader = load_bertscore(weights(config.weights))
+        reader = load_bertscore(network_weights(config.weights))
         available.remove("bertscore")
     codec = "" if config.codec == "none" else config.codec
     job = scoring_job.ScoringJob(
-        codec, tuple(available), weights(config.weights), baselines=config.baselines, download=config.download
+        codec,
+        tuple(available),
+        network_weights(config.weights),
+        baselines=config.baselines,
+        download=config.download,
     )
     console.print(
         f"{len(clips)} clips of {name}, scored with {', '.join(available) or 'no network'}; "
@@ -89,11 +93,8 @@ def preflight(config: EvaluateConfig) -> None:
     unknown = [name for name in config.networks if name not in NETWORKS]
     if unknown:
         raise WrongUsage(f"no network {unknown[0]!r}: choose from {', '.join(NETWORKS)}")
-    weights(config.weights)
-    if config.num_workers is not None and config.num_workers < 1:
-        raise WrongUsage(f"--num-workers must be at least 1, not {config.num_workers}")
-    if config.fps < 0:
-        raise WrongUsage(f"--fps must be more than 0, not {config.fps:g}")
+    network_weights(config.weights)
+    at_least(config, num_workers=1, fps=0)
     try:
         if config.codec != "none":
             find_checkpoint(config.codec)

@@ -12,28 +12,44 @@ if TYPE_CHECKING:
     from pipelines.scoring.summary import Board
 
 
-def read_events(path: str) -> dict[str, dict[str, Any]]:
-    """What a table of events says of each clip, by the clip's name: label, caption, onsets, strengths.
+def event_rows(path: str) -> dict[str, list[dict[str, Any]]]:
+    """Rows of a table of events (.csv or Parquet) by the clip's name, each clip's by onset.
 
     Raises WrongUsage for a table without `clip` and `onset_s`, StorageError.
     """
+    rows: dict[str, list[dict[str, Any]]] = {}
     try:
-        rows = _table(path).to_pylist()
-        found: dict[str, dict[str, Any]] = {}
-        for row in sorted(rows, key=lambda row: (str(row["clip"]), row["onset_s"] or 0.0)):
-            fact = found.setdefault(
-                _clip_name(row["clip"]),
-                {"label": str(row.get("class") or ""), "text": str(row.get("caption") or "")},
-            )
-            if row["onset_s"] is not None:
-                fact["events"] = (*fact.get("events", ()), float(row["onset_s"]))
-                if row.get("strength") is not None:
-                    fact["strengths"] = (*fact.get("strengths", ()), float(row["strength"]))
+        for row in sorted(
+            _table(path).to_pylist(), key=lambda row: (str(row["clip"]), row["onset_s"] or 0.0)
+        ):
+            rows.setdefault(str(row["clip"]), []).append(row)
     except (KeyError, ValueError, TypeError, OSError) as error:
         raise WrongUsage(
-            f"{path} is no table of events (clip, onset_s, and also class, strength): {error}"
+            f"{path} is no table of events (columns clip, onset_s; optionally class, strength): {error}"
         ) from error
-    return {clip: _sounding(fact) for clip, fact in found.items()}
+    return rows
+
+
+def read_events(path: str) -> dict[str, dict[str, Any]]:
+    """Label, caption, onsets and strengths of each clip in a table of events, by the clip's name without extension.
+
+    Sounds that go on all the time have no onsets. Raises WrongUsage, StorageError.
+    """
+    facts: dict[str, dict[str, Any]] = {}
+    try:
+        for clip, rows in event_rows(path).items():
+            fact = facts.setdefault(
+                _clip_name(clip),
+                {"label": str(rows[0].get("class") or ""), "text": str(rows[0].get("caption") or "")},
+            )
+            for row in rows:
+                if row["onset_s"] is not None:
+                    fact["events"] = (*fact.get("events", ()), float(row["onset_s"]))
+                    if row.get("strength") is not None:
+                        fact["strengths"] = (*fact.get("strengths", ()), float(row["strength"]))
+    except (ValueError, TypeError) as error:
+        raise WrongUsage(f"{path} is no table of events: {error}") from error
+    return {clip: _sounding(fact) for clip, fact in facts.items()}
 
 
 def _table(path: str) -> Any:

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli import version
-from jobs.common.checks import by_role, check_not_foreign, check_places, full_address, resolve_precision
+from jobs.common.checks import (
+    at_least,
+    check_not_foreign,
+    check_places,
+    encoder_weights,
+    full_address,
+    resolve_precision,
+)
 from jobs.common.verb import Stopped, WrongUsage, differences
 
 if TYPE_CHECKING:
@@ -75,14 +82,7 @@ def prepare(config: ExtractConfig) -> Prepared:
     from v2a_models.checkpoint_files import CheckpointError
     from v2a_models.encoders.published import WeightsError
 
-    for name, value, least in (
-        ("num-workers", config.num_workers, 1),
-        ("batch-size", config.batch_size, 1),
-        ("rows-per-file", config.rows_per_file, 1),
-        ("drop-static", config.drop_static, 0),
-    ):
-        if value is not None and value < least:
-            raise WrongUsage(f"--{name} must be at least {least}, not {value}")
+    at_least(config, num_workers=1, batch_size=1, rows_per_file=1, drop_static=0)
     if not 0 < config.gpu_share <= 1:
         raise WrongUsage(f"--gpu-share must be more than 0 and at most 1, not {config.gpu_share:g}")
     fraction(config.max_failed)
@@ -96,7 +96,9 @@ def prepare(config: ExtractConfig) -> Prepared:
         before = store.read_identity()
         if before is None and not storage.exists(store.uri(storage.PRIVATE_FOLDER, "scan.parquet")):
             check_not_foreign(config.store, "STORE")  # neither finished nor begun by v2a
-        recipe, files = recipes.settle(recipes.find(config.recipe), by_role(config.weights), config.overlap_s)
+        recipe, files = recipes.settle(
+            recipes.find(config.recipe), encoder_weights(config.weights), config.overlap_s
+        )
         labels = _labels(config)
     except (
         storage.StorageError,

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli import version
-from jobs.common.checks import check_not_foreign, check_same, full_address, parse_options
+from jobs.common.checks import (
+    at_least,
+    check_not_foreign,
+    check_same,
+    encoder_weights,
+    full_address,
+    model_settings,
+)
 from jobs.common.verb import WrongUsage
 from jobs.train.checkpoints import run_to_continue, state_uri
 from jobs.train.job import TrainPlan
@@ -36,8 +43,8 @@ def prepare(config: TrainConfig) -> TrainPlan | None:
         raise WrongUsage(str(error)) from error
     if config.size not in systems.SIZES:
         raise WrongUsage(f"unknown size {config.size!r}: choose one of {', '.join(systems.SIZES)}")
-    options = parse_options(config.set)
-    files = _files(config.weights)
+    options = model_settings(config.set)
+    files = {role: full_address(file) for role, file in encoder_weights(config.weights).items()}
     try:
         return _prepare(config, options, files)
     except storage.StorageError as error:
@@ -99,21 +106,22 @@ def _tokenizer(system: str, store: Any, options: Mapping[str, Any], start: str) 
 
 
 def _check_numbers(config: TrainConfig) -> None:
-    least = dict(
-        steps=1, batch_size=1, accumulate=1, warmup=0, save_every=1, validate_every=1, max_failures=-1
+    at_least(
+        config,
+        steps=1,
+        batch_size=1,
+        accumulate=1,
+        warmup=0,
+        save_every=1,
+        validate_every=1,
+        max_failures=-1,
+        workers=1,
     )
-    for name, bound in least.items():
-        if getattr(config, name) < bound:
-            flag = name.replace("_", "-")
-            raise WrongUsage(f"--{flag} must be at least {bound}, not {getattr(config, name)}")
     if not config.learning_rate > 0 or not config.clip_norm > 0:
         raise WrongUsage("--learning-rate and --clip-norm must be more than 0")
     if not 0 <= config.ema < 1:
         raise WrongUsage(f"--ema must be at least 0 and less than 1, not {config.ema:g}")
-    workers = config.workers
-    if workers is not None and workers < 1:
-        raise WrongUsage(f"--workers must be at least 1, not {workers}")
-    if config.min_workers is not None and not 1 <= config.min_workers <= (workers or 1):
+    if config.min_workers is not None and not 1 <= config.min_workers <= (config.workers or 1):
         raise WrongUsage(f"--min-workers must be from 1 to --workers, not {config.min_workers}")
 
 
@@ -122,16 +130,6 @@ def _is_path(start: str) -> bool:
     from v2a_models.checkpoint_files import bundled_names
 
     return bool(start) and start not in bundled_names()
-
-
-def _files(weights: tuple[str, ...]) -> dict[str, str]:
-    files = {}
-    for word in weights:
-        role, equals, path = word.partition("=")
-        if not equals or not path:
-            raise WrongUsage(f"--weights takes ROLE=PATH, for instance codec=/models/dac.pth, not {word!r}")
-        files[role] = full_address(path)
-    return files
 
 
 # identity and state

@@ -96,13 +96,9 @@ def _prepare(config: TuneConfig) -> TunePlan | None:
 
 
 def _check_numbers(config: TuneConfig) -> None:
-    for name, least in dict(trials=1, steps=1, grace=1, reduction=2).items():
-        if getattr(config, name) < least:
-            raise WrongUsage(f"--{name} must be at least {least}, not {getattr(config, name)}")
+    checks.at_least(config, trials=1, steps=1, grace=1, reduction=2, workers=1)
     if config.grace > config.steps:
         raise WrongUsage(f"--grace ({config.grace}) must be at most --steps ({config.steps})")
-    if config.workers is not None and config.workers < 1:
-        raise WrongUsage(f"--workers must be at least 1, not {config.workers}")
     space = config.space
     for name, lowest in dict(learning_rate=1e-12, warmup=0, weight_decay=1e-12).items():
         low, high = getattr(space, name)
@@ -141,7 +137,7 @@ def parameters(
             raise WrongUsage(f"--choose takes NAME=ONE,OTHER with a field of the model: {', '.join(known)}")
         if name in choices:
             raise WrongUsage(f"--choose {name}: there are choices for it already")
-        values = [checks.parse_options((f"{name}={part}",))[name] for part in text.split(",")]
+        values = [checks.model_settings((f"{name}={part}",))[name] for part in text.split(",")]
         if not all(isinstance(value, (str, int, float, bool)) for value in values):
             raise WrongUsage(f"--choose {word}: choices are numbers or words")
         choices[name] = list(dict.fromkeys(values))

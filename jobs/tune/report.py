@@ -165,8 +165,8 @@ def write_best(plan: TunePlan, config: TuneConfig, best: Record, threads: int) -
         return [info.uri for info in storage.list_tree(out) if "/" not in info.path]
     base = plan.base
     chosen = train_config(config, best.parameters, out)
-    given = checks.parse_options(chosen.set)
-    options = base.options | given  # the base has options of the plan too, such as a tokenizer
+    given = checks.model_settings(chosen.set)
+    options = base.options | given  # with what the plan made itself, such as a tokenizer
     generator = new_generator(config.name, base.recipe, config.size, files=base.files, **options)
     identity = preflight.make_identity(chosen, base.recipe, given, "")
     trained = TrainPlan(
