@@ -1,4 +1,4 @@
-"""`v2a caption ARCHIVE --out captions.parquet`: what each film should sound like, in words."""
+"""`v2a caption ARCHIVE --out captions.parquet`: describe what each film should sound like."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jobs.common.options import Address, NumWorkers
 from jobs.common.verb import WrongUsage, run_verb
 
 BUNDLED = "vatt-mini"
-"""The bundled model with words, where it is bundled."""
+"""Bundled model that writes captions."""
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,12 +43,12 @@ class CaptionConfig:
 
 
 def command(config: CaptionConfig) -> str:
-    """The command line that means this configuration."""
+    """The command line of this configuration."""
     return command_line("caption", config, positional=("archive",))
 
 
 def run(config: CaptionConfig) -> int:
-    """Write the table; the exit code: 0 done, 1 some files failed, 2 wrong usage, 130 interrupted."""
+    """Write the table. Returns the exit code: 0 done, 1 some files failed, 2 wrong usage, 130 interrupted."""
     return run_verb("caption", command(config), lambda console: _run(config, console))
 
 
@@ -78,14 +78,14 @@ def _run(config: CaptionConfig, console: Console) -> int:
     rows.sort(key=lambda row: (row["path"], row["start_s"]))
     captioning.write(out, rows, captioning.CAPTION_SCHEMA)
     states = Counter({row["path"]: row["status"] for row in rows}.values())
-    told = ", ".join(f"{states[name]} {name}" for name in ("captioned", "skipped", "failed"))
-    told = f"{len(films)} files: {told}"
+    counts = ", ".join(f"{states[name]} {name}" for name in ("captioned", "skipped", "failed"))
+    summary = f"{len(films)} files: {counts}"
     frames = {row["path"]: row["frame"] for row in rows if row.get("frame")}
     model = config.model.rstrip("/").rpartition("/")[2]
-    page = caption_pages.captions_html(rows, frames, archive=config.archive, model=model, told=told)
+    page = caption_pages.captions_html(rows, frames, archive=config.archive, model=model, told=summary)
     place = out.removesuffix(".parquet") + ".html"
     storage.write_atomic(place, page.encode("utf-8", "backslashreplace"))
-    console.print(f"{told}. Table: {config.out}, page: {place}", markup=False)
+    console.print(f"{summary}. Table: {config.out}, page: {place}", markup=False)
     return SOME_FAILED if states["failed"] else DONE
 
 

@@ -1,6 +1,6 @@
-"""The command line: `v2a VERB ...`. Every verb is one dataclass and one `run(config)` in its own module.
+"""The command line: `v2a VERB ...`. Every verb is a dataclass of options and a function `run(config)`.
 
-Nothing heavy is imported here or by the verbs' modules, so that help and wrong flags answer at once.
+Neither this module nor those of the options import anything heavy, so that help and wrong flags answer at once.
 """
 
 from __future__ import annotations
@@ -23,56 +23,65 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Verb:
-    """One command: where it lives and what it is for."""
+    """One command of the overview."""
 
     module: str
+    """Module of the dataclass and of `run`."""
     config: str
-    """Name of its dataclass in the module."""
+    """Name of the dataclass."""
     summary: str
 
 
 VERBS = {
-    "demo": Verb("jobs.demo", "DemoConfig", "build a small archive, dub it, and say where to look"),
-    "scan": Verb("jobs.scan", "ScanConfig", "list an archive: what is there, and what is silent"),
+    "demo": Verb("jobs.demo", "DemoConfig", "build a small archive, dub it, and print where to look"),
+    "scan": Verb("jobs.scan", "ScanConfig", "list an archive, and how much of it is silent"),
     "dub": Verb("jobs.dub", "DubConfig", "give the silent videos of an archive a sound track"),
-    "redub": Verb("jobs.redub", "RedubConfig", "make the sound of one part of a dubbed film again"),
+    "redub": Verb("jobs.redub", "RedubConfig", "generate the sound of one part of a dubbed film again"),
     "extract": Verb(
         "jobs.extract", "ExtractConfig", "turn footage with sound into a feature store for training"
     ),
-    "train": Verb("jobs.train", "TrainConfig", "fit a generator to a feature store, on one machine or many"),
-    "tune": Verb("jobs.tune", "TuneConfig", "look for the settings with which a generator trains best"),
+    "train": Verb(
+        "jobs.train", "TrainConfig", "train a generator on a feature store, on one machine or many"
+    ),
+    "tune": Verb("jobs.tune", "TuneConfig", "search for the settings with which a generator trains best"),
     "evaluate": Verb("jobs.evaluate", "EvaluateConfig", "score a folder of sounds against the true ones"),
-    "compare": Verb("jobs.compare", "CompareConfig", "run models over the same clips, side by side"),
+    "compare": Verb("jobs.compare", "CompareConfig", "run models on the same clips, side by side"),
     "instruct": Verb(
-        "jobs.instruct", "InstructConfig", "write captions and instructions of a feature store's clips"
+        "jobs.instruct", "InstructConfig", "write captions and instructions for a feature store's clips"
     ),
-    "caption": Verb("jobs.caption", "CaptionConfig", "say what the films of an archive should sound like"),
+    "caption": Verb(
+        "jobs.caption", "CaptionConfig", "describe what the films of an archive should sound like"
+    ),
     "store": Verb("jobs.store", "StoreConfig", "show what a feature store holds"),
-    "verify": Verb(
-        "jobs.verify", "VerifyConfig", "check what dubbed files say of themselves, and their signature"
-    ),
+    "verify": Verb("jobs.verify", "VerifyConfig", "check signature, hashes and metadata of dubbed files"),
     "synth": Verb("jobs.synth", "SynthConfig", "render SynthFoley, a corpus with exact sound events"),
 }
 
 EXAMPLES = (
     ("v2a demo", "see it work, in about two minutes"),
-    ("v2a scan ~/films", "how many hours are silent?"),
-    ("v2a dub ~/films ~/films-dubbed --dry-run", "what would be done, and for how long"),
-    ("v2a dub ~/films ~/films-dubbed", "do it; run it again to resume"),
-    ("v2a redub ~/films-dubbed reel.mp4 --start 61 --end 70 --seed 8", "another sound for this part only"),
-    ("v2a dub s3://bucket/films s3://bucket/dubbed --address auto", "the same on a Ray cluster"),
-    ("v2a extract ~/clips ~/store --recipe mini", "features and codec tokens for training"),
+    ("v2a scan ~/films", "see how many hours are silent"),
+    ("v2a dub ~/films ~/films-dubbed --dry-run", "see what would be done, and how long it takes"),
+    ("v2a dub ~/films ~/films-dubbed", "dub; run it again to resume"),
+    (
+        "v2a redub ~/films-dubbed reel.mp4 --start 61 --end 70 --seed 8",
+        "get another sound for this part only",
+    ),
+    ("v2a dub s3://bucket/films s3://bucket/dubbed --address auto", "dub on a Ray cluster"),
+    ("v2a extract ~/clips ~/store --recipe mini", "make features and codec tokens for training"),
     ("v2a train maskvat-hybrid ~/store --out ~/model", "train on it; run it again to resume"),
-    ("v2a compare mini ~/model --store ~/store --archive ~/clips --out ~/report", "which one is better?"),
+    (
+        "v2a compare mini ~/model --store ~/store --archive ~/clips --out ~/report",
+        "see which model is better",
+    ),
 )
 
 DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED, READER_LEFT = 0, 1, 2, 130, 141
 AGAIN_S = 0.1
-"""After which a Ctrl-C that came to nothing is raised again."""
+"""Seconds until a lost Ctrl-C is raised again."""
 
 
 def overview() -> str:
-    """What `v2a --help` prints."""
+    """Text of `v2a --help`."""
     lines = ["usage: v2a VERB ...", "", "Sound for silent footage, at the scale of archives.", "", "verbs:"]
     lines += [f"  {name:<8} {verb.summary}" for name, verb in VERBS.items()]
     width = max(len(command) for command, _ in EXAMPLES)
@@ -132,14 +141,14 @@ def _main(argv: Sequence[str] | None) -> int:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Inside, SIGTERM (`kill`, `docker stop`, `ray job stop`) ends a job as Ctrl-C does, and neither is lost.
+    """Within the block, SIGTERM (`kill`, `docker stop`, `ray job stop`) ends a job as Ctrl-C does, and neither is lost.
 
-    Python ignores what is raised in a finaliser or a callback of a weak reference, a Ctrl-C as well: whoever
-    pressed it would wait for a job that goes on. Here it is raised again a moment later, outside of the callback.
+    Python ignores exceptions in finalisers and callbacks of weak references, Ctrl-C included, and the job would go on.
+    Here, Ctrl-C is raised again a moment later, outside the callback.
     """
     main_thread, before = threading.main_thread().ident, sys.unraisablehook
     assert main_thread is not None
-    # SIGINT is ignored by what a shell started in the background, so that it would not do for the second time.
+    # Background jobs of a shell ignore SIGINT, so a lost Ctrl-C is raised again as SIGTERM.
     at_sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler)
     pending: list[threading.Timer] = []
 
@@ -161,22 +170,22 @@ def interruptible() -> Iterator[None]:
 
 
 def parse(config: Any, arguments: Sequence[str], prog: str) -> Any:
-    """Arguments to an instance of the dataclass `config`. Exits with 2 and the valid choices if wrong."""
+    """An instance of the dataclass `config`. Exits with 2, after naming the valid choices, for wrong arguments."""
     from jobs.common import parser
 
     return parser.parse(config, arguments, prog)
 
 
 def without_password(text: str) -> str:
-    """A text whose URLs have lost user name and password, as it may stand in logs, reports and MLflow."""
+    """The text with *** for user name and password in URLs, fit for logs, reports and MLflow."""
     return re.sub(r"(?<=://)[^/\s]+@", "***@", text)  # up to the last @ before a slash
 
 
 def command_line(verb: str, config: Any, positional: Sequence[str], without: Sequence[str] = ()) -> str:
-    """The command that means this configuration, its options in the order of the dataclass.
+    """The command line of a configuration, with its options in the order of the dataclass.
 
-    `positional` names the fields given without a flag, `without` those that are left out. Passwords in URLs are
-    replaced by ***: this line is printed, and stands in reports.
+    `positional` names the fields given without a flag, `without` those to leave out. Passwords in URLs become ***,
+    because the line is printed and stored in reports.
     """
     words, options = ["v2a", verb], []
     for item, value in _fields(config):
@@ -199,7 +208,7 @@ def command_line(verb: str, config: Any, positional: Sequence[str], without: Seq
 
 
 def _fields(config: Any) -> Iterator[tuple[Any, Any]]:
-    """The fields of a configuration with their values, those of its groups of options in their place."""
+    """Fields of a configuration with their values, those of option groups in place of the group."""
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if dataclasses.is_dataclass(value):

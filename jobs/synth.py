@@ -18,7 +18,7 @@ from jobs.common.options import Address, NumWorkers
 from jobs.common.verb import Stopped, WrongUsage, run_verb
 
 STAMP = ("_v2a", "synth.json")
-"""In OUT: which corpus lies there."""
+"""File in OUT that records which corpus it holds."""
 
 
 @dataclass
@@ -45,12 +45,12 @@ class SynthConfig:
 
 
 def run(config: SynthConfig) -> int:
-    """Render the corpus; the exit code: 0 all done, 1 stopped on the way, 2 wrong usage, 130 interrupted."""
+    """Render the corpus. Returns the exit code: 0 all done, 1 stopped, 2 wrong usage, 130 interrupted."""
     return run_verb("synth", command(config), lambda console: _run(config, console))
 
 
 def command(config: SynthConfig) -> str:
-    """The command line that means this configuration."""
+    """The command line of this configuration."""
     return command_line("synth", config, positional=("out",))
 
 
@@ -97,7 +97,7 @@ def preflight(config: SynthConfig) -> None:
 
 
 def claim(config: SynthConfig) -> None:
-    """Writes down in OUT which corpus it holds. Raises WrongUsage if it holds another one, or other files."""
+    """Record in OUT which corpus it holds. Raises WrongUsage if it holds another corpus, or other files."""
     from pipelines import storage
 
     identity = {"seed": config.seed, "seconds": float(config.seconds), "strip_sound": config.strip_sound}
@@ -133,7 +133,7 @@ def claim(config: SynthConfig) -> None:
 def render_clip(
     row: dict[str, Any], *, seed: int, seconds: float, out: str, strip_sound: bool
 ) -> dict[str, Any]:
-    """Ray Data task: one clip, rendered and written. A storage error is returned, not raised."""
+    """Ray Data task: render and write one clip. Returns a storage error instead of raising it."""
     from pipelines import storage, synthfoley
     from pipelines.synthfoley import mp4
 
@@ -145,11 +145,11 @@ def render_clip(
 
 
 def _written(config: SynthConfig, cpus: int) -> Iterator[str]:
-    """Paths of the clips as they are finished. Raises Stopped."""
+    """Paths of the clips as they are written. Raises Stopped."""
     import ray.data
     import ray.exceptions
 
-    # small blocks: the work is spread evenly and progress is seen clip by clip
+    # Small blocks balance the work, and report progress clip by clip.
     numbers = ray.data.range(config.clips, override_num_blocks=min(config.clips, max(256, 8 * cpus)))
     fixed: dict[str, Any] = {
         "seed": config.seed,

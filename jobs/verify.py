@@ -1,4 +1,4 @@
-"""`v2a verify FILE...`: check what dubbed files say of themselves, their signature, and whether they were changed."""
+"""`v2a verify FILE...`: check signature, hashes and metadata of dubbed files."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class VerifyConfig:
 
 
 def run(config: VerifyConfig) -> int:
-    """Verify files; the exit code: 0 all pass, 1 some do not, 2 wrong usage."""
+    """Verify files. Returns the exit code: 0 all pass, 1 some do not, 2 wrong usage."""
     return run_verb("verify", "v2a verify FILE...", lambda console: _run(config, console))
 
 
@@ -72,23 +72,23 @@ def _run(config: VerifyConfig, console: Console) -> int:
         findings = check(name, config, trust)
         good = all(found.level != "bad" for found in findings)
         passed = passed and good
-        tell(console, name, findings, good, config.json)
+        print_findings(console, name, findings, good, config.json)
     return DONE if passed else SOME_FAILED
 
 
 def make_test_certificate(config: VerifyConfig, console: Console) -> int:
-    """Write a key and a certificate for trying out."""
+    """Write a key and a certificate for tests. Returns the exit code; raises WrongUsage."""
     from pipelines.provenance import signing
 
     assert config.make_test_certificate is not None
     if config.files:
-        raise WrongUsage("--make-test-certificate checks no file; leave FILE out")
+        raise WrongUsage("--make-test-certificate checks no file; leave out FILE")
     try:
         made = signing.make_test_certificate(config.make_test_certificate)
     except signing.SigningError as error:
         raise WrongUsage(str(error)) from error
     console.print(
-        f"Made {made.key} and {made.certificate}: for trying out. Nobody trusts them, and signatures say so.\n"
+        f"Created {made.key} and {made.certificate}, for tests only: nobody trusts them, and signatures say so.\n"
         f"Sign with:\n  v2a dub ARCHIVE OUT --sign-key {made.key} --sign-cert {made.certificate}",
         markup=False,
     )
@@ -96,7 +96,7 @@ def make_test_certificate(config: VerifyConfig, console: Console) -> int:
 
 
 def check(name: str, config: VerifyConfig, trust: str = "") -> list[Finding]:
-    """All findings about one file. Raises WrongUsage for a sidecar, manifest or source that is not there."""
+    """Findings about one file. Raises WrongUsage for a sidecar, manifest or source that cannot be read."""
     from pipelines import storage
     from pipelines.media.errors import DecodeFailed
     from pipelines.provenance import inspection, signing, verify
@@ -116,7 +116,7 @@ def check(name: str, config: VerifyConfig, trust: str = "") -> list[Finding]:
             manifest = storage.read_bytes(name + signing.BESIDE)
         found = inspection.inspect(name, manifest=manifest, trust=trust)
         if found.signed is None and manifest is None and side is not None and side.manifest_uri:
-            # Re-muxed in its place: what carried the manifest is gone, the copy in the records is not.
+            # Another program has re-muxed the file and lost its manifest; the records keep a copy.
             manifest = storage.read_bytes(side.manifest_uri)
             found = inspection.inspect(name, manifest=manifest, trust=trust)
     except storage.StorageError as error:
@@ -140,7 +140,7 @@ def _sidecar(name: str, config: VerifyConfig) -> Any:
     _read(config.sidecar, "sidecar")
     side = verify.read_sidecar(config.sidecar)
     if side is None:
-        raise WrongUsage(f"--sidecar {config.sidecar} is no JSON record of v2a")
+        raise WrongUsage(f"--sidecar {config.sidecar} is not a JSON record written by v2a")
     return side
 
 
@@ -162,8 +162,8 @@ def _read(place: str, option: str) -> bytes:
         raise WrongUsage(f"cannot read --{option} {place}: {error}") from error
 
 
-def tell(console: Console, name: str, findings: list[Finding], good: bool, as_json: bool) -> None:
-    """Print what was found about one file."""
+def print_findings(console: Console, name: str, findings: list[Finding], good: bool, as_json: bool) -> None:
+    """Print the findings about one file."""
     from jobs.common.terminal import printable
 
     if as_json:

@@ -1,4 +1,4 @@
-"""Names that a package hands on, imported when they are first asked for."""
+"""Lazy exports of a package: names imported on first use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 def hand_on(package: str, **modules: str) -> Callable[[str], Any]:
     """A module-level `__getattr__` (PEP 562) that takes each name from the given submodule of `package`.
 
-    Keeps `v2a --help` quick: a verb's help needs its config and nothing else of it.
+    Keeps help quick: it needs only the config of a verb.
     """
 
     def __getattr__(name: str) -> Any:

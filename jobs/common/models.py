@@ -1,4 +1,4 @@
-"""What a job must know of a model before it starts, and how it cuts films for it. Loads no torch for a checkpoint."""
+"""Facts about a model that a job needs before it starts, read from its checkpoint without loading torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a job must know of a generator."""
+    """Facts about a generator."""
 
     recipe: Recipe
     name: str
@@ -23,19 +23,19 @@ class ModelInfo:
     follows_text: bool = False
     paints: bool = False
     negative: str = ""
-    """What is not to be heard where nobody says."""
+    """Negative prompt by default."""
 
 
 def model_info(generator: Generator) -> ModelInfo:
-    """Of a generator in memory."""
+    """Facts about a generator in memory."""
     facts = generator.recipe, generator.name, generator.sha256, generator.streams, generator.context_frames
     return ModelInfo(*facts, follows_text=generator.follows_text, paints=generator.paints)
 
 
 def checkpoint_info(model: str) -> ModelInfo:
-    """The same of a checkpoint on disk, without loading torch: the weights are for the workers.
+    """Facts about a checkpoint on disk. Only the workers load its weights.
 
-    Raises CheckpointError, with the choices if there is none.
+    Raises CheckpointError, with the choices if there is none of this name.
     """
     from v2a_models.checkpoint_files import (
         CheckpointError,
@@ -68,9 +68,9 @@ def checkpoint_info(model: str) -> ModelInfo:
 
 
 def scav_sha256(model: str, load: Callable[[str], Any] | None) -> str:
-    """sha256 of what chooses among a model's candidates (of a generator made by `load`: of the model itself).
+    """SHA-256 of the SCAV that ranks a model's candidates (of the whole model for a generator made by `load`).
 
-    Raises ValueError if it has nothing to choose with, CheckpointError if that is damaged.
+    Raises ValueError if the model has no SCAV, CheckpointError if the SCAV is damaged.
     """
     from v2a_models.checkpoint_files import CheckpointError, find_checkpoint, read_config, sha256
 
@@ -91,14 +91,16 @@ def scav_sha256(model: str, load: Callable[[str], Any] | None) -> str:
 
 
 def cutting(model: ModelInfo, segment_s: float, joins: str = "auto") -> dict[str, Any]:
-    """How a job cuts films for a model, as fields of a `Job`. Raises ValueError for a recipe that cannot be dubbed, and
-    for joins that the model cannot make."""
+    """How a job cuts films into windows for a model, as fields of `DubJob`.
+
+    Raises ValueError for a recipe without pictures, and for joins that the model does not support.
+    """
     from pipelines.dub import segments
     from v2a_models import grid, longform
 
     recipe = model.recipe
     if not recipe.views:
-        raise ValueError(f"its recipe {recipe.name!r} looks at no pictures")
+        raise ValueError(f"its recipe {recipe.name!r} has no pictures")
     paints = model.paints and not model.streams
     if joins == "two-wave" and not paints:
         raise ValueError(
@@ -132,7 +134,7 @@ def load_generator(model: str) -> Any:
 
 
 def model_place(model: str) -> str:
-    """A model as workers find it: bundled ones by name, others by their full address."""
+    """The name of a bundled model, else the absolute path, under which workers find a model."""
     from jobs.common.checks import full_address
     from v2a_models.checkpoint_files import bundled_names
 
@@ -140,7 +142,7 @@ def model_place(model: str) -> str:
 
 
 def check_captioner(model: str, recipe: Any = None) -> None:
-    """Raises ValueError for a model that writes no captions, or sees other features than those of `recipe`."""
+    """Raises ValueError for a model that writes no captions, or takes other features than those of `recipe`."""
     from v2a_models.checkpoint_files import find_checkpoint, read_config
     from v2a_models.recipe import Recipe
     from v2a_models.vatt.language import check_adapter

@@ -1,4 +1,4 @@
-"""Keeping the terminal from the processes that Ray starts."""
+"""Isolation of Ray's processes from the terminal."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 def kept_from_ray() -> Iterator[None]:
     """Within the block, every process that Ray starts reads /dev/null, and on Linux has no controlling terminal.
 
-    Its workers are background processes of the terminal otherwise. When a library starts a program there that sets
-    the terminal up, as ffmpeg does, the kernel stops program and worker (SIGTTOU) until somebody continues them.
+    Otherwise, workers are background processes of the terminal. If a library there starts a program that configures the
+    terminal, as ffmpeg does, the kernel stops both program and worker (SIGTTOU) until somebody continues them.
     """
     # Ray has no option for it. Its version is pinned, and a test runs a job in a terminal.
     from ray._private import services

@@ -1,4 +1,4 @@
-"""Starting Ray for one command, quietly, and leaving nothing behind."""
+"""A Ray session for one command: quiet, and gone afterwards."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from jobs.common.verb import WrongUsage
 from pipelines.safe_path import ROOT
 
 OBJECT_STORE_BYTES = 768 << 20
-"""Of a Ray started here. Enough for the segments in flight, and a lid on the memory of the whole job."""
+"""Object store of a Ray started here: enough for the segments in flight, and a limit on the job's memory."""
 
 IDLE_S = 10
-"""After so long a Ray started here ends a worker that has nothing to do. By default that is a second, and among small
-files workers have little to do that often: to start one takes a core longer than to decode a film of a few seconds.
-After a minute, those that are needed now and then only would stay as well, of 200 MB each."""
+"""Seconds after which Ray ends an idle worker. Ray's default, one second, is too short for small files: starting a
+worker takes longer than decoding a film of a few seconds. A minute would keep too many workers, of 200 MB each."""
 
 START_TRIES = 3
 """Ray gives its own processes 30 s to start, which a busy machine can exceed."""
@@ -32,12 +31,12 @@ START_TRIES = 3
 
 @dataclass(frozen=True)
 class Resources:
-    """What the session may use."""
+    """CPU cores, GPUs and memory that the session may use."""
 
     cpus: int
     gpus: int
     memory: int
-    """Bytes that workers may use together."""
+    """Bytes, for all workers together."""
 
 
 @contextlib.contextmanager
@@ -50,7 +49,7 @@ def session(num_workers: int | None = None, address: str | None = None) -> Itera
     Raises WrongUsage, with the fix in the message, if the cluster does not answer or Ray does not start.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # What the C++ side prints to the terminal; its files under /tmp/ray hold the rest.
+    # Limits what the C++ side prints to the terminal; its log files hold the rest.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(1000 * IDLE_S))
@@ -66,10 +65,10 @@ def session(num_workers: int | None = None, address: str | None = None) -> Itera
                 _join(address)
             else:
                 _start(num_workers)
-        if at_sigterm is signal.default_int_handler:  # of the command line; Ray has put its own in its place
+        if at_sigterm is signal.default_int_handler:  # the command line's; Ray has replaced it
             signal.signal(signal.SIGTERM, at_sigterm)
         started_here = True
-    _hush()
+    _quiet_ray_data()
     try:
         total = ray.cluster_resources()
         cpus = max(1, int(total.get("CPU", 1)))
@@ -79,8 +78,8 @@ def session(num_workers: int | None = None, address: str | None = None) -> Itera
         if started_here:
             ray.shutdown()
         else:
-            # A handle of an actor that lies in a cycle of references keeps its cores, and Python may not look
-            # for such cycles for hours; the next command in this process would wait for those cores.
+            # An actor handle in a reference cycle keeps its cores, and Python may not collect cycles for hours. The
+            # next command in this process would wait for those cores.
             gc.collect()
 
 
@@ -116,15 +115,15 @@ def _start(num_workers: int | None) -> None:
 
 
 def _job_config() -> Any:
-    """Ray's own, but that workers search the folder of this code for modules.
+    """Ray's job config, with the folder of this code as the only module search path of the workers.
 
-    By default they search the current folder and that of the script, before everything else.
+    By default, they search the current folder and the script's folder first.
     """
     from ray.job_config import JobConfig
 
     class OurFolderOnly(JobConfig):
-        def _serialize(self) -> str:  # when `ray.init` has added what it adds
-            # A source tree that was submitted is on their path already, at its own place on each node.
+        def _serialize(self) -> str:  # called once `ray.init` has added its paths
+            # A submitted source tree is on their path already, at a different place on each node.
             submitted = self._runtime_env_has_working_dir() and Path.cwd() == ROOT
             self._py_driver_sys_path = [] if submitted else [str(ROOT)]
             return super()._serialize()
@@ -134,7 +133,7 @@ def _job_config() -> Any:
 
 @contextlib.contextmanager
 def _held_stderr() -> Iterator[None]:
-    """Keep what the C++ side writes to the terminal while it starts; show it only if starting fails."""
+    """Hold back what the C++ side writes to the terminal during start-up; print it only if start-up fails."""
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -152,8 +151,8 @@ def _held_stderr() -> Iterator[None]:
                 os.write(2, held.read())
 
 
-def _hush() -> None:
-    """Ray Data's progress bars and execution logs off: the commands show their own progress."""
+def _quiet_ray_data() -> None:
+    """Turn off Ray Data's progress bars and execution logs; the commands show their own progress."""
     import ray.data
 
     context = ray.data.DataContext.get_current()
@@ -162,6 +161,6 @@ def _hush() -> None:
     context.print_on_execution_start = False
     # A block is handed on as soon as it holds one long segment, not when it holds many.
     context.target_max_block_size = 16 << 20
-    # What goes wrong is raised as well, and said in the command's own words.
+    # Errors are raised as well, and the commands print them in their own words.
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""Models in MLflow's registry: found by `models:/NAME/VERSION` or `models:/NAME@ALIAS`, and promotion."""
+"""Models in MLflow's registry: resolved from `models:/NAME/VERSION` or `models:/NAME@ALIAS`, and promoted."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ class Registered:
     version: str
     source: str
     sha256: str
-    """Of its weights, where it was written down; else empty."""
+    """SHA-256 of the weights; empty if the registry does not know it."""
 
 
 def cache_folder() -> Path:
-    """Where fetched models are kept: $V2A_CACHE, or .cache/v2a/models in the home folder."""
+    """Folder of downloaded models: $V2A_CACHE/models, or .cache/v2a/models in the home folder."""
     place = os.environ.get("V2A_CACHE") or os.path.join(os.path.expanduser("~"), ".cache", "v2a")
     return Path(place, "models")
 
 
 def resolve(model: str, tracking_uri: str | None) -> str:
-    """The folder of a model given by name, path or `models:/` URI; fetched once and kept.
+    """The folder of a model given by a `models:/` URI, downloaded once and kept; other names stay as they are.
 
-    Raises WrongUsage where the registry does not know it or does not answer, with the names that it knows.
+    Raises WrongUsage, with the names in the registry, if it does not know the model or does not answer.
     """
     if not model.startswith(PREFIX):
         return model
     uri = _uri(tracking_uri)
     if not uri:
-        raise WrongUsage(f"{model} lies in a registry: name its server or database with --tracking-uri")
+        raise WrongUsage(f"{model} is in a registry: give its server or database with --tracking-uri")
     client = client_of(uri)
     found = find(client, model)
     folder = cache_folder() / found.name / f"{found.version}-{_digest(f'{uri} {found.source}')}"
@@ -62,7 +62,7 @@ def resolve(model: str, tracking_uri: str | None) -> str:
             os.rename(fetched, folder)
     except WrongUsage:
         raise
-    except Exception as error:  # whatever fetching trips over
+    except Exception as error:  # any error of the download
         raise WrongUsage(f"{model} cannot be fetched from {found.source}: {_first(error)}") from error
     finally:
         import shutil
@@ -72,7 +72,7 @@ def resolve(model: str, tracking_uri: str | None) -> str:
 
 
 def find(client: Any, uri: str) -> Registered:
-    """The version that a `models:/` URI names. Raises WrongUsage."""
+    """The registered version of a `models:/` URI. Raises WrongUsage."""
     parts = _URI.fullmatch(uri)
     if parts is None:
         raise WrongUsage(f"{uri!r} names no model: use models:/NAME/VERSION or models:/NAME@ALIAS")
@@ -88,14 +88,14 @@ def find(client: Any, uri: str) -> Registered:
 
 
 def champion(client: Any, name: str) -> Registered | None:
-    """The present champion of a registered model; None if there is none."""
+    """The current champion of a registered model; None if there is none."""
     with contextlib.suppress(WrongUsage):
         return find(client, f"{PREFIX}{name}@{CHAMPION}")
     return None
 
 
 def client_of(uri: str) -> Any:
-    """A client of the server or database at `uri`."""
+    """An MLflow client for the server or database at `uri`."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     import logging
@@ -129,9 +129,9 @@ def _digest(text: str) -> str:
 
 
 def promote(client: Any, tracker: Any, name: str, folder: str, sha256: str, metric: str) -> bool:
-    """Register the model in `folder` as a new version and make it the champion; returns False where that failed.
+    """Register the model in `folder` as a new version and make it the champion. Returns False if that failed.
 
-    The run of `tracker` (`jobs.common.tracking.Tracker`) keeps the files.
+    tracker: the `jobs.common.tracking.Tracker` whose run stores the files.
     """
     import time
 

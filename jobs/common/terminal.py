@@ -1,4 +1,4 @@
-"""Text for a terminal."""
+"""Formats of text for a terminal."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ def clock(seconds: float) -> str:
 
 
 def hours(seconds: float) -> str:
-    """A length in hours, with minutes and seconds where that says more."""
+    """Seconds as hours; below one hour, also as minutes and seconds."""
     if seconds < 3600:
         return f"{seconds / 3600:.2f} h ({int(seconds // 60)} min {seconds % 60:.0f} s)"
     return f"{seconds / 3600:,.1f} h"
 
 
 def printable(text: str) -> str:
-    """Text for a terminal: control characters, which a file name may hold, are spelt out."""
+    """The text with control characters, which file names may contain, as escape sequences."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,7 +1,7 @@
-"""Recording runs in MLflow without ever depending on it.
+"""MLflow records of runs, on which no job depends.
 
-All calls are queued and made by a thread of their own. The first that fails is reported once, the rest are
-dropped, and the job goes on.
+A separate thread makes all calls from a queue. The first failure is reported once, the remaining calls are dropped, and
+the job goes on.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def default_uri(out: str) -> str | None:
 
 
 def resolve_uri(out: str, tracking_uri: str | None) -> str | None:
-    """Where to record: the option, else MLFLOW_TRACKING_URI, else beside the output; None for nowhere."""
+    """MLflow's address: the option, else MLFLOW_TRACKING_URI, else `default_uri`; None to record nothing."""
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(out)
     return None if uri == OFF else uri
 
@@ -44,7 +44,7 @@ def resolve_uri(out: str, tracking_uri: str | None) -> str | None:
 class Tracker:
     """One MLflow run. Every method returns at once and raises nothing.
 
-    `say` is told, once, if the run cannot be recorded.
+    `say` is called once with a message if the run cannot be recorded.
     """
 
     def __init__(self, uri: str | None, experiment: str, *, out: str, say: Callable[[str], None]) -> None:
@@ -69,35 +69,35 @@ class Tracker:
     ) -> None:
         """Open the run; `params` is the command's configuration.
 
-        run_id: an earlier run to go on with, if it is still there. `then` is told the id of the run.
+        run_id: an earlier run to continue, if it still exists. `then` is called with the id of the run.
         """
         self._calls.put((self._start, (name, dict(params), dict(tags), run_id, then)))
 
     def opened(self, wait_s: float = 60.0) -> str:
-        """Id of the run once the server has given one; "" if it does not within `wait_s`."""
+        """Id of the run, once the server has given one; "" if it does not within `wait_s` seconds."""
         until = time.monotonic() + wait_s
         while self.uri is not None and self.run_id is None and not self.problem and time.monotonic() < until:
             time.sleep(0.05)
         return self.run_id or ""
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Tags that are known only now."""
+        """Add tags to the run."""
         self._calls.put((self._tags, (dict(values),)))
 
     def register(self, name: str, uris: Sequence[str], tags: Mapping[str, str]) -> None:
-        """Keeps these files with the run, of any size, and makes them a new version of the registered model."""
+        """Store files of any size with the run, as a new version of the registered model `name`."""
         self._calls.put((self._register, (name, list(uris), dict(tags))))
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Figures of the run."""
+        """Record metrics of the run."""
         self._calls.put((self._metrics, (dict(values), step)))
 
     def artifacts(self, uris: Sequence[str], folder: str = "") -> None:
-        """Files to keep with the run (larger than `LARGEST_ARTIFACT` are left out)."""
+        """Store files with the run, except those larger than `LARGEST_ARTIFACT` bytes."""
         self._calls.put((self._artifacts, (list(uris), folder)))
 
     def table(self, columns: Mapping[str, Sequence[Any]], file: str) -> None:
-        """A table (.json) that MLflow's pages show, and compare between runs."""
+        """Record a table (.json), which MLflow's pages show and compare between runs."""
         self._calls.put((self._table, ({name: list(values) for name, values in columns.items()}, file)))
 
     def finish(self, status: str = "FINISHED", wait_s: float = 60.0) -> None:
@@ -118,7 +118,7 @@ class Tracker:
             if not self.problem:
                 try:
                     method(*arguments)
-                except Exception as error:  # whatever tracking trips over, the job is not concerned
+                except Exception as error:  # no error of tracking concerns the job
                     self._give_up(str(error).strip().splitlines()[0] if str(error).strip() else repr(error))
 
     def _give_up(self, reason: str) -> None:
@@ -168,7 +168,7 @@ class Tracker:
         client.log_batch(self.run_id, params=[Param(key, text) for key, text in texts.items()])
 
     def _link_job(self, info: Any) -> None:
-        """Inside `ray job submit`: the run names the job, and the job's log names the run."""
+        """Within `ray job submit`, name the job in the run, and the run in the job's log."""
         job = ray_job()
         if not job:
             return
@@ -259,7 +259,7 @@ class Tracker:
 
 
 def ray_job() -> str:
-    """The id of the job that this process is the entrypoint of, as `ray job list` shows it; else ""."""
+    """Id of the Ray job whose entrypoint this process is, as in `ray job list`; "" outside of a job."""
     try:
         handed = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
         return str(handed["metadata"]["job_submission_id"])

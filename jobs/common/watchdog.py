@@ -1,4 +1,4 @@
-"""A word on the console when a job has brought no result for some time: what is at work, and what stands still."""
+"""Notices on the console while a job brings no results: which processes work, and which are stopped."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ EVERY_S = 120.0
 
 
 class Watchdog:
-    """Says what the processes of this job do whenever no result has come for `every_s` seconds. It changes nothing:
-    the job goes on. A context manager."""
+    """Reports what the processes of this job do whenever no result has come for `every_s` seconds.
+
+    A context manager. It only reports; the job goes on.
+    """
 
     def __init__(self, say: Callable[[str], None], every_s: float | None = None) -> None:
         self._say, self._every_s = say, EVERY_S if every_s is None else every_s
@@ -25,7 +27,7 @@ class Watchdog:
         self.reset()
 
     def reset(self) -> None:
-        """A result has come."""
+        """Start counting anew, because a result has come."""
         self._result_at = time.monotonic()
 
     def __enter__(self) -> Watchdog:
@@ -54,7 +56,7 @@ class Watchdog:
 
 
 def notice(quiet_s: float, processes: Iterable[psutil.Process]) -> str:
-    """What a job says whose last result came `quiet_s` seconds ago. `processes`: those that it started."""
+    """Notice of a job whose last result came `quiet_s` seconds ago. `processes`: those that it started."""
     at_work, stopped = Counter[str](), list[tuple[str, int]]()
     for process in processes:
         try:
@@ -82,10 +84,10 @@ def notice(quiet_s: float, processes: Iterable[psutil.Process]) -> str:
 
 
 def _stage(title: str) -> str:
-    """The stages in the title of a Ray worker, such as decode in ray::MapBatches(decode); empty if it has none."""
+    """Stages in the title of a Ray worker, such as decode in ray::MapBatches(decode); empty if there are none."""
     return " and ".join(re.findall(r"Map\w*\((\w+)\)", title)) if title.startswith("ray::") else ""
 
 
 def _waits(title: str) -> bool:
-    """Whether the title is that of an actor between two calls: at work, it ends with the name of the method."""
+    """True for the title of an idle actor. While it works, the title ends with the name of the method."""
     return title.startswith("ray::MapWorker(") and title.rstrip().endswith(")")

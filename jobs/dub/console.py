@@ -1,4 +1,4 @@
-"""What `v2a dub` says: its plan, its figures, its report and its last lines."""
+"""Console output and report of `v2a dub`: plan, figures, last lines."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from pipelines.reports.costs import Costs, Prices
 
 FILES_SHOWN = 30
-"""Files that a dry run lists one by one."""
+"""Maximum number of files that a dry run lists."""
 
 FAILURES_SHOWN = 10
-"""Files that the last lines name; the report has them all."""
+"""Maximum number of failed files in the last lines; the report has all."""
 
 X_REALTIME_PER_CORE = 1.5
-"""Guess for the estimated time of a dry run, before anything was measured in this output."""
+"""Assumed speed for the estimate of a dry run, until this output has measured ones."""
 
 
 def summary(table: list[dict[str, Any]], plan: DubPlan, elapsed_s: float) -> dict[str, Any]:
-    """Figures of a run."""
+    """Figures of a run for summary.json, MLflow and the last lines."""
     states = [row["status"] for row in table]
     footage_s = sum(row["duration_s"] or 0 for row in table if row["status"] == "dubbed")
     made_s = sum(
@@ -44,7 +44,7 @@ def summary(table: list[dict[str, Any]], plan: DubPlan, elapsed_s: float) -> dic
 
 
 def write_report(out: str, table: list[dict[str, Any]], facts: dict[str, Any]) -> None:
-    """OUT/_v2a/report.parquet, report.html and the run's figures in summary.json."""
+    """Write OUT/_v2a/report.parquet, report.html, and the figures to summary.json."""
     from pipelines import storage
     from pipelines.reports import dub_page, dub_rows
 
@@ -56,11 +56,11 @@ def write_report(out: str, table: list[dict[str, Any]], facts: dict[str, Any]) -
 
 
 def describe(console: Console, plan: DubPlan, job: DubJob) -> None:
-    """One line before the work starts."""
+    """Print one line about the plan before the work starts."""
     kept = f", {plan.kept} already dubbed" if plan.kept else ""
     rest = len(plan.order) - len(plan.to_dub) - plan.kept
-    heard = sum(row["reason"].startswith("has sound (") for row in plan.rows.values())
-    why = f" ({heard} with sound: --only all takes those too)" if heard else ""
+    with_sound = sum(row["reason"].startswith("has sound (") for row in plan.rows.values())
+    why = f" ({with_sound} with sound: --only all takes those too)" if with_sound else ""
     chosen = f", best of {job.candidates} candidates" if job.candidates > 1 else ""
     against = f", against {job.negative!r}" if job.negative else ""
     console.print(
@@ -73,7 +73,7 @@ def describe(console: Console, plan: DubPlan, job: DubJob) -> None:
 def show_plan(
     console: Console, plan: DubPlan, cpus: int, candidates: int = 1, prices: Prices | None = None
 ) -> None:
-    """What a dry run prints."""
+    """Print the plan and the estimates of a dry run."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -96,7 +96,7 @@ def show_plan(
         console.print(f"... and {len(paths) - FILES_SHOWN} more files")
     known = costs.costs(plan.rows.values(), prices or costs.Prices())
     measured = known.footage_s > 0 and known.core_s > 0
-    # Pictures are looked at and sound is decoded once only, so the guess is the most that candidates can take.
+    # Candidates share the work on the pictures and the decoding of sound, so this guess is an upper bound.
     core_s = known.core_s / known.footage_s if measured else candidates / X_REALTIME_PER_CORE
     estimate = plan.footage_s * core_s / cpus
     console.print(
@@ -107,19 +107,23 @@ def show_plan(
         gpu_s = known.gpu_s / known.footage_s if measured else 0.0
         to_come = prices.of(plan.footage_s * core_s, plan.footage_s * gpu_s) or 0.0
         hour = prices.of(3600 * core_s, 3600 * gpu_s) or 0.0
-        kept = f", after {costs.money(known.made)} for what is dubbed" if measured and known.made else ""
+        kept = (
+            f", after {costs.money(known.made)} for the files dubbed so far"
+            if measured and known.made
+            else ""
+        )
         unknown = prices.gpu_hour is not None and not known.gpu_s
         console.print(
             f"Cost: about {costs.money(to_come)}, {costs.money(hour)} an hour of footage{kept}."
             + (
-                " GPUs are not in it: what they take is known once something was made on one."
+                " Without GPUs, whose time is unknown until something was generated on one."
                 if unknown
                 else ""
             )
         )
 
 
-def tell(
+def print_result(
     console: Console,
     config: DubConfig,
     table: list[dict[str, Any]],
@@ -127,7 +131,7 @@ def tell(
     spent: Costs,
     elapsed_s: float,
 ) -> None:
-    """The last lines: what came out, what did not and why, and where to look."""
+    """Print the last lines: counts, failures with reasons, and the place of the report."""
     from jobs.common.terminal import clock, printable
     from pipelines import storage
     from pipelines.reports.costs import money

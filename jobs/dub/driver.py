@@ -13,7 +13,7 @@ from jobs.common.checks import full_address, full_model
 from jobs.common.models import load_generator
 from jobs.common.verb import Stopped, reason_of, run_verb
 from jobs.dub.config import DubConfig, command
-from jobs.dub.console import describe, show_plan, summary, tell, write_report
+from jobs.dub.console import describe, print_result, show_plan, summary, write_report
 from jobs.dub.preflight import check_identity, make_job, preflight, prices, read_manifest
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _run_on_ray(
         status = "FINISHED"
     finally:
         tracker.finish(status, wait_s=60.0 if status == "FINISHED" else 3.0)
-    tell(console, config, table, figures, spent, time.perf_counter() - started)
+    print_result(console, config, table, figures, spent, time.perf_counter() - started)
     return SOME_FAILED if figures["files_failed"] else DONE
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a dub job before it starts, and what decides its sound."""
+"""Validate a dub configuration and build its DubJob."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOUDEST, SOFTEST = -5.0, -60.0
 
 
 def preflight(config: DubConfig) -> None:
-    """Everything that can be wrong before anything starts. Raises WrongUsage with the fix."""
+    """Raises WrongUsage, with the fix, for anything wrong with the configuration."""
     from pipelines import storage
     from pipelines.dub.state import State
 
@@ -38,8 +38,8 @@ def preflight(config: DubConfig) -> None:
             f"--keep-top must be from 1 to the number of --candidates ({config.candidates}) and at most "
             f"{MOST_TRACKS}, not {config.keep_top}"
         )
-    how = mix_policy(config.sound)
-    if how.existing == "mix" and config.only == "silent":
+    policy = mix_policy(config.sound)
+    if policy.existing == "mix" and config.only == "silent":
         raise WrongUsage(
             "--existing mix is for films that have sound, and --only silent leaves them out: add --only all"
         )
@@ -103,8 +103,8 @@ def prices(price: PriceOptions) -> Prices:
     return Prices(price.price_core_hour, price.price_gpu_hour)
 
 
-def read_wishes(config: DubConfig) -> dict[str, ManifestRow]:
-    """What the manifest asks for, by path. Raises WrongUsage."""
+def read_manifest(config: DubConfig) -> dict[str, ManifestRow]:
+    """Rows of the manifest by path; empty without a manifest. Raises WrongUsage."""
     from pipelines import storage
     from pipelines.dub import manifest
 
@@ -113,13 +113,13 @@ def read_wishes(config: DubConfig) -> dict[str, ManifestRow]:
     try:
         return manifest.read(config.manifest)
     except (manifest.ManifestError, storage.StorageError) as error:
-        raise WrongUsage(f"cannot follow --manifest: {error}") from error
+        raise WrongUsage(f"cannot use --manifest: {error}") from error
 
 
 def signer_of(config: DubConfig) -> tuple[str, str]:
-    """(path of the key, path of the certificate) by option or environment; empty where nothing is to be signed.
+    """Paths of the signing key and its certificate, by option or environment; empty without signing.
 
-    Raises WrongUsage if there is only one of the two.
+    Raises WrongUsage if only one of the two is given.
     """
     key = config.sign_key or os.environ.get("V2A_SIGN_KEY", "")
     cert = config.sign_cert or os.environ.get("V2A_SIGN_CERT", "")
@@ -134,14 +134,14 @@ def signer_of(config: DubConfig) -> tuple[str, str]:
 
 
 def _full_path(path: str) -> str:
-    # A key itself, given by mistake, is refused by `signing.load` and must stay recognisable until then.
+    # `signing.load` refuses a key that is given instead of its path, and has to recognise it.
     return (
         path if not path or path.lstrip().startswith("-----") else os.path.abspath(os.path.expanduser(path))
     )
 
 
 def check_signer(config: DubConfig) -> None:
-    """Raises WrongUsage if files are to be signed and cannot be."""
+    """Raises WrongUsage for a key or certificate that cannot sign."""
     key, cert = signer_of(config)
     if key:
         from pipelines.provenance import signing
@@ -155,9 +155,9 @@ def check_signer(config: DubConfig) -> None:
 def make_job(
     config: DubConfig, load: Callable[[str], Any] | None, wishes: dict[str, ManifestRow] | None = None
 ) -> DubJob:
-    """Settings of the stages. Raises WrongUsage if there is no such model, or if it cannot follow what is asked for.
+    """Settings of the stages. Raises WrongUsage if the model does not exist or does not support the options.
 
-    `load` makes the generator, if it is not to be found on disk by `config.model`.
+    `load` makes the generator, instead of a checkpoint on disk.
     """
     from pipelines.dub.job import DubJob
 
@@ -165,7 +165,7 @@ def make_job(
         model = checkpoint_info(config.model) if load is None else model_info(load(config.model))
         cut = cutting(model, config.segment_s, config.film.joins)
         check_texts(config, model, load, wishes or {})
-        judge = scav_sha256(config.model, load) if config.candidates > 1 else ""
+        ranker = scav_sha256(config.model, load) if config.candidates > 1 else ""
     except (OSError, ValueError, KeyError) as error:
         raise WrongUsage(f"cannot use the model {config.model!r}: {error}") from error
     sign_key, sign_cert = signer_of(config)
@@ -182,7 +182,7 @@ def make_job(
         batch_size=config.batch_size,
         precision=resolve_precision(config.precision),
         candidates=config.candidates,
-        scav_sha256=judge,
+        scav_sha256=ranker,
         prompt=config.prompt.strip(),
         negative=(model.negative if config.negative is None else config.negative).strip(),
         captions=model.follows_text,
@@ -204,7 +204,7 @@ def make_job(
 def check_texts(
     config: DubConfig, model: ModelInfo, load: Callable[[str], Any] | None, wishes: dict[str, ManifestRow]
 ) -> None:
-    """Raises ValueError for a prompt that the model cannot follow or cannot read: no film is begun with it."""
+    """Raises ValueError for prompts that the model does not support or cannot tokenise."""
     if config.captions and not model.follows_text:
         raise ValueError(
             "it has no words: leave --captions out, or take a model that has, such as --model vatt-mini"
@@ -235,7 +235,7 @@ def check_texts(
 
 
 def check_identity(config: DubConfig, job: DubJob) -> None:
-    """Raises WrongUsage if OUT was made with other settings, unless all is to be done again."""
+    """Raises WrongUsage if OUT was made with other settings, unless with --restart."""
     from pipelines import storage
     from pipelines.dub.job import CUTS, TEXTS
     from pipelines.dub.state import State
@@ -250,7 +250,7 @@ def check_identity(config: DubConfig, job: DubJob) -> None:
     if before is None or config.restart:
         return
     now = job.identity() | {"archive": full_address(config.archive)}
-    # These are named only where there are any.
+    # These are stored only if they are set.
     optional = (*CUTS, "selection", "captions", "signed", "keep_top", *NAMES, *TEXTS)
     if differing := differences(before, dict.fromkeys(optional) | now):
         raise WrongUsage(
@@ -258,4 +258,4 @@ def check_identity(config: DubConfig, job: DubJob) -> None:
             "Use those, or choose another OUT, or add --restart to do everything again."
         )
     if before.get("windows_per_segment") != job.windows_per_segment and not config.dry_run:
-        state.clear_parts()  # the film is cut elsewhere now: what was begun does not fit
+        state.clear_parts()  # segments have other borders now, so begun ones do not fit

@@ -38,7 +38,7 @@ def quickly(*arguments: str | Path, load: Any = load_noise) -> dict[str, dict[st
     path. Raises WrongUsage."""
     config = cli.parse(dub.DubConfig, [str(word) for word in arguments], "v2a dub")
     preflight.preflight(config)
-    requests = preflight.read_wishes(config)
+    requests = preflight.read_manifest(config)
     job = preflight.make_job(config, load, requests)
     preflight.check_identity(config, job)
     sandbox = shared_sandbox()
