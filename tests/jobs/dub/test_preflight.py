@@ -146,9 +146,7 @@ class Blind(NoiseGenerator):
     recipe = Recipe("blind", semantic=None, sync=None)
 
 
-@pytest.mark.parametrize(
-    ("kind", "words"), [(OddRate, "lasts 640.400 samples"), (Blind, "has no pictures")]
-)
+@pytest.mark.parametrize(("kind", "words"), [(OddRate, "lasts 640.400 samples"), (Blind, "has no pictures")])
 def test_recipes_that_cannot_be_dubbed_with(
     kind: type[NoiseGenerator], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
