@@ -43,7 +43,7 @@ FACTS = ("clip_id", "video_id", "path", "start_s", "duration_s", "label", "text"
 
 @dataclass(frozen=True)
 class InstructJob:
-    """What the workers of `v2a instruct` need to know."""
+    """Settings of the workers of `v2a instruct`."""
 
     store: str
     captions: int

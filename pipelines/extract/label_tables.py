@@ -23,7 +23,7 @@ COLUMNS = {
     "text": ("text", "caption", "description"),
     "split": ("split", "subset", "set"),
 }
-"""What each column may be called, in any case; where a table has several of them, the first counts."""
+"""Accepted column names by meaning, in upper or lower case; of several in one table the first counts."""
 
 _SEPARATORS = ",\t;|"
 
@@ -120,7 +120,7 @@ def _separator(uri: str, text: str) -> str:
 
 
 def _understood(header: Iterable[str]) -> dict[str, str]:
-    """Of the columns in `header`, those that have a meaning: meaning -> name in the table."""
+    """Columns of `header` with a known meaning: meaning -> name in the table."""
     # Backwards, so that the first of two columns of one name counts.
     spelled = {name.strip().lower(): name for name in reversed(list(header))}
     found = {

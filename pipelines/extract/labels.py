@@ -39,7 +39,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Label:
-    """What a table says about one file; empty where it says nothing. `split` is one of SPLITS."""
+    """Label, text and split of one file in a table; empty where the table has none. `split` is one of SPLITS."""
 
     label: str = ""
     text: str = ""
@@ -84,7 +84,7 @@ class Labels:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """All labels that occur, sorted."""
+        """Distinct labels, sorted."""
         return tuple(sorted({entry.label for entry in self.entries} - {""}))
 
     def _find(self, path: str) -> int | None:
@@ -128,7 +128,7 @@ def _plain(path: str) -> str:
 
 
 def _keys(path: str) -> dict[str, str]:
-    """All that a file may be called in a table: its path and its base name, with suffix and without."""
+    """Names of a file that tables may use: its path and its base name, with suffix and without."""
     path = _plain(path)
     name = path.rpartition("/")[2]
     suffix = scan.suffix(name)

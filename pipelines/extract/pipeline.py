@@ -48,10 +48,10 @@ BYTES_PER_CALL = 32 << 20
 """Pictures that an Encoder takes at once, about."""
 
 CHECKPOINT_MEMORY = 128 << 20
-"""Of the actor that filters what is done."""
+"""Bytes of memory for the actor that filters finished clips."""
 
 CPUS_PER_TASK = 0.1
-"""What a task or actor books of Ray's CPUs. How many run at once is set by `concurrency` and pool sizes: decoding,
+"""CPUs that a task or actor books with Ray. How many run at once is set by `concurrency` and pool sizes: decoding,
 encoding and writing share the cores, and a booking of a whole core each would keep one stage from ever starting
 beside Ray's checkpoint filter, which books one."""
 

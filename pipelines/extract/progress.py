@@ -17,7 +17,7 @@ PUT_OFF_IN_A_ROW = 200
 
 @dataclass
 class Counts:
-    """What the workers of a run have reported so far."""
+    """Progress that the workers of a run have reported so far."""
 
     rows: dict[str, int] = field(default_factory=dict)
     """Windows by stage: decode, encode, write, left_out."""
@@ -27,12 +27,12 @@ class Counts:
     failures: dict[str, dict[str, Any]] = field(default_factory=dict)
     """clip_id -> row of the store's table of failures."""
     put_off: dict[str, str] = field(default_factory=dict)
-    """clip_id -> what storage said."""
+    """clip_id -> message of storage."""
     stop: str = ""
-    """Why the run is to end before its time, or nothing."""
+    """Reason to stop the run early; empty if there is none."""
 
     def take(self, newer: Counts) -> None:
-        """What was asked for later. The actor may have begun anew in between: nothing known is forgotten."""
+        """Merge a later report. The actor may have restarted in between, so totals never shrink."""
         self.failures |= newer.failures
         self.put_off |= newer.put_off
         self.stop = newer.stop or self.stop
@@ -50,14 +50,14 @@ class Counts:
 
 
 class Ledger:
-    """Adds up what workers report. `max_failed` is a share of the rows seen, or None."""
+    """Sum of the reports of workers. `max_failed`: highest fraction of failed rows, or None for no limit."""
 
     def __init__(self, max_failed: float | None = None) -> None:
         self.counts, self.max_failed = Counts(), max_failed
         self._put_off_in_a_row = 0
 
     def add(self, facts: dict[str, Any]) -> str:
-        """Takes a report; why the run is to end, if it is."""
+        """Add a report. The answer is the reason to stop the run; empty if there is none."""
         counts = self.counts
         stage = facts.get("stage")
         if stage is not None:
@@ -76,7 +76,7 @@ class Ledger:
         return counts.stop
 
     def read(self) -> Counts:
-        """All so far."""
+        """Totals so far."""
         return self.counts
 
     def _reason_to_stop(self) -> str:

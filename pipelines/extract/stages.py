@@ -1,7 +1,7 @@
-"""The stages of an extraction, as Ray Data calls them: decode, Encoder, and what becomes of a row.
+"""Stages of an extraction, as Ray Data calls them: decode, Encoder, and the row of a failure.
 
-Whatever a file does, a stage answers with a row. Storage that does not answer is another matter: it is asked
-again with growing pauses, and what it still holds back then is put off to the next run, not called bad.
+A stage answers every clip with a row, even if its file is damaged. If storage does not answer, the stage asks again
+with growing pauses; clips that storage still withholds are left to the next run and do not count as failures.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from v2a_models.recipe import Recipe
 
 STORAGE_TRIES = 6
 STORAGE_WAIT_S = 1.0
-"""Before the second try; twice as long before each further one, so that half a minute passes in all."""
+"""Pause before the second try; it doubles before each further one, to half a minute in all."""
 
 FRAMES = {"semantic": np.uint8, "sync": np.uint8, "frames": np.uint8, "sound": np.int16}
-"""What the decoder gives."""
+"""Array types of decoded windows, by name."""
 
 FEATURES = {
     "semantic": np.float16,
@@ -40,12 +40,12 @@ FEATURES = {
     "frames": np.uint8,
     "waveform": np.int16,
 }
-"""What the encoders give."""
+"""Array types of encoded windows, by column of the store."""
 
 
 @dataclass(frozen=True)
 class ExtractJob:
-    """All that the stages need to know. Plain values, so that it travels to every worker."""
+    """Settings of the stages, in plain values that travel to every worker."""
 
     store: str
     recipe: Recipe
@@ -63,7 +63,7 @@ class ExtractJob:
     decode_threads: int = 1
 
     def identity(self) -> dict[str, Any]:
-        """What decides the rows. Two runs may share a store only if these are equal."""
+        """Settings that decide the rows. Two runs may share a store only if these are equal."""
         return {
             "recipe": self.recipe.to_dict(),
             "precision": self.precision,
@@ -75,7 +75,7 @@ class ExtractJob:
 
 @dataclass
 class Window:
-    """What travels between the stages: a clip with its arrays, or the reason why it has none."""
+    """Message between the stages: a clip with its arrays, or the reason why it has none."""
 
     clip: Clip
     failure: Failure | None = None
@@ -102,8 +102,8 @@ class Window:
         ]
 
 
-def tell(ledger: Any, **facts: Any) -> None:
-    """Let the driver know how far this worker is; never worth failing for."""
+def report_progress(ledger: Any, **facts: Any) -> None:
+    """Report progress to the driver; errors are ignored."""
     if ledger is not None:
         with contextlib.suppress(Exception):
             ledger.add.remote(facts)
@@ -144,7 +144,7 @@ def decode(batch: pa.Table, job: ExtractJob, ledger: Any = None) -> Iterator[pa.
 def decode_segment(
     wanted: Sequence[Clip], job: ExtractJob, sandbox: Sandbox, ledger: Any = None
 ) -> Iterator[Window]:
-    """The wanted windows of one segment, in order. Windows that storage holds back do not come at all."""
+    """Windows of one segment, in order. Windows that storage withholds are left out."""
     left = list(wanted)
     try:
         for attempt in retry.storage_attempts(STORAGE_TRIES, STORAGE_WAIT_S):
@@ -155,12 +155,12 @@ def decode_segment(
                     meter.stop(window.clip.duration_s)
                     yield window
                     meter.start()
-                tell(ledger, **meter.facts())
+                report_progress(ledger, **meter.facts())
         return
     except retry.FINAL as error:
         failure = Failure("storage", type(error).__name__, str(error))
     except storage.StorageError as error:
-        tell(ledger, put_off=[clip.clip_id for clip in left], reason=str(error))
+        report_progress(ledger, put_off=[clip.clip_id for clip in left], reason=str(error))
         return
     except DecodeFailed as error:
         failure = Failure(error.stage, error.error_class, error.message)
@@ -285,7 +285,7 @@ class Encoder:
                     window.failure = Failure("encode", type(error).__name__, str(error))
                     window.arrays = {}
             meter.stop(*(window.clip.duration_s for window in chunk))
-        tell(self.ledger, **meter.facts())
+        report_progress(self.ledger, **meter.facts())
         for window in windows:
             yield window.to_table(FEATURES)
 

@@ -21,7 +21,7 @@ SEGMENT_S = 60.0
 """Footage that is decoded in one pass."""
 
 LEAST_SHARE = 0.25
-"""Of a window that must be footage, unless the whole file is shorter: a crumb teaches nothing."""
+"""Minimum fraction of a window that must be footage, unless the whole file is shorter."""
 
 PLAN_SCHEMA = pa.schema(
     [

@@ -113,7 +113,7 @@ def relative_url(path: str) -> str:
 
 
 def clip_data(summary: Summary, scores: Sequence[Mapping[str, Any]], worst: int) -> dict[str, Any]:
-    """What the report's script shows: the worst clips by every metric, of every model and class."""
+    """Data for the report's script: the worst clips by every metric, of every model and class."""
     order = sorted(comparison_table.ordered(summary), key=lambda system: system["name"] != REFERENCE)
     names = [system["name"] for system in order]
     metrics = [
@@ -209,22 +209,22 @@ def paired_sentences(summary: Summary) -> list[str]:
     if not paired:
         return []
     sides = {side: title_of(summary, paired[side]) for side in ("first", "second")}
-    shown: dict[str, list[str]] = {"first": [], "second": [], "": []}
+    by_side: dict[str, list[str]] = {"first": [], "second": [], "": []}
     for metric in summary["metrics"]:
         item = paired["metrics"].get(metric["name"])
         if item is None or not known(item["value"]) or not fit(summary, metric):
             continue
-        shown[item["better"]].append(f"{metric['title']} ({_difference(item, metric['unit'])})")
+        by_side[item["better"]].append(f"{metric['title']} ({_difference(item, metric['unit'])})")
     said = []
     for better, other in (("first", "second"), ("second", "first")):
-        if shown[better]:
+        if by_side[better]:
             said.append(
                 f"{sides[better]} is better than {sides[other]} beyond the 95 % interval by "
-                f"{listed(shown[better])}."
+                f"{listed(by_side[better])}."
             )
-    if shown[""]:
+    if by_side[""]:
         said.append(
-            f"No difference between {sides['first']} and {sides['second']} is shown by {listed(shown[''])}."
+            f"No difference between {sides['first']} and {sides['second']} is shown by {listed(by_side[''])}."
         )
     if said:
         said.append(f"Differences are {sides['first']} minus {sides['second']} over the same clips.")
@@ -239,7 +239,7 @@ def _difference(item: Mapping[str, Any], unit: str) -> str:
 
 
 def votes_sentences(summary: Summary) -> list[str]:
-    """How listeners voted."""
+    """Sentences about the votes of listeners, one per pair of systems."""
     said = []
     for result in (summary["votes"] or {}).get("results", []):
         first, second = (title_of(summary, result[side]) for side in ("first", "second"))
@@ -261,7 +261,7 @@ def _percent(share: float) -> str:
 
 
 def champion_sentences(summary: Summary) -> list[str]:
-    """Whether a champion was named, and why or why not."""
+    """Sentence about the champion, with the reason; none if there was no contest."""
     champion = summary["champion"]
     if not champion:
         return []
@@ -283,7 +283,7 @@ def listed(items: Iterable[str]) -> str:
 def listening_plan(
     clips: Sequence[str], first: str, second: str, n: int, seed: int
 ) -> tuple[list[ListeningPair], dict[str, Any]]:
-    """What a blind page plays: `n` of the clips (all, if fewer) in random order, the first as A in half of them.
+    """Plan of a blind page: `n` of the clips (all, if fewer) in random order, the first system as A in half of them.
 
     The same arguments give the same plan. With it comes the key, to keep away from listeners:
     {"page", "seed", "first", "second", "files": {file: system}, "clips": [clip of 0001, 0002, ...]}.
@@ -293,7 +293,9 @@ def listening_plan(
     if first == second:
         raise ValueError(f"{first} cannot be compared with itself")
     if n < 1 or not clips or len(set(clips)) != len(clips):
-        raise ValueError(f"at least one pair of different clips is wanted, not {n} of {len(clips)}")
+        raise ValueError(
+            f"a listening page needs at least one pair and different clips, not {n} of {len(clips)}"
+        )
     digest = hashlib.sha256(f"listen/{seed}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     chosen = rng.permutation(len(clips))[:n]
@@ -322,7 +324,7 @@ def listen_html(summary: Summary, pairs: Sequence[Sequence[str]], seed: int) -> 
 
 
 def page_id(pairs: Sequence[Sequence[str]], seed: int) -> str:
-    """What votes and key are matched by: changes with the seed, the clips, their order and the systems."""
+    """Id that matches votes and key: a hash of the seed, the clips in order and the systems."""
     content = json.dumps([seed, [list(pair[:3]) for pair in pairs]])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 

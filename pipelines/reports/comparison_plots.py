@@ -104,7 +104,7 @@ def _bars(
 
 
 def _reach(summary: Summary, metric: str) -> tuple[float, float]:
-    """Where the axis of a metric begins and ends: 0, all models and the ground truth, others if not far beyond."""
+    """Limits of a metric's axis: they include 0, all models and the ground truth; other systems if not far beyond."""
 
     def ends(systems: Sequence[Mapping[str, Any]]) -> list[float]:
         items = [entry(system, metric) for system in systems]

@@ -72,12 +72,12 @@ class Table:
 
 
 def known(value: Any) -> bool:
-    """Whether there is a figure: null and NaN are none."""
+    """True for a figure; None, NaN and infinities are none."""
     return value is not None and math.isfinite(value)
 
 
 def entry(system: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
-    """What a system has for a metric; without a value where it was not measured."""
+    """Entry of a system for a metric; `value` is None if it was not measured."""
     missing = {"value": None, "low": None, "high": None, "n": 0, "note": "not measured"}
     return system["metrics"].get(metric) or missing
 
@@ -93,17 +93,17 @@ def models(summary: Summary) -> list[Mapping[str, Any]]:
 
 
 def title_of(summary: Summary, name: str) -> str:
-    """How a system is called in print; its own name if it is not one of the summary."""
+    """Title of a system in print; its name if it is not in the summary."""
     return next((system["title"] for system in summary["systems"] if system["name"] == name), name)
 
 
 def measured(summary: Summary, metric: str) -> bool:
-    """Whether any system has a figure."""
+    """True if any system has a figure for the metric."""
     return any(known(entry(system, metric)["value"]) for system in summary["systems"])
 
 
 def fit(summary: Summary, metric: Mapping[str, Any]) -> bool:
-    """Whether systems can be ranked by a metric here: it has a direction and ranks the baselines right."""
+    """True if the metric can rank systems here: it has a direction and ranks the baselines right."""
     return metric["higher"] is not None and metric["name"] not in summary["unfit"]
 
 
@@ -214,7 +214,7 @@ def _filled(summary: Summary, table: Table) -> Table:
 
 
 def markdown(summary: Summary) -> str:
-    """All tables, with what is needed to read them, in GitHub's Markdown."""
+    """Tables with legend and footnotes in GitHub's Markdown."""
     text = [f"{_size(summary)}. {LEGEND}", ""]
     for table in tables(summary, WIDEST):
         heads = [_md(_head(m)) + _dagger(summary, m) for m in table.metrics]
@@ -232,7 +232,7 @@ def markdown(summary: Summary) -> str:
 
 
 def metric_title(summary: Summary, name: str) -> str:
-    """How a metric is called in print; its own name if it is not one of the summary."""
+    """Title of a metric in print; its name if it is not in the summary."""
     return next((m["title"] for m in summary["metrics"] if m["name"] == name), name)
 
 
@@ -269,7 +269,7 @@ def _flat(text: Any) -> str:
 
 
 def _md(text: Any) -> str:
-    """Text that Markdown takes for nothing but text, in a cell or at the start of an item too."""
+    """Text with Markdown escaped, for cells and for the start of list items."""
     quiet = _flat(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     quiet = re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", quiet)
     return re.sub(r"^([-+]|\d+(?=[.)]))", lambda m: f"&#{ord(m[1][0])};{m[1][1:]}", quiet)
@@ -287,7 +287,7 @@ _TEX = {
 
 
 def latex(summary: Summary) -> str:
-    """All tables as `table` environments with their notes below; they need the package booktabs."""
+    """Tables as LaTeX `table` environments with their notes below. They need the package booktabs."""
     text = [r"% Needs \usepackage{booktabs}", f"% {_flat(LEGEND)}"]
     for table in tables(summary, WIDEST):
         text += ["", r"\begin{table}[t]", r"  \centering\small"]
@@ -321,7 +321,7 @@ def _tex_row(cells: Sequence[str]) -> str:
 
 
 def _tex_number(text: str) -> str:
-    """A figure with the sign and the power of ten that print calls for."""
+    """Figure in math mode, with a power of ten in place of an `e`."""
     text = re.sub(r"e([-+]?)0*(\d+)", lambda m: rf"\times10^{{{m[1].strip('+')}{m[2]}}}", text)
     return f"${text.replace(',', '{,}')}$"
 

@@ -45,7 +45,7 @@ class Picker:
 
     @property
     def frames(self) -> list[tuple[float, np.ndarray]]:
-        """What was chosen, in the order of the film. Stretches without a frame are left out."""
+        """Chosen frames in the order of the film. Stretches without a frame are left out."""
         return [self._held[stretch][1:] for stretch in sorted(self._held)]
 
 

@@ -1,4 +1,4 @@
-"""What the work on an archive costs: seconds of cores and GPUs, in money where prices are known."""
+"""Cost of the work on an archive: core-seconds and GPU-seconds, in money where prices are known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Prices:
-    """Of an hour, in any currency; None where it is not known, so that it is left out."""
+    """Prices per hour in any currency; None for a price that is not known and is left out."""
 
     core_hour: float | None = None
     gpu_hour: float | None = None
@@ -19,7 +19,7 @@ class Prices:
         return self.core_hour is not None or self.gpu_hour is not None
 
     def of(self, core_s: float, gpu_s: float) -> float | None:
-        """Of so many seconds."""
+        """Price of core-seconds and GPU-seconds; None without any price."""
         if not self.known:
             return None
         return core_s / 3600 * (self.core_hour or 0.0) + gpu_s / 3600 * (self.gpu_hour or 0.0)
@@ -27,24 +27,24 @@ class Prices:
 
 @dataclass(frozen=True)
 class Costs:
-    """What was spent on the footage that is dubbed, and what the whole archive takes at that rate."""
+    """Work spent on the dubbed footage, and its projection to the whole archive."""
 
     core_s: float
     gpu_s: float
     footage_s: float
-    """Dubbed."""
+    """Seconds of dubbed footage."""
     archive_s: float
-    """Dubbed, and failed: what is still to be dubbed. Skipped footage is not part of it."""
+    """Seconds of dubbed and of failed footage; skipped footage is not part of it."""
     prices: Prices = Prices()
 
     @property
     def made(self) -> float | None:
-        """Price of what was made."""
+        """Price of the work so far; None without any price."""
         return self.prices.of(self.core_s, self.gpu_s)
 
     @property
     def per_hour(self) -> float | None:
-        """Price of an hour of footage; None if nothing was made."""
+        """Price per hour of dubbed footage; None if nothing was dubbed."""
         made = self.made
         return made / self.footage_s * 3600 if made is not None and self.footage_s > 0 else None
 
@@ -55,7 +55,7 @@ class Costs:
 
     @property
     def leaves_out(self) -> str:
-        """What was used and has no price, in words; empty if there is nothing."""
+        """Note on resources that were used and have no price; empty if there are none."""
         if not self.prices.known:
             return ""
         if self.prices.core_hour is None:
@@ -63,7 +63,7 @@ class Costs:
         return "GPUs left out" if self.prices.gpu_hour is None and self.gpu_s > 0 else ""
 
     def figures(self) -> dict[str, float]:
-        """For MLflow and the report; prices only where there are any."""
+        """Figures for MLflow and the report, by name; prices only where they are known."""
         found = {"price_core_hour": self.prices.core_hour, "price_gpu_hour": self.prices.gpu_hour}
         found |= {"cost": self.made, "cost_per_hour": self.per_hour, "cost_archive": self.archive}
         known = {name: value for name, value in found.items() if value is not None}
@@ -71,7 +71,7 @@ class Costs:
 
 
 def costs(rows: Iterable[Mapping[str, Any]], prices: Prices) -> Costs:
-    """Of the rows of a report, including what earlier runs dubbed."""
+    """Costs summed over the rows of a report, earlier runs included."""
     core_s = gpu_s = footage_s = archive_s = 0.0
     for row in rows:
         core_s += row.get("core_seconds") or 0.0
@@ -83,7 +83,7 @@ def costs(rows: Iterable[Mapping[str, Any]], prices: Prices) -> Costs:
 
 
 def money(value: float) -> str:
-    """Two digits behind the point, or enough to see something."""
+    """Amount with two decimals; small amounts with two significant digits."""
     if value == 0 or abs(value) >= 0.095:
         return f"{value:,.2f}"
     return f"{value:.2g}"

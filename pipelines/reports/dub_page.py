@@ -1,8 +1,8 @@
-"""The report of a job: one row per input file, as Parquet for programs and as a page for people.
+"""Report of a dub: one row per input file, as Parquet for programs and as a page for people.
 
 `card` draws the picture of one dubbed file; `write` brings `_v2a/report.parquet` and `_v2a/report.html` to
-the output folder. The page stands alone (no network, no other script or style sheet) beside the media it
-links to, and opens from disk.
+the output folder. The page loads nothing but the media beside it, and opens from
+disk.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def write(out_root: str, rows: Iterable[Mapping[str, Any]], run: Mapping[str, An
 
 
 def render(rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> str:
-    """The page as text: HTML with everything in it but the media, which it expects one folder up."""
+    """HTML of the page. It holds everything but the media, to which it links one folder up."""
     return pages.render(
         "report.html.j2",
         totals=totals(rows, run),
@@ -124,7 +124,7 @@ def _clean(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _page_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page needs of a row: no empty values, numbers at the precision that is shown."""
+    """Values of a row that the page shows: no empty ones, numbers at the precision that is printed."""
     known: dict[str, Any] = {}
     for name, value in row.items():
         if name in UNSHOWN or value is None or value in ("", []) or (name in UNSHOWN_IF_0 and not value):
@@ -135,10 +135,10 @@ def _page_row(row: Mapping[str, Any]) -> dict[str, Any]:
         known.pop("caption", None)
     if seams := known.pop("seams", None):
         pairs = [[seam["at_s"], seam["jump"]] for seam in seams if None not in seam.values()]
-        # One that jumps no more than moments within windows do is not heard, and nobody need listen to it.
-        heard = [(at_s, jump) for at_s, jump in pairs if 1 < jump < math.inf]
-        if heard:
-            known["seams"] = [[round(at_s, 2), round(jump, 1)] for at_s, jump in heard]
+        # A seam that jumps no more than time steps within windows is inaudible.
+        audible = [(at_s, jump) for at_s, jump in pairs if 1 < jump < math.inf]
+        if audible:
+            known["seams"] = [[round(at_s, 2), round(jump, 1)] for at_s, jump in audible]
     if flags := known.pop("flags", None):
         known["flags"] = [[round(f["start_s"], 2), round(f["end_s"], 2), f["what"]] for f in flags]
     for name in ("output", "card", "contact_sheet"):
@@ -148,7 +148,7 @@ def _page_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def link(relative: str) -> str:
-    """URL of a file of the output folder, as seen from the page in `_v2a`."""
+    """URL of a file of the output folder, relative to the page in `_v2a`."""
     return "../" + quote(os.fsencode(relative))
 
 

@@ -1,7 +1,7 @@
-"""The page of a feature store: its facts, and a few clips with picture, sound and stored arrays.
+"""Page of a feature store: its facts, and a few clips with picture, sound and stored arrays.
 
-Picture and sound are taken from the archive again, through the sandbox; where that cannot be, the stored
-arrays are all there is to show, and the page says why. One file, nothing loaded from elsewhere.
+Picture and sound are decoded from the archive again, through the sandbox. If that fails, the page shows the stored
+arrays alone and the reason. The page is one file that loads nothing.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from v2a_models.recipe import Recipe
 THUMBS = 12
 CLASSES_SHOWN = 40
 FEATURES_SHOWN = 64
-"""Rows of a picture of features; every n-th dimension where there are more."""
+"""Maximum of rows in a picture of features; of more dimensions it shows every n-th."""
 
 PATIENCE_S = 30.0
 LOST_AFTER = 2
-"""The archive counts as out of reach after so many errors of storage."""
+"""Number of storage errors after which the archive counts as out of reach."""
 
 _COOL, _DARK, _WARM = (96, 200, 235), (15, 17, 22), (252, 160, 90)
 
 
 class Missing(Exception):
-    """Picture and sound of a window cannot be had; the message says why."""
+    """Picture and sound of a window cannot be decoded; the message has the reason."""
 
 
 # ---- the clips
 
 
 def clips(store: Store, facts: Facts) -> list[dict[str, Any]]:
-    """What the page shows of `facts.samples`. Raises StorageError only if the store itself is out of reach."""
+    """Values for the page by sample of `facts.samples`. Raises StorageError only if the store is out of reach."""
     videos = {str(row["video_id"]): row for row in store.scan()}
     shown = []
     lost: list[str] = []
@@ -116,7 +116,7 @@ def _from_archive(
 ) -> dict[str, Any]:
     """Card and sound of a window, from its video. Raises Missing; adds to `lost` if storage fails."""
     if video is None:
-        raise Missing("the latest run did not see this file any more: it is gone or has changed")
+        raise Missing("the latest run did not find this file: it is gone or has changed")
     uri = str(video["uri"])
     try:
         info = storage.stat_file(uri, row.path)

@@ -4,7 +4,7 @@
     OUT/clips/SYSTEM/CLIP.txt       what it should sound like, of a model that has words
 
 A model of the store's recipe is fed with what the store holds, any other one with pictures decoded from the archive.
-What is there is not made again: a killed comparison goes on where it was. Seeds depend on the clip only, so that all
+Existing sounds are kept: a killed comparison goes on where it was. Seeds depend on the clip only, so that all
 models draw from the same noise and another batch or cluster gives the same sounds.
 """
 
@@ -37,23 +37,23 @@ class Row:
 
     clip_id: str
     path: str
-    """Of its film, relative to the archive."""
+    """Path of its film, relative to the archive."""
     start_s: float
     duration_s: float
     label: str
     text: str
     file: str
-    """Of the store, with the number of its row."""
+    """Path of a file of the store; `at` is the number of the row in it."""
     at: int
 
 
 @dataclass(frozen=True)
 class ClipJob:
-    """What the workers need to know, in plain values."""
+    """Settings of the workers, in plain values."""
 
     store: str
     place: str
-    """Where the folders of the systems are."""
+    """Address of the folder that has a folder per system."""
     window: int
     """Samples of a clip at 44.1 kHz."""
     seed: int
@@ -67,17 +67,17 @@ class ClipJob:
 
 
 def sound_uri(place: str, system: str, clip_id: str) -> str:
-    """Where the sound of a clip is kept."""
+    """Address of the sound of a clip."""
     return storage.join(place, system, f"{clip_id}.wav")
 
 
 def caption_uri(place: str, system: str, clip_id: str) -> str:
-    """Where the caption of a clip is kept."""
+    """Address of the caption of a clip."""
     return storage.join(place, system, f"{clip_id}.txt")
 
 
 def captions_of(place: str, system: str) -> dict[str, str]:
-    """Captions that a model wrote, by clip; none of a model without words."""
+    """Captions that a model wrote, by clip; empty for a model without text."""
     folder = storage.join(place, system)
     if not storage.is_dir(folder):
         return {}
@@ -86,7 +86,7 @@ def captions_of(place: str, system: str) -> dict[str, str]:
 
 
 def rows_of(store: Store, split: str) -> list[Row]:
-    """All clips of a split, by clip."""
+    """Clips of a split, sorted by id."""
     found = []
     names = ["clip_id", "path", "start_s", "duration_s", "label", "text"]
     for info in store.files():
@@ -101,17 +101,17 @@ def rows_of(store: Store, split: str) -> list[Row]:
 
 
 def spread(rows: Sequence[Row], n: int | None) -> list[Row]:
-    """At most n of them, evenly over all films, always the same ones."""
+    """Subset of at most n rows, evenly over all films, always the same."""
     if n is None or n >= len(rows):
         return list(rows)
     return [rows[k] for k in np.unique(np.linspace(0, len(rows) - 1, n).round().astype(int))]
 
 
 class ClipMaker:
-    """The actor that Ray Data calls: rows of the store in, sounds of one model written, and how it went."""
+    """Actor of Ray Data: it takes rows of the store, writes the sounds of one model and yields rows of `MADE`."""
 
     def __init__(self, job: ClipJob, system: str, model: str, from_archive: bool = False) -> None:
-        """from_archive: whether the model's recipe is not the store's, and its pictures come out of the archive."""
+        """from_archive: decode the pictures from the archive, for a model whose recipe is not the store's."""
         from v2a_models.checkpoint import load_generator
 
         if job.device == "cpu":
@@ -126,7 +126,7 @@ class ClipMaker:
             yield pa.Table.from_pylist(self.make(wanted[at : at + self.job.batch_size]), schema=MADE)
 
     def make(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """Sounds of up to `batch_size` clips; what fails is told, row by row."""
+        """Make the sounds of up to `batch_size` clips; rows of `MADE`, failed clips included."""
         answers: list[dict[str, Any]] = []
         able: list[Row] = []
         inputs: list[dict[str, np.ndarray]] = []
@@ -143,7 +143,7 @@ class ClipMaker:
         if not able:
             return answers
         try:
-            waves, told, seconds = self._generate(able, inputs)
+            waves, captions, seconds = self._generate(able, inputs)
         except Exception as error:  # whatever a model trips over costs these clips, and is told
             return answers + [made(row, self.system, problem=_reason(error)) for row in able]
         held = memory.peak_mib(self.job.device)
@@ -151,9 +151,9 @@ class ClipMaker:
             sound = sound_folder.sound_of(wave, self.generator.recipe.sample_rate).fitted(self.job.window)[0]
             problem = "" if np.isfinite(sound).all() else "the model gave NaN or infinite samples"
             if not problem:
-                if told:  # first: a clip whose sound is there is not made again
+                if captions:  # first: a clip whose sound is there is not made again
                     storage.write_atomic(
-                        caption_uri(self.job.place, self.system, row.clip_id), told[k].encode()
+                        caption_uri(self.job.place, self.system, row.clip_id), captions[k].encode()
                     )
                 storage.write_atomic(
                     sound_uri(self.job.place, self.system, row.clip_id), sound_folder.wav_bytes(sound)
@@ -162,9 +162,9 @@ class ClipMaker:
         return answers
 
     def _input(self, row: Row) -> dict[str, np.ndarray]:
-        """What the model is fed for one clip: columns of the store, or pictures by view."""
+        """Input of the model for one clip: columns of the store, or frames by view."""
         if self.from_archive:
-            return seen(row, self.job, self.generator.recipe.views)
+            return decoded_views(row, self.job, self.generator.recipe.views)
         return stored(row, self.job, [name for name in FED if name in self.generator.columns])
 
     @torch.inference_mode()
@@ -182,7 +182,7 @@ class ClipMaker:
             batch = self.generator.features(given)
         else:
             batch = Batch(**{name: t.float() if t.is_floating_point() else t for name, t in given.items()})
-        told = self.generator.captions(batch) if self.generator.follows_text else []
+        captions = self.generator.captions(batch) if self.generator.follows_text else []
         seeds = [window_seed(self.job.seed, rows[k].clip_id, 0) for k in fill]
         # The first call allocates and compiles, and says nothing about speed. One that goes on from sample to sample
         # is so long that this does not show.
@@ -192,7 +192,7 @@ class ClipMaker:
         memory.reset_peak(self.job.device)
         started = time.perf_counter()
         waves = self.generator.generate(batch, seeds=seeds).float().cpu().numpy()
-        return waves, told, (time.perf_counter() - started) / len(rows)
+        return waves, captions, (time.perf_counter() - started) / len(rows)
 
 
 def _reason(error: Exception) -> str:
@@ -216,7 +216,7 @@ MADE = pa.schema(
 def made(
     row: Row, system: str, seconds: float = 0.0, memory_mib: float = 0.0, problem: str = ""
 ) -> dict[str, Any]:
-    """How a sound came to be: a row of MADE."""
+    """Row of `MADE`: time, memory and problem of one sound."""
     return dict(clip=row.clip_id, system=system, seconds=seconds, memory_mib=memory_mib, problem=problem)
 
 
@@ -226,7 +226,7 @@ def stored(row: Row, job: ClipJob, names: Sequence[str]) -> dict[str, np.ndarray
         return _row(pq.ParquetFile(file), row.at, names)
 
 
-def seen(row: Row, job: ClipJob, views: Mapping[str, View]) -> dict[str, np.ndarray]:
+def decoded_views(row: Row, job: ClipJob, views: Mapping[str, View]) -> dict[str, np.ndarray]:
     """The frames of a clip out of its film, uint8 [T, H, W, 3] by view: those that a store with these views would hold.
 
     Raises DecodeFailed, StorageError.
@@ -297,7 +297,7 @@ def _codec(model: str) -> Any:
 
 
 def missing(rows: Sequence[Row], place: str, system: str) -> list[Row]:
-    """Those whose sound is not there yet."""
+    """Rows whose sound does not exist yet."""
     there = (
         sound_folder.list_sounds(storage.join(place, system))
         if storage.is_dir(storage.join(place, system))

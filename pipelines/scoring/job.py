@@ -1,4 +1,4 @@
-"""What is scored, and the workers that do it: clips out to them, scored sounds back.
+"""Clips to score, settings of the workers, and scored sounds.
 
 Nothing here imports torch: the process that only gathers figures can do without it (the scorer cannot).
 """
@@ -21,12 +21,12 @@ BASELINES = {
     "noise": "noise with the spectrum of the true sound",
     "silence": "nothing",
 }
-"""In the order in which they should come out, best first."""
+"""Baselines in the order in which a fit metric ranks them, best first."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip to score, with what is known about it."""
+    """One clip to score, with its reference, sounds and annotations."""
 
     name: str
     reference: str
@@ -38,19 +38,19 @@ class Clip:
     label: str = ""
     text: str = ""
     events: tuple[float, ...] | None = None
-    """Onsets in seconds; None where they are not known."""
+    """Onsets in seconds; None if unknown."""
     strengths: tuple[float, ...] = ()
     fps: float = 0.0
-    """Pictures per second; 0 where that is not known."""
+    """Pictures per second; 0 if unknown."""
     film: str = ""
     """Address of the pictures; empty where there are none to be seen."""
     start_s: float = 0.0
-    """Where in the film the clip begins."""
+    """Start of the clip in its film, in seconds."""
 
 
 @dataclass(frozen=True)
 class ScoringJob:
-    """What the workers need to know, in plain values."""
+    """Settings of the workers, in plain values."""
 
     codec: str = "mini"
     """Checkpoint whose codec is the DAC-GT row, and gives the latents of FDD; empty for neither."""
@@ -61,7 +61,7 @@ class ScoringJob:
     keep: str = ""
     """Folder for the sounds of the baselines, to listen to; empty keeps none."""
     download: bool = False
-    """Whether weights that are not on a machine are fetched."""
+    """True to fetch weights that are missing on a machine."""
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Scored:
     problem: str = ""
     """Why it could not be."""
     aligned: str = ""
-    """What was done to bring it to the reference's form."""
+    """Changes that brought the sound to the reference's form."""
     metrics: dict[str, float] = field(default_factory=dict)
     onsets: dict[str, Any] = field(default_factory=dict)
     """Counts by tolerance, and errors in seconds (`synchrony.ClipOnsets`)."""

@@ -14,8 +14,8 @@ from pipelines.scoring.clips import ClipJob, ClipMaker, Row, fetch
 from pipelines.scoring.job import BASELINES, Clip, Scored, ScoringJob, clip_from, clip_text, kinds
 
 THREADS = 2
-"""Of an actor: they share torch and the networks, which are most of its memory, and nearly all of the time goes by
-outside Python. More of them would wait for each other."""
+"""Threads per actor: they share torch and the networks, which are most of its memory, and nearly all of their time
+passes outside Python. More of them would wait for each other."""
 
 FEW_SOUNDS = 48
 """Up to so many are scored in this process; starting Ray would take longer."""
@@ -81,7 +81,7 @@ def score_all(clips: Sequence[Clip], job: ScoringJob, session: Any) -> Iterator[
 
 
 def run_fetch(rows: Sequence[Row], job: ClipJob, codec: str, cpus: int) -> Iterator[dict[str, Any]]:
-    """Fetches the true sounds, on the Ray that is running unless they are few; how it went, clip by clip."""
+    """Fetch the true sounds, with the running Ray unless they are few; a row of `clips.MADE` per clip."""
     if len(rows) <= FEW_CLIPS:
         yield from fetch(_table(rows), job, codec).to_pylist()
         return
@@ -97,7 +97,7 @@ def run_fetch(rows: Sequence[Row], job: ClipJob, codec: str, cpus: int) -> Itera
 def run_model(
     rows: Sequence[Row], job: ClipJob, system: str, model: str, from_archive: bool, cpus: int, gpus: int
 ) -> Iterator[dict[str, Any]]:
-    """Generates with one model, on the Ray that is running unless clips are few; how it went, clip by clip."""
+    """Generate with one model, with the running Ray unless clips are few; a row of `clips.MADE` per clip."""
     if len(rows) <= FEW_CLIPS:
         for batch in ClipMaker(job, system, model, from_archive)(_table(rows)):
             yield from batch.to_pylist()

@@ -31,7 +31,7 @@ from v2a_models.seeds import window_seed
 
 @dataclass(frozen=True)
 class Truth:
-    """What all sounds of a clip are compared with, computed once."""
+    """Reference of a clip, computed once for all its sounds."""
 
     samples: np.ndarray
     arrays: dict[str, np.ndarray]
@@ -39,7 +39,7 @@ class Truth:
     spectra: list[torch.Tensor]
     """Its spectrograms (`waveform.stft_magnitudes`)."""
     seen: dict[str, np.ndarray]
-    """What the networks that see make of the pictures, by network."""
+    """Visual features of the clip, by network."""
     other: dict[str, np.ndarray]
     """Features of the true sound of another clip; empty if there is none."""
 
@@ -120,7 +120,7 @@ class Scorer:
         yield "silence", baselines.silence(len(truth))
 
     def _watch(self, clip: Clip, n: int) -> dict[str, np.ndarray]:
-        """What is seen, by network; nothing where the pictures cannot be had."""
+        """Visual features by network; empty if the pictures cannot be decoded."""
         views = {(name, key): v for name, net in self.watchers.items() for key, v in net.views.items()}
         if not views or not clip.film:
             return {}
@@ -171,7 +171,7 @@ class Scorer:
         return scored
 
     def _heard(self, clip: Clip, arrays: Mapping[str, np.ndarray], truth: Truth) -> dict[str, float]:
-        """What the networks say of one sound beside its reference and its pictures."""
+        """Scores that networks give one sound, its reference and its pictures."""
         figures: dict[str, float] = {}
         for name, network in self.heard.items():
             probabilities = arrays.get(f"{name}.probabilities")

@@ -22,23 +22,23 @@ from v2a_models import grid, pcm
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4", ".mkv", ".mov", ".webm")
 PICTURELESS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
-"""Those that hold no film."""
+"""Suffixes of files without a picture."""
 LONGEST_S = 600.0
-"""Of a clip; longer files are not clips."""
+"""Maximum length of a clip; longer files are not clips."""
 
 
 class SoundError(ValueError):
-    """A sound that cannot be scored; the message says why."""
+    """A sound that cannot be scored; the message has the reason."""
 
 
 @dataclass(frozen=True)
 class Sound:
-    """One sound as it was found."""
+    """Decoded sound of one file."""
 
     samples: np.ndarray
     """float32 [n], mono, 44.1 kHz."""
     rate: int
-    """Of the file."""
+    """Sample rate of the file."""
     channels: int
 
     def fitted(self, n: int) -> tuple[np.ndarray, str]:
@@ -133,7 +133,7 @@ def wav_bytes(samples: np.ndarray, rate: int = grid.SAMPLE_RATE) -> bytes:
 
 
 def flat_names(clips: Iterable[str]) -> dict[str, str]:
-    """What the sounds of clips are called in a folder without folders in it, by clip.
+    """File names by clip, for a folder of sounds without folders in it.
 
     Raises SoundError if two would be called the same.
     """

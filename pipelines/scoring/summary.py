@@ -30,11 +30,11 @@ DRAWS = 500
 """Bootstrap draws of a pooled figure."""
 FRECHET = {"fdd": "fdd", "fdm": "fdm", "fd_foley": "foley", "fad_vggish": "vggish", "fd_panns": "panns",
            "fd_passt": "passt"}  # fmt: skip
-"""Fréchet distances, and what they are taken of."""
+"""Features of each Fréchet distance."""
 FRECHET_MEMORY_MIB = 128
-"""Of the bootstrap groups of one feature of one system."""
+"""Memory for the bootstrap groups of one feature of one system."""
 LEAST_CLIPS = 8
-"""Fewer clips than this say nothing about whether a figure is fit."""
+"""Minimum of clips for a check of whether a figure ranks the baselines rightly."""
 
 
 ORDER = {
@@ -53,7 +53,7 @@ UNORDERED = frozenset({"tone"})
 
 @dataclass
 class Totals:
-    """All that is kept of one system."""
+    """Scores and features collected for one system."""
 
     clips: list[str] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Totals:
     errors: list[np.ndarray] = field(default_factory=list)
     probabilities: dict[str, list[np.ndarray]] = field(default_factory=dict)
     bleu: dict[str, np.ndarray] = field(default_factory=dict)
-    """What BLEU counts of the caption of each clip that has one."""
+    """BLEU counts of each clip that has a caption."""
     said: dict[str, str] = field(default_factory=dict)
     """The captions."""
     samples: dict[str, Sample] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class Totals:
 
 
 class Board:
-    """All systems of one comparison."""
+    """Scores of every system of one comparison."""
 
     def __init__(self) -> None:
         self.systems: dict[str, Totals] = {}

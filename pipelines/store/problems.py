@@ -16,7 +16,7 @@ SHOWN = 3
 
 
 def repeated_clips(clip_ids: Sequence[pa.Array]) -> list[str]:
-    """Says so if a clip is in the store more than once."""
+    """Problem of clips that are in the store more than once; empty if there are none."""
     counts = pa.chunked_array(list(clip_ids), pa.string()).value_counts()
     repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
     if not repeated:
@@ -29,7 +29,7 @@ def repeated_clips(clip_ids: Sequence[pa.Array]) -> list[str]:
 
 
 def in_two_splits(videos: Mapping[str, pa.Array]) -> list[str]:
-    """Says so if windows of one file are in two splits: a model would be tested on what it was trained on."""
+    """Problems of files with windows in two splits, so that tests would use training data."""
     problems = []
     names = [name for name in SPLITS if name in videos]
     for k, one in enumerate(names):
@@ -44,7 +44,7 @@ def in_two_splits(videos: Mapping[str, pa.Array]) -> list[str]:
 
 
 def recipe_problems(path: str, kind: pa.Schema, recipe: Mapping[str, Any]) -> list[str]:
-    """Whether the recipe in a file's metadata is that of the store."""
+    """Problems with the recipe in a file's metadata: missing, damaged, or not the store's."""
     text = (kind.metadata or {}).get(b"v2a_recipe")
     if text is None:
         return [f"{path}: no recipe in its metadata"]

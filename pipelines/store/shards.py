@@ -33,7 +33,7 @@ class Feed:
     columns: tuple[str, ...]
     paths: tuple[str, ...]
     rows: tuple[np.ndarray, ...]
-    """Of each file, the numbers of the rows that belong to this feed."""
+    """Numbers of the rows that belong to this feed, one array per file."""
     row_bytes: int
     seed: int = 0
 
@@ -41,7 +41,7 @@ class Feed:
         return sum(map(len, self.rows))
 
     def shard(self, rank: int, world: int) -> Shard:
-        """What one of `world` workers reads. Raises ValueError for more workers than rows."""
+        """Rows for one of `world` workers. Raises ValueError for more workers than rows."""
         if len(self) < world:
             raise ValueError(f"{len(self)} rows for {world} workers")
         return Shard(self, rank, world)

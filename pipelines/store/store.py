@@ -68,7 +68,7 @@ class Store:
     # what it is
 
     def read_identity(self) -> dict[str, Any] | None:
-        """What decides the rows (recipe and settings), or None if this is no store yet."""
+        """Recipe and settings that decide the rows; None if this is no store yet."""
         try:
             found = json.loads(storage.read_bytes(self.uri("_recipe.json")))
         except storage.StorageNotFound:

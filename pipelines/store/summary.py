@@ -1,4 +1,4 @@
-"""What a feature store holds, from its small columns: counts, hours, classes, and what is wrong with it.
+"""Summary of a feature store from its small columns: counts, hours, classes and problems.
 
 Nothing is written and nothing is repaired. The arrays are not read, so memory does not grow with them.
 """
@@ -25,7 +25,7 @@ SMALL = ("clip_id", "video_id", "path", "start_s", "duration_s", "label", "text"
 PATHS_SHOWN = 3
 
 _LABELS_HELD = 4096
-"""Of so many classes at most are rows kept to choose from."""
+"""Keep candidate rows for at most this many classes."""
 
 _READERS = 16
 """Files read at once: waiting for storage, not for the processor."""
@@ -60,7 +60,7 @@ class Column:
 
     @property
     def text(self) -> str:
-        """As printed: `float16 [32, 128]`."""
+        """Type and shape in print: `float16 [32, 128]`."""
         return f"{self.kind} [{', '.join(map(str, self.shape))}]"
 
 
@@ -88,14 +88,14 @@ class FailureGroup:
 
 @dataclass
 class Facts:
-    """Everything that `v2a store` tells of a store."""
+    """Facts that `v2a store` prints about a store."""
 
     root: str
     identity: dict[str, Any]
     recipe: Recipe
     n_files: int = 0
     n_bytes: int = 0
-    """Of the files with rows."""
+    """Bytes of the files with rows."""
     splits: dict[str, Split] = field(default_factory=dict)
     labels: Counter[str] = field(default_factory=Counter)
     """Rows by class; those without are not in it."""
@@ -104,7 +104,7 @@ class Facts:
     left_out: dict[str, int] = field(default_factory=dict)
     failures: list[FailureGroup] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    """What is wrong with the store, in words."""
+    """Problems of the store, in words."""
     samples: list[Row] = field(default_factory=list)
     """Rows to look at, different classes first."""
 
@@ -126,7 +126,7 @@ class Facts:
 
 @dataclass
 class _File:
-    """What one file holds."""
+    """Facts about one file."""
 
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -139,7 +139,7 @@ class _File:
 
 
 def gather(store: Store, n_samples: int = 0) -> Facts | None:
-    """Looks at the whole store; None if there is none at this address.
+    """Summary of the whole store; None if there is none at this address.
 
     n_samples: how many rows to choose for a closer look. Raises StoreError for a store whose _recipe.json
     cannot be used, StorageError if storage cannot be reached.
@@ -214,7 +214,7 @@ def split_of(path: str) -> str:
 
 
 def _read_file(info: storage.FileInfo, recipe: Mapping[str, Any], n_samples: int) -> _File:
-    """Never raises for one file: what is wrong with it is among its facts."""
+    """Facts about one file. Errors are recorded as its problems."""
     try:
         with storage.reading(info.uri) as opened, pq.ParquetFile(opened) as file:
             kind = file.schema_arrow

@@ -27,21 +27,21 @@ BLOCK_BYTES = 8 << 20
 LEG = 256
 """Reading tasks planned at a time."""
 READ_CPUS = 0.1
-"""Booked by a reading task. Little, because training has booked nearly all: more would wait for ever."""
+"""CPUs that a reading task books: training has booked nearly all, and more would wait for ever."""
 HELD_OUT = 20
-"""Where a store has no `val`, one video in so many is kept from training."""
+"""One video in this many is kept from training, in a store without the split `val`."""
 
 Rows = dict[str, np.ndarray]
 
 
-PER_VIDEO_SHARE = 0.8
-"""Of each video, what is trained on under the per-video protocol (2308.12408, section IV)."""
+PER_VIDEO_FRACTION = 0.8
+"""Fraction of each video to train on under the per-video protocol (arXiv 2308.12408, section IV)."""
 
 
 def open_feeds(
     store: Store, columns: Sequence[str], seed: int, protocol: str = "splits"
 ) -> tuple[Feed, Feed]:
-    """What to train on and what to validate with. `splits`: the splits `train` and `val`; without a `val`, a twentieth
+    """Feeds to train on and to validate with. `splits`: the splits `train` and `val`; without a `val`, a twentieth
     of the videos of `train`, chosen by hash. `per-video`: of every video in these splits the windows that end within
     its first four fifths, and those that begin after them.
 
@@ -103,11 +103,11 @@ def _look(info: storage.FileInfo, recipe: Recipe, columns: tuple[str, ...]) -> t
 
 
 TEXT_BYTES = 128
-"""Reckoned for a text; it is small beside any array."""
+"""Estimate for a text, which is small beside any array."""
 
 
 def _bytes(kind: Any) -> int:
-    """Of one value of a column."""
+    """Bytes of one value of a column."""
     if isinstance(kind, pa.FixedShapeTensorType):
         return int(np.prod(kind.shape)) * kind.value_type.bit_width // 8
     return TEXT_BYTES
@@ -133,8 +133,10 @@ def _held_out(store: Store, files: Sequence[storage.FileInfo]) -> list[np.ndarra
 def _first_and_last(
     store: Store, files: Sequence[storage.FileInfo]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Rows of each file that lie within the first `PER_VIDEO_SHARE` of their video, and those after it; windows on both
-    sides of the border belong to neither."""
+    """Rows of each file within the first `PER_VIDEO_FRACTION` of their video, and rows after it.
+
+    Windows across the border belong to neither.
+    """
     names = ["video_id", "start_s", "duration_s"]
     tables = []
     for info in files:
@@ -146,7 +148,7 @@ def _first_and_last(
         ends[row["video_id"]] = max(ends.get(row["video_id"], 0.0), end_s)
     early, late = [], []
     for table in tables:
-        borders = np.array([PER_VIDEO_SHARE * ends[row["video_id"]] for row in table])
+        borders = np.array([PER_VIDEO_FRACTION * ends[row["video_id"]] for row in table])
         starts = np.array([row["start_s"] for row in table])
         lengths = np.array([row["duration_s"] for row in table])
         early.append(np.flatnonzero(starts + lengths <= borders + 1e-6))

@@ -1,4 +1,4 @@
-"""What several SynthFoley scenes share: the floor, dust and sparks, the flash and shaking of a hit."""
+"""Effects that SynthFoley scenes share: the floor, dust and sparks, the flash and shaking of a hit."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _X264 = "threads=1:mbtree=0"
 
 
 def clip_path(scene: synthfoley.Scene) -> str:
-    """Where a clip lies in its corpus: <split>/<class>/<class>_<index>.mp4."""
+    """Path of a clip in its corpus: <split>/<class>/<class>_<index>.mp4."""
     return f"{scene.split}/{scene.label}/{scene.label}_{scene.index:05d}.mp4"
 
 

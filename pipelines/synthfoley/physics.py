@@ -1,4 +1,4 @@
-"""What happens in a SynthFoley scene, and when: one list of events that drives both picture and sound.
+"""Events of a SynthFoley scene with their times: one list that drives both picture and sound.
 
 Everything is a pure function of (seed, index); nothing here depends on frame rate, picture size or workers.
 """

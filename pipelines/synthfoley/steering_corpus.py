@@ -99,7 +99,7 @@ class Block:
     codes: np.ndarray
     """int16 (N, S, K, L)."""
     scenes: list[list[Scene]]
-    """What is heard, by scene and sound."""
+    """Scenes that sound, by scene that is shown and by sound."""
 
 
 def render(
@@ -140,17 +140,17 @@ def load(root: Path, config: SteerConfig) -> list[Block]:
 
 @dataclass(frozen=True)
 class Crop:
-    """What is heard in a stretch of a scene."""
+    """Stretch of a scene whose sound was drawn."""
 
     scene: Scene
     own: bool
-    """Whether it is the sound of what is seen."""
+    """True if the sound is that of the picture."""
     start_s: float
     length_s: float
 
 
 class Corpus:
-    """All blocks in one piece on a device, so that a large batch is a few lookups there."""
+    """Blocks joined on a device, so that a large batch is a few lookups there."""
 
     def __init__(self, blocks: Sequence[Block], device: torch.device | str = "cpu") -> None:
         self.scenes = [sounds for block in blocks for sounds in block.scenes]
@@ -199,7 +199,7 @@ class Corpus:
 
 
 _encoders: Any = None
-"""Of a rendering process."""
+"""Encoders of a rendering process, loaded once."""
 
 
 def _open_encoders(name: str) -> None:

@@ -187,8 +187,8 @@ def test_pictures_from_the_archive_are_those_of_the_store(
 ) -> None:
     job = clips.ClipJob(store=store, place="", window=N_SAMPLES, seed=0, archive=str(archive))
     for row in rows:
-        seen = clips.seen(row, job, RECIPE.views)["frames"]
-        np.testing.assert_array_equal(seen, clips.stored(row, job, ["frames"])["frames"])
+        decoded = clips.decoded_views(row, job, RECIPE.views)["frames"]
+        np.testing.assert_array_equal(decoded, clips.stored(row, job, ["frames"])["frames"])
 
 
 def test_a_film_that_is_gone_costs_its_own_clips(
