@@ -180,4 +180,6 @@ def score_captions(plan: ComparePlan, config: CompareConfig, board: Any) -> None
     captions = {slug: texts for slug, texts in captions.items() if texts.keys() & true.keys()}
     if captions:
         asked = "bertscore" in plan.networks
-        add_captions(board, captions, true, load_bertscore(network_weights(config.weights)) if asked else None)
+        add_captions(
+            board, captions, true, load_bertscore(network_weights(config.weights)) if asked else None
+        )

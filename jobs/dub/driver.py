@@ -171,7 +171,7 @@ def execute(
 
 def report_facts(config: DubConfig, job: DubJob, started_at: float) -> dict[str, Any]:
     """Facts about the job for the head of the report."""
-    facts = {"archive": config.archive, "out": config.out, "command": command(config)}
+    facts: dict[str, Any] = {"archive": config.archive, "out": config.out, "command": command(config)}
     facts |= {"started": started_at, "version": job.version}
     facts |= {"model": job.model_name, "model_sha256": job.model_sha256, "seed": job.seed}
     facts |= {"candidates": job.candidates} if job.candidates > 1 else {}

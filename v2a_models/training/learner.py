@@ -73,7 +73,7 @@ class Learner:
     def _schedule_from(self, step: int) -> None:
         fraction = optim.warmup_cosine(self.settings.steps, self.settings.warmup)
         self.scheduler = optim.schedule(self.optimizer, self.settings.learning_rate, fraction, step)
-        self.rate = self.scheduler.get_last_lr()[0]
+        self.rate = float(self.scheduler.get_last_lr()[0])
         """Learning rate of the last step."""
 
     def gradients(
@@ -100,7 +100,7 @@ class Learner:
 
     def apply(self, windows: int) -> None:
         """Do the step whose gradients are in place; `windows` were trained on for it, in all processes."""
-        self.rate = self.scheduler.get_last_lr()[0]
+        self.rate = float(self.scheduler.get_last_lr()[0])
         self.optimizer.step()
         self.scheduler.step()
         self.average.update(self.step)
