@@ -32,7 +32,7 @@ from jobs.mini import vatt
 from pipelines import synthfoley
 from pipelines.captions import instructions
 from pipelines.synthfoley import steering_corpus
-from pipelines.synthfoley.steering_corpus import Block, Corpus, SteerConfig
+from pipelines.synthfoley.steering_corpus import Block, SteerConfig, SteeringCorpus
 from v2a_models import grid
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_classifier, load_generator
@@ -127,7 +127,7 @@ def _within(scene: Any, start_s: float, length_s: float) -> Any:
 
 
 def trained(
-    config: vatt.VattMiniConfig, mini: Any, held: Corpus, name: str, fitting: FitConfig, folder: Path,
+    config: vatt.VattMiniConfig, mini: Any, held: SteeringCorpus, name: str, fitting: FitConfig, folder: Path,
     device: torch.device,
 ) -> VATTGenerator:  # fmt: skip
     """The small model after `fitting.steps` steps with one distribution (resumable)."""
@@ -266,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mini: Any = load_generator("mini")
     mini.codec.to(device)
     judge, _ = load_classifier("mini")
-    taught = Corpus(blocks[: -args.held_out], device)
+    taught = SteeringCorpus(blocks[: -args.held_out], device)
     data = held_out(blocks[-args.held_out :], mini.recipe).spread(args.cases)
     fitting = FitConfig(
         steps=args.steps, learning_rate=1e-3, warmup=min(100, args.steps // 6 + 1), ema=0.99, seed=args.seed

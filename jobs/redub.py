@@ -41,7 +41,7 @@ class RedubConfig:
     file: Positional[str]
     """The film, as in the report (sub/reel.mp4), or its path."""
     start: float
-    """Where the part begins, in seconds from the film's first picture."""
+    """Start of the part, in seconds from the film's first picture."""
     end: float
     """End of the part, in seconds."""
     seed: int

@@ -17,7 +17,7 @@ class MiniConfig:
     work: Path = Path("build/mini")
     """Corpus, training states and logs; a run that was stopped goes on from here."""
     out: Path = Path("v2a_models/weights/mini")
-    """Where the finished checkpoint goes."""
+    """Folder of the finished checkpoint."""
     stages: tuple[str, ...] = (
         "corpus", "codec_spectra", "codec", "visual", "tokens", "features", "scav", "maskvat", "classifier",
         "export", "evaluate",

@@ -20,7 +20,7 @@ from torch import Tensor
 from pipelines import synthfoley
 from pipelines.captions import instructions
 from pipelines.synthfoley import steering_corpus
-from pipelines.synthfoley.steering_corpus import Block, Corpus, Crop, SteerConfig
+from pipelines.synthfoley.steering_corpus import Block, Crop, SteerConfig, SteeringCorpus
 from v2a_models.checkpoint import load_classifier, load_generator, save_generator
 from v2a_models.generator import best_precision
 from v2a_models.maskvat.sampling import SamplingConfig
@@ -99,7 +99,7 @@ def converter(config: VattMiniConfig, mini: Any) -> None:
     """Train the small language model and its projection to caption the sound of a picture."""
     blocks = steering_corpus.load(config.work / "corpus", config.corpus)
     device = _device(config)
-    held = Corpus(blocks, device)
+    held = SteeringCorpus(blocks, device)
     task = ConverterTask(untrained_converter(config, blocks), 2).to(device)
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -151,7 +151,7 @@ def _encoders(mini: Any) -> tuple[Any, ...]:
 def audio(config: VattMiniConfig, mini: Any) -> None:
     """Train VATT Audio on every sound: the caption selects it, the picture times it."""
     device = _device(config)
-    held = Corpus(steering_corpus.load(config.work / "corpus", config.corpus), device)
+    held = SteeringCorpus(steering_corpus.load(config.work / "corpus", config.corpus), device)
     generator = untrained_generator(config, mini).to(device)
     task = generator.task()
 
@@ -164,7 +164,7 @@ def audio(config: VattMiniConfig, mini: Any) -> None:
     torch.save(generator.audio.cpu().state_dict(), config.work / "audio.pt")
 
 
-def steering_batch(held: Corpus, rng: np.random.Generator, rows: int, length: int) -> dict[str, Any]:
+def steering_batch(held: SteeringCorpus, rng: np.random.Generator, rows: int, length: int) -> dict[str, Any]:
     """Columns of `rows` random crops of `length` codec frames, with captions of their sounds.
 
     Some crops whose sound is the scene's own have no caption.

@@ -25,7 +25,7 @@ from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.track import MuxResult, Track
 from pipelines.provenance import sidecar
 from pipelines.soundtrack import ebur128, flags
-from pipelines.soundtrack.levels import Meter
+from pipelines.soundtrack.levels import LevelMeter
 from pipelines.soundtrack.mixing import Gains
 
 SRT_SUFFIX = ".srt"
@@ -65,11 +65,11 @@ def write(target: Target, sound: Iterable[np.ndarray], seal: Seal) -> MuxResult:
 def _write_film(target: Target, sound: Iterable[np.ndarray], seal: Seal) -> MuxResult:
     destination = local = storage.join(target.out, target.name)
     with contextlib.ExitStack() as stack:
-        kept: tuple[storage.Pending, audio_file.Writer] | None = None
+        kept: tuple[storage.Pending, audio_file.AudioFileWriter] | None = None
         if target.samples_uri:
             pending = stack.enter_context(storage.Pending(target.samples_uri))
             fmt = target.track.sample_rate, target.track.channels
-            writer = stack.enter_context(audio_file.Writer(Path(pending.path), "flac", *fmt))
+            writer = stack.enter_context(audio_file.AudioFileWriter(Path(pending.path), "flac", *fmt))
             kept, sound = (pending, writer), audio_file.passing(sound, writer, target.track.channels)
         if storage.is_remote(destination):
             local = stack.enter_context(storage.Pending(destination)).path
@@ -96,7 +96,7 @@ def _write_sound_files(target: Target, sound: Iterable[np.ndarray], seal: Seal) 
         files = [stack.enter_context(storage.Pending(uri)) for uri in uris]
         writers = [
             stack.enter_context(
-                audio_file.Writer(Path(file.path), kind, spec.sample_rate, channels, spec.tags)
+                audio_file.AudioFileWriter(Path(file.path), kind, spec.sample_rate, channels, spec.tags)
             )
             for file in files
         ]
@@ -138,7 +138,7 @@ class FilmOutput:
     def __init__(self, task: DubTask, job: DubJob, name: str, captions: Sequence[subtitles.Cue] = ()) -> None:
         """name: path of the output, relative to OUT; captions: subtitles of the film."""
         self.task, self.job, self.name, self.captions = task, job, name, captions
-        self.reader, self.meter, self.proof = PartReader(task, job), Meter(), Proof()
+        self.reader, self.meter, self.proof = PartReader(task, job), LevelMeter(), Proof()
         self.samples = audio_file.Samples()
         self.sealer = Sealer(job.out, job.version, job.sign_key, job.sign_cert)
 
@@ -155,7 +155,7 @@ class FilmOutput:
         """The samples of all tracks, int16 [tracks * channels, n]; measured and hashed while they pass."""
         fmt = self.plan.fmt
         if self.plan.needs_loudness:
-            self.meter.r128 = ebur128.Meter(fmt.rate, fmt.channels)
+            self.meter.r128 = ebur128.LoudnessMeter(fmt.rate, fmt.channels)
         self.meter.flags = flags.Watcher(fmt.rate, self.plan.spans, self.reader.may_be_silent)
         parts = segments.join(self.reader.sounds(), self.job.overlap)
         sound = self.samples.watch(track.blocks(self.plan, parts, self.gains), fmt.channels)

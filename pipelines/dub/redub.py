@@ -34,7 +34,7 @@ from pipelines.provenance import inspection
 from pipelines.provenance.sidecar import facts_of, tags_of
 from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.soundtrack import flags, mixing
-from pipelines.soundtrack.levels import Meter
+from pipelines.soundtrack.levels import LevelMeter
 from pipelines.soundtrack.mixing import AudioFormat, Envelope, Seconds
 from v2a_models import pcm
 
@@ -145,7 +145,7 @@ def _write(part: RedubbedPart, streams: inspection.Inspection) -> None:
     start_s = shared_sandbox().probe(destination).video_start_s if is_film else 0.0
     track_plan = track.plan_track(part.tasks[0], job)
     fmt, policy = track_plan.fmt, track_plan.policy
-    samples, meter, proof, old_digests = audio_file.Samples(), Meter(), Proof(), film.digests
+    samples, meter, proof, old_digests = audio_file.Samples(), LevelMeter(), Proof(), film.digests
     whole = [(0.0, track_plan.duration_s)]
     fresh = mixing.meet([span], whole if track_plan.spans is None else track_plan.spans)
     meter.flags = flags.Watcher(fmt.rate, fresh, lambda: part.still)
@@ -177,7 +177,7 @@ def _write(part: RedubbedPart, streams: inspection.Inspection) -> None:
     with ExitStack() as stack:
         # The old samples and the film's own sound come from one sandbox: the new track is made first, and kept.
         pending = stack.enter_context(storage.Pending(state.uri("parts", part.parts_id, "new.flac")))
-        with audio_file.Writer(Path(pending.path), "flac", fmt.rate, fmt.channels) as writer:
+        with audio_file.AudioFileWriter(Path(pending.path), "flac", fmt.rate, fmt.channels) as writer:
             parts = segments.join(part.sounds(), job.overlap)
             for block in track.blocks(track_plan, parts, film.gains[:1]):
                 writer.feed(block)
@@ -228,7 +228,7 @@ def _digests(old: Digests, written: Digests) -> Digests:
     return Digests(written.video, kept, written.generated, old.alternatives)
 
 
-def _row(part: RedubbedPart, path: Path, proof: Proof, meter: Meter) -> dict[str, Any]:
+def _row(part: RedubbedPart, path: Path, proof: Proof, meter: LevelMeter) -> dict[str, Any]:
     """The new report row of a film whose new file is at `path`."""
     row, span = part.film.row, part.span
     edit = f"{span[0]:g} to {span[1]:g} s again (seed {part.job.seed})"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from pipelines.media import container
+from pipelines.media import geometry
 from v2a_models.recipe import View
 
 _LONGEST = 16
@@ -135,7 +135,7 @@ class Scaler:
         scalers = self.scalers.setdefault((width, height, fit), (VideoReformatter(), VideoReformatter()))
         if fit == "squeeze":
             return self._scale(frame, width, height, *scalers)
-        shown = container.display_size(frame.width, frame.height, self.aspect, self.quarter_turns)
+        shown = geometry.display_size(frame.width, frame.height, self.aspect, self.quarter_turns)
         wide, high = cover_size(shown, (width, height))
         x, y = (wide - width) // 2, (high - height) // 2
         return self._scale(frame, wide, high, *scalers)[y : y + height, x : x + width]
@@ -156,7 +156,7 @@ class Scaler:
             height, plane.line_size
         )
         picture = rows[:, : width * 3].reshape(height, width, 3)
-        return container.turn(picture, self.quarter_turns, self.mirrored)
+        return geometry.turn(picture, self.quarter_turns, self.mirrored)
 
 
 def cover_size(shown: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:

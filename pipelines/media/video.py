@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 
 from pipelines.media import container as media_container
+from pipelines.media import geometry
 from pipelines.media.audio import Level, audio_state, decode_sound
 from pipelines.media.container import Tick
 from pipelines.media.errors import DecodeFailed
@@ -137,9 +138,9 @@ def probe(file: BinaryIO, tick: Tick | None = None) -> Probe:
                 begin_s, end_s = min(begin_s, time_s), max(end_s, time_s + lasts_s)
         frame = first.frame()
         start_s = media_container.time_of(frame, video) or 0.0
-        quarter_turns, _ = media_container.orientation(media_container.display_matrix(frame))
-        width, height = media_container.display_size(
-            frame.width, frame.height, media_container.pixel_aspect(video), quarter_turns
+        quarter_turns, _ = geometry.orientation(geometry.display_matrix(frame))
+        width, height = geometry.display_size(
+            frame.width, frame.height, geometry.pixel_aspect(video), quarter_turns
         )
         for level in levels.values():
             level.flush()
@@ -298,8 +299,8 @@ def _attempt(plan: _Plan, file: BinaryIO, read_ahead_s: float) -> Iterator[list[
             raise DecodeFailed("NoFrames", "the file announces pictures but holds none", "decode")
         origin_s, first = early
         scaler = Scaler(
-            media_container.orientation(media_container.display_matrix(first)),
-            media_container.pixel_aspect(video),
+            geometry.orientation(geometry.display_matrix(first)),
+            geometry.pixel_aspect(video),
         )
         tolerance_s = media_container.tolerance_s(video)
         if container.format.name in _SPARSELY_STAMPED:

@@ -28,7 +28,7 @@ _OPTIONS = {"wav": {"rf64": "auto"}}
 """A WAV file of more than 4 GB becomes RF64, which has 64-bit lengths."""
 
 
-class Writer:
+class AudioFileWriter:
     """Writer of one sound file. A context manager; only `close` completes the file.
 
     Raises storage.StorageError for the disk.
@@ -49,7 +49,7 @@ class Writer:
         except OSError as error:
             raise disk_error(path, error) from error
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> AudioFileWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,7 +82,7 @@ class Writer:
             raise disk_error(self.path, error) from error
 
 
-def passing(blocks: Iterable[np.ndarray], writer: Writer, channels: int) -> Iterator[np.ndarray]:
+def passing(blocks: Iterable[np.ndarray], writer: AudioFileWriter, channels: int) -> Iterator[np.ndarray]:
     """Pass on the blocks, int16 [any, n], and write their first `channels` channels."""
     for block in blocks:
         writer.feed(block[:channels])

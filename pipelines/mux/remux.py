@@ -99,7 +99,7 @@ def _copy(
             out = Output(film, sink, kind, track)
             with Encoder(out, track, float(shift)) as encoder:
                 start_s = track.video_start_s + float(shift)
-                captions = subtitles.Writer(
+                captions = subtitles.SubtitleWriter(
                     out.container,
                     out.captions,
                     kind.subtitles,

@@ -72,7 +72,7 @@ def add_stream(container: Any, codec: str) -> Any:
     return stream
 
 
-class Writer:
+class SubtitleWriter:
     """Writer that passes subtitles to the muxer as the film advances."""
 
     def __init__(

@@ -43,7 +43,7 @@ class Levels:
         return self.lufs > NOTHING_LUFS
 
 
-class Meter:
+class LoudnessMeter:
     """Integrated loudness and true peak of a stream of blocks, float [channels, n] in [-1, 1]."""
 
     def __init__(self, rate: int, channels: int) -> None:

@@ -11,14 +11,14 @@ from pipelines.soundtrack import ebur128, flags
 from v2a_models import pcm
 
 
-class Meter:
+class LevelMeter:
     """Level of a stream of int16 blocks, measured as it passes."""
 
     def __init__(self) -> None:
         self.peak = 0
         self.square_sum = 0.0
         self.n = 0
-        self.r128: ebur128.Meter | None = None
+        self.r128: ebur128.LoudnessMeter | None = None
         """Loudness meter, if a loudness was requested or sounds are mixed."""
         self.flags: flags.Watcher | None = None
 

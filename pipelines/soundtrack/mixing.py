@@ -155,7 +155,7 @@ def _measured(
 ) -> list[Levels]:
     """Levels of every track: of the mixture if sounds are mixed, of the generated sound otherwise."""
     alone = sources if policy.existing == "mix" else replace(sources, existing=None)
-    meters = [ebur128.Meter(output.rate, output.channels) for _ in range(sources.tracks)]
+    meters = [ebur128.LoudnessMeter(output.rate, output.channels) for _ in range(sources.tracks)]
     for block in _mixed(alone, policy, output, gains):
         for k, meter in enumerate(meters):
             meter.add(block[k * output.channels : (k + 1) * output.channels])

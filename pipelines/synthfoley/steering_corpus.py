@@ -149,7 +149,7 @@ class Crop:
     length_s: float
 
 
-class Corpus:
+class SteeringCorpus:
     """Blocks joined on a device, so that a large batch is a few lookups there."""
 
     def __init__(self, blocks: Sequence[Block], device: torch.device | str = "cpu") -> None:

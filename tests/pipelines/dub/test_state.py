@@ -50,7 +50,7 @@ def test_a_damaged_part_is_an_error(tmp_path: Path) -> None:
 
 
 def test_levels() -> None:
-    meter = levels.Meter()
+    meter = levels.LevelMeter()
     blocks = [
         np.full((1, 100), 16384, np.int16),
         np.full((1, 100), -16384, np.int16),

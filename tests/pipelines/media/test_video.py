@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.media import container, video
+from pipelines.media import geometry, video
 from pipelines.media.video import View
 from tests.support import SHARED, media_files
 from tests.support.decoding import numbers, probe, sound, views
@@ -68,17 +68,17 @@ def test_no_frames_give_nothing() -> None:
 
 @given(turns=st.integers(0, 3), mirrored=st.booleans())
 def test_a_display_matrix_is_read_and_applied(turns: int, mirrored: bool) -> None:
-    assert container.orientation(media_files.matrix(90 * turns, mirrored)) == (turns, mirrored)
+    assert geometry.orientation(media_files.matrix(90 * turns, mirrored)) == (turns, mirrored)
     upright = media_files.quadrants(0, 8, 6)
     # What a camera stores so that turning it gives the upright picture.
     stored = np.rot90(upright, turns)
     stored = stored[:, ::-1] if mirrored else stored
-    assert np.array_equal(container.turn(stored, turns, mirrored), upright)
+    assert np.array_equal(geometry.turn(stored, turns, mirrored), upright)
 
 
 @pytest.mark.parametrize("matrix", [None, [], [0] * 9, [-(2**31)] * 9, [1] * 9])
 def test_senseless_matrices_mean_upright(matrix: list[int] | None) -> None:
-    assert container.orientation(matrix) == (0, False)
+    assert geometry.orientation(matrix) == (0, False)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_senseless_matrices_mean_upright(matrix: list[int] | None) -> None:
     ],
 )
 def test_display_size(size: tuple[int, int], aspect: float, turns: int, shown: tuple[int, int]) -> None:
-    assert container.display_size(*size, aspect, turns) == shown
+    assert geometry.display_size(*size, aspect, turns) == shown
 
 
 # ---- pictures by time
