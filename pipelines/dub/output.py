@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,16 @@ from pipelines.archive.scan import SILENT_STATES
 from pipelines.dub import segments, track
 from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.part_reader import PartReader
-from pipelines.dub.seal import Proof, Sealer
 from pipelines.dub.state import State
 from pipelines.mux import audio_file, child, remux, subtitles
 from pipelines.mux.containers import LOSSLESS, container_of
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.track import MuxResult, Track
-from pipelines.provenance import sidecar
+from pipelines.provenance import sidecar, signing
 from pipelines.soundtrack import ebur128, flags
 from pipelines.soundtrack.levels import LevelMeter
 from pipelines.soundtrack.mixing import Gains
+from pipelines.storage import hashing
 
 SRT_SUFFIX = ".srt"
 """Added to the name of a dubbed film whose container holds no subtitles."""
@@ -241,3 +241,60 @@ class FilmOutput:
             "candidates": job.candidates,
             "version": job.version,
         }
+
+
+@dataclass
+class Proof:
+    """Hashes, facts and signature of one output file, collected while it is written."""
+
+    source_sha256: str = ""
+    output_sha256: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Content of the sidecar and of the signed manifest."""
+    manifest: bytes = b""
+    """Signed C2PA manifest; empty if nothing is signed."""
+    signer: str = ""
+
+    def record(self, output: str) -> dict[str, Any]:
+        """The sidecar of the file that is written as OUT/`output`."""
+        facts = self.facts | {"outputSha256": self.output_sha256}
+        if self.manifest:
+            where = "embedded" if signing.embeds(output) else output + signing.BESIDE
+            facts |= {"manifest": where, "signer": self.signer}
+        return facts
+
+
+@dataclass(frozen=True)
+class Sealer:
+    """Signs files with the key at `sign_key`, if there is one, and writes their records into OUT."""
+
+    out: str
+    version: str
+    sign_key: str = ""
+    sign_cert: str = ""
+
+    def seal(self, path: Path, output: str, proof: Proof) -> None:
+        """Sign the finished file `path`, which will be OUT/`output`, if there is a key, and hash it.
+
+        Raises MuxFailed for a signature that cannot be made.
+        """
+        name = output.rpartition("/")[2]
+        if self.sign_key:
+            signer = signing.Signer(self.sign_key, self.sign_cert)
+            definition = signing.manifest(proof.facts, name, proof.source_sha256, self.version)
+            try:
+                proof.signer = signing.load(signer).name
+                proof.manifest = signing.sign_file(signer, definition, path, name)
+            except signing.SigningError as error:
+                raise remux.MuxFailed("SigningFailed", str(error), "sign") from error
+            if not signing.embeds(output):  # before the film gets its name: no output is ever unsigned
+                storage.write_atomic(storage.join(self.out, output + signing.BESIDE), proof.manifest)
+        with path.open("rb") as file:
+            proof.output_sha256 = hashing.sha256(file)
+
+    def write_record(self, name: str, output: str, proof: Proof) -> None:
+        """Write the sidecar and the signed manifest of a file into the state folder, as `name` (its video_id)."""
+        state = State(self.out)
+        if proof.manifest:
+            state.write_manifest(name, proof.manifest)
+        state.write_provenance(name, proof.record(output))

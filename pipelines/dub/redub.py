@@ -25,7 +25,7 @@ from pipelines.dub import decode, dubbed, output, plan, segments, track
 from pipelines.dub.dubbed import Dubbed, RedubError
 from pipelines.dub.generate.crossfade import Dubber
 from pipelines.dub.job import DubJob, DubTask
-from pipelines.dub.seal import Proof, Sealer
+from pipelines.dub.output import Proof, Sealer
 from pipelines.dub.state import Part, State
 from pipelines.mux import audio_file
 from pipelines.mux.packet_hashes import Digests
