@@ -97,6 +97,11 @@ class Generator(nn.Module):
     def config(self) -> dict[str, Any]:
         """Plain values from which `from_config` rebuilds the model without its weights."""
 
+    @classmethod
+    @abstractmethod
+    def from_config(cls, recipe: Recipe, config: dict[str, Any]) -> Generator:
+        """Build the model without weights. Raises KeyError or TypeError for a config of another system."""
+
     def codes(self, batch: Batch, seeds: Sequence[int], **sampling: Any) -> Tensor:
         """One draw of codec tokens, int64 (B, K, L). Raises ValueError for a system without a codec."""
         raise ValueError(f"{self.system} makes no codec tokens")

@@ -207,11 +207,13 @@ class SCAVTask(nn.Module):
         semantic, sync = (self._dropped(batch.get(name), 2, generator) for name in ("semantic", "sync"))
         sequence = self._dropped(self._sequence(batch), 1, generator)
         assert sequence is not None
-        seen, heard = self.scav.video(semantic, sync), self.scav.audio(sequence)
+        video, audio = self.scav.video(semantic, sync), self.scav.audio(sequence)
         scales = self.log_scales.exp().clamp_max(100)
-        distances = pairwise_interpolated_euclidean(seen, heard)
+        distances = pairwise_interpolated_euclidean(video, audio)
         among_clips = contrastive(distances, scales[0])
-        moved = shifted_distances(seen, stretch_steps(heard, seen.shape[1]), *self._shifts(seen, generator))
+        moved = shifted_distances(
+            video, stretch_steps(audio, video.shape[1]), *self._shifts(video, generator)
+        )
         among_shifts = F.cross_entropy(-scales[1] * moved, moved.new_zeros(len(moved), dtype=torch.long))
         own = torch.arange(len(distances), device=distances.device)
         return dict(
@@ -238,9 +240,9 @@ class SCAVTask(nn.Module):
         keep = torch.rand(len(x), x.shape[channels], generator=generator) >= self.drop
         return x * keep.unsqueeze(3 - channels).to(x.device) / (1 - self.drop)
 
-    def _shifts(self, seen: Tensor, generator: torch.Generator) -> tuple[Tensor, int]:
+    def _shifts(self, video: Tensor, generator: torch.Generator) -> tuple[Tensor, int]:
         """Zero and `n_shifts` random shifts, int64 (1 + n_shifts,), and the margin, in time steps."""
-        per_s = seen.shape[1] / self.window_s
+        per_s = video.shape[1] / self.window_s
         high = min(self.shifts_s[1], self.window_s / 2.5)
         low, margin_s = min(self.shifts_s[0], high), min(self.margin_s, self.window_s / 5.5)
         size = low + (high - low) * torch.rand(self.n_shifts, generator=generator)

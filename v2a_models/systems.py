@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from v2a_models.generator import Generator
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.maskvat.model import SIZES as MASKVAT_SIZES
 from v2a_models.maskvat.model import VARIANTS
@@ -11,9 +10,11 @@ from v2a_models.raw import generator as raw
 from v2a_models.recipe import Recipe
 from v2a_models.vatt import generator as vatt
 
-SYSTEMS: dict[str, Any] = (
-    {f"maskvat-{variant}": MaskVATGenerator for variant in VARIANTS} | raw.GENERATORS | vatt.GENERATORS
-)
+SYSTEMS: dict[str, type[Generator]] = {
+    **{f"maskvat-{variant}": MaskVATGenerator for variant in VARIANTS},
+    **raw.GENERATORS,
+    **vatt.GENERATORS,
+}
 """Generator classes by the system name used in commands and config.json."""
 
 SIZES = tuple(MASKVAT_SIZES)

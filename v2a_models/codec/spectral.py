@@ -62,8 +62,10 @@ class SpectralEncoder(nn.Module):
         level = (spectrum.real.square() + spectrum.imag.square() + 1e-10).sqrt()
         # Compressed, so that quiet tones do not vanish beside attacks.
         soft = level.pow(-0.6)
-        seen = torch.cat([torch.log10(level.clamp_min(1e-4)), spectrum.real * soft, spectrum.imag * soft], -1)
-        x = self.fine(self.input(seen))
+        features = torch.cat(
+            [torch.log10(level.clamp_min(1e-4)), spectrum.real * soft, spectrum.imag * soft], -1
+        )
+        x = self.fine(self.input(features))
         x = self.coarse(self.join(x.unflatten(1, (-1, 2)).flatten(2)))
         return self.output(x).transpose(1, 2)
 

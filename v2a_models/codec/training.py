@@ -51,9 +51,9 @@ class CodecTask(nn.Module):
             mistakes = [
                 r[-1].sub(1).square().mean() + f[-1].square().mean() for r, f in zip(real, fake, strict=True)
             ]
-            told = torch.stack(mistakes).sum()
-            loss = loss + FEATURES * features + ADVERSARY * fooled + told
-            parts |= dict(features=features.detach(), fooled=fooled.detach(), told=told.detach())
+            discrimination = torch.stack(mistakes).sum()
+            loss = loss + FEATURES * features + ADVERSARY * fooled + discrimination
+            parts |= dict(features=features.detach(), fooled=fooled.detach(), told=discrimination.detach())
         return dict(loss=loss, **parts, codes=out["codes"], latents=out["latents"])
 
     def _discriminate(self, estimate: Tensor, target: Tensor) -> tuple[list[list[Tensor]], ...]:

@@ -8,14 +8,14 @@ import torch
 from v2a_models.scav import interpolated_euclidean
 
 
-def nearer(seen: np.ndarray, sound: np.ndarray, other: np.ndarray) -> bool:
-    """True if a sound (T, D) is nearer to the video `seen` (T', D) than `other` (T, D), in SCAV's space.
+def nearer(video: np.ndarray, sound: np.ndarray, other: np.ndarray) -> bool:
+    """True if a sound (T, D) is nearer to a video (T', D) than `other` (T, D), in SCAV's space.
 
     Alignment accuracy is the fraction of clips for which this holds against the true sound of another clip: 0.5 by
     chance. (2411.05679 uses Diff-Foley's classifier, for which there is no maintained package.)
     """
     ours, theirs = (
-        float(interpolated_euclidean(*(torch.from_numpy(np.array(x))[None] for x in (seen, heard))))
-        for heard in (sound, other)
+        float(interpolated_euclidean(*(torch.from_numpy(np.array(x))[None] for x in (video, audio))))
+        for audio in (sound, other)
     )
     return ours < theirs

@@ -48,17 +48,17 @@ def foley_score(
     events[i] is None for continuous classes, which have no onsets. Raises ValueError for fewer than two impact clips,
     which cannot be shuffled.
     """
-    heard = [onsets(sound).tolist() for sound in sounds]
+    detected = [onsets(sound).tolist() for sound in sounds]
     impact = [i for i, times in enumerate(events) if times is not None]
     if len(impact) < 2:
         raise ValueError("scoring needs at least two clips with events")
-    right = _total(heard, events, impact, 0, tolerance_s)
+    right = _total(detected, events, impact, 0, tolerance_s)
     shifts = sorted({1, len(impact) // 3, len(impact) // 2, len(impact) - 1} - {0})
-    wrong = [_total(heard, events, impact, shift, tolerance_s).f1 for shift in shifts]
+    wrong = [_total(detected, events, impact, shift, tolerance_s).f1 for shift in shifts]
     errors = [
         abs(ours - true)
         for clip in impact
-        for ours, true in matched_pairs(heard[clip], events[clip] or (), tolerance_s)
+        for ours, true in matched_pairs(detected[clip], events[clip] or (), tolerance_s)
     ]
     classes = classify(sounds, classifier)
     truth = np.asarray(labels)
@@ -67,7 +67,7 @@ def foley_score(
         onset_f1_shuffled=float(np.mean(wrong)),
         precision=right.precision,
         recall=right.recall,
-        onset_f1_close=_total(heard, events, impact, 0, CLOSE_S).f1,
+        onset_f1_close=_total(detected, events, impact, 0, CLOSE_S).f1,
         median_error_s=float(np.median(errors)) if errors else float("nan"),
         class_match=float(np.mean(classes == truth)),
         class_match_shuffled=float(
@@ -86,7 +86,7 @@ def classify(sounds: Sequence[np.ndarray], classifier: EventClassifier) -> np.nd
 
 
 def _total(
-    heard: Sequence[Sequence[float]],
+    detected: Sequence[Sequence[float]],
     events: Sequence[Sequence[float] | None],
     impact: Sequence[int],
     shift: int,
@@ -96,5 +96,5 @@ def _total(
     for place, clip in enumerate(impact):
         true = events[clip]
         assert true is not None
-        total += match_onsets(heard[impact[(place + shift) % len(impact)]], true, tolerance_s)
+        total += match_onsets(detected[impact[(place + shift) % len(impact)]], true, tolerance_s)
     return total

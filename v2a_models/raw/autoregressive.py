@@ -112,25 +112,25 @@ class SampleWise(nn.Module):
         """
         embedded = past.shape[-1] // self.samples
         lead = min(embedded, self.lead_frames)
-        heard = self._quantised(past[..., past.shape[-1] - lead * self.samples :])
+        recent = self._quantised(past[..., past.shape[-1] - lead * self.samples :])
         sampler: Sampler | None = None
-        last = past.new_zeros(past.shape[:2]) if not lead else heard[..., -1]
-        made = []
+        last = past.new_zeros(past.shape[:2]) if not lead else recent[..., -1]
+        blocks = []
         for at in range(embedded, frames.shape[1], AT_ONCE):
             until = min(frames.shape[1], at + AT_ONCE)
             known = lead if sampler is None else 0
             embedding = self._embedding(frames, at - known, until)
             if sampler is None:
                 # The sample before each time step; zero before the first.
-                before = torch.cat([past.new_zeros((*past.shape[:2], 1)), heard], -1)[..., :-1]
+                before = torch.cat([past.new_zeros((*past.shape[:2], 1)), recent], -1)[..., :-1]
                 n = lead * self.samples
                 stepper = self.net.stepper(before, embedding[..., :n])
                 sampler = Sampler(stepper, partial(self._sample, temperature=temperature), last)
                 embedding = embedding[..., n:]
             uniform = noise.uniform(self.samples * (until - at), self.channels, device=past.device)
             block = sampler.run(embedding.permute(2, 0, 1).contiguous(), uniform.transpose(0, 1).contiguous())
-            made.append(block.permute(1, 2, 0))
-        return torch.cat(made, -1) if made else past[..., :0]
+            blocks.append(block.permute(1, 2, 0))
+        return torch.cat(blocks, -1) if blocks else past[..., :0]
 
     def _embedding(self, frames: Tensor, start: int, stop: int) -> Tensor:
         seen_from = max(0, start - self.video.config.context_frames)
@@ -162,15 +162,15 @@ class Sampler:
 
     def run(self, contexts: Tensor, uniforms: Tensor) -> Tensor:
         """Samples (N, B, C) of N time steps, from contexts (N, B, D) and uniform numbers (N, B, C)."""
-        made = torch.empty(len(contexts), *self.last.shape, device=self.last.device)
+        samples = torch.empty(len(contexts), *self.last.shape, device=self.last.device)
         for at, (context, uniform) in enumerate(zip(contexts, uniforms, strict=True)):
             if not self.last.is_cuda or self._steps < self.WARM_UP:
                 self.last = self._one(context, uniform)
             else:
                 self._replay(context, uniform)
             self._steps += 1
-            made[at] = self.last
-        return made
+            samples[at] = self.last
+        return samples
 
     def _one(self, context: Tensor, uniform: Tensor) -> Tensor:
         return self._sample(self._stepper.step(self.last, context), uniform)

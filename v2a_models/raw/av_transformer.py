@@ -85,21 +85,21 @@ class Block(nn.Module):
         k, v = (torch.cat([F.pad(part, (0, 0, 0, 0, 1, 0))[:, :, :-1], part], 3) for part in (k, v))
         place = torch.arange(n, device=x.device)
         ago = place[:, None] + n - torch.arange(2 * n, device=x.device)
-        seen = (ago >= 0) & (ago < n)
-        bias = self.ago[:, ago.clamp(0, n - 1)].masked_fill(~seen, -torch.inf)  # heads, n, 2 n
+        visible = (ago >= 0) & (ago < n)
+        bias = self.ago[:, ago.clamp(0, n - 1)].masked_fill(~visible, -torch.inf)  # heads, n, 2 n
         first = bias.masked_fill(torch.arange(2 * n, device=x.device) < n, -torch.inf)
         mask = torch.stack([first, *[bias] * (q.shape[2] - 1)], 1).to(q.dtype)  # heads, pieces, n, 2 n
-        found = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.rest(x, found.flatten(2, 3).transpose(1, 2).flatten(2)[:, :length])
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.rest(x, attended.flatten(2, 3).transpose(1, 2).flatten(2)[:, :length])
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
         """Queries, keys and values of x (B, M, D): (B, heads, M, d) each."""
         parts = self.qkv(self.norm(x)).chunk(3, -1)
         return tuple(part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
 
-    def rest(self, x: Tensor, found: Tensor) -> Tensor:
+    def rest(self, x: Tensor, attended: Tensor) -> Tensor:
         """Output layers after the attention."""
-        x = x + self.out(found)
+        x = x + self.out(attended)
         return x + self.ff(self.ff_norm(x))
 
 
@@ -247,16 +247,20 @@ class AVTransformerStepper:
                 kept = slice(None) if age >= config.tokens else slice(0, slot + 1)
                 keys[phase, ..., slot].copy_(k[:, :, 0])
                 values[phase, ..., slot, :].copy_(v[:, :, 0])
-                there, said, bias = keys[phase][..., kept], values[phase][..., kept, :], bias[..., kept]
+                past_keys, past_values, bias = (
+                    keys[phase][..., kept],
+                    values[phase][..., kept, :],
+                    bias[..., kept],
+                )
             else:
                 place = torch.arange(config.tokens, device=slot.device)
                 bias = ago.index_select(-1, place + config.tokens - 1 - slot)
                 bias = bias.masked_fill((place > slot) & (age < config.tokens), -torch.inf)
                 keys[phase, :, :, :, slot] = k[None, :, :, 0]
                 values[phase, :, :, slot] = v[None, :, :, 0]
-                there, said = ring_buffer.read(keys, phase), ring_buffer.read(values, phase)
-            weights = torch.matmul(q * self.scale, there).add_(bias).softmax(-1)
-            found = torch.matmul(weights, said)
-            x = block.rest(x, found.transpose(1, 2).flatten(2))
+                past_keys, past_values = ring_buffer.read(keys, phase), ring_buffer.read(values, phase)
+            weights = torch.matmul(q * self.scale, past_keys).add_(bias).softmax(-1)
+            attended = torch.matmul(weights, past_values)
+            x = block.rest(x, attended.transpose(1, 2).flatten(2))
         self.time += 1
         return net.leave(net.norm(x))[:, 0]

@@ -125,10 +125,10 @@ class DeepFusion(nn.Module):
             zip(self.audio_blocks, self.video_blocks, strict=True)
         ):
             a, v = audio_block(a), video_block(v)
-            heard = a.unflatten(-1, (-1, self.samples))
+            framed = a.unflatten(-1, (-1, self.samples))
             a = a + self.to_audio[at](v).flatten(2)
             if at < len(self.to_video):
-                v = v + self.to_video[at](heard).unflatten(-1, (h, w))
+                v = v + self.to_video[at](framed).unflatten(-1, (h, w))
         return self.leave(a[..., -self.samples :]).tanh()
 
     def forward(self, frames: Tensor, waveform: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -139,13 +139,13 @@ class DeepFusion(nn.Module):
         n, samples = self.config.frames, self.samples
         total = min(frames.shape[1], waveform.shape[-1] // samples)
         chosen = torch.randperm(total, generator=generator)[: self.config.moments].tolist()
-        heard = F.pad(sound.to_float(waveform), (n * samples, 0))
-        seen = F.pad(pixels(frames), (0, 0, 0, 0, n - 1, 0))
+        audio = F.pad(sound.to_float(waveform), (n * samples, 0))
+        video = F.pad(pixels(frames), (0, 0, 0, 0, n - 1, 0))
         predicted = self.predict(
-            torch.cat([heard[..., at * samples : (at + n) * samples] for at in chosen]),
-            torch.cat([seen[:, :, at : at + n] for at in chosen]),
+            torch.cat([audio[..., at * samples : (at + n) * samples] for at in chosen]),
+            torch.cat([video[:, :, at : at + n] for at in chosen]),
         )
-        true = torch.cat([heard[..., (at + n) * samples : (at + n + 1) * samples] for at in chosen])
+        true = torch.cat([audio[..., (at + n) * samples : (at + n + 1) * samples] for at in chosen])
         return sound.prediction_losses(self.loss, predicted.transpose(1, 2), true.transpose(1, 2))
 
     @torch.inference_mode()
@@ -153,11 +153,11 @@ class DeepFusion(nn.Module):
         """Sound that continues `past`, a frame at a time; see `SampleWise.extend`. It is deterministic."""
         n, samples = self.config.frames, self.samples
         start = past.shape[-1] // samples
-        heard = F.pad(past, (max(0, n * samples - past.shape[-1]), 0))[..., -n * samples :]
-        made = []
+        audio = F.pad(past, (max(0, n * samples - past.shape[-1]), 0))[..., -n * samples :]
+        blocks = []
         for at in range(start, frames.shape[1]):
-            seen = pixels(frames[:, max(0, at - n + 1) : at + 1])
-            seen = F.pad(seen, (0, 0, 0, 0, n - seen.shape[2], 0))
-            made.append(sound.on_grid(self.predict(heard, seen)))
-            heard = torch.cat([heard[..., samples:], made[-1]], -1)
-        return torch.cat(made, -1) if made else past[..., :0]
+            video = pixels(frames[:, max(0, at - n + 1) : at + 1])
+            video = F.pad(video, (0, 0, 0, 0, n - video.shape[2], 0))
+            blocks.append(sound.on_grid(self.predict(audio, video)))
+            audio = torch.cat([audio[..., samples:], blocks[-1]], -1)
+        return torch.cat(blocks, -1) if blocks else past[..., :0]

@@ -84,9 +84,11 @@ class FrameAttention(nn.Module):
         there = torch.arange(n, device=x.device) >= self.back - torch.arange(frames, device=x.device)[:, None]
         mask = there[:, None, :, None].expand(-1, 1, -1, cells.shape[2]).flatten(2)  # T, 1, n * cells
         keys, values = (layer(past).flatten(2, 3) for layer in (self.key, self.value))
-        asked = self.query(cells.mean(2, keepdim=True))
-        found = self.out(F.scaled_dot_product_attention(asked, keys, values, attn_mask=mask))  # B, T, 1, C
-        return x + found.permute(0, 3, 1, 2)[..., None]
+        queries = self.query(cells.mean(2, keepdim=True))
+        attended = self.out(
+            F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        )  # B, T, 1, C
+        return x + attended.permute(0, 3, 1, 2)[..., None]
 
 
 class CellsToSamples(nn.Module):

@@ -91,8 +91,8 @@ class Quantiser(nn.Module):
         used = torch.bincount(nearest, minlength=len(self.codes)).float()
         if moving:
             self._move(x.detach(), nearest, used.clone(), generator)
-        share = used / used.sum()
-        perplexity = torch.exp(-(share * torch.log(share + 1e-10)).sum())
+        fraction = used / used.sum()
+        perplexity = torch.exp(-(fraction * torch.log(fraction + 1e-10)).sum())
         quantised = self.codes[nearest]
         commitment = F.mse_loss(x, quantised)
         return x + (quantised - x).detach(), commitment, perplexity

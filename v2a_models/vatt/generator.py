@@ -269,7 +269,7 @@ class VATTGenerator(Generator):
         return draw_best(self, batch, seeds, candidates, keep, **sampling)
 
 
-GENERATORS: dict[str, Any] = {
+GENERATORS: dict[str, type[Generator]] = {
     "vatt": VATTGenerator,
     "vatt-v": VATTGenerator,
     "vatt-cross-attn": VATTGenerator,

@@ -68,5 +68,5 @@ class Scav(Listener):
     @torch.inference_mode()
     def watch(self, frames: Mapping[str, Tensor]) -> np.ndarray:
         """See `Watcher`."""
-        seen = self.generator.features({name: view[None].to(self.device) for name, view in frames.items()})
-        return self.net.video(seen.semantic, seen.sync)[0].float().cpu().numpy()  # type: ignore[operator]
+        batch = self.generator.features({name: view[None].to(self.device) for name, view in frames.items()})
+        return self.net.video(batch.semantic, batch.sync)[0].float().cpu().numpy()  # type: ignore[operator]
