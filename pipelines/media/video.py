@@ -24,16 +24,8 @@ from pipelines.media.frames import Allocate, Painter, Scaler
 from v2a_models import grid
 from v2a_models.recipe import View
 
-__all__ = [
-    "DecodeFailed",
-    "Probe",
-    "View",
-    "decode_sound",
-    "decode_views",
-    "iter_views",
-    "pick_frames",
-    "probe",
-]
+__all__ = ["DecodeFailed", "Probe", "View", "decode_sound", "decode_views",
+           "iter_views", "pick_frames", "probe"]  # fmt: skip
 
 MAX_DURATION_S = 14 * 86_400.0
 """Longest plausible footage in one file; beyond it the timestamps are broken or hostile."""

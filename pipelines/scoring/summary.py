@@ -347,5 +347,4 @@ def turned(metric: Metric, found: Mapping[str, Estimate | None]) -> str:
 
 def _edge(estimate: Estimate, upper: bool) -> float:
     """An end of the interval; the value where there is none."""
-    edge = estimate.high if upper else estimate.low
-    return edge if math.isfinite(edge) else estimate.value
+    return edge if math.isfinite(edge := estimate.high if upper else estimate.low) else estimate.value
