@@ -29,7 +29,7 @@ from benchmarks import raw_footage as footage
 from benchmarks.raw_footage import FPS, RATE, Footage, stft_distance
 from v2a_models.batch import Batch
 from v2a_models.build import new_generator
-from v2a_models.metrics.sync import match_onsets, onsets
+from v2a_models.metrics.onsets import match_onsets, onsets
 from v2a_models.metrics.waveform import frame_rate_tone_db
 from v2a_models.raw import autoregressive, deep_fusion
 from v2a_models.raw.generator import GENERATORS

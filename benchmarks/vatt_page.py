@@ -35,7 +35,7 @@ from pipelines.sandbox.decoder import Sandbox
 from pipelines.synthfoley import mp4
 from v2a_models import pcm
 from v2a_models.checkpoint import load_classifier, load_generator
-from v2a_models.metrics.sync import match_onsets, onsets
+from v2a_models.metrics.onsets import match_onsets, onsets
 
 PROMPTS = ("a drum", "a hammer on an anvil", "dripping water")
 SCENE_S = 6.0

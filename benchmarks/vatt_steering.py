@@ -27,7 +27,7 @@ from pipelines.synthfoley import corpus, steering_corpus
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_classifier, load_generator
 from v2a_models.metrics.foley import classify
-from v2a_models.metrics.sync import OnsetScore, match_onsets, onsets
+from v2a_models.metrics.onsets import OnsetScore, match_onsets, onsets
 from v2a_models.seeds import window_seed
 
 HELD_OUT_SEED = 2026

@@ -346,6 +346,5 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _png(figure: Any, **options: Any) -> bytes:
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png", dpi=120, **options)
+    figure.savefig(sink := io.BytesIO(), format="png", dpi=120, **options)
     return sink.getvalue()

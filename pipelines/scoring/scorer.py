@@ -25,7 +25,7 @@ from v2a_models.metrics.alignment import nearer
 from v2a_models.metrics.networks.base import Network
 from v2a_models.metrics.networks.load import reach
 from v2a_models.metrics.networks.sources import NETWORKS
-from v2a_models.metrics.sync import onsets
+from v2a_models.metrics.onsets import onsets
 from v2a_models.seeds import window_seed
 
 

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.soundtrack import ebur128, resampling
-from pipelines.soundtrack.ebur128 import CEILING_DBTP, Levels
+from pipelines.soundtrack import ebur128, limiter, resampling
+from pipelines.soundtrack.ebur128 import Levels
+from pipelines.soundtrack.limiter import CEILING_DBTP
 from v2a_models import grid, pcm
 
 RAMP_S = 0.05
@@ -235,7 +236,7 @@ def _limited(blocks: Blocks, output: AudioFormat, gains: Sequence[Gains]) -> Blo
     def one(k: int) -> Blocks:
         mine = (block[k * c : (k + 1) * c] for block in copies[k])
         ceiling = gains[k].ceiling_dbtp
-        return cut(mine if ceiling is None else ebur128.limited(mine, output.rate, c, ceiling))
+        return cut(mine if ceiling is None else limiter.limited(mine, output.rate, c, ceiling))
 
     for pieces in zip(*(one(k) for k in range(len(gains))), strict=True):
         yield np.concatenate(pieces)

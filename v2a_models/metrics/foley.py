@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from v2a_models.encoders.audio import EventClassifier
-from v2a_models.metrics.sync import OnsetScore, match_onsets, matched_pairs, onsets
+from v2a_models.metrics.onsets import OnsetScore, match_onsets, matched_pairs, onsets
 
 CLOSE_S = 0.05
 """Tolerance, in seconds, at which viewers begin to notice an offset (about two frames)."""

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from v2a_models import grid
-from v2a_models.metrics.sync import OnsetScore, match_onsets, matched_pairs
+from v2a_models.metrics.onsets import OnsetScore, match_onsets, matched_pairs
 
 KERNEL = 16
 TOLERANCES_S = (0.025, 0.05, 0.1)

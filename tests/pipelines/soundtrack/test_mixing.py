@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
 from pipelines.sandbox.decoder import Sandbox
-from pipelines.soundtrack import ebur128, mixing
+from pipelines.soundtrack import limiter, mixing
 from pipelines.soundtrack.mixing import AudioFormat, Envelope, Gains, MixPolicy, TrackSources
 from pipelines.soundtrack.silence import format_of, silent_parts
 from tests.support import media_files
@@ -94,7 +94,7 @@ def test_the_limiter_keeps_time_and_length_and_leaves_quiet_sound_alone() -> Non
     tones = sum(0.02 * np.sin(2 * np.pi * f * np.arange(2 * RATE) / RATE) for f in (90, 1100, 9000))
     quiet_part = np.asarray(tones, np.float32)[None]
     sound = np.concatenate([quiet_part, noise(1, 3.0, seed=1), quiet_part], axis=1)
-    made = np.concatenate(list(ebur128.limited(streamed(sound)(), RATE, 1, -1.3)), axis=1)
+    made = np.concatenate(list(limiter.limited(streamed(sound)(), RATE, 1, -1.3)), axis=1)
     assert made.shape == sound.shape
     # Far from what is limited nothing changes but for the way to the fourfold rate and back.
     difference = (made - sound)[:, 1000 : RATE + RATE // 2]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from v2a_models.metrics.sync import OnsetScore
+from v2a_models.metrics.onsets import OnsetScore
 from v2a_models.metrics.synchrony import (
     novelty_curve,
     novelty_similarity,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from v2a_models.metrics.sync import OnsetScore, match_onsets, matched_pairs, onsets
+from v2a_models.metrics.onsets import OnsetScore, match_onsets, matched_pairs, onsets
 
 times = st.lists(st.integers(0, 40), max_size=6).map(lambda xs: [x / 10 for x in xs])
 
