@@ -82,7 +82,7 @@ def _run(config: CaptionConfig, console: Console) -> int:
     summary = f"{len(films)} files: {counts}"
     frames = {row["path"]: row["frame"] for row in rows if row.get("frame")}
     model = config.model.rstrip("/").rpartition("/")[2]
-    page = caption_pages.captions_html(rows, frames, archive=config.archive, model=model, told=summary)
+    page = caption_pages.captions_html(rows, frames, archive=config.archive, model=model, summary=summary)
     place = out.removesuffix(".parquet") + ".html"
     storage.write_atomic(place, page.encode("utf-8", "backslashreplace"))
     console.print(f"{summary}. Table: {config.out}, page: {place}", markup=False)

@@ -18,12 +18,12 @@ FRAME_WIDTH, FRAME_HEIGHT = 168, 94
 
 
 def captions_html(
-    rows: Sequence[Mapping[str, Any]], frames: Mapping[str, bytes], *, archive: str, model: str, told: str
+    rows: Sequence[Mapping[str, Any]], frames: Mapping[str, bytes], *, archive: str, model: str, summary: str
 ) -> str:
-    """The page of an archive's captions.
+    """HTML of an archive's captions.
 
-    rows: of `captioning.CAPTION_SCHEMA`, a film's next to each other; frames: WebP by path; told: what became of the
-    files, in words.
+    rows: rows of `captioning.CAPTION_SCHEMA`, those of a film together; frames: WebP by path; summary: counts of files
+    by result, in words.
     """
     films: dict[str, dict[str, Any]] = {}
     for row in rows:
@@ -37,7 +37,7 @@ def captions_html(
         if path in frames:
             films[path]["frame"] = data_url(frames[path], "image/webp")
     return pages.render(
-        "captions.html.j2", films=list(films.values()), archive=archive, model=model, told=told
+        "captions.html.j2", films=list(films.values()), archive=archive, model=model, summary=summary
     )
 
 

@@ -30,7 +30,9 @@ def test_captions_of_an_archive() -> None:
     ]
     frame = caption_pages.contact_frame(np.zeros((94, 168, 3), np.uint8))
     assert frame[8:12] == b"WEBP"
-    page = caption_pages.captions_html(rows, {"a.mp4": frame}, archive="films", model="vatt", told="2 files")
+    page = caption_pages.captions_html(
+        rows, {"a.mp4": frame}, archive="films", model="vatt", summary="2 files"
+    )
     assert page.count('<li class="box film') == 2
     assert "a drum" in page and "rain &lt;b&gt;" in page and "1:04" in page and "cannot be read" in page
     assert base64.b64encode(frame).decode() in page and page.count("no picture") == 1
