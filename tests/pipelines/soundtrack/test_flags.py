@@ -103,13 +103,13 @@ def test_silence_that_is_wanted_is_asked_for_when_it_is_over() -> None:
 
 
 def plainly(
-    sound: np.ndarray, heard: list[tuple[float, float]] | None, wanted: list[tuple[float, float]]
+    sound: np.ndarray, audible: list[tuple[float, float]] | None, wanted: list[tuple[float, float]]
 ) -> list[tuple[str, float, float]]:
     """The same, sample by sample."""
     n = sound.shape[1]
 
     def is_heard(at: int) -> bool:
-        return heard is None or any(a <= at / RATE < b for a, b in heard)
+        return audible is None or any(a <= at / RATE < b for a, b in audible)
 
     clipped: list[list[int]] = []
     for at in range(n):
@@ -129,7 +129,9 @@ def plainly(
         if not silent and silent_from is not None:
             span, silent_from = (silent_from / RATE, first / RATE), None
             if span[1] - span[0] >= 2:
-                pieces = [span] if heard is None else [(max(a, span[0]), min(b, span[1])) for a, b in heard]
+                pieces = (
+                    [span] if audible is None else [(max(a, span[0]), min(b, span[1])) for a, b in audible]
+                )
                 pieces = without([p for p in pieces if p[0] < p[1]], wanted)
                 out += [(SILENCE, *p) for p in pieces if p[1] - p[0] >= 2]
     return sorted(out, key=lambda f: f[1:])
@@ -155,15 +157,15 @@ spans = st.lists(st.integers(0, 12), max_size=4, unique=True).map(
 def test_how_the_sound_is_cut_changes_nothing(
     pieces: list[tuple[int, int]],
     cuts: list[int],
-    heard: list[tuple[float, float]] | None,
+    audible: list[tuple[float, float]] | None,
     wanted: list[tuple[float, float]],
     channels: int,
 ) -> None:
     mono = np.concatenate([np.full(n, level, np.int16) for level, n in pieces])
     sound = np.stack([np.roll(mono, k) for k in range(channels)])
-    expected = plainly(sound, heard, wanted)
-    assert found(sound, audible=heard, wanted_silence=lambda: wanted) == expected
-    assert found(sound, cuts, audible=heard, wanted_silence=lambda: wanted) == expected
+    expected = plainly(sound, audible, wanted)
+    assert found(sound, audible=audible, wanted_silence=lambda: wanted) == expected
+    assert found(sound, cuts, audible=audible, wanted_silence=lambda: wanted) == expected
 
 
 def test_the_list_is_short_and_has_both_kinds() -> None:
