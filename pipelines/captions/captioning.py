@@ -1,6 +1,6 @@
-"""Captions and instruction rows, as Ray Data calls them: of a feature store's files, and of an archive's films.
+"""Actors of Ray Data that write instruction rows for a feature store and captions for an archive.
 
-Whatever a film does, it is answered with a row.
+Every film is answered with a row, damaged ones included.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ CAPTION_SCHEMA = pa.schema(
         ("error", pa.string()),
     ]
 )
-"""A row per window that was looked at, or per file that was not: `captioned`, `skipped`, `failed`."""
+"""A row per captioned window, or per file without captions; `status` is `captioned`, `skipped` or `failed`."""
 
-SEEN_SCHEMA = CAPTION_SCHEMA.append(pa.field("frame", pa.binary()))
-"""The same with a small picture (WebP) in the first row of a film, for the page."""
+FRAME_SCHEMA = CAPTION_SCHEMA.append(pa.field("frame", pa.binary()))
+"""`CAPTION_SCHEMA` with a small picture (WebP) in the first row of a film, for the page."""
 
 FACTS = ("clip_id", "video_id", "path", "start_s", "duration_s", "label", "text")
 
@@ -51,11 +51,11 @@ class InstructJob:
     events: Mapping[str, Sequence[float]] | None = None
     """Onsets in seconds by path of the film."""
     model: str = ""
-    """A captioning model, or none."""
+    """Name of a captioning model; empty for none."""
 
 
 class Instructor:
-    """The actor that Ray Data calls: files of a store in, rows of `instructions.ROW_SCHEMA` out."""
+    """Actor of Ray Data that turns files of a store into rows of `instructions.ROW_SCHEMA`."""
 
     def __init__(self, job: InstructJob, load: Callable[[str], Any] | None = None) -> None:
         self.job = job
@@ -78,9 +78,9 @@ class Instructor:
             if self.job.events is not None and clip["path"] in self.job.events:
                 start_s, end_s = clip["start_s"], clip["start_s"] + clip["duration_s"]
                 onsets = [t - start_s for t in self.job.events[clip["path"]] if start_s <= t < end_s]
-            told = {self.model.name: written[at]} if self.model is not None else None
+            captions = {self.model.name: written[at]} if self.model is not None else None
             found += instructions.clip_rows(
-                clip | {"split": split}, onsets, self.job.captions, self.job.seed, told
+                clip | {"split": split}, onsets, self.job.captions, self.job.seed, captions
             )
         return found
 
@@ -97,7 +97,7 @@ class Instructor:
 
 
 def captioner(model: str, load: Callable[[str], Any] | None = None) -> Any:
-    """A model that writes captions, ready to work in this process. Raises ValueError for one that does not."""
+    """Captioning model, loaded in this process. Raises ValueError for a model that writes no captions."""
     import torch
 
     from v2a_models.checkpoint import load_generator
@@ -110,7 +110,7 @@ def captioner(model: str, load: Callable[[str], Any] | None = None) -> Any:
 
 
 class Captioner:
-    """The actor that Ray Data calls: films (scan rows) in, rows of SEEN_SCHEMA out."""
+    """Actor of Ray Data that turns films (scan rows) into rows of FRAME_SCHEMA."""
 
     def __init__(
         self, model: str, windows: int, beams: int, load: Callable[[str], Any] | None = None
@@ -119,10 +119,10 @@ class Captioner:
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         for film in batch.to_pylist():
-            yield pa.Table.from_pylist(self.film(film), schema=SEEN_SCHEMA)
+            yield pa.Table.from_pylist(self.film(film), schema=FRAME_SCHEMA)
 
     def film(self, film: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Captions of up to `windows` windows, evenly over the film; one row that says why where there are none."""
+        """Rows of up to `windows` windows, evenly over the film; one row with the reason if it cannot be captioned."""
         if film["status"] != "ok":
             status = "skipped" if film["status"] in ("not_video", "audio_only") else "failed"
             return [caption_row(film, status=status, error=str(film["error"] or film["status"]))]
@@ -139,7 +139,7 @@ class Captioner:
             return [caption_row(film, status="failed", error=str(error))]
         except storage.StorageError:
             raise
-        except Exception as error:  # whatever a model trips over costs this film, and is told
+        except Exception as error:  # an error of the model fails this film alone
             return [caption_row(film, status="failed", error=f"{type(error).__name__}: {error}")]
 
     def _captions(self, film: Mapping[str, Any]) -> tuple[list[tuple[float, str]], np.ndarray]:
@@ -154,8 +154,8 @@ class Captioner:
         picture = np.zeros((FRAME_HEIGHT, FRAME_WIDTH, 3), np.uint8)
         for start_s in starts(film["duration_s"], recipe.window_s, self.windows):
             from_s = decode_start(start_s, rates)
-            looked = [*views.values(), *([contact] if not found else [])]
-            decoded = shared_sandbox().decode_views(film["uri"], looked, from_s, start_s + recipe.window_s)
+            wanted = [*views.values(), *([contact] if not found else [])]
+            decoded = shared_sandbox().decode_views(film["uri"], wanted, from_s, start_s + recipe.window_s)
             if not found:
                 *decoded, pictures = decoded
                 picture = pictures[len(pictures) // 2].copy()
@@ -170,7 +170,7 @@ class Captioner:
 
 
 def starts(duration_s: float, window_s: float, n: int) -> list[float]:
-    """At most `n` starts of windows, evenly over a film and not overlapping; one at its start if it is short."""
+    """Starts of at most `n` windows in seconds, evenly over a film, without overlap; a lone one lies in its middle."""
     room = max(1, int(duration_s // window_s))
     n = min(n, room)
     if n == 1:
@@ -186,13 +186,13 @@ def caption_row(
     status: str = "captioned",
     error: str = "",
 ) -> dict[str, Any]:
-    """A row of CAPTION_SCHEMA."""
+    """Row of CAPTION_SCHEMA."""
     facts = dict(video_id=film["video_id"], path=film["path"])
     return facts | dict(start_s=start_s, duration_s=duration_s, caption=caption, status=status, error=error)
 
 
 def run(items: Sequence[Mapping[str, Any]], worker: Any, settings: Mapping[str, Any], cpus: int) -> list[Any]:
-    """Rows of an actor over items, on the Ray that is running unless they are few (starting actors takes longer)."""
+    """Rows of an actor over items, with the running Ray unless they are few (starting actors takes longer)."""
     if len(items) <= FEW:
         made = worker(**settings)(pa.Table.from_pylist([dict(item) for item in items]))
         return [row for table in made for row in table.to_pylist()]
@@ -208,11 +208,11 @@ def run(items: Sequence[Mapping[str, Any]], worker: Any, settings: Mapping[str, 
 
 
 FEW = 4
-"""Items that are done in this process."""
+"""Up to this many items are done in this process."""
 
 
 def write(uri: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
-    """A Parquet file, in one step."""
+    """Write a Parquet file in one atomic step."""
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), sink, compression="zstd")
     storage.write_atomic(uri, sink.getvalue().to_pybytes())

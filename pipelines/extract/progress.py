@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LEAST_ROWS = 20
-"""Before so many rows a share of failures says nothing."""
+"""Minimum of rows before a fraction of failures counts."""
 
 PUT_OFF_IN_A_ROW = 200
 """Windows that storage held back, one after the other, before the run is given up."""

@@ -256,8 +256,8 @@ def votes_sentences(summary: Summary) -> list[str]:
     return said
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.0f} %"
 
 
 def champion_sentences(summary: Summary) -> list[str]:

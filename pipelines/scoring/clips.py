@@ -144,7 +144,7 @@ class ClipMaker:
             return answers
         try:
             waves, captions, seconds = self._generate(able, inputs)
-        except Exception as error:  # whatever a model trips over costs these clips, and is told
+        except Exception as error:  # an error of the model fails these clips alone
             return answers + [made(row, self.system, problem=_reason(error)) for row in able]
         held = memory.peak_mib(self.job.device)
         for k, (row, wave) in enumerate(zip(able, waves, strict=False)):

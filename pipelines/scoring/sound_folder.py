@@ -1,7 +1,7 @@
 """Folders of sounds, as published systems leave them: one file per clip, named by the clip.
 
 The layout is av-benchmark's: `FOLDER/CLIP.wav`, mono, exactly as long as the clip. What differs is brought into that
-form by rule, and told: channels are averaged, the rate is changed to 44.1 kHz, and the end is cut off or filled up
+form by rule, and reported: channels are averaged, the rate is changed to 44.1 kHz, and the end is cut off or filled up
 with silence.
 """
 

@@ -245,8 +245,8 @@ def pooled(
         return None
     if name in ("onset_median", "onset_p90"):
         errors = [totals.errors[k] for k in order]
-        share = 50 if name == "onset_median" else 90
-        return lambda picks: _percentile_ms([errors[k] for k in picks], share)
+        percent = 50 if name == "onset_median" else 90
+        return lambda picks: _percentile_ms([errors[k] for k in picks], percent)
     _, ratio, tolerance = name.split("_")
     at = totals.tolerances.index(tolerance)
     empty = np.zeros(3, int)
@@ -254,9 +254,9 @@ def pooled(
     return lambda picks: _ratio(ratio, counts[picks].sum(0))
 
 
-def _percentile_ms(errors: list[np.ndarray], share: float) -> float:
+def _percentile_ms(errors: list[np.ndarray], percent: float) -> float:
     together = np.concatenate(errors) if errors else np.zeros(0)
-    return 1000 * float(np.percentile(together, share)) if len(together) else math.nan
+    return 1000 * float(np.percentile(together, percent)) if len(together) else math.nan
 
 
 def _ratio(name: str, counts: np.ndarray) -> float:
@@ -329,7 +329,7 @@ def is_baseline(system: str) -> bool:
 
 
 def turned(metric: Metric, found: Mapping[str, Estimate | None]) -> str:
-    """The first pair that a figure turns round; "" if none, or if it cannot be told."""
+    """First pair of baselines that the metric ranks wrongly; empty if none, or if the figures are missing."""
     if metric.higher is None or metric.name in UNORDERED:
         return ""
     for good, bad in ORDER.get(metric.group, ()):

@@ -162,7 +162,7 @@ class SteeringCorpus:
     def crops(
         self, rng: np.random.Generator, rows: int, length: int, own: float
     ) -> tuple[dict[str, torch.Tensor], list[Crop]]:
-        """Random stretches of `length` codec frames, the share `own` of them with the scene's own sound. Of three
+        """Random stretches of `length` codec frames, a fraction `own` of them with the scene's own sound. Of three
         places in a scene, the one with most events.
 
         -> semantic float32 (B, T1, D), sync float32 (B, T2, D), codes int64 (B, K, length); and what is heard.
