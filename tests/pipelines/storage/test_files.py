@@ -96,7 +96,7 @@ def test_pipes_are_listed_and_never_opened(tmp_path: Path) -> None:
 def test_own_records_and_temporaries_are_left_out(tmp_path: Path) -> None:
     put(tmp_path / "a.mp4")
     put(tmp_path / "_v2a" / "report.html")
-    put(tmp_path / "b" / f"{storage.TEMPORARY_PREFIX}1-c.mp4")
+    put(tmp_path / "b" / f"{uri.TEMPORARY_PREFIX}1-c.mp4")
     assert set(listed(tmp_path)) == {"a.mp4"}
 
 
