@@ -153,7 +153,7 @@ def check_signer(config: DubConfig) -> None:
 
 
 def make_job(
-    config: DubConfig, load: Callable[[str], Any] | None, wishes: dict[str, ManifestRow] | None = None
+    config: DubConfig, load: Callable[[str], Any] | None, requests: dict[str, ManifestRow] | None = None
 ) -> DubJob:
     """Settings of the stages. Raises WrongUsage if the model does not exist or does not support the options.
 
@@ -164,7 +164,7 @@ def make_job(
     try:
         model = checkpoint_info(config.model) if load is None else model_info(load(config.model))
         cut = cutting(model, config.segment_s, config.film.joins)
-        check_texts(config, model, load, wishes or {})
+        check_texts(config, model, load, requests or {})
         ranker = scav_sha256(config.model, load) if config.candidates > 1 else ""
     except (OSError, ValueError, KeyError) as error:
         raise WrongUsage(f"cannot use the model {config.model!r}: {error}") from error
@@ -202,14 +202,14 @@ def make_job(
 
 
 def check_texts(
-    config: DubConfig, model: ModelInfo, load: Callable[[str], Any] | None, wishes: dict[str, ManifestRow]
+    config: DubConfig, model: ModelInfo, load: Callable[[str], Any] | None, requests: dict[str, ManifestRow]
 ) -> None:
     """Raises ValueError for prompts that the model does not support or cannot tokenise."""
     if config.captions and not model.follows_text:
         raise ValueError(
             "it has no words: leave --captions out, or take a model that has, such as --model vatt-mini"
         )
-    asked = [(config.prompt, config.negative, ""), *((w.prompt, w.negative, p) for p, w in wishes.items())]
+    asked = [(config.prompt, config.negative, ""), *((w.prompt, w.negative, p) for p, w in requests.items())]
     texts = {text.strip(): path for *pair, path in reversed(asked) for text in pair if text and text.strip()}
     if not texts:
         return
