@@ -138,7 +138,7 @@ def test_a_key_that_is_too_long_for_an_object_store(tmp_path: Path, s3_port: int
 
 def test_a_name_that_is_longer_here_than_it_may_be(tmp_path: Path) -> None:
     """One of an object store: it is for its owner to rename it."""
-    from pipelines import planning
+    from pipelines.dub import plan as planning
     from tests.support.dub_stages import make_job
 
     video = dict.fromkeys(("duration_s", "fps", "width", "height", "peak_dbfs")) | {

@@ -88,7 +88,7 @@ def test_where_nothing_is_heard_nothing_is_looked_at(tmp_path: Path) -> None:
     from pipelines.dub.manifest import ManifestRow
     from pipelines.dub.plan import make_plan, wants_silence
     from pipelines.sandbox.decoder import Sandbox
-    from pipelines.soundtrack.silence import look
+    from pipelines.soundtrack.silence import find
     from tests.support.toy_generators import NoiseGenerator, load_noise
 
     film(tmp_path / "archive" / "gap.mkv", with_a_gap(12.0, (5.2, 6.4)), 12.0, "flac")
@@ -100,7 +100,7 @@ def test_where_nothing_is_heard_nothing_is_looked_at(tmp_path: Path) -> None:
     with Sandbox() as sandbox:
         [video] = scan.scan(config.archive, sandbox)
         assert wants_silence(video, "replace-silent-parts", ManifestRow())
-        silence = look(video, -60.0, sandbox)
+        silence = find(video, -60.0, sandbox)
         plan = make_plan(job, [video], "silent", silences={video["video_id"]: silence})
         needed = [task.segment.index for task in plan.tasks if not task.needless]
         assert 0 < len(needed) <= 4 < len(plan.tasks)

@@ -245,7 +245,7 @@ def test_a_window_of_a_long_file_does_not_fetch_the_file(s3_port: int, tmp_path:
     client.create_bucket(Bucket="long")
     client.upload_file(str(path), "long", "film.avi")
     code = (
-        "from pipelines.sandbox import Sandbox, View\n"
+        "from pipelines.sandbox.decoder import Sandbox, View\n"
         "with Sandbox() as sandbox:\n"
         "    (frames,) = sandbox.iter_views('s3://long/film.avi', [View(5, 32, 18)], 14.0, [15.0])\n"
         "    assert frames[0].shape == (5, 18, 32, 3)\n"

@@ -199,7 +199,7 @@ def test_a_small_language_model_is_searched_for_with_the_tokenizer_of_its_store_
             ray.kill(other)
 
     monkeypatch.setattr(driver.TrialLog, "waiting", waits)
-    monkeypatch.setattr(driver, "SAY_WAITING_S", 0.0)
+    monkeypatch.setattr(driver, "REPORT_WAITING_S", 0.0)
     texts = captioned(tmp_path / "store", 24)
     small = ("hidden_size=32", "intermediate_size=64", "num_hidden_layers=1", "num_attention_heads=2")
     given = TuneConfig(

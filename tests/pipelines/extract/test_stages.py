@@ -188,7 +188,7 @@ def test_what_storage_holds_back_is_put_off_and_not_called_bad(
     film: Path, sandbox: Sandbox, waits: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[dict[str, Any]] = []
-    monkeypatch.setattr(stages, "tell", lambda ledger, **facts: told.append(facts))
+    monkeypatch.setattr(stages, "report_progress", lambda ledger, **facts: told.append(facts))
     clips = plan(film, RAW, sandbox)
     troubled: Any = Troubled(sandbox, [storage.StorageError("timeout")] * stages.STORAGE_TRIES)
     assert list(decode_segment(clips, JOB, troubled)) == []
