@@ -116,7 +116,6 @@ UNTESTED = {
     "pipelines/dub/item.py",
     "pipelines/dub/job.py",
     "pipelines/dub/manifest.py",
-    "pipelines/dub/output.py",
     "pipelines/dub/part_reader.py",
     "pipelines/dub/redub.py",
     "pipelines/dub/track.py",
