@@ -286,7 +286,7 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "data:audio/mp4" not in clips["mute"]
     assert "the sound cannot be read" in clips["mute"]
     assert "has changed since" in clips["changed"]
-    assert "did not see this file any more" in clips["gone"]
+    assert "did not find this file" in clips["gone"]
     assert "5,000 of 5,000 values are not finite" in clips["gone"]
     assert clips["gone"].count("data:image/png") == 3, "what is stored is shown all the same"
 

@@ -217,7 +217,7 @@ def test_sound_files_instead_of_films(tmp_path: Path, kind: str) -> None:
         (["--loudness", "23"], "--loudness is in LUFS"),
         (["--mix-gain", "3"], "--existing mix"),
         (["--silence-dbfs", "3"], "below 0 dBFS"),
-        (["--sidecar", "wav", "--audio-codec", "aac"], "leave --audio-codec aac out"),
+        (["--sidecar", "wav", "--audio-codec", "aac"], "leave out --audio-codec aac"),
         (["--keep-top", "2"], "--keep-top must be from 1 to the number of --candidates (1)"),
     ],
 )
