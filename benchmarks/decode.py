@@ -242,7 +242,7 @@ def main() -> int:
 
 
 def who_is_elsewhere(name: str) -> bool:
-    """Whether the work happens in a process whose CPU time is not counted here."""
+    """True if the work happens in a process whose CPU time is not counted here."""
     return name == SANDBOX
 
 

@@ -1,4 +1,4 @@
-"""What `v2a extract` costs: beside a plain loop, in memory, and on disk.
+"""Cost of `v2a extract`: beside a plain loop, in memory, and on disk.
 
     python -m benchmarks.extract rate   [--minutes 30] [--recipe mini]   Ray's pipeline against a plain loop
     python -m benchmarks.extract memory [--short 10] [--long 120]        peak of a long file against a short one

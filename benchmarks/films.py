@@ -22,7 +22,7 @@ SCENE_S = 15.0
 """Longer than a window and shorter than a segment, as shots of a film are."""
 
 MEDIAN_SHOT_S, SPREAD = 6.5, 0.7
-"""Of the log-normal lengths of varied shots: a mean of 8 s, about that of films before the fast cutting of today."""
+"""Median in seconds and spread of the log-normal lengths of varied shots: a mean of 8 s, as in films before today's fast cutting."""
 
 
 def pictures(source: Any) -> Iterator[np.ndarray]:

@@ -135,7 +135,7 @@ class Made:
     joins: np.ndarray
     rate: int
     seconds: float
-    """Of a processor, to generate it."""
+    """Processor seconds to generate it."""
     drawn: int
     """Samples of all windows that the model was asked for."""
 

@@ -21,7 +21,7 @@ STAGES = {
     "scav": ("SCAV", ("batch", "shifts", "accuracy", "timing")),
     "maskvat": ("MaskVAT-Hybrid", ("level0", "level1", "level2", "level3", "regression")),
 }
-"""What is drawn of each stage."""
+"""Curves drawn for each stage."""
 
 
 def main() -> int:

@@ -52,7 +52,7 @@ LOSSES = {name: deep_fusion.LOSSES if name == "deep-fusion" else autoregressive.
 
 @dataclass(frozen=True)
 class Settings:
-    """Of one training."""
+    """Settings of one training."""
 
     steps: int = 120
     learning_rate: float = 2e-3
@@ -117,7 +117,7 @@ def judged(
 
 
 def heard(generator: Any, video: Footage, keep: Path) -> dict[str, float]:
-    """What the model makes of the first seconds of the last fifth, from silence on, against what is heard there."""
+    """Sound generated for the first seconds of the last fifth, from silence on, against the true sound there."""
     start = int(0.8 * len(video.frames))
     part = slice(start, min(len(video.frames), start + round(HEARD_S * FPS)))
     there = columns(video, [part])
@@ -143,7 +143,7 @@ def heard(generator: Any, video: Footage, keep: Path) -> dict[str, float]:
 
 
 def results(work: Path, materials: Sequence[str], losses: Any, settings: Settings) -> dict[Any, Any]:
-    """What is known by (material, system, loss); what is missing is found out first."""
+    """Results by (material, system, loss); missing ones are computed first."""
     work.mkdir(parents=True, exist_ok=True)
     known: dict[Any, Any] = {}
     for material in materials:
@@ -186,7 +186,7 @@ def table(args: argparse.Namespace) -> str:
 
 
 def published(every: dict[Any, Any], materials: Sequence[str]) -> str:
-    """As the paper prints it: its cross entropy on the last fifth of the video, the best over what was tuned (here the
+    """The figure as the paper prints it: its cross entropy on the last fifth of the video, the best over what was tuned (here the
     loss that was trained by)."""
     lines = header(["published cross entropy", *SIZES])
     for material in materials:

@@ -25,7 +25,7 @@ FPS, SIZE = 25, 32
 PEAK = 0.7
 SECONDS = 60.0
 SEED = 10
-"""Of a scene in which the hands clap often enough."""
+"""Seed of a scene in which the hands clap often enough."""
 
 RENDERED = {"engine": "engine", "clapping": "clap", "water": "waves"}
 """Material as in the paper's Table I (car chase, clapping, nature) and the class that is rendered for it."""
@@ -47,7 +47,7 @@ class Footage:
 
 
 def recipe(window_s: float) -> Recipe:
-    """What the models of the experiments are fed."""
+    """Inputs of the models in the experiments."""
     return Recipe(
         "experiment", window_s=window_s, overlap_s=0.0, semantic=None, sync=None,
         frames=View(FPS, SIZE, SIZE), sample_rate=RATE, channels=2, waveform=True,
@@ -62,7 +62,7 @@ def load(material: str) -> Footage:
 
 
 def folder() -> Path:
-    """Where the recorded clips are."""
+    """Folder of the recorded clips."""
     return Path(os.environ.get("V2A_FOOTAGE", ""))
 
 

@@ -23,7 +23,7 @@ CLIPS = 56
 
 
 def experiment(name: str, steps: int, device: str = "cpu") -> dict[str, float]:
-    """All three experiments; `name` is "one class" or "all classes"."""
+    """Run the three experiments; `name` is "one class" or "all classes"."""
     from benchmarks.raw_experiments import Settings, fitted
 
     labels = ["engine"] if name == "one class" else list(synthfoley.CLASSES)

@@ -1,4 +1,4 @@
-"""What an hour of footage costs, stage by stage, and what that makes of an archive on N nodes.
+"""Cost of an hour of footage, stage by stage, and of an archive on N nodes.
 
     python -m benchmarks.scaling [--minutes 2] [--nodes 1 10 100 1000] [--cores 8]
 

@@ -1,4 +1,4 @@
-"""What choosing among candidates costs, and what it adds, with whatever checkpoint `mini` is.
+"""Cost and gain of choosing among candidates, with whatever checkpoint `mini` is.
 
 Cost: seconds of generation (features in, waveform out) for 1, 2, 5 and 10 candidates, once judged by their codec
 latents with one decode of the best, once with every candidate decoded and judged by its re-encoded waveform; and for

@@ -63,7 +63,7 @@ class HeldOut:
     """Windows that were not trained on, each with several sounds."""
 
     cases: list[Case]
-    """What is seen of a window, and what is asked for."""
+    """Visual features of a window, and its prompt."""
     semantic: Tensor
     """(N, T1, D), a row per case."""
     sync: Tensor

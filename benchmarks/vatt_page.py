@@ -131,7 +131,7 @@ def dubbed(job: DubJob, video: Any, sandbox: Sandbox) -> tuple[dict[str, Any], n
 
 
 def heard(sound: np.ndarray, scene: Any) -> dict[str, str]:
-    """What the classifier makes of a sound, and of a scene how many of its moments have an onset."""
+    """Class of a sound by the classifier, and for a scene, how many of its moments have an onset."""
     classifier, names = load_classifier("mini")
     with torch.inference_mode():
         chances = classifier(torch.from_numpy(sound)[None]).softmax(1)[0]

@@ -396,7 +396,7 @@ def docstrings(path: Path) -> Iterator[tuple[int, str]]:
 def test_docstrings_stand_alone() -> None:
     fragments = [
         f"{place(path)}:{line}: {text.splitlines()[0][:80]}"
-        for path in modules().values()
+        for path in [*modules().values(), *sorted((REPOSITORY / "benchmarks").glob("*.py"))]
         for line, text in docstrings(path)
         if text.split(maxsplit=1)[:1] and text.split(maxsplit=1)[0] in OPENINGS
     ]
