@@ -22,7 +22,8 @@ SCENE_S = 15.0
 """Longer than a window and shorter than a segment, as shots of a film are."""
 
 MEDIAN_SHOT_S, SPREAD = 6.5, 0.7
-"""Median in seconds and spread of the log-normal lengths of varied shots: a mean of 8 s, as in films before today's fast cutting."""
+"""Median in seconds and spread of the log-normal lengths of varied shots: a mean of 8 s, as in films
+before today's fast cutting."""
 
 
 def pictures(source: Any) -> Iterator[np.ndarray]:

@@ -186,8 +186,8 @@ def table(args: argparse.Namespace) -> str:
 
 
 def published(every: dict[Any, Any], materials: Sequence[str]) -> str:
-    """The figure as the paper prints it: its cross entropy on the last fifth of the video, the best over what was tuned (here the
-    loss that was trained by)."""
+    """The figure as the paper prints it: its cross entropy on the last fifth of the video, the best over
+    what was tuned (here the loss that was trained by)."""
     lines = header(["published cross entropy", *SIZES])
     for material in materials:
         best = (

@@ -63,7 +63,7 @@ class HeldOut:
     """Windows that were not trained on, each with several sounds."""
 
     cases: list[Case]
-    """Visual features of a window, and its prompt."""
+    """Case of each row: its picture, sound and text."""
     semantic: Tensor
     """(N, T1, D), a row per case."""
     sync: Tensor
