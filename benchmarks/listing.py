@@ -118,11 +118,11 @@ def _dub(clock: Callable[[], float]) -> tuple[float, int]:
     from pipelines import storage
     from pipelines.dub.plan import make_plan
     from pipelines.reports import dub_rows
-    from tests.support.toy_generators import NoiseGenerator
+    from tests.support.toy_generators import NOISE
 
     with tempfile.TemporaryDirectory() as out:
-        config = dub.DubConfig(ROOT, out)
-        job = preflight.make_job(config, lambda name: NoiseGenerator(), {})
+        config = dub.DubConfig(ROOT, out, model=NOISE)
+        job = preflight.make_job(config, {})
         rows = [made_up(info, None) for info in storage.list_tree(ROOT)]
         first = clock()
         plan = make_plan(job, rows, "silent")

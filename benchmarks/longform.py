@@ -165,9 +165,8 @@ def made(row: dict[str, Any], job: Any, sandbox: Any) -> Iterator[Made | None]:
     from pipelines.dub import plan, segments
     from pipelines.dub.decode import decode_task
     from pipelines.dub.generate.crossfade import Dubber
-    from v2a_models.checkpoint import load_generator
 
-    dubber, parts, seconds, drawn = Dubber(job, load_generator), list[np.ndarray](), 0.0, 0
+    dubber, parts, seconds, drawn = Dubber(job), list[np.ndarray](), 0.0, 0
     joins = set[int]()
     for task in plan.make_plan(job, [row], "silent", restart=True, dry_run=True).tasks:
         item = decode_task(task, job, sandbox)
@@ -220,13 +219,12 @@ def cost(work: Path, minutes: float, footage: Path | None) -> None:
     from pipelines.dub.finish import finish_item
     from pipelines.dub.generate.crossfade import Dubber
     from pipelines.sandbox.decoder import Sandbox
-    from v2a_models.checkpoint import load_generator
 
     torch.set_num_threads(1)
     for film in (films.cctv(work, minutes), films.moving(work, minutes, footage)):
         root, out, costs = link(film, work / f"archive-{film.stem}"), work / f"cost-{film.stem}", Costs()
         job = make_job(DubConfig(str(root), str(out)), None)
-        dubber = Dubber(job, load_generator)
+        dubber = Dubber(job)
         with Sandbox(threads=1) as sandbox:
             sandbox.probe(str(film))  # the child's own start is nobody's cost
             with costs.of("scan"):

@@ -77,7 +77,6 @@ def stages(root: Path, minutes: float) -> tuple[dict[str, float], dict[str, floa
     from pipelines.dub.plan import make_plan
     from pipelines.sandbox.decoder import Sandbox
     from pipelines.synthfoley import mp4
-    from v2a_models.checkpoint import load_generator
 
     torch.set_num_threads(1)
     scene = synthfoley.make_scene(7, 0, minutes * 60, width=640, height=360, fps=25.0)
@@ -86,7 +85,7 @@ def stages(root: Path, minutes: float) -> tuple[dict[str, float], dict[str, floa
     film.write_bytes(mp4.encode(scene, strip_sound=True))
     out = root / "out"
     job = make_job(DubConfig(str(film.parent), str(out), segment_s=SEGMENT_S), None)
-    dubber = Dubber(job, load_generator)
+    dubber = Dubber(job)
     costs, parts = Costs(), 0
     with Sandbox(threads=1) as sandbox:
         sandbox.probe(str(film))  # the child's own start is nobody's cost

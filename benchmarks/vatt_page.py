@@ -34,7 +34,7 @@ from pipelines.dub.job import DubJob
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.synthfoley import mp4
 from v2a_models import pcm
-from v2a_models.checkpoint import load_classifier, load_generator
+from v2a_models.checkpoint import load_classifier
 from v2a_models.metrics.onsets import match_onsets, onsets
 
 PROMPTS = ("a drum", "a hammer on an anvil", "dripping water")
@@ -122,7 +122,7 @@ def dubbed(job: DubJob, video: Any, sandbox: Sandbox) -> tuple[dict[str, Any], n
         raise ValueError(
             f"{video['path']} lasts {video['duration_s']:.0f} s: give a clip of at most a minute"
         )
-    [item] = Dubber(job, load_generator).generate([decode.decode_task(tasks[0], job, sandbox)])
+    [item] = Dubber(job).generate([decode.decode_task(tasks[0], job, sandbox)])
     row = finish.finish_item(item, job)
     if row is None or row["status"] != "dubbed":
         raise ValueError(f"{video['path']} was not dubbed: {row and row['message']}")

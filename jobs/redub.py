@@ -6,7 +6,6 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from tyro.conf import Positional
 
 from jobs import dub
 from jobs.cli import DONE, command_line
-from jobs.common import models, registry
+from jobs.common import registry
 from jobs.common.verb import Stopped, WrongUsage, run_verb
 from jobs.dub.config import FilmOptions, SoundOptions
 from jobs.dub.preflight import check_signer, make_job
@@ -51,7 +50,8 @@ class RedubConfig:
     negative: str | None = None
     """Sound to avoid in the part."""
     model: str | None = None
-    """Folder of the model, if it has moved. It must be the same model."""
+    """Folder of the model, if it has moved. It must be the same model. A model that was given as
+    package.module:name must be named again."""
     archive: str | None = None
     """Archive of the originals, if it has moved."""
     sign_key: str | None = None
@@ -60,13 +60,13 @@ class RedubConfig:
     """Certificate chain of that key (PEM file)."""
 
 
-def run(config: RedubConfig, *, load: Callable[[str], Any] | None = None) -> int:
+def run(config: RedubConfig) -> int:
     """Redub a part; the exit code: 0 done, 1 it failed and the film is as it was, 2 wrong usage."""
     command = command_line("redub", config, positional=("out", "file"))
-    return run_verb("redub", command, lambda console: _run(config, load, console))
+    return run_verb("redub", command, lambda console: _run(config, console))
 
 
-def _run(config: RedubConfig, load: Callable[[str], Any] | None, console: Console) -> int:
+def _run(config: RedubConfig, console: Console) -> int:
     from pipelines import storage
     from pipelines.dub import dubbed, redub
     from pipelines.dub.state import State
@@ -79,7 +79,7 @@ def _run(config: RedubConfig, load: Callable[[str], Any] | None, console: Consol
         raise WrongUsage(f"{config.out} is no output of v2a dub")
     try:
         film = dubbed.find(config.out, config.file, report_rows(config.out))
-        job = job_of(config, film, kept_config, load)
+        job = job_of(config, film, kept_config)
         spans = state.read_asked(film.video_id).get("spans")
         dubbed.check(film, job, span, spans)
     except dubbed.RedubError as error:
@@ -89,7 +89,7 @@ def _run(config: RedubConfig, load: Callable[[str], Any] | None, console: Consol
     storage.check_writable(config.out)
     video = original(config, film, kept_config)
     try:
-        row = redub.redub(film, video, job, span, load or models.load_generator)
+        row = redub.redub(film, video, job, span)
     except (dubbed.RedubError, DecodeFailed) as error:
         raise Stopped(f"{film.output} is as it was: {error}") from error
     _report(config.out, row)
@@ -117,14 +117,18 @@ def report_rows(out: str) -> list[dict[str, Any]]:
     return pq.read_table(pa.BufferReader(data)).to_pylist()
 
 
-def job_of(
-    config: RedubConfig, film: Dubbed, kept_config: dict[str, Any], load: Callable[[str], Any] | None
-) -> DubJob:
+def job_of(config: RedubConfig, film: Dubbed, kept_config: dict[str, Any]) -> DubJob:
     """The job that dubbed the film, with the part's seed and texts. Raises WrongUsage."""
     from pipelines.soundtrack import mixing
+    from v2a_models.object_reference import is_reference
 
     generator, policy = film.sidecar["generator"], film.policy
     model = config.model or kept_config.get("model_place") or generator["model"]
+    if config.model is None and is_reference(model):
+        raise WrongUsage(
+            f"the film was dubbed by the Python object {model}. v2a runs no code that only a file names: "
+            f"add --model {model} if you trust it"
+        )
     texts = {name: getattr(config, name) for name in ("prompt", "negative")}
     texts = {name: generator.get(name, "") if text is None else text for name, text in texts.items()}
     dub_config = dub.DubConfig(
@@ -144,7 +148,7 @@ def job_of(
         **texts,
     )
     check_signer(dub_config)
-    job = make_job(dub_config, load)
+    job = make_job(dub_config)
     return dataclasses.replace(
         job, treatment=mixing.MixPolicy(**{name: policy[name] for name in mixing.NAMES})
     )

@@ -87,16 +87,6 @@ def nothing_left_on_ray() -> Iterator[None]:
         time.sleep(0.1)
 
 
-@pytest.fixture
-def ray_with_samples(ray_session: Any) -> None:
-    """Workers of the running Ray get the generators of `samples` by value: they cannot import the tests."""
-    import ray.cloudpickle
-
-    from tests.support import toy_generators
-
-    ray.cloudpickle.register_pickle_by_value(toy_generators)
-
-
 @pytest.fixture(scope="session")
 def s3_port() -> Iterator[int]:
     """Port of moto's S3 server on this machine."""

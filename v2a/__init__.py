@@ -66,13 +66,14 @@ def extract(archive: str | os.PathLike[str], store: str | os.PathLike[str], **op
 
 
 def load_generator(name: str) -> Generator:
-    """A generator with its weights, by a bundled name or a checkpoint folder: `v2a.load_generator("mini")`.
+    """A generator with its weights: `v2a.load_generator("mini")`.
 
-    Raises CheckpointError if there is none, or if it is damaged.
+    name: a bundled model, a checkpoint folder, or your own as `package.module:name`, an object that returns a
+    `Generator` when called. Raises CheckpointError if there is none, or if it is damaged.
     """
-    from v2a_models import checkpoint
+    from v2a_models.object_reference import load_model
 
-    return checkpoint.load_generator(name)
+    return load_model(name)
 
 
 def __getattr__(name: str) -> Any:

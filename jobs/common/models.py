@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,17 +25,24 @@ class ModelInfo:
     """Negative prompt by default."""
 
 
-def model_info(generator: Generator) -> ModelInfo:
-    """Facts about a generator in memory."""
+def model_info(model: str) -> ModelInfo:
+    """Facts about a model: a checkpoint on disk, of which only the workers load the weights, or an object reference.
+
+    Raises CheckpointError, with the choices if there is none of this name.
+    """
+    from v2a_models.object_reference import is_reference, load_model
+
+    if is_reference(model):
+        return _generator_info(load_model(model))
+    return _checkpoint_info(model)
+
+
+def _generator_info(generator: Generator) -> ModelInfo:
     facts = generator.recipe, generator.name, generator.sha256, generator.streams, generator.context_frames
     return ModelInfo(*facts, follows_text=generator.follows_text, paints=generator.paints)
 
 
-def checkpoint_info(model: str) -> ModelInfo:
-    """Facts about a checkpoint on disk. Only the workers load its weights.
-
-    Raises CheckpointError, with the choices if there is none of this name.
-    """
+def _checkpoint_info(model: str) -> ModelInfo:
     from v2a_models.checkpoint_files import (
         CheckpointError,
         checked_sha256,
@@ -67,15 +73,16 @@ def checkpoint_info(model: str) -> ModelInfo:
     )
 
 
-def scav_sha256(model: str, load: Callable[[str], Any] | None) -> str:
-    """SHA-256 of the SCAV that ranks a model's candidates (of the whole model for a generator made by `load`).
+def scav_sha256(model: str) -> str:
+    """SHA-256 of the SCAV that ranks a model's candidates (of the whole model for an object reference).
 
     Raises ValueError if the model has no SCAV, CheckpointError if the SCAV is damaged.
     """
     from v2a_models.checkpoint_files import CheckpointError, find_checkpoint, read_config, sha256
+    from v2a_models.object_reference import is_reference, load_model
 
-    if load is not None:
-        generator = load(model)
+    if is_reference(model):
+        generator = load_model(model)
         found = generator.sha256 if generator.scav is not None else ""
     else:
         folder = find_checkpoint(model)
@@ -126,19 +133,13 @@ def cutting(model: ModelInfo, segment_s: float, joins: str = "auto") -> dict[str
     )  # fmt: skip
 
 
-def load_generator(model: str) -> Any:
-    """The generator of that name or path."""
-    from v2a_models.checkpoint import load_generator
-
-    return load_generator(model)
-
-
 def model_place(model: str) -> str:
-    """The name of a bundled model, else the absolute path, under which workers find a model."""
+    """The name under which workers find a model: of a bundled one or an object as it is, else the absolute path."""
     from jobs.common.checks import full_address
     from v2a_models.checkpoint_files import bundled_names
+    from v2a_models.object_reference import is_reference
 
-    return model if not model or model in bundled_names() else full_address(model)
+    return model if not model or model in bundled_names() or is_reference(model) else full_address(model)
 
 
 def check_captioner(model: str, recipe: Any = None) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from jobs.common.checks import at_least, check_not_foreign, full_address, network_weights, resolve_precision
-from jobs.common.models import ModelInfo, checkpoint_info
+from jobs.common.models import ModelInfo, model_info
 from jobs.common.verb import WrongUsage, differences
 from pipelines import storage
 
@@ -171,7 +171,7 @@ def _model(given: str, recipe: Any, config: CompareConfig) -> Model:
 
     folder = registry.resolve(given, config.tracking_uri)
     try:
-        info = checkpoint_info(folder)
+        info = model_info(folder)
         generator = load_generator(folder)
         from_archive = needs_archive(info, generator.columns, recipe, config.archive)
     except (OSError, ValueError, KeyError) as error:

@@ -83,7 +83,8 @@ class DubConfig:
     """Folder or s3:// prefix for the dubbed copies, outside the archive."""
     model: str = "mini"
     """Generator: a bundled name, a checkpoint folder, or models:/NAME/VERSION or models:/NAME@ALIAS in the MLflow
-    registry at --tracking-uri, such as models:/v2a@champion."""
+    registry at --tracking-uri, such as models:/v2a@champion. For a model of your own, package.module:name, a Python
+    object that returns a v2a.Generator; every worker must be able to import it."""
     only: Literal["silent", "all"] = "silent"
     """Videos to dub: those without sound (no track, an empty or a silent one), or all."""
     seed: int = 0

@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli import DONE, SOME_FAILED
 from jobs.common.checks import full_address, full_model
-from jobs.common.models import load_generator
 from jobs.common.verb import Stopped, reason_of, run_verb
 from jobs.dub.config import DubConfig, command
 from jobs.dub.console import describe, print_result, show_plan, summary, write_report
@@ -28,30 +26,26 @@ CLIPS_TRACKED = 3
 """Dubbed clips kept with the MLflow run."""
 
 
-def run(config: DubConfig, *, load: Callable[[str], Any] | None = None) -> int:
-    """Dub an archive; the exit code: 0 all done, 1 some files failed, 2 wrong usage, 130 interrupted.
-
-    `load` makes the generator from its name (default: `v2a_models.checkpoint.load_generator`).
-    """
-    return run_verb("dub", command(config), lambda console: _run(config, load, console))
+def run(config: DubConfig) -> int:
+    """Dub an archive; the exit code: 0 all done, 1 some files failed, 2 wrong usage, 130 interrupted."""
+    return run_verb("dub", command(config), lambda console: _run(config, console))
 
 
-def _run(config: DubConfig, load: Callable[[str], Any] | None, console: Console) -> int:
+def _run(config: DubConfig, console: Console) -> int:
     from jobs.common import ray_session, registry
 
     preflight(config)
     prices(config.price)
     config = dataclasses.replace(config, model=registry.resolve(config.model, config.tracking_uri))
     requests = read_manifest(config)
-    job = make_job(config, load, requests)
+    job = make_job(config, requests)
     check_identity(config, job)
     with ray_session.session(config.num_workers, config.address) as resources:
-        return _run_on_ray(config, load or load_generator, console, job, requests, resources)
+        return _run_on_ray(config, console, job, requests, resources)
 
 
 def _run_on_ray(
     config: DubConfig,
-    load: Callable[[str], Any],
     console: Console,
     job: DubJob,
     requests: dict[str, ManifestRow],
@@ -78,7 +72,7 @@ def _run_on_ray(
     tracker.start(f"dub {job.run_id}", params, {"v2a.version": job.version, "v2a.out": config.out})
     status = "KILLED"
     try:
-        elapsed_s = execute(plan, job, load, console, resources)
+        elapsed_s = execute(plan, job, console, resources)
         status = "FAILED"
         table = [plan.rows[video_id] for video_id in plan.order]
         spent = costs.costs(table, prices(config.price))
@@ -124,9 +118,7 @@ def plan_of(
     )
 
 
-def execute(
-    plan: DubPlan, job: DubJob, load: Callable[[str], Any], console: Console, resources: Resources
-) -> float:
+def execute(plan: DubPlan, job: DubJob, console: Console, resources: Resources) -> float:
     """Run the pipeline over the plan's tasks and fill in the plan's rows; the seconds it took. Raises Stopped."""
     import ray.exceptions
 
@@ -141,12 +133,7 @@ def execute(
     with Progress(console, len(plan.to_dub), plan.footage_s) as progress, watchdog:
         if plan.tasks:
             pipeline = dub_pipeline.dataset(
-                plan.tasks,
-                job,
-                load,
-                cpus=resources.cpus,
-                gpus=resources.gpus,
-                memory=resources.memory,
+                plan.tasks, job, cpus=resources.cpus, gpus=resources.gpus, memory=resources.memory
             )
             try:
                 for result in dub_pipeline.results(pipeline):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import os
 import uuid
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jobs.cli import version
 from jobs.common.checks import at_least, check_not_foreign, check_places, full_address, resolve_precision
-from jobs.common.models import ModelInfo, checkpoint_info, cutting, model_info, scav_sha256
+from jobs.common.models import ModelInfo, cutting, model_info, scav_sha256
 from jobs.common.verb import WrongUsage, differences
 
 if TYPE_CHECKING:
@@ -152,20 +151,15 @@ def check_signer(config: DubConfig) -> None:
             raise WrongUsage(f"cannot sign: {error}") from error
 
 
-def make_job(
-    config: DubConfig, load: Callable[[str], Any] | None, requests: dict[str, ManifestRow] | None = None
-) -> DubJob:
-    """Settings of the stages. Raises WrongUsage if the model does not exist or does not support the options.
-
-    `load` makes the generator, instead of a checkpoint on disk.
-    """
+def make_job(config: DubConfig, requests: dict[str, ManifestRow] | None = None) -> DubJob:
+    """Settings of the stages. Raises WrongUsage if the model does not exist or does not support the options."""
     from pipelines.dub.job import DubJob
 
     try:
-        model = checkpoint_info(config.model) if load is None else model_info(load(config.model))
+        model = model_info(config.model)
         cut = cutting(model, config.segment_s, config.film.joins)
-        check_texts(config, model, load, requests or {})
-        ranker = scav_sha256(config.model, load) if config.candidates > 1 else ""
+        check_texts(config, model, requests or {})
+        ranker = scav_sha256(config.model) if config.candidates > 1 else ""
     except (OSError, ValueError, KeyError) as error:
         raise WrongUsage(f"cannot use the model {config.model!r}: {error}") from error
     sign_key, sign_cert = signer_of(config)
@@ -201,9 +195,7 @@ def make_job(
     )
 
 
-def check_texts(
-    config: DubConfig, model: ModelInfo, load: Callable[[str], Any] | None, requests: dict[str, ManifestRow]
-) -> None:
+def check_texts(config: DubConfig, model: ModelInfo, requests: dict[str, ManifestRow]) -> None:
     """Raises ValueError for prompts that the model does not support or cannot tokenise."""
     if config.captions and not model.follows_text:
         raise ValueError(
@@ -221,9 +213,9 @@ def check_texts(
         raise ValueError(
             f"it follows no text: leave {leave} out, or take a model that does, such as --model vatt-mini"
         )
-    from v2a_models.checkpoint import load_generator
+    from v2a_models.object_reference import load_model
 
-    generator = (load or load_generator)(config.model)
+    generator = load_model(config.model)
     for text, path in texts.items():
         try:
             generator.check_prompt(text)

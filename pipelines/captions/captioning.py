@@ -5,9 +5,9 @@ Every film is answered with a row, damaged ones included.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,9 @@ from pipelines.store.store import Store
 from v2a_models import grid
 from v2a_models.grid import decode_start
 from v2a_models.recipe import View
+
+if TYPE_CHECKING:
+    from v2a_models.generator import Generator
 
 CAPTION_SCHEMA = pa.schema(
     [
@@ -57,9 +60,9 @@ class InstructJob:
 class Instructor:
     """Actor of Ray Data that turns files of a store into rows of `instructions.ROW_SCHEMA`."""
 
-    def __init__(self, job: InstructJob, load: Callable[[str], Any] | None = None) -> None:
+    def __init__(self, job: InstructJob) -> None:
         self.job = job
-        self.model = captioner(job.model, load) if job.model else None
+        self.model = captioner(job.model) if job.model else None
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         for path in batch["file"].to_pylist():
@@ -96,14 +99,14 @@ class Instructor:
         return [text for part in parts for text in self.model.captions(Batch(semantic=part))]
 
 
-def captioner(model: str, load: Callable[[str], Any] | None = None) -> Any:
+def captioner(model: str) -> Generator:
     """Captioning model, loaded in this process. Raises ValueError for a model that writes no captions."""
     import torch
 
     from v2a_models.checkpoint import load_generator
 
     torch.set_num_threads(1)
-    found = (load or load_generator)(model)
+    found = load_generator(model)
     if not found.writes_captions:
         raise ValueError(f"the model {model!r} writes no captions; take a vatt or a vatt-converter")
     return found
@@ -112,10 +115,8 @@ def captioner(model: str, load: Callable[[str], Any] | None = None) -> Any:
 class Captioner:
     """Actor of Ray Data that turns films (scan rows) into rows of FRAME_SCHEMA."""
 
-    def __init__(
-        self, model: str, windows: int, beams: int, load: Callable[[str], Any] | None = None
-    ) -> None:
-        self.model, self.windows, self.beams = captioner(model, load), windows, beams
+    def __init__(self, model: str, windows: int, beams: int) -> None:
+        self.model, self.windows, self.beams = captioner(model), windows, beams
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         for film in batch.to_pylist():

@@ -10,7 +10,7 @@ not grow with the length of a film. The lower line is for models that continue f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.dub.job import DubJob, DubTask
@@ -41,13 +41,7 @@ def dubbers_for(cpus: int, memory: int) -> int:
 
 
 def dataset(
-    tasks: Sequence[DubTask],
-    job: DubJob,
-    load: Callable[[str], Any],
-    *,
-    cpus: int,
-    gpus: int = 0,
-    memory: int = 0,
+    tasks: Sequence[DubTask], job: DubJob, *, cpus: int, gpus: int = 0, memory: int = 0
 ) -> ray.data.Dataset:
     """The pipeline over `tasks`, not started yet.
 
@@ -67,7 +61,7 @@ def dataset(
     # one task of either other stage; a third task would cost memory and be no faster. They differ between stages, or
     # Ray Data would fuse them. Ray's stubs know no Arrow batches, hence Any.
     actors: dict[str, Any] = dict(
-        fn_constructor_kwargs={"job": job, "load": load, "device": "cuda" if gpus else "cpu"},
+        fn_constructor_kwargs={"job": job, "device": "cuda" if gpus else "cpu"},
         batch_format="pyarrow",
         num_cpus=0.25,
         num_gpus=1 if gpus else None,

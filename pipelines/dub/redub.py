@@ -12,7 +12,7 @@ level of the rest. A kill leaves the old film or the new one (`pipelines.dub.dub
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,9 +42,7 @@ WINDOWS = 8
 """Windows per segment when redubbing with crossfades."""
 
 
-def redub(
-    film: Dubbed, video: dict[str, Any], job: DubJob, span: Seconds, load: Callable[[str], Any]
-) -> dict[str, Any]:
+def redub(film: Dubbed, video: dict[str, Any], job: DubJob, span: Seconds) -> dict[str, Any]:
     """Generate the part `span` (seconds) again; the film's new report row.
 
     video: scan row of the original; job: as the film was dubbed, but for seed and texts of the part.
@@ -61,7 +59,7 @@ def redub(
     part = RedubbedPart(film, job, span, [replace(t, asked={"seed": job.seed}, part=span) for t in tasks])
     state.drop_parts(part.parts_id)
     try:
-        _generate(part, load)
+        _generate(part)
         _write(part, streams)
     finally:
         state.drop_parts(part.parts_id)
@@ -124,10 +122,10 @@ def _inspect(film: Dubbed, job: DubJob) -> inspection.Inspection:
     return streams
 
 
-def _generate(part: RedubbedPart, load: Callable[[str], Any]) -> None:
+def _generate(part: RedubbedPart) -> None:
     """Generate the segments that reach into the part, into the state folder. Raises RedubError."""
     job = part.job
-    state, dubber = State(job.out), Dubber(job, load)
+    state, dubber = State(job.out), Dubber(job)
     for task in part.tasks:
         if task.needless:
             continue

@@ -21,25 +21,9 @@ import pyarrow.parquet as pq
 
 from tests.chaos.kinds import STORMS, Summary
 from tests.support import REPOSITORY, servers
-from tests.support.toy_generators import write_video
+from tests.support.toy_generators import SlowGenerator, reference, write_video
 
 BUCKET = "chaos"
-
-COMMAND = """
-import sys, time
-import ray.cloudpickle
-from tests.support import toy_generators
-ray.cloudpickle.register_pickle_by_value(toy_generators)
-from jobs import cli, dub
-
-class Slow(toy_generators.NoiseGenerator):
-    # Gives faults something to strike, and takes no processor time.
-    def generate_from_frames(self, frames, seeds):
-        time.sleep(0.4)
-        return super().generate_from_frames(frames, seeds)
-
-sys.exit(dub.run(cli.parse(dub.DubConfig, sys.argv[1:], "v2a dub"), load=lambda name: Slow()))
-"""
 
 MARKS = {"worker": "ray::", "actor": "MapWorker", "decoder": "decoder_child", "memory": "ray::"}
 """Processes by what their command lines hold."""
@@ -143,8 +127,9 @@ class World:
         self.note(f"run {self.summary.runs} into {out}")
         tracking = f"http://127.0.0.1:{self.mlflow_port}" if self.mlflow_port else "off"
         arguments = [archive, out, "--segment-s", "1.0", "--address", self.cluster.address]
+        arguments += ["--model", reference(SlowGenerator)]
         return subprocess.Popen(
-            [sys.executable, "-c", COMMAND, *arguments, "--tracking-uri", tracking],
+            [sys.executable, "-m", "jobs.dub", *arguments, "--tracking-uri", tracking],
             cwd=self.folder, stdout=self.log, stderr=self.log, text=True, start_new_session=True,
         )  # fmt: skip
 

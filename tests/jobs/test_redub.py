@@ -22,14 +22,15 @@ from pipelines.mux import remux
 from pipelines.provenance import signing
 from tests.support import REPOSITORY
 from tests.support.dubbing import RATE, film, noise, only_track, quickly, report, titles, track
-from tests.support.toy_generators import NoiseGenerator, load_noise
+from tests.support.toy_generators import NOISE, NoiseGenerator, reference
 
 pytestmark = pytest.mark.timeout(600)
 
 
-def v2a_redub(*arguments: str | Path, load: Any = load_noise) -> int:
+def v2a_redub(*arguments: str | Path) -> int:
     words = [str(word) for word in arguments]
-    return redub.run(cli.parse(redub.RedubConfig, words, "v2a redub"), load=load)
+    words += ["--model", NOISE] * ("--model" not in words)
+    return redub.run(cli.parse(redub.RedubConfig, words, "v2a redub"))
 
 
 def verified(out: Path, name: str, source: Path) -> dict[str, str]:
@@ -139,8 +140,8 @@ def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     quickly(archive, out, "--no-keep-sound")
     whole = {path: path.read_bytes() for path in out.glob("*.mp4")}
 
-    def says(words: str, *arguments: str | Path, code: int = 2, load: Any = load_noise) -> None:
-        assert v2a_redub(*arguments, load=load) == code
+    def says(words: str, *arguments: str | Path, code: int = 2) -> None:
+        assert v2a_redub(*arguments) == code
         assert words in capsys.readouterr().err
 
     def span(start: float, end: float) -> list[str]:
@@ -150,7 +151,11 @@ def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     says("is not a dubbed file", out, "real.mp4", *span(0, 1))
     says("which lasts 2.000 s", out, "reel.mp4", *span(1, 2.2))
     says("which lasts 2.000 s", out, "reel.mp4", *span(1, 0.5))
-    says("1111", out, "reel.mp4", *span(0, 1), load=lambda name: Other())
+    says("1111", out, "reel.mp4", *span(0, 1), "--model", reference(Other))
+    # A file names an object: its code is run only if the command names it too.
+    redubbed = redub.RedubConfig(str(out), "reel.mp4", 0.0, 1.0, seed=1)
+    assert redub.run(redubbed) == 2
+    assert f"add --model {NOISE}" in " ".join(capsys.readouterr().err.split())
     says("samples were not kept", out, "reel.mp4", *span(0, 1), code=1)
     assert {path: path.read_bytes() for path in out.glob("*.mp4")} == whole
     with (out / "lossy.mp4").open("ab") as file:
@@ -204,11 +209,11 @@ def test_a_part_of_a_painted_film_and_back_again(tmp_path: Path) -> None:
     archive, out = tmp_path / "archive", tmp_path / "out"
     archive.mkdir()
     write_video(archive / "a.mkv", duration_s=5.0, codec="libx264")
-    model = toy_checkpoint(tmp_path / "toy")
+    toy = toy_checkpoint(tmp_path / "toy")
     drawn: list[int] = []
 
-    def load(name: str) -> Any:
-        generator: Any = load_generator(name)
+    def load() -> Any:
+        generator: Any = load_generator(toy)
         draw = generator.draw
 
         def counted(batch: Any, *, seeds: Any, **options: Any) -> Any:
@@ -218,13 +223,14 @@ def test_a_part_of_a_painted_film_and_back_again(tmp_path: Path) -> None:
         generator.draw = counted
         return generator
 
-    quickly(archive, out, "--model", model, "--segment-s", "2", load=load)
+    model = reference(load)
+    quickly(archive, out, "--model", model, "--segment-s", "2")
     whole, before = len(drawn), samples_of(out, "a.mkv")
     assert before.any()
     for seed in ("8", "0"):
         drawn.clear()
         span = ["--start", "2.1", "--end", "2.6"]
-        assert v2a_redub(out, "a.mkv", *span, "--seed", seed, "--model", model, load=load) == 0
+        assert v2a_redub(out, "a.mkv", *span, "--seed", seed, "--model", model) == 0
         assert 0 < len(drawn) < whole / 2  # only the windows that reach into the part, and their neighbours
         after = samples_of(out, "a.mkv")
         first, last = round(2.1 * RATE), round(2.6 * RATE)
@@ -238,15 +244,15 @@ IN_A_STORE = """
 import sys
 from pathlib import Path
 from tests.support.dubbing import quickly
-from tests.support.toy_generators import load_noise
+from tests.support.toy_generators import NOISE
 from jobs import cli, redub
 from pipelines import storage
 
 archive, out, folder = Path(sys.argv[1]), "s3://redubbed/out", Path(sys.argv[2])
 quickly(archive, out)
 (folder / "before.mkv").write_bytes(storage.read_bytes(out + "/a.mkv"))
-words = [out, "a.mkv", "--start", "1", "--end", "2", "--seed", "8"]
-assert redub.run(cli.parse(redub.RedubConfig, words, "v2a redub"), load=load_noise) == 0
+words = [out, "a.mkv", "--start", "1", "--end", "2", "--seed", "8", "--model", NOISE]
+assert redub.run(cli.parse(redub.RedubConfig, words, "v2a redub")) == 0
 (folder / "after.mkv").write_bytes(storage.read_bytes(out + "/a.mkv"))
 assert not [info.path for info in storage.list_tree(out + "/_v2a") if "redub" in info.path]
 """

@@ -14,15 +14,16 @@ from pipelines.dub.generate.crossfade import Dubber
 from pipelines.dub.job import DubJob, DubTask, file_segments
 from pipelines.dub.state import State
 from pipelines.sandbox.decoder import Sandbox
-from tests.support.toy_generators import NoiseGenerator, load_noise
-from v2a_models.recipe import Recipe
+from tests.support.toy_generators import NoiseGenerator, reference
+from v2a_models.generator import Generator
 
 
-def make_job(out: Path | str, recipe: Recipe = NoiseGenerator.recipe, **changes: Any) -> DubJob:
+def make_job(out: Path | str, generator: type[Generator] = NoiseGenerator, **changes: Any) -> DubJob:
+    recipe = generator.recipe
     job = DubJob(
         out=str(out),
-        model="noise",
-        model_name="noise",
+        model=reference(generator),
+        model_name=generator.name,
         model_sha256="0" * 64,
         recipe=recipe.digest,
         seed=0,
@@ -44,10 +45,10 @@ def plan(job: DubJob, video: dict[str, Any], **known: Any) -> list[DubTask]:
 
 
 def run_stages(
-    tasks: list[DubTask], job: DubJob, sandbox: Sandbox, call_size: int = 3, load: Any = load_noise
+    tasks: list[DubTask], job: DubJob, sandbox: Sandbox, call_size: int = 3
 ) -> list[dict[str, Any]]:
     """The pipeline in this process; the rows of finished files."""
-    dubber = Dubber(job, load)
+    dubber = Dubber(job)
     rows = []
     items = [decode.decode_task(task, job, sandbox) for task in tasks]
     for first in range(0, len(items), call_size):

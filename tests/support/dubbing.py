@@ -21,25 +21,29 @@ from pipelines.dub.plan import make_plan, wants_silence
 from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.soundtrack import silence
 from tests.support.muxing import title_of
-from tests.support.toy_generators import load_noise
+from tests.support.toy_generators import NOISE
 
 RATE = 44_100
 
 
-def v2a_dub(*arguments: str | Path, load: Any = load_noise) -> int:
-    """`v2a dub ARGUMENTS`; the exit code. Records nothing in MLflow."""
+def parse(*arguments: str | Path) -> dub.DubConfig:
+    """Configuration of `v2a dub ARGUMENTS`, with a generator that needs no weights unless a model is given."""
     words = [str(word) for word in arguments]
-    config = cli.parse(dub.DubConfig, [*words, "--tracking-uri", "off"], "v2a dub")
-    return dub.run(config, load=load)
+    return cli.parse(dub.DubConfig, words + ["--model", NOISE] * ("--model" not in words), "v2a dub")
 
 
-def quickly(*arguments: str | Path, load: Any = load_noise) -> dict[str, dict[str, Any]]:
+def v2a_dub(*arguments: str | Path) -> int:
+    """`v2a dub ARGUMENTS`; the exit code. Records nothing in MLflow."""
+    return dub.run(parse(*arguments, "--tracking-uri", "off"))
+
+
+def quickly(*arguments: str | Path) -> dict[str, dict[str, Any]]:
     """The same without Ray: the command line, its checks, the plan and all stages, in this process. Report rows by
     path. Raises WrongUsage."""
-    config = cli.parse(dub.DubConfig, [str(word) for word in arguments], "v2a dub")
+    config = parse(*arguments)
     preflight.preflight(config)
     requests = preflight.read_manifest(config)
-    job = preflight.make_job(config, load, requests)
+    job = preflight.make_job(config, requests)
     preflight.check_identity(config, job)
     sandbox = shared_sandbox()
     scanned = list(scan.scan(config.archive, sandbox))
@@ -51,7 +55,7 @@ def quickly(*arguments: str | Path, load: Any = load_noise) -> dict[str, dict[st
     }
     plan = make_plan(job, scanned, config.only, restart=config.restart, requests=requests, silences=silences)
     state.State(config.out).write_config(driver.kept_config(config, job))
-    dubber = Dubber(job, load)
+    dubber = Dubber(job)
     for task in plan.tasks:
         [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
         if (row := finish.finish_item(item, job)) is not None:

@@ -1,15 +1,24 @@
-"""Small videos and a generator without weights, for tests of the whole pipeline."""
+"""Small videos and generators without weights, for tests of the whole pipeline.
+
+Tests name a generator as users name one of their own, by an object reference: `--model` and `DubJob.model` are
+`reference(NoiseGenerator)`. Workers import this module from the folder of the code.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+import torch
 
+from v2a_models.generator import Generator
 from v2a_models.recipe import Recipe, View
 
 SMALL_DAC: dict[str, Any] = dict(
@@ -57,22 +66,27 @@ def write_video(
     return path
 
 
-class NoiseGenerator:
+_numbers = itertools.count()
+
+
+def reference(load: Callable[[], Generator]) -> str:
+    """Object reference of a class or function that returns a generator. One that is not at the top of its module can be
+    referred to in this process only."""
+    module, name = load.__module__, load.__qualname__
+    if getattr(sys.modules[module], name, None) is not load:
+        module, name = __name__, f"given_{next(_numbers)}"
+        setattr(sys.modules[module], name, load)
+    return f"{module}:{name}"
+
+
+class NoiseGenerator(Generator):
     """Noise from the seed, as loud as the picture is bright: depends on all that a window's sound may."""
 
-    name = "noise"
+    system = name = "noise"
     sha256 = "0" * 64
     recipe = Recipe("noise", window_s=1.0, overlap_s=0.2)
-    streams, context_frames = False, 0
-    follows_text = writes_captions = paints = False
-    codec = scav = None
 
-    def to(self, device: str) -> NoiseGenerator:
-        return self
-
-    def generate_from_frames(self, frames: Mapping[str, Any], seeds: Sequence[int]) -> Any:
-        import torch
-
+    def generate_from_frames(self, frames: Mapping[str, Any], seeds: Sequence[int], **sampling: Any) -> Any:
         recipe = self.recipe
         for name, view in recipe.views.items():
             n_frames = round(view.fps * recipe.window_s)
@@ -86,9 +100,15 @@ class NoiseGenerator:
         return torch.stack(rows)
 
 
-def load_noise(name: str) -> NoiseGenerator:
-    """Takes the place of `load_generator`."""
-    return NoiseGenerator()
+NOISE = reference(NoiseGenerator)
+
+
+class SlowGenerator(NoiseGenerator):
+    """The same, slowly, so that there is time to strike it; takes no processor time."""
+
+    def generate_from_frames(self, frames: Mapping[str, Any], seeds: Sequence[int], **sampling: Any) -> Any:
+        time.sleep(0.4)
+        return super().generate_from_frames(frames, seeds, **sampling)
 
 
 class StereoGenerator(NoiseGenerator):
@@ -101,11 +121,6 @@ class StereoGenerator(NoiseGenerator):
     )  # fmt: skip
 
 
-def load_stereo(name: str) -> StereoGenerator:
-    """Takes the place of `load_generator`."""
-    return StereoGenerator()
-
-
 class EchoGenerator(NoiseGenerator):
     """Goes on from its own past: noise as loud as the last pictures are bright, an echo of the sound one and a half
     pictures ago, and a decay from sample to sample, so that a wrong past is heard for long."""
@@ -114,14 +129,15 @@ class EchoGenerator(NoiseGenerator):
     recipe = Recipe(
         "echo", semantic=None, sync=None, frames=View(25, 8, 8), sample_rate=16_000, channels=2, waveform=True
     )
-    streams, context_frames = True, 2
+    streams, context_frames = True, 2  # type: ignore[assignment]
     frame = 640
     """Samples of a picture."""
 
-    def generate_from_frames(self, frames: Mapping[str, Any], seeds: Sequence[int], *, past: Any) -> Any:
-        import torch
+    def generate_from_frames(self, frames: Mapping[str, Any], seeds: Sequence[int], **sampling: Any) -> Any:
         from scipy.signal import lfilter, lfiltic
 
+        past = sampling.pop("past")
+        assert not sampling
         assert len(frames["frames"]) == len(past) == len(seeds) and past.dtype == torch.float32
         before = past.shape[-1] // self.frame
         filters = np.zeros(self.frame * 3 // 2 + 1)
@@ -142,11 +158,6 @@ class EchoGenerator(NoiseGenerator):
         return torch.from_numpy(np.stack(rows))
 
 
-def load_echo(name: str) -> EchoGenerator:
-    """Takes the place of `load_generator`."""
-    return EchoGenerator()
-
-
 def toy_checkpoint(folder: Path, scav: bool = True, window_s: float = 0.4) -> str:
     """A MaskVAT with random weights, the same every time, for short windows; with a SCAV beside it."""
     from v2a_models.checkpoint import save_generator
@@ -159,9 +170,7 @@ def toy_checkpoint(folder: Path, scav: bool = True, window_s: float = 0.4) -> st
 
 
 def toy_generator(window_s: float = 0.4) -> Any:
-    """What `toy_checkpoint` keeps."""
-    import torch
-
+    """What `toy_checkpoint` keeps: its windows are painted towards each other."""
     from v2a_models.codec.dac import MINI, Codec
     from v2a_models.encoders.clip_s3d import SemanticEncoder, SyncEncoder
     from v2a_models.maskvat.generator import MaskVATGenerator
@@ -176,8 +185,3 @@ def toy_generator(window_s: float = 0.4) -> Any:
     generator = MaskVATGenerator(recipe, *encoders, maskvat, SamplingConfig(steps=2))
     generator.scav = SCAV(SCAVConfig(width=32, depth=1))
     return generator.eval()
-
-
-def load_toy(name: str) -> Any:
-    """Takes the place of `load_generator`: the generator above, whose windows are painted towards each other."""
-    return toy_generator()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,13 +19,18 @@ from pipelines.media.errors import Failure
 from v2a_models import grid
 from v2a_models.grid import window_frames
 
+if TYPE_CHECKING:
+    from v2a_models.generator import Generator
 
-def load_for(job: DubJob, load: Callable[[str], Any], device: str) -> Any:
+
+def load_for(job: DubJob, device: str) -> Generator:
     """The job's generator on `device`, with one thread (`pipeline.dubbers_for`)."""
     import torch
 
+    from v2a_models.object_reference import load_model
+
     torch.set_num_threads(1)
-    generator = load(job.model).to(device)
+    generator = load_model(job.model, device)
     generator.precision = job.precision
     return generator
 
@@ -59,9 +64,9 @@ class Dubber:
     repeats: the sound of a window depends on its own frames and seed only.
     """
 
-    def __init__(self, job: DubJob, load: Callable[[str], Any], device: str = "cpu") -> None:
+    def __init__(self, job: DubJob, device: str = "cpu") -> None:
         self.job, self.device = job, device
-        self.generator = load_for(job, load, device)
+        self.generator = load_for(job, device)
         self.two_wave: two_wave.TwoWaveGenerator | None = None
         if job.layout is not None:
             self.two_wave = two_wave.TwoWaveGenerator(job, self.generator, device)

@@ -10,9 +10,8 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -124,11 +123,9 @@ class Streamer:
     a film depends on its own frames and seeds only.
     """
 
-    def __init__(
-        self, job: DubJob, load: Callable[[str], Any], device: str = "cpu", sandbox: Sandbox | None = None
-    ) -> None:
+    def __init__(self, job: DubJob, device: str = "cpu", sandbox: Sandbox | None = None) -> None:
         self.job, self.device = job, device
-        self.generator = crossfade.load_for(job, load, device)
+        self.generator = crossfade.load_for(job, device)
         self.sandbox = sandbox or shared_sandbox()
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:

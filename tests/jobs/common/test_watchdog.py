@@ -17,7 +17,7 @@ import pytest
 from jobs import dub
 from jobs.common import watchdog
 from jobs.common.watchdog import Watchdog, notice
-from tests.support.toy_generators import load_noise, write_video
+from tests.support.toy_generators import NOISE, write_video
 
 PYTHON = os.path.realpath(sys.executable)
 
@@ -90,7 +90,7 @@ def test_it_speaks_once_an_interval_until_the_job_ends() -> None:
     assert len(said) <= 4  # one may have been due at the very end
 
 
-@pytest.mark.usefixtures("ray_with_samples")
+@pytest.mark.usefixtures("ray_session")
 def test_a_dub_says_it_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,8 +98,8 @@ def test_a_dub_says_it_and_goes_on(
     results, reset = list[float](), Watchdog.reset
     monkeypatch.setattr(Watchdog, "reset", lambda dog: (results.append(time.monotonic()), reset(dog))[1])
     write_video(tmp_path / "archive" / "film.mp4", 2.0)
-    config = dub.DubConfig(str(tmp_path / "archive"), str(tmp_path / "out"), tracking_uri="off")
-    assert dub.run(config, load=load_noise) == 0
+    config = dub.DubConfig(str(tmp_path / "archive"), str(tmp_path / "out"), model=NOISE, tracking_uri="off")
+    assert dub.run(config) == 0
     assert len(results) > 2  # more than those of its start
     shown = capsys.readouterr().out
     assert "No result for 0 minutes. The job goes on" in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import shlex
@@ -20,31 +21,20 @@ import pytest
 from jobs import dub
 from jobs.dub import DubConfig
 from tests.support import REPOSITORY
-from tests.support.toy_generators import load_echo, load_noise, load_toy, write_video
+from tests.support.toy_generators import NOISE, EchoGenerator, reference, toy_generator, write_video
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("ray_with_samples")]
-
-COMMAND = """
-import functools, sys
-sys.path.insert(0, {root!r})
-import ray.cloudpickle
-from tests.support import toy_generators
-ray.cloudpickle.register_pickle_by_value(toy_generators)
-from jobs import cli, dub
-dub.run = functools.partial(dub.run, load=toy_generators.{load})
-sys.exit(cli.main(["dub", *sys.argv[1:]]))
-"""
-
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("ray_session")]
 
 AGENTS = [["ray::DashboardAgent"], ["ray::RuntimeEnvAgent"]]
 
 
-def start(*arguments: str, cwd: Path, load: str = "load_noise") -> subprocess.Popen[str]:
-    """`v2a dub ARGUMENTS` in a process of its own, with a generator that needs no weights."""
-    code = COMMAND.format(root=str(REPOSITORY), load=load)
+def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    """`v2a dub ARGUMENTS` in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
+        [sys.executable, "-P", "-m", "jobs.dub", *arguments],
         cwd=cwd,
+        # Where the generators of the tests are found. The environment holds other packages named `tests`.
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -97,8 +87,8 @@ def archive(tmp_path: Path) -> Path:
     return root
 
 
-def run(config: DubConfig, load: Any = load_noise) -> int:
-    return dub.run(config, load=load)
+def run(config: DubConfig, model: str = NOISE) -> int:
+    return dub.run(dataclasses.replace(config, model=model))
 
 
 # what comes out
@@ -188,11 +178,9 @@ def is_over(process: psutil.Process) -> bool:
         return True
 
 
-def kill_on_the_way(silent_archive: Path, cut: Path, *options: str, load: Any) -> bool:
+def kill_on_the_way(silent_archive: Path, cut: Path, *options: str) -> bool:
     """Kills the command once a segment is done, and waits for all that it started; False if it was over before."""
-    job = start(
-        str(silent_archive), str(cut), *options, "--num-workers", "1", cwd=cut.parent, load=load.__name__
-    )
+    job = start(str(silent_archive), str(cut), *options, "--num-workers", "1", cwd=cut.parent)
     family: list[psutil.Process] = []
     try:
         while not list((cut / "_v2a").glob("parts/**/*.npz")) and job.poll() is None:
@@ -208,20 +196,21 @@ def kill_on_the_way(silent_archive: Path, cut: Path, *options: str, load: Any) -
     return code == -signal.SIGKILL and not (cut / "_v2a" / "report.parquet").exists()
 
 
-@pytest.mark.parametrize("load", [load_toy, load_echo])
+@pytest.mark.parametrize("load", [toy_generator, EchoGenerator])
 def test_killed_and_resumed_is_the_same_as_undisturbed(
     silent_archive: Path, tmp_path: Path, load: Any
 ) -> None:
-    options = ("--segment-s", "1.0", "--batch-size", "2", "--tracking-uri", "off")
+    model = reference(load)
+    options = ("--model", model, "--segment-s", "1.0", "--batch-size", "2", "--tracking-uri", "off")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     config = DubConfig(str(silent_archive), str(whole), segment_s=1.0, batch_size=2, tracking_uri="off")
-    assert run(config, load) == 0
+    assert run(config, model) == 0
     for _ in range(3):  # on a busy machine a job may be over before this process has its turn
         shutil.rmtree(cut, ignore_errors=True)
-        if killed := kill_on_the_way(silent_archive, cut, *options, load=load):
+        if killed := kill_on_the_way(silent_archive, cut, *options):
             break
     assert killed
-    assert run(DubConfig(**{**vars(config), "out": str(cut)}), load) == 0
+    assert run(DubConfig(**{**vars(config), "out": str(cut)}), model) == 0
     assert digests(cut) == digests(whole)
     assert len(digests(cut)) == 3
     assert {row["status"] for row in report(cut).values()} == {"dubbed"}
@@ -233,7 +222,7 @@ def test_killed_and_resumed_is_the_same_as_undisturbed(
 def test_stopped_it_prints_the_command_that_resumes(
     silent_archive: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
-    arguments = [str(silent_archive), "an out", "--segment-s", "1.0", "--num-workers", "1"]
+    arguments = [str(silent_archive), "an out", "--model", NOISE, "--segment-s", "1.0", "--num-workers", "1"]
     job = start(*arguments, cwd=tmp_path)
     rows = tmp_path / "an out" / "_v2a"
     while not (rows / "config.json").exists():
@@ -251,8 +240,9 @@ def test_stopped_it_prints_the_command_that_resumes(
         "dub",
         str(silent_archive),
         "an out",
-        *arguments[-2:],
         *arguments[2:4],
+        *arguments[-2:],
+        *arguments[4:6],
     ]
     assert "Traceback" not in text
 
@@ -265,3 +255,32 @@ def test_dry_run_writes_nothing(archive: Path, tmp_path: Path, capsys: pytest.Ca
     assert "4 files to dub" in text
     assert "Nothing was written" in text
     assert "not a video" in text
+
+
+HUM = """
+import torch
+import v2a
+from v2a_models.recipe import Recipe
+
+
+class Hum(v2a.Generator):
+    name, system, sha256 = "hum", "hum", "1" * 64
+    recipe = Recipe("hum", window_s=1.0, overlap_s=0.2)
+
+    def generate_from_frames(self, frames, seeds, **sampling):
+        return torch.full((len(seeds), self.recipe.channels, self.recipe.window), 0.25)
+"""
+
+
+def test_a_model_of_your_own_on_the_python_path(tmp_path: Path) -> None:
+    write_video(tmp_path / "archive" / "film.mkv", 1.0)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "hum.py").write_text(HUM)
+    command = [sys.executable, "-P", "-m", "jobs.dub", "archive", "out", "--model", "hum:Hum"]
+    command += ["--tracking-uri", "off", "--num-workers", "1"]
+    for path, code, words in (("", 2, "name its folder in PYTHONPATH"), ("models", 0, "1 dubbed")):
+        environment = {**os.environ, "PYTHONPATH": path and str(tmp_path / path)}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert words in " ".join((done.stdout + done.stderr).split())
+    assert report(tmp_path / "out")["film.mkv"]["sound_peak_dbfs"] == pytest.approx(-12.04, abs=0.1)

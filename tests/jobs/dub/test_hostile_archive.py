@@ -11,9 +11,9 @@ import pytest
 from jobs import dub
 from jobs.dub import DubConfig
 from tests.support import servers
-from tests.support.toy_generators import load_noise, write_video
+from tests.support.toy_generators import NOISE, write_video
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("ray_with_samples")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("ray_session")]
 
 SECRETS = {
     "AWS_SECRET_ACCESS_KEY": "aws-secret-8d1f",
@@ -38,7 +38,7 @@ def test_links_that_leave_are_named_and_not_followed(tmp_path: Path) -> None:
     (root / "passwd.mp4").symlink_to("/etc/passwd")
     before = outside.read_bytes()
     out = tmp_path / "out"
-    assert dub.run(DubConfig(str(root), str(out), tracking_uri="off"), load=load_noise) == 1
+    assert dub.run(DubConfig(str(root), str(out), model=NOISE, tracking_uri="off")) == 1
     rows = report(out)
     assert rows["good.mp4"].startswith("dubbed")
     assert rows["link.mp4"].startswith("failed") and rows["passwd.mp4"].startswith("failed")
@@ -54,9 +54,9 @@ def test_the_last_lines_name_what_failed_and_nothing_but_names(
     write_video(root / "good.mp4", 0.5)
     for name in ["a\x1b[2J\n.mp4", *(f"b {k}.mp4" for k in range(11))]:
         (root / name).write_bytes(b"\x00\x00\x00\x18ftypmp42" + bytes(2000))
-    config = DubConfig(str(root), str(out), tracking_uri="off")
+    config = DubConfig(str(root), str(out), model=NOISE, tracking_uri="off")
     for planned in (True, False):
-        assert dub.run(dataclasses.replace(config, dry_run=planned), load=load_noise) == (not planned)
+        assert dub.run(dataclasses.replace(config, dry_run=planned)) == (not planned)
         said = capsys.readouterr().out
         assert "\x1b" not in said and r"a\x1b[2J\n.mp4" in said
     rows = report(out)
@@ -69,13 +69,13 @@ def test_an_output_is_not_written_through_a_link(tmp_path: Path) -> None:
     """Somebody put a link where a dubbed file goes: it is replaced, not followed."""
     root, out = tmp_path / "archive", tmp_path / "out"
     write_video(root / "a.mp4", 0.5)
-    assert dub.run(DubConfig(str(root), str(out), tracking_uri="off"), load=load_noise) == 0
+    assert dub.run(DubConfig(str(root), str(out), model=NOISE, tracking_uri="off")) == 0
     precious = tmp_path / "precious.mp4"
     precious.write_bytes(b"precious")
     (out / "a.mp4").unlink()
     (out / "a.mp4").symlink_to(precious)
-    again = DubConfig(str(root), str(out), tracking_uri="off", restart=True)
-    assert dub.run(again, load=load_noise) == 0
+    again = DubConfig(str(root), str(out), model=NOISE, tracking_uri="off", restart=True)
+    assert dub.run(again) == 0
     assert precious.read_bytes() == b"precious"
     assert not (out / "a.mp4").is_symlink()
 
@@ -93,7 +93,7 @@ def test_no_secret_is_told(
     out = tmp_path / "out"
     for uri in (f"http://user:url-secret-55ef@127.0.0.1:{servers.free_port()}", None):
         config = DubConfig(str(tmp_path / "archive"), str(out), tracking_uri=uri)
-        assert dub.run(config, load=load_noise) == 1
+        assert dub.run(config) == 1
     said = "".join(capfd.readouterr())
     assert (
         "is not recording" in said and "***@127.0.0.1" in (out / "_v2a" / "summary.json").read_text() + said

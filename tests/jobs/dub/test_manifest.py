@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +31,7 @@ def manifest(tmp_path: Path, text: str) -> Path:
     return tmp_path / "films.csv"
 
 
-def test_seed_times_skip_and_what_is_not_there(ray_with_samples: None, archive: Path, tmp_path: Path) -> None:
+def test_seed_times_skip_and_what_is_not_there(ray_session: Any, archive: Path, tmp_path: Path) -> None:
     table = manifest(
         tmp_path,
         "path,seed,start_s,end_s,skip\n"
@@ -138,7 +139,6 @@ def test_a_text_that_the_model_cannot_follow(
 
 def test_the_best_candidates_become_tracks_or_files(tmp_path: Path) -> None:
     from tests.support.toy_generators import toy_checkpoint
-    from v2a_models.checkpoint import load_generator
 
     film(tmp_path / "archive" / "a.mkv", None, 0.7)
     model = toy_checkpoint(tmp_path / "toy")
@@ -149,7 +149,7 @@ def test_the_best_candidates_become_tracks_or_files(tmp_path: Path) -> None:
         ("all", ["--keep-top", "3"]),
         ("files", ["--keep-top", "2", "--sidecar", "flac"]),
     ):
-        rows = quickly(tmp_path / "archive", tmp_path / name, *options, *more, load=load_generator)
+        rows = quickly(tmp_path / "archive", tmp_path / name, *options, *more)
         assert rows["a.mkv"]["status"] == "dubbed", rows
         made[name] = rows["a.mkv"]["tracks"]
     assert made == {"best": 1, "all": 3, "files": 2}

@@ -178,7 +178,7 @@ def without_samples(archive: Path) -> Path:
     return archive
 
 
-@pytest.mark.usefixtures("ray_with_samples")
+@pytest.mark.usefixtures("ray_session")
 def test_films_whose_sound_track_gives_no_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     archive, out = without_samples(tmp_path / "archive"), tmp_path / "out"
     assert v2a_dub(archive, out, "--dry-run") == 0

@@ -29,7 +29,7 @@ def check_failed(row: dict[str, Any], kind: str, *words: str) -> None:
         assert word in row["message"]
 
 
-@pytest.mark.usefixtures("ray_with_samples")
+@pytest.mark.usefixtures("ray_session")
 def test_one_output_that_cannot_be_written_is_one_failed_film(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

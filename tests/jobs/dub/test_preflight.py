@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import av
 import pytest
@@ -17,18 +16,17 @@ from tests.support.dubbing import report
 from tests.support.toy_generators import (
     EchoGenerator,
     NoiseGenerator,
-    load_echo,
-    load_noise,
+    reference,
     toy_checkpoint,
     write_video,
 )
 from v2a_models.recipe import Recipe
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("ray_with_samples")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("ray_session")]
 
 
-def run(config: DubConfig, load: Any = load_noise) -> int:
-    return dub.run(config, load=load)
+def run(config: DubConfig, generator: type[NoiseGenerator] = NoiseGenerator) -> int:
+    return dub.run(dataclasses.replace(config, model=reference(generator)))
 
 
 @pytest.mark.parametrize("inside", ["archive/out", "archive", "."])
@@ -95,7 +93,7 @@ def test_another_model_does_not_resume(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "archive").mkdir()
     config = DubConfig(str(tmp_path / "archive"), str(tmp_path / "out"), tracking_uri="off")
     assert run(config) == 0
-    assert dub.run(config, load=lambda name: Worse()) == 2
+    assert run(config, Worse) == 2
     assert "model_sha256" in capsys.readouterr().err
 
 
@@ -107,11 +105,11 @@ def test_another_length_of_segments_is_another_sound(
 ) -> None:
     (tmp_path / "archive").mkdir()
     config = DubConfig(str(tmp_path / "archive"), str(tmp_path / "out"), tracking_uri="off", segment_s=1.99)
-    assert run(config, load_echo) == 0
+    assert run(config, EchoGenerator) == 0
     config.segment_s = 1.97  # as many whole pictures
-    assert run(config, load_echo) == 0
+    assert run(config, EchoGenerator) == 0
     config.segment_s = 3.0
-    assert run(config, load_echo) == 2
+    assert run(config, EchoGenerator) == 2
     assert "segment_s: 1.96 there, 3.0 now" in capsys.readouterr().err
 
 
@@ -119,9 +117,9 @@ def test_a_checkpoint_says_whether_it_streams(tmp_path: Path) -> None:
     from jobs.dub.preflight import make_job
 
     config = DubConfig("archive", "out", model=toy_checkpoint(tmp_path / "toy"), segment_s=10.0)
-    job = make_job(config, None)
+    job = make_job(config)
     assert not job.streams and job.layout is not None and job.windows_per_segment == job.layout.windows > 1
-    faded = make_job(dataclasses.replace(config, film=FilmOptions(joins="crossfade")), None)
+    faded = make_job(dataclasses.replace(config, film=FilmOptions(joins="crossfade")))
     assert faded.layout is None and faded.windows_per_segment > 1 and faded.overlap > 0
     file = tmp_path / "toy" / "config.json"
     known = json.loads(file.read_text())
@@ -133,7 +131,7 @@ def test_a_checkpoint_says_whether_it_streams(tmp_path: Path) -> None:
         "channels": 2,
     }
     file.write_text(json.dumps(known))
-    job = make_job(config, None)
+    job = make_job(config)
     assert job.streams and (job.rate, job.channels, job.frame, job.context) == (16_000, 2, 640, 7 * 640)
     assert (job.window, job.overlap, job.windows_per_segment) == (160_000, 0, 1)
 
@@ -151,7 +149,7 @@ def test_recipes_that_cannot_be_dubbed_with(
     kind: type[NoiseGenerator], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "archive").mkdir()
-    assert run(DubConfig(str(tmp_path / "archive"), str(tmp_path / "out")), lambda name: kind()) == 2
+    assert run(DubConfig(str(tmp_path / "archive"), str(tmp_path / "out")), kind) == 2
     assert words in capsys.readouterr().err
 
 
@@ -203,7 +201,7 @@ def test_candidates_are_told_apart_from_none_and_from_others(
     (tmp_path / "archive").mkdir()
     model = toy_checkpoint(tmp_path / "toy")
     config = DubConfig(archive, out, model=model, candidates=3, tracking_uri="off")
-    job = make_job(config, None)
+    job = make_job(config)
     State(out).write_config(job.identity() | {"archive": archive, "windows_per_segment": 1})
     for candidates, now in ((1, "None now"), (2, "best of 2 by SCAV")):
         config.candidates = candidates

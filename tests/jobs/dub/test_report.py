@@ -18,7 +18,7 @@ from pipelines.reports import costs
 from tests.jobs.test_redub import v2a_redub
 from tests.support.dubbing import film, noise, quickly, report, v2a_dub
 from tests.support.media_files import write_video
-from tests.support.toy_generators import NoiseGenerator, toy_checkpoint
+from tests.support.toy_generators import NoiseGenerator, reference, toy_checkpoint
 from v2a_models.checkpoint import load_generator
 
 pytestmark = pytest.mark.timeout(600)
@@ -31,8 +31,8 @@ class Plain(NoiseGenerator):
 
     name = "plain"
 
-    def generate_from_frames(self, frames: Mapping[str, Any], seeds: Sequence[int]) -> Any:
-        made = super().generate_from_frames(frames, seeds)
+    def generate_from_frames(self, frames: Mapping[str, Any], seeds: Sequence[int], **sampling: Any) -> Any:
+        made = super().generate_from_frames(frames, seeds, **sampling)
         for k in range(len(seeds)):
             light = float(frames["sync"][k].float().mean())
             if light < 16:
@@ -42,8 +42,7 @@ class Plain(NoiseGenerator):
         return made
 
 
-def load_plain(name: str) -> Plain:
-    return Plain()
+PLAIN = ("--model", reference(Plain))
 
 
 def shaded(path: Path, shots: list[tuple[float, int]], **more: Any) -> Path:
@@ -66,7 +65,7 @@ def test_what_clips_and_what_is_silent_is_flagged(tmp_path: Path) -> None:
     archive, out = tmp_path / "archive", tmp_path / "out"
     shaded(archive / "odd.mkv", [(2, GREY), (4, BLACK), (2, GREY), (1, WHITE), (2, GREY)])
     shaded(archive / "fine.mkv", [(3, GREY)])
-    rows = quickly(archive, out, load=load_plain)
+    rows = quickly(archive, out, *PLAIN)
     (silent, clipped) = stretches(rows["odd.mkv"])
     assert silent == ("near silence", pytest.approx(2.0, abs=0.9), pytest.approx(6.0, abs=0.9))
     assert clipped == ("clipping", pytest.approx(8.0, abs=0.9), pytest.approx(9.0, abs=0.9))
@@ -75,9 +74,9 @@ def test_what_clips_and_what_is_silent_is_flagged(tmp_path: Path) -> None:
     assert report(out)["odd.mkv"]["flags"] == rows["odd.mkv"]["flags"]
 
     # Another sound for a part: what was flagged in it is gone, or found again.
-    assert v2a_redub(out, "odd.mkv", "--start", "7", "--end", "10", "--seed", "8", load=load_plain) == 0
+    assert v2a_redub(out, "odd.mkv", "--start", "7", "--end", "10", "--seed", "8", *PLAIN) == 0
     assert len(stretches(report(out)["odd.mkv"])) == 2
-    assert v2a_redub(out, "odd.mkv", "--start", "5", "--end", "10", "--seed", "8", load=load_grey) == 0
+    assert v2a_redub(out, "odd.mkv", "--start", "5", "--end", "10", "--seed", "8", *GREY_MODEL) == 0
     [left] = stretches(report(out)["odd.mkv"])
     assert left == ("near silence", silent[1], 5.0) and report(out)["odd.mkv"]["n_flags"] == 1
 
@@ -88,15 +87,14 @@ class Grey(NoiseGenerator):
     name = "plain"
 
 
-def load_grey(name: str) -> Grey:
-    return Grey()
+GREY_MODEL = ("--model", reference(Grey))
 
 
 def test_silence_that_is_wanted_is_not_flagged(tmp_path: Path) -> None:
     archive, out = tmp_path / "archive", tmp_path / "out"
     shaded(archive / "out.mkv", [(9, GREY)])
     (tmp_path / "films.csv").write_text("path,start_s,end_s\nout.mkv,4,6\n")
-    rows = quickly(archive, out, "--manifest", tmp_path / "films.csv", load=load_plain)
+    rows = quickly(archive, out, "--manifest", tmp_path / "films.csv", *PLAIN)
     assert rows["out.mkv"]["flags"] == [] and rows["out.mkv"]["heard_s"] == 2
 
 
@@ -105,7 +103,7 @@ def test_the_films_own_sound_is_not_flagged(tmp_path: Path) -> None:
     own[:, 44_100:44_200] = 32_767
     own[:, 4 * 44_100 : 7 * 44_100] = 0
     film(tmp_path / "archive" / "gap.mkv", own, 9.0, "flac")
-    quickly(tmp_path / "archive", tmp_path / "out", "--existing", "replace-silent-parts", load=load_plain)
+    quickly(tmp_path / "archive", tmp_path / "out", "--existing", "replace-silent-parts", *PLAIN)
     assert report(tmp_path / "out")["gap.mkv"]["flags"] == []
 
 
@@ -119,7 +117,7 @@ def test_parts_that_cannot_be_seen_are_not_flagged(tmp_path: Path, monkeypatch: 
         whole(item, *rest)
 
     monkeypatch.setattr(decode, "_decode_into", torn)
-    row = quickly(tmp_path / "archive", tmp_path / "out", "--segment-s", "3", load=load_plain)["torn.mkv"]
+    row = quickly(tmp_path / "archive", tmp_path / "out", "--segment-s", "3", *PLAIN)["torn.mkv"]
     assert row["status"] == "dubbed" and "damaged, so silent" in row["reason"]
     assert row["flags"] == []
 
@@ -132,19 +130,19 @@ def test_still_footage_may_be_silent_unless_it_is_made_like_all(
     model = toy_checkpoint(tmp_path / "toy")
     shaded(tmp_path / "archive" / "still.mkv", [(5, GREY)])
 
-    def load_mute(name: str) -> Any:
-        generator = load_generator(name)
+    def mute() -> Any:
+        generator: Any = load_generator(model)
         whole = generator.codec.decode
         monkeypatch.setattr(generator.codec, "decode", lambda *args, **more: whole(*args, **more) * 0)
         return generator
 
-    options = ["--model", model, "--static", static, "--batch-size", "4"]
-    row = quickly(tmp_path / "archive", tmp_path / "out", *options, load=load_mute)["still.mkv"]
+    options = ["--model", reference(mute), "--static", static, "--batch-size", "4"]
+    row = quickly(tmp_path / "archive", tmp_path / "out", *options)["still.mkv"]
     assert row["sound_peak_dbfs"] == -120 and bool(row["static_s"]) != flagged
     assert [what for what, *_ in stretches(row)] == (["near silence"] if flagged else [])
 
     part = ["--start", "1", "--end", "4", "--seed", "8"]
-    assert v2a_redub(tmp_path / "out", "still.mkv", *part, load=load_mute) == 0
+    assert v2a_redub(tmp_path / "out", "still.mkv", *part, *options[:2]) == 0
     row = report(tmp_path / "out")["still.mkv"]
     assert {what for what, *_ in stretches(row)} == ({"near silence"} if flagged else set())
 
@@ -157,7 +155,7 @@ def test_films_longer_than_their_card_have_a_contact_sheet(
     archive, out = tmp_path / "archive", tmp_path / "out"
     shaded(archive / "long.mkv", [(4, GREY), (4, WHITE)])
     shaded(archive / "short.mkv", [(2, GREY)])
-    rows = quickly(archive, out, "--segment-s", "2", load=load_plain)
+    rows = quickly(archive, out, "--segment-s", "2", *PLAIN)
     assert rows["short.mkv"]["contact_sheet"] == ""
     sheet = rows["long.mkv"]["contact_sheet"]
     assert sheet == f"_v2a/cards/{rows['long.mkv']['video_id']}.sheet.webp"
@@ -170,7 +168,7 @@ def test_films_longer_than_their_card_have_a_contact_sheet(
 
 
 def test_prices_are_told_before_and_after_and_decide_nothing(
-    ray_with_samples: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ray_session: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive, out = tmp_path / "archive", tmp_path / "out"
     shaded(archive / "a.mkv", [(3, GREY)])

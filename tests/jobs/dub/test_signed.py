@@ -14,9 +14,9 @@ from jobs import dub, verify
 from jobs.dub import DubConfig
 from jobs.verify import VerifyConfig
 from pipelines.provenance import signing
-from tests.support.toy_generators import load_noise, write_video
+from tests.support.toy_generators import NOISE, write_video
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("ray_with_samples")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("ray_session")]
 
 
 def rows(out: Path) -> dict[str, dict[str, Any]]:
@@ -32,7 +32,7 @@ def test_a_signed_archive(
     signer = signing.make_test_certificate(tmp_path / "certificate")
     monkeypatch.setenv("V2A_SIGN_KEY", signer.key)
     monkeypatch.setenv("V2A_SIGN_CERT", signer.certificate)
-    assert dub.run(DubConfig(str(archive), str(out)), load=load_noise) == 0
+    assert dub.run(DubConfig(str(archive), str(out), model=NOISE)) == 0
     for path, row in rows(out).items():
         assert row["status"] == "dubbed"
         assert row["source_sha256"] == row["source_sha256_after"]
@@ -55,7 +55,7 @@ def test_a_signed_archive(
     # Without the key nothing is added to a signed output, and what is there stays.
     monkeypatch.delenv("V2A_SIGN_KEY")
     monkeypatch.delenv("V2A_SIGN_CERT")
-    assert dub.run(DubConfig(str(archive), str(out), tracking_uri="off"), load=load_noise) == 2
+    assert dub.run(DubConfig(str(archive), str(out), model=NOISE, tracking_uri="off")) == 2
     assert "signed: yes there, None now" in capfd.readouterr().err
 
 
@@ -73,8 +73,10 @@ def test_keys_that_cannot_sign_are_refused_before_anything(
         (good.key, None, "give the certificate too"),
         (Path(good.key).read_text(), good.certificate, "give the path of the file"),
     ):
-        config = DubConfig(str(archive), str(out), sign_key=key, sign_cert=cert, tracking_uri="off")
-        assert dub.run(config, load=load_noise) == 2
+        config = DubConfig(
+            str(archive), str(out), model=NOISE, sign_key=key, sign_cert=cert, tracking_uri="off"
+        )
+        assert dub.run(config) == 2
         answer = capsys.readouterr().err
         assert words in answer and "PRIVATE KEY" not in answer
     assert not out.exists()
@@ -97,7 +99,7 @@ def test_a_source_that_changes_meanwhile_is_a_failed_row(
         return found
 
     monkeypatch.setattr(ray_scan, "scan_rows", then_changed)
-    assert dub.run(DubConfig(str(archive), str(out), tracking_uri="off"), load=load_noise) == 1
+    assert dub.run(DubConfig(str(archive), str(out), model=NOISE, tracking_uri="off")) == 1
     found = rows(out)
     assert found["b.mp4"]["status"] == "dubbed" and not (out / "a.mp4").exists()
     assert (found["a.mp4"]["status"], found["a.mp4"]["error_class"]) == ("failed", "SourceChanged")
@@ -105,4 +107,4 @@ def test_a_source_that_changes_meanwhile_is_a_failed_row(
     assert found["a.mp4"]["source_sha256"] != found["a.mp4"]["source_sha256_after"] != ""
     # Left alone, it is dubbed by the next run.
     monkeypatch.setattr(ray_scan, "scan_rows", scanned)
-    assert dub.run(DubConfig(str(archive), str(out), tracking_uri="off"), load=load_noise) == 0
+    assert dub.run(DubConfig(str(archive), str(out), model=NOISE, tracking_uri="off")) == 0

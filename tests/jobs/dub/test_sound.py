@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyloudnorm
@@ -42,7 +43,7 @@ def with_a_gap(seconds: float, gap: tuple[float, float], channels: int = 1, rate
 
 
 def test_silent_parts_are_dubbed_alone(
-    ray_with_samples: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ray_session: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive, out = tmp_path / "archive", tmp_path / "out"
     own = {
@@ -89,14 +90,14 @@ def test_where_nothing_is_heard_nothing_is_looked_at(tmp_path: Path) -> None:
     from pipelines.dub.plan import make_plan, wants_silence
     from pipelines.sandbox.decoder import Sandbox
     from pipelines.soundtrack.silence import find
-    from tests.support.toy_generators import NoiseGenerator, load_noise
+    from tests.support.toy_generators import NOISE, NoiseGenerator
 
     film(tmp_path / "archive" / "gap.mkv", with_a_gap(12.0, (5.2, 6.4)), 12.0, "flac")
     config = DubConfig(
-        str(tmp_path / "archive"), str(tmp_path / "out"), segment_s=1.0,
+        str(tmp_path / "archive"), str(tmp_path / "out"), model=NOISE, segment_s=1.0,
         sound=SoundOptions(existing="replace-silent-parts"),
     )  # fmt: skip
-    job = make_job(config, load_noise)
+    job = make_job(config)
     with Sandbox() as sandbox:
         [video] = scan.scan(config.archive, sandbox)
         assert wants_silence(video, "replace-silent-parts", ManifestRow())
@@ -106,10 +107,10 @@ def test_where_nothing_is_heard_nothing_is_looked_at(tmp_path: Path) -> None:
         assert 0 < len(needed) <= 4 < len(plan.tasks)
         seen = [decode.decode_task(task, job, sandbox) for task in plan.tasks]
         assert [item.task.segment.index for item in seen if item.arrays] == needed
-        made = Dubber(job, load_noise).generate([Item.from_table(i.to_table())[0] for i in seen])
+        made = Dubber(job).generate([Item.from_table(i.to_table())[0] for i in seen])
     # What is generated is what would have been generated for the whole film.
     whole = dub_plan.plan_file(job, video, "gap.mkv", "gap.mkv.mkv")
-    again = Dubber(job, load_noise).generate([decode.decode_task(whole[needed[1]], job, Sandbox())])
+    again = Dubber(job).generate([decode.decode_task(whole[needed[1]], job, Sandbox())])
     assert np.array_equal(again[0].arrays["sound"], made[needed[1]].arrays["sound"])
     assert not made[0].arrays["sound"].any() and NoiseGenerator.recipe.window_s == 1.0
 

@@ -25,7 +25,7 @@ from pipelines.dub.state import State
 from pipelines.reports import dub_page
 from pipelines.sandbox.decoder import Sandbox
 from tests.support.language_model import base_folder
-from tests.support.toy_generators import write_video
+from tests.support.toy_generators import reference, write_video
 from tests.support.train_store import recipe
 from v2a_models.build import new_generator
 from v2a_models.checkpoint import load_generator, save_generator
@@ -43,9 +43,9 @@ def test_a_prompt_changes_the_sound_and_stands_in_the_report_with_the_caption(
     with Sandbox() as sandbox:
         [video] = scan.scan(str(tmp_path / "archive"), sandbox)
         for name, texts in (("plain", {}), ("drum", {"prompt": "a drum"}), ("not", {"negative": "a drum"})):
-            job = make_job(config(vatt, tmp_path / name, **texts), None)
+            job = make_job(config(vatt, tmp_path / name, **texts))
             [task] = plan.plan_file(job, video, "short.mp4", "short.mp4.mkv")
-            [item] = Dubber(job, load_generator).generate([decode.decode_task(task, job, sandbox)])
+            [item] = Dubber(job).generate([decode.decode_task(task, job, sandbox)])
             assert item.failure is None
             sounds.append(item.arrays["sound"])
             row = finish.finish_item(item, job)
@@ -64,14 +64,14 @@ def test_a_prompt_changes_the_sound_and_stands_in_the_report_with_the_caption(
 @pytest.mark.parametrize("name", ["film.mp4", "film.avi"])
 def test_captions_of_every_window_become_subtitles(vatt: str, tmp_path: Path, name: str) -> None:
     write_video(tmp_path / "archive" / name, 12.0)
-    out, load = tmp_path / "out", saying_when(vatt)
+    out, saying = tmp_path / "out", reference(saying_when(vatt))
     with Sandbox() as sandbox:
         [video] = scan.scan(str(tmp_path / "archive"), sandbox)
-        job = make_job(config(vatt, out, captions=True, segment_s=7.0), None)
+        job = make_job(config(vatt, out, captions=True, segment_s=7.0))
         assert job.identity()["captions"] == "subtitles"
         for task in plan.plan_file(job, video, name, name + ".mkv"):
             items = Item.from_table(decode.decode_task(task, job, sandbox).to_table())
-            [item] = Dubber(job, load).generate(items)
+            [item] = Dubber(dataclasses.replace(job, model=saying)).generate(items)
             assert item.failure is None
             row = finish.finish_item(*Item.from_table(item.to_table()), job)
     assert task.n_segments > 1 and row is not None and row["status"] == "dubbed"
@@ -97,45 +97,44 @@ def test_captions_of_every_window_become_subtitles(vatt: str, tmp_path: Path, na
 
 def saying_when(model: str) -> Any:
     """Loads the model with captions that count its calls, one a window."""
+    calls = itertools.count()
 
-    def load(name: str) -> Any:
+    def load() -> Any:
         generator: Any = load_generator(model)
-        calls = load.calls  # type: ignore[attr-defined]
         generator.captions = lambda batch: [f"sound {next(calls)}" for _ in range(len(batch))]
         return generator
 
-    load.calls = itertools.count()  # type: ignore[attr-defined]
     return load
 
 
 def test_the_command_names_the_texts_and_resuming_needs_the_same(vatt: str, tmp_path: Path) -> None:
     wanted = config(vatt, tmp_path, prompt="a drum, no music")
     assert "--prompt 'a drum, no music'" in command(wanted)
-    job = make_job(wanted, None)
+    job = make_job(wanted)
     assert job.identity()["prompt"] == "a drum, no music" and "negative" not in job.identity()
     State(str(tmp_path)).write_config(job.identity() | {"archive": str(Path("archive").resolve())})
     check_identity(wanted, job)
     for other in (dataclasses.replace(wanted, prompt="rain"), dataclasses.replace(wanted, prompt="")):
         with pytest.raises(WrongUsage, match="prompt: a drum, no music there"):
-            check_identity(other, make_job(other, None))
+            check_identity(other, make_job(other))
 
 
 def test_what_cannot_be_followed_is_refused_before_anything_starts(vatt: str, tmp_path: Path) -> None:
     for texts in ({"prompt": "a drum"}, {"negative": "music"}):
         with pytest.raises(WrongUsage, match="follows no text"):
-            make_job(config("mini", tmp_path, **texts), None)
+            make_job(config("mini", tmp_path, **texts))
     with pytest.raises(WrongUsage, match="has no words: leave --captions out"):
-        make_job(config("mini", tmp_path, captions=True), None)
+        make_job(config("mini", tmp_path, captions=True))
     with pytest.raises(WrongUsage, match="tokens, the model reads at most 32"):
-        make_job(config(vatt, tmp_path, prompt="a drum and " * 40), None)
+        make_job(config(vatt, tmp_path, prompt="a drum and " * 40))
     with pytest.raises(WrongUsage, match="does not know: '☃'"):
-        make_job(config(vatt, tmp_path, negative="☃"), None)
+        make_job(config(vatt, tmp_path, negative="☃"))
 
 
 def test_a_prompt_of_nothing_is_none(vatt: str, tmp_path: Path) -> None:
-    job = make_job(config(vatt, tmp_path, prompt=" \n", negative="  "), None)
+    job = make_job(config(vatt, tmp_path, prompt=" \n", negative="  "))
     assert (job.prompt, job.negative) == ("", "") and job.identity() == make_job(
-        config(vatt, tmp_path), None
+        config(vatt, tmp_path)
     ).identity()
 
 
@@ -149,16 +148,16 @@ def test_the_base_of_an_adapter_is_looked_for_before_anything_starts(
     made = new_generator("vatt", recipe(), converter=str(tmp_path / "converter"), **tiny)
     save_generator(made, tmp_path / "vatt")
     wanted = config(str(tmp_path / "vatt"), tmp_path / "out")
-    assert make_job(wanted, None).model_name == "vatt"
+    assert make_job(wanted).model_name == "vatt"
     caption = ["caption", str(films), "--out", str(tmp_path / "a.parquet"), "--model", wanted.model]
     base.rename(tmp_path / "elsewhere")
     words = f"the language model '{base}' is not here.*licence"
     with pytest.raises(WrongUsage, match=words):
-        make_job(wanted, None)
+        make_job(wanted)
     assert cli.main(caption) == 2 and re.search(words, " ".join(capsys.readouterr().err.split()))
     base_folder(base, "gemma", seed=1)
     with pytest.raises(WrongUsage, match=r"this adapter belongs to .* get the release it was trained with"):
-        make_job(wanted, None)
+        make_job(wanted)
     assert cli.main(caption) == 2 and "this adapter belongs to" in capsys.readouterr().err
 
 
@@ -178,4 +177,4 @@ def test_what_nobody_wants_is_discouraged_where_the_model_knows_the_words(vatt: 
     unguided = {**published, "sampling": {**settings["sampling"], "guidance": 1.0}}
     assert usual_negative({**known, "model": {"settings": unguided}}) == ""
     assert usual_negative(read_config(Path("v2a_models/weights/mini"))) == ""
-    assert make_job(config(vatt, tmp_path, negative=""), None).negative == ""
+    assert make_job(config(vatt, tmp_path, negative="")).negative == ""

@@ -25,8 +25,7 @@ from tests.support.dub_stages import dubbed_sound, make_job, plan, run_stages
 from tests.support.toy_generators import (
     NoiseGenerator,
     StereoGenerator,
-    load_noise,
-    load_stereo,
+    reference,
     toy_checkpoint,
 )
 from v2a_models import grid
@@ -62,7 +61,7 @@ def test_sound_does_not_depend_on_segments(
     video = videos["silent.mp4"]
     tracks = []
     for folder, job in (("a", make_job(tmp_path / "a")), ("b", make_job(tmp_path / "b", **changes))):
-        dubber = Dubber(job, load_noise)
+        dubber = Dubber(job)
         for task in plan(job, video):
             [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
             part = Part(item.arrays["sound"], item.arrays["thumbs"], np.array(item.thumb_times))
@@ -78,11 +77,11 @@ def test_stereo_at_another_rate_from_pixels(
 ) -> None:
     import av
 
-    video, recipe = videos[name], StereoGenerator.recipe
+    video = videos[name]
     tracks = []
     for per_segment in (1, 50):
-        job = make_job(tmp_path / str(per_segment), recipe, windows_per_segment=per_segment)
-        dubber = Dubber(job, load_stereo)
+        job = make_job(tmp_path / str(per_segment), StereoGenerator, windows_per_segment=per_segment)
+        dubber = Dubber(job)
         for task in plan(job, video):
             [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
             part = Part(item.arrays["sound"], item.arrays["thumbs"], np.array(item.thumb_times))
@@ -92,8 +91,8 @@ def test_stereo_at_another_rate_from_pixels(
     np.testing.assert_array_equal(tracks[0], tracks[1])
     assert not np.array_equal(tracks[0][0], tracks[0][1])
 
-    job = make_job(tmp_path / "out", recipe)
-    [row] = run_stages(plan(job, video), job, sandbox, load=load_stereo)
+    job = make_job(tmp_path / "out", StereoGenerator)
+    [row] = run_stages(plan(job, video), job, sandbox)
     assert row["status"] == "dubbed" and (tmp_path / "out" / row["card"]).exists()
     n_samples = grid.samples(video["duration_s"])
     expected = np.concatenate(list(resampling.resampled(tracks[:1], 2, 16_000, n_samples)), axis=1)
@@ -111,9 +110,9 @@ def test_stereo_at_another_rate_from_pixels(
 def test_a_generator_with_other_channels_than_its_recipe_fails_alone(
     videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    job = make_job(tmp_path, StereoGenerator.recipe, channels=1)
+    job = make_job(tmp_path, StereoGenerator, channels=1)
     [task] = plan(job, videos["short.mp4"])
-    [item] = Dubber(job, load_stereo).generate([decode.decode_task(task, job, sandbox)])
+    [item] = Dubber(job).generate([decode.decode_task(task, job, sandbox)])
     assert item.failure is not None and "gave 2 channels, not 1" in item.failure.message
 
 
@@ -122,7 +121,7 @@ def test_sound_does_not_depend_on_company_or_order(
 ) -> None:
     job = make_job(tmp_path)
     tasks = plan(job, videos["silent.mp4"]) + plan(job, videos["short.mp4"])
-    dubber = Dubber(job, load_noise)
+    dubber = Dubber(job)
 
     def sounds(groups: list[list[DubTask]]) -> dict[tuple[str, int], bytes]:
         made = {}
@@ -143,7 +142,7 @@ def test_seed_and_picture_decide_the_sound(
     sounds = []
     for job in (make_job(tmp_path), make_job(tmp_path, seed=1)):
         [task] = plan(job, videos["short.mp4"])
-        [item] = Dubber(job, load_noise).generate([decode.decode_task(task, job, sandbox)])
+        [item] = Dubber(job).generate([decode.decode_task(task, job, sandbox)])
         sounds.append(item.arrays["sound"])
     assert sounds[0].shape == sounds[1].shape == (1, grid.samples(videos["short.mp4"]["duration_s"]))
     assert not np.array_equal(sounds[0], sounds[1])
@@ -199,7 +198,7 @@ def test_what_a_file_does_becomes_its_row(
     job = make_job(tmp_path)
     bad = Unreadable(error)
     first, second = plan(job, videos["silent.mp4"])
-    dubber = Dubber(job, load_noise)
+    dubber = Dubber(job)
     good = decode.decode_task(plan(job, videos["short.mp4"])[0], job, sandbox)
     items = dubber.generate([decode.decode_task(first, job, bad), good])  # type: ignore[arg-type]
     assert finish.finish_item(items[0], job) is None
@@ -217,25 +216,23 @@ def test_what_a_file_does_becomes_its_row(
 
 
 class Failing(NoiseGenerator):
-    def to(self, device: str) -> Failing:
-        return self
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
 
-    def generate_from_frames(self, frames: Any, seeds: Any) -> Any:
+    def generate_from_frames(self, frames: Any, seeds: Any, **sampling: Any) -> Any:
         if self.how == "raise":
             raise RuntimeError("CUDA error: out of memory")
-        return super().generate_from_frames(frames, seeds) * float("nan")
-
-    def __init__(self, how: str) -> None:
-        self.how = how
+        return super().generate_from_frames(frames, seeds, **sampling) * float("nan")
 
 
 @pytest.mark.parametrize("how", ["raise", "nan"])
 def test_what_the_generator_does_becomes_a_row(
     videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path, how: str
 ) -> None:
-    job = make_job(tmp_path)
+    job = make_job(tmp_path, model=reference(lambda: Failing(how)))
     [task] = plan(job, videos["short.mp4"])
-    dubber = Dubber(job, lambda name: Failing(how))
+    dubber = Dubber(job)
     [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
     row = finish.finish_item(item, job)
     assert row is not None
@@ -247,7 +244,7 @@ def test_closing_twice_is_harmless(
 ) -> None:
     job = make_job(tmp_path)
     [task] = plan(job, videos["short.mp4"])
-    [item] = Dubber(job, load_noise).generate([decode.decode_task(task, job, sandbox)])
+    [item] = Dubber(job).generate([decode.decode_task(task, job, sandbox)])
     first = finish.finish_item(item, job)
     digest = (tmp_path / "short.mp4").read_bytes()
     assert finish.finish_item(item, job) == first
@@ -267,7 +264,7 @@ def test_a_full_disk_ends_the_job_with_the_reason(
 ) -> None:
     job = make_job(tmp_path)
     [task] = plan(job, videos["short.mp4"])
-    [item] = Dubber(job, load_noise).generate([decode.decode_task(task, job, sandbox)])
+    [item] = Dubber(job).generate([decode.decode_task(task, job, sandbox)])
 
     def full(uri: str, data: bytes) -> None:
         raise storage.StorageError(f"{uri}: No space left on device")
@@ -283,7 +280,7 @@ def test_a_place_taken_meanwhile_costs_one_film_and_no_sound(
 ) -> None:
     job = make_job(tmp_path / "out")
     [task] = plan(job, videos["short.mp4"])
-    [item] = Dubber(job, load_noise).generate([decode.decode_task(task, job, sandbox)])
+    [item] = Dubber(job).generate([decode.decode_task(task, job, sandbox)])
     place = tmp_path / "out" / "short.mp4"
     (place / "folder").mkdir(parents=True)
     [answer] = [table.to_pylist()[0] for table in finish.finish(item.to_table(), job)]
@@ -306,7 +303,7 @@ def test_an_output_folder_that_is_gone_ends_the_job(
 ) -> None:
     job = make_job(tmp_path / "out")
     [task] = plan(job, videos["short.mp4"])
-    [item] = Dubber(job, load_noise).generate([decode.decode_task(task, job, sandbox)])
+    [item] = Dubber(job).generate([decode.decode_task(task, job, sandbox)])
     (tmp_path / "out").write_text("a file now")
     [answer] = [table.to_pylist()[0] for table in finish.finish(item.to_table(), job)]
     assert "Not a directory" in answer["fatal"] or "File exists" in answer["fatal"]
@@ -334,15 +331,13 @@ def test_a_damaged_part_costs_its_film_and_is_made_again(
 
 
 @pytest.mark.slow  # `v2a dub` itself is tested on Ray
-def test_the_pipeline_on_ray(
-    ray_session: Any, ray_with_samples: None, videos: dict[str, dict[str, Any]], tmp_path: Path
-) -> None:
+def test_the_pipeline_on_ray(ray_session: Any, videos: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     job = make_job(tmp_path)
     wanted = [videos[path] for path in ("silent.mp4", "short.mp4", "quiet.mkv")]
     tasks = [task for video in wanted for task in plan(job, video)]
     gone = {**videos["short.mp4"], "video_id": "gone", "path": "gone.mp4", "uri": str(tmp_path / "gone.mp4")}
     tasks += plan(job, gone)
-    pipeline = dub_pipeline.dataset(tasks, job, load_noise, cpus=ray_session.cpus)
+    pipeline = dub_pipeline.dataset(tasks, job, cpus=ray_session.cpus)
     answers = list(dub_pipeline.results(pipeline))
     assert len(answers) == len(tasks)
     assert {answer["fatal"] for answer in answers} == {""}
@@ -363,12 +358,12 @@ def test_the_pipeline_on_ray(
 
 
 def test_for_one_segment_no_second_process_is_started(
-    ray_session: Any, ray_with_samples: None, videos: dict[str, dict[str, Any]], tmp_path: Path,
+    ray_session: Any, videos: dict[str, dict[str, Any]], tmp_path: Path,
     recwarn: pytest.WarningsRecorder,
 ) -> None:  # fmt: skip
     job = make_job(tmp_path)
     [task] = plan(job, videos["short.mp4"])
-    [answer] = dub_pipeline.results(dub_pipeline.dataset([task], job, load_noise, cpus=2))
+    [answer] = dub_pipeline.results(dub_pipeline.dataset([task], job, cpus=2))
     assert json.loads(answer["row"])["status"] == "dubbed"
     assert not [str(w.message) for w in recwarn if "the operator only received" in str(w.message)]
 
@@ -388,7 +383,7 @@ def test_the_dubber_chooses_among_candidates_and_the_file_tells(
     def dubbed(name: str, candidates: int) -> tuple[np.ndarray, str]:
         """The sound, and what the file says of it."""
         mine = dataclasses.replace(job, out=str(tmp_path / name), candidates=candidates)
-        (made,) = Dubber(mine, load_generator).generate([decode.decode_task(task, mine, sandbox)])
+        (made,) = Dubber(mine).generate([decode.decode_task(task, mine, sandbox)])
         row = finish.finish_item(made, mine)
         assert row is not None and row["status"] == "dubbed", row
         with av.open(str(tmp_path / name / row["output"])) as film:

@@ -25,7 +25,7 @@ from pipelines.dub.item import Item
 from pipelines.dub.job import DubJob, DubTask, call_length, stretch
 from pipelines.dub.state import State
 from pipelines.sandbox.decoder import Sandbox
-from tests.support.toy_generators import EchoGenerator, load_echo, write_video
+from tests.support.toy_generators import EchoGenerator, reference, write_video
 from v2a_models import grid
 from v2a_models.seeds import window_seed
 
@@ -36,8 +36,9 @@ def make_job(out: Path | str, frames: int = 20, **changes: Any) -> DubJob:
     """With segments of so many pictures."""
     recipe = EchoGenerator.recipe
     job = DubJob(
-        out=str(out), model="echo", model_name="echo", model_sha256="0" * 64, recipe=recipe.digest, seed=0,
-        rate=recipe.sample_rate, channels=recipe.channels, window=frames * FRAME, overlap=0, views=recipe.views,
+        out=str(out), model=reference(EchoGenerator), model_name="echo", model_sha256="0" * 64,
+        recipe=recipe.digest, seed=0, rate=recipe.sample_rate, channels=recipe.channels,
+        window=frames * FRAME, overlap=0, views=recipe.views,
         batch_size=1, windows_per_segment=1, version="0", run_id="run1", streams=True, frame=FRAME,
         context=EchoGenerator.context_frames * FRAME,
     )  # fmt: skip
@@ -66,11 +67,9 @@ def plan(job: DubJob, video: dict[str, Any], **known: Any) -> list[DubTask]:
     return dub_plan.plan_file(job, video, video["path"], video["path"] + ".mkv", **known)
 
 
-def dubbed(
-    job: DubJob, films: list[list[DubTask]], sandbox: Sandbox, load: Any = load_echo
-) -> list[dict[str, Any]]:
+def dubbed(job: DubJob, films: list[list[DubTask]], sandbox: Sandbox) -> list[dict[str, Any]]:
     """The pipeline in this process; the rows of finished files."""
-    streamer = streaming.Streamer(job, load, sandbox=sandbox)
+    streamer = streaming.Streamer(job, sandbox=sandbox)
     table = pa.table({"films": [streaming.to_json(films)]})
     rows = [finish.finish_item(item, job) for made in streamer(table) for item in Item.from_table(made)]
     return [row for row in rows if row is not None]
@@ -79,13 +78,13 @@ def dubbed(
 def sounds(job: DubJob, films: list[list[DubTask]], sandbox: Sandbox) -> dict[str, np.ndarray]:
     """video_id -> what is made of these tasks: int16 [2, n]."""
     found: dict[str, list[np.ndarray]] = {}
-    for item in streaming.Streamer(job, load_echo, sandbox=sandbox).stream(films):
+    for item in streaming.Streamer(job, sandbox=sandbox).stream(films):
         assert item.failure is None, item.failure
         found.setdefault(item.task.video_id, []).append(item.arrays["sound"])
     return {video_id: np.concatenate(parts, axis=1) for video_id, parts in found.items()}
 
 
-def reference(job: DubJob, video: dict[str, Any], sandbox: Sandbox) -> np.ndarray:
+def in_one_loop(job: DubJob, video: dict[str, Any], sandbox: Sandbox) -> np.ndarray:
     """The whole film in one loop, all of its pictures and all of its sound before each segment: int16 [2, n]."""
     n_samples = grid.samples(video["duration_s"], job.rate)
     [pictures] = sandbox.decode_views(video["uri"], [job.views["frames"]], 0.0, n_samples / job.rate + 2)
@@ -108,7 +107,7 @@ def test_a_film_sounds_as_if_made_in_one_go(
     for video in videos.values():
         made = sounds(job, [plan(job, video)], sandbox)[video["video_id"]]
         assert made.shape == (2, grid.samples(video["duration_s"], 16_000)) and made.any()
-        np.testing.assert_array_equal(made, reference(job, video, sandbox))
+        np.testing.assert_array_equal(made, in_one_loop(job, video, sandbox))
 
 
 def test_a_wrong_past_would_be_heard(videos: dict[str, dict[str, Any]], sandbox: Sandbox) -> None:
@@ -161,7 +160,7 @@ def test_a_broken_off_film_goes_on_with_the_same_numbers(
         tasks = plan(job, video)
         assert len(tasks) == 5
         if job.out.endswith("cut"):
-            items = streaming.Streamer(job, load_echo, sandbox=sandbox).stream([tasks])
+            items = streaming.Streamer(job, sandbox=sandbox).stream([tasks])
             for _ in range(there):
                 assert finish.finish_item(next(items), job) is None
             tasks = plan(job, video, done=frozenset(State(job.out).segments_done(video["video_id"])))
@@ -186,12 +185,12 @@ def test_a_past_that_reaches_over_several_parts(
 ) -> None:
     job = make_job(tmp_path, 1)  # the past is two pictures long, a segment one
     tasks = plan(job, videos["short.mp4"])
-    made = list(streaming.Streamer(job, load_echo, sandbox=sandbox).stream([tasks]))
+    made = list(streaming.Streamer(job, sandbox=sandbox).stream([tasks]))
     for item in made[:7]:
         finish.finish_item(item, job)
     tail = streaming.kept_tail(State(job.out), tasks[0].video_id, 7, 2 * FRAME, 2)
     np.testing.assert_array_equal(tail, np.concatenate([item.arrays["sound"] for item in made[5:7]], axis=1))
-    again = list(streaming.Streamer(job, load_echo, sandbox=sandbox).stream([tasks[7:]]))
+    again = list(streaming.Streamer(job, sandbox=sandbox).stream([tasks[7:]]))
     for item, before in zip(again, made[7:], strict=True):
         np.testing.assert_array_equal(item.arrays["sound"], before.arrays["sound"])
 
@@ -201,16 +200,16 @@ def test_whoever_takes_the_place_of_a_lost_actor_gives_as_many_items(
 ) -> None:
     job = make_job(tmp_path, batch_size=2)
     films = [plan(job, videos[name]) for name in ("long.mp4", "other.mkv")]
-    first = streaming.Streamer(job, load_echo, sandbox=sandbox).stream(films)
+    first = streaming.Streamer(job, sandbox=sandbox).stream(films)
     for _ in range(5):
         finish.finish_item(next(first), job)
-    items = list(streaming.Streamer(job, load_echo, sandbox=sandbox).stream(films))
+    items = list(streaming.Streamer(job, sandbox=sandbox).stream(films))
     assert len(items) == sum(map(len, films))
     assert [item.task.have_part for item in items[:6]] == [True] * 5 + [False]
     rows = [row for row in (finish.finish_item(item, job) for item in items) if row is not None]
     assert {row["path"]: row["status"] for row in rows} == {"long.mp4": "dubbed", "other.mkv": "dubbed"}
     # All is done, and asked for once more.
-    again = list(streaming.Streamer(job, load_echo, sandbox=sandbox).stream(films))
+    again = list(streaming.Streamer(job, sandbox=sandbox).stream(films))
     assert [item.task.have_part for item in again] == [True] * len(items)
 
 
@@ -218,13 +217,11 @@ class Failing(EchoGenerator):
     """Cannot do a film as soon as it has a past."""
 
     def __init__(self, how: str, seeds: set[int]) -> None:
+        super().__init__()
         self.how, self.seeds = how, seeds
 
-    def to(self, device: str) -> Failing:
-        return self
-
-    def generate_from_frames(self, frames: Any, seeds: Any, *, past: Any) -> Any:
-        made = super().generate_from_frames(frames, seeds, past=past)
+    def generate_from_frames(self, frames: Any, seeds: Any, **sampling: Any) -> Any:
+        made = super().generate_from_frames(frames, seeds, **sampling)
         bad = [k for k, seed in enumerate(seeds) if seed in self.seeds]
         if bad and self.how == "raise":
             raise RuntimeError("out of memory")
@@ -241,7 +238,8 @@ def test_a_film_that_fails_fails_alone(
     job = make_job(tmp_path, batch_size=2)
     films = [plan(job, videos[name]) for name in ("long.mp4", "other.mkv")]
     bad = window_seed(0, films[0][0].video_id, 2)
-    rows = dubbed(job, films, sandbox, lambda name: Failing(how, {bad}))
+    failing = dataclasses.replace(job, model=reference(lambda: Failing(how, {bad})))
+    rows = dubbed(failing, films, sandbox)
     assert {row["path"]: row["status"] for row in rows} == {"long.mp4": "failed", "other.mkv": "dubbed"}
     [row] = [row for row in rows if row["status"] == "failed"]
     assert row["stage"] == "generate" and row["message"]
@@ -267,7 +265,7 @@ def test_a_damaged_part_is_told(videos: dict[str, dict[str, Any]], sandbox: Sand
     place = State(job.out).part_uri(video["video_id"], 0)
     Path(place).parent.mkdir(parents=True)
     Path(place).write_bytes(b"half a file")
-    items = list(streaming.Streamer(job, load_echo, sandbox=sandbox).stream([plan(job, video, done={0})]))
+    items = list(streaming.Streamer(job, sandbox=sandbox).stream([plan(job, video, done={0})]))
     assert items and all(item.failure and "not a part" in item.failure.message for item in items)
 
 
@@ -285,45 +283,48 @@ def test_films_are_shared_out() -> None:
     assert streaming.from_json(streaming.to_json(groups[0])) == groups[0]
 
 
+OUT = "out of the patient generator"
+
+
 class Patient(EchoGenerator):
-    """Makes its third segment only when its first one is kept."""
+    """Makes its third segment only when its first one is kept in the folder that the actor `OUT` names."""
 
-    def __init__(self, out: str) -> None:
-        self.out, self.calls = out, 0
+    def __init__(self) -> None:
+        import ray
 
-    def to(self, device: str) -> Patient:
-        return self
+        super().__init__()
+        self.out, self.calls = ray.get(ray.get_actor(OUT).value.remote()), 0
 
-    def generate_from_frames(self, frames: Any, seeds: Any, *, past: Any) -> Any:
+    def generate_from_frames(self, frames: Any, seeds: Any, **sampling: Any) -> Any:
         self.calls += 1
         until = time.monotonic() + 120
         while self.calls == 3 and not list(Path(self.out).rglob("00000.npz")):
             if time.monotonic() > until:
                 raise TimeoutError("the first segment is not kept before the film is made")
             time.sleep(0.05)
-        return super().generate_from_frames(frames, seeds, past=past)
+        return super().generate_from_frames(frames, seeds, **sampling)
 
 
 def test_segments_are_kept_while_their_film_goes_on(
     ray_session: Any, videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    import sys
+    import ray
 
-    import ray.cloudpickle
+    class Held:
+        def value(self) -> str:
+            return str(tmp_path / "out")
 
-    from tests.support import toy_generators
-
-    for module in (toy_generators, sys.modules[__name__]):
-        ray.cloudpickle.register_pickle_by_value(module)
-    job = make_job(tmp_path / "out", model=str(tmp_path / "out"))
+    held = ray.remote(num_cpus=0)(Held).options(name=OUT).remote()
+    job = make_job(tmp_path / "out", model=reference(Patient))
     tasks = [task for name in ("long.mp4", "short.mp4", "picture.mp4") for task in plan(job, videos[name])]
-    pipeline = dub_pipeline.dataset(tasks, job, Patient, cpus=1)
+    pipeline = dub_pipeline.dataset(tasks, job, cpus=1)
     answers = list(dub_pipeline.results(pipeline))
     assert len(answers) == len(tasks) and {answer["fatal"] for answer in answers} == {""}
     rows = {row["path"]: row for row in (json.loads(answer["row"]) for answer in answers if answer["row"])}
     assert {path: row["status"] for path, row in rows.items()} == {
         "long.mp4": "dubbed", "short.mp4": "dubbed", "picture.mp4": "dubbed",
     }  # fmt: skip
+    ray.kill(held)
     alone = make_job(tmp_path / "alone")
     dubbed(alone, [plan(alone, videos["long.mp4"])], sandbox)
     assert (tmp_path / "out" / "long.mp4").read_bytes() == (tmp_path / "alone" / "long.mp4").read_bytes()

@@ -22,7 +22,7 @@ from pipelines.dub.item import Item
 from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.state import State
 from pipelines.sandbox.decoder import Sandbox
-from tests.support.toy_generators import toy_checkpoint
+from tests.support.toy_generators import reference, toy_checkpoint
 from v2a_models import grid, longform, pcm
 from v2a_models.checkpoint import load_generator
 from v2a_models.longform import Layout, decided
@@ -90,7 +90,7 @@ def tasks_of(job: DubJob, video: dict[str, Any]) -> list[DubTask]:
 
 def made(job: DubJob, tasks: list[DubTask], sandbox: Sandbox, together: int = 1) -> list[Item]:
     """Items with sound, generated so many at a time."""
-    dubber, found = Dubber(job, load_generator), list[Item]()
+    dubber, found = Dubber(job), list[Item]()
     for at in range(0, len(tasks), together):
         items = [decode.decode_task(task, job, sandbox) for task in tasks[at : at + together]]
         found += dubber.generate([Item.from_table(item.to_table())[0] for item in items])
@@ -219,24 +219,17 @@ def test_windows_end_at_a_cut_unless_scenes_are_off(
     assert sum(n_cuts) == 1
 
 
-class Counting:
-    """A generator that counts what it draws."""
+def counting(model: str, drawn: list[int]) -> Any:
+    """The generator of `model`; each of its draws adds to `drawn`."""
+    generator: Any = load_generator(model)
+    draw = generator.draw
 
-    drawn = 0
+    def counted(*given: Any, **options: Any) -> Any:
+        drawn.append(1)
+        return draw(*given, **options)
 
-    def __init__(self, name: str) -> None:
-        self.inner: Any = load_generator(name)
-        Counting.drawn = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-    def to(self, device: str) -> Counting:
-        return self
-
-    def draw(self, *given: Any, **options: Any) -> Any:
-        Counting.drawn += 1
-        return self.inner.draw(*given, **options)
+    generator.draw = counted
+    return generator
 
 
 def test_where_nothing_moves_one_ambience_repeats(
@@ -244,15 +237,17 @@ def test_where_nothing_moves_one_ambience_repeats(
 ) -> None:
     video, figures = films["still.mkv"], {}
     for static in ("generate", "ambience", "silence"):
+        drawn: list[int] = []
+        load = reference(lambda drawn=drawn: counting(model, drawn))
         job = make_job(tmp_path, model, static=static, batch_size=1)
-        dubber = Dubber(job, Counting)
+        dubber = Dubber(dataclasses.replace(job, model=load))
         items = [decode.decode_task(task, job, sandbox) for task in tasks_of(job, video)]
         # Pictures at which nobody looks do not travel.
         assert any("sync" not in item.arrays for item in items) == (static != "generate")
         track = sound(dubber.generate(items))
         found = [item.facts for item in items]
         still = [span for facts in found for span in facts.still]
-        figures[static] = Counting.drawn, track[0], sum(b - a for a, b in still)
+        figures[static] = len(drawn), track[0], sum(b - a for a, b in still)
     assert figures["generate"][2] == 0 and 4 < figures["ambience"][2] == figures["silence"][2] < 6
     assert figures["silence"][0] < figures["ambience"][0] == figures["silence"][0] + 2
     assert figures["ambience"][0] < 0.6 * figures["generate"][0]
@@ -307,6 +302,6 @@ def test_a_window_that_fails_fails_its_film_alone(
     tasks = [tasks_of(job, films[name])[0] for name in ("moving.mkv", "cut.mkv")]
     items = [decode.decode_task(task, job, sandbox) for task in tasks]
     items[0].arrays["sync"] = items[0].arrays["sync"][:3]
-    bad, good = Dubber(job, load_generator).generate(items)
+    bad, good = Dubber(job).generate(items)
     assert bad.failure is not None and "pictures too few" in bad.failure.message and "sound" not in bad.arrays
     assert good.failure is None and good.arrays["sound"].any()
