@@ -140,7 +140,7 @@ def heard(sound: np.ndarray, scene: Any) -> dict[str, str]:
     facts = {"heard as": ", ".join(told)}
     if scene is not None and scene.label in synthfoley.IMPACTS:
         score = match_onsets(onsets(sound).tolist(), [event.onset_s for event in scene.events], 0.1)
-        facts["onsets"] = f"{score.matched} of {score.true} moments within 100 ms, {score.heard} heard"
+        facts["onsets"] = f"{score.matched} of {score.true} moments within 100 ms, {score.detected} detected"
     return facts
 
 

@@ -192,7 +192,7 @@ UNTESTED = {
     "v2a_models/metrics/catalogue.py",
     "v2a_models/metrics/foley.py",
     "v2a_models/metrics/networks/base.py",
-    "v2a_models/metrics/networks/listener.py",
+    "v2a_models/metrics/networks/audio_network.py",
     "v2a_models/metrics/networks/sight.py",
     "v2a_models/metrics/networks/sound.py",
     "v2a_models/metrics/networks/sources.py",

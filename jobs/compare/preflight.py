@@ -50,7 +50,7 @@ class ComparePlan:
     models: list[Model]
     window: int
     """Samples of a clip at 44.1 kHz."""
-    kept_rate: int
+    stored_rate: int
     """Sampling rate (Hz) of the true sounds in the store; 0 if it keeps none."""
     codec: str
     """Checkpoint whose codec serves as a baseline and decodes the store's codes; empty if no model has one."""
@@ -75,7 +75,7 @@ def prepare(config: CompareConfig) -> ComparePlan:
 def _prepare(config: CompareConfig) -> ComparePlan:
     from jobs.evaluate.tables import read_events
     from pipelines.scoring import clips
-    from pipelines.scoring.summary import reachable
+    from pipelines.scoring.summary import available_networks
     from pipelines.store.store import Store, StoreError
     from v2a_models import grid
     from v2a_models.metrics.catalogue import BY_NAME
@@ -105,10 +105,10 @@ def _prepare(config: CompareConfig) -> ComparePlan:
     if not rows:
         raise WrongUsage(f"{store} has no rows in its split {config.split!r}: choose another --split")
     models = [_model(given, recipe, config) for given in config.models]
-    kept_rate = recipe.sample_rate if recipe.waveform else 0
+    stored_rate = recipe.sample_rate if recipe.waveform else 0
     codec = codec_of(models)
     # Without an archive every model is fed from the store, so that any codec is the store's.
-    if not archive and not kept_rate and not (codec and recipe.encoder("codec")):
+    if not archive and not stored_rate and not (codec and recipe.encoder("codec")):
         raise WrongUsage(f"{store} holds no sound that these models can decode: name its --archive")
     twice = {m.slug for m in models if [n.slug for n in models].count(m.slug) > 1}
     if twice:
@@ -121,10 +121,10 @@ def _prepare(config: CompareConfig) -> ComparePlan:
     events = config.events
     if events is None and archive and storage.exists(storage.join(archive, "events.parquet")):
         events = storage.join(archive, "events.parquet")
-    available, missing = reachable(config.networks, network_weights(config.weights), config.download)
+    available, missing = available_networks(config.networks, network_weights(config.weights), config.download)
     return ComparePlan(
         out=out, store=store, archive=archive, rows=rows, models=models, window=grid.samples(recipe.window_s),
-        kept_rate=kept_rate, codec=codec,
+        stored_rate=stored_rate, codec=codec,
         fps={row["path"]: float(row["fps"] or 0) for row in Store(store).scan() if "fps" in row},
         facts=read_events(events) if events else {}, missing=missing, networks=available,
         precision=resolve_precision(config.precision),

@@ -80,7 +80,7 @@ def summarise(
         "window_s": grid.seconds(plan.window, grid.SAMPLE_RATE),
         "seed": config.seed,
     }
-    if not plan.archive and not plan.kept_rate:
+    if not plan.archive and not plan.stored_rate:
         summary["notes"].append("Without --archive the codec's resynthesis stands in for the true sounds.")
     if not plan.codec:
         summary["notes"].append("No codec resynthesis, and no FDD: none of the models has a codec.")
@@ -265,7 +265,7 @@ def clip_job(plan: ComparePlan, config: CompareConfig, gpus: int = 0) -> Any:
 
     return ClipJob(
         store=plan.store, place=storage.join(plan.out, "clips"), window=plan.window, seed=config.seed,
-        archive=plan.archive, kept_rate=plan.kept_rate, precision=plan.precision, device="cuda" if gpus else "cpu",
+        archive=plan.archive, stored_rate=plan.stored_rate, precision=plan.precision, device="cuda" if gpus else "cpu",
         batch_size=config.batch_size,
     )  # fmt: skip
 

@@ -31,7 +31,7 @@ def _run(config: EvaluateConfig, console: Console) -> int:
     from pipelines import storage
     from pipelines.scoring import job as scoring_job
     from pipelines.scoring import pipeline
-    from pipelines.scoring.summary import Board, reachable
+    from pipelines.scoring.summary import Board, available_networks
 
     started = time.perf_counter()
     preflight(config)
@@ -39,7 +39,7 @@ def _run(config: EvaluateConfig, console: Console) -> int:
     clips, notes = find_clips(config, name)
     captions, true = tables.find_captions(config, {clip.name: clip.text for clip in clips})
     asked = (*config.networks, *["bertscore"] * bool(captions))
-    available, missing = reachable(asked, network_weights(config.weights), config.download)
+    available, missing = available_networks(asked, network_weights(config.weights), config.download)
     reader = None
     if "bertscore" in available:
         from v2a_models.metrics.networks.load import load_bertscore

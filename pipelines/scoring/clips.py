@@ -1,11 +1,11 @@
-"""Generates the sounds of a feature store's clips with several models, and fetches the true ones, as Ray Data stages.
+"""Ray Data stages that generate the sounds of a feature store's clips with several models, and fetch the true ones.
 
     OUT/clips/SYSTEM/CLIP.wav       mono, 44.1 kHz, exactly the window's length
-    OUT/clips/SYSTEM/CLIP.txt       what it should sound like, of a model that has words
+    OUT/clips/SYSTEM/CLIP.txt       caption by a model that writes captions
 
-A model of the store's recipe is fed with what the store holds, any other one with pictures decoded from the archive.
-Existing sounds are kept: a killed comparison goes on where it was. Seeds depend on the clip only, so that all
-models draw from the same noise and another batch or cluster gives the same sounds.
+A model with the store's recipe takes the stored features as input; any other one takes pictures decoded from the
+archive. Existing sounds are kept, so an interrupted comparison resumes. Seeds depend on the clip only, so all models
+draw from the same noise, and another batch size or cluster gives the same sounds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from v2a_models.seeds import window_seed
 
 @dataclass(frozen=True)
 class Row:
-    """One clip of the store, and where its features are."""
+    """One clip of the store, and the location of its features."""
 
     clip_id: str
     path: str
@@ -58,12 +58,12 @@ class ClipJob:
     """Samples of a clip at 44.1 kHz."""
     seed: int
     archive: str = ""
-    kept_rate: int = 0
+    stored_rate: int = 0
     """Samples per second of the true sounds in the store; 0 if it has none."""
     precision: str = "float32"
     device: str = "cpu"
     batch_size: int = 1
-    """Always exactly so many: the last batch is filled up with repeats."""
+    """Exact size of every batch: the last one is padded with repeats."""
 
 
 def sound_uri(place: str, system: str, clip_id: str) -> str:
@@ -87,7 +87,7 @@ def captions_of(place: str, system: str) -> dict[str, str]:
 
 def rows_of(store: Store, split: str) -> list[Row]:
     """Clips of a split, sorted by id."""
-    found = []
+    rows = []
     names = ["clip_id", "path", "start_s", "duration_s", "label", "text"]
     for info in store.files():
         if not info.path.startswith(f"split={split}/"):
@@ -96,8 +96,8 @@ def rows_of(store: Store, split: str) -> list[Row]:
             table = pq.ParquetFile(file).read(columns=names, use_threads=False)
         for at, row in enumerate(table.to_pylist()):
             texts = {name: row[name] or "" for name in ("label", "text")}
-            found.append(Row(**{**row, **texts}, file=info.path, at=at))
-    return sorted(found, key=lambda row: row.clip_id)
+            rows.append(Row(**{**row, **texts}, file=info.path, at=at))
+    return sorted(rows, key=lambda row: row.clip_id)
 
 
 def spread(rows: Sequence[Row], n: int | None) -> list[Row]:
@@ -108,7 +108,8 @@ def spread(rows: Sequence[Row], n: int | None) -> list[Row]:
 
 
 class ClipMaker:
-    """Actor of Ray Data: it takes rows of the store, writes the sounds of one model and yields rows of `MADE`."""
+    """Ray Data actor that takes rows of the store, writes the sounds of one model and yields rows of
+    `RESULT_SCHEMA`."""
 
     def __init__(self, job: ClipJob, system: str, model: str, from_archive: bool = False) -> None:
         """from_archive: decode the pictures from the archive, for a model whose recipe is not the store's."""
@@ -121,12 +122,12 @@ class ClipMaker:
         self.warm = False
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        wanted = [Row(**row) for row in batch.to_pylist()]
-        for at in range(0, len(wanted), self.job.batch_size):
-            yield pa.Table.from_pylist(self.make(wanted[at : at + self.job.batch_size]), schema=MADE)
+        rows = [Row(**row) for row in batch.to_pylist()]
+        for at in range(0, len(rows), self.job.batch_size):
+            yield pa.Table.from_pylist(self.make(rows[at : at + self.job.batch_size]), schema=RESULT_SCHEMA)
 
     def make(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """Make the sounds of up to `batch_size` clips; rows of `MADE`, failed clips included."""
+        """Generate the sounds of up to `batch_size` clips; rows of `RESULT_SCHEMA`, failed clips included."""
         answers: list[dict[str, Any]] = []
         able: list[Row] = []
         inputs: list[dict[str, np.ndarray]] = []
@@ -135,57 +136,56 @@ class ClipMaker:
                 inputs.append(self._input(row))
                 able.append(row)
             except (DecodeFailed, storage.StorageNotFound) as error:
-                answers.append(made(row, self.system, problem=str(error)))
+                answers.append(result_row(row, self.system, problem=str(error)))
             except storage.StorageError:
                 raise
             except Exception as error:
-                answers.append(made(row, self.system, problem=_reason(error)))
+                answers.append(result_row(row, self.system, problem=_reason(error)))
         if not able:
             return answers
         try:
             waves, captions, seconds = self._generate(able, inputs)
         except Exception as error:  # an error of the model fails these clips alone
-            return answers + [made(row, self.system, problem=_reason(error)) for row in able]
+            return answers + [result_row(row, self.system, problem=_reason(error)) for row in able]
         held = memory.peak_mib(self.job.device)
         for k, (row, wave) in enumerate(zip(able, waves, strict=False)):
             sound = sound_folder.sound_of(wave, self.generator.recipe.sample_rate).fitted(self.job.window)[0]
             problem = "" if np.isfinite(sound).all() else "the model gave NaN or infinite samples"
             if not problem:
-                if captions:  # first: a clip whose sound is there is not made again
+                if captions:  # before the sound, whose existence marks the clip as done
                     storage.write_atomic(
                         caption_uri(self.job.place, self.system, row.clip_id), captions[k].encode()
                     )
                 storage.write_atomic(
                     sound_uri(self.job.place, self.system, row.clip_id), sound_folder.wav_bytes(sound)
                 )
-            answers.append(made(row, self.system, seconds, held, problem))
+            answers.append(result_row(row, self.system, seconds, held, problem))
         return answers
 
     def _input(self, row: Row) -> dict[str, np.ndarray]:
         """Input of the model for one clip: columns of the store, or frames by view."""
         if self.from_archive:
             return decoded_views(row, self.job, self.generator.recipe.views)
-        return stored(row, self.job, [name for name in FED if name in self.generator.columns])
+        return stored(row, self.job, [name for name in INPUT_COLUMNS if name in self.generator.columns])
 
     @torch.inference_mode()
     def _generate(
         self, rows: Sequence[Row], inputs: Sequence[Mapping[str, np.ndarray]]
     ) -> tuple[np.ndarray, list[str], float]:
-        """Waveforms float32 [batch_size, channels, n] at the model's rate, captions of a model that has words, and the
-        seconds that a clip's sound took."""
+        """Waveforms float32 [batch_size, channels, n] at the model's rate, captions (empty if the model writes none),
+        and seconds per clip."""
         fill = [k % len(rows) for k in range(self.job.batch_size)]
-        given: dict[str, Any] = {
+        tensors: dict[str, Any] = {
             name: torch.from_numpy(np.stack([inputs[k][name] for k in fill])).to(self.job.device)
             for name in inputs[0]
         }
         if self.from_archive:
-            batch = self.generator.features(given)
+            batch = self.generator.features(tensors)
         else:
-            batch = Batch(**{name: t.float() if t.is_floating_point() else t for name, t in given.items()})
+            batch = Batch(**{name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
         captions = self.generator.captions(batch) if self.generator.follows_text else []
         seeds = [window_seed(self.job.seed, rows[k].clip_id, 0) for k in fill]
-        # The first call allocates and compiles, and says nothing about speed. One that goes on from sample to sample
-        # is so long that this does not show.
+        # The first call allocates and compiles, so it is not timed. For a streaming model that cost is negligible.
         if not self.warm and not self.generator.streams:
             self.generator.generate(batch, seeds=seeds)
         self.warm = True
@@ -199,10 +199,10 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
-FED = ("semantic", "sync", "frames")
-"""Columns of a store that a model may be fed with."""
+INPUT_COLUMNS = ("semantic", "sync", "frames")
+"""Columns of a store that may be input of a model."""
 
-MADE = pa.schema(
+RESULT_SCHEMA = pa.schema(
     [
         ("clip", pa.string()),
         ("system", pa.string()),
@@ -213,10 +213,10 @@ MADE = pa.schema(
 )
 
 
-def made(
+def result_row(
     row: Row, system: str, seconds: float = 0.0, memory_mib: float = 0.0, problem: str = ""
 ) -> dict[str, Any]:
-    """Row of `MADE`: time, memory and problem of one sound."""
+    """Row of `RESULT_SCHEMA`: time, memory and problem of one sound."""
     return dict(clip=row.clip_id, system=system, seconds=seconds, memory_mib=memory_mib, problem=problem)
 
 
@@ -227,7 +227,7 @@ def stored(row: Row, job: ClipJob, names: Sequence[str]) -> dict[str, np.ndarray
 
 
 def decoded_views(row: Row, job: ClipJob, views: Mapping[str, View]) -> dict[str, np.ndarray]:
-    """The frames of a clip out of its film, uint8 [T, H, W, 3] by view: those that a store with these views would hold.
+    """Frames of a clip decoded from its film, uint8 [T, H, W, 3] by view, as a store with these views would hold them.
 
     Raises DecodeFailed, StorageError.
     """
@@ -235,11 +235,11 @@ def decoded_views(row: Row, job: ClipJob, views: Mapping[str, View]) -> dict[str
     clip_s = grid.seconds(job.window, grid.SAMPLE_RATE)
     from_s = decode_start(row.start_s, rates)
     decoded = shared_sandbox().decode_views(uri, list(views.values()), from_s, row.start_s + clip_s)
-    found = {}
+    frames_by_view = {}
     for name, fps, frames in zip(views, rates, decoded, strict=True):
         first = grid.frame_index(row.start_s - from_s, fps)
-        found[name] = frames[first : first + grid.frame_count(clip_s, fps)]
-    return found
+        frames_by_view[name] = frames[first : first + grid.frame_count(clip_s, fps)]
+    return frames_by_view
 
 
 def _row(file: pq.ParquetFile, at: int, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -254,19 +254,19 @@ def _row(file: pq.ParquetFile, at: int, names: Sequence[str]) -> dict[str, np.nd
 
 
 def fetch(batch: pa.Table, job: ClipJob, codec: str) -> pa.Table:
-    """The true sounds of some clips: out of the archive, or as the store keeps them where there is none."""
+    """Write the true sounds of some clips, decoded from the archive, or taken from the store if there is no archive."""
     answers = []
     for row in (Row(**row) for row in batch.to_pylist()):
         problem = ""
         try:
-            sound = _true_sound(row, job) if job.archive else _kept_sound(row, job, codec)
+            sound = _true_sound(row, job) if job.archive else _stored_sound(row, job, codec)
             storage.write_atomic(
                 sound_uri(job.place, "reference", row.clip_id), sound_folder.wav_bytes(sound)
             )
         except (DecodeFailed, storage.StorageNotFound) as error:
             problem = str(error)
-        answers.append(made(row, "reference", problem=problem))
-    return pa.Table.from_pylist(answers, schema=MADE)
+        answers.append(result_row(row, "reference", problem=problem))
+    return pa.Table.from_pylist(answers, schema=RESULT_SCHEMA)
 
 
 def _true_sound(row: Row, job: ClipJob) -> np.ndarray:
@@ -276,10 +276,10 @@ def _true_sound(row: Row, job: ClipJob) -> np.ndarray:
     return np.pad(sound[: job.window], (0, max(0, job.window - len(sound))))
 
 
-def _kept_sound(row: Row, job: ClipJob, codec: str) -> np.ndarray:
-    if job.kept_rate:
+def _stored_sound(row: Row, job: ClipJob, codec: str) -> np.ndarray:
+    if job.stored_rate:
         wave = stored(row, job, ["waveform"])["waveform"] / pcm.SYMMETRIC_SCALE
-        return sound_folder.sound_of(wave, job.kept_rate).fitted(job.window)[0]
+        return sound_folder.sound_of(wave, job.stored_rate).fitted(job.window)[0]
     codes = stored(row, job, ["codes"])["codes"]
     wave = _codec(codec).decode(torch.from_numpy(codes.astype(np.int64))[None], job.window)
     return wave[0, 0].numpy()

@@ -1,6 +1,6 @@
 """Clips to score, settings of the workers, and scored sounds.
 
-Nothing here imports torch: the process that only gathers figures can do without it (the scorer cannot).
+Nothing here imports torch, since the process that only collects scores does not need it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Clip:
     fps: float = 0.0
     """Pictures per second; 0 if unknown."""
     film: str = ""
-    """Address of the pictures; empty where there are none to be seen."""
+    """Address of the pictures; empty if there are none."""
     start_s: float = 0.0
     """Start of the clip in its film, in seconds."""
 
@@ -71,7 +71,7 @@ class Scored:
     system: str
     clip: str
     problem: str = ""
-    """Why it could not be."""
+    """Reason why the sound could not be scored; empty if it was."""
     aligned: str = ""
     """Changes that brought the sound to the reference's form."""
     metrics: dict[str, float] = field(default_factory=dict)
@@ -84,27 +84,27 @@ class Scored:
 def kinds(job: ScoringJob) -> dict[str, Any]:
     """Arrays of a scored sound: frames of MFCC and of codec latents, and per network an embedding and
     probabilities."""
-    found: dict[str, Any] = {"fdm": np.float32, "fdd": np.float32}
-    for name in hearing(job):
-        found |= {f"{name}.embedding": np.float32, f"{name}.probabilities": np.float32}
-    return found
+    dtypes: dict[str, Any] = {"fdm": np.float32, "fdd": np.float32}
+    for name in audio_networks(job):
+        dtypes |= {f"{name}.embedding": np.float32, f"{name}.probabilities": np.float32}
+    return dtypes
 
 
-def hearing(job: ScoringJob) -> list[str]:
-    """The networks of a job that hear sounds."""
-    return [name for name in job.networks if NETWORKS[name].hears]
+def audio_networks(job: ScoringJob) -> list[str]:
+    """Networks of a job that take sounds."""
+    return [name for name in job.networks if NETWORKS[name].takes_audio]
 
 
 def clip_text(clip: Clip) -> str:
-    """A clip as it travels to a worker."""
+    """JSON of a clip, for a worker."""
     return json.dumps(asdict(clip))
 
 
 def clip_from(text: str) -> Clip:
     """Inverse of `clip_text`."""
-    found = json.loads(text)
-    events = found.pop("events")
+    values = json.loads(text)
+    events = values.pop("events")
     return Clip(
-        **{**found, "strengths": tuple(found["strengths"])},
+        **{**values, "strengths": tuple(values["strengths"])},
         events=None if events is None else tuple(events),
     )

@@ -14,19 +14,19 @@ from pipelines.scoring.clips import ClipJob, ClipMaker, Row, fetch
 from pipelines.scoring.job import BASELINES, Clip, Scored, ScoringJob, clip_from, clip_text, kinds
 
 THREADS = 2
-"""Threads per actor: they share torch and the networks, which are most of its memory, and nearly all of their time
-passes outside Python. More of them would wait for each other."""
+"""Threads per actor. They share the networks, which take most of its memory, and spend nearly all of their time outside
+Python. More of them would wait for one another."""
 
 FEW_SOUNDS = 48
-"""Up to so many are scored in this process; starting Ray would take longer."""
+"""Maximum number of sounds scored in this process; starting Ray would take longer."""
 
 
 FEW_CLIPS = 8
-"""Up to so many clips are made in this process; starting Ray would take longer."""
+"""Maximum number of clips generated in this process; starting Ray would take longer."""
 
 
 class Worker:
-    """The actor that Ray Data calls: clips in, scored sounds out; `threads` clips at a time."""
+    """Ray Data actor that scores `threads` clips at a time."""
 
     def __init__(self, job: ScoringJob, threads: int) -> None:
         from pipelines.scoring.scorer import Scorer
@@ -48,9 +48,9 @@ def unpack(batch: pa.Table, job: ScoringJob) -> Iterator[Scored]:
 
 
 def score_all(clips: Sequence[Clip], job: ScoringJob, session: Any) -> Iterator[Scored]:
-    """Scores clips as they come, in actors of Ray unless they are few.
+    """Score clips, in Ray actors unless there are few; yields results as they are ready.
 
-    session: gives a context with `Resources` (`jobs.common.ray_session.session`), entered only where Ray is needed.
+    session: returns a context manager of `Resources` (`jobs.common.ray_session.session`), entered only to use Ray.
     """
     if sum(len(clip.systems) + len(BASELINES) * job.baselines for clip in clips) <= FEW_SOUNDS:
         from pipelines.scoring.scorer import Scorer
@@ -81,7 +81,7 @@ def score_all(clips: Sequence[Clip], job: ScoringJob, session: Any) -> Iterator[
 
 
 def run_fetch(rows: Sequence[Row], job: ClipJob, codec: str, cpus: int) -> Iterator[dict[str, Any]]:
-    """Fetch the true sounds, with the running Ray unless they are few; a row of `clips.MADE` per clip."""
+    """Fetch the true sounds, with the running Ray unless they are few; a row of `clips.RESULT_SCHEMA` per clip."""
     if len(rows) <= FEW_CLIPS:
         yield from fetch(_table(rows), job, codec).to_pylist()
         return
@@ -97,7 +97,7 @@ def run_fetch(rows: Sequence[Row], job: ClipJob, codec: str, cpus: int) -> Itera
 def run_model(
     rows: Sequence[Row], job: ClipJob, system: str, model: str, from_archive: bool, cpus: int, gpus: int
 ) -> Iterator[dict[str, Any]]:
-    """Generate with one model, with the running Ray unless clips are few; a row of `clips.MADE` per clip."""
+    """Generate with one model, with the running Ray unless clips are few; a row of `clips.RESULT_SCHEMA` per clip."""
     if len(rows) <= FEW_CLIPS:
         for batch in ClipMaker(job, system, model, from_archive)(_table(rows)):
             yield from batch.to_pylist()

@@ -1,7 +1,7 @@
-"""Scores generated sounds against their references, clip by clip; what needs many clips is gathered as features.
+"""Score generated sounds against their references clip by clip; metrics over many clips get their features here.
 
-A clip is scored with all its systems at once, so that the reference is read and analysed once. Beside the systems
-baselines are scored, which are made here out of the reference: they say what each figure is worth.
+A clip is scored with all its systems at once, so that the reference is read and analysed once. Baselines made from the
+reference are scored along with the systems: they show how far each metric can be trusted.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import torch
 from pipelines import storage
 from pipelines.sandbox.decoder import DecodeFailed, shared_sandbox
 from pipelines.scoring import sound_folder
-from pipelines.scoring.job import REFERENCE, Clip, Scored, ScoringJob, hearing
+from pipelines.scoring.job import REFERENCE, Clip, Scored, ScoringJob, audio_networks
 from pipelines.scoring.sound_folder import SoundError
 from v2a_models import grid
 from v2a_models.metrics import baselines, quality, synchrony, waveform
 from v2a_models.metrics.alignment import nearer
 from v2a_models.metrics.networks.base import Network
-from v2a_models.metrics.networks.load import reach
+from v2a_models.metrics.networks.load import load_any
 from v2a_models.metrics.networks.sources import NETWORKS
 from v2a_models.metrics.onsets import onsets
 from v2a_models.seeds import window_seed
@@ -37,15 +37,15 @@ class Truth:
     arrays: dict[str, np.ndarray]
     """Features of the true sound."""
     spectra: list[torch.Tensor]
-    """Its spectrograms (`waveform.stft_magnitudes`)."""
-    seen: dict[str, np.ndarray]
+    """Spectrograms of the true sound (`waveform.stft_magnitudes`)."""
+    visual: dict[str, np.ndarray]
     """Visual features of the clip, by network."""
     other: dict[str, np.ndarray]
     """Features of the true sound of another clip; empty if there is none."""
 
 
 class Scorer:
-    """Scores one clip after the other; several threads may share it."""
+    """Scores clips one at a time; several threads may share it."""
 
     def __init__(self, job: ScoringJob) -> None:
         torch.set_num_threads(1)
@@ -55,15 +55,15 @@ class Scorer:
             from v2a_models.checkpoint import load_generator
 
             self.codec = load_generator(job.codec).codec
-        loaded = {name: reach(name, job.files, download=job.download) for name in job.networks}
-        self.heard: dict[str, Network] = {name: loaded[name] for name in hearing(job)}
-        self.watchers = {name: loaded[name] for name in job.networks if NETWORKS[name].sees}
+        loaded = {name: load_any(name, job.files, download=job.download) for name in job.networks}
+        self.audio: dict[str, Network] = {name: loaded[name] for name in audio_networks(job)}
+        self.visual = {name: loaded[name] for name in job.networks if NETWORKS[name].takes_frames}
 
     @torch.inference_mode()
     def score(self, clip: Clip) -> Iterator[Scored]:
-        """Every system of a clip, and the baselines; where one system has no sound, none is scored on it.
+        """Scores of every system on a clip, and of the baselines.
 
-        So all figures of a comparison are of the same clips.
+        If one system has no sound for the clip, none is scored on it, so that all figures cover the same clips.
         """
         try:
             samples = sound_folder.read_sound(clip.reference).samples
@@ -82,7 +82,7 @@ class Scorer:
         if failed:
             return
         other = None
-        if clip.other and (self.job.baselines or "scav" in self.watchers):
+        if clip.other and (self.job.baselines or "scav" in self.visual):
             try:
                 other = sound_folder.read_sound(clip.other).fitted(len(samples))[0]
             except (SoundError, storage.StorageNotFound) as error:
@@ -91,14 +91,16 @@ class Scorer:
             samples,
             self._analyse(samples),
             waveform.stft_magnitudes(samples),
-            self._watch(clip, len(samples)),
+            self._visual_features(clip, len(samples)),
             {} if other is None else self._analyse(other),
         )
         for system, (sound, aligned) in read.items():
             scored = self._compare(system, clip, sound, self._analyse(sound), truth)
             scored.aligned = aligned
             yield scored
-        yield self._compare(REFERENCE, clip, samples, truth.arrays, truth)  # Fréchet distances are from it
+        yield self._compare(
+            REFERENCE, clip, samples, truth.arrays, truth
+        )  # Fréchet distances need its features
         if not self.job.baselines:
             return
         for system, sound in self._baselines(clip, samples, other):
@@ -119,34 +121,34 @@ class Scorer:
         yield "noise", baselines.spectrum_noise(truth, window_seed(0, clip.name, 0))
         yield "silence", baselines.silence(len(truth))
 
-    def _watch(self, clip: Clip, n: int) -> dict[str, np.ndarray]:
+    def _visual_features(self, clip: Clip, n: int) -> dict[str, np.ndarray]:
         """Visual features by network; empty if the pictures cannot be decoded."""
-        views = {(name, key): v for name, net in self.watchers.items() for key, v in net.views.items()}
+        views = {(name, key): v for name, net in self.visual.items() for key, v in net.views.items()}
         if not views or not clip.film:
             return {}
         end_s = clip.start_s + grid.seconds(n, grid.SAMPLE_RATE)
         try:
             frames = shared_sandbox().decode_views(clip.film, list(views.values()), clip.start_s, end_s)
-        except DecodeFailed:  # a sound without a picture: what needs pictures is not measured on it
+        except DecodeFailed:  # a sound without a picture: visual metrics skip the clip
             return {}
-        pictures: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self.watchers}
+        pictures: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self.visual}
         for (name, key), view in zip(views, frames, strict=True):
             pictures[name][key] = torch.from_numpy(view)
-        return {name: self.watchers[name].watch(views) for name, views in pictures.items()}
+        return {name: self.visual[name].embed_frames(views) for name, views in pictures.items()}
 
     def _analyse(self, samples: np.ndarray) -> dict[str, np.ndarray]:
         """Features of one sound."""
         wave = torch.from_numpy(np.ascontiguousarray(samples, np.float32))
-        found = {"fdm": quality.mfcc_frames(samples)}
+        features = {"fdm": quality.mfcc_frames(samples)}
         if self.codec is not None:
             latents = self.codec.latents(self.codec.encode(wave[None, None]))[0].T
-            found["fdd"] = np.ascontiguousarray(latents.float().numpy())
-        for name, network in self.heard.items():
-            heard = network.hear(_at_rate(wave, network.rate)[None])[0]
-            found[f"{name}.embedding"] = np.atleast_2d(np.asarray(heard.embedding, np.float32))
-            if heard.probabilities is not None:
-                found[f"{name}.probabilities"] = np.asarray(heard.probabilities, np.float32)
-        return found
+            features["fdd"] = np.ascontiguousarray(latents.float().numpy())
+        for name, network in self.audio.items():
+            output = network.embed_audio(_at_rate(wave, network.rate)[None])[0]
+            features[f"{name}.embedding"] = np.atleast_2d(np.asarray(output.embedding, np.float32))
+            if output.probabilities is not None:
+                features[f"{name}.probabilities"] = np.asarray(output.probabilities, np.float32)
+        return features
 
     def _compare(
         self, system: str, clip: Clip, samples: np.ndarray, arrays: Mapping[str, np.ndarray], truth: Truth
@@ -160,40 +162,44 @@ class Scorer:
             }
         if clip.fps and len(samples) >= grid.SAMPLE_RATE:
             figures["tone"] = waveform.frame_rate_tone_db(samples, grid.SAMPLE_RATE, clip.fps)
-        figures |= self._heard(clip, arrays, truth)
+        figures |= self._network_scores(clip, arrays, truth)
         scored = Scored(system, clip.name, metrics=figures, arrays=dict(arrays))
         if clip.events is not None:
-            found = synchrony.onset_scores(onsets(samples).tolist(), clip.events)
-            counts = {f"{1000 * t:.0f}": [s.matched, s.heard, s.true] for t, s in found.scores.items()}
-            scored.onsets = {"counts": counts, "errors": list(found.errors)}
+            clip_onsets = synchrony.onset_scores(onsets(samples).tolist(), clip.events)
+            counts = {
+                f"{1000 * t:.0f}": [s.matched, s.detected, s.true] for t, s in clip_onsets.scores.items()
+            }
+            scored.onsets = {"counts": counts, "errors": list(clip_onsets.errors)}
             if clip.strengths:
                 figures["strength"] = synchrony.strength_correlation(samples, clip.events, clip.strengths)
         return scored
 
-    def _heard(self, clip: Clip, arrays: Mapping[str, np.ndarray], truth: Truth) -> dict[str, float]:
-        """Scores that networks give one sound, its reference and its pictures."""
+    def _network_scores(self, clip: Clip, arrays: Mapping[str, np.ndarray], truth: Truth) -> dict[str, float]:
+        """Metrics of one sound that are computed from network features."""
         figures: dict[str, float] = {}
-        for name, network in self.heard.items():
+        for name, network in self.audio.items():
             probabilities = arrays.get(f"{name}.probabilities")
             if probabilities is not None:
                 theirs = truth.arrays[f"{name}.probabilities"]
                 figures[f"kld_{name}"] = float(quality.kl_divergence(theirs[None], probabilities[None])[0])
                 if name == "foley" and network.classes and clip.label in network.classes:
-                    heard = network.classes[int(probabilities.argmax())]
-                    figures["class_match"] = float(heard == clip.label)
+                    top_class = network.classes[int(probabilities.argmax())]
+                    figures["class_match"] = float(top_class == clip.label)
             ours, theirs = arrays[f"{name}.embedding"], truth.arrays[f"{name}.embedding"]
             if name == "beats" and len(ours) >= synchrony.KERNEL:
                 curves = (synchrony.novelty_curve(features) for features in (theirs, ours))
                 figures["ns"] = synchrony.novelty_similarity(*curves)
             if name == "clap" and clip.text:
-                said: Any = network
-                figures["clap"] = _cosine(ours.mean(0), said.embed_text([clip.text])[0])
+                clap: Any = network
+                figures["clap"] = _cosine(ours.mean(0), clap.embed_text([clip.text])[0])
             if name == "wav2clip":
                 figures["wc"] = _cosine(ours.mean(0), theirs.mean(0))
-                if "clip" in truth.seen:
-                    figures["cc"] = _cosine(ours.mean(0), truth.seen["clip"])
-            if name == "scav" and "scav" in truth.seen and truth.other:
-                figures["alignment"] = float(nearer(truth.seen["scav"], ours, truth.other["scav.embedding"]))
+                if "clip" in truth.visual:
+                    figures["cc"] = _cosine(ours.mean(0), truth.visual["clip"])
+            if name == "scav" and "scav" in truth.visual and truth.other:
+                figures["alignment"] = float(
+                    nearer(truth.visual["scav"], ours, truth.other["scav.embedding"])
+                )
         return figures
 
 

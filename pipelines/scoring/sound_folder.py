@@ -1,8 +1,7 @@
-"""Folders of sounds, as published systems leave them: one file per clip, named by the clip.
+"""Folders of sounds as published systems write them: one file per clip, named after the clip.
 
-The layout is av-benchmark's: `FOLDER/CLIP.wav`, mono, exactly as long as the clip. What differs is brought into that
-form by rule, and reported: channels are averaged, the rate is changed to 44.1 kHz, and the end is cut off or filled up
-with silence.
+The layout is av-benchmark's: `FOLDER/CLIP.wav`, mono, exactly as long as the clip. Other sounds are converted, and the
+conversion is reported: channels are averaged, the rate becomes 44.1 kHz, and the end is cut off or padded with silence.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class Sound:
     channels: int
 
     def fitted(self, n: int) -> tuple[np.ndarray, str]:
-        """Exactly `n` samples, and what was done for it (channels and rate too); "" if nothing was."""
+        """Exactly `n` samples, and the conversions made (channels and rate too); "" if there were none."""
         done = []
         if self.channels > 1:
             done.append(f"{self.channels} channels averaged")
@@ -57,22 +56,22 @@ class Sound:
 
 
 def list_sounds(folder: str) -> dict[str, str]:
-    """Clip -> address of its sound, by clip. Raises SoundError if two files are the same clip, StorageError."""
-    found: dict[str, str] = {}
+    """Addresses of the sounds by clip, sorted. Raises SoundError if two files are the same clip, StorageError."""
+    uris: dict[str, str] = {}
     for info in storage.list_tree(folder):
         stem, dot, suffix = info.path.rpartition(".")
         if info.problem or f"{dot}{suffix.lower()}" not in SUFFIXES or info.path.startswith("_v2a/"):
             continue
-        if stem in found:
+        if stem in uris:
             raise SoundError(f"{folder} holds {stem} twice, with different endings: remove one")
-        found[stem] = info.uri
-    return dict(sorted(found.items()))
+        uris[stem] = info.uri
+    return dict(sorted(uris.items()))
 
 
 def read_sound(uri: str) -> Sound:
-    """A sound file: .wav by scipy (plain Python, nothing to exploit), anything else by the sandboxed decoder.
+    """Read a sound file: .wav with scipy (plain Python, nothing to exploit), others with the sandboxed decoder.
 
-    Raises SoundError for what is no sound, holds NaN, or is longer than `LONGEST_S`; StorageError.
+    Raises SoundError if it is no sound, holds NaN, or is longer than `LONGEST_S`; StorageError.
     """
     sound = _read_wav(storage.read_bytes(uri)) if uri.lower().endswith(".wav") else _decode(uri)
     if not len(sound.samples):
@@ -85,7 +84,7 @@ def read_sound(uri: str) -> Sound:
 def _read_wav(content: bytes) -> Sound:
     try:
         rate, data = wavfile.read(io.BytesIO(content))
-    except Exception as error:  # scipy raises what the broken header trips
+    except Exception as error:  # a broken header can make scipy raise anything
         raise SoundError(f"not a .wav file ({error})") from error
     if rate <= 0 or len(data) > LONGEST_S * rate:
         raise SoundError(f"longer than {LONGEST_S:.0f} s, or without a rate: not a clip")
@@ -94,7 +93,7 @@ def _read_wav(content: bytes) -> Sound:
 
 
 def sound_of(wave: np.ndarray, rate: int) -> Sound:
-    """Samples [channels, n] in [-1, 1] at any rate, as clips have them."""
+    """Mono sound at 44.1 kHz from samples [channels, n] in [-1, 1] at any rate."""
     mono = np.ascontiguousarray(wave.mean(0), np.float32)
     if rate != grid.SAMPLE_RATE and len(mono):
         import torch
@@ -126,14 +125,14 @@ def _decode(uri: str) -> Sound:
 
 
 def wav_bytes(samples: np.ndarray, rate: int = grid.SAMPLE_RATE) -> bytes:
-    """float32 [n] in [-1, 1] as a mono .wav of 16 bits."""
+    """Content of a mono 16-bit .wav file with float32 samples [n] in [-1, 1]."""
     sink = io.BytesIO()
     wavfile.write(sink, rate, pcm.quantise(np.nan_to_num(samples)))
     return sink.getvalue()
 
 
 def flat_names(clips: Iterable[str]) -> dict[str, str]:
-    """File names by clip, for a folder of sounds without folders in it.
+    """File names by clip, for a folder without subfolders.
 
     Raises SoundError if two would be called the same.
     """
@@ -145,6 +144,6 @@ def flat_names(clips: Iterable[str]) -> dict[str, str]:
 
 
 def export_sounds(sounds: Mapping[str, str], folder: str) -> None:
-    """Copies sounds (address by name) into a folder of av-benchmark's layout: FOLDER/NAME.wav."""
+    """Copy sounds (addresses by name) into a folder of av-benchmark's layout: FOLDER/NAME.wav."""
     for name, uri in sounds.items():
         storage.write_atomic(storage.join(folder, f"{name}.wav"), storage.read_bytes(uri))

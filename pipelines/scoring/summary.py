@@ -1,7 +1,7 @@
-"""From scored clips to the figures of a comparison: every one with its interval, in constant memory per clip.
+"""Metrics of a comparison from scored clips, each with its confidence interval, in constant memory per clip.
 
-A figure is a statistic of the clips, and its interval comes from drawing the clips anew (the percentile bootstrap). For
-two systems the same draws are taken of both, over the clips that both were scored on.
+A metric is a statistic of the clips, and its interval comes from resampling them (percentile bootstrap). The difference
+of two systems uses the same resamples for both, over the clips that both were scored on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from v2a_models.metrics.catalogue import BY_NAME, METRICS, Metric
 from v2a_models.metrics.estimate import Estimate, better, bootstrap_mean, interval, paired_bootstrap
 from v2a_models.metrics.frechet import Sample, frechet_difference, frechet_with_interval
 from v2a_models.metrics.networks.base import Unavailable
-from v2a_models.metrics.networks.load import reach
+from v2a_models.metrics.networks.load import load_any
 from v2a_models.metrics.networks.sources import NETWORKS, not_offered
 from v2a_models.metrics.quality import inception_score
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from v2a_models.metrics.networks.text import BertScore
 
 DRAWS = 500
-"""Bootstrap draws of a pooled figure."""
+"""Bootstrap resamples of a pooled metric."""
 FRECHET = {"fdd": "fdd", "fdm": "fdm", "fd_foley": "foley", "fad_vggish": "vggish", "fd_panns": "panns",
            "fd_passt": "passt"}  # fmt: skip
 """Features of each Fréchet distance."""
 FRECHET_MEMORY_MIB = 128
 """Memory for the bootstrap groups of one feature of one system."""
 LEAST_CLIPS = 8
-"""Minimum of clips for a check of whether a figure ranks the baselines rightly."""
+"""Minimum number of clips to check whether a metric ranks the baselines correctly."""
 
 
 ORDER = {
-    # The shuffled sounds are the same set of sounds: what looks at the set alone cannot tell them.
+    # Shuffling keeps the set of sounds, so a metric of the set alone cannot tell it from the reference.
     "quality": ((REFERENCE, "codec"), ("codec", "noise"), ("codec", "silence")),
     "semantics": ((REFERENCE, "codec"), ("codec", "shuffled"), ("codec", "noise"), ("codec", "silence")),
     "synchrony": ((REFERENCE, "codec"), ("codec", "shuffled"), ("codec", "noise"), ("codec", "silence")),
@@ -48,7 +48,7 @@ ORDER = {
 """Baselines by group, the better one first."""
 
 UNORDERED = frozenset({"tone"})
-"""Figures that say nothing about the order of these baselines."""
+"""Metrics that do not rank these baselines."""
 
 
 @dataclass
@@ -60,18 +60,18 @@ class Totals:
     aligned: dict[str, str] = field(default_factory=dict)
     metrics: list[dict[str, float]] = field(default_factory=list)
     counts: list[np.ndarray] = field(default_factory=list)
-    """Per clip with events: int64 (tolerances, 3), matched, heard and true onsets."""
+    """Per clip with events: int64 (tolerances, 3), matched, detected and true onsets."""
     errors: list[np.ndarray] = field(default_factory=list)
     probabilities: dict[str, list[np.ndarray]] = field(default_factory=dict)
     bleu: dict[str, np.ndarray] = field(default_factory=dict)
     """BLEU counts of each clip that has a caption."""
-    said: dict[str, str] = field(default_factory=dict)
-    """The captions."""
+    captions: dict[str, str] = field(default_factory=dict)
+    """Scored captions by clip."""
     samples: dict[str, Sample] = field(default_factory=dict)
     tolerances: tuple[str, ...] = ()
 
     def add(self, scored: Scored, number: int) -> None:
-        """Takes in one sound; `number` is its clip's, the same in all systems."""
+        """Add one scored sound; `number` is its clip's, the same for all systems."""
         if scored.problem:
             self.failures[scored.clip] = scored.problem
             return
@@ -95,25 +95,25 @@ class Totals:
             self.samples[kind].add(array, number)
 
     def caption(
-        self, said: Mapping[str, str], true: Mapping[str, Sequence[str]], reader: BertScore | None
+        self, captions: Mapping[str, str], true: Mapping[str, Sequence[str]], reader: BertScore | None
     ) -> None:
-        """Scores captions, by clip, against one or more true ones; clips without either have no score.
+        """Score captions, by clip, against one or more true ones; clips without either have no score.
 
-        reader: of BertScore; None leaves it out.
+        reader: text encoder of BertScore; None leaves it out.
         """
-        clips = [clip for clip in self.clips if clip in said and clip in true]
+        clips = [clip for clip in self.clips if clip in captions and clip in true]
         if not clips:
             return
-        ours, truths = [said[clip] for clip in clips], [true[clip] for clip in clips]
-        self.said = dict(zip(clips, ours, strict=True))
-        found = {"rouge_l": caption.rouge_l(ours, truths)}
+        ours, truths = [captions[clip] for clip in clips], [true[clip] for clip in clips]
+        self.captions = dict(zip(clips, ours, strict=True))
+        scores = {"rouge_l": caption.rouge_l(ours, truths)}
         if len(clips) > 1:
-            found["cider"] = caption.cider(ours, truths)
+            scores["cider"] = caption.cider(ours, truths)
         if reader is not None:
-            found["bertscore"] = reader(ours, truths)
+            scores["bertscore"] = reader(ours, truths)
         place = {clip: k for k, clip in enumerate(self.clips)}
         for k, clip in enumerate(clips):
-            self.metrics[place[clip]] |= {name: float(values[k]) for name, values in found.items()}
+            self.metrics[place[clip]] |= {name: float(values[k]) for name, values in scores.items()}
         self.bleu = dict(zip(clips, caption.bleu_counts(ours, truths), strict=True))
 
 
@@ -129,27 +129,27 @@ class Board:
         self.systems.setdefault(scored.system, Totals()).add(scored, number)
 
     def rows(self) -> Iterable[dict[str, Any]]:
-        """One row per system and clip, with every figure that has one."""
+        """One row per system and clip, with its per-clip metrics."""
         for system, totals in self.systems.items():
             for clip, metrics in zip(totals.clips, totals.metrics, strict=True):
                 yield {
                     "system": system,
                     "clip": clip,
                     "aligned": totals.aligned.get(clip, ""),
-                    "caption": totals.said.get(clip, ""),
+                    "caption": totals.captions.get(clip, ""),
                     **metrics,
                 }
 
     def figures(self, system: str, unavailable: Mapping[str, str]) -> dict[str, Estimate]:
-        """Every figure of a system, in the order of the protocol; those that cannot be had with the reason."""
-        totals, found = self.systems[system], {}
+        """Every metric of a system in the order of the protocol; unavailable ones with the reason."""
+        totals, estimates = self.systems[system], {}
         for metric in METRICS:
             reasons = [unavailable[name] for name in metric.networks if name in unavailable]
             if reasons:
-                found[metric.name] = Estimate.missing("; ".join(reasons))
+                estimates[metric.name] = Estimate.missing("; ".join(reasons))
             elif metric.group != "cost":
-                found[metric.name] = self._figure(metric, totals)
-        return found
+                estimates[metric.name] = self._figure(metric, totals)
+        return estimates
 
     def _figure(self, metric: Metric, totals: Totals) -> Estimate:
         if metric.name in FRECHET:
@@ -163,10 +163,10 @@ class Board:
         statistic = pooled(metric.name, totals)
         if statistic is None:
             return Estimate.missing(WITHOUT.get(metric.group, "not measured"))
-        return _drawn(statistic, len(totals.clips))
+        return _bootstrap(statistic, len(totals.clips))
 
     def difference(self, metric: Metric, first: str, second: str) -> Estimate:
-        """first - second over their common clips, drawn in pairs; missing for what has no pairs."""
+        """Difference first - second over their common clips, by paired bootstrap; missing for an unpaired metric."""
         a, b = self.systems[first], self.systems[second]
         common = sorted(set(a.clips) & set(b.clips))
         if metric.per_clip:
@@ -176,7 +176,7 @@ class Board:
         if metric.group == "cost":
             return Estimate.missing("measured once, not clip by clip")
         if metric.name in FRECHET:
-            # All were scored on the same clips, and a clip falls into the same group everywhere.
+            # Paired resampling works since a clip is in the same bootstrap group in all systems.
             kind, truth = FRECHET[metric.name], self.systems.get(REFERENCE, Totals())
             if a.clips != b.clips or any(kind not in totals.samples for totals in (truth, a, b)):
                 return Estimate.missing("no features of the same clips")
@@ -186,33 +186,33 @@ class Board:
         left, right = pooled(metric.name, a, common), pooled(metric.name, b, common)
         if left is None or right is None:
             return Estimate.missing("no pairs of clips to draw")
-        return _drawn(lambda picks: left(picks) - right(picks), len(common))
+        return _bootstrap(lambda picks: left(picks) - right(picks), len(common))
 
     def unfit(self, figures: Mapping[str, Mapping[str, Estimate]]) -> dict[str, str]:
-        """Figures that do not put the baselines into the right order here, with the pair that they turn round."""
+        """Metrics that misrank the baselines on these clips, each with the pair that it misranks."""
         if len(self.systems.get(REFERENCE, Totals()).clips) < LEAST_CLIPS:
             return {}
-        found = {}
+        reasons = {}
         for name, metric in BY_NAME.items():
-            wrong = turned(metric, {system: figures[system].get(name) for system in figures})
+            wrong = misranked(metric, {system: figures[system].get(name) for system in figures})
             if wrong:
-                found[name] = wrong
-        return found
+                reasons[name] = wrong
+        return reasons
 
 
 WITHOUT = {"synchrony": "no clips with known events", "captions": "no captions were given"}
-"""Why a figure of these groups is missing, where no network is."""
+"""Reason for a missing metric by group, if no network is missing."""
 
 
 def per_clip(totals: Totals, metric: Metric) -> Estimate:
-    """Mean of a score per clip."""
+    """Mean of a per-clip metric."""
     values = [metrics[metric.name] for metrics in totals.metrics if metric.name in metrics]
     reason = WITHOUT.get(metric.group, "") if not metric.networks or metric.group == "captions" else ""
     return bootstrap_mean(values) if values else Estimate.missing(reason or "not measured on these clips")
 
 
 def _draws(sample: Sample) -> int:
-    """Bootstrap draws of a Fréchet distance: each costs factorisations, which grow with the dimensions cubed."""
+    """Bootstrap resamples of a Fréchet distance. Each costs matrix factorisations, cubic in the dimensions."""
     return 200 if sample.dims <= 256 else 40
 
 
@@ -224,9 +224,9 @@ def _by_clip(totals: Totals, name: str) -> dict[str, float]:
 def pooled(
     name: str, totals: Totals, clips: Iterable[str] | None = None
 ) -> Callable[[np.ndarray], float] | None:
-    """A figure over all events or answers as a function of the clips drawn; None where there is nothing to pool.
+    """Pooled metric as a function of the resampled clips; None if there is nothing to pool.
 
-    clips: only these, in this order.
+    clips: restricts it to these, in this order.
     """
     place = {clip: k for k, clip in enumerate(totals.clips)}
     order = range(len(totals.clips)) if clips is None else [place[clip] for clip in clips]
@@ -260,16 +260,16 @@ def _percentile_ms(errors: list[np.ndarray], percent: float) -> float:
 
 
 def _ratio(name: str, counts: np.ndarray) -> float:
-    matched, heard, true = (int(n) for n in counts)
-    below = {"precision": heard, "recall": true, "f1": (heard + true) / 2}[name]
+    matched, detected, true = (int(n) for n in counts)
+    below = {"precision": detected, "recall": true, "f1": (detected + true) / 2}[name]
     return matched / below if below else 0.0 if true else math.nan
 
 
-def _drawn(statistic: Callable[[np.ndarray], float], n: int) -> Estimate:
-    """A statistic of n clips with the interval of its draws."""
+def _bootstrap(statistic: Callable[[np.ndarray], float], n: int) -> Estimate:
+    """Statistic of n clips with its bootstrap interval."""
     value = statistic(np.arange(n))
     if math.isnan(value):
-        return Estimate.missing("nothing was heard that it could be measured on", n)
+        return Estimate.missing("no onsets were detected to measure it on", n)
     if n < 2:
         return Estimate(value, math.nan, math.nan, n, "one clip has no interval")
     rng = np.random.default_rng(0)
@@ -279,29 +279,29 @@ def _drawn(statistic: Callable[[np.ndarray], float], n: int) -> Estimate:
     return Estimate(value, low, high, n)
 
 
-def reachable(
+def available_networks(
     names: Iterable[str], files: Mapping[str, str], download: bool = False
 ) -> tuple[list[str], dict[str, str]]:
-    """Those of the networks that can be had, and of all others why they cannot or were not asked."""
-    asked, found, missing = set(names), [], {}
+    """Available networks, and the reason for each of the others: unavailable, or not requested."""
+    requested, available, missing = set(names), [], {}
     for name, source in NETWORKS.items():
         if source.reason:
             missing[name] = not_offered(name)
             continue
-        if name not in asked:
-            if source.hears or source.sees:  # what reads captions is asked where there are some
-                missing[name] = f"{source.title} was not asked for: --networks {name}"
+        if name not in requested:
+            if source.takes_audio or source.takes_frames:  # BERTScore is needed for captions only
+                missing[name] = f"{source.title} was not requested: --networks {name}"
             continue
         try:
-            reach(name, files, download=download)
-            found.append(name)
+            load_any(name, files, download=download)
+            available.append(name)
         except Unavailable as error:
             missing[name] = str(error)
-    return found, missing
+    return available, missing
 
 
 def entry(estimate: Estimate) -> dict[str, Any]:
-    """An estimate as JSON: null for what is not known."""
+    """JSON of an estimate; unknown values are null."""
 
     def plain(value: float) -> float | None:
         return None if not math.isfinite(value) else value
@@ -316,7 +316,7 @@ def entry(estimate: Estimate) -> dict[str, Any]:
 
 
 def verdict(metric: Metric, difference: Estimate) -> str:
-    """Which of two is better beyond the interval of their difference: first, second, or "" for neither."""
+    """The significantly better of two systems, by the interval of their difference: first, second, or ""."""
     if metric.higher is None or not difference.available:
         return ""
     if better(difference, metric.higher):
@@ -328,15 +328,15 @@ def is_baseline(system: str) -> bool:
     return system in BASELINES
 
 
-def turned(metric: Metric, found: Mapping[str, Estimate | None]) -> str:
+def misranked(metric: Metric, estimates: Mapping[str, Estimate | None]) -> str:
     """First pair of baselines that the metric ranks wrongly; empty if none, or if the figures are missing."""
     if metric.higher is None or metric.name in UNORDERED:
         return ""
     for good, bad in ORDER.get(metric.group, ()):
-        a, b = found.get(good), found.get(bad)
+        a, b = estimates.get(good), estimates.get(bad)
         if a is None or b is None or not a.available or not b.available:
             continue
-        # A codec may do an onset detector good: it must only not be shown to be better than the truth.
+        # A codec may help an onset detector, so it counts as better than the reference only beyond both intervals.
         ours, theirs = a.value, b.value
         if good == REFERENCE:
             ours, theirs = _edge(a, metric.higher), _edge(b, not metric.higher)
@@ -346,5 +346,5 @@ def turned(metric: Metric, found: Mapping[str, Estimate | None]) -> str:
 
 
 def _edge(estimate: Estimate, upper: bool) -> float:
-    """An end of the interval; the value where there is none."""
+    """Upper or lower end of the interval; the value if there is none."""
     return edge if math.isfinite(edge := estimate.high if upper else estimate.low) else estimate.value

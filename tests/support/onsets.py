@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from v2a_models.metrics.networks import load
-from v2a_models.metrics.networks.base import Heard, Unavailable
+from v2a_models.metrics.networks.base import AudioFeatures, Unavailable
 
 
 def noise(*shape: int) -> Tensor:
@@ -29,7 +29,7 @@ def stirred(net: nn.Module) -> nn.Module:
     return net.eval()
 
 
-def close(heard: list[Heard], embeddings: Tensor, logits: Tensor | None = None) -> None:
+def close(heard: list[AudioFeatures], embeddings: Tensor, logits: Tensor | None = None) -> None:
     """Each row is the expected one, and no other row is."""
     found = np.stack([each.embedding for each in heard])
     expected = embeddings.detach().numpy()
@@ -51,5 +51,5 @@ def needs(package: str) -> None:
 
 def refusal(name: str, files: dict[str, str] | None = None, **options: Any) -> str:
     with pytest.raises(Unavailable) as caught:
-        load.reach(name, files, **options)
+        load.load_any(name, files, **options)
     return str(caught.value)

@@ -48,15 +48,17 @@ class OnsetScore:
     """Onset counts of one or many clips; sum them, then take the ratios."""
 
     matched: int = 0
-    heard: int = 0
+    detected: int = 0
     true: int = 0
 
     def __add__(self, other: OnsetScore) -> OnsetScore:
-        return OnsetScore(self.matched + other.matched, self.heard + other.heard, self.true + other.true)
+        return OnsetScore(
+            self.matched + other.matched, self.detected + other.detected, self.true + other.true
+        )
 
     @property
     def precision(self) -> float:
-        return self.matched / self.heard if self.heard else 0.0
+        return self.matched / self.detected if self.detected else 0.0
 
     @property
     def recall(self) -> float:
@@ -64,18 +66,18 @@ class OnsetScore:
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of precision and recall: 2 matched / (heard + true)."""
-        return 2 * self.matched / (self.heard + self.true) if self.heard + self.true else 0.0
+        """Harmonic mean of precision and recall: 2 matched / (detected + true)."""
+        return 2 * self.matched / (self.detected + self.true) if self.detected + self.true else 0.0
 
 
 def matched_pairs(
-    heard: Sequence[float], true: Sequence[float], tolerance_s: float
+    detected: Sequence[float], true: Sequence[float], tolerance_s: float
 ) -> list[tuple[float, float]]:
     """Pairs (detected, true) of a largest one-to-one matching within +-`tolerance_s`.
 
     With one tolerance for all, matching the earliest possible pair is optimal.
     """
-    a, b = sorted(heard), sorted(true)
+    a, b = sorted(detected), sorted(true)
     i = j = 0
     pairs = []
     while i < len(a) and j < len(b):
@@ -89,6 +91,6 @@ def matched_pairs(
     return pairs
 
 
-def match_onsets(heard: Sequence[float], true: Sequence[float], tolerance_s: float) -> OnsetScore:
+def match_onsets(detected: Sequence[float], true: Sequence[float], tolerance_s: float) -> OnsetScore:
     """Counts of `matched_pairs`."""
-    return OnsetScore(len(matched_pairs(heard, true, tolerance_s)), len(heard), len(true))
+    return OnsetScore(len(matched_pairs(detected, true, tolerance_s)), len(detected), len(true))

@@ -30,21 +30,22 @@ class Preference:
     ties: int
     unvoted: int
     """Pairs of the page without a vote."""
-    share: Estimate
+    preferred_first: Estimate
     """Fraction of votes for the first; a tie counts half a vote for each."""
 
     def result(self) -> dict[str, Any]:
         """Entry for the summary of a comparison; unknown values are None."""
         value, low, high = (
-            None if math.isnan(x) else x for x in (self.share.value, self.share.low, self.share.high)
+            None if math.isnan(x) else x
+            for x in (self.preferred_first.value, self.preferred_first.low, self.preferred_first.high)
         )
         named = {"first": self.first, "second": self.second}
         return named | {
             "preferred_first": value,
-            "n": self.share.n,
+            "n": self.preferred_first.n,
             "low": low,
             "high": high,
-            "note": self.share.note,
+            "note": self.preferred_first.note,
         }
 
 
@@ -74,7 +75,7 @@ def preferences(votes: Any, key: Any, level: float = LEVEL) -> list[Preference]:
     Raises VotesError for malformed input, votes of another page or seed, unknown pairs, and two votes on one pair.
     """
     pairs = _pairs(key)
-    given = _given(votes)
+    votes_by_pair = _votes_by_pair(votes)
     for name in ("page", "seed"):
         if votes.get(name) != key.get(name):
             raise VotesError(
@@ -86,13 +87,13 @@ def preferences(votes: Any, key: Any, level: float = LEVEL) -> list[Preference]:
     for pair, (a, b) in pairs.items():
         first, second = (a, b) if order.get(a, 0) < order.get(b, 0) else (b, a)
         count = counts.setdefault((first, second), dict.fromkeys(("wins", "losses", "ties", "unvoted"), 0))
-        vote = given.pop(pair, "")
+        vote = votes_by_pair.pop(pair, "")
         chosen = {"a": a, "b": b}.get(vote)
         count[
             "unvoted" if not vote else "ties" if not chosen else "wins" if chosen == first else "losses"
         ] += 1
-    if given:
-        raise VotesError(f"the page has no pair {_short(next(iter(given)))}")
+    if votes_by_pair:
+        raise VotesError(f"the page has no pair {_short(next(iter(votes_by_pair)))}")
     return [_preference(first, second, count, level) for (first, second), count in counts.items()]
 
 
@@ -100,12 +101,14 @@ def _preference(first: str, second: str, count: Mapping[str, int], level: float)
     n = count["wins"] + count["losses"] + count["ties"]
     notes = [f"{count['unvoted']} of {n + count['unvoted']} pairs without a vote"] if count["unvoted"] else []
     if not n:
-        return Preference(first, second, **count, share=Estimate.missing(notes[0]))
+        return Preference(first, second, **count, preferred_first=Estimate.missing(notes[0]))
     if count["ties"]:
         notes.append(f"{count['ties']} of {n} votes ties, counted half for each")
     score = count["wins"] + count["ties"] / 2
     low, high = wilson(score, n, level)
-    return Preference(first, second, **count, share=Estimate(score / n, low, high, n, "; ".join(notes)))
+    return Preference(
+        first, second, **count, preferred_first=Estimate(score / n, low, high, n, "; ".join(notes))
+    )
 
 
 def _first(key: Mapping[str, Any]) -> dict[str, int]:
@@ -128,20 +131,20 @@ def _pairs(key: Any) -> dict[str, tuple[str, str]]:
     return pairs
 
 
-def _given(votes: Any) -> dict[str, str]:
+def _votes_by_pair(votes: Any) -> dict[str, str]:
     """Votes by pair."""
     rows = votes.get("votes") if isinstance(votes, Mapping) else None
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise VotesError('the votes are none: {"page", "seed", "votes": [{"pair", "vote"}]} is wanted')
-    given: dict[str, str] = {}
+    votes_by_pair: dict[str, str] = {}
     for row in rows:
         pair, vote = row.get("pair"), row.get("vote")
         if not isinstance(pair, str) or vote not in VOTES:
             raise VotesError(f"no vote: {_short(vote)} on pair {_short(pair)}; a, b or tie is wanted")
-        if pair in given:
+        if pair in votes_by_pair:
             raise VotesError(f"two votes on pair {_short(pair)}")
-        given[pair] = vote
-    return given
+        votes_by_pair[pair] = vote
+    return votes_by_pair
 
 
 def _short(value: Any) -> str:

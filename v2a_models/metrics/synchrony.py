@@ -77,13 +77,13 @@ class ClipOnsets:
 
 
 def onset_scores(
-    heard: Sequence[float], true: Sequence[float], tolerances: Sequence[float] = TOLERANCES_S
+    detected: Sequence[float], true: Sequence[float], tolerances: Sequence[float] = TOLERANCES_S
 ) -> ClipOnsets:
     """Score the onsets of one clip (seconds) at several tolerances. Raises ValueError without tolerances."""
     if not tolerances:
         raise ValueError("at least one tolerance is needed")
-    scores = {tolerance: match_onsets(heard, true, tolerance) for tolerance in tolerances}
-    pairs = matched_pairs(heard, true, max(tolerances))
+    scores = {tolerance: match_onsets(detected, true, tolerance) for tolerance in tolerances}
+    pairs = matched_pairs(detected, true, max(tolerances))
     return ClipOnsets(scores, tuple(float(ours - theirs) for ours, theirs in pairs))
 
 

@@ -17,7 +17,7 @@ from jobs.compare import CompareConfig, mlflow_runs, results
 from jobs.compare.driver import costs_of, problems_of
 from jobs.compare.preflight import ComparePlan, Model
 from jobs.evaluate.results import listed
-from pipelines.scoring.clips import MADE, Row
+from pipelines.scoring.clips import RESULT_SCHEMA, Row
 from pipelines.scoring.job import BASELINES, Scored
 from pipelines.scoring.sound_folder import wav_bytes
 from pipelines.scoring.summary import Board
@@ -49,7 +49,7 @@ def plan(out: Path, *models: str, folder: str = "mini") -> ComparePlan:
         Model(name, name, folder, f"{name} sha256", 1.5, True, False) for name in models or ("good", "bad")
     ]
     return ComparePlan(
-        str(out), "store", "", rows, chosen, window=4 * RATE, kept_rate=RATE, codec="mini", fps={}, facts={},
+        str(out), "store", "", rows, chosen, window=4 * RATE, stored_rate=RATE, codec="mini", fps={}, facts={},
         missing={}, networks=[], precision="float32",
     )  # fmt: skip
 
@@ -71,7 +71,7 @@ def made(**values: Any) -> dict[str, Any]:
 
 def test_what_making_costs_has_its_interval_and_failures_their_reason() -> None:
     answers = [made(seconds=0.5), made(seconds=0.7, memory_mib=900.0), made(problem="no")]
-    assert set(answers[0]) == set(MADE.names)
+    assert set(answers[0]) == set(RESULT_SCHEMA.names)
     costs = costs_of(answers, 4.0)
     speed = costs["audio_s_per_s"]
     assert speed.value == pytest.approx(4 / 0.6) and speed.low == pytest.approx(4 / 0.7)
@@ -193,10 +193,10 @@ def test_films_that_would_share_a_name_keep_their_clips_names() -> None:
 
 def test_the_tables_name_what_cannot_be_had(tmp_path: Path) -> None:
     from pipelines.reports.comparison_table import markdown
-    from pipelines.scoring.summary import reachable
+    from pipelines.scoring.summary import available_networks
 
     made = plan(tmp_path)
-    made.missing = reachable((), {})[1]
+    made.missing = available_networks((), {})[1]
     text = markdown(summary(made, board()))
     for title in (
         "IB",

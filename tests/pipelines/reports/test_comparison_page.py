@@ -296,7 +296,7 @@ def test_votes_of_the_page_meet_its_key_and_no_other() -> None:
     ]
     votes = {"page": page["page"], "seed": page["seed"], "votes": given_votes}
     [found] = preferences(votes, json.loads(json.dumps(key)))
-    assert (found.first, found.wins, found.losses, found.share.value) == ("large", 6, 0, 1.0)
+    assert (found.first, found.wins, found.losses, found.preferred_first.value) == ("large", 6, 0, 1.0)
     _, other = comparison_page.listening_plan([f"d{k}" for k in range(6)], "large", "mini", 6, 5)
     assert other["files"] == key["files"]
     with pytest.raises(VotesError, match="another page"):  # other clips, though seed and sides are the same

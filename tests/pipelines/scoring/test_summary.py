@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.scoring.job import Scored
-from pipelines.scoring.summary import Board, entry, reachable, turned, verdict
+from pipelines.scoring.summary import Board, available_networks, entry, misranked, verdict
 from v2a_models.metrics.catalogue import BY_NAME, METRICS
 from v2a_models.metrics.estimate import Estimate
 from v2a_models.metrics.networks.sources import NETWORKS
@@ -32,7 +32,7 @@ def board(noise: dict[str, float], clips: int = CLIPS) -> Board:
 
 
 def test_every_figure_has_its_interval_or_its_reason() -> None:
-    found = board({"good": 0.5, "bad": 0.8, "reference": 0.0}).figures("good", reachable((), {})[1])
+    found = board({"good": 0.5, "bad": 0.8, "reference": 0.0}).figures("good", available_networks((), {})[1])
     for metric in METRICS:
         if metric.group == "cost":
             continue
@@ -51,7 +51,7 @@ def test_every_figure_has_its_interval_or_its_reason() -> None:
 
 
 def test_every_network_is_had_or_says_why_not() -> None:
-    found, missing = reachable(("foley", "scav"), {})
+    found, missing = available_networks(("foley", "scav"), {})
     assert found == ["foley", "scav"]
     assert set(missing) == set(NETWORKS) - {"foley", "scav", "bertscore"}
     assert {network for metric in METRICS for network in metric.networks} == set(NETWORKS)
@@ -95,12 +95,12 @@ def test_a_metric_that_turns_the_baselines_round_is_unfit() -> None:
         return {name: Estimate(value, value - 0.01, value + 0.01, 9) for name, value in values.items()}
 
     right = found(reference=0.0, codec=0.4, shuffled=0.7, noise=0.8, silence=0.9)
-    assert turned(BY_NAME["mse"], right) == ""
-    said = turned(BY_NAME["mse"], right | found(silence=0.3))
+    assert misranked(BY_NAME["mse"], right) == ""
+    said = misranked(BY_NAME["mse"], right | found(silence=0.3))
     assert said == "silence (0.3) comes out better than codec (0.4)"
-    assert turned(BY_NAME["mse"], found(reference=0.405, codec=0.4)) == "", "within the interval"
-    assert "codec" in turned(BY_NAME["mse"], found(reference=0.5, codec=0.4))
-    assert turned(BY_NAME["fdm"], right | found(shuffled=0.0)) == "", "the same set of sounds"
-    assert turned(BY_NAME["parameters"], right) == turned(BY_NAME["tone"], right) == ""
-    assert turned(BY_NAME["mse"], {"reference": None, "codec": Estimate.missing("x")}) == ""
+    assert misranked(BY_NAME["mse"], found(reference=0.405, codec=0.4)) == "", "within the interval"
+    assert "codec" in misranked(BY_NAME["mse"], found(reference=0.5, codec=0.4))
+    assert misranked(BY_NAME["fdm"], right | found(shuffled=0.0)) == "", "the same set of sounds"
+    assert misranked(BY_NAME["parameters"], right) == misranked(BY_NAME["tone"], right) == ""
+    assert misranked(BY_NAME["mse"], {"reference": None, "codec": Estimate.missing("x")}) == ""
     assert math.isnan(Estimate.missing("x").value)

@@ -24,7 +24,7 @@ def best_by_brute_force(a: list[float], b: list[float], tolerance: float) -> int
 def test_matching_finds_as_many_pairs_as_possible(heard: list[float], true: list[float]) -> None:
     score = match_onsets(heard, true, 0.25)
     assert score.matched == best_by_brute_force(heard, true, 0.25)
-    assert (score.heard, score.true) == (len(heard), len(true))
+    assert (score.detected, score.true) == (len(heard), len(true))
     assert 0 <= score.f1 <= 1
     pairs = matched_pairs(heard, true, 0.25)
     assert len(pairs) == score.matched and all(abs(a - b) <= 0.25 for a, b in pairs)

@@ -52,17 +52,17 @@ def test_a_vote_counts_for_the_system_that_was_on_that_side() -> None:
     [found] = preferences(votes(("0001", "b"), ("0002", "a"), ("0003", "a"), ("0004", "tie")), key())
     assert (found.first, found.second) == ("large", "mini")
     assert (found.wins, found.losses, found.ties, found.unvoted) == (2, 1, 1, 0)
-    assert found.share.value == 2.5 / 4 and found.share.n == 4
-    assert (found.share.low, found.share.high) == wilson(2.5, 4)
-    assert found.share.note == "1 of 4 votes ties, counted half for each"
+    assert found.preferred_first.value == 2.5 / 4 and found.preferred_first.n == 4
+    assert (found.preferred_first.low, found.preferred_first.high) == wilson(2.5, 4)
+    assert found.preferred_first.note == "1 of 4 votes ties, counted half for each"
     [turned] = preferences(votes(("0001", "b")), key(first="mini", second="large"))
     assert (turned.first, turned.wins, turned.losses, turned.unvoted) == ("mini", 0, 1, 3)
-    assert turned.share.note == "3 of 4 pairs without a vote"
+    assert turned.preferred_first.note == "3 of 4 pairs without a vote"
 
 
 def test_no_vote_is_no_figure() -> None:
     [found] = preferences(votes(), key())
-    assert math.isnan(found.share.value) and found.unvoted == 4
+    assert math.isnan(found.preferred_first.value) and found.unvoted == 4
     assert found.result() == {"first": "large", "second": "mini", "preferred_first": None, "n": 0, "low": None,
                               "high": None, "note": "4 of 4 pairs without a vote"}  # fmt: skip
 

@@ -19,7 +19,7 @@ class Unavailable(Exception):
 
 
 @dataclass(frozen=True)
-class Heard:
+class AudioFeatures:
     """Output of a network for one sound."""
 
     embedding: np.ndarray
@@ -41,7 +41,7 @@ class Network(Protocol):
     sha256: str
     """SHA-256 of the weights file."""
 
-    def hear(self, sounds: Tensor) -> list[Heard]:
+    def embed_audio(self, sounds: Tensor) -> list[AudioFeatures]:
         """Outputs for mono float sounds (B, N) in [-1, 1] at `rate`, each independent of the others.
 
         Sounds too short for the network are padded with silence. Raises ValueError for another shape or type, and for
@@ -50,12 +50,12 @@ class Network(Protocol):
         ...
 
 
-class Watcher(Protocol):
+class VisualNetwork(Protocol):
     """Visual network."""
 
     views: Mapping[str, View]
     """Views of the video that it takes, by name."""
 
-    def watch(self, frames: Mapping[str, Tensor]) -> np.ndarray:
+    def embed_frames(self, frames: Mapping[str, Tensor]) -> np.ndarray:
         """Embedding of one clip from frames by view, uint8 (T, H, W, 3): float32 (D,), or (T, D) over time."""
         ...

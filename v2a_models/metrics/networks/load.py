@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from v2a_models.encoders import published
-from v2a_models.metrics.networks.base import Network, Unavailable, Watcher
+from v2a_models.metrics.networks.base import Network, Unavailable, VisualNetwork
 from v2a_models.metrics.networks.sources import NETWORKS, Source, how_to_get, not_offered
 
 if TYPE_CHECKING:
@@ -37,21 +37,21 @@ def load(
     code in them.
 
     Raises Unavailable for a missing package, and for missing or unsuitable weights; ValueError for unknown names, and
-    for networks that take no sound (see `load_bertscore`, `load_watcher`).
+    for networks that take no sound (see `load_bertscore`, `load_visual`).
     """
     name = "foley" if name == "mini" else name
-    given = _given(name, files)
-    if not NETWORKS[name].hears:
-        raise ValueError(f"{name} hears nothing: load_bertscore() or load_watcher() gives it")
+    weights = _weights_for(name, files)
+    if not NETWORKS[name].takes_audio:
+        raise ValueError(f"{name} takes no sound: load it with load_bertscore() or load_visual()")
     if NETWORKS[name].reason:
         raise Unavailable(not_offered(name))
     from v2a_models.metrics.networks import sight, sound, text
 
     if name == "foley":
-        return sound.Foley(given or "mini", device)
+        return sound.Foley(weights or "mini", device)
     if name == "scav":
-        return sight.Scav(given or "mini", device)
-    return _made(name, {**sound.MAKERS, "clap": text.Clap}, given, download, device)
+        return sight.Scav(weights or "mini", device)
+    return _build(name, {**sound.MAKERS, "clap": text.Clap}, weights, download, device)
 
 
 def load_bertscore(
@@ -60,43 +60,43 @@ def load_bertscore(
     """Load the text encoder of BertScore; arguments and errors as in `load`."""
     from v2a_models.metrics.networks.text import BertScore
 
-    given = _given("bertscore", files)
-    return _made("bertscore", {"bertscore": BertScore}, given, download, device)
+    weights = _weights_for("bertscore", files)
+    return _build("bertscore", {"bertscore": BertScore}, weights, download, device)
 
 
-def load_watcher(
+def load_visual(
     files: Mapping[str, str] | None = None, *, download: bool = False, device: torch.device | str = "cpu"
-) -> Watcher:
+) -> VisualNetwork:
     """Load the visual network `clip`; arguments and errors as in `load`."""
     from v2a_models.metrics.networks.sight import ClipFrames
 
-    return _made("clip", {"clip": ClipFrames}, _given("clip", files), download, device)
+    return _build("clip", {"clip": ClipFrames}, _weights_for("clip", files), download, device)
 
 
-def reach(name: str, files: Mapping[str, str] | None = None, *, download: bool = False) -> Any:
+def load_any(name: str, files: Mapping[str, str] | None = None, *, download: bool = False) -> Any:
     """Load a network of any kind; arguments and errors as in `load`."""
-    loaders: dict[str, Callable[..., Any]] = {"bertscore": load_bertscore, "clip": load_watcher}
+    loaders: dict[str, Callable[..., Any]] = {"bertscore": load_bertscore, "clip": load_visual}
     if name in loaders:
         return loaders[name](files, download=download)
     return load(name, files, download=download)
 
 
-def _given(name: str, files: Mapping[str, str] | None) -> str | None:
+def _weights_for(name: str, files: Mapping[str, str] | None) -> str | None:
     unknown = [each for each in (name, *(files or {})) if each not in NETWORKS]
     if unknown:
         raise ValueError(f"no network {unknown[0]!r}: choose one of {list(NETWORKS)}")
     return (files or {}).get(name)
 
 
-def _made(
+def _build(
     name: str,
     makers: Mapping[str, Callable[..., Any]],
-    given: str | None,
+    weights: str | None,
     download: bool,
     device: torch.device | str,
 ) -> Any:
     source = NETWORKS[name]
-    path = _ready(name, source, given, download)
+    path = _ready(name, source, weights, download)
     try:
         return makers[name](path, device)
     except published.WeightsError as error:
@@ -105,22 +105,22 @@ def _made(
         raise Unavailable(f"{source.title}: {source.package} does not import ({error}): {EXTRA}") from error
 
 
-def _ready(name: str, source: Source, given: str | None, download: bool) -> Path:
+def _ready(name: str, source: Source, weights: str | None, download: bool) -> Path:
     """Path of the weights. Raises Unavailable with all reasons at once: package and weights."""
     reasons = []
     if source.package and importlib.util.find_spec(source.package) is None:
         reasons.append(f"the package {source.package} is not installed: {EXTRA}")
-    path = Path(given) if given is not None else next(_found(source), None)
+    path = Path(weights) if weights is not None else next(_local_copies(source), None)
     if path is None and download and not reasons:
         path = _fetched(name, source)
     if path is None:
         reasons.append(f"its weights are not on this machine: {how_to_get(name)}")
     elif not path.exists():
-        reasons.append(f"--weights {name}={given}: there is no such file; {how_to_get(name)}")
+        reasons.append(f"--weights {name}={weights}: there is no such file; {how_to_get(name)}")
     elif path.is_dir() != bool(source.hub):
         kind = "folder" if source.hub else "file"
         reasons.append(f"{path} is no {kind}; {how_to_get(name)}")
-    elif given is None and source.sha256 and path.name == source.files[0]:
+    elif weights is None and source.sha256 and path.name == source.files[0]:
         try:
             published.check(path, source.sha256)
         except published.WeightsError as error:
@@ -131,7 +131,7 @@ def _ready(name: str, source: Source, given: str | None, download: bool) -> Path
     return path
 
 
-def _found(source: Source) -> Iterator[Path]:
+def _local_copies(source: Source) -> Iterator[Path]:
     """Local paths of the weights, best first."""
     folder = os.environ.get(published.FOLDER)
     places = [Path(folder) / file for file in source.files] if folder else []
@@ -153,8 +153,8 @@ def _fetched(name: str, source: Source) -> Path:
         if source.hub:
             from huggingface_hub import snapshot_download
 
-            kept = ["*.json", "*.txt", "*.safetensors", "*.bin"]
-            return Path(snapshot_download(source.hub, allow_patterns=kept))
+            patterns = ["*.json", "*.txt", "*.safetensors", "*.bin"]
+            return Path(snapshot_download(source.hub, allow_patterns=patterns))
         if not source.url:
             raise OSError("its publisher has no plain address for it")
         place = Path(folder) / source.files[0] if folder else Path.home() / source.cached[0]

@@ -12,8 +12,8 @@ from torch import Tensor
 from v2a_models import checkpoint
 from v2a_models.checkpoint_files import CheckpointError, find_checkpoint
 from v2a_models.encoders import published
+from v2a_models.metrics.networks.audio_network import AudioNetwork
 from v2a_models.metrics.networks.base import Unavailable
-from v2a_models.metrics.networks.listener import Listener
 from v2a_models.recipe import View
 
 CLIP = "ViT-B-32/openai"
@@ -36,12 +36,12 @@ class ClipFrames:
         self.device, self.sha256 = torch.device(device), published.check(path)
 
     @torch.inference_mode()
-    def watch(self, frames: Mapping[str, Tensor]) -> np.ndarray:
+    def embed_frames(self, frames: Mapping[str, Tensor]) -> np.ndarray:
         """See `Watcher`."""
         return self.net(frames["clip"][None].to(self.device))[0].mean(0).float().cpu().numpy()
 
 
-class Scav(Listener):
+class Scav(AudioNetwork):
     """SCAV of a checkpoint with its encoders and codec: sounds (T, D) and videos (T', D) as sequences of unit vectors
     in one space."""
 
@@ -66,7 +66,7 @@ class Scav(Listener):
         return self.net.audio(self.codec.latents(self.codec.encode(sounds[:, None]))), None  # type: ignore[operator]
 
     @torch.inference_mode()
-    def watch(self, frames: Mapping[str, Tensor]) -> np.ndarray:
+    def embed_frames(self, frames: Mapping[str, Tensor]) -> np.ndarray:
         """See `Watcher`."""
         batch = self.generator.features({name: view[None].to(self.device) for name, view in frames.items()})
         return self.net.video(batch.semantic, batch.sync)[0].float().cpu().numpy()  # type: ignore[operator]

@@ -19,8 +19,8 @@ from v2a_models.checkpoint_files import CheckpointError, find_checkpoint
 from v2a_models.encoders import published, state_dicts
 from v2a_models.encoders.beats import RATE as BEATS_RATE
 from v2a_models.encoders.shapes import BEATS_DIM
+from v2a_models.metrics.networks.audio_network import AudioNetwork, module_of, part_of
 from v2a_models.metrics.networks.base import Network, Unavailable
-from v2a_models.metrics.networks.listener import Listener, module_of, part_of
 
 AUDIOSET_CLASSES = 527
 
@@ -28,7 +28,7 @@ _CNN14 = {257: (16_000, 512, 160, 8_000), 513: (32_000, 1024, 320, 14_000)}
 """Rate, window, hop and highest frequency (Hz) by the number of bins of the mel filter bank."""
 
 
-class Foley(Listener):
+class Foley(AudioNetwork):
     """Event classifier of a checkpoint, with 14 classes in the bundled one. The embedding is the input of the last
     layer (mean and maximum over time)."""
 
@@ -53,7 +53,7 @@ class Foley(Listener):
         return pooled, self.head(pooled)
 
 
-class VGGish(Listener):
+class VGGish(AudioNetwork):
     """torchvggish's VGGish without PCA and quantiser, which FAD does not use: embeddings (T, 128) after the last ReLU,
     one per whole 0.96 s; the rest at the end is dropped. Framing is in float64, as in the package."""
 
@@ -75,7 +75,7 @@ class VGGish(Listener):
         return hidden.unflatten(0, (len(rows), -1)), None
 
 
-class Panns(Listener):
+class Panns(AudioNetwork):
     """PANNs Cnn14: embeddings (2048,), the input of its last layer, and AudioSet's 527 classes.
 
     Weights of both published rates load; the rate is read from the file. The network itself outputs a sigmoid per
@@ -104,7 +104,7 @@ class Panns(Listener):
         return embedding, self.net.fc_audioset(embedding)  # type: ignore[operator]
 
 
-class Passt(Listener):
+class Passt(AudioNetwork):
     """PaSST: embeddings (768,), the mean of its two tokens, and AudioSet's 527 classes as a softmax (as av-benchmark).
 
     Sounds over 10 s are processed like scenes in hear21passt: in windows of 10 s, 2.5 s apart, with averaged embeddings
@@ -140,7 +140,7 @@ class Passt(Listener):
         return embedding, logits
 
 
-class Beats(Listener):
+class Beats(AudioNetwork):
     """BEATs (`encoders.beats.BeatsEncoder`): embeddings (T, 768), 6.25 a second."""
 
     name, rate, dims = "beats", BEATS_RATE, BEATS_DIM
@@ -154,7 +154,7 @@ class Beats(Listener):
         return self.net(sounds), None
 
 
-class Wav2Clip(Listener):
+class Wav2Clip(AudioNetwork):
     """Wav2CLIP: embeddings (512,), not normalised, compared by cosine with each other (WC) or with CLIP ViT-B/32 frame
     embeddings (CC)."""
 

@@ -32,10 +32,10 @@ class Source:
     """Hugging Face repository; the weights are then a folder named like its last part."""
     reason: str = ""
     """Reason why the network is not offered; empty if it is."""
-    hears: bool = True
+    takes_audio: bool = True
     """True if it takes sounds (`load`)."""
-    sees: bool = False
-    """True if it takes frames (`load_watcher`, or `load` if it takes both)."""
+    takes_frames: bool = False
+    """True if it takes frames (`load_visual`, or `load` if it takes both)."""
 
 
 _HUB = "https://huggingface.co/"
@@ -57,7 +57,7 @@ NETWORKS: dict[str, Source] = {
         licence="Apache-2.0",
         source="this package",
         rate=44_100,
-        sees=True,
+        takes_frames=True,
     ),
     "vggish": Source(
         title="VGGish (1609.09430), of FAD (1812.08466)",
@@ -125,8 +125,8 @@ NETWORKS: dict[str, Source] = {
         url=_HUB + "timm/vit_base_patch32_clip_224.openai/resolve/main/open_clip_model.safetensors",
         licence="MIT",
         cached=(".cache/v2a/weights/vit_base_patch32_clip_224.openai/open_clip_model.safetensors",),
-        hears=False,
-        sees=True,
+        takes_audio=False,
+        takes_frames=True,
     ),
     "bertscore": Source(
         title="RoBERTa-large (1907.11692), of BertScore (1904.09675)",
@@ -135,7 +135,7 @@ NETWORKS: dict[str, Source] = {
         source=_HUB + "FacebookAI/roberta-large",
         licence="MIT",
         hub="FacebookAI/roberta-large",
-        hears=False,
+        takes_audio=False,
     ),
     "imagebind": Source(
         title="ImageBind (2305.05665)",

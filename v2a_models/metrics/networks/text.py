@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from v2a_models.encoders import published, state_dicts
-from v2a_models.metrics.networks.listener import Listener, module_of
+from v2a_models.metrics.networks.audio_network import AudioNetwork, module_of
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
@@ -22,7 +22,7 @@ _COMPUTED = ("position_ids", "token_type_ids", "relative_position_index")
 """Key suffixes of buffers derived from the configuration; not every file has them."""
 
 
-class Clap(Listener):
+class Clap(AudioNetwork):
     """LAION-CLAP: unit embeddings of sounds and of captions in one space, for the CLAP score (their cosine).
 
     It takes 10 s. Shorter sounds are repeated, as in its extractor. Longer ones are covered by the fewest pieces of

@@ -19,7 +19,7 @@ from v2a_models import checkpoint
 from v2a_models.encoders import published
 from v2a_models.encoders.clip_s3d import SemanticEncoder, image_tower
 from v2a_models.metrics.networks.base import Unavailable
-from v2a_models.metrics.networks.load import load, load_watcher
+from v2a_models.metrics.networks.load import load, load_visual
 from v2a_models.metrics.networks.sources import NETWORKS
 
 pytestmark = pytest.mark.usefixtures("weights")
@@ -36,7 +36,7 @@ def test_the_bundled_classifier(name: str) -> None:
     network, sounds = load(name), noise(2, 30_000)
     classifier, classes = checkpoint.load_classifier("mini")
     assert (network.name, network.rate, network.classes) == ("foley", 44_100, tuple(classes))
-    heard = network.hear(sounds)
+    heard = network.embed_audio(sounds)
     with torch.no_grad():
         logits = classifier(sounds)
         pooled = torch.from_numpy(np.stack([each.embedding for each in heard]))
@@ -49,26 +49,26 @@ def test_the_bundled_classifier(name: str) -> None:
 def test_a_sound_too_short_is_heard_with_silence_after_it() -> None:
     network, sound = load("foley"), noise(1, 1000)
     longer = nn.functional.pad(sound, (0, 16 * 512 - 1000))
-    assert np.array_equal(network.hear(sound)[0].embedding, network.hear(longer)[0].embedding)
+    assert np.array_equal(network.embed_audio(sound)[0].embedding, network.embed_audio(longer)[0].embedding)
 
 
 @pytest.mark.parametrize("sounds", [torch.zeros(999), torch.zeros(2, 0), torch.zeros(1, 999).short()])
 def test_other_sounds_are_refused(sounds: Tensor) -> None:
     with pytest.raises(ValueError, match=r"expected float sounds \(B, N\)"):
-        load("foley").hear(sounds)
-    assert load("foley").hear(torch.zeros(0, 999)) == []
+        load("foley").embed_audio(sounds)
+    assert load("foley").embed_audio(torch.zeros(0, 999)) == []
 
 
 def test_the_bundled_scav_hears_and_sees_in_one_space() -> None:
     network: Any = load("scav")
-    heard = network.hear(noise(2, 44_100))
-    seen = network.watch({name: torch.full((round(v.fps), v.height, v.width, 3), 90, dtype=torch.uint8)
+    heard = network.embed_audio(noise(2, 44_100))
+    seen = network.embed_frames({name: torch.full((round(v.fps), v.height, v.width, 3), 90, dtype=torch.uint8)
                           for name, v in network.views.items()})  # fmt: skip
     assert set(network.views) == {"semantic", "sync"} and len(network.sha256) == 64
     assert heard[0].embedding.shape == (29, network.dims) and seen.shape == (25, network.dims)
     for rows in (seen, heard[1].embedding):
         assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-4)
-    alone = network.hear(noise(2, 44_100)[1:])[0].embedding
+    alone = network.embed_audio(noise(2, 44_100)[1:])[0].embedding
     assert np.allclose(alone, heard[1].embedding, atol=1e-5) and not np.allclose(alone, heard[0].embedding)
     with pytest.raises(Unavailable, match="--weights scav=nowhere"):
         load("scav", {"scav": "nowhere"})
@@ -80,10 +80,10 @@ def test_clip_sees_frames(weights: Path) -> None:
     file = weights / NETWORKS["clip"].files[0]
     file.parent.mkdir()
     save_file({f"visual.{key}": value for key, value in visual.state_dict().items()}, file)
-    network = load_watcher()
+    network = load_visual()
     [(name, view)] = network.views.items()
     frames = torch.randint(256, (3, view.height, view.width, 3), dtype=torch.uint8)
-    seen = network.watch({name: frames})
+    seen = network.embed_frames({name: frames})
     one = SemanticEncoder(visual.eval(), dim)(frames[None])[0].detach().numpy()
     assert seen.shape == (512,) and np.allclose(seen, one.mean(0), atol=1e-4)
 
@@ -94,9 +94,9 @@ def test_beats(weights: Path) -> None:
     with torch.no_grad():
         expected = published.load_audio(beats_file.NAME, path, 16_000)(sounds)
     assert (network.rate, network.dims, network.sha256) == (16_000, 768, published.check(path))
-    close(network.hear(sounds), expected)
+    close(network.embed_audio(sounds), expected)
     given = load("beats", {"beats": str(beats_file.save(weights / "elsewhere" / "x.pt"))})
-    close(given.hear(sounds), expected)
+    close(given.embed_audio(sounds), expected)
 
 
 # What is missing or wrong.
@@ -108,7 +108,7 @@ def test_unknown_names() -> None:
     with pytest.raises(ValueError, match="no network 'vgg'"):
         load("foley", {"vgg": "x"})
     for name in ("bertscore", "clip"):
-        with pytest.raises(ValueError, match="hears nothing: load_bertscore"):
+        with pytest.raises(ValueError, match="takes no sound: load it with load_bertscore"):
             load(name)
 
 

@@ -31,14 +31,14 @@ def test_vggish(tmp_path: Path) -> None:
     with torch.no_grad():
         rows = [net(package.waveform_to_examples(row, 16_000)) for row in sounds.double().numpy()]
     assert network.rate == 16_000 and rows[0].shape == (2, network.dims)
-    close(network.hear(sounds), torch.stack(rows))
-    assert network.hear(noise(1, 100))[0].embedding.shape == (1, 128)
-    assert network.hear(torch.zeros(1, network.shortest))[0].embedding.shape == (1, 128)  # type: ignore[attr-defined]
+    close(network.embed_audio(sounds), torch.stack(rows))
+    assert network.embed_audio(noise(1, 100))[0].embedding.shape == (1, 128)
+    assert network.embed_audio(torch.zeros(1, network.shortest))[0].embedding.shape == (1, 128)  # type: ignore[attr-defined]
 
 
 def test_panns(weights: Path, tmp_path: Path) -> None:
     needs("panns_inference")
-    from v2a_models.metrics.networks.listener import part_of
+    from v2a_models.metrics.networks.audio_network import part_of
 
     net = stirred(part_of("panns_inference", "models").Cnn14(16_000, 512, 160, 64, 50, 8_000, 527))
     file, sounds = weights / "Cnn14_16k_mAP=0.438.pth", noise(2, 16_000)
@@ -52,8 +52,8 @@ def test_panns(weights: Path, tmp_path: Path) -> None:
     labels.write_text("index,mid,display_name\n" + "".join(f"{i},/m/{i},{i}\n" for i in range(527)))
     tagger = importlib.import_module("panns_inference").AudioTagging(net, str(file), "cpu")
     clipwise, embedding = tagger.inference(sounds.numpy())
-    close(network.hear(sounds), torch.from_numpy(embedding), torch.from_numpy(clipwise).logit())
-    assert network.hear(noise(1, 10))[0].embedding.shape == (2048,)
+    close(network.embed_audio(sounds), torch.from_numpy(embedding), torch.from_numpy(clipwise).logit())
+    assert network.embed_audio(noise(1, 10))[0].embedding.shape == (2048,)
     # The other rate is told by the shapes. One number a tensor makes a file of kilobytes.
     shapes = {key: value.shape for key, value in net.state_dict().items()}
     shapes["logmel_extractor.melW"] = torch.Size([513, 64])
@@ -77,8 +77,8 @@ def test_passt(tmp_path: Path) -> None:
                          htk=False, fmin=0.0, fmax=None, norm=1, fmin_aug_range=10, fmax_aug_range=2000)  # fmt: skip
     with torch.no_grad():
         both = PasstBasicWrapper(mel=mel, net=net, mode="all").eval().get_scene_embeddings(sounds)
-    close(network.hear(sounds), both[:, 527:], both[:, :527])
-    assert network.hear(noise(1, 10))[0].embedding.shape == (768,)
+    close(network.embed_audio(sounds), both[:, 527:], both[:, :527])
+    assert network.embed_audio(noise(1, 10))[0].embedding.shape == (768,)
 
 
 def test_passt_hears_all_of_a_long_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,9 +89,9 @@ def test_passt_hears_all_of_a_long_sound(tmp_path: Path, capsys: pytest.CaptureF
     wrapper = network.net  # type: ignore[attr-defined]
     assert (wrapper.max_model_window, wrapper.scene_hop) == (320_000, 80_000)
     wrapper.max_model_window, wrapper.scene_hop = 16_000, 4_000  # half a second stands for ten
-    before = network.hear(sound)[0]
+    before = network.embed_audio(sound)[0]
     sound[0, -3000:] = 0.5
-    after = network.hear(sound)[0]
+    after = network.embed_audio(sound)[0]
     assert before.embedding.shape == after.embedding.shape == (768,)
     assert not np.allclose(before.embedding, after.embedding, atol=1e-3)
     assert after.probabilities is not None and after.probabilities.sum() == pytest.approx(1, abs=1e-5)
@@ -110,9 +110,9 @@ def test_wav2clip(weights: Path) -> None:
     network, sounds = load("wav2clip"), noise(2, 16_000)
     own = encoder.ResNetExtractor(checkpoint=state, scenario="frozen", transform=True)
     with torch.no_grad():
-        close(network.hear(sounds), torch.cat([own(row[None]) for row in sounds]))
+        close(network.embed_audio(sounds), torch.cat([own(row[None]) for row in sounds]))
     assert (network.rate, network.dims) == (16_000, 512)
-    assert np.isfinite(network.hear(torch.zeros(1, 9))[0].embedding).all()
+    assert np.isfinite(network.embed_audio(torch.zeros(1, 9))[0].embedding).all()
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_clap(clap: Path) -> None:
     with torch.no_grad():
         expected = own(**inputs)
     assert (network.rate, network.dims) == (48_000, 16)
-    close(network.hear(sounds), expected.audio_embeds)
+    close(network.embed_audio(sounds), expected.audio_embeds)
     text = network.embed_text(captions)  # type: ignore[attr-defined]
     assert text.dtype == np.float32 and np.allclose(text, expected.text_embeds, atol=1e-5)
     assert not np.allclose(text[0], text[1], atol=1e-3)
@@ -163,8 +163,8 @@ def test_clap(clap: Path) -> None:
 
 def test_clap_hears_all_of_a_long_sound_the_same_each_time(clap: Path) -> None:
     network, sound = load("clap"), noise(1, 700_000)
-    whole, again = network.hear(sound)[0].embedding, network.hear(sound)[0].embedding
-    pieces = [network.hear(part)[0].embedding for part in (sound[:, :480_000], sound[:, 220_000:])]
+    whole, again = network.embed_audio(sound)[0].embedding, network.embed_audio(sound)[0].embedding
+    pieces = [network.embed_audio(part)[0].embedding for part in (sound[:, :480_000], sound[:, 220_000:])]
     mean = np.mean(pieces, 0)
     assert np.array_equal(whole, again) and np.allclose(whole, mean / np.linalg.norm(mean), atol=1e-5)
 
@@ -181,7 +181,7 @@ def test_clap_from_a_pickle_of_another_version(clap: Path) -> None:
     for held in (learned, old):
         torch.save(held, clap / "pytorch_model.bin")
         found = load("clap")
-        close(found.hear(sound), torch.from_numpy(expected.hear(sound)[0].embedding)[None])
+        close(found.embed_audio(sound), torch.from_numpy(expected.embed_audio(sound)[0].embedding)[None])
         assert np.allclose(found.embed_text(text), expected.embed_text(text), atol=1e-6)  # type: ignore[attr-defined]
     assert computed
     del learned["text_projection.linear1.weight"]

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from v2a_models.metrics.networks.base import Heard
+from v2a_models.metrics.networks.base import AudioFeatures
 
 
-class Listener:
+class AudioNetwork:
     """Base of the audio networks: checks sounds, pads short ones, and computes in float32."""
 
     name: str
@@ -28,7 +28,7 @@ class Listener:
     def __init__(self, net: nn.Module, device: torch.device | str, sha256: str) -> None:
         self.net, self.device, self.sha256 = net.to(device).eval(), torch.device(device), sha256
 
-    def hear(self, sounds: Tensor) -> list[Heard]:
+    def embed_audio(self, sounds: Tensor) -> list[AudioFeatures]:
         """See `Network`."""
         if sounds.ndim != 2 or not sounds.shape[1] or not sounds.is_floating_point():
             raise ValueError(f"expected float sounds (B, N), got {sounds.dtype} {tuple(sounds.shape)}")
@@ -42,9 +42,9 @@ class Listener:
             embeddings, logits = self.forward(sounds.to(self.device))
         rows = embeddings.float().cpu().numpy()
         if logits is None:
-            return [Heard(row) for row in rows]
+            return [AudioFeatures(row) for row in rows]
         probabilities = logits.float().softmax(-1).cpu().numpy()
-        return [Heard(row, classes) for row, classes in zip(rows, probabilities, strict=True)]
+        return [AudioFeatures(row, classes) for row, classes in zip(rows, probabilities, strict=True)]
 
     def forward(self, sounds: Tensor) -> tuple[Tensor, Tensor | None]:
         """Embeddings (B, D) or (B, T, D), and class logits (B, C), of sounds (B, N)."""
