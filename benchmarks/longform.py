@@ -195,7 +195,7 @@ def _meetings(item: Any, job: Any) -> tuple[int, set[int]]:
         return segment.n_windows * job.window, middles
     canvas = TokenCanvas(item, job.layout)
     joins = {
-        segment.start + (a.keep[1] - canvas.reach.start) * grid.HOP
+        segment.start + (a.keep[1] - canvas.segment_frames.start) * grid.HOP
         for a, b in pairwise(canvas.windows)
         if a.shot == b.shot
     }

@@ -80,7 +80,7 @@ def _run(config: RedubConfig, console: Console) -> int:
     try:
         film = dubbed.find(config.out, config.file, report_rows(config.out))
         job = job_of(config, film, kept_config)
-        spans = state.read_asked(film.video_id).get("spans")
+        spans = state.read_request(film.video_id).get("spans")
         dubbed.check(film, job, span, spans)
     except dubbed.RedubError as error:
         raise WrongUsage(str(error)) from error

@@ -70,7 +70,7 @@ def save_generator(
         context_frames=generator.context_frames,
         makes_sound=generator.makes_sound,
         follows_text=generator.follows_text,
-        paints=generator.paints,
+        paints=generator.inpaints,
         classes=list(classes),
         model=generator.config(),
     )

@@ -46,8 +46,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder}/config.json cannot be read: {error}") from error
 
 
-def paints(config: dict[str, Any]) -> bool:
-    """`Generator.paints` of a checkpoint, read from its config."""
+def inpaints(config: dict[str, Any]) -> bool:
+    """`Generator.inpaints` of a checkpoint, read from its config."""
     # Older checkpoints lack the key.
     return bool(config.get("paints", str(config.get("system", "")).startswith(("maskvat", "vatt"))))
 

@@ -48,9 +48,9 @@ class Generator(nn.Module):
     writes_captions = False
     """True if `captions` describes the sound of a clip in words."""
 
-    paints = False
-    """True if the sound is made of tokens of `codec`, any of which may be fixed beforehand: `draw` then takes
-    `known_codes` and `known_mask` (`v2a_models.longform`)."""
+    inpaints = False
+    """True if the model in-paints: it makes tokens of `codec`, and `draw` takes any known ones as `known_codes` and
+    `known_mask` (`v2a_models.longform`)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -65,7 +65,7 @@ class Layout:
         shared = both - edge - (SLACK + 1) // 2
         if not 0 < shared <= frames // 3:
             raise ValueError(
-                f"windows of {frames} codec frames that share {both} cannot be painted between their neighbours; "
+                f"windows of {frames} codec frames that share {both} cannot be in-painted between their neighbours; "
                 "take an overlap of a tenth of the window or so"
             )
         count = grid.samples(segment_s, rate) / (hop * rate / fps)
@@ -116,8 +116,8 @@ would end before it is noticed."""
 
 
 @dataclass(frozen=True)
-class Reach:
-    """A segment of a film."""
+class SegmentFrames:
+    """Codec frames of a segment of a film."""
 
     index: int
     start: int
@@ -125,11 +125,11 @@ class Reach:
     stop: int
     decided: FrameSpan
     """Codec frames to decide: the segment and the kept parts of its border windows."""
-    seen: FrameSpan
-    """Codec frames whose pictures are needed for that."""
+    visual_span: FrameSpan
+    """Codec frames whose pictures are needed to decide those."""
 
 
-def reach(index: int, n_frames: int, layout: Layout) -> Reach:
+def segment_frames(index: int, n_frames: int, layout: Layout) -> SegmentFrames:
     """Segment `index` of a film of `n_frames` codec frames."""
     stop = min(layout.handover(index + 1), n_frames)
     before = layout.border(index)
@@ -139,14 +139,14 @@ def reach(index: int, n_frames: int, layout: Layout) -> Reach:
     else:
         end = layout.border(index + 1)[1]
         last = layout.kept(layout.border(index + 1))[1]
-    return Reach(index, layout.handover(index), stop, (first, last), (before[0], end))
+    return SegmentFrames(index, layout.handover(index), stop, (first, last), (before[0], end))
 
 
-def segments(n_frames: int, layout: Layout) -> Iterator[Reach]:
+def segments(n_frames: int, layout: Layout) -> Iterator[SegmentFrames]:
     """Segments of a film of `n_frames` codec frames; an empty film has none."""
     index = 0
     while layout.handover(index) < n_frames:
-        yield reach(index, n_frames, layout)
+        yield segment_frames(index, n_frames, layout)
         index += 1
 
 
@@ -160,7 +160,7 @@ class Window:
     """Codec frames that it decides."""
     shot: FrameSpan
     """Shot that it belongs to. Windows are joined by in-painting within a shot only."""
-    look: FrameSpan
+    visual_span: FrameSpan
     """Codec frames whose pictures it uses; beyond them the first or last picture is held."""
     wave: int
     """Wave in which it is drawn: 0 or 1."""
@@ -178,33 +178,37 @@ class Window:
         return self.keep[0]
 
 
-def zones(reach: Reach, layout: Layout) -> list[FrameSpan]:
+def zones(frames: SegmentFrames, layout: Layout) -> list[FrameSpan]:
     """Border windows of a segment, which its neighbours decide as well."""
-    found = [layout.border(reach.index)] if reach.index else []
-    behind = layout.border(reach.index + 1)
-    return [*found, behind] if reach.seen[1] == behind[1] else found
+    before = [layout.border(frames.index)] if frames.index else []
+    behind = layout.border(frames.index + 1)
+    return [*before, behind] if frames.visual_span[1] == behind[1] else before
 
 
-def plan(reach: Reach, cuts: Sequence[int], border_cuts: Sequence[int], layout: Layout) -> list[Window]:
-    """Windows that decide the codec frames `reach.decided`, in order, each frame exactly once.
+def plan(
+    frames: SegmentFrames, cuts: Sequence[int], border_cuts: Sequence[int], layout: Layout
+) -> list[Window]:
+    """Windows that decide the codec frames `frames.decided`, in order, each frame exactly once.
 
     cuts: codec frames of all hard cuts. border_cuts: cuts within the border windows, detected from the pictures of
     these windows alone, so that the neighbouring segment finds the same.
     """
-    first, last = reach.decided
-    borders, found, pieces = zones(reach, layout), list[int](), list[Window]()
+    first, last = frames.decided
+    borders, shot_cuts, pieces = zones(frames, layout), list[int](), list[Window]()
     for border in borders:
-        kept = _kept([cut for cut in border_cuts if border[0] < cut < border[1]], *border, layout)
-        found += kept
+        usable = _usable_cuts([cut for cut in border_cuts if border[0] < cut < border[1]], *border, layout)
+        shot_cuts += usable
         # The neighbour knows nothing of a shot outside of the shared window, so neither may use it.
-        for look in pairwise([border[0], *kept, border[1]]):
+        for visual in pairwise([border[0], *usable, border[1]]):
             inner = layout.kept(border)
-            keep = max(look[0], inner[0]), min(look[1], inner[1])
-            pieces.append(_placed(keep, (0, 0), look, 0, layout.samples(look[1] - look[0]), layout))
+            keep = max(visual[0], inner[0]), min(visual[1], inner[1])
+            pieces.append(_placed(keep, (0, 0), visual, 0, layout.samples(visual[1] - visual[0]), layout))
     gaps = _gaps(first, last, [layout.kept(border) for border in borders])
-    inside = [cut for gap in gaps for cut in _kept([c for c in cuts if gap[0] < c < gap[1]], *gap, layout)]
+    inside = [
+        cut for gap in gaps for cut in _usable_cuts([c for c in cuts if gap[0] < c < gap[1]], *gap, layout)
+    ]
     windows: list[Window] = []
-    for shot in pairwise([first, *sorted({*found, *inside}), last]):
+    for shot in pairwise([first, *sorted({*shot_cuts, *inside}), last]):
         fixed = [replace(w, shot=shot) for w in pieces if shot[0] <= w.keep[0] and w.keep[1] <= shot[1]]
         windows += fixed
         for start, stop in _gaps(*shot, [w.keep for w in fixed]):
@@ -216,20 +220,20 @@ def plan(reach: Reach, cuts: Sequence[int], border_cuts: Sequence[int], layout: 
     return sorted(windows, key=lambda window: window.keep)
 
 
-def _gaps(start: int, stop: int, taken: Sequence[FrameSpan]) -> list[FrameSpan]:
-    """Gaps between the spans `taken`, in order."""
-    edges = [start, *(edge for span in sorted(taken) for edge in span), stop]
+def _gaps(start: int, stop: int, spans: Sequence[FrameSpan]) -> list[FrameSpan]:
+    """Gaps between the spans, in order."""
+    edges = [start, *(edge for span in sorted(spans) for edge in span), stop]
     return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b > a]
 
 
-def _kept(cuts: Sequence[int], start: int, stop: int, layout: Layout) -> list[int]:
-    """Cuts that are respected: far enough from one another and from the ends of a stretch."""
+def _usable_cuts(cuts: Sequence[int], start: int, stop: int, layout: Layout) -> list[int]:
+    """Cuts far enough from one another and from the ends of a stretch; the others are ignored."""
     least, edge = round(MIN_SHOT * layout.window), layout.window // 8
-    kept: list[int] = []
+    usable: list[int] = []
     for cut in sorted(cuts):
-        if start + edge <= cut <= stop - edge and (not kept or cut - kept[-1] >= least):
-            kept.append(cut)
-    return kept
+        if start + edge <= cut <= stop - edge and (not usable or cut - usable[-1] >= least):
+            usable.append(cut)
+    return usable
 
 
 def fill(start: int, stop: int, ties: tuple[bool, bool], layout: Layout) -> list[tuple[FrameSpan, int, int]]:
@@ -268,16 +272,16 @@ def _room(k: int, waves: Sequence[int], ties: tuple[bool, bool], layout: Layout)
 
 
 def _placed(
-    keep: FrameSpan, shot: FrameSpan, look: FrameSpan, wave: int, samples: int, layout: Layout
+    keep: FrameSpan, shot: FrameSpan, visual: FrameSpan, wave: int, samples: int, layout: Layout
 ) -> Window:
-    """Window around `keep`, within `look` if possible, that begins at a picture."""
+    """Window around `keep`, within `visual` if possible, that begins at a picture."""
     size = grid.codec_frames(samples)
     start = (keep[0] + keep[1] - size) // 2
-    start = max(min(start, look[1] - size), look[0])
+    start = max(min(start, visual[1] - size), visual[0])
     start = layout.frame(layout.picture(start))
     # Rounding must keep `keep` inside the window.
     start = min(max(start, keep[1] - size), keep[0])
-    return Window(start, keep, shot, look, wave, samples)
+    return Window(start, keep, shot, visual, wave, samples)
 
 
 def decided(window: Window, windows: Sequence[Window]) -> list[FrameSpan]:
@@ -303,7 +307,7 @@ def pictures(window: Window, fps: float, layout: Layout) -> range:
 def held(window: Window, fps: float, layout: Layout) -> tuple[int, int]:
     """First and last picture, at `fps`, that a window uses."""
     # A cut lies at a picture of the fastest view; its codec frame is rounded by up to half a frame.
-    start_s, stop_s = ((frame - 0.5) * grid.HOP / layout.rate for frame in window.look)
+    start_s, stop_s = ((frame - 0.5) * grid.HOP / layout.rate for frame in window.visual_span)
     first = max(0, math.ceil(start_s * fps - 1e-6))
     return first, max(first, math.ceil(stop_s * fps - 1e-6) - 1)
 

@@ -20,7 +20,7 @@ class ModelInfo:
     streams: bool
     context_frames: int
     follows_text: bool = False
-    paints: bool = False
+    inpaints: bool = False
     negative: str = ""
     """Negative prompt by default."""
 
@@ -39,7 +39,7 @@ def model_info(model: str) -> ModelInfo:
 
 def _generator_info(generator: Generator) -> ModelInfo:
     facts = generator.recipe, generator.name, generator.sha256, generator.streams, generator.context_frames
-    return ModelInfo(*facts, follows_text=generator.follows_text, paints=generator.paints)
+    return ModelInfo(*facts, follows_text=generator.follows_text, inpaints=generator.inpaints)
 
 
 def _checkpoint_info(model: str) -> ModelInfo:
@@ -47,7 +47,7 @@ def _checkpoint_info(model: str) -> ModelInfo:
         CheckpointError,
         checked_sha256,
         find_checkpoint,
-        paints,
+        inpaints,
         read_config,
     )
     from v2a_models.recipe import Recipe
@@ -68,7 +68,7 @@ def _checkpoint_info(model: str) -> ModelInfo:
         streams=bool(config.get("streams", False)),
         context_frames=int(config.get("context_frames", 0)),
         follows_text=bool(config.get("follows_text", False)),
-        paints=paints(config),
+        inpaints=inpaints(config),
         negative=usual_negative(config),
     )
 
@@ -97,8 +97,8 @@ def scav_sha256(model: str) -> str:
     return found
 
 
-def cutting(model: ModelInfo, segment_s: float, joins: str = "auto") -> dict[str, Any]:
-    """How a job cuts films into windows for a model, as fields of `DubJob`.
+def window_settings(model: ModelInfo, segment_s: float, joins: str = "auto") -> dict[str, Any]:
+    """Fields of `DubJob` that define how films are cut into windows for a model.
 
     Raises ValueError for a recipe without pictures, and for joins that the model does not support.
     """
@@ -108,12 +108,10 @@ def cutting(model: ModelInfo, segment_s: float, joins: str = "auto") -> dict[str
     recipe = model.recipe
     if not recipe.views:
         raise ValueError(f"its recipe {recipe.name!r} has no pictures")
-    paints = model.paints and not model.streams
-    if joins == "two-wave" and not paints:
-        raise ValueError(
-            "it makes no codec tokens that could be painted between others: leave --joins two-wave out"
-        )
-    if paints and joins != "crossfade":
+    inpaints = model.inpaints and not model.streams
+    if joins == "two-wave" and not inpaints:
+        raise ValueError("it does not support in-painting of codec tokens: leave --joins two-wave out")
+    if inpaints and joins != "crossfade":
         fps = max(view.fps for view in recipe.views.values())
         try:
             layout = longform.Layout.of(recipe.window, recipe.overlap, fps, segment_s, recipe.sample_rate)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from jobs.cli import version
 from jobs.common.checks import at_least, check_not_foreign, check_places, full_address, resolve_precision
-from jobs.common.models import ModelInfo, cutting, model_info, scav_sha256
+from jobs.common.models import ModelInfo, model_info, scav_sha256, window_settings
 from jobs.common.verb import WrongUsage, differences
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def make_job(config: DubConfig, requests: dict[str, ManifestRow] | None = None) 
 
     try:
         model = model_info(config.model)
-        cut = cutting(model, config.segment_s, config.film.joins)
+        cut = window_settings(model, config.segment_s, config.film.joins)
         check_texts(config, model, requests or {})
         ranker = scav_sha256(config.model) if config.candidates > 1 else ""
     except (OSError, ValueError, KeyError) as error:

@@ -162,7 +162,7 @@ def _columns(film: FilmOutput, result: MuxResult) -> dict[str, Any]:
         **film.reader.columns(),
         **caption_columns(film.reader.cues(), subtitles_at(film.name, job) if film.captions else ""),
         **(meter.flags.columns() if meter.flags is not None else {}),
-        **job.texts(task.asked),
+        **job.texts(task.overrides),
         "output": film.name,
         "output_size": result.size,
         "model": job.model_name,

@@ -139,17 +139,17 @@ class DubJob:
         facts |= self.treatment.identity()
         return facts | {name: text for name in TEXTS if (text := getattr(self, name))}
 
-    def options(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def options(self, overrides: dict[str, Any]) -> dict[str, Any]:
         """Keyword arguments of the generator for a film; only those that it needs to understand."""
         options: dict[str, Any] = {"candidates": self.candidates} if self.candidates > 1 else {}
         options |= {"keep": self.keep_top} if self.keep_top > 1 else {}
         return options | {
-            {"prompt": "prompts"}.get(name, name): text for name, text in self.texts(asked).items()
+            {"prompt": "prompts"}.get(name, name): text for name, text in self.texts(overrides).items()
         }
 
-    def texts(self, asked: dict[str, Any]) -> dict[str, str]:
-        """Prompt and negative of a film, by name, without empty ones; those in `asked` replace the job's."""
-        return {name: text for name in TEXTS if (text := asked.get(name, getattr(self, name)))}
+    def texts(self, overrides: dict[str, Any]) -> dict[str, str]:
+        """Prompt and negative of a film, by name, without empty ones; those in `overrides` replace the job's."""
+        return {name: text for name in TEXTS if (text := overrides.get(name, getattr(self, name)))}
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class DubTask:
     """True if an earlier run generated the part, so that only the film is left to finish."""
     needless: bool = False
     """True if none of its sound is used: it is neither decoded nor generated."""
-    asked: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, Any] = field(default_factory=dict)
     """Prompt, negative and seed of this film, where they differ from the job's."""
     part: Seconds | None = None
     """Stretch of the film, in seconds, whose sound is used; None for all of it."""
@@ -183,7 +183,7 @@ class DubTask:
 
     def seed(self, job: DubJob) -> int:
         """Seed from which the seeds of its windows follow."""
-        return int(self.asked.get("seed", job.seed))
+        return int(self.overrides.get("seed", job.seed))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

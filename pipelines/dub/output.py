@@ -145,7 +145,7 @@ class FilmOutput:
     def write(self) -> MuxResult:
         """Write all tracks. Raises DecodeFailed (MuxFailed among them) for what the film causes, and StorageError."""
         self.plan = track.plan_track(self.task, self.job)
-        self.gains = track.settle_gains(self.plan, self.task, self.job)
+        self.gains = track.measure_gains(self.plan, self.task, self.job)
         if self.captions and has_srt_file(self.name, self.job):
             text = subtitles.srt(self.captions).encode()
             storage.write_atomic(storage.join(self.job.out, self.name + SRT_SUFFIX), text)
@@ -156,7 +156,7 @@ class FilmOutput:
         fmt = self.plan.fmt
         if self.plan.needs_loudness:
             self.meter.r128 = ebur128.LoudnessMeter(fmt.rate, fmt.channels)
-        self.meter.flags = flags.Watcher(fmt.rate, self.plan.spans, self.reader.may_be_silent)
+        self.meter.flags = flags.FlagDetector(fmt.rate, self.plan.spans, self.reader.may_be_silent)
         parts = segments.join(self.reader.sounds(), self.job.overlap)
         sound = self.samples.watch(track.blocks(self.plan, parts, self.gains), fmt.channels)
         return self.meter.watch(self.reader.keep_opening(sound, fmt.channels, fmt.rate), fmt.channels)
@@ -215,7 +215,7 @@ class FilmOutput:
 
     def _facts(self, name: str, source_sha256: str, digests: Digests, samples_sha256: str) -> dict[str, Any]:
         """The sidecar of one file, which its signed manifest repeats."""
-        texts: dict[str, Any] = dict(self.job.texts(self.task.asked))
+        texts: dict[str, Any] = dict(self.job.texts(self.task.overrides))
         return sidecar.sidecar(
             **self._origin(),
             **texts,

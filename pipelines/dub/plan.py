@@ -126,12 +126,12 @@ def _add(
         plan.rows[video_id] = dub_rows.failed_row(video, Failure("plan", "ContainerCannotHold", str(error)))
         return
     overrides = request.overrides()
-    asked = overrides | ({} if spans is None else {"spans": [list(span) for span in spans]})
-    if state.read_asked(video_id) != asked and not dry_run:
+    requested = overrides | ({} if spans is None else {"spans": [list(span) for span in spans]})
+    if state.read_request(video_id) != requested and not dry_run:
         state.drop_row(video_id)
         state.drop_parts(video_id)
-        state.write_asked(video_id, asked)
-    row = None if restart or state.read_asked(video_id) != asked else state.read_row(video_id)
+        state.write_request(video_id, requested)
+    row = None if restart or state.read_request(video_id) != requested else state.read_row(video_id)
     if row is not None and row.get("status") == "dubbed" and _still_there(job.out, row):
         plan.rows[video_id] = row
         plan.kept += 1
@@ -225,7 +225,7 @@ def spans_of(
         return silent
     end_s = float(video["duration_s"]) if request.end_s is None else request.end_s
     requested = (request.start_s or 0.0, end_s)
-    return (requested,) if silent is None else tuple(mixing.meet(silent, [requested]))
+    return (requested,) if silent is None else tuple(mixing.intersection(silent, [requested]))
 
 
 def _output_names(job: DubJob, video: dict[str, Any], taken: set[str]) -> tuple[str, str]:
@@ -304,10 +304,10 @@ def plan_file(
     output: str,
     fallback: str,
     done: frozenset[int] = frozenset(),
-    asked: dict[str, Any] | None = None,
+    overrides: dict[str, Any] | None = None,
     spans: Sequence[Seconds] | None = None,
 ) -> list[DubTask]:
-    """The tasks of one file. done: segments with a part; asked: overrides of the job's texts and seed; spans: stretches
+    """The tasks of one file. done: segments with a part; overrides: of the job's texts and seed; spans: stretches
     that get sound, in seconds, None for the whole film.
 
     Raises ValueError if the film is too short for a single sample.
@@ -325,7 +325,7 @@ def plan_file(
         return DubTask(
             video, output, fallback, cut, len(cuts), n_windows, seconds, cut.index in done,
             needless=not (job.streams or spans is None or any(within(job, cut, span) for span in spans)),
-            asked=asked or {},
+            overrides=overrides or {},
         )  # fmt: skip
 
     todo = [task(cut) for cut in cuts if cut.index not in done]

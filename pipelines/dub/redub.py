@@ -55,8 +55,8 @@ def redub(film: Dubbed, video: dict[str, Any], job: DubJob, span: Seconds) -> di
         job = replace(job, windows_per_segment=WINDOWS)
     streams = _inspect(film, job)
     video = video | {"video_id": film.video_id}
-    tasks = plan.plan_file(job, video, film.output, film.output, asked={}, spans=[span])
-    part = RedubbedPart(film, job, span, [replace(t, asked={"seed": job.seed}, part=span) for t in tasks])
+    tasks = plan.plan_file(job, video, film.output, film.output, overrides={}, spans=[span])
+    part = RedubbedPart(film, job, span, [replace(t, overrides={"seed": job.seed}, part=span) for t in tasks])
     state.drop_parts(part.parts_id)
     try:
         _generate(part)
@@ -145,8 +145,8 @@ def _write(part: RedubbedPart, streams: inspection.Inspection) -> None:
     fmt, policy = track_plan.fmt, track_plan.policy
     samples, meter, proof, old_digests = audio_file.Samples(), LevelMeter(), Proof(), film.digests
     whole = [(0.0, track_plan.duration_s)]
-    fresh = mixing.meet([span], whole if track_plan.spans is None else track_plan.spans)
-    meter.flags = flags.Watcher(fmt.rate, fresh, lambda: part.still)
+    fresh = mixing.intersection([span], whole if track_plan.spans is None else track_plan.spans)
+    meter.flags = flags.FlagDetector(fmt.rate, fresh, lambda: part.still)
 
     def seal(path: Path, number: int, result: MuxResult) -> None:
         proof.source_sha256 = film.sidecar["sourceSha256"]
@@ -238,7 +238,7 @@ def _row(part: RedubbedPart, path: Path, proof: Proof, meter: LevelMeter) -> dic
         "signer": proof.signer,
         "sound_peak_dbfs": meter.peak_dbfs,
         "sound_rms_dbfs": meter.rms_dbfs,
-        **flags.remade(row, span, meter.flags),
+        **flags.with_new_part(row, span, meter.flags),
         # How windows meet inside of the part was not measured.
         "seams": [seam for seam in row.get("seams") or [] if not span[0] <= seam["at_s"] <= span[1]],
     }

@@ -55,27 +55,27 @@ def two_wave_segments(n_samples: int, layout: longform.Layout) -> Iterator[Segme
     """Cut a track of `n_samples` into segments for two-wave in-painting. They do not overlap; `first_window` and
     `n_windows` are those of a regular grid, before cuts."""
     n_frames = grid.codec_frames(n_samples)
-    for reach in longform.segments(n_frames, layout):
-        stop = min(reach.stop * grid.HOP, n_samples)
+    for frames in longform.segments(n_frames, layout):
+        stop = min(frames.stop * grid.HOP, n_samples)
         hop = layout.frame(layout.hop)
-        count = max(1, -(-(reach.stop - reach.start) // hop))
-        first = reach.index * layout.windows
-        last = reach.stop == n_frames
-        yield Segment(reach.index, first, count, reach.start * grid.HOP, stop, reach.index == 0, last)
+        count = max(1, -(-(frames.stop - frames.start) // hop))
+        first = frames.index * layout.windows
+        last = frames.stop == n_frames
+        yield Segment(frames.index, first, count, frames.start * grid.HOP, stop, frames.index == 0, last)
 
 
-def reach(segment: Segment, layout: longform.Layout) -> longform.Reach:
+def segment_frames(segment: Segment, layout: longform.Layout) -> longform.SegmentFrames:
     """A two-wave segment in codec frames."""
     # Unless it is the last one, the film continues behind the window that it shares with the next.
     behind = layout.handover(segment.index + 1) + layout.window
-    return longform.reach(
+    return longform.segment_frames(
         segment.index, grid.codec_frames(segment.stop) if segment.is_last else behind, layout
     )
 
 
 def footage(segment: Segment, layout: longform.Layout) -> tuple[int, int]:
     """First sample of the footage that a two-wave segment depends on, and one past its last."""
-    first, stop = reach(segment, layout).seen
+    first, stop = segment_frames(segment, layout).visual_span
     return first * grid.HOP, stop * grid.HOP
 
 

@@ -158,18 +158,18 @@ class State:
 
     # settings of one film
 
-    def read_asked(self, video_id: str) -> dict[str, Any]:
+    def read_request(self, video_id: str) -> dict[str, Any]:
         """Settings of one film when it was begun; empty if it has none of its own."""
         try:
-            asked = json.loads(storage.read_bytes(self.uri("asked", f"{video_id}.json")))
+            request = json.loads(storage.read_bytes(self.uri("asked", f"{video_id}.json")))
         except (storage.StorageNotFound, ValueError):
             return {}
-        return asked if isinstance(asked, dict) else {}
+        return request if isinstance(request, dict) else {}
 
-    def write_asked(self, video_id: str, asked: dict[str, Any]) -> None:
+    def write_request(self, video_id: str, request: dict[str, Any]) -> None:
         uri = self.uri("asked", f"{video_id}.json")
-        if asked:
-            storage.write_atomic(uri, _json(asked))
+        if request:
+            storage.write_atomic(uri, _json(request))
         else:
             storage.delete(uri, missing_ok=True)
 

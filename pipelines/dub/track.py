@@ -108,7 +108,7 @@ def plan_track(task: DubTask, job: DubJob) -> TrackPlan:
     """Plan the tracks of a film. Raises DecodeFailed if its own sound is needed and cannot be read."""
     policy, video = job.treatment, task.video
     duration_s = float(video["duration_s"])
-    spans = State(job.out).read_asked(task.video_id).get("spans")
+    spans = State(job.out).read_request(task.video_id).get("spans")
     if video["audio_state"] in SILENT_STATES:
         policy = replace(policy, existing="keep")
     fmt = AudioFormat(grid.SAMPLE_RATE, policy.channels or job.channels, grid.samples(duration_s))
@@ -126,7 +126,7 @@ def plan_track(task: DubTask, job: DubJob) -> TrackPlan:
     )
 
 
-def settle_gains(plan: TrackPlan, task: DubTask, job: DubJob) -> list[Gains]:
+def measure_gains(plan: TrackPlan, task: DubTask, job: DubJob) -> list[Gains]:
     """Gain of every track, found by measuring the parts of the film."""
     state = State(job.out)
 
@@ -134,7 +134,7 @@ def settle_gains(plan: TrackPlan, task: DubTask, job: DubJob) -> list[Gains]:
         parts = (state.read_part(task.video_id, k).sound for k in range(task.n_segments))
         return segments.join(parts, job.overlap)
 
-    return mixing.settle(plan.sources(generated), plan.policy, plan.fmt)
+    return mixing.track_gains(plan.sources(generated), plan.policy, plan.fmt)
 
 
 def blocks(plan: TrackPlan, generated: Iterable[np.ndarray], gains: list[Gains]) -> Iterator[np.ndarray]:
@@ -142,7 +142,7 @@ def blocks(plan: TrackPlan, generated: Iterable[np.ndarray], gains: list[Gains])
     if plan.is_plain:
         rate, channels, tracks = plan.generated_format
         return resampling.resampled(generated, channels * tracks, rate, plan.fmt.n_samples, plan.fmt.rate)
-    return mixing.treated(plan.sources(lambda: iter(generated)), plan.policy, plan.fmt, gains)
+    return mixing.mixed_tracks(plan.sources(lambda: iter(generated)), plan.policy, plan.fmt, gains)
 
 
 def source_sha256(uri: str) -> str:

@@ -38,8 +38,8 @@ HOP_S = 0.1
 MOST_LISTED = 20
 
 
-class Watcher:
-    """Detector of such stretches in a stream of int16 blocks [channels, n].
+class FlagDetector:
+    """Detects clipping and near-silence in a stream of int16 blocks [channels, n].
 
     The result does not depend on the division into blocks, and memory does not grow with the film.
     """
@@ -48,7 +48,7 @@ class Watcher:
         self,
         rate: int,
         audible: Sequence[Seconds] | None = None,
-        wanted_silence: Callable[[], Iterable[Seconds]] = tuple,
+        intended_silence: Callable[[], Iterable[Seconds]] = tuple,
     ) -> None:
         """audible: stretches with generated sound, None for the whole film; nothing else is checked.
 
@@ -58,10 +58,10 @@ class Watcher:
         self.rate = rate
         spans = None if audible is None else sorted(span for span in audible if span[0] < span[1])
         self._audible = None if spans is None else np.array(spans, np.float64).reshape(-1, 2)
-        self._wanted_silence = wanted_silence
+        self._intended_silence = intended_silence
         self._longest: dict[str, list[tuple[float, float, float]]] = {CLIPPING: [], SILENCE: []}
         """Heap of at most `MOST_LISTED` stretches by kind: (length, minus the start, end)."""
-        self.n_found = 0
+        self.n_detected = 0
         self._position = 0
         """Number of samples so far."""
         self._before: np.ndarray | None = None
@@ -80,8 +80,8 @@ class Watcher:
         if not block.shape[1]:
             return
         values = block.astype(np.int32)
-        self._look_for_clipping(np.abs(values) >= CLIPPED_AT)
-        self._look_for_silence(np.square(values, dtype=np.int64).sum(axis=0), len(block))
+        self._detect_clipping(np.abs(values) >= CLIPPED_AT)
+        self._detect_silence(np.square(values, dtype=np.int64).sum(axis=0), len(block))
         self._position += block.shape[1]
 
     def close(self) -> None:
@@ -111,11 +111,11 @@ class Watcher:
 
     def columns(self) -> dict[str, Any]:
         """Columns of the report: `flags` and `n_flags`."""
-        return {"flags": self.listed(), "n_flags": self.n_found}
+        return {"flags": self.listed(), "n_flags": self.n_detected}
 
     # clipping
 
-    def _look_for_clipping(self, full: np.ndarray) -> None:
+    def _detect_clipping(self, full: np.ndarray) -> None:
         """full: bool [channels, n], true for samples at full scale."""
         reach = CLIPPED_SAMPLES - 1
         if self._before is None:
@@ -156,7 +156,7 @@ class Watcher:
 
     # near-silence
 
-    def _look_for_silence(self, energy: np.ndarray, channels: int) -> None:
+    def _detect_silence(self, energy: np.ndarray, channels: int) -> None:
         """energy: int64 [n], sum of squares over the channels; exact, so independent of the blocks."""
         first = self._position - len(self._rest)
         energy = np.concatenate([self._rest, energy]) if len(self._rest) else energy
@@ -190,22 +190,22 @@ class Watcher:
                 for a, b in self._audible
                 if max(first, a) < min(last, b)
             ]
-        for first, last in without(silent, self._wanted_silence()):
+        for first, last in without(silent, self._intended_silence()):
             if last - first >= SILENT_S:
                 self._keep(SILENCE, first, last)
 
     def _keep(self, kind: str, start_s: float, end_s: float) -> None:
-        self.n_found += 1
+        self.n_detected += 1
         heap = self._longest[kind]
         heapq.heappush(heap, (end_s - start_s, -start_s, end_s))
         if len(heap) > MOST_LISTED:
             heapq.heappop(heap)
 
 
-def remade(row: Mapping[str, Any], part: Seconds, fresh: Watcher) -> dict[str, Any]:
-    """Report columns of a film with a new part: the flags outside the part, and those that `fresh` found inside.
+def with_new_part(row: Mapping[str, Any], part: Seconds, fresh: FlagDetector) -> dict[str, Any]:
+    """Report columns of a film with a new part: the old flags outside the part, and those of `fresh` inside.
 
-    row: the film's report row so far. fresh: has checked the part only.
+    row: the film's report row so far. fresh: detector that has checked the part only.
     """
     old = row.get("flags") or []
     kept = [
@@ -216,7 +216,7 @@ def remade(row: Mapping[str, Any], part: Seconds, fresh: Watcher) -> dict[str, A
     ]
     new = [(flag["what"], flag["start_s"], flag["end_s"]) for flag in fresh.listed()]
     unlisted = max(0, (row.get("n_flags") or 0) - len(old))
-    return {"flags": _rows([*new, *kept][:MOST_LISTED]), "n_flags": len(kept) + unlisted + fresh.n_found}
+    return {"flags": _rows([*new, *kept][:MOST_LISTED]), "n_flags": len(kept) + unlisted + fresh.n_detected}
 
 
 def _rows(flags: list[tuple[str, float, float]]) -> list[dict[str, Any]]:

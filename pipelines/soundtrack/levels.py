@@ -20,7 +20,7 @@ class LevelMeter:
         self.n = 0
         self.r128: ebur128.LoudnessMeter | None = None
         """Loudness meter, if a loudness was requested or sounds are mixed."""
-        self.flags: flags.Watcher | None = None
+        self.flags: flags.FlagDetector | None = None
 
     def watch(self, blocks: Iterable[np.ndarray], channels: int) -> Iterator[np.ndarray]:
         """Pass on the blocks, int16 [any, n], and measure their first `channels` channels."""

@@ -102,13 +102,15 @@ class TrackSources:
     """Stretches with generated sound; None for the whole film."""
 
 
-def treated(sources: TrackSources, policy: MixPolicy, output: AudioFormat, gains: Sequence[Gains]) -> Blocks:
-    """Blocks int16 [tracks * channels, n] of the new tracks, `output.n_samples` in total."""
+def mixed_tracks(
+    sources: TrackSources, policy: MixPolicy, output: AudioFormat, gains: Sequence[Gains]
+) -> Blocks:
+    """Blocks int16 [tracks * channels, n] of the mixed tracks, `output.n_samples` in total."""
     for block in _mixed(sources, policy, output, gains):
         yield pcm.quantise_exact(block)
 
 
-def settle(sources: TrackSources, policy: MixPolicy, output: AudioFormat) -> list[Gains]:
+def track_gains(sources: TrackSources, policy: MixPolicy, output: AudioFormat) -> list[Gains]:
     """Gains that bring every track to the target loudness, with no true peak above -1 dBTP.
 
     If a plain gain would exceed that peak, a limiter is used and its gain refined by measuring. Without a target, only
@@ -297,7 +299,7 @@ def _rise(x: np.ndarray) -> np.ndarray:
     return (0.5 - 0.5 * np.cos(np.pi * np.clip(x, 0, 1))).astype(np.float32)
 
 
-def meet(one: Sequence[Seconds], other: Sequence[Seconds]) -> list[Seconds]:
+def intersection(one: Sequence[Seconds], other: Sequence[Seconds]) -> list[Seconds]:
     """Intersection of two lists of stretches, in order."""
     common = [(max(a, c), min(b, d)) for a, b in one for c, d in other if max(a, c) < min(b, d)]
     return sorted(common)

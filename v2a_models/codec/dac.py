@@ -87,10 +87,14 @@ class Codec(nn.Module):
         return waveform[..., : length if n_samples is None else n_samples]
 
     @property
-    def reach(self) -> int:
+    def receptive_radius(self) -> int:
         """Codec frames on either side that a sample may depend on. With that many extra frames at both ends, a part of
         the codes decodes to the same samples as the whole."""
-        return int(self.dac.reach) if isinstance(self.dac, SpectralCodec) else _dac_reach(self.config)
+        return (
+            int(self.dac.receptive_radius)
+            if isinstance(self.dac, SpectralCodec)
+            else _dac_receptive_radius(self.config)
+        )
 
     @torch.no_grad()
     def latents(self, codes: Tensor) -> Tensor:
@@ -120,8 +124,9 @@ class Codec(nn.Module):
         )
 
 
-def _dac_reach(config: dict[str, Any]) -> int:
-    """Reach of DAC's decoder: kernels of 7, transposed ones twice their stride, residual units dilated 1, 3, 9."""
+def _dac_receptive_radius(config: dict[str, Any]) -> int:
+    """Receptive radius of DAC's decoder: kernels of 7, transposed convolutions of twice their stride, residual units
+    dilated 1, 3, 9."""
     frames, step = 3.0, 1
     for stride in config["decoder_rates"]:
         frames += 1 / step

@@ -130,4 +130,6 @@ class SpectralCodec(nn.Module):
         )
         self.decoder = SpectralDecoder(width, decoder_depth, latent_dim)
         # Kernels of 7, two of them at codec-frame rate, the others at twice that; plus the window of a spectrum.
-        self.reach = -(-(2 * 3 * grid.HOP + decoder_depth * 3 * STEP + (N_FFT - STEP) // 2) // grid.HOP)
+        self.receptive_radius = -(
+            -(2 * 3 * grid.HOP + decoder_depth * 3 * STEP + (N_FFT - STEP) // 2) // grid.HOP
+        )

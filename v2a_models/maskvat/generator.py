@@ -48,7 +48,7 @@ class MaskVATTask(nn.Module):
 class MaskVATGenerator(Generator):
     """Frames -> CLIP and S3D features -> codec tokens -> waveform (2407.10387)."""
 
-    paints = True
+    inpaints = True
     codec: Codec
 
     def __init__(

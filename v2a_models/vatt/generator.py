@@ -71,7 +71,7 @@ class VATTTask(nn.Module):
 class VATTGenerator(Generator):
     """Frames and text -> hidden states of a language model -> codec tokens -> waveform (2411.05679)."""
 
-    paints = True
+    inpaints = True
     codec: Codec
 
     def __init__(

@@ -136,7 +136,7 @@ class Dubber:
             window_seed(item.task.seed(job), item.task.video_id, item.task.segment.first_window + k)
             for item, k in filled
         ]
-        options = job.options(chunk[0][0].task.asked)
+        options = job.options(chunk[0][0].task.overrides)
         with torch.inference_mode():
             if job.captions:
                 batch = self.generator.features(frames)

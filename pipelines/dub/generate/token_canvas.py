@@ -23,7 +23,7 @@ def annotate(item: Item, job: DubJob) -> None:
     """Find the hard cuts and still windows of an item with frames."""
     layout = job.layout
     assert layout is not None
-    reach = segments.reach(item.task.segment, layout)
+    segment_frames = segments.segment_frames(item.task.segment, layout)
     view = job.views[job.fastest]
     frames, first = item.arrays[job.fastest], grid.frame_index(item.decoded_from_s, view.fps)
     if job.scenes:
@@ -33,8 +33,8 @@ def annotate(item: Item, job: DubJob) -> None:
             part = frames[max(0, start - first) : stop - first]
             return [layout.frame(start + number) for number in cuts(part, view.fps)]
 
-        item.cuts = cuts_in(reach.seen)
-        item.border_cuts = [cut for zone in longform.zones(reach, layout) for cut in cuts_in(zone)]
+        item.cuts = cuts_in(segment_frames.visual_span)
+        item.border_cuts = [cut for zone in longform.zones(segment_frames, layout) for cut in cuts_in(zone)]
     windows = windows_of(item, layout)
     # Generating a film of one window costs less than its loop. A segment of one window must agree with its neighbour.
     is_whole_film = item.task.n_segments == 1 and len(windows) == 1
@@ -62,7 +62,9 @@ def drop_pictures(item: Item, job: DubJob) -> None:
 
 def windows_of(item: Item, layout: Layout) -> list[Window]:
     """Windows that decide the tokens of an item's segment."""
-    return longform.plan(segments.reach(item.task.segment, layout), item.cuts, item.border_cuts, layout)
+    return longform.plan(
+        segments.segment_frames(item.task.segment, layout), item.cuts, item.border_cuts, layout
+    )
 
 
 def _still(item: Item) -> set[FrameSpan]:
@@ -103,7 +105,7 @@ class TokenCanvas:
 
     def __init__(self, item: Item, layout: Layout) -> None:
         self.item, self.layout = item, layout
-        self.reach = segments.reach(item.task.segment, layout)
+        self.segment_frames = segments.segment_frames(item.task.segment, layout)
         self.windows = windows_of(item, layout)
         still = _still(item)
         self.quiet = [window for window in self.windows if is_quiet(window, self.windows, still, layout)]
@@ -135,12 +137,12 @@ class TokenCanvas:
 
     def _write(self, span: FrameSpan, codes: np.ndarray) -> None:
         if not self.codes.size:
-            length = self.reach.decided[1] - self.reach.decided[0]
+            length = self.segment_frames.decided[1] - self.segment_frames.decided[0]
             self.codes = np.full((*codes.shape[:2], length), -1, np.int64)
         self.codes[..., self._at(span)] = codes
 
     def _at(self, span: FrameSpan) -> slice:
-        return slice(span[0] - self.reach.decided[0], span[1] - self.reach.decided[0])
+        return slice(span[0] - self.segment_frames.decided[0], span[1] - self.segment_frames.decided[0])
 
     def decided(self, window: Window, track: int) -> tuple[np.ndarray, np.ndarray]:
         """Decided codes of a second-wave window, int64, and their mask, bool: [codebooks, window.size] each."""
@@ -157,13 +159,13 @@ class TokenCanvas:
 
     def within(self, span: FrameSpan) -> FrameSpan:
         """The span cut to this segment, so that neighbours do not report the same twice."""
-        return max(span[0], self.reach.start), min(span[1], self.reach.stop)
+        return max(span[0], self.segment_frames.start), min(span[1], self.segment_frames.stop)
 
     def facts(self) -> SegmentFacts:
         """Facts about the windows of the segment."""
-        start, stop = self.reach.start, self.reach.stop
+        start, stop = self.segment_frames.start, self.segment_frames.stop
         spans = [self.within(span) for span in merged([window.keep for window in self.quiet])]
-        shots = {window.shot[0] for window in self.windows} - {self.reach.decided[0]}
+        shots = {window.shot[0] for window in self.windows} - {self.segment_frames.decided[0]}
         return SegmentFacts(
             windows=sum(start <= w.keep[0] < stop and w not in self.quiet for w in self.windows),
             scenes=sum(start <= cut < stop for cut in shots),

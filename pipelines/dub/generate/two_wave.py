@@ -50,7 +50,9 @@ def batches(
     """Batches of windows of equal `length` and texts, at most `job.batch_size` each."""
     alike: dict[tuple[str, int], list[tuple[Item, Any]]] = {}
     for item, window in todo:
-        alike.setdefault((json.dumps(job.texts(item.task.asked)), length(window)), []).append((item, window))
+        alike.setdefault((json.dumps(job.texts(item.task.overrides)), length(window)), []).append(
+            (item, window)
+        )
     size = job.batch_size
     for group in alike.values():
         yield from (group[first : first + size] for first in range(0, len(group), size))
@@ -127,7 +129,7 @@ class TwoWaveGenerator:
     def _tracks(self, rows: Sequence[ItemWindow], batch: Any, seeds: list[int]) -> np.ndarray:
         """Codes of a batch of windows: int64 [rows, tracks, codebooks, window.size]."""
         job = self.job
-        options = job.options(rows[0][0].task.asked) | {"length": rows[0][1][1].size}
+        options = job.options(rows[0][0].task.overrides) | {"length": rows[0][1][1].size}
         if rows[0][1][1].wave == 0:
             return self.generator.draw(batch, seeds=seeds, **options).cpu().numpy()
         # Each track is in-painted between its own neighbours; alternatives split the candidates of one track.
@@ -163,7 +165,7 @@ class TwoWaveGenerator:
 
     def _loop(self, item: Item) -> np.ndarray:
         """Codes [tracks, codebooks, n] of the sound of still stretches, cached by film, seed and texts."""
-        texts = json.dumps(self.job.texts(item.task.asked))
+        texts = json.dumps(self.job.texts(item.task.overrides))
         key = (item.task.video_id, item.task.seed(self.job), texts)
         if key not in self.ambiences:
             self.ambiences[key] = self._silence() if self.job.static == "silence" else self._ambience(item)
@@ -180,7 +182,7 @@ class TwoWaveGenerator:
             name: np.repeat(item.arrays[name + FIRST], grid.frame_count(size_s, view.fps), 0)
             for name, view in job.views.items()
         }
-        options = job.options(item.task.asked)
+        options = job.options(item.task.overrides)
         with torch.inference_mode():
             # A full batch as always, so that the arithmetic is the same.
             batch = self.generator.features(
@@ -220,11 +222,11 @@ class TwoWaveGenerator:
             sound = sound * _gain(canvas, sound.shape[1], job.rate)
         item.arrays["sound"] = pcm.quantise(sound)
         joins = [
-            (left.keep[1] - canvas.reach.start) * grid.HOP
+            (left.keep[1] - canvas.segment_frames.start) * grid.HOP
             for left, right in pairwise(canvas.windows)
             if left.shot == right.shot and not (left in canvas.quiet and right in canvas.quiet)
         ]
-        start_s = self._seconds(canvas.reach.start)
+        start_s = self._seconds(canvas.segment_frames.start)
         worst = seams.worst(sound[0], joins, job.rate)
         jumps = tuple((start_s + grid.seconds(at, job.rate), jump) for at, jump in worst)
         item.facts += canvas.facts() + SegmentFacts(seams=jumps)
@@ -235,15 +237,19 @@ class TwoWaveGenerator:
         Pieces lie on a grid of the film and are as long as an ambience, so that its pieces are equal and found in the
         cache.
         """
-        reach, piece = canvas.reach, longform.loop(self.layout).length
-        edges = [reach.start, *range(-(-(reach.start + 1) // piece) * piece, reach.stop, piece), reach.stop]
+        frames, piece = canvas.segment_frames, longform.loop(self.layout).length
+        edges = [
+            frames.start,
+            *range(-(-(frames.start + 1) // piece) * piece, frames.stop, piece),
+            frames.stop,
+        ]
         return np.concatenate([self._piece(canvas, span) for span in pairwise(edges)], 1)
 
     def _piece(self, canvas: TokenCanvas, span: FrameSpan) -> np.ndarray:
         import torch
 
-        first, last = canvas.reach.decided
-        margin = self.generator.codec.reach
+        first, last = canvas.segment_frames.decided
+        margin = self.generator.codec.receptive_radius
         start, stop = max(first, span[0] - margin), min(last, span[1] + margin)
         codes = canvas.codes[..., start - first : stop - first]
         if canvas.item.task.part is not None:
@@ -274,9 +280,9 @@ def _gain(canvas: TokenCanvas, n: int, rate: int) -> np.ndarray:
     ramp, gain = grid.samples(RAMP_S, rate), np.ones(n, np.float32)
     for first, stop in merged([window.keep for window in canvas.quiet]):
         # A stretch up to the end of the canvas continues in the next segment, which is silent there too.
-        a, b = ((frame - canvas.reach.start) * grid.HOP for frame in (first, stop))
+        a, b = ((frame - canvas.segment_frames.start) * grid.HOP for frame in (first, stop))
         at = np.arange(n)
-        down = np.ones(n) if first == canvas.reach.decided[0] else np.clip((at - a) / ramp, 0, 1)
-        up = np.ones(n) if stop == canvas.reach.decided[1] else np.clip((b - at) / ramp, 0, 1)
+        down = np.ones(n) if first == canvas.segment_frames.decided[0] else np.clip((at - a) / ramp, 0, 1)
+        up = np.ones(n) if stop == canvas.segment_frames.decided[1] else np.clip((b - at) / ramp, 0, 1)
         gain *= np.where((at >= a) & (at < b), 1 - np.minimum(down, up), 1).astype(np.float32)
     return gain

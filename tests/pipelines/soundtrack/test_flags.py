@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.soundtrack import flags
-from pipelines.soundtrack.flags import CLIPPING, SILENCE, Watcher, without
+from pipelines.soundtrack.flags import CLIPPING, SILENCE, FlagDetector, without
 
 RATE = 1_000
 FULL = 32_767
@@ -22,10 +22,10 @@ def blocks(sound: np.ndarray, cuts: list[int]) -> Iterator[np.ndarray]:
 
 
 def found(sound: np.ndarray, cuts: list[int] | None = None, **more: object) -> list[tuple[str, float, float]]:
-    watcher = Watcher(RATE, **more)  # type: ignore[arg-type]
+    detector = FlagDetector(RATE, **more)  # type: ignore[arg-type]
     for block in blocks(sound, cuts or []):
-        watcher.add(block)
-    return [(f["what"], f["start_s"], f["end_s"]) for f in watcher.listed()]
+        detector.add(block)
+    return [(f["what"], f["start_s"], f["end_s"]) for f in detector.listed()]
 
 
 def tone(seconds: float, level: int = 8_000, channels: int = 1) -> np.ndarray:
@@ -94,12 +94,12 @@ def test_what_is_not_heard_is_not_looked_at() -> None:
 def test_silence_that_is_wanted_is_asked_for_when_it_is_over() -> None:
     """Silence on purpose that is known only after the parts of a film were read is known in time."""
     known: list[tuple[float, float]] = []
-    watcher = Watcher(RATE, wanted_silence=lambda: known)
-    watcher.add(tone(1.0))
-    watcher.add(np.zeros((1, 10_000), np.int16))
+    detector = FlagDetector(RATE, intended_silence=lambda: known)
+    detector.add(tone(1.0))
+    detector.add(np.zeros((1, 10_000), np.int16))
     known.append((1.0, 8.5))
-    watcher.add(tone(1.0))
-    assert watcher.listed() == [{"start_s": 8.5, "end_s": 11.0, "what": SILENCE}]
+    detector.add(tone(1.0))
+    assert detector.listed() == [{"start_s": 8.5, "end_s": 11.0, "what": SILENCE}]
 
 
 def plainly(
@@ -164,36 +164,36 @@ def test_how_the_sound_is_cut_changes_nothing(
     mono = np.concatenate([np.full(n, level, np.int16) for level, n in pieces])
     sound = np.stack([np.roll(mono, k) for k in range(channels)])
     expected = plainly(sound, audible, wanted)
-    assert found(sound, audible=audible, wanted_silence=lambda: wanted) == expected
-    assert found(sound, cuts, audible=audible, wanted_silence=lambda: wanted) == expected
+    assert found(sound, audible=audible, intended_silence=lambda: wanted) == expected
+    assert found(sound, cuts, audible=audible, intended_silence=lambda: wanted) == expected
 
 
 def test_the_list_is_short_and_has_both_kinds() -> None:
-    watcher = Watcher(RATE)
+    detector = FlagDetector(RATE)
     for k in range(60):
         loud = tone(2.0)
         loud[0, 700 : 703 + k] = FULL
-        watcher.add(loud)
-        watcher.add(np.zeros((1, 2_000 + 100 * k), np.int16))
-    listed = watcher.listed()
-    assert watcher.n_found == 120 and len(listed) == flags.MOST_LISTED
+        detector.add(loud)
+        detector.add(np.zeros((1, 2_000 + 100 * k), np.int16))
+    listed = detector.listed()
+    assert detector.n_detected == 120 and len(listed) == flags.MOST_LISTED
     assert [f["start_s"] for f in listed] == sorted(f["start_s"] for f in listed)
     for what in (CLIPPING, SILENCE):
         mine = [f["end_s"] - f["start_s"] for f in listed if f["what"] == what]
         assert len(mine) == 10 and min(mine) >= 50 / RATE  # the longest of them
-    assert watcher.listed() == listed
+    assert detector.listed() == listed
 
 
 def test_one_kind_may_fill_the_list() -> None:
-    watcher = Watcher(RATE)
+    detector = FlagDetector(RATE)
     for _ in range(30):
-        watcher.add(np.zeros((1, 3_000), np.int16))
-        watcher.add(tone(1.0))
-    assert len(watcher.listed()) == flags.MOST_LISTED and watcher.n_found == 30
+        detector.add(np.zeros((1, 3_000), np.int16))
+        detector.add(tone(1.0))
+    assert len(detector.listed()) == flags.MOST_LISTED and detector.n_detected == 30
 
 
 def test_memory_does_not_grow_with_the_film() -> None:
-    watcher = Watcher(RATE)
+    detector = FlagDetector(RATE)
     noisy = tone(20.0)
     noisy[0, ::7] = FULL
     quiet = np.zeros((1, 20_000), np.int16)
@@ -201,8 +201,8 @@ def test_memory_does_not_grow_with_the_film() -> None:
     def run(times: int) -> int:
         tracemalloc.reset_peak()
         for _ in range(times):
-            watcher.add(noisy)
-            watcher.add(quiet)
+            detector.add(noisy)
+            detector.add(quiet)
         return tracemalloc.get_traced_memory()[1]
 
     tracemalloc.start()

@@ -48,8 +48,8 @@ def streamed(sound: np.ndarray, block: int = 5000) -> Callable[[], Iterator[np.n
 
 
 def made_of(material: TrackSources, how: MixPolicy, made: AudioFormat) -> tuple[np.ndarray, list[Gains]]:
-    gains = mixing.settle(material, how, made)
-    return np.concatenate(list(mixing.treated(material, how, made, gains)), axis=1), gains
+    gains = mixing.track_gains(material, how, made)
+    return np.concatenate(list(mixing.mixed_tracks(material, how, made, gains)), axis=1), gains
 
 
 def levels(sound: np.ndarray) -> tuple[float, float]:

@@ -141,9 +141,11 @@ def test_neighbours_decide_the_window_between_them_alike(
     for name in ("moving.mkv", "cut.mkv", "still.mkv", "title.mkv"):
         canvases = canvases_of(make_job(tmp_path, model), films[name], sandbox)
         for left, right in pairwise(canvases):
-            first, stop = LAYOUT.kept(LAYOUT.border(right.reach.index))
+            first, stop = LAYOUT.kept(LAYOUT.border(right.segment_frames.index))
             ours, theirs = (
-                side.codes[..., first - side.reach.decided[0] : stop - side.reach.decided[0]]
+                side.codes[
+                    ..., first - side.segment_frames.decided[0] : stop - side.segment_frames.decided[0]
+                ]
                 for side in (left, right)
             )
             assert ours.shape[-1] == LAYOUT.window - 2 * LAYOUT.edge and np.array_equal(ours, theirs)
@@ -158,14 +160,20 @@ def test_a_film_sounds_as_if_its_codegram_were_decoded_in_one_go(
     canvases = canvases_of(job, video, sandbox)
     codes = np.concatenate(
         [
-            c.codes[0][:, c.reach.start - c.reach.decided[0] : c.reach.stop - c.reach.decided[0]]
+            c.codes[0][
+                :,
+                c.segment_frames.start - c.segment_frames.decided[0] : c.segment_frames.stop
+                - c.segment_frames.decided[0],
+            ]
             for c in canvases
         ],
         1,
     )
     # The last window reaches behind the film's end, and is heard by the codec.
     last = canvases[-1]
-    codes = np.concatenate([codes, last.codes[0][:, last.reach.stop - last.reach.decided[0] :]], 1)
+    codes = np.concatenate(
+        [codes, last.codes[0][:, last.segment_frames.stop - last.segment_frames.decided[0] :]], 1
+    )
     codec: Any = load_generator(model).codec  # type: ignore[attr-defined]
     whole = codec.decode(torch.from_numpy(codes)[None])[0, 0].clamp(-1, 1).numpy()
     track = sound(made(job, tasks_of(job, video), sandbox))[0]
@@ -198,7 +206,10 @@ def test_the_second_wave_is_in_painted_between_the_first(
                 generator.features(frames), seeds=[seed] * 2, known_codes=known, known_mask=mask
             )[0, 0].numpy()
         place = slice(window.keep[0] - window.start, window.keep[1] - window.start)
-        there = slice(window.keep[0] - canvas.reach.decided[0], window.keep[1] - canvas.reach.decided[0])
+        there = slice(
+            window.keep[0] - canvas.segment_frames.decided[0],
+            window.keep[1] - canvas.segment_frames.decided[0],
+        )
         assert np.array_equal(again[:, place], canvas.codes[0][:, there])
 
 
@@ -212,7 +223,9 @@ def test_windows_end_at_a_cut_unless_scenes_are_off(
     cut = LAYOUT.frame(30)
     for scenes in (True, False):
         canvases = canvases_of(make_job(tmp_path, model, scenes=scenes), films["cut.mkv"], sandbox)
-        kept = {w.shot[0] for c in canvases for w in c.windows} - {c.reach.decided[0] for c in canvases}
+        kept = {w.shot[0] for c in canvases for w in c.windows} - {
+            c.segment_frames.decided[0] for c in canvases
+        }
         assert kept == ({cut} if scenes else set())
     job = make_job(tmp_path, model)
     n_cuts = [item.facts.scenes for item in made(job, tasks_of(job, films["cut.mkv"]), sandbox)]
