@@ -81,7 +81,7 @@ class Bench:
         events, labels = self.held_out.events[: self.n], self.held_out.labels[: self.n]
         return foley_score(tracks, events, labels, self.classifier)
 
-    def made(self, generator: MaskVATGenerator, **sampling: Any) -> FoleyScore:
+    def score_model(self, generator: MaskVATGenerator, **sampling: Any) -> FoleyScore:
         return self.score([generator.generate(b, seeds=seeds, **sampling) for b, seeds in self.rows()])
 
     def resynthesised(self, levels: int) -> FoleyScore:
@@ -95,17 +95,17 @@ class Bench:
 def trained(bench: Bench, name: str, sizes: dict[str, Any], steps: int, folder: Path) -> MaskVATGenerator:
     """A small model with the bundled encoders and codec, trained for `steps` (resumable)."""
     config = sized(size="mini", **{**SMALL, **sizes})
-    whole = bench.generator
+    base = bench.generator
     torch.manual_seed(0)
     model = MaskVATGenerator(
-        whole.recipe, whole.codec, whole.semantic, whole.sync, MaskVAT(config), whole.sampling
+        base.recipe, base.codec, base.semantic, base.sync, MaskVAT(config), base.sampling
     )
-    model.scav, model.precision = whole.scav, whole.precision
+    model.scav, model.precision = base.scav, base.precision
     task, data = model.task(), windows_of(bench.config, "train")
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         batch = data.crops(rng, 8, "cpu")
-        with torch.autocast("cpu", torch.bfloat16, enabled=whole.precision == "bfloat16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=base.precision == "bfloat16"):
             return task(batch, step)
 
     fitting = FitConfig(steps=steps, learning_rate=1e-3, warmup=60, ema=0.99, log_every=50)
@@ -132,7 +132,7 @@ def experiment(bench: Bench, what: str, steps: int, folder: Path) -> Iterator[tu
                 if sizes in (dict(variant="hybrid"), dict(variant="hybrid", n_codebooks=4))
                 else name
             )
-            yield name, bench.made(trained(bench, file, sizes, steps, folder))
+            yield name, bench.score_model(trained(bench, file, sizes, steps, folder))
     elif what == "selection":
         for candidates in (1, 2, 5, 10):
             sounds = [
@@ -141,7 +141,7 @@ def experiment(bench: Bench, what: str, steps: int, folder: Path) -> Iterator[tu
             yield f"{candidates} candidates", bench.score(sounds)
     else:
         for n, guidance in ((2, 1.0), (4, 1.0), (8, 1.0), (16, 1.0), (8, 1.5), (8, 2.0), (8, 3.0)):
-            score = bench.made(bench.generator, steps=n, guidance=guidance)
+            score = bench.score_model(bench.generator, steps=n, guidance=guidance)
             yield f"{n} steps, guidance {guidance:g}", score
 
 

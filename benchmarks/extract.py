@@ -177,8 +177,8 @@ def size(options: argparse.Namespace) -> int:
                 store = Store(f"{scratch}/{name}")
                 command = [sys.executable, "-m", "jobs.extract", str(archive), store.root, "--recipe", name]
                 subprocess.run([*command, "--tracking-uri", "off"], check=True, stdout=sys.stderr)
-                found = sum(info.size for info in store.files())
-                disk = f"{found * 60 / options.minutes / 1e9:.3f}"
+                stored_bytes = sum(info.size for info in store.files())
+                disk = f"{stored_bytes * 60 / options.minutes / 1e9:.3f}"
             print(f"| {name} | {arrays / 1e9:.3f} | {disk} |")
         print(f"| (the footage itself, 640x360 H.264) | | {source * 60 / options.minutes / 1e9:.3f} |")
     return 0

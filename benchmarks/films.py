@@ -40,13 +40,13 @@ def pictures(source: Any) -> Iterator[np.ndarray]:
             yield before
 
 
-def write(path: Path, shown: Iterable[np.ndarray]) -> float:
+def write(path: Path, frames: Iterable[np.ndarray]) -> float:
     """Code pictures as H.264; seconds written."""
     number = 0
     with av.open(str(path), "w") as out:
         video: Any = out.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "23"})
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for picture in shown:
+        for picture in frames:
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, FPS)
             out.mux(video.encode(frame))
@@ -93,8 +93,8 @@ def moving(folder: Path, minutes: float, footage: Path | None = None, varied: bo
 
 def shot_lengths(n: int) -> list[float]:
     """Seconds of `n` shots, as log-normally spread as those of films; none shorter than 1 s."""
-    drawn = np.random.default_rng(0).lognormal(np.log(MEDIAN_SHOT_S), SPREAD, n)
-    return [max(1.0, round(float(length), 2)) for length in drawn]
+    lengths = np.random.default_rng(0).lognormal(np.log(MEDIAN_SHOT_S), SPREAD, n)
+    return [max(1.0, round(float(length), 2)) for length in lengths]
 
 
 def _reel(lengths: list[float], clips: list[Path]) -> Iterator[np.ndarray]:
@@ -110,13 +110,13 @@ def _scene(index: int, seconds: float = SCENE_S) -> io.BytesIO:
     return io.BytesIO(mp4.encode(scene, strip_sound=True))
 
 
-def cctv(folder: Path, minutes: float, moving_share: float = 0.05) -> Path:
+def cctv(folder: Path, minutes: float, moving_fraction: float = 0.05) -> Path:
     """A film of one camera in which nothing moves but for one stretch of every ten minutes; its picture is noisy."""
     target = folder / f"cctv-{minutes:g}.mp4"
     if not target.exists():
         unit = folder / "cctv-unit.mp4"
         if not unit.exists():
-            write(unit, _watched(600.0, 600.0 * moving_share))
+            write(unit, _watched(600.0, 600.0 * moving_fraction))
         repeat(unit, target, minutes * 60)
     return target
 
@@ -128,5 +128,5 @@ def _watched(seconds: float, moving_s: float) -> Iterator[np.ndarray]:
     begin = round((seconds - moving_s) / 2 * FPS)
     for number in range(round(seconds * FPS)):
         at = min(max(number - begin, 0), len(scene) - 1)
-        shown = scene[at if number < begin + len(scene) else 0]
-        yield np.clip(shown.astype(np.int16) + noise[number % 25], 0, 255).astype(np.uint8)
+        picture = scene[at if number < begin + len(scene) else 0]
+        yield np.clip(picture.astype(np.int16) + noise[number % 25], 0, 255).astype(np.uint8)

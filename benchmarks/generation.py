@@ -59,8 +59,10 @@ def bundled() -> tuple[MaskVATGenerator, Callable[[int], Batch]]:
     counts = {name: grid.frame_count(recipe.window_s, view.fps) for name, view in recipe.views.items()}
 
     def features(rows: int) -> Batch:
-        drawn = {name: torch.randn(rows, count, 128, device=DEVICE) for name, count in counts.items()}
-        return Batch(semantic=drawn["semantic"] / 128**0.5, sync=drawn["sync"])
+        features_by_name = {
+            name: torch.randn(rows, count, 128, device=DEVICE) for name, count in counts.items()
+        }
+        return Batch(semantic=features_by_name["semantic"] / 128**0.5, sync=features_by_name["sync"])
 
     return generator, features
 
@@ -71,18 +73,18 @@ def mini(args: argparse.Namespace) -> list[dict[str, Any]]:
     generator, features = bundled()
     rows = []
     for batch in (1, 2, 4, 8):
-        given = features(batch)
+        batch_features = features(batch)
         seeds = list(range(batch))
-        codes = generator.codes(given, seeds)
-        whole = seconds_of(lambda g=given, s=seeds: generator.generate(g, seeds=s), args.rounds)  # type: ignore[misc]
+        codes = generator.codes(batch_features, seeds)
+        call_s = seconds_of(lambda g=batch_features, s=seeds: generator.generate(g, seeds=s), args.rounds)  # type: ignore[misc]
         decode = seconds_of(lambda c=codes: generator.decode(c), args.rounds)  # type: ignore[misc]
-        made = batch * generator.recipe.window_s
+        audio_s = batch * generator.recipe.window_s
         rows.append(
             {
                 "batch": batch,
-                "x_realtime": round(made / whole, 2),
-                "seconds_per_window": round(whole / batch, 3),
-                "share_of_the_codec": round(decode / whole, 2),
+                "x_realtime": round(audio_s / call_s, 2),
+                "seconds_per_window": round(call_s / batch, 3),
+                "share_of_the_codec": round(decode / call_s, 2),
             }
         )
     return rows
@@ -97,10 +99,10 @@ def growth(args: argparse.Namespace) -> list[dict[str, Any]]:
         first = 0.0
         for value in settings:
             batch, steps = (1, value) if name == "steps" else (value, generator.sampling.steps)
-            given = features(batch)
+            batch_features = features(batch)
 
-            def run(given: Batch = given, batch: int = batch, steps: int = steps) -> None:
-                generator.codes(given, list(range(batch)), steps=steps)
+            def run(batch_features: Batch = batch_features, batch: int = batch, steps: int = steps) -> None:
+                generator.codes(batch_features, list(range(batch)), steps=steps)
 
             took = seconds_of(run, args.rounds)
             first = first or took / settings[0]
@@ -135,7 +137,7 @@ def full(args: argparse.Namespace) -> list[dict[str, Any]]:
         operations = float(counter.get_total_flops())
         drawing = seconds_of(tokens, args.rounds)
         decoding = seconds_of(lambda: codec.decode(codes, samples), args.rounds)
-    made = batch * args.window
+    audio_s = batch * args.window
     weights = sum(p.numel() for p in model.parameters())
     per_weight = 2 if precision == "bfloat16" else 4
     by_bytes = args.steps * weights * per_weight / (args.bandwidth_gbs * 1e9)
@@ -148,7 +150,7 @@ def full(args: argparse.Namespace) -> list[dict[str, Any]]:
             "parameters_million": round(weights / 1e6, 1),
             "batch": batch,
             "steps": args.steps,
-            "audio_seconds_per_second": round(made / (drawing + decoding), 2),
+            "audio_seconds_per_second": round(audio_s / (drawing + decoding), 2),
             "tokens_s": round(drawing, 4),
             "decode_s": round(decoding, 4),
             "limit_by_bytes_s": round(by_bytes, 5),
@@ -218,8 +220,8 @@ def training(
     """One training step and its share of the peak."""
     task = MaskVATTask(model, None).train()
     optimizer = torch.optim.AdamW(task.parameters(), fused=DEVICE == "cuda")
-    heard = torch.randn(len(codes), max(1, round(6.25 * args.window)), 768, device=codes.device)
-    batch = dict(semantic=semantic.clone(), sync=sync.clone(), codes=codes, audio=heard)
+    audio = torch.randn(len(codes), max(1, round(6.25 * args.window)), 768, device=codes.device)
+    batch = dict(semantic=semantic.clone(), sync=sync.clone(), codes=codes, audio=audio)
 
     def step() -> None:
         with arithmetic:

@@ -108,7 +108,7 @@ def _scan(clock: Callable[[], float]) -> tuple[float, int]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "table.parquet"
         config = scan.ScanConfig(ROOT, out=str(out), show=0, num_workers=2)
-        scan.run(config, examine=made_up, on_rows=on_rows)
+        scan.run(config, examine=synthetic_row, on_rows=on_rows)
         return first, int(pq.read_metadata(out).num_rows)
 
 
@@ -123,7 +123,7 @@ def _dub(clock: Callable[[], float]) -> tuple[float, int]:
     with tempfile.TemporaryDirectory() as out:
         config = dub.DubConfig(ROOT, out, model=NOISE)
         job = preflight.make_job(config, {})
-        rows = [made_up(info, None) for info in storage.list_tree(ROOT)]
+        rows = [synthetic_row(info, None) for info in storage.list_tree(ROOT)]
         first = clock()
         plan = make_plan(job, rows, "silent")
         tasks = [{"task": task.to_json()} for task in plan.tasks]
@@ -133,7 +133,7 @@ def _dub(clock: Callable[[], float]) -> tuple[float, int]:
         return first, len(tasks)
 
 
-def made_up(info: Any, sandbox: Any) -> dict[str, Any]:
+def synthetic_row(info: Any, sandbox: Any) -> dict[str, Any]:
     """A row about a film of half a minute that nobody has looked at."""
     from pipelines.archive import scan as archive_scan
 

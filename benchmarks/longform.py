@@ -90,24 +90,27 @@ def joins(film: Path, work: Path) -> None:
     with Sandbox(threads=1) as sandbox:
         root = link(film, work / f"archive-{film.stem}")
         [row] = scan.scan(str(root), sandbox)
-        for name, how in ways.items():
-            jobs[name] = make_job(DubConfig(str(root), str(work / "joins"), film=how), None)
+        for name, options in ways.items():
+            jobs[name] = make_job(DubConfig(str(root), str(work / "joins"), film=options), None)
         jobs["end to end"] = dataclasses.replace(jobs["end to end"], overlap=0)
         # Segment by segment in turns: what else the machine does meanwhile makes all of them as much slower.
-        making, found = {name: made(row, job, sandbox) for name, job in jobs.items()}, dict[str, Made]()
+        pending, films = (
+            {name: generate_film(row, job, sandbox) for name, job in jobs.items()},
+            dict[str, GeneratedFilm](),
+        )
         started, turns = time.perf_counter(), 0
-        while making:
-            for name, going in list(making.items()):
-                if (whole := next(going)) is not None:
-                    found[name] = whole
-                    del making[name]
+        while pending:
+            for name, going in list(pending.items()):
+                if (film_sound := next(going)) is not None:
+                    films[name] = film_sound
+                    del pending[name]
             turns += 1
             print(
                 f"{turns} segments of each, {time.perf_counter() - started:.0f} s",
                 file=sys.stderr,
                 flush=True,
             )
-    plain = found["end to end"].seconds
+    plain = films["end to end"].seconds
     print(f"{row['duration_s'] / 60:.1f} minutes, mini, one core")
     print(
         "| | jump of level at joins, over that within windows | of spectrum | level, paired | spectrum | joins | cost "
@@ -115,20 +118,20 @@ def joins(film: Path, work: Path) -> None:
     )
     print("|---|---|---|---|---|---|---|---|")
     for name in ways:
-        film_of = found[name]
+        film_of = films[name]
         # Joins may fall on events, whoever makes the sound: the same moments of a sound whose windows meet elsewhere.
-        other = found["crossfade" if name.startswith("two") else "two waves, --scenes off"]
+        other = films["crossfade" if name.startswith("two") else "two waves, --scenes off"]
         figures = [*film_of.over_within(), *film_of.over(other)]
-        shown = " | ".join(f"{figure:.2f}" for figure in figures)
-        over = film_of.drawn / len(film_of.sound)
+        cells = " | ".join(f"{figure:.2f}" for figure in figures)
+        over = film_of.generated / len(film_of.sound)
         print(
-            f"| {name} | {shown} | {len(film_of.joins)} | {film_of.seconds / plain:.2f} | {over:.2f} |",
+            f"| {name} | {cells} | {len(film_of.joins)} | {film_of.seconds / plain:.2f} | {over:.2f} |",
             flush=True,
         )
 
 
 @dataclasses.dataclass
-class Made:
+class GeneratedFilm:
     """The sound of a film, float32 [n], and the samples at which its windows meet."""
 
     sound: np.ndarray
@@ -136,15 +139,15 @@ class Made:
     rate: int
     seconds: float
     """Processor seconds to generate it."""
-    drawn: int
+    generated: int
     """Samples of all windows that the model was asked for."""
 
     def jumps(self, moments: np.ndarray) -> np.ndarray:
         """Mean jump of level and of spectrum at moments."""
         from v2a_models.metrics import seams
 
-        found = seams.jumps(self.sound, moments, self.rate)
-        return np.array([found.level.mean(), found.spectrum.mean()])
+        jumps = seams.jumps(self.sound, moments, self.rate)
+        return np.array([jumps.level.mean(), jumps.spectrum.mean()])
 
     def over_within(self) -> np.ndarray:
         """Jumps at its joins over those within its windows."""
@@ -152,7 +155,7 @@ class Made:
 
         return self.jumps(self.joins) / self.jumps(seams.inside(len(self.sound), self.joins))
 
-    def over(self, other: Made) -> np.ndarray:
+    def over(self, other: GeneratedFilm) -> np.ndarray:
         """Jumps at its joins over those of another sound of the film at the same moments, within that one's windows."""
         from v2a_models.metrics import seams
 
@@ -160,18 +163,18 @@ class Made:
         return self.jumps(self.joins[far]) / other.jumps(self.joins[far])
 
 
-def made(row: dict[str, Any], job: Any, sandbox: Any) -> Iterator[Made | None]:
+def generate_film(row: dict[str, Any], job: Any, sandbox: Any) -> Iterator[GeneratedFilm | None]:
     """A film by a job in this process: None after every segment, and then all of it."""
     from pipelines.dub import plan, segments
     from pipelines.dub.decode import decode_task
     from pipelines.dub.generate.crossfade import Dubber
 
-    dubber, parts, seconds, drawn = Dubber(job), list[np.ndarray](), 0.0, 0
+    dubber, parts, seconds, generated = Dubber(job), list[np.ndarray](), 0.0, 0
     joins = set[int]()
     for task in plan.make_plan(job, [row], "silent", restart=True, dry_run=True).tasks:
         item = decode_task(task, job, sandbox)
         n, meetings = _meetings(item, job)
-        drawn, joins = drawn + n, joins | meetings
+        generated, joins = generated + n, joins | meetings
         started = time.process_time()
         [item] = dubber.generate([item])
         seconds += time.process_time() - started
@@ -180,7 +183,7 @@ def made(row: dict[str, Any], job: Any, sandbox: Any) -> Iterator[Made | None]:
         parts.append(item.arrays["sound"])
         yield None
     sound = np.concatenate(list(segments.join(parts, job.overlap)), 1)[0].astype(np.float32) / 32767
-    yield Made(sound, np.array(sorted(joins)), job.rate, seconds, drawn)
+    yield GeneratedFilm(sound, np.array(sorted(joins)), job.rate, seconds, generated)
 
 
 def _meetings(item: Any, job: Any) -> tuple[int, set[int]]:
@@ -235,13 +238,13 @@ def cost(work: Path, minutes: float, footage: Path | None) -> None:
                 with costs.of("generate"):
                     [item] = dubber.generate([item])
                 with costs.of("close"):
-                    told = finish_item(item, job)
+                    last = finish_item(item, job)
         hours = row["duration_s"] / 3600
         stages = ", ".join(f"{name} {seconds / hours:.0f}" for name, seconds in costs.seconds.items())
         total = sum(costs.seconds.values()) / hours
         print(
             f"{film.stem}: {stages}; {total:.0f} core-seconds an hour, {7200 / total:.1f} x real time on two cores; "
-            f"still {told and told['static_s'] / row['duration_s']:.0%}, {told and told['scenes']} cuts",
+            f"still {last and last['static_s'] / row['duration_s']:.0%}, {last and last['scenes']} cuts",
             flush=True,
         )
 
@@ -330,15 +333,15 @@ def _coding(codec: str, block: np.ndarray, hours: float) -> float:
     coder: Any = av.CodecContext.create(kind.codec, "w")
     packets.set_up(coder, kind, 1)
     coder.sample_rate, coder.format = 44_100, (av.Codec(kind.codec, "w").audio_formats or [])[0]
-    coder.time_base, share = Fraction(1, 44_100), 10
+    coder.time_base, divisor = Fraction(1, 44_100), 10
     started = time.process_time()
-    for number in range(round(hours * 3600 / share)):
+    for number in range(round(hours * 3600 / divisor)):
         frame: Any = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
         frame.sample_rate, frame.time_base = 44_100, Fraction(1, 44_100)
         frame.pts = number * block.shape[1]
         coder.encode(frame)
     coder.encode(None)
-    return (time.process_time() - started) * share
+    return (time.process_time() - started) * divisor
 
 
 def _used() -> tuple[float, int, int]:
@@ -357,22 +360,22 @@ def main() -> int:
     parser.add_argument("--footage", type=Path, help="folder of clips to cut in")
     parser.add_argument("--varied", action="store_true", help="joins: scenes as long as shots of films are")
     parser.add_argument("--work", type=Path, help="where films are kept for the next time")
-    given = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        work = given.work or Path(scratch)
+        work = args.work or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)
-        if given.what == "joins":
-            joins(films.moving(work, given.minutes or 10, given.footage, given.varied), work)
-        elif given.what == "cost":
-            cost(work, given.minutes or 10, given.footage)
-        elif given.what == "speed":
-            speed(work, given.minutes or 60, given.footage)
-        elif given.what == "workers":
-            workers(work, given.minutes or 10, given.footage)
-        elif given.what == "memory":
-            memory(work, (given.minutes or 600) / 60)
+        if args.what == "joins":
+            joins(films.moving(work, args.minutes or 10, args.footage, args.varied), work)
+        elif args.what == "cost":
+            cost(work, args.minutes or 10, args.footage)
+        elif args.what == "speed":
+            speed(work, args.minutes or 60, args.footage)
+        elif args.what == "workers":
+            workers(work, args.minutes or 10, args.footage)
+        elif args.what == "memory":
+            memory(work, (args.minutes or 600) / 60)
         else:
-            mux(work, (given.minutes or 120) / 60)
+            mux(work, (args.minutes or 120) / 60)
     return 0
 
 

@@ -39,9 +39,9 @@ def main() -> int:
             return 2
         rows = [json.loads(line) for line in log.read_text().splitlines()]
         for name in names:
-            drawn = [(row["step"], row[name]) for row in rows if name in row]
-            if drawn:  # "spectrum" is what the log-mel loss was called before its floor was raised
-                panel.plot(*zip(*drawn, strict=True), label=name)
+            points = [(row["step"], row[name]) for row in rows if name in row]
+            if points:  # "spectrum" is what the log-mel loss was called before its floor was raised
+                panel.plot(*zip(*points, strict=True), label=name)
         panel.set(title=f"{title}: {rows[-1]['step']} steps, {rows[-1]['minutes']:.0f} min", xlabel="step")
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)

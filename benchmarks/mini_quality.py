@@ -71,9 +71,9 @@ def measure(work: Path, clips: int, seconds: float, model: str) -> dict[str, Fol
     generator = load_generator(model)
     assert isinstance(generator, MaskVATGenerator)
     again = [resynthesis(generator, sound) for sound in truth]
-    made = [generated_track(work / "dubbed" / clip, seconds) for clip, _ in names]
+    tracks = [generated_track(work / "dubbed" / clip, seconds) for clip, _ in names]
     classifier, _ = load_classifier(model)
-    sounds = {"true sound": truth, "codec resynthesis": again, f"{model} (v2a dub)": made}
+    sounds = {"true sound": truth, "codec resynthesis": again, f"{model} (v2a dub)": tracks}
     return {name: foley_score(tracks, onsets, labels, classifier) for name, tracks in sounds.items()}
 
 

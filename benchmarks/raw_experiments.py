@@ -37,7 +37,7 @@ from v2a_models.training.learner import Learner
 
 SAMPLES = RATE // FPS
 WINDOW_S = 2.0
-HEARD_S = 4.0
+GENERATED_S = 4.0
 """Seconds that each model is asked for."""
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -108,44 +108,44 @@ def judged(
     learner = fitted(generator, batch, settings)
     spent = time.process_time() - started
     held = columns(video, windows(video, False, n)[:8])
-    found: dict[str, float] = {"parameters": sum(p.numel() for p in learner.module.parameters())}
-    found["seconds_per_step"] = spent / settings.steps
+    scores: dict[str, float] = {"parameters": sum(p.numel() for p in learner.module.parameters())}
+    scores["seconds_per_step"] = spent / settings.steps
     with learner.averaged():
-        found |= learner.validate([(held, float(len(held["frames"])))] * 4)
+        scores |= learner.validate([(held, float(len(held["frames"])))] * 4)
         generator.eval()
-        return found | heard(generator, video, keep)
+        return scores | sound_scores(generator, video, keep)
 
 
-def heard(generator: Any, video: Footage, keep: Path) -> dict[str, float]:
+def sound_scores(generator: Any, video: Footage, keep: Path) -> dict[str, float]:
     """Sound generated for the first seconds of the last fifth, from silence on, against the true sound there."""
     start = int(0.8 * len(video.frames))
-    part = slice(start, min(len(video.frames), start + round(HEARD_S * FPS)))
+    part = slice(start, min(len(video.frames), start + round(GENERATED_S * FPS)))
     there = columns(video, [part])
     started = time.process_time()
     frames = there["frames"].to(next(generator.parameters()).device)
-    made = generator.generate(Batch(frames=frames), seeds=[1])[0].cpu().numpy()
+    generated = generator.generate(Batch(frames=frames), seeds=[1])[0].cpu().numpy()
     spent = time.process_time() - started
     true = there["waveform"][0].numpy() / 32767
-    mono, wanted = made.mean(0), true.mean(0)
-    found = {
-        "samples_per_s": made.shape[-1] / spent,
-        "level_db": 20 * float(np.log10(np.sqrt(np.mean(made**2)) + 1e-9)),
+    mono, true_mono = generated.mean(0), true.mean(0)
+    scores = {
+        "samples_per_s": generated.shape[-1] / spent,
+        "level_db": 20 * float(np.log10(np.sqrt(np.mean(generated**2)) + 1e-9)),
         "resting": float(np.median(mono)),
-        "stft": stft_distance(mono, wanted),
+        "stft": stft_distance(mono, true_mono),
         "tone_db": frame_rate_tone_db(mono, RATE, FPS),
     }
     seconds = (part.stop - part.start) / FPS
     events = [at - start / FPS for at in video.events if 0 <= at - start / FPS < seconds]
     if events:
-        found["onset_f1"] = match_onsets(onsets(mono, RATE).tolist(), events, 0.1).f1
-    np.save(keep, made)
-    return found
+        scores["onset_f1"] = match_onsets(onsets(mono, RATE).tolist(), events, 0.1).f1
+    np.save(keep, generated)
+    return scores
 
 
 def results(work: Path, materials: Sequence[str], losses: Any, settings: Settings) -> dict[Any, Any]:
     """Results by (material, system, loss); missing ones are computed first."""
     work.mkdir(parents=True, exist_ok=True)
-    known: dict[Any, Any] = {}
+    done: dict[Any, Any] = {}
     for material in materials:
         video = None
         for name in SIZES:
@@ -157,15 +157,15 @@ def results(work: Path, materials: Sequence[str], losses: Any, settings: Setting
                         json.dumps(judged(name, loss, video, settings, file.with_suffix(".npy")), indent=1)
                     )
                     print(f"{file.stem} done", file=sys.stderr, flush=True)
-                known[material, name, loss] = json.loads(file.read_text())
-    return known
+                done[material, name, loss] = json.loads(file.read_text())
+    return done
 
 
 def truth(material: str) -> dict[str, float]:
     """The same figures of the true sound, and of silence where it is another."""
     video = footage.load(material)
     start = int(0.8 * len(video.frames)) * SAMPLES
-    true = video.sound[:, start : start + round(HEARD_S * RATE)] / 32767
+    true = video.sound[:, start : start + round(GENERATED_S * RATE)] / 32767
     mono = true.mean(0)
     return {
         "level_db": 20 * float(np.log10(np.sqrt(np.mean(true**2)) + 1e-9)),
@@ -275,7 +275,7 @@ def waves(args: argparse.Namespace) -> str:
     every = results(args.work / "table", list(footage.RENDERED), LOSSES.get, Settings(steps=args.steps))
     figure = Figure(figsize=(13, 7), layout="constrained")
     axes = figure.subplots(1 + len(chosen), len(footage.RENDERED), sharex=True, squeeze=False)
-    time_s = np.arange(round(HEARD_S * RATE)) / RATE
+    time_s = np.arange(round(GENERATED_S * RATE)) / RATE
     for column, material in enumerate(footage.RENDERED):
         video = footage.load(material)
         start = int(0.8 * len(video.frames)) * SAMPLES
@@ -286,7 +286,7 @@ def waves(args: argparse.Namespace) -> str:
             axis.plot(time_s, wave, lw=0.5)
             tone = frame_rate_tone_db(wave, RATE, FPS)
             axis.set_title(f"{material}: {title} (frame tone {tone:.1f} dB)", fontsize=8)
-            for k in range(round(HEARD_S * FPS)):
+            for k in range(round(GENERATED_S * FPS)):
                 axis.axvline(k / FPS, color="tab:orange", lw=0.3, alpha=0.4)
             axis.set_xlim(1.0, 2.0)
     figure.savefig(args.picture, dpi=80)

@@ -83,10 +83,10 @@ def clips(labels: list[str], each: int, window_s: float, seed: int) -> tuple[np.
     return np.stack(pictures), np.stack(sounds)
 
 
-def stft_distance(made: np.ndarray, true: np.ndarray) -> float:
+def stft_distance(generated: np.ndarray, true: np.ndarray) -> float:
     """Multi-resolution STFT distance of two mono sounds [n], with windows of 16, 32 and 64 ms."""
     return multi_resolution_stft(
-        made.astype(np.float32), true.astype(np.float32), [(64, 16, 64), (128, 32, 128), (256, 64, 256)]
+        generated.astype(np.float32), true.astype(np.float32), [(64, 16, 64), (128, 32, 128), (256, 64, 256)]
     ).total
 
 
@@ -107,10 +107,10 @@ def _stereo(mono: np.ndarray, n_frames: int) -> np.ndarray:
     3 dB softer and a millisecond later."""
     low = resample_poly(mono, RATE, synthfoley.SAMPLE_RATE)
     right = 0.7 * np.concatenate([np.zeros(RATE // 1000), low[: -RATE // 1000]])
-    return _whole(np.stack([low, right]), n_frames)
+    return _normalised(np.stack([low, right]), n_frames)
 
 
-def _whole(sound: np.ndarray, n_frames: int) -> np.ndarray:
+def _normalised(sound: np.ndarray, n_frames: int) -> np.ndarray:
     """int16 of so many frames, its peak at PEAK: 256 levels, and a squared error, see little of a soft sound."""
     n = n_frames * RATE // FPS
     sound = np.pad(sound, ((0, 0), (0, max(0, n - sound.shape[1]))))[:, :n]
@@ -123,7 +123,7 @@ def _recorded(name: str, path: Path) -> Footage:
     import av  # rendered footage needs no decoder
 
     with av.open(str(path)) as file:
-        shown = [
+        timed_frames = [
             (
                 float(frame.pts * Fraction(frame.time_base or 1)),
                 frame.reformat(SIZE, SIZE, "rgb24").to_ndarray(),
@@ -135,8 +135,8 @@ def _recorded(name: str, path: Path) -> Footage:
         resampler = av.AudioResampler(format="fltp", layout="stereo", rate=RATE)
         blocks = [part.to_ndarray() for frame in file.decode(audio=0) for part in resampler.resample(frame)]
         blocks += [part.to_ndarray() for part in resampler.resample(None)]
-    times = np.array([time_s for time_s, _ in shown])
+    times = np.array([time_s for time_s, _ in timed_frames])
     n = int((times[-1] - times[0]) * FPS)
     picks = np.searchsorted(times, times[0] + np.arange(n) / FPS + 1e-6) - 1
-    frames = np.stack([shown[max(0, k)][1] for k in picks])
-    return Footage(name, frames, _whole(np.concatenate(blocks, 1), n), [])
+    frames = np.stack([timed_frames[max(0, k)][1] for k in picks])
+    return Footage(name, frames, _normalised(np.concatenate(blocks, 1), n), [])

@@ -46,14 +46,14 @@ def seconds_of(work: Callable[[], Any], each: int = 1) -> float:
 
 
 @torch.inference_mode()
-def step_seconds(net: Any, heard: int, rounds: int, batch: int = BATCH) -> float:
+def step_seconds(net: Any, context_samples: int, rounds: int, batch: int = BATCH) -> float:
     """Seconds of one sample of `batch` clips, drawing included, when `heard` samples are known."""
     net = net.to(DEVICE).eval()
     # The rings are full once so many samples went by; what is in them costs nothing more or less.
     stepper = net.stepper(
         torch.zeros(batch, 1, 0, device=DEVICE), torch.zeros(batch, net.context_channels, 0)
     )
-    stepper.time = heard
+    stepper.time = context_samples
     sampler = Sampler(stepper, drawn, torch.zeros(batch, 1, device=DEVICE))
     contexts = torch.rand(rounds, batch, net.context_channels, device=DEVICE)
     uniforms = torch.rand(rounds, batch, 1, device=DEVICE)
@@ -92,17 +92,19 @@ def context(rounds: int) -> str:
         "|---|---|---|---|",
     ]
     for log in (8, 10, 12, 14):
-        heard = 2**log
+        context_samples = 2**log
         nets: list[Any] = [
             # So many layers that it hears just so far.
             WaveNet(WaveNetConfig(layers=log - 1, stacks=2, channels=64, skip=64), 1, sound.LEVELS),
-            AVTransformer(AVTransformerConfig(context=heard, dim=64, depth=4), 1, sound.LEVELS),
+            AVTransformer(AVTransformerConfig(context=context_samples, dim=64, depth=4), 1, sound.LEVELS),
             AVTransformer(
-                AVTransformerConfig(context=heard, dim=64, depth=4, strides=(2,) * (log - 8)), 1, sound.LEVELS
+                AVTransformerConfig(context=context_samples, dim=64, depth=4, strides=(2,) * (log - 8)),
+                1,
+                sound.LEVELS,
             ),
         ]
-        times = [1e6 * step_seconds(net, heard, rounds) for net in nets]
-        lines.append(f"| {heard:,} | " + " | ".join(f"{t:,.0f} µs" for t in times) + " |")
+        times = [1e6 * step_seconds(net, context_samples, rounds) for net in nets]
+        lines.append(f"| {context_samples:,} | " + " | ".join(f"{t:,.0f} µs" for t in times) + " |")
     return "\n".join(lines)
 
 

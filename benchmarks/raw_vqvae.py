@@ -44,19 +44,19 @@ def experiment(name: str, steps: int, device: str = "cpu") -> dict[str, float]:
     first: Any = new_generator("vqvae-fc", footage.recipe(WINDOW_S), "mini")
     learner = fitted(first, batch, settings)
     with learner.averaged():
-        found = rebuilt(first, held["frames"])
+        scores = rebuilt(first, held["frames"])
         second: Any = first.with_options(stage=2)
     learner = fitted(second, batch, settings)
     with learner.averaged():
         second.eval()
         for part, columns in (("train", train), ("held", held)):
-            made = second.generate(Batch(frames=columns["frames"]), seeds=[])
+            generated = second.generate(Batch(frames=columns["frames"]), seeds=[])
             true = to_float(columns["waveform"])
-            found[f"{part}_mse"] = float((made - true).square().mean())
-            found[f"{part}_silence"] = float(true.square().mean())
-        found["held_stft"] = distance(made, true)
-        found["silence_stft"] = distance(torch.zeros_like(true), true)
-    return found | {"noise_mse": from_noise(to_float(train["waveform"]), steps)}
+            scores[f"{part}_mse"] = float((generated - true).square().mean())
+            scores[f"{part}_silence"] = float(true.square().mean())
+        scores["held_stft"] = distance(generated, true)
+        scores["silence_stft"] = distance(torch.zeros_like(true), true)
+    return scores | {"noise_mse": from_noise(to_float(train["waveform"]), steps)}
 
 
 @torch.no_grad()
@@ -90,6 +90,6 @@ def from_noise(sounds: Tensor, steps: int) -> float:
     return float(loss.detach())
 
 
-def distance(made: Tensor, true: Tensor) -> float:
-    pairs = zip(made.mean(1).cpu().numpy(), true.mean(1).cpu().numpy(), strict=True)
+def distance(generated: Tensor, true: Tensor) -> float:
+    pairs = zip(generated.mean(1).cpu().numpy(), true.mean(1).cpu().numpy(), strict=True)
     return float(np.mean([footage.stft_distance(a, b) for a, b in pairs]))

@@ -139,12 +139,12 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=2)
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 10, 100, 1000])
     parser.add_argument("--cores", type=int, default=8, help="of a node")
-    given = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        seconds, sizes = stages(Path(scratch), given.minutes)
+        seconds, sizes = stages(Path(scratch), args.minutes)
         total = sum(seconds.values())
         print(
-            f"per hour of 640x360 footage, from {given.minutes:g} minutes of it, load {os.getloadavg()[0]:.1f}"
+            f"per hour of 640x360 footage, from {args.minutes:g} minutes of it, load {os.getloadavg()[0]:.1f}"
         )
         for stage, cost in seconds.items():
             print(f"  {stage:10s} {cost:8.0f} core-seconds  {cost / total:4.0%}")
@@ -152,12 +152,12 @@ def main() -> int:
         for kind, size in sizes.items():
             print(f"  {kind:20s} {size / 1e9:6.2f} GB")
         print(f"{ARCHIVE_HOURS} hours: {ARCHIVE_HOURS * total / 3600:.0f} core-hours")
-        for nodes in given.nodes:
-            hours = ARCHIVE_HOURS * total / 3600 / (nodes * given.cores)
+        for nodes in args.nodes:
+            hours = ARCHIVE_HOURS * total / 3600 / (nodes * args.cores)
             read = 3 * ARCHIVE_HOURS * sizes["archive"] / (hours * 3600)
-            print(f"  {nodes:5d} nodes of {given.cores} cores: {hours:8.1f} h, reading {read / 1e9:.2f} GB/s")
+            print(f"  {nodes:5d} nodes of {args.cores} cores: {hours:8.1f} h, reading {read / 1e9:.2f} GB/s")
         film = Path(scratch) / "archive" / "film.mp4"
-        one, two = (abreast(film, given.minutes * 60, n) for n in (1, 2))
+        one, two = (abreast(film, args.minutes * 60, n) for n in (1, 2))
         print(f"decoding: one process {one:.1f} s, two at once {two:.1f} s: {2 * one / two:.2f} x")
     return 0
 

@@ -91,11 +91,11 @@ def measure(work: Path, baselines: bool) -> tuple[float, float, int]:
             peak = max(peak, memory)
             busy.update(seconds)
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    monitor = threading.Thread(target=watch)
+    monitor.start()
     code = job.wait()
     ended.set()
-    watcher.join()
+    monitor.join()
     if code:
         raise SystemExit(f"v2a evaluate ended with {code}")
     return time.perf_counter() - started, sum(busy.values()), peak

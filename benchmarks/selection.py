@@ -62,20 +62,20 @@ def main() -> int:
     if not isinstance(generator, MaskVATGenerator):
         raise SystemExit(f"{args.model} draws no candidates")
     trained = generator.scav is not None
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     if args.only != "gain":
         if not trained:
             print(f"{args.model} has no SCAV: its cost is measured with an untrained one of mini size\n")
-        found["cost"] = cost(generator, args.rows, args.repeats)
-        print(cost_table(found["cost"], args.rows) + "\n", flush=True)
+        figures["cost"] = cost(generator, args.rows, args.repeats)
+        print(cost_table(figures["cost"], args.rows) + "\n", flush=True)
     if args.only != "cost":
         if trained:
-            found["gain"] = gain(generator, args.model, args.clips, args.candidates)
-            print(gain_table(found["gain"], args.clips))
+            figures["gain"] = gain(generator, args.model, args.clips, args.candidates)
+            print(gain_table(figures["gain"], args.clips))
         else:
             print(f"{args.model} has no SCAV: what selection adds cannot be measured with it")
     if args.json:
-        args.json.write_text(json.dumps(found, indent=2) + "\n")
+        args.json.write_text(json.dumps(figures, indent=2) + "\n")
     return 0
 
 
@@ -157,10 +157,10 @@ def cost_table(seconds: dict[str, float], rows: int) -> str:
         )
     first, last = STEPS[0], STEPS[-1]
     per_step = [seconds[f"steps {steps}"] / seconds[f"steps {first}"] for steps in STEPS]
-    shown = ", ".join(f"{steps} steps {ratio:.2f}" for steps, ratio in zip(STEPS, per_step, strict=True))
+    cells = ", ".join(f"{steps} steps {ratio:.2f}" for steps, ratio in zip(STEPS, per_step, strict=True))
     slope = (seconds[f"steps {last}"] - seconds[f"steps {first}"]) / (last - first)
     middle = seconds[f"steps {first}"] + slope * (STEPS[1] - first)
-    lines += ["", f"Two candidates by steps: {shown}; {STEPS[1]} steps take "
+    lines += ["", f"Two candidates by steps: {cells}; {STEPS[1]} steps take "
               f"{seconds[f'steps {STEPS[1]}'] / middle:.2f} of what the line between the others says."]  # fmt: skip
     return "\n".join(lines)
 
@@ -184,7 +184,7 @@ def gain(generator: MaskVATGenerator, model: str, clips: int, candidates: int) -
     true_nearer: list[bool] = []
     for first in range(0, clips, ROWS):
         rows = [min(index, clips - 1) for index in range(first, first + ROWS)]
-        batch = seen(generator, [scenes[row] for row in rows])
+        batch = visual_features(generator, [scenes[row] for row in rows])
         seeds = [window_seed(0, f"selection/{row}", 0) for row in rows]
         real = len(range(first, min(first + ROWS, clips)))
         picked, distances = pick(generator, batch, seeds, counts, candidates)
@@ -205,14 +205,14 @@ def pick(
     generator: MaskVATGenerator, batch: Batch, seeds: Sequence[int], counts: Sequence[int], candidates: int
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Codes of the best of the first N candidates, and of the worst of all; and the distances (B, candidates)."""
-    drawn: list[Tensor] = []
+    tokens: list[Tensor] = []
 
-    def kept(codes: Tensor) -> Tensor:
-        drawn.append(codes)
+    def record(codes: Tensor) -> Tensor:
+        tokens.append(codes)
         return codes
 
-    _, distances = best_codes(generator, batch, seeds, candidates, scored_as=kept)
-    every, rows = torch.stack(drawn, 1), torch.arange(len(seeds))
+    _, distances = best_codes(generator, batch, seeds, candidates, scored_as=record)
+    every, rows = torch.stack(tokens, 1), torch.arange(len(seeds))
     picked = {f"best of {n}": every[rows, distances[:, :n].argmin(1)] for n in counts}
     picked[f"worst of {candidates}"] = every[rows, distances.argmax(1)]
     return picked, distances
@@ -229,19 +229,19 @@ def true_distance(generator: MaskVATGenerator, batch: Batch, sounds: np.ndarray)
     )
 
 
-def seen(generator: MaskVATGenerator, scenes: Sequence[synthfoley.Scene]) -> Batch:
+def visual_features(generator: MaskVATGenerator, scenes: Sequence[synthfoley.Scene]) -> Batch:
     """Features of the pictures, drawn as for the training corpus."""
     device = next(generator.parameters()).device
     frames = {
-        name: torch.from_numpy(np.stack([drawn(scene, generator.recipe, name) for scene in scenes])).to(
-            device
-        )
+        name: torch.from_numpy(
+            np.stack([rendered_frames(scene, generator.recipe, name) for scene in scenes])
+        ).to(device)
         for name in ("semantic", "sync")
     }
     return generator.features(frames)
 
 
-def drawn(scene: synthfoley.Scene, recipe: Recipe, name: str) -> np.ndarray:
+def rendered_frames(scene: synthfoley.Scene, recipe: Recipe, name: str) -> np.ndarray:
     """Frames uint8 [T, h, w, 3] of one view; twice the size and averaged, as scaling a decoded file down does."""
     view = recipe.view(name)
     times = corpus.picked_times(scene, view.fps)

@@ -69,19 +69,21 @@ def watched(
 def soak(work: Path, files: int, seconds: float) -> bool:
     """Prints the figures; whether memory is bounded."""
     archive = make_archive(work / f"archive-{files}", files, seconds)
-    seen = list(watched(["jobs.scan", str(archive), "--out", str(work / "scan.parquet")], None))
+    samples = list(watched(["jobs.scan", str(archive), "--out", str(work / "scan.parquet")], None))
     print(
-        f"scan: {files / seen[-1][0]:.1f} files/s, driver {max(row[2] for row in seen) / 2**20:.0f} MiB",
+        f"scan: {files / samples[-1][0]:.1f} files/s, driver {max(row[2] for row in samples) / 2**20:.0f} MiB",
         flush=True,
     )
     out = work / f"dubbed-{files}"
     options = ["--num-workers", "2", "--tracking-uri", "off"]
-    seen = list(watched(["jobs.dub", str(archive), str(out), *options], out))
+    samples = list(watched(["jobs.dub", str(archive), str(out), *options], out))
     with (work / "soak.json").open("w") as file:
-        json.dump(seen, file)
+        json.dump(samples, file)
     summary = json.loads((out / "_v2a" / "summary.json").read_text())
-    counts = ", ".join(f"{summary[f'files_{how}']:,} {how}" for how in ("dubbed", "skipped", "failed"))
-    fresh = seen[-1][1] - seen[0][1]
+    counts = ", ".join(
+        f"{summary[f'files_{status}']:,} {status}" for status in ("dubbed", "skipped", "failed")
+    )
+    fresh = samples[-1][1] - samples[0][1]
     print(
         f"dub: {counts}; {fresh:,} of them in this run, in {summary['elapsed_s']:.0f} s, "
         f"{fresh / summary['elapsed_s']:.2f} files/s",
@@ -90,7 +92,9 @@ def soak(work: Path, files: int, seconds: float) -> bool:
     peaks = []
     print("| tenth | until s | driver MiB | all processes GiB |\n|---|---|---|---|")
     for tenth in range(10):
-        rows = seen[len(seen) * tenth // 10 : max(len(seen) * (tenth + 1) // 10, len(seen) * tenth // 10 + 1)]
+        rows = samples[
+            len(samples) * tenth // 10 : max(len(samples) * (tenth + 1) // 10, len(samples) * tenth // 10 + 1)
+        ]
         peaks.append(max(row[3] for row in rows))
         driver = max(row[2] for row in rows) / 2**20
         print(f"| {tenth + 1} | {rows[-1][0]:.0f} | {driver:.0f} | {peaks[-1] / 2**30:.2f} |")
@@ -106,16 +110,16 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=2.0, help="of a film")
     parser.add_argument("--work", type=Path, help="where films and sounds are kept for the next time")
-    given = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        work = given.work or Path(scratch)
+        work = args.work or Path(scratch)
         free = shutil.disk_usage(work.parent if not work.exists() else work).free
-        if free < given.files * 200_000:
+        if free < args.files * 200_000:
             raise SystemExit(
-                f"{given.files} films and their sounds need about {given.files * 200_000 / 1e9:.0f} GB"
+                f"{args.files} films and their sounds need about {args.files * 200_000 / 1e9:.0f} GB"
             )
         work.mkdir(parents=True, exist_ok=True)
-        return 0 if soak(work, given.files, given.seconds) else 1
+        return 0 if soak(work, args.files, args.seconds) else 1
 
 
 if __name__ == "__main__":

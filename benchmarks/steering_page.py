@@ -14,7 +14,7 @@ PLAYED = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/mp4", ".webm"
 
 
 @dataclass(frozen=True)
-class Take:
+class Variant:
     """One sound track of a clip."""
 
     prompt: str
@@ -33,7 +33,7 @@ TEMPLATE = Path(__file__).with_name("steering.html.j2")
 
 
 def steering_html(
-    takes: Sequence[Take], *, clip: str, duration_s: float, model: str, seed: int, caption: str = ""
+    takes: Sequence[Variant], *, clip: str, duration_s: float, model: str, seed: int, caption: str = ""
 ) -> str:
     """HTML of one clip under several prompts. Raises ValueError for a film that browsers do not play."""
     rows = []
@@ -49,6 +49,6 @@ def steering_html(
                 picture=data_url(take.picture, "image/webp") if take.picture else "",
             )
         )  # fmt: skip
-    given = dict(clip=clip, duration_s=duration_s, model=model, seed=seed, caption=caption)
+    facts_of_page = dict(clip=clip, duration_s=duration_s, model=model, seed=seed, caption=caption)
     page = pages.environment().from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return page.render(takes=rows, **given)
+    return page.render(takes=rows, **facts_of_page)

@@ -54,7 +54,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """The kinds of the paper's table; which means it tried, our copy of it does not say."""
 
-SHARES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 """Hidden of the held-out codes when cross entropy is taken: decoding passes through all of them."""
 
 
@@ -92,17 +92,17 @@ def held_out(blocks: Sequence[Block], recipe: Any) -> HeldOut:
             if sounds[0].label not in synthfoley.IMPACTS:
                 continue
             for at in range(windows):
-                seen = _within(sounds[0], at * recipe.window_s, recipe.window_s)
-                if not seen.events:
+                scene = _within(sounds[0], at * recipe.window_s, recipe.window_s)
+                if not scene.events:
                     continue
                 first = min(
                     round(grid.samples(at * recipe.window_s) / grid.HOP), block.codes.shape[-1] - length
                 )
                 for sound in range(1, min(PROMPTS, len(sounds) - 1) + 1):
-                    rng = np.random.default_rng([seen.seed, seen.index, at, sound])
-                    wanted = _within(sounds[sound], at * recipe.window_s, recipe.window_s)
-                    text = steering_corpus.caption_of(wanted, rng, 0, recipe.window_s)
-                    cases.append(Case(seen, wanted, instructions.reworded(wanted.label, text, rng)))
+                    rng = np.random.default_rng([scene.seed, scene.index, at, sound])
+                    target = _within(sounds[sound], at * recipe.window_s, recipe.window_s)
+                    text = steering_corpus.caption_of(target, rng, 0, recipe.window_s)
+                    cases.append(Case(scene, target, instructions.reworded(target.label, text, rng)))
                     semantic.append(block.semantic[row, at * slow : (at + 1) * slow])
                     sync.append(block.sync[row, at * n : (at + 1) * n])
                     codes.append(block.codes[row, sound, :, first : first + length])
@@ -150,24 +150,24 @@ def trained(
 @torch.inference_mode()
 def cross_entropy(generator: VATTGenerator, data: HeldOut, device: torch.device) -> list[float]:
     """Mean cross entropy in nats of hidden codes at each of SHARES; which are hidden is the same for every model."""
-    sums = np.zeros(len(SHARES))
+    sums = np.zeros(len(FRACTIONS))
     for first in range(0, len(data.cases), 16):
         part = range(first, min(first + 16, len(data.cases)))
         rows = slice(part.start, part.stop)
         codes, condition = data.codes[rows], generator.condition(data.batch(rows, device))
-        for at, share in enumerate(SHARES):
-            drawn = [torch.rand(codes.shape[1:], generator=torch.Generator().manual_seed(k)) for k in part]
-            hidden = random_mask(torch.full((len(part),), share), torch.stack(drawn))
-            shown = codes.masked_fill(hidden, generator.audio.mask_id).to(device)
+        for at, fraction in enumerate(FRACTIONS):
+            uniform = [torch.rand(codes.shape[1:], generator=torch.Generator().manual_seed(k)) for k in part]
+            hidden = random_mask(torch.full((len(part),), fraction), torch.stack(uniform))
+            masked = codes.masked_fill(hidden, generator.audio.mask_id).to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=generator.precision == "bfloat16"):
-                logits = generator.audio(shown, condition)
+                logits = generator.audio(masked, condition)
             flat = logits.float()[hidden.to(device)]
             loss = torch.nn.functional.cross_entropy(flat, codes[hidden].to(device))
             sums[at] += float(loss) * len(part)
     return [round(float(value), 4) for value in sums / len(data.cases)]
 
 
-def made(generator: VATTGenerator, data: HeldOut, device: torch.device, at_once: int) -> list[np.ndarray]:
+def generate(generator: VATTGenerator, data: HeldOut, device: torch.device, at_once: int) -> list[np.ndarray]:
     """The sound of every case, float32 [n]."""
     sounds: list[np.ndarray] = []
     for at in range(0, len(data.cases), at_once):
@@ -198,17 +198,17 @@ def table(rows: dict[str, dict[str, Any]], settings: dict[str, Any]) -> str:
     ]
     for name, row in rows.items():
         nats = row.get("nats")
-        told = ["", "", ""]
+        entropies = ["", "", ""]
         if nats:
-            told = [
+            entropies = [
                 f"{np.mean(nats):.3f}",
-                f"{nats[SHARES.index(0.5)]:.3f}",
-                f"{nats[SHARES.index(1.0)]:.3f}",
+                f"{nats[FRACTIONS.index(0.5)]:.3f}",
+                f"{nats[FRACTIONS.index(1.0)]:.3f}",
             ]
         half = 1.96 * math.sqrt(row["follows"] * (1 - row["follows"]) / row["cases"])
         lines.append(
             f"| {name} | {row['follows']:.3f} ± {half:.3f} | {row['seen']:.3f} | {row['onset_f1']:.3f} | "
-            f"{row['onset_f1_shuffled']:.3f} | {' | '.join(told)} |"
+            f"{row['onset_f1_shuffled']:.3f} | {' | '.join(entropies)} |"
         )
     return "\n".join(lines)
 
@@ -217,12 +217,12 @@ def file_name(name: str) -> str:
     return name.replace(", ", "-").replace(" ", "_")
 
 
-def _kept(file: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+def _cached(file: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     """A result of the same settings that is there already."""
     if not file.exists():
         return None
-    found = json.loads(file.read_text())
-    return dict(found["figures"]) if found["settings"] == settings else None
+    cached = json.loads(file.read_text())
+    return dict(cached["figures"]) if cached["settings"] == settings else None
 
 
 def _keep(file: Path, settings: dict[str, Any], figures: dict[str, Any]) -> None:
@@ -287,12 +287,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     for name in args.variants:
         file = folder / f"{file_name(name)}.json"
-        figures = _kept(file, settings)
+        figures = _cached(file, settings)
         if figures is None:
             started = time.monotonic()
             generator = trained(config, mini, taught, name, fitting, states, device)
             nats = cross_entropy(generator, data, device)
-            figures = dict(score(made(generator, data, device, args.at_once), data.cases, judge), nats=nats)
+            figures = dict(
+                score(generate(generator, data, device, args.at_once), data.cases, judge), nats=nats
+            )
             figures["seconds"] = round(time.monotonic() - started, 1)
             _keep(file, settings, figures)
         print(f"{name}: {json.dumps(figures)}", file=sys.stderr, flush=True)

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 scene = synthfoley.make_scene(HELD_OUT_SEED, args.scene, SCENE_S)
                 (root / f"{scene.label}.mp4").write_bytes(mp4.encode(scene, strip_sound=True))
-            page = made(root, Path(scratch, "out"), args, scene)
+            page = page_html(root, Path(scratch, "out"), args, scene)
         except (ValueError, WrongUsage) as error:
             parser.error(str(error))
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def made(root: Path, out: Path, args: argparse.Namespace, scene: Any) -> str:
+def page_html(root: Path, out: Path, args: argparse.Namespace, scene: Any) -> str:
     """The page for the one clip below `root`. Raises ValueError or WrongUsage."""
     configs = [
         DubConfig(
@@ -89,7 +89,7 @@ def made(root: Path, out: Path, args: argparse.Namespace, scene: Any) -> str:
         for number, prompt in enumerate(["", *args.prompts])
     ]  # fmt: skip
     jobs = [make_job(config, None) for config in configs]  # what cannot be followed is told first
-    takes, caption = [], ""
+    variants, caption = [], ""
     with Sandbox() as sandbox:
         [video] = scan.scan(str(root), sandbox)
         if video["status"] != "ok":
@@ -99,14 +99,16 @@ def made(root: Path, out: Path, args: argparse.Namespace, scene: Any) -> str:
         for job in jobs:
             row, sound, picture = dubbed(job, video, sandbox)
             film = Path(job.out, row["output"])
-            facts = heard(sound, scene)
-            takes.append(
-                steering_page.Take(job.prompt, film.read_bytes(), film.suffix, picture, job.negative, facts)
+            facts = sound_facts(sound, scene)
+            variants.append(
+                steering_page.Variant(
+                    job.prompt, film.read_bytes(), film.suffix, picture, job.negative, facts
+                )
             )
             caption = caption or row["caption"]
     clip = video["path"] if scene is None else f"SynthFoley scene {args.scene} ({scene.label})"
     return steering_page.steering_html(
-        takes,
+        variants,
         clip=clip,
         duration_s=video["duration_s"],
         model=jobs[0].model_name,
@@ -130,14 +132,16 @@ def dubbed(job: DubJob, video: Any, sandbox: Sandbox) -> tuple[dict[str, Any], n
     return row, item.arrays["sound"][0] / np.float32(pcm.SYMMETRIC_SCALE), picture
 
 
-def heard(sound: np.ndarray, scene: Any) -> dict[str, str]:
+def sound_facts(sound: np.ndarray, scene: Any) -> dict[str, str]:
     """Class of a sound by the classifier, and for a scene, how many of its moments have an onset."""
     classifier, names = load_classifier("mini")
     with torch.inference_mode():
         chances = classifier(torch.from_numpy(sound)[None]).softmax(1)[0]
     best = chances.topk(2)
-    told = [f"{names[k].replace('_', ' ')} {share:.0%}" for share, k in zip(*best, strict=True)]
-    facts = {"heard as": ", ".join(told)}
+    top_classes = [
+        f"{names[k].replace('_', ' ')} {probability:.0%}" for probability, k in zip(*best, strict=True)
+    ]
+    facts = {"heard as": ", ".join(top_classes)}
     if scene is not None and scene.label in synthfoley.IMPACTS:
         score = match_onsets(onsets(sound).tolist(), [event.onset_s for event in scene.events], 0.1)
         facts["onsets"] = f"{score.matched} of {score.true} moments within 100 ms, {score.detected} detected"

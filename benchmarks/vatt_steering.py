@@ -40,7 +40,7 @@ class Case:
     """A scene, and the sound that is asked for."""
 
     scene: Any
-    wanted: Any
+    target: Any
     """The scene with the sound of the class that the prompt names; the scene itself without a prompt."""
     prompt: str
 
@@ -69,22 +69,22 @@ def measure(model: str, n: int, sampling: dict[str, Any]) -> dict[str, Any]:
     classifier, _ = load_classifier("mini")
     scenes = [synthfoley.make_scene(HELD_OUT_SEED, index, WINDOW_S) for index in range(n)]
     features = [generator.features(frames_of(scene, generator.recipe)) for scene in scenes]
-    told = [generator.captions(batch)[0] for batch in features]
-    right = [instructions.named(text) == scene.label for text, scene in zip(told, scenes, strict=True)]
+    captions = [generator.captions(batch)[0] for batch in features]
+    right = [instructions.named(text) == scene.label for text, scene in zip(captions, scenes, strict=True)]
     struck = [
         (s, f) for s, f in zip(scenes, features, strict=True) if s.label in synthfoley.IMPACTS and s.events
     ]
     plain = [Case(scene, scene, "") for scene, _ in struck]
-    asked = [case for scene, _ in struck for case in prompted(scene)]
+    with_prompt = [case for scene, _ in struck for case in prompted(scene)]
     by_scene = {id(scene): batch for scene, batch in struck}
     rows = {}
-    for name, cases in (("without a prompt", plain), ("with a prompt", asked)):
-        made = [
+    for name, cases in (("without a prompt", plain), ("with a prompt", with_prompt)):
+        sounds = [
             sound_of(generator, by_scene[id(case.scene)], case, at, sampling) for at, case in enumerate(cases)
         ]
-        rows[name] = score(made, cases, classifier)
-        if cases is asked:
-            truth = [synthfoley.render_sound(case.wanted) for case in cases]
+        rows[name] = score(sounds, cases, classifier)
+        if cases is with_prompt:
+            truth = [synthfoley.render_sound(case.target) for case in cases]
             rows["true sound of the prompted class"] = score(truth, cases, classifier)
             rows["the same through the codec"] = score(
                 [again(generator, wave) for wave in truth], cases, classifier
@@ -92,7 +92,7 @@ def measure(model: str, n: int, sampling: dict[str, Any]) -> dict[str, Any]:
     return dict(
         model=model, scenes=n, struck=len(struck), captions_right=float(np.mean(right)), rows=rows,
         drop=rows["without a prompt"]["onset_f1"] - rows["with a prompt"]["onset_f1"],
-        examples=list(zip((scene.label for scene in scenes[:6]), told[:6], strict=True)),
+        examples=list(zip((scene.label for scene in scenes[:6]), captions[:6], strict=True)),
     )  # fmt: skip
 
 
@@ -100,20 +100,20 @@ def prompted(scene: Any) -> list[Case]:
     """Cases with prompts that name other classes, each in words of its own."""
     cases = []
     for at, label in enumerate(steering_corpus.others_of(scene, PROMPTS)):
-        wanted = steering_corpus.resounded(scene, label)
+        target = steering_corpus.resounded(scene, label)
         rng = np.random.default_rng([HELD_OUT_SEED, scene.index, at])
-        cases.append(Case(scene, wanted, instructions.reworded(label, wanted.caption, rng)))
+        cases.append(Case(scene, target, instructions.reworded(label, target.caption, rng)))
     return cases
 
 
 def frames_of(scene: Any, recipe: Any) -> dict[str, torch.Tensor]:
     """Pictures of a scene by view, uint8 (1, T, H, W, 3)."""
-    found = {}
+    frames = {}
     for name, view in recipe.views.items():
         times = corpus.picked_times(scene, view.fps)
         large = synthfoley.render_frames(scene, times, 2 * view.width, 2 * view.height)
-        found[name] = torch.from_numpy(corpus.halve(large))[None]
-    return found
+        frames[name] = torch.from_numpy(corpus.halve(large))[None]
+    return frames
 
 
 def sound_of(generator: Any, batch: Batch, case: Case, at: int, sampling: dict[str, Any]) -> np.ndarray:
@@ -131,7 +131,7 @@ def again(generator: Any, wave: np.ndarray) -> np.ndarray:
 
 def score(sounds: Sequence[np.ndarray], cases: Sequence[Case], classifier: Any) -> dict[str, float]:
     """Share heard as the wanted class and as what is seen, and onset F1 within 100 ms, also on the wrong clips."""
-    heard = [synthfoley.CLASSES[k] for k in classify(sounds, classifier)]
+    predicted = [synthfoley.CLASSES[k] for k in classify(sounds, classifier)]
     times = [onsets(sound).tolist() for sound in sounds]
     true = [[event.onset_s for event in case.scene.events] for case in cases]
 
@@ -142,8 +142,8 @@ def score(sounds: Sequence[np.ndarray], cases: Sequence[Case], classifier: Any) 
         return float(total.f1)
 
     return dict(
-        follows=float(np.mean([h == case.wanted.label for h, case in zip(heard, cases, strict=True)])),
-        seen=float(np.mean([h == case.scene.label for h, case in zip(heard, cases, strict=True)])),
+        follows=float(np.mean([h == case.target.label for h, case in zip(predicted, cases, strict=True)])),
+        seen=float(np.mean([h == case.scene.label for h, case in zip(predicted, cases, strict=True)])),
         onset_f1=f1(0),
         onset_f1_shuffled=f1(len(cases) // 2),
         cases=len(cases),

@@ -194,7 +194,7 @@ def _scan(config: ScanConfig, console: Any, listing: Listing, examine: Examine |
 
     with Progress(console, None, doing="listing", plain=False) as progress:
 
-        def shown(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        def with_progress(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             for table in tables:
                 yield table
                 progress.expect(listing.n, "reading" if listing.over else "listing and reading")
@@ -203,10 +203,12 @@ def _scan(config: ScanConfig, console: Any, listing: Listing, examine: Examine |
         names = iter(listing)
         first = list(itertools.islice(names, FEW_FILES + 1))
         if len(first) <= FEW_FILES and config.address is None and not _ray_is_running():
-            yield from shown(thread_scan.scan_tables(first, config.num_workers, examine))
+            yield from with_progress(thread_scan.scan_tables(first, config.num_workers, examine))
             return
         with ray_session.session(config.num_workers, config.address) as resources:
-            yield from shown(ray_scan.scan_tables(itertools.chain(first, names), resources.cpus, examine))
+            yield from with_progress(
+                ray_scan.scan_tables(itertools.chain(first, names), resources.cpus, examine)
+            )
 
 
 def _ray_is_running() -> bool:

@@ -1,4 +1,4 @@
-"""`v2a store STORE`: show what a feature store holds, and what is wrong with it."""
+"""`v2a store STORE`: show what a feature store holds, and its problems."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class StoreConfig:
-    """Show what a feature store holds: recipe, rows, hours, classes, failures, and what is wrong with it.
+    """Show what a feature store holds: recipe, rows, hours, classes, failures and problems.
 
     The store is only read, and only its small columns: a damaged array shows up with --html or in training. Exit code 1
     if a file is damaged, a clip is there twice, a video is in two splits, or a file was made with another recipe.
@@ -40,7 +40,7 @@ class StoreConfig:
 
 
 def run(config: StoreConfig) -> int:
-    """Show a store. Returns the exit code: 0 fine, 1 something is wrong with it, 2 wrong usage, 130 interrupted."""
+    """Show a store. Returns the exit code: 0 fine, 1 it has problems, 2 wrong usage, 130 interrupted."""
     return run_verb("store", "", lambda console: _run(config, console))
 
 
@@ -144,9 +144,9 @@ def print_facts(facts: Facts, show: int, console: Console) -> None:
     _print_failures(facts, show, console, line)
     console.print()
     if not facts.problems:
-        line("Nothing is wrong with it: every file can be read, no clip is there twice, one recipe.")
+        line("No problems: every file can be read, no clip is there twice, one recipe.")
         return
-    line(f"Wrong with it ({len(facts.problems)}):", "bold red")
+    line(f"Problems ({len(facts.problems)}):", "bold red")
     for problem in facts.problems[:show]:
         line(f"  {problem}", "red")
     _more(line, len(facts.problems) - show, "problems")

@@ -107,8 +107,10 @@ def claim(config: SynthConfig) -> None:
         if storage.exists(stamp):
             before = json.loads(storage.read_bytes(stamp))
             if {name: before.get(name) for name in identity} != identity:
-                known = ", ".join(f"{name} {before.get(name)}" for name in identity)
-                raise WrongUsage(f"OUT ({config.out}) holds another corpus ({known}); choose another folder")
+                previous = ", ".join(f"{name} {before.get(name)}" for name in identity)
+                raise WrongUsage(
+                    f"OUT ({config.out}) holds another corpus ({previous}); choose another folder"
+                )
             most = max(most, int(before["clips"]))
             if most > config.clips:
                 raise WrongUsage(

@@ -64,13 +64,13 @@ def _run(config: VerifyConfig, console: Console) -> int:
     if not config.files:
         raise WrongUsage("give the files to check, or --make-test-certificate FOLDER; see v2a verify --help")
     one = ("source", "sidecar", "manifest")
-    if len(config.files) > 1 and (given := [name for name in one if getattr(config, name) is not None]):
-        raise WrongUsage(f"--{given[0]} belongs to one file; check them one by one")
+    if len(config.files) > 1 and (per_file := [name for name in one if getattr(config, name) is not None]):
+        raise WrongUsage(f"--{per_file[0]} belongs to one file; check them one by one")
     trust = _trust(config)
     passed = True
     for name in config.files:
         findings = check(name, config, trust)
-        good = all(found.level != "bad" for found in findings)
+        good = all(finding.level != "bad" for finding in findings)
         passed = passed and good
         print_findings(console, name, findings, good, config.json)
     return DONE if passed else SOME_FAILED
@@ -84,12 +84,13 @@ def make_test_certificate(config: VerifyConfig, console: Console) -> int:
     if config.files:
         raise WrongUsage("--make-test-certificate checks no file; leave out FILE")
     try:
-        made = signing.make_test_certificate(config.make_test_certificate)
+        credentials = signing.make_test_certificate(config.make_test_certificate)
     except signing.SigningError as error:
         raise WrongUsage(str(error)) from error
     console.print(
-        f"Created {made.key} and {made.certificate}, for tests only: nobody trusts them, and signatures say so.\n"
-        f"Sign with:\n  v2a dub ARCHIVE OUT --sign-key {made.key} --sign-cert {made.certificate}",
+        f"Created {credentials.key} and {credentials.certificate}, for tests only: nobody trusts them, and "
+        "signatures say so.\n"
+        f"Sign with:\n  v2a dub ARCHIVE OUT --sign-key {credentials.key} --sign-cert {credentials.certificate}",
         markup=False,
     )
     return DONE
@@ -114,11 +115,11 @@ def check(name: str, config: VerifyConfig, trust: str = "") -> list[Finding]:
         manifest = _read(config.manifest, "manifest") if config.manifest is not None else None
         if manifest is None and storage.exists(name + signing.BESIDE):
             manifest = storage.read_bytes(name + signing.BESIDE)
-        found = inspection.inspect(name, manifest=manifest, trust=trust)
-        if found.signed is None and manifest is None and side is not None and side.manifest_uri:
+        inspected = inspection.inspect(name, manifest=manifest, trust=trust)
+        if inspected.signed is None and manifest is None and side is not None and side.manifest_uri:
             # Another program has re-muxed the file and lost its manifest; the records keep a copy.
             manifest = storage.read_bytes(side.manifest_uri)
-            found = inspection.inspect(name, manifest=manifest, trust=trust)
+            inspected = inspection.inspect(name, manifest=manifest, trust=trust)
     except storage.StorageError as error:
         return [Finding("bad", "unreadable", str(error))]
     except DecodeFailed as error:
@@ -129,7 +130,7 @@ def check(name: str, config: VerifyConfig, trust: str = "") -> list[Finding]:
             source = inspection.inspect(config.source)
         except (storage.StorageError, DecodeFailed) as error:
             raise WrongUsage(f"cannot read --source {config.source}: {error}") from error
-    return verify.check(found, side.facts if side is not None else None, source)
+    return verify.check(inspected, side.facts if side is not None else None, source)
 
 
 def _sidecar(name: str, config: VerifyConfig) -> Any:
@@ -167,11 +168,13 @@ def print_findings(console: Console, name: str, findings: list[Finding], good: b
     from jobs.common.terminal import printable
 
     if as_json:
-        print(json.dumps({"file": name, "passed": good, "findings": [asdict(found) for found in findings]}))
+        print(
+            json.dumps({"file": name, "passed": good, "findings": [asdict(finding) for finding in findings]})
+        )
         return
     console.print(printable(f"{name}: {'passes' if good else 'DOES NOT PASS'}"), markup=False)
-    for found in findings:
-        console.print(printable(f"  {_SIGNS[found.level]} {found.code}: {found.text}"), markup=False)
+    for finding in findings:
+        console.print(printable(f"  {_SIGNS[finding.level]} {finding.code}: {finding.text}"), markup=False)
 
 
 if __name__ == "__main__":

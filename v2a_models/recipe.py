@@ -110,11 +110,11 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
         """Inverse of `to_dict`. Raises ValueError naming unknown fields."""
-        values = _known(cls, values, "recipe")
+        values = _known_fields(cls, values, "recipe")
         for name in ("semantic", "sync", "frames"):
             if isinstance(values.get(name), dict):
-                values[name] = View(**_known(View, values[name], name))
-        encoders = (Encoder(**_known(Encoder, item, "encoder")) for item in values.get("encoders", ()))
+                values[name] = View(**_known_fields(View, values[name], name))
+        encoders = (Encoder(**_known_fields(Encoder, item, "encoder")) for item in values.get("encoders", ()))
         values["encoders"] = tuple(encoders)
         return cls(**values)
 
@@ -125,7 +125,7 @@ class Recipe:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _known(kind: Any, values: dict[str, Any], what: str) -> dict[str, Any]:
+def _known_fields(kind: Any, values: dict[str, Any], what: str) -> dict[str, Any]:
     names = [item.name for item in fields(kind)]
     unknown = sorted(set(values) - set(names))
     if unknown:

@@ -60,17 +60,17 @@ def nearest_codes(
     """Tokens int64 (B, keep, K, L) of the nearest candidates of each row, nearest first."""
     if not 1 <= keep <= candidates:
         raise ValueError(f"of {candidates} candidates at most as many can be kept, not {keep}")
-    drawn: list[Tensor] = []
+    tokens: list[Tensor] = []
 
-    def kept(codes: Tensor) -> Tensor:
-        drawn.append(codes)
+    def record(codes: Tensor) -> Tensor:
+        tokens.append(codes)
         return codes
 
-    _, distances = best_codes(generator, batch, seeds, candidates, scored_as=kept, **sampling)
+    _, distances = best_codes(generator, batch, seeds, candidates, scored_as=record, **sampling)
     # A stable sort, so that equal candidates keep the order that `select` gives them.
     order = distances.nan_to_num(nan=torch.inf).argsort(dim=1, stable=True)[:, :keep]
     rows = torch.arange(len(order), device=order.device)[:, None]
-    return torch.stack(drawn, 1)[rows, order]
+    return torch.stack(tokens, 1)[rows, order]
 
 
 @torch.inference_mode()
@@ -93,11 +93,11 @@ def best_codes(
     best: Tensor | None = None
     distances: list[Tensor] = []
     for candidate in range(candidates):
-        drawn = generator.codes(batch, [candidate_seed(seed, candidate) for seed in seeds], **sampling)
-        scored = drawn if scored_as is None else scored_as(drawn)
+        tokens = generator.codes(batch, [candidate_seed(seed, candidate) for seed in seeds], **sampling)
+        scored = tokens if scored_as is None else scored_as(tokens)
         distances.append(interpolated_euclidean(video, scav.audio(codec.latents(scored))))
         chosen = select(torch.stack(distances, 1)) == candidate
-        best = drawn if best is None else torch.where(chosen[:, None, None], drawn, best)
+        best = tokens if best is None else torch.where(chosen[:, None, None], tokens, best)
     assert best is not None
     return best, torch.stack(distances, 1)
 

@@ -31,11 +31,11 @@ def recipe_difference(one: Recipe, other: Recipe) -> str:
     """Differences between two recipes that affect a model within one window; empty if there are none."""
     ignored = ("name", "encoders", "overlap_s")
     a, b = one.to_dict(), other.to_dict()
-    found = [f"{key} {a[key]} / {b[key]}" for key in a if key not in ignored and a[key] != b[key]]
+    differing = [f"{key} {a[key]} / {b[key]}" for key in a if key not in ignored and a[key] != b[key]]
     for role in ("semantic", "sync", "codec", "audio"):
         ours, theirs = one.encoder(role), other.encoder(role)
         if ours and theirs and ours.sha256 != theirs.sha256:
-            found.append(
+            differing.append(
                 f"{role} encoder {ours.name} {ours.sha256[:12]} / {theirs.name} {theirs.sha256[:12]}"
             )
-    return "; ".join(found)
+    return "; ".join(differing)

@@ -40,13 +40,15 @@ def check_not_foreign(out: str, name: str) -> None:
             )
 
 
-def resolve_precision(wanted: str) -> str:
+def resolve_precision(precision: str) -> str:
     """The precision itself, or for "auto" the one that this machine's hardware is fast at."""
     import torch
 
     from v2a_models.generator import best_precision
 
-    return best_precision("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+    return (
+        best_precision("cuda" if torch.cuda.is_available() else "cpu") if precision == "auto" else precision
+    )
 
 
 def full_address(place: str) -> str:

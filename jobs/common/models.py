@@ -83,18 +83,18 @@ def scav_sha256(model: str) -> str:
 
     if is_reference(model):
         generator = load_model(model)
-        found = generator.sha256 if generator.scav is not None else ""
+        digest = generator.sha256 if generator.scav is not None else ""
     else:
         folder = find_checkpoint(model)
         config = read_config(folder)
-        found = str(config.get("scav_sha256", "")) if config.get("scav") else ""
-        if found and sha256(folder / "scav.safetensors") != found:
+        digest = str(config.get("scav_sha256", "")) if config.get("scav") else ""
+        if digest and sha256(folder / "scav.safetensors") != digest:
             raise CheckpointError(
                 f"{folder}/scav.safetensors is truncated or belongs to another model; copy it again"
             )
-    if not found:
+    if not digest:
         raise ValueError("it has no SCAV to choose among candidates with; leave --candidates out")
-    return found
+    return digest
 
 
 def window_settings(model: ModelInfo, segment_s: float, joins: str = "auto") -> dict[str, Any]:

@@ -143,9 +143,9 @@ def _form(config: type) -> type:
             if any(option.default is nothing for nothing in (None, False, "", ()))
             else None,
         )
-        given = {} if option.required else {"default": option.default}
+        default = {} if option.required else {"default": option.default}
         sections.setdefault(option.section, []).append(
-            (option.name, Annotated[option.kind, argument], dataclasses.field(**given))
+            (option.name, Annotated[option.kind, argument], dataclasses.field(**default))
         )
     main, advanced = sections.pop(""), sections.pop(ADVANCED, None)
     docs = {

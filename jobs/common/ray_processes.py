@@ -10,7 +10,7 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def kept_from_ray() -> Iterator[None]:
+def isolated_from_terminal() -> Iterator[None]:
     """Within the block, every process that Ray starts reads /dev/null, and on Linux has no controlling terminal.
 
     Otherwise, workers are background processes of the terminal. If a library there starts a program that configures the

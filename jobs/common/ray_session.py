@@ -60,7 +60,7 @@ def session(num_workers: int | None = None, address: str | None = None) -> Itera
     if not ray.is_initialized():
         address = address or os.environ.get("RAY_ADDRESS") or None
         at_sigterm = signal.getsignal(signal.SIGTERM)
-        with _held_stderr(), ray_processes.kept_from_ray():
+        with _held_stderr(), ray_processes.isolated_from_terminal():
             if address:
                 _join(address)
             else:

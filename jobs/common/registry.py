@@ -44,8 +44,10 @@ def resolve(model: str, tracking_uri: str | None) -> str:
     if not uri:
         raise WrongUsage(f"{model} is in a registry: give its server or database with --tracking-uri")
     client = client_of(uri)
-    found = find(client, model)
-    folder = cache_folder() / found.name / f"{found.version}-{_digest(f'{uri} {found.source}')}"
+    registered = find(client, model)
+    folder = (
+        cache_folder() / registered.name / f"{registered.version}-{_digest(f'{uri} {registered.source}')}"
+    )
     if (folder / "config.json").is_file():
         return str(folder)
     import mlflow.artifacts
@@ -54,16 +56,16 @@ def resolve(model: str, tracking_uri: str | None) -> str:
     beside.mkdir(parents=True, exist_ok=True)
     try:
         fetched = mlflow.artifacts.download_artifacts(
-            artifact_uri=found.source, dst_path=str(beside), tracking_uri=uri
+            artifact_uri=registered.source, dst_path=str(beside), tracking_uri=uri
         )
         if not Path(fetched, "config.json").is_file():
-            raise WrongUsage(f"{model} is no model of v2a: {found.source} holds no config.json")
+            raise WrongUsage(f"{model} is no model of v2a: {registered.source} holds no config.json")
         with contextlib.suppress(OSError):  # another command was quicker
             os.rename(fetched, folder)
     except WrongUsage:
         raise
     except Exception as error:  # any error of the download
-        raise WrongUsage(f"{model} cannot be fetched from {found.source}: {_first(error)}") from error
+        raise WrongUsage(f"{model} cannot be fetched from {registered.source}: {_first(error)}") from error
     finally:
         import shutil
 
@@ -83,7 +85,9 @@ def find(client: Any, uri: str) -> Registered:
         else:
             version = client.get_model_version(name, parts["version"])
     except Exception as error:
-        raise WrongUsage(f"{uri} is not in the registry ({_first(error)}); {_known(client)}") from error
+        raise WrongUsage(
+            f"{uri} is not in the registry ({_first(error)}); {_registered_names(client)}"
+        ) from error
     return Registered(name, str(version.version), version.source, version.tags.get("v2a.sha256", ""))
 
 
@@ -111,7 +115,7 @@ def _uri(tracking_uri: str | None) -> str:
     return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
 
 
-def _known(client: Any) -> str:
+def _registered_names(client: Any) -> str:
     with contextlib.suppress(Exception):
         names = [model.name for model in client.search_registered_models(max_results=50)]
         return f"it knows {', '.join(names) or 'no models'}"

@@ -44,11 +44,11 @@ def resolve_uri(out: str, tracking_uri: str | None) -> str | None:
 class Tracker:
     """One MLflow run. Every method returns at once and raises nothing.
 
-    `say` is called once with a message if the run cannot be recorded.
+    `notify` prints a message, such as why the run cannot be recorded (once).
     """
 
-    def __init__(self, uri: str | None, experiment: str, *, out: str, say: Callable[[str], None]) -> None:
-        self.uri, self.experiment, self.out, self.say = uri, experiment, out, say
+    def __init__(self, uri: str | None, experiment: str, *, out: str, notify: Callable[[str], None]) -> None:
+        self.uri, self.experiment, self.out, self.notify = uri, experiment, out, notify
         self.run_id: str | None = None
         self.problem = ""
         self._client: Any = None
@@ -125,7 +125,7 @@ class Tracker:
         if not self.problem:
             self.problem = reason = without_password(reason)
             place = without_password(self.uri or "")
-            self.say(f"MLflow at {place} is not recording this run ({reason[:200]}); the job goes on.")
+            self.notify(f"MLflow at {place} is not recording this run ({reason[:200]}); the job goes on.")
 
     def _start(
         self,
@@ -176,7 +176,7 @@ class Tracker:
         place = without_password(self.uri or "").rstrip("/")
         if place.startswith(("http://", "https://")):
             place += f"/#/experiments/{info.experiment_id}/runs/{info.run_id}"
-        self.say(f"MLflow run {info.run_id} of Ray job {job}: {place}")
+        self.notify(f"MLflow run {info.run_id} of Ray job {job}: {place}")
 
     def _resume(self, client: Any, run_id: str) -> bool:
         from mlflow.exceptions import MlflowException
@@ -214,9 +214,9 @@ class Tracker:
     def _experiment_id(self, client: Any) -> str:
         from mlflow.exceptions import MlflowException
 
-        known = client.get_experiment_by_name(self.experiment)
-        if known is not None:
-            return str(known.experiment_id)
+        experiment = client.get_experiment_by_name(self.experiment)
+        if experiment is not None:
+            return str(experiment.experiment_id)
         place = None
         if self.uri == default_uri(self.out):
             place = Path(
@@ -225,10 +225,10 @@ class Tracker:
         try:
             return str(client.create_experiment(self.experiment, artifact_location=place))
         except MlflowException:  # another run created it a moment ago
-            known = client.get_experiment_by_name(self.experiment)
-            if known is None:
+            experiment = client.get_experiment_by_name(self.experiment)
+            if experiment is None:
                 raise
-            return str(known.experiment_id)
+            return str(experiment.experiment_id)
 
     def _metrics(self, values: dict[str, float], step: int) -> None:
         from mlflow.entities import Metric

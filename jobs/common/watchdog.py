@@ -20,8 +20,8 @@ class Watchdog:
     A context manager. It only reports; the job goes on.
     """
 
-    def __init__(self, say: Callable[[str], None], every_s: float | None = None) -> None:
-        self._say, self._every_s = say, EVERY_S if every_s is None else every_s
+    def __init__(self, report: Callable[[str], None], every_s: float | None = None) -> None:
+        self._report, self._every_s = report, EVERY_S if every_s is None else every_s
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self.reset()
@@ -44,14 +44,14 @@ class Watchdog:
     def _watch(self) -> None:
         result_at, notices = self._result_at, 0
         while True:
-            due = result_at + (notices + 1) * self._every_s
-            if self._done.wait(max(0.0, due - time.monotonic())):
+            deadline = result_at + (notices + 1) * self._every_s
+            if self._done.wait(max(0.0, deadline - time.monotonic())):
                 return
             if self._result_at != result_at:
                 result_at, notices = self._result_at, 0
                 continue
             quiet_s = time.monotonic() - result_at
-            self._say(notice(quiet_s, psutil.Process().children(recursive=True)))
+            self._report(notice(quiet_s, psutil.Process().children(recursive=True)))
             notices = int(quiet_s // self._every_s)
 
 

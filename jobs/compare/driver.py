@@ -179,7 +179,7 @@ def score_captions(plan: ComparePlan, config: CompareConfig, board: Any) -> None
     captions = {m.slug: captions_of(place, m.slug) for m in plan.models if m.slug in board.systems}
     captions = {slug: texts for slug, texts in captions.items() if texts.keys() & true.keys()}
     if captions:
-        asked = "bertscore" in plan.networks
+        has_bertscore = "bertscore" in plan.networks
         add_captions(
-            board, captions, true, load_bertscore(network_weights(config.weights)) if asked else None
+            board, captions, true, load_bertscore(network_weights(config.weights)) if has_bertscore else None
         )

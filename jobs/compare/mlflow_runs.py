@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.common import registry
 from pipelines import storage
 from pipelines.reports.comparison_page import sound_url
-from pipelines.reports.comparison_table import fit, known
+from pipelines.reports.comparison_table import fit, is_finite
 from pipelines.scoring.summary import Board, verdict
 from v2a_models.metrics.catalogue import BY_NAME, Metric
 
@@ -38,7 +38,7 @@ def record(
         return
     parent.metrics({"clips": summary["clips"], **paired_metrics(summary), **votes_metrics(summary)})
     for system in summary["systems"]:
-        child = Tracker(uri, "v2a/compare", out=plan.out, say=lambda text: None)
+        child = Tracker(uri, "v2a/compare", out=plan.out, notify=lambda text: None)
         tags = {"mlflow.parentRunId": parent.run_id, "v2a.kind": system["kind"], "v2a.model": system["model"]}
         child.start(system["title"], {"system": system["name"], "model": system["model"]}, tags)
         child.metrics(system_metrics(system))
@@ -53,7 +53,7 @@ def system_metrics(system: Mapping[str, Any]) -> dict[str, float]:
     metrics: dict[str, float] = {"clips": system["clips"], "failed": system["failed"]}
     for name, item in system["metrics"].items():
         parts = {name: item["value"], f"low/{name}": item["low"], f"high/{name}": item["high"]}
-        metrics |= {key: value for key, value in parts.items() if known(value)}
+        metrics |= {key: value for key, value in parts.items() if is_finite(value)}
     return metrics
 
 
@@ -62,7 +62,7 @@ def paired_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for name, item in (summary["paired"] or {"metrics": {}})["metrics"].items():
         parts = {"": item["value"], " low": item["low"], " high": item["high"]}
-        metrics |= {f"difference/{name}{part}": value for part, value in parts.items() if known(value)}
+        metrics |= {f"difference/{name}{part}": value for part, value in parts.items() if is_finite(value)}
     return metrics
 
 
@@ -72,7 +72,7 @@ def votes_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     for result in (summary["votes"] or {}).get("results", []):
         name = f"preference/{result['first']} over {result['second']}"
         parts = {"": result["preferred_first"], " low": result["low"], " high": result["high"]}
-        metrics |= {f"{name}{part}": value for part, value in parts.items() if known(value)}
+        metrics |= {f"{name}{part}": value for part, value in parts.items() if is_finite(value)}
         metrics[f"{name} votes"] = result["n"]
     return metrics
 
@@ -85,7 +85,7 @@ def clip_table(
     The order is that of the first metric per clip that passed the check on baselines; MLflow can sort by others.
     """
     metrics = [
-        m for m in summary["metrics"] if m["per_clip"] and any(known(row.get(m["name"])) for row in rows)
+        m for m in summary["metrics"] if m["per_clip"] and any(is_finite(row.get(m["name"])) for row in rows)
     ]
     ranking = next((m for m in metrics if fit(summary, m)), None)
 

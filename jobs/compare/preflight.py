@@ -27,7 +27,7 @@ class Model:
 
     slug: str
     """Name of its folder."""
-    given: str
+    argument: str
     """Name on the command line."""
     folder: str
     sha256: str
@@ -104,7 +104,7 @@ def _prepare(config: CompareConfig) -> ComparePlan:
         raise WrongUsage(str(error)) from error
     if not rows:
         raise WrongUsage(f"{store} has no rows in its split {config.split!r}: choose another --split")
-    models = [_model(given, recipe, config) for given in config.models]
+    models = [_model(argument, recipe, config) for argument in config.models]
     stored_rate = recipe.sample_rate if recipe.waveform else 0
     codec = codec_of(models)
     # Without an archive every model is fed from the store, so that any codec is the store's.
@@ -165,22 +165,26 @@ def read_state(out: str) -> dict[str, Any] | None:
         raise WrongUsage(f"{uri} is damaged ({error}); choose another --out") from error
 
 
-def _model(given: str, recipe: Any, config: CompareConfig) -> Model:
+def _model(argument: str, recipe: Any, config: CompareConfig) -> Model:
     from jobs.common import registry
     from v2a_models.checkpoint import load_generator
 
-    folder = registry.resolve(given, config.tracking_uri)
+    folder = registry.resolve(argument, config.tracking_uri)
     try:
         info = model_info(folder)
         generator = load_generator(folder)
         from_archive = needs_archive(info, generator.columns, recipe, config.archive)
     except (OSError, ValueError, KeyError) as error:
-        raise WrongUsage(f"cannot use the model {given!r}: {error}") from error
+        raise WrongUsage(f"cannot use the model {argument!r}: {error}") from error
     parameters = sum(p.numel() for p in generator.task().parameters()) / 1e6
-    called = given.removeprefix(registry.PREFIX) if given != folder else given.rstrip("/").rpartition("/")[2]
+    called = (
+        argument.removeprefix(registry.PREFIX)
+        if argument != folder
+        else argument.rstrip("/").rpartition("/")[2]
+    )
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", called).strip("-.")
     codec = generator.codec is not None
-    return Model(slug or "model", given, folder, info.sha256, parameters, codec, from_archive)
+    return Model(slug or "model", argument, folder, info.sha256, parameters, codec, from_archive)
 
 
 def needs_archive(model: ModelInfo, columns: Sequence[str], recipe: Recipe, archive: str | None) -> bool:

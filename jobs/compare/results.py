@@ -64,7 +64,7 @@ def summarise(
         )
         model = next((m for m in plan.models if m.slug == system["name"]), None)
         if model is not None:
-            system["model"] = model.given
+            system["model"] = model.argument
             system["about"] = f"{model.parameters:.1f} million parameters, sha256 {model.sha256[:12]}"
             if model.from_archive:
                 system["about"] += ", fed from the archive (its recipe is not the store's)"
@@ -133,17 +133,17 @@ def write(
     plots = write_plots(plan, summary, scores)
     listen = write_listening(plan, config, summary, board)
 
-    def say(text: str) -> None:
+    def notify(text: str) -> None:
         console.print(text, markup=False)
 
-    tracker = Tracker(uri, "v2a/compare", out=plan.out, say=say)
+    tracker = Tracker(uri, "v2a/compare", out=plan.out, notify=notify)
     tags = {"v2a.version": version(), "v2a.out": plan.out, "v2a.store": plan.store}
     names = ", ".join(model.slug for model in plan.models)
     tracker.start(f"compare {names}"[:200], dataclasses.asdict(config), tags)
     if config.promote:
         summary["champion"] = mlflow_runs.promote(plan, config, board, summary, uri, tracker)
         for sentence in comparison_page.champion_sentences(summary):
-            say(sentence)
+            notify(sentence)
     evaluate_results.write(plan.out, board, summary, scoring_clips(plan))
     page = comparison_page.report_html(summary, scores, plots, listen=listen)
     storage.write_atomic(storage.join(plan.out, "report.html"), page.encode("utf-8", "backslashreplace"))
@@ -223,12 +223,12 @@ def votes(out: str, path: str) -> dict[str, Any]:
     from v2a_models.metrics.preference import preferences
 
     try:
-        given = json.loads(storage.read_bytes(path))
-        page = str(given["page"])
+        ballot = json.loads(storage.read_bytes(path))
+        page = str(ballot["page"])
         if not re.fullmatch(r"[0-9a-f]{16}", page):
             raise ValueError("it names no page")
         key = json.loads(storage.read_bytes(storage.join(out, storage.PRIVATE_FOLDER, f"listen-{page}.json")))
-        results = [preference.result() for preference in preferences(given, key)]
+        results = [preference.result() for preference in preferences(ballot, key)]
     except (storage.StorageError, ValueError, KeyError, TypeError) as error:
         raise WrongUsage(f"the votes {path} do not belong to the listening page of {out}: {error}") from error
     return {"file": path.rpartition("/")[2], "n": sum(result["n"] for result in results), "results": results}
@@ -240,8 +240,8 @@ def export(plan: ComparePlan, folder: str) -> None:
     for system in (REFERENCE, *(model.slug for model in plan.models)):
         place = storage.join(plan.out, "clips", system)
         sounds = sound_folder.list_sounds(place) if storage.is_dir(place) else {}
-        kept = {names[clip]: uri for clip, uri in sounds.items() if clip in names}
-        sound_folder.export_sounds(kept, storage.join(folder, system))
+        exported = {names[clip]: uri for clip, uri in sounds.items() if clip in names}
+        sound_folder.export_sounds(exported, storage.join(folder, system))
 
 
 def export_names(rows: Sequence[Row]) -> dict[str, str]:

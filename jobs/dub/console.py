@@ -27,7 +27,7 @@ def summary(table: list[dict[str, Any]], plan: DubPlan, elapsed_s: float) -> dic
     """Figures of a run for summary.json, MLflow and the last lines."""
     states = [row["status"] for row in table]
     footage_s = sum(row["duration_s"] or 0 for row in table if row["status"] == "dubbed")
-    made_s = sum(
+    generated_s = sum(
         row["duration_s"] for row in table if row["status"] == "dubbed" and row["video_id"] in plan.to_dub
     )
     return {
@@ -37,9 +37,9 @@ def summary(table: list[dict[str, Any]], plan: DubPlan, elapsed_s: float) -> dic
         "files_failed": states.count("failed"),
         "files_kept": plan.kept,
         "footage_hours": footage_s / 3600,
-        "made_hours": made_s / 3600,
+        "made_hours": generated_s / 3600,
         "elapsed_s": elapsed_s,
-        "x_realtime": made_s / elapsed_s if elapsed_s and made_s else None,
+        "x_realtime": generated_s / elapsed_s if elapsed_s and generated_s else None,
     }
 
 
@@ -70,7 +70,7 @@ def describe(console: Console, plan: DubPlan, job: DubJob) -> None:
     )
 
 
-def show_plan(
+def print_plan(
     console: Console, plan: DubPlan, cpus: int, candidates: int = 1, prices: Prices | None = None
 ) -> None:
     """Print the plan and the estimates of a dry run."""
@@ -94,25 +94,25 @@ def show_plan(
     console.print(listed, soft_wrap=False)
     if len(paths) > FILES_SHOWN:
         console.print(f"... and {len(paths) - FILES_SHOWN} more files")
-    known = costs.costs(plan.rows.values(), prices or costs.Prices())
-    measured = known.footage_s > 0 and known.core_s > 0
+    spent = costs.costs(plan.rows.values(), prices or costs.Prices())
+    measured = spent.footage_s > 0 and spent.core_s > 0
     # Candidates share the work on the pictures and the decoding of sound, so this guess is an upper bound.
-    core_s = known.core_s / known.footage_s if measured else candidates / X_REALTIME_PER_CORE
+    core_s = spent.core_s / spent.footage_s if measured else candidates / X_REALTIME_PER_CORE
     estimate = plan.footage_s * core_s / cpus
     console.print(
         f"{len(plan.to_dub)} files to dub, {clock(plan.footage_s)} of footage: about {clock(estimate)} on "
         f"{cpus} cores{' at the rate so far' if measured else ''}. Nothing was written."
     )
     if prices is not None and prices.known:
-        gpu_s = known.gpu_s / known.footage_s if measured else 0.0
+        gpu_s = spent.gpu_s / spent.footage_s if measured else 0.0
         to_come = prices.of(plan.footage_s * core_s, plan.footage_s * gpu_s) or 0.0
         hour = prices.of(3600 * core_s, 3600 * gpu_s) or 0.0
         kept = (
-            f", after {costs.money(known.made)} for the files dubbed so far"
-            if measured and known.made
+            f", after {costs.money(spent.total)} for the files dubbed so far"
+            if measured and spent.total
             else ""
         )
-        unknown = prices.gpu_hour is not None and not known.gpu_s
+        unknown = prices.gpu_hour is not None and not spent.gpu_s
         console.print(
             f"Cost: about {costs.money(to_come)}, {costs.money(hour)} an hour of footage{kept}."
             + (
@@ -152,9 +152,9 @@ def print_result(
             markup=False,
             soft_wrap=True,
         )
-    if spent.made is not None and spent.per_hour is not None and spent.archive is not None:
+    if spent.total is not None and spent.per_hour is not None and spent.archive is not None:
         console.print(
-            f"Cost: {money(spent.made)}, {money(spent.per_hour)} an hour of footage; the whole archive "
+            f"Cost: {money(spent.total)}, {money(spent.per_hour)} an hour of footage; the whole archive "
             f"({clock(spent.archive_s)}): {money(spent.archive)}."
             + (f" {spent.leaves_out}." if spent.leaves_out else ""),
             markup=False,

@@ -11,7 +11,7 @@ from jobs.cli import DONE, SOME_FAILED
 from jobs.common.checks import full_address, full_model
 from jobs.common.verb import Stopped, reason_of, run_verb
 from jobs.dub.config import DubConfig, command
-from jobs.dub.console import describe, print_result, show_plan, summary, write_report
+from jobs.dub.console import describe, print_plan, print_result, summary, write_report
 from jobs.dub.preflight import check_identity, make_job, preflight, prices, read_manifest
 
 if TYPE_CHECKING:
@@ -59,14 +59,14 @@ def _run_on_ray(
     started, started_at = time.perf_counter(), time.time()
     plan = plan_of(config, job, requests, resources)
     if config.dry_run:
-        show_plan(console, plan, resources.cpus, job.candidates, prices(config.price))
+        print_plan(console, plan, resources.cpus, job.candidates, prices(config.price))
         return DONE
     State(config.out).write_config(kept_config(config, job))
     describe(console, plan, job)
     if job.sign_key:
         console.print(f"Signing with {job.sign_cert}.", markup=False)
     uri = resolve_uri(config.out, config.tracking_uri)
-    tracker = Tracker(uri, "v2a/dub", out=config.out, say=lambda text: console.print(text, markup=False))
+    tracker = Tracker(uri, "v2a/dub", out=config.out, notify=lambda text: console.print(text, markup=False))
     params = dataclasses.asdict(config)
     params |= params.pop("sound") | params.pop("film") | params.pop("price")
     tracker.start(f"dub {job.run_id}", params, {"v2a.version": job.version, "v2a.out": config.out})

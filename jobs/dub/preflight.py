@@ -201,8 +201,13 @@ def check_texts(config: DubConfig, model: ModelInfo, requests: dict[str, Manifes
         raise ValueError(
             "it has no words: leave --captions out, or take a model that has, such as --model vatt-mini"
         )
-    asked = [(config.prompt, config.negative, ""), *((w.prompt, w.negative, p) for p, w in requests.items())]
-    texts = {text.strip(): path for *pair, path in reversed(asked) for text in pair if text and text.strip()}
+    prompts = [
+        (config.prompt, config.negative, ""),
+        *((w.prompt, w.negative, p) for p, w in requests.items()),
+    ]
+    texts = {
+        text.strip(): path for *pair, path in reversed(prompts) for text in pair if text and text.strip()
+    }
     if not texts:
         return
     if not model.follows_text:
@@ -221,7 +226,7 @@ def check_texts(config: DubConfig, model: ModelInfo, requests: dict[str, Manifes
             generator.check_prompt(text)
         except ValueError as error:
             raise ValueError(f"{path} in the manifest: {error}" if path else str(error)) from error
-    negative = any(text and text.strip() for _, text, _ in asked)
+    negative = any(text and text.strip() for _, text, _ in prompts)
     if negative and not generator.guided:
         raise ValueError("it is sampled without guidance, so that a negative prompt would do nothing")
 

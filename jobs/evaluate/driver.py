@@ -38,8 +38,8 @@ def _run(config: EvaluateConfig, console: Console) -> int:
     name = config.pred.rstrip("/").rpartition("/")[2] or "pred"
     clips, notes = find_clips(config, name)
     captions, true = tables.find_captions(config, {clip.name: clip.text for clip in clips})
-    asked = (*config.networks, *["bertscore"] * bool(captions))
-    available, missing = available_networks(asked, network_weights(config.weights), config.download)
+    networks = (*config.networks, *["bertscore"] * bool(captions))
+    available, missing = available_networks(networks, network_weights(config.weights), config.download)
     reader = None
     if "bertscore" in available:
         from v2a_models.metrics.networks.load import load_bertscore
@@ -56,7 +56,7 @@ def _run(config: EvaluateConfig, console: Console) -> int:
     )
     console.print(
         f"{len(clips)} clips of {name}, scored with {', '.join(available) or 'no network'}; "
-        f"not to be had: {', '.join(name for name in asked if name in missing) or 'none'}.",
+        f"not to be had: {', '.join(name for name in networks if name in missing) or 'none'}.",
         markup=False,
     )
     board = Board()

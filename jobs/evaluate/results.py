@@ -153,12 +153,12 @@ def export(folder: str, name: str, clips: Sequence[Clip], board: Board) -> None:
     from pipelines.scoring import sound_folder
 
     scored = set(board.systems[name].clips)
-    kept = [clip for clip in clips if clip.name in scored]
+    exported = [clip for clip in clips if clip.name in scored]
     try:
-        files = sound_folder.flat_names([clip.name for clip in kept])
+        files = sound_folder.flat_names([clip.name for clip in exported])
     except sound_folder.SoundError as error:
         raise WrongUsage(f"--export: {error}") from error
-    for clip in kept:
+    for clip in exported:
         n = len(sound_folder.read_sound(clip.reference).samples)
         for system, uri in ((name, clip.systems[name]), ("reference", clip.reference)):
             samples, _ = sound_folder.read_sound(uri).fitted(n)

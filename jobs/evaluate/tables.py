@@ -87,7 +87,7 @@ def find_captions(
         if config.true_captions:
             raise WrongUsage("--true-captions needs --captions, those of the system")
         return {}, {}
-    captions = {clip: given[0] for clip, given in read_captions(config.captions).items()}
+    captions = {clip: texts_of_clip[0] for clip, texts_of_clip in read_captions(config.captions).items()}
     if config.true_captions:
         true = read_captions(config.true_captions)
     else:

@@ -80,7 +80,7 @@ def _extract(
     _print_plan(work, console)
     uri = resolve_uri(config.store, config.tracking_uri)
     tracker = Tracker(
-        uri, "v2a/extract", out=config.store, say=lambda text: console.print(text, markup=False)
+        uri, "v2a/extract", out=config.store, notify=lambda text: console.print(text, markup=False)
     )
     tags = {"v2a.version": version(), "v2a.store": config.store, "v2a.recipe": job.recipe.digest}
     tracker.start(f"extract {job.recipe.name}", dataclasses.asdict(config), tags)
@@ -101,14 +101,14 @@ def _extract(
 
 
 def _print_plan(work: Work, console: Console) -> None:
-    kept = (
+    done = (
         f", {len(work.clips) - len(work.todo)} windows done already"
         if len(work.todo) < len(work.clips)
         else ""
     )
     console.print(
         f"{work.n_videos} files with sound: {len(work.todo)} windows to extract "
-        f"({sum(clip.duration_s for clip in work.todo) / 60:.1f} min){kept}; "
+        f"({sum(clip.duration_s for clip in work.todo) / 60:.1f} min){done}; "
         f"{work.passed_over} files passed over, {len(work.scan_failures)} cannot be read. "
         f"Recipe {work.prepared.recipe.name} ({work.prepared.recipe.digest}).",
         markup=False,
@@ -129,10 +129,10 @@ def _watch(
     ledger = remote.remote(fraction(config.max_failed))
     counts = Counts()
 
-    def ask() -> None:
+    def update_counts() -> None:
         # Without an answer in time the counts are a little older.
         with contextlib.suppress(ray.exceptions.RayError):
-            counts.take(ray.get(ledger.read.remote(), timeout=10))
+            counts.merge(ray.get(ledger.read.remote(), timeout=10))
 
     thread, errors = _pipeline_thread(work, job, config, resources, ledger)
     total_s = sum(clip.duration_s for clip in work.todo)
@@ -141,7 +141,7 @@ def _watch(
         thread.start()
         while thread.is_alive():
             thread.join(POLL_S)
-            ask()
+            update_counts()
             failed, left_out = len(counts.failures), counts.rows.get("left_out", 0)
             done = counts.rows.get("encode", 0) + failed + left_out
             progress.reach(counts.footage_s.get("encode", 0.0), done, failed)
@@ -149,7 +149,7 @@ def _watch(
                 tracked = time.perf_counter()
                 tracker.metrics(_throughput(counts, progress.elapsed_s), step=round(progress.elapsed_s))
         elapsed_s = progress.elapsed_s
-    ask()
+    update_counts()
     if errors:
         # A run that its failures stopped shows them.
         work.store.write_failures([*work.scan_failures, *counts.failures.values()])

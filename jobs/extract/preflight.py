@@ -45,7 +45,7 @@ class Prepared:
     files: dict[str, str]
     """Weights file by role, or `mini`."""
     labels: Labels | None
-    shares: tuple[float, float, float]
+    fractions: tuple[float, float, float]
     before: dict[str, Any] | None
     """Identity of the store; None for a new one."""
 
@@ -89,14 +89,14 @@ def prepare(config: ExtractConfig) -> Prepared:
     total = sum(config.splits)
     if min(config.splits) < 0 or not total > 0:
         raise WrongUsage(f"--splits must be three fractions such as 80 10 10, not {config.splits}")
-    shares = (config.splits[0] / total, config.splits[1] / total, config.splits[2] / total)
+    fractions = (config.splits[0] / total, config.splits[1] / total, config.splits[2] / total)
     store = Store(full_address(config.store))
     try:
         check_places(config.archive, config.store, "STORE", writes=not config.describe)
         before = store.read_identity()
         if before is None and not storage.exists(store.uri(storage.PRIVATE_FOLDER, "scan.parquet")):
             check_not_foreign(config.store, "STORE")  # neither finished nor begun by v2a
-        recipe, files = recipes.settle(
+        recipe, files = recipes.resolve(
             recipes.find(config.recipe), encoder_weights(config.weights), config.overlap_s
         )
         labels = _labels(config)
@@ -109,7 +109,7 @@ def prepare(config: ExtractConfig) -> Prepared:
         CheckpointError,
     ) as error:
         raise WrongUsage(str(error)) from error
-    prepared = Prepared(store, recipe, files, labels, shares, before)
+    prepared = Prepared(store, recipe, files, labels, fractions, before)
     _check_identity(prepared, config)
     return prepared
 
@@ -152,12 +152,12 @@ def _check_identity(prepared: Prepared, config: ExtractConfig) -> None:
             f"STORE ({config.store}) was made with another recipe:\n{differences(there, now)}\n"
             f"there: {json.dumps(there)}\nnow:   {json.dumps(now)}\nUse that recipe, or choose another STORE."
         )
-    asked: dict[str, Any] = {"silence_dbfs": config.drop_silent, "static_below": config.drop_static}
+    settings: dict[str, Any] = {"silence_dbfs": config.drop_silent, "static_below": config.drop_static}
     if config.precision != "auto":
-        asked["precision"] = config.precision
+        settings["precision"] = config.precision
     if config.batch_size is not None:
-        asked["batch_size"] = config.batch_size
-    if differing := differences(before, asked):
+        settings["batch_size"] = config.batch_size
+    if differing := differences(before, settings):
         raise WrongUsage(
             f"STORE ({config.store}) was made with other settings:\n{differing}\n"
             "Use those, or choose another STORE."
@@ -206,7 +206,7 @@ def find_work(
             f"{len(failed)} of {len(failed) + len(videos)} files cannot be read, more than --max-failed allows"
             f" ({config.max_failed}); the first: {failed[0]['path']} ({failed[0]['error_class']})"
         )
-    clips = windows.plan(videos, prepared.recipe, prepared.labels, prepared.shares)
+    clips = windows.plan(videos, prepared.recipe, prepared.labels, prepared.fractions)
     if prepared.labels is not None:
         missing = prepared.labels.unmatched(row["path"] for row in rows)
         if missing:

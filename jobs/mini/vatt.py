@@ -112,12 +112,14 @@ def converter(config: VattMiniConfig, mini: Any) -> None:
 
 def untrained_converter(config: VattMiniConfig, blocks: list[Block]) -> Converter:
     """Untrained converter with the tokenizer of the work folder, which is made from the scenes' captions."""
-    kept = config.work / "tokenizer.json"
-    if not kept.exists():
+    tokenizer = config.work / "tokenizer.json"
+    if not tokenizer.exists():
         scenes = [scene for block in blocks for sounds in block.scenes for scene in sounds]
         texts = sorted({scene.caption for scene in scenes} | set(instructions.vocabulary()))
-        kept.write_text(own_converter(texts, 128, vocabulary=640).tokenizer)
-    return Converter(ConverterConfig(128, own=SMALL, tokenizer=kept.read_text(), max_text=32, words=True))
+        tokenizer.write_text(own_converter(texts, 128, vocabulary=640).tokenizer)
+    return Converter(
+        ConverterConfig(128, own=SMALL, tokenizer=tokenizer.read_text(), max_text=32, words=True)
+    )
 
 
 def untrained_generator(config: VattMiniConfig, mini: Any) -> VATTGenerator:

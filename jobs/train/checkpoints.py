@@ -62,12 +62,16 @@ def run_to_continue(out: str) -> tuple[str, str]:
         folder = f"{place}/run{number}"
         inside = filesystem.get_file_info(pyarrow.fs.FileSelector(folder, allow_not_found=True))
         names = {info.base_name for info in inside}
-        kept = _listed(filesystem, f"{folder}/{SNAPSHOT}") if SNAPSHOT in names else []
-        if kept is not None and set(kept) <= names and (kept or number == runs[-1] == 0):
+        listed_names = _listed(filesystem, f"{folder}/{SNAPSHOT}") if SNAPSHOT in names else []
+        if (
+            listed_names is not None
+            and set(listed_names) <= names
+            and (listed_names or number == runs[-1] == 0)
+        ):
             if number == runs[-1]:
-                _sweep(filesystem, folder, names, set(kept))
+                _sweep(filesystem, folder, names, set(listed_names))
                 return f"run{number}", ""
-            return f"run{runs[-1] + 1}", _address(out, f"run{number}", kept[-1])
+            return f"run{runs[-1] + 1}", _address(out, f"run{number}", listed_names[-1])
         left = [name for name in names if name.startswith("checkpoint_") and name != SNAPSHOT]
         if left:
             return f"run{runs[-1] + 1}", _address(out, f"run{number}", max(left))
@@ -90,8 +94,8 @@ def _listed(filesystem: Any, path: str) -> list[str] | None:
         return None
 
 
-def _sweep(filesystem: Any, folder: str, names: set[str], kept: set[str]) -> None:
+def _sweep(filesystem: Any, folder: str, names: set[str], listed_names: set[str]) -> None:
     """Remove checkpoints that a killed run had not finished writing."""
-    for name in names - kept:
+    for name in names - listed_names:
         if name.startswith("checkpoint_") and name != SNAPSHOT:
             filesystem.delete_dir(f"{folder}/{name}")

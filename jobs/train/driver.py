@@ -68,7 +68,7 @@ def _train(
         resolve_uri(plan.out, config.tracking_uri),
         "v2a/train",
         out=plan.out,
-        say=lambda text: console.print(text, markup=False),
+        notify=lambda text: console.print(text, markup=False),
     )
     preflight.write_state(plan, plan.run_id)
     tags = {"v2a.version": version(), "v2a.out": plan.out, "v2a.recipe": plan.recipe.digest}

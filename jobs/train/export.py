@@ -31,8 +31,8 @@ def write_model(
     from v2a_models.checkpoint import save_generator, save_scav
     from v2a_models.training import optim
 
-    with checkpoint.as_directory() as kept:
-        state = torch.load(Path(kept, STATE), map_location="cpu", weights_only=True, mmap=True)
+    with checkpoint.as_directory() as source:
+        state = torch.load(Path(source, STATE), map_location="cpu", weights_only=True, mmap=True)
         history = json.loads(state["history"])
         optim.fill(plan.generator.task(), optim.finished_weights(state))
         steps = int(state["step"])

@@ -68,7 +68,7 @@ class Journal:
         """Add events (kind, content)."""
         self.events += events
 
-    def asked_to_stop(self) -> bool:
+    def stop_requested(self) -> bool:
         """True once the workers are to save and end."""
         return self.stopping
 

@@ -57,11 +57,11 @@ def watch(
     threading.Thread(target=fit, name="train", daemon=True).start()
     try:
         while not ended.wait(POLL_S):
-            log.take(journal)
+            log.fetch(journal)
     except KeyboardInterrupt:
         _save_and_stop(journal, ended, log, console)
         raise
-    log.take(journal)
+    log.fetch(journal)
     if log.fatal:
         raise Stopped(log.fatal)
     if "error" in outcome:
@@ -142,7 +142,7 @@ class TrainLog:
         self.lost = 0
         self._reported, self._last_event = 0.0, time.perf_counter()
 
-    def take(self, journal: Any) -> None:
+    def fetch(self, journal: Any) -> None:
         """Fetch and handle the new events."""
         import ray
 
@@ -243,7 +243,7 @@ def _save_and_stop(journal: Any, ended: threading.Event, log: TrainLog, console:
     with contextlib.suppress(ray.exceptions.RayError, KeyboardInterrupt):
         journal.stop.remote()
         ended.wait(STOP_WITHIN_S)
-        log.take(journal)
+        log.fetch(journal)
 
 
 def _failure(error: BaseException) -> str:

@@ -14,8 +14,8 @@ from jobs.train import preview
 from jobs.train.data import in_groups, prefetch, to_tensors, validation_picks, validation_rows
 from jobs.train.job import STATE, Fatal, TrainJob, out_of_memory
 
-ASK_EVERY_S = 0.5
-"""Seconds between two questions of rank 0 whether to stop."""
+POLL_STOP_EVERY_S = 0.5
+"""Interval in seconds at which rank 0 polls whether to stop."""
 
 
 def train_loop(config: dict[str, Any]) -> None:
@@ -87,8 +87,8 @@ class Worker:
         self.learner = Learner(self.generator.task(), job, wrap=self._wrap, precision=job.precision)
         self.flops = 0
         self.stopping = False
-        self._asked: Any = None
-        self._ask_at = 0.0
+        self._pending_poll: Any = None
+        self._poll_at = 0.0
         self._pending: list[Pending] = []
 
     def _wrap(self, task: Any) -> Any:
@@ -126,16 +126,16 @@ class Worker:
             clock.windows += self.batch
             last = learner.step == job.steps
             if learner.step % job.log_every == 0 or last or self.stopping:
-                self._settle()
+                self._read_flags()
                 self._log(sums, counted, clock)
                 sums, counted = {}, 0
                 clock.restart()
             if last or (learner.step % job.validate_every == 0 and not self.stopping):
-                self._settle()
+                self._read_flags()
                 self._validate()
                 clock.restart()
             if last or self.stopping or learner.step % job.save_every == 0:
-                self._settle()
+                self._read_flags()
                 self._save()
                 clock.restart()
             if self.stopping:
@@ -162,16 +162,16 @@ class Worker:
                 losses, norm = self.learner.gradients(micros, self.rank)
             self.flops = max(1, counter.get_total_flops())
         flags = torch.stack([(~torch.isfinite(losses["loss"])), ~torch.isfinite(norm)]).float()
-        flags = torch.cat([flags, flags.new_tensor([float(self._asked_to_stop())])])
+        flags = torch.cat([flags, flags.new_tensor([float(self._stop_requested())])])
         if self.world > 1:
             torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
         self._pending.append(Pending(self.learner.step, flags, clip_ids))
-        # On a GPU, asking for this step's figures now would leave it idle.
-        self._settle(keep=0 if self.device.type == "cpu" else 1)
+        # On a GPU, reading the flags of this step now would leave it idle.
+        self._read_flags(keep=0 if self.device.type == "cpu" else 1)
         self.learner.apply(self.batch)
         return {**losses, "grad_norm": norm.detach()}
 
-    def _settle(self, keep: int = 0) -> None:
+    def _read_flags(self, keep: int = 0) -> None:
         """Read the flags of all but the last `keep` steps: the same on all workers, so that all act alike.
 
         Raises Fatal where a loss or gradient is not finite.
@@ -195,23 +195,23 @@ class Worker:
                 "help; `v2a store STORE` says whether the files are sound"
             )
 
-    def _asked_to_stop(self) -> bool:
-        """True once the driver has asked the run to end; never waits for the answer."""
+    def _stop_requested(self) -> bool:
+        """True once the driver has requested the run to end; polls without waiting."""
         import ray
 
         if self.rank:
             return False
-        if self._asked is None:
-            if time.monotonic() > self._ask_at:
-                self._asked, self._ask_at = (
-                    self.journal.asked_to_stop.remote(),
-                    time.monotonic() + ASK_EVERY_S,
+        if self._pending_poll is None:
+            if time.monotonic() > self._poll_at:
+                self._pending_poll, self._poll_at = (
+                    self.journal.stop_requested.remote(),
+                    time.monotonic() + POLL_STOP_EVERY_S,
                 )
             return False
-        done, _ = ray.wait([self._asked], timeout=0)
+        done, _ = ray.wait([self._pending_poll], timeout=0)
         if not done:
             return False
-        self._asked = None
+        self._pending_poll = None
         try:
             return bool(ray.get(done[0]))
         except ray.exceptions.RayError:
@@ -293,7 +293,9 @@ class Worker:
 
         generator = self.generator
         if self.sharded:
-            state = {name: optim.whole(tensor) for name, tensor in self.learner.module.state_dict().items()}
+            state = {
+                name: optim.full_tensor(tensor) for name, tensor in self.learner.module.state_dict().items()
+            }
             if self.rank == 0:  # a sharded model cannot sample on one worker alone
                 generator = self.job.new_generator()
                 generator.task().load_state_dict(state, strict=False)

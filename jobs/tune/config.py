@@ -90,5 +90,5 @@ class TuneConfig:
 
 def command(config: TuneConfig) -> str:
     """The command line of this configuration: it resumes the search."""
-    whole = command_line("tune", config, positional=("name", "store"), without=("space",))
-    return whole + command_line("tune", config.space, positional=()).removeprefix("v2a tune")
+    line = command_line("tune", config, positional=("name", "store"), without=("space",))
+    return line + command_line("tune", config.space, positional=()).removeprefix("v2a tune")

@@ -43,7 +43,7 @@ def _run(config: TuneConfig, console: Console) -> int:
         return DONE
     started = time.perf_counter()
     uri = resolve_uri(plan.out, config.tracking_uri)
-    tracker = Tracker(uri, "v2a/tune", out=plan.out, say=lambda text: console.print(text, markup=False))
+    tracker = Tracker(uri, "v2a/tune", out=plan.out, notify=lambda text: console.print(text, markup=False))
     preflight.write_state(plan)
     tags = {"v2a.version": version(), "v2a.out": plan.out, "v2a.recipe": plan.base.recipe.digest}
     tracker.start(
@@ -218,9 +218,9 @@ class TrialLog:
 
             self._waiting_since = now
             needed = ", ".join(f"{amount:g} {name}" for name, amount in self.resources.items())
-            free, whole = ray.available_resources(), ray.cluster_resources()
+            free, total = ray.available_resources(), ray.cluster_resources()
             idle = ", ".join(
-                f"{free.get(name, 0):g} of {whole.get(name, 0):g} {name}" for name in self.resources
+                f"{free.get(name, 0):g} of {total.get(name, 0):g} {name}" for name in self.resources
             )
             self._print(f"waiting: a trial needs {needed} on one node, and {idle} are free in all of Ray")
 

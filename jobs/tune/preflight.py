@@ -126,15 +126,15 @@ def parameters(
         if getattr(space, name):
             choices[name] = list(dict.fromkeys(getattr(space, name)))
     try:
-        known = option_names(config.name)
+        options = option_names(config.name)
     except ValueError as error:
         raise WrongUsage(str(error)) from error
-    if unknown := sorted({"dim", "depth"} & set(choices) - set(known)):
-        raise WrongUsage(f"--{unknown[0]}: {config.name} has no such option, but {', '.join(known)}")
+    if unknown := sorted({"dim", "depth"} & set(choices) - set(options)):
+        raise WrongUsage(f"--{unknown[0]}: {config.name} has no such option, but {', '.join(options)}")
     for word in space.choose:
         name, _, text = word.partition("=")
-        if name not in known:
-            raise WrongUsage(f"--choose takes NAME=ONE,OTHER with a field of the model: {', '.join(known)}")
+        if name not in options:
+            raise WrongUsage(f"--choose takes NAME=ONE,OTHER with a field of the model: {', '.join(options)}")
         if name in choices:
             raise WrongUsage(f"--choose {name}: there are choices for it already")
         values = [checks.model_settings((f"{name}={part}",))[name] for part in text.split(",")]

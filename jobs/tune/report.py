@@ -165,10 +165,10 @@ def write_best(plan: TunePlan, config: TuneConfig, best: Record, threads: int) -
         return [info.uri for info in storage.list_tree(out) if "/" not in info.path]
     base = plan.base
     chosen = train_config(config, best.parameters, out)
-    given = checks.model_settings(chosen.set)
-    options = base.options | given  # with what the plan made itself, such as a tokenizer
+    model_options = checks.model_settings(chosen.set)
+    options = base.options | model_options  # with what the plan made itself, such as a tokenizer
     generator = new_generator(config.name, base.recipe, config.size, files=base.files, **options)
-    identity = preflight.make_identity(chosen, base.recipe, given, "")
+    identity = preflight.make_identity(chosen, base.recipe, model_options, "")
     trained = TrainPlan(
         out,
         base.store,
@@ -256,7 +256,7 @@ class Children:
         from jobs.common.tracking import Tracker
 
         if record.run_id:
-            tracker = Tracker(self.uri, "v2a/tune", out=self.plan.out, say=_silent)
+            tracker = Tracker(self.uri, "v2a/tune", out=self.plan.out, notify=_silent)
             tracker.start(f"trial {record.number + 1}", {}, {}, run_id=record.run_id)
             tracker.register(name, uris, tags)
             tracker.finish(wait_s=600.0)
@@ -271,7 +271,7 @@ class Children:
             record.run_id = run_id
             self.plan.records.write(record)
 
-        tracker = Tracker(self.uri, "v2a/tune", out=self.plan.out, say=_silent)
+        tracker = Tracker(self.uri, "v2a/tune", out=self.plan.out, notify=_silent)
         tags = {
             "mlflow.parentRunId": self.parent.run_id,
             "v2a.status": record.status,

@@ -140,12 +140,12 @@ class Search(Searcher):
         (own,) = np.random.SeedSequence([seed, len(records.all)]).generate_state(1)
         sampler = optuna.samplers.TPESampler(seed=int(own), constant_liar=True)
         self.optuna = OptunaSearch(space=space, metric="loss", mode="min", sampler=sampler)
-        self.given: dict[str, Record] = {}
+        self.records_by_trial: dict[str, Record] = {}
         self._old: set[str] = set()
         for record in records.finished:
-            self._tell(record)
+            self._add_evaluated(record)
 
-    def _tell(self, record: Record) -> None:
+    def _add_evaluated(self, record: Record) -> None:
         failed = record.status == FAILED
         chosen = {name: record.parameters[name] for name in self.space}
         self.optuna.add_evaluated_point(chosen, record.loss, error=failed)
@@ -156,7 +156,7 @@ class Search(Searcher):
             self._old.add(trial_id)
         else:
             record = self.records.add({**self.fixed, **(self.optuna.suggest(trial_id) or {})})
-        self.given[trial_id] = record
+        self.records_by_trial[trial_id] = record
         return {"number": record.number, **record.parameters}
 
     def on_trial_complete(
@@ -166,7 +166,7 @@ class Search(Searcher):
         if trial_id not in self._old:
             self.optuna.on_trial_complete(trial_id, None if failed else result, failed)
         elif result and not failed:
-            record = self.given[trial_id]
+            record = self.records_by_trial[trial_id]
             chosen = {name: record.parameters[name] for name in self.space}
             self.optuna.add_evaluated_point(chosen, result["loss"])
 
@@ -213,12 +213,12 @@ class TrialCallback(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any
     ) -> None:
-        self._take(trial.config["number"], result)
+        self._record_curve(trial.config["number"], result)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
         # Ray may call this before or after on_trial_result for the last result.
-        self._take(number, trial.last_result)
+        self._record_curve(number, trial.last_result)
         if "error" in trial.last_result:
             self.log.failed(number, str(trial.last_result["error"]))
         else:
@@ -231,7 +231,7 @@ class TrialCallback(Callback):
         reason = reason_of(error) if error is not None else "its process was lost"
         self.log.failed(trial.config["number"], reason)
 
-    def _take(self, number: int, result: Mapping[str, Any]) -> None:
+    def _record_curve(self, number: int, result: Mapping[str, Any]) -> None:
         if "curve" in result:
             self.log.result(number, json.loads(result["curve"]), float(result["seconds"]))
 

@@ -83,9 +83,9 @@ def scan_tables(infos: Iterable[FileInfo], cpus: int, examine: Examine | None = 
 
 def _batches(infos: Iterable[FileInfo], n: int) -> Iterator[list[FileInfo]]:
     """Names in batches for tasks: of one file at first, so that all cores begin at once, and then of more and more."""
-    names, given = iter(infos), 0
-    while files := list(itertools.islice(names, min(FILES_PER_TASK, 1 + given // n))):
-        given += len(files)
+    names, submitted = iter(infos), 0
+    while files := list(itertools.islice(names, min(FILES_PER_TASK, 1 + submitted // n))):
+        submitted += len(files)
         yield files
 
 

@@ -75,17 +75,17 @@ class Instructor:
         with storage.reading(Store(self.job.store).uri(*path.split("/"))) as file:
             table = pq.ParquetFile(file).read(columns=names, use_threads=False)
         written = self._written(table)
-        found = []
+        rows = []
         for at, clip in enumerate(table.select(list(FACTS)).to_pylist()):
             onsets = None
             if self.job.events is not None and clip["path"] in self.job.events:
                 start_s, end_s = clip["start_s"], clip["start_s"] + clip["duration_s"]
                 onsets = [t - start_s for t in self.job.events[clip["path"]] if start_s <= t < end_s]
             captions = {self.model.name: written[at]} if self.model is not None else None
-            found += instructions.clip_rows(
+            rows += instructions.clip_rows(
                 clip | {"split": split}, onsets, self.job.captions, self.job.seed, captions
             )
-        return found
+        return rows
 
     def _written(self, table: pa.Table, size: int = 16) -> list[str]:
         if self.model is None:
@@ -106,10 +106,10 @@ def captioner(model: str) -> Generator:
     from v2a_models.checkpoint import load_generator
 
     torch.set_num_threads(1)
-    found = load_generator(model)
-    if not found.writes_captions:
+    generator = load_generator(model)
+    if not generator.writes_captions:
         raise ValueError(f"the model {model!r} writes no captions; take a vatt or a vatt-converter")
-    return found
+    return generator
 
 
 class Captioner:
@@ -151,13 +151,15 @@ class Captioner:
         views = recipe.views
         rates = [view.fps for view in views.values()]
         contact = View(2 / recipe.window_s, FRAME_WIDTH, FRAME_HEIGHT, "crop")
-        found: list[tuple[float, str]] = []
+        captions: list[tuple[float, str]] = []
         picture = np.zeros((FRAME_HEIGHT, FRAME_WIDTH, 3), np.uint8)
         for start_s in starts(film["duration_s"], recipe.window_s, self.windows):
             from_s = decode_start(start_s, rates)
-            wanted = [*views.values(), *([contact] if not found else [])]
-            decoded = shared_sandbox().decode_views(film["uri"], wanted, from_s, start_s + recipe.window_s)
-            if not found:
+            views_to_decode = [*views.values(), *([contact] if not captions else [])]
+            decoded = shared_sandbox().decode_views(
+                film["uri"], views_to_decode, from_s, start_s + recipe.window_s
+            )
+            if not captions:
                 *decoded, pictures = decoded
                 picture = pictures[len(pictures) // 2].copy()
             frames = {}
@@ -166,8 +168,8 @@ class Captioner:
                 n = grid.frame_count(recipe.window_s, view.fps)
                 frames[name] = torch.from_numpy(stack[first : first + n][None].copy())
             [text] = self.model.captions(self.model.features(frames), beams=self.beams)
-            found.append((start_s, text))
-        return found, picture
+            captions.append((start_s, text))
+        return captions, picture
 
 
 def starts(duration_s: float, window_s: float, n: int) -> list[float]:
@@ -195,8 +197,8 @@ def caption_row(
 def run(items: Sequence[Mapping[str, Any]], worker: Any, settings: Mapping[str, Any], cpus: int) -> list[Any]:
     """Rows of an actor over items, with the running Ray unless they are few (starting actors takes longer)."""
     if len(items) <= FEW:
-        made = worker(**settings)(pa.Table.from_pylist([dict(item) for item in items]))
-        return [row for table in made for row in table.to_pylist()]
+        tables = worker(**settings)(pa.Table.from_pylist([dict(item) for item in items]))
+        return [row for table in tables for row in table.to_pylist()]
     import ray.data
 
     source = ray.data.from_items([dict(item) for item in items], override_num_blocks=min(len(items), 200))

@@ -146,37 +146,37 @@ def clip_rows(
     label, text = str(clip["label"] or ""), " ".join(str(clip["text"] or "").split())
     digest = hashlib.sha256(f"{seed}/{clip['clip_id']}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-    found: dict[str, tuple[str, str]] = {}
+    captions: dict[str, tuple[str, str]] = {}
 
-    def take(caption: str, source: str) -> None:
+    def add(caption: str, source: str) -> None:
         caption = " ".join(caption.split())
         if caption:
-            found.setdefault(caption.casefold().rstrip(" ."), (caption, source))
+            captions.setdefault(caption.casefold().rstrip(" ."), (caption, source))
 
-    take(text, "text")
+    add(text, "text")
     for model, caption in (written or {}).items():
-        take(caption, model)
+        add(caption, model)
     if onsets_s is not None:
-        take(counted(label, onsets_s, float(clip["duration_s"])), "events")
+        add(counted(label, onsets_s, float(clip["duration_s"])), "events")
     for _ in range(8 * n):
-        if len(found) >= n or not label:
+        if len(captions) >= n or not label:
             break
-        take(reworded(label, "", rng), "label")
-    asked = rng.permutation(len(INSTRUCTIONS))
+        add(reworded(label, "", rng), "label")
+    order = rng.permutation(len(INSTRUCTIONS))
     return [
         dict(
-            clip_id=str(clip["clip_id"]), instruction=INSTRUCTIONS[asked[at % len(asked)]], caption=caption,
+            clip_id=str(clip["clip_id"]), instruction=INSTRUCTIONS[order[at % len(order)]], caption=caption,
             split=str(clip["split"]), source=source,
         )
-        for at, (caption, source) in enumerate(list(found.values())[:n])
+        for at, (caption, source) in enumerate(list(captions.values())[:n])
     ]  # fmt: skip
 
 
 def check_splits(videos: Iterable[tuple[str, str]]) -> None:
     """Raises ValueError, naming some, for videos (video, split) that are in more than one split: what was trained on
     would be tested with."""
-    seen: dict[str, str] = {}
-    both = sorted({video for video, split in videos if seen.setdefault(video, split) != split})
+    splits: dict[str, str] = {}
+    both = sorted({video for video, split in videos if splits.setdefault(video, split) != split})
     if both:
         raise ValueError(
             f"{len(both)} videos are in more than one split, such as {', '.join(both[:3])}: extract the store anew "

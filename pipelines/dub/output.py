@@ -65,21 +65,21 @@ def write(target: Target, sound: Iterable[np.ndarray], seal: Seal) -> MuxResult:
 def _write_film(target: Target, sound: Iterable[np.ndarray], seal: Seal) -> MuxResult:
     destination = local = storage.join(target.out, target.name)
     with contextlib.ExitStack() as stack:
-        kept: tuple[storage.Pending, audio_file.AudioFileWriter] | None = None
+        samples: tuple[storage.Pending, audio_file.AudioFileWriter] | None = None
         if target.samples_uri:
             pending = stack.enter_context(storage.Pending(target.samples_uri))
             fmt = target.track.sample_rate, target.track.channels
             writer = stack.enter_context(audio_file.AudioFileWriter(Path(pending.path), "flac", *fmt))
-            kept, sound = (pending, writer), audio_file.passing(sound, writer, target.track.channels)
+            samples, sound = (pending, writer), audio_file.passing(sound, writer, target.track.channels)
         if storage.is_remote(destination):
             local = stack.enter_context(storage.Pending(destination)).path
         else:
             storage.makedirs(storage.parent(destination))
 
         def finished(path: Path, result: MuxResult) -> None:
-            if kept is not None:
-                kept[1].close()
-                kept[0].commit()
+            if samples is not None:
+                samples[1].close()
+                samples[0].commit()
             seal(path, 1, result)
 
         result = child.mux_in_child(target.source, sound, local, seal=finished, **vars(target.track))

@@ -50,7 +50,7 @@ class PartReader:
             for thumb in zip(part.thumb_times.tolist(), part.thumbs, strict=True):
                 if not self.thumbs or self.thumbs[-1][0] < CARD_S:
                     self.thumbs.append(thumb)
-                self.sheet.take([thumb])
+                self.sheet.add([thumb])
             yield part.sound
 
     def keep_opening(self, blocks: Iterable[np.ndarray], channels: int, rate: int) -> Iterator[np.ndarray]:
@@ -80,8 +80,8 @@ class PartReader:
     def strip(self, duration_s: float) -> np.ndarray:
         """The frames nearest to `THUMBS` equally spaced times: uint8 [frames, h, w, 3]."""
         times = np.array([time_s for time_s, _ in self.thumbs])
-        wanted = (np.arange(THUMBS) + 0.5) * duration_s / THUMBS
-        nearest = np.abs(times[None] - wanted[:, None]).argmin(axis=1)
+        targets = (np.arange(THUMBS) + 0.5) * duration_s / THUMBS
+        nearest = np.abs(times[None] - targets[:, None]).argmin(axis=1)
         return np.stack([self.thumbs[k][1] for k in nearest])
 
     def columns(self) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def make_plan(
     video_id. Raises StorageError if OUT as a whole cannot be written.
     """
     plan = DubPlan()
-    taken: set[str] = set()
+    used_names: set[str] = set()
     scanned = list(scanned)
     requests, silences = requests or {}, silences or {}
     for video in scanned:
@@ -69,7 +69,7 @@ def make_plan(
         plan.order.append(video_id)
         request, silence = requests.get(video["path"], ManifestRow()), silences.get(video_id)
         try:
-            _add(plan, job, video, only, request, silence, taken, restart=restart, dry_run=dry_run)
+            _add(plan, job, video, only, request, silence, used_names, restart=restart, dry_run=dry_run)
         except storage.StorageError as error:
             if not concerns_one_film(error) or not (dry_run or State(job.out).writable()):
                 raise
@@ -99,12 +99,12 @@ def _add(
     only: str,
     request: ManifestRow,
     silence: Silence | None,
-    taken: set[str],
+    used_names: set[str],
     *,
     restart: bool,
     dry_run: bool,
 ) -> None:
-    """Add the tasks of one scanned film to the plan, or its report row. `taken`: output names so far.
+    """Add the tasks of one scanned film to the plan, or its report row. `used_names`: output names so far.
 
     Raises StorageError if its output or its state cannot be read or written.
     """
@@ -121,7 +121,7 @@ def _add(
         plan.rows[video_id] = dub_rows.report_row(video, "skipped", "not silent between in and out time")
         return
     try:
-        output, fallback = _output_names(job, video, taken)
+        output, fallback = _output_names(job, video, used_names)
     except ValueError as error:
         plan.rows[video_id] = dub_rows.failed_row(video, Failure("plan", "ContainerCannotHold", str(error)))
         return
@@ -228,19 +228,19 @@ def spans_of(
     return (requested,) if silent is None else tuple(mixing.intersection(silent, [requested]))
 
 
-def _output_names(job: DubJob, video: dict[str, Any], taken: set[str]) -> tuple[str, str]:
+def _output_names(job: DubJob, video: dict[str, Any], used_names: set[str]) -> tuple[str, str]:
     """Unique paths of the output and of its Matroska fallback, relative to OUT. Raises ValueError as
-    `wanted_output` does."""
+    `preferred_output` does."""
     video_id, path = video["video_id"], video["path"]
-    wanted = wanted_output(job, video)
-    output = unique_output(wanted, video_id, taken, most_bytes(job, path, wanted))
+    preferred = preferred_output(job, video)
+    output = unique_output(preferred, video_id, used_names, most_bytes(job, path, preferred))
     if job.treatment.sidecar != "none":
         return output, output
-    wanted = f"{path}.mkv"
-    return output, unique_output(wanted, video_id, taken, most_bytes(job, path, wanted))
+    preferred = f"{path}.mkv"
+    return output, unique_output(preferred, video_id, used_names, most_bytes(job, path, preferred))
 
 
-def wanted_output(job: DubJob, video: dict[str, Any]) -> str:
+def preferred_output(job: DubJob, video: dict[str, Any]) -> str:
     """Path of the film's copy, or of its sound file, relative to OUT. Raises ValueError if no container holds both its
     picture and the requested codec."""
     policy = job.treatment
@@ -273,21 +273,21 @@ def most_bytes(job: DubJob, path: str, output: str) -> int | None:
     return limit - number - max(added)
 
 
-def unique_output(wanted: str, video_id: str, taken: set[str], most: int | None = None) -> str:
+def unique_output(preferred: str, video_id: str, used_names: set[str], most: int | None = None) -> str:
     """An output name that no other file of the archive has, such as `a.mp4.mkv`, which may be the name of a film.
 
-    Its last component is cut to `most` bytes. Adds the name to `taken`.
+    Its last component is cut to `most` bytes. Adds the name to `used_names`.
     """
-    folder, slash, name = wanted.rpartition("/")
+    folder, slash, name = preferred.rpartition("/")
     too_long = most is not None and len(name.encode()) > most
-    if wanted.casefold() in taken or too_long:
+    if preferred.casefold() in used_names or too_long:
         stem, dot, suffix = name.rpartition(".")
         end = f".{video_id}{dot}{suffix}"
         if most is not None:
             stem = stem.encode()[: max(0, most - len(end.encode()))].decode(errors="ignore")
         name = stem + end
     output = folder + slash + name
-    taken.add(output.casefold())
+    used_names.add(output.casefold())
     return output
 
 

@@ -144,8 +144,8 @@ def _write(part: RedubbedPart, streams: inspection.Inspection) -> None:
     track_plan = track.plan_track(part.tasks[0], job)
     fmt, policy = track_plan.fmt, track_plan.policy
     samples, meter, proof, old_digests = audio_file.Samples(), LevelMeter(), Proof(), film.digests
-    whole = [(0.0, track_plan.duration_s)]
-    fresh = mixing.intersection([span], whole if track_plan.spans is None else track_plan.spans)
+    whole_film = [(0.0, track_plan.duration_s)]
+    fresh = mixing.intersection([span], whole_film if track_plan.spans is None else track_plan.spans)
     meter.flags = flags.FlagDetector(fmt.rate, fresh, lambda: part.still)
 
     def seal(path: Path, number: int, result: MuxResult) -> None:

@@ -66,13 +66,13 @@ def read_table(uri: str) -> dict[str, list[str]] | list[VggsoundRow]:
 
 def _vggsound_rows(uri: str, rows: Iterable[tuple[int, list[str]]]) -> list[VggsoundRow]:
     """From rows (line, cells) of YouTube id, start second, label and split."""
-    found = []
+    parsed = []
     for line, row in rows:
         if not _is_vggsound(row):
             problem = f"line {line} is not YouTube id, start second, label and split: {row!r}"
             raise LabelsError(f"{uri}: {problem} (labels with a comma need quotes)")
-        found.append(VggsoundRow(row[0].strip(), _milliseconds(row[1]), row[2].strip(), row[3]))
-    return found
+        parsed.append(VggsoundRow(row[0].strip(), _milliseconds(row[1]), row[2].strip(), row[3]))
+    return parsed
 
 
 def _is_vggsound(row: list[str]) -> bool:
@@ -113,31 +113,31 @@ def _separator(uri: str, text: str) -> str:
             raise LabelsError(f"{uri}: the table is empty (it needs one row per file)") from None
         except LabelsError:  # quotes that do not fit this separator
             continue
-        if _is_vggsound(first) or "path" in _understood(first):
+        if _is_vggsound(first) or "path" in _columns_by_meaning(first):
             return separator
         widths[separator] = len(first)
     return max(widths, key=lambda separator: widths[separator])
 
 
-def _understood(header: Iterable[str]) -> dict[str, str]:
+def _columns_by_meaning(header: Iterable[str]) -> dict[str, str]:
     """Columns of `header` with a known meaning: meaning -> name in the table."""
     # Backwards, so that the first of two columns of one name counts.
     spelled = {name.strip().lower(): name for name in reversed(list(header))}
-    found = {
+    matches = {
         meaning: [spelled[name] for name in names if name in spelled] for meaning, names in COLUMNS.items()
     }
-    return {meaning: names[0] for meaning, names in found.items() if names}
+    return {meaning: names[0] for meaning, names in matches.items() if names}
 
 
 def _pick(uri: str, header: Sequence[str]) -> dict[str, str]:
-    """`_understood`, or LabelsError if there is no path or nothing about it."""
-    picked = _understood(header)
+    """`_columns_by_meaning`, or LabelsError if there is no path or nothing about it."""
+    picked = _columns_by_meaning(header)
     if "path" in picked and len(picked) > 1:
         return picked
     missing = "label, text or split" if "path" in picked else "path"
-    known = "; ".join(f"{meaning}: {', '.join(names)}" for meaning, names in COLUMNS.items())
+    accepted = "; ".join(f"{meaning}: {', '.join(names)}" for meaning, names in COLUMNS.items())
     raise LabelsError(
-        f"{uri}: no column for the {missing} among {list(header)} (rename the columns; understood are {known}; "
+        f"{uri}: no column for the {missing} among {list(header)} (rename the columns; understood are {accepted}; "
         "without a header only VGGSound's four: YouTube id, start second, label, split)"
     )
 

@@ -32,7 +32,7 @@ _SPLIT_NAMES = {
 _MEDIA_SUFFIXES = scan.VIDEO_SUFFIXES | scan.AUDIO_SUFFIXES
 _CLIP_MS = 10_000
 _AMBIGUOUS = -1
-_NAMES_SHOWN = 10
+_NAMES_LISTED = 10
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -105,21 +105,21 @@ def read(uri: str) -> Labels:
     return _vggsound(uri, table) if isinstance(table, list) else _with_header(uri, table)
 
 
-def split_of(path: str, shares: tuple[float, float, float], seed: int = 0) -> str:
+def split_of(path: str, fractions: tuple[float, float, float], seed: int = 0) -> str:
     """The split of a file by a hash of its path: the same whatever other files there are.
 
     `shares` are those of train, val and test. Raises ValueError unless they are >= 0 and add up to 1.
     """
-    if not all(share >= 0 for share in shares) or not math.isclose(sum(shares), 1, abs_tol=1e-6):
-        raise ValueError(f"shares of train, val and test must be >= 0 and add up to 1, not {shares}")
+    if not all(fraction >= 0 for fraction in fractions) or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
+        raise ValueError(f"shares of train, val and test must be >= 0 and add up to 1, not {fractions}")
     digest = hashlib.sha256(f"{seed}\0{path}".encode("utf-8", "backslashreplace")).digest()
-    place = (int.from_bytes(digest[:8], "big") >> 11) / 2**53  # in [0, 1)
-    used = [(name, share) for name, share in zip(SPLITS, shares, strict=True) if share > 0]
-    for name, share in used:
-        if place < share:
+    position = (int.from_bytes(digest[:8], "big") >> 11) / 2**53  # in [0, 1)
+    nonzero = [(name, fraction) for name, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0]
+    for name, fraction in nonzero:
+        if position < fraction:
             return name
-        place -= share
-    return used[-1][0]  # the shares add up to a little less than 1
+        position -= fraction
+    return nonzero[-1][0]  # the shares add up to a little less than 1
 
 
 def _plain(path: str) -> str:
@@ -137,28 +137,30 @@ def _keys(path: str) -> dict[str, str]:
     return {"path": path, "stem": path[:cut], "name": name, "name_stem": name[:cut]}
 
 
-def _settle(uri: str, rows: Sequence[tuple[Key, Label]]) -> tuple[dict[Key, Label], int]:
+def _merge_rows(uri: str, rows: Sequence[tuple[Key, Label]]) -> tuple[dict[Key, Label], int]:
     """One entry per key, in order, with splits by their usual names; and the number of conflicts."""
     if not rows:
         raise LabelsError(f"{uri}: the table is empty (it needs one row per file)")
     names = {label.split: _SPLIT_NAMES.get(label.split.strip().lower()) for _, label in rows}
-    if strange := sorted(name for name, split in names.items() if split is None):
-        shown = strange[:_NAMES_SHOWN] + ["..."] * (len(strange) > _NAMES_SHOWN)
-        raise LabelsError(f"{uri}: unknown splits {shown} (understood are {[*_SPLIT_NAMES][1:]})")
-    settled: dict[Key, Label] = {}
-    disputed: set[Key] = set()
+    if unknown := sorted(name for name, split in names.items() if split is None):
+        listed = unknown[:_NAMES_LISTED] + ["..."] * (len(unknown) > _NAMES_LISTED)
+        raise LabelsError(f"{uri}: unknown splits {listed} (understood are {[*_SPLIT_NAMES][1:]})")
+    merged: dict[Key, Label] = {}
+    conflicting: set[Key] = set()
     for key, row in rows:
         entry = Label(row.label, row.text, names[row.split] or "")
-        known = settled.setdefault(key, entry)
-        if known == entry:
+        earlier = merged.setdefault(key, entry)
+        if earlier == entry:
             continue
-        if known.split and entry.split and known.split != entry.split:
-            both = f"{known.split} in one row and {entry.split} in another"
+        if earlier.split and entry.split and earlier.split != entry.split:
+            both = f"{earlier.split} in one row and {entry.split} in another"
             raise LabelsError(f"{uri}: {key!r} is in {both} (give all rows of a file the same split)")
-        if known.label and entry.label and known.label != entry.label:
-            disputed.add(key)
-        settled[key] = Label(known.label or entry.label, known.text or entry.text, known.split or entry.split)
-    return settled, len(disputed)
+        if earlier.label and entry.label and earlier.label != entry.label:
+            conflicting.add(key)
+        merged[key] = Label(
+            earlier.label or entry.label, earlier.text or entry.text, earlier.split or entry.split
+        )
+    return merged, len(conflicting)
 
 
 def _index(keys: Iterable[tuple[str, int]]) -> dict[str, int]:
@@ -174,25 +176,25 @@ def _with_header(uri: str, columns: dict[str, list[str]]) -> Labels:
     """Labels from the columns of a table with a header, by their meaning."""
     nothing = [""] * len(columns["path"])
     values = zip(*(columns.get(meaning, nothing) for meaning in COLUMNS), strict=True)
-    settled, conflicts = _settle(uri, [(_plain(path), Label(*rest)) for path, *rest in values])
-    entries = [_keys(path) for path in settled]
-    for path, keys in zip(settled, entries, strict=True):
+    merged, conflicts = _merge_rows(uri, [(_plain(path), Label(*rest)) for path, *rest in values])
+    entries = [_keys(path) for path in merged]
+    for path, keys in zip(merged, entries, strict=True):
         if not keys["name"]:
             raise LabelsError(f"{uri}: a row has {path!r} for its path (it must end in a file name)")
     indexes = tuple(
         (kind, _index((keys[kind], number) for number, keys in enumerate(entries)))
         for kind in ("path", "stem", "name", "name_stem")
     )
-    return Labels(uri, tuple(settled.values()), conflicts, indexes)
+    return Labels(uri, tuple(merged.values()), conflicts, indexes)
 
 
 def _vggsound(uri: str, rows: Sequence[VggsoundRow]) -> Labels:
     """Labels from the rows of VGGSound's own csv."""
-    found = [((row.video, row.start_ms), Label(label=row.label, split=row.split)) for row in rows]
-    settled, conflicts = _settle(uri, found)
-    timed = _index((stem, number) for number, key in enumerate(settled) for stem in _vggsound_stems(*key))
-    bare = _index((video, number) for number, (video, _) in enumerate(settled))
-    return Labels(uri, tuple(settled.values()), conflicts, (("name_stem", timed), ("name_stem", bare)))
+    labelled = [((row.video, row.start_ms), Label(label=row.label, split=row.split)) for row in rows]
+    merged, conflicts = _merge_rows(uri, labelled)
+    timed = _index((stem, number) for number, key in enumerate(merged) for stem in _vggsound_stems(*key))
+    bare = _index((video, number) for number, (video, _) in enumerate(merged))
+    return Labels(uri, tuple(merged.values()), conflicts, (("name_stem", timed), ("name_stem", bare)))
 
 
 def _vggsound_stems(video: str, start_ms: int) -> Iterator[str]:

@@ -158,11 +158,11 @@ def write_windows(job: ExtractJob, windows: Sequence[Window], left_out: dict[str
         row = {name: getattr(clip, name) for name in kind.names if hasattr(clip, name)}
         row |= window.arrays | {"mask": mask(n_mask, clip.duration_s, job.recipe.window_s)}
         by_split.setdefault(clip.split, []).append(row)
-    for split, found in sorted(by_split.items()):
+    for split, rows in sorted(by_split.items()):
         # Ray gathers that many or more: equal parts, rather than whole ones and a crumb.
-        n_files = max(1, round(len(found) / job.rows_per_file))
+        n_files = max(1, round(len(rows) / job.rows_per_file))
         for k in range(n_files):
-            part = found[k * len(found) // n_files : (k + 1) * len(found) // n_files]
+            part = rows[k * len(rows) // n_files : (k + 1) * len(rows) // n_files]
             store.write_rows(table(part, kind), split)
 
 

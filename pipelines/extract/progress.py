@@ -31,14 +31,16 @@ class Counts:
     stop: str = ""
     """Reason to stop the run early; empty if there is none."""
 
-    def take(self, newer: Counts) -> None:
+    def merge(self, newer: Counts) -> None:
         """Merge a later report. The actor may have restarted in between, so totals never shrink."""
         self.failures |= newer.failures
         self.put_off |= newer.put_off
         self.stop = newer.stop or self.stop
         for name in ("rows", "seconds", "footage_s"):
-            known, found = getattr(self, name), getattr(newer, name)
-            known.update({stage: max(value, known.get(stage, 0)) for stage, value in found.items()})
+            counted, newer_counts = getattr(self, name), getattr(newer, name)
+            counted.update(
+                {stage: max(value, counted.get(stage, 0)) for stage, value in newer_counts.items()}
+            )
 
     def throughput(self) -> dict[str, float]:
         """Footage seconds per core-second, by stage."""
@@ -84,7 +86,7 @@ class Ledger:
         if self._put_off_in_a_row >= PUT_OFF_IN_A_ROW:
             return f"storage does not answer: {next(reversed(counts.put_off.values()))}"
         failed = len(counts.failures)
-        seen = failed + counts.rows.get("write", 0) + counts.rows.get("left_out", 0)
-        if self.max_failed is not None and seen >= LEAST_ROWS and failed > self.max_failed * seen:
-            return f"{failed} of {seen} windows failed, more than --max-failed allows ({self.max_failed:.3g})"
+        finished = failed + counts.rows.get("write", 0) + counts.rows.get("left_out", 0)
+        if self.max_failed is not None and finished >= LEAST_ROWS and failed > self.max_failed * finished:
+            return f"{failed} of {finished} windows failed, more than --max-failed allows ({self.max_failed:.3g})"
         return ""

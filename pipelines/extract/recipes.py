@@ -132,8 +132,8 @@ def from_yaml(path: str) -> Template:
 
 
 def _from_values(values: dict[str, Any]) -> Template:
-    known = {"name", "window_s", "overlap_s", "semantic", "sync", "audio", "codec", "frames", "waveform"}
-    _check_names(values, known, "the recipe")
+    fields = {"name", "window_s", "overlap_s", "semantic", "sync", "audio", "codec", "frames", "waveform"}
+    _check_names(values, fields, "the recipe")
     encoders, weights = [], {}
     views: dict[str, View | None] = {}
     for role in ("semantic", "sync", "audio", "codec"):
@@ -198,16 +198,16 @@ def _number(value: Any, what: str, least: float, most: float) -> float:
     return value
 
 
-def _check_names(part: Any, known: set[str], what: str) -> None:
+def _check_names(part: Any, allowed: set[str], what: str) -> None:
     if not isinstance(part, dict):
         raise ValueError(f"{what} must be a table of names and values, not {part!r}")
-    unknown = sorted(str(name) for name in set(part) - known)
+    unknown = sorted(str(name) for name in set(part) - allowed)
     if unknown:
-        raise ValueError(f"{what} has unknown fields {unknown}; known: {sorted(known)}")
+        raise ValueError(f"{what} has unknown fields {unknown}; known: {sorted(allowed)}")
 
 
-def settle(
-    template: Template, given: Mapping[str, str], overlap_s: float | None
+def resolve(
+    template: Template, weights_files: Mapping[str, str], overlap_s: float | None
 ) -> tuple[Recipe, dict[str, str]]:
     """The recipe with the sha256 of every encoder, and role -> weights file (`mini` for the bundled ones).
 
@@ -223,7 +223,7 @@ def settle(
         except ValueError as error:
             raise RecipeError(f"--overlap-s: {error}") from error
     roles = [encoder.role for encoder in recipe.encoders]
-    strangers = sorted(set(given) - set(roles))
+    strangers = sorted(set(weights_files) - set(roles))
     if strangers:
         raise RecipeError(
             f"--weights: the recipe {recipe.name!r} has no {', '.join(strangers)}; it has {roles}"
@@ -231,8 +231,8 @@ def settle(
     files, encoders, missing = {}, [], []
     for encoder in recipe.encoders:
         try:
-            wanted = given.get(encoder.role) or template.weights.get(encoder.role)
-            file, digest = _found(encoder, wanted)
+            weights = weights_files.get(encoder.role) or template.weights.get(encoder.role)
+            file, digest = _resolve_encoder(encoder, weights)
         except published.WeightsError as error:
             missing.append(str(error))  # all of them in one message, not one per try
             continue
@@ -243,7 +243,7 @@ def settle(
     return replace(recipe, encoders=tuple(encoders)), files
 
 
-def _found(encoder: Encoder, wanted: str | None) -> tuple[str, str]:
+def _resolve_encoder(encoder: Encoder, weights: str | None) -> tuple[str, str]:
     """(weights file, or `mini`; its sha256) of an encoder."""
     from v2a_models.checkpoint_files import find_checkpoint
     from v2a_models.encoders import published
@@ -254,6 +254,6 @@ def _found(encoder: Encoder, wanted: str | None) -> tuple[str, str]:
                 f"the bundled model has no audio encoder: choose one of {published.names('audio')}"
             )
         return MINI, published.check(find_checkpoint(MINI) / "model.safetensors", encoder.sha256)
-    path = published.find_weights(encoder.name, encoder.role, wanted)
+    path = published.find_weights(encoder.name, encoder.role, weights)
     expected = encoder.sha256 or published.get(encoder.name, encoder.role).sha256
     return str(path.resolve()), published.check(path, expected)

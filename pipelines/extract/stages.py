@@ -136,16 +136,16 @@ def decode(batch: pa.Table, job: ExtractJob, ledger: Any = None) -> Iterator[pa.
     """Rows of the plan to rows with pictures and sound."""
     sandbox = shared_sandbox(job.decode_threads)
     per_segment = extract_windows.windows_per_segment(job.recipe)
-    for wanted in extract_windows.segments_of(extract_windows.from_table(batch), per_segment):
-        for window in decode_segment(wanted, job, sandbox, ledger):
+    for segment in extract_windows.segments_of(extract_windows.from_table(batch), per_segment):
+        for window in decode_segment(segment, job, sandbox, ledger):
             yield window.to_table(FRAMES)
 
 
 def decode_segment(
-    wanted: Sequence[Clip], job: ExtractJob, sandbox: Sandbox, ledger: Any = None
+    clips: Sequence[Clip], job: ExtractJob, sandbox: Sandbox, ledger: Any = None
 ) -> Iterator[Window]:
     """Windows of one segment, in order. Windows that storage withholds are left out."""
-    left = list(wanted)
+    left = list(clips)
     try:
         for attempt in retry.storage_attempts(STORAGE_TRIES, STORAGE_WAIT_S):
             with attempt:
@@ -169,15 +169,15 @@ def decode_segment(
     yield from (Window(clip, failure) for clip in left)
 
 
-def _decoded(wanted: Sequence[Clip], job: ExtractJob, sandbox: Sandbox) -> Iterator[Window]:
+def _decoded(clips: Sequence[Clip], job: ExtractJob, sandbox: Sandbox) -> Iterator[Window]:
     recipe = job.recipe
     per_segment = extract_windows.windows_per_segment(recipe)
-    first = wanted[0].index // per_segment * per_segment
+    first = clips[0].index // per_segment * per_segment
     hop = recipe.window - recipe.overlap
     start_s = grid.seconds(first * hop, recipe.sample_rate)
-    sound = _sound(wanted, start_s, job, sandbox)
-    by_index = {clip.index: clip for clip in wanted}
-    for index, frames in enumerate(_pictures(wanted, first, start_s, job, sandbox), first):
+    sound = _sound(clips, start_s, job, sandbox)
+    by_index = {clip.index: clip for clip in clips}
+    for index, frames in enumerate(_pictures(clips, first, start_s, job, sandbox), first):
         if index not in by_index:
             continue
         window = Window(by_index[index])
@@ -191,12 +191,12 @@ def _decoded(wanted: Sequence[Clip], job: ExtractJob, sandbox: Sandbox) -> Itera
         yield window
 
 
-def _sound(wanted: Sequence[Clip], start_s: float, job: ExtractJob, sandbox: Sandbox) -> np.ndarray | None:
+def _sound(clips: Sequence[Clip], start_s: float, job: ExtractJob, sandbox: Sandbox) -> np.ndarray | None:
     """Sound of a segment up to its last wanted window: int16 [channels, n]; None if the recipe has no use."""
     recipe = job.recipe
     if not recipe.waveform and recipe.encoder("codec") is None and recipe.encoder("audio") is None:
         return None
-    clip = wanted[-1]
+    clip = clips[-1]
     sound = sandbox.decode_sound(
         clip.uri,
         start_s,
@@ -209,7 +209,7 @@ def _sound(wanted: Sequence[Clip], start_s: float, job: ExtractJob, sandbox: San
 
 
 def _pictures(
-    wanted: Sequence[Clip], first: int, start_s: float, job: ExtractJob, sandbox: Sandbox
+    clips: Sequence[Clip], first: int, start_s: float, job: ExtractJob, sandbox: Sandbox
 ) -> Iterator[dict[str, np.ndarray]]:
     """Frames of every window from `first` to the last wanted one, by view, from one decoding pass.
 
@@ -218,12 +218,12 @@ def _pictures(
     recipe = job.recipe
     views = recipe.views
     hop_s = grid.seconds(recipe.window - recipe.overlap, recipe.sample_rate)
-    starts_s = [start_s + k * hop_s for k in range(wanted[-1].index - first + 1)]
+    starts_s = [start_s + k * hop_s for k in range(clips[-1].index - first + 1)]
     from_s = decode_start(start_s, [view.fps for view in views.values()])
     ends_s = [start + recipe.window_s for start in starts_s]
     held = {name: np.empty((0, view.height, view.width, 3), np.uint8) for name, view in views.items()}
     begins = dict.fromkeys(views, 0)
-    stretches = sandbox.iter_views(wanted[0].uri, list(views.values()), from_s, ends_s)
+    stretches = sandbox.iter_views(clips[0].uri, list(views.values()), from_s, ends_s)
     with contextlib.closing(stretches):  # type: ignore[type-var]
         for window_start_s, arrays in zip(starts_s, stretches, strict=True):
             window = {}
@@ -291,10 +291,10 @@ class Encoder:
 
     def _encode(self, chunk: list[Window]) -> dict[str, np.ndarray]:
         if self.encoders is None:
-            kept = {"frames": "frames", "waveform": "sound"}
+            raw_columns = {"frames": "frames", "waveform": "sound"}
             return {
                 column: np.stack([window.arrays[name] for window in chunk])
-                for column, name in kept.items()
+                for column, name in raw_columns.items()
                 if name in chunk[0].arrays
             }
         import torch

@@ -20,7 +20,7 @@ from v2a_models.recipe import Recipe
 SEGMENT_S = 60.0
 """Footage that is decoded in one pass."""
 
-LEAST_SHARE = 0.25
+LEAST_FRACTION = 0.25
 """Minimum fraction of a window that must be footage, unless the whole file is shorter."""
 
 PLAN_SCHEMA = pa.schema(
@@ -71,12 +71,12 @@ def windows_per_segment(recipe: Recipe) -> int:
 
 
 def clips_of(video: dict[str, Any], recipe: Recipe, label: Label) -> Iterator[Clip]:
-    """The windows of a scanned file, in order. The last may hold less footage than a window (`LEAST_SHARE`)."""
+    """The windows of a scanned file, in order. The last may hold less footage than a window (`LEAST_FRACTION`)."""
     film_s = float(video["duration_s"])
     n_samples = grid.samples(film_s, recipe.sample_rate)
     for window in grid.windows(n_samples, recipe.window, recipe.overlap):
         start_s = grid.seconds(window.start, recipe.sample_rate)
-        if window.index and film_s - start_s < LEAST_SHARE * recipe.window_s:
+        if window.index and film_s - start_s < LEAST_FRACTION * recipe.window_s:
             return
         yield Clip(
             clip_id=f"{video['video_id']}-{window.index:06d}",
@@ -98,7 +98,7 @@ def plan(
     videos: Iterable[dict[str, Any]],
     recipe: Recipe,
     labels: Labels | None,
-    shares: tuple[float, float, float],
+    fractions: tuple[float, float, float],
 ) -> list[Clip]:
     """The windows of all files, split by split and in the order of the files.
 
@@ -108,7 +108,7 @@ def plan(
     clips: list[Clip] = []
     for video in videos:
         label = (labels.of(video["path"]) if labels is not None else None) or Label()
-        split = label.split or split_of(video["path"], shares)
+        split = label.split or split_of(video["path"], fractions)
         clips += clips_of(video, recipe, Label(label.label, label.text, split))
     # One split after the other, so that a file of the store rarely has to be cut for it.
     return sorted(clips, key=lambda clip: clip.split)

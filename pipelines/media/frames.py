@@ -113,10 +113,10 @@ class Painter:
         for view, array, begin, span in zip(self.views, self.arrays, self.begins, slices, strict=True):
             rows = array[max(span.start - begin, 0) : max(span.stop - begin, 0)]
             if len(rows):
-                look = (view.width, view.height, view.fit)
-                if look not in scaled:
-                    scaled[look] = self.scaler.picture(frame, *look)
-                rows[:] = scaled[look]
+                key = (view.width, view.height, view.fit)
+                if key not in scaled:
+                    scaled[key] = self.scaler.picture(frame, *key)
+                rows[:] = scaled[key]
 
 
 class Scaler:
@@ -135,8 +135,8 @@ class Scaler:
         scalers = self.scalers.setdefault((width, height, fit), (VideoReformatter(), VideoReformatter()))
         if fit == "squeeze":
             return self._scale(frame, width, height, *scalers)
-        shown = geometry.display_size(frame.width, frame.height, self.aspect, self.quarter_turns)
-        wide, high = cover_size(shown, (width, height))
+        display = geometry.display_size(frame.width, frame.height, self.aspect, self.quarter_turns)
+        wide, high = cover_size(display, (width, height))
         x, y = (wide - width) // 2, (high - height) // 2
         return self._scale(frame, wide, high, *scalers)[y : y + height, x : x + width]
 
@@ -159,11 +159,13 @@ class Scaler:
         return geometry.turn(picture, self.quarter_turns, self.mirrored)
 
 
-def cover_size(shown: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
-    """Smallest (width, height) with the aspect of `shown` that covers `wanted`, at most _LONGEST times `wanted`.
+def cover_size(display: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
+    """Smallest (width, height) with the aspect of `display` that covers `target`, at most _LONGEST times `target`.
 
     A picture that is longer and thinner than that is squeezed.
     """
-    scale = max(w / s for w, s in zip(wanted, shown, strict=True))
-    width, height = (min(max(w, round(s * scale)), _LONGEST * w) for w, s in zip(wanted, shown, strict=True))
+    scale = max(w / s for w, s in zip(target, display, strict=True))
+    width, height = (
+        min(max(w, round(s * scale)), _LONGEST * w) for w, s in zip(target, display, strict=True)
+    )
     return width, height

@@ -24,7 +24,7 @@ from pipelines.reports.comparison_table import (
     arrow,
     entry,
     fit,
-    known,
+    is_finite,
     metric_title,
     title_of,
 )
@@ -117,7 +117,7 @@ def clip_data(summary: Summary, scores: Sequence[Mapping[str, Any]], worst: int)
     order = sorted(comparison_table.ordered(summary), key=lambda system: system["name"] != REFERENCE)
     names = [system["name"] for system in order]
     metrics = [
-        m for m in summary["metrics"] if m["per_clip"] and any(known(r.get(m["name"])) for r in scores)
+        m for m in summary["metrics"] if m["per_clip"] and any(is_finite(r.get(m["name"])) for r in scores)
     ]
     rows: dict[str, dict[str, Mapping[str, Any]]] = {}
     for row in scores:
@@ -166,10 +166,10 @@ def _chosen(
     worst: int,
 ) -> list[str]:
     """Clips of the page: the worst of the mean over models, of each model, and of each class, by every metric."""
-    found: dict[str, None] = {}
+    worst_clips: dict[str, None] = {}
     clips = sorted(rows)
     labels = {clip: next(iter(rows[clip].values()))["label"] or "" for clip in clips}
-    late: list[str] = []
+    more_of_class: list[str] = []
     for metric in metrics:
         sign = 1 if metric["higher"] else -1
         table = np.array(
@@ -180,24 +180,24 @@ def _chosen(
         mean[~there.any(axis=1)] = np.nan
         for column in (mean, *table.T):
             ranked = [clips[at] for at in np.argsort(sign * column, kind="stable") if np.isfinite(column[at])]
-            found |= dict.fromkeys(ranked[:worst])
+            worst_clips |= dict.fromkeys(ranked[:worst])
             if column is mean:
-                seen: dict[str, int] = {}
+                per_class: dict[str, int] = {}
                 for clip in ranked:
-                    seen[labels[clip]] = seen.get(labels[clip], 0) + 1
-                    late += [clip] if seen[labels[clip]] <= PER_CLASS else []
+                    per_class[labels[clip]] = per_class.get(labels[clip], 0) + 1
+                    more_of_class += [clip] if per_class[labels[clip]] <= PER_CLASS else []
     if not metrics:
-        found = dict.fromkeys(clips[:worst])
-    return list(dict.fromkeys([*found, *late]))[: max(MOST_CLIPS, worst)]
+        worst_clips = dict.fromkeys(clips[:worst])
+    return list(dict.fromkeys([*worst_clips, *more_of_class]))[: max(MOST_CLIPS, worst)]
 
 
 def _number(value: Any) -> float:
-    return float(value) if known(value) else np.nan
+    return float(value) if is_finite(value) else np.nan
 
 
 def _brief(value: Any) -> float | None:
     """A figure with the digits that a page needs; None where there is none."""
-    return float(f"{value:.4g}") if known(value) else None
+    return float(f"{value:.4g}") if is_finite(value) else None
 
 
 # ---- what it comes to
@@ -212,7 +212,7 @@ def paired_sentences(summary: Summary) -> list[str]:
     by_side: dict[str, list[str]] = {"first": [], "second": [], "": []}
     for metric in summary["metrics"]:
         item = paired["metrics"].get(metric["name"])
-        if item is None or not known(item["value"]) or not fit(summary, metric):
+        if item is None or not is_finite(item["value"]) or not fit(summary, metric):
             continue
         by_side[item["better"]].append(f"{metric['title']} ({_difference(item, metric['unit'])})")
     said = []
@@ -240,20 +240,20 @@ def _difference(item: Mapping[str, Any], unit: str) -> str:
 
 def votes_sentences(summary: Summary) -> list[str]:
     """Sentences about the votes of listeners, one per pair of systems."""
-    said = []
+    sentences = []
     for result in (summary["votes"] or {}).get("results", []):
         first, second = (title_of(summary, result[side]) for side in ("first", "second"))
-        if not known(result["preferred_first"]):
-            said.append(f"No listener has voted between {first} and {second}.")
+        if not is_finite(result["preferred_first"]):
+            sentences.append(f"No listener has voted between {first} and {second}.")
             continue
         low, high = result["low"], result["high"]
         text = f"Listeners preferred {first} to {second} in {_percent(result['preferred_first'])} of "
         text += plural(result["n"], "vote") + ", ties counted half for each"
-        if known(low) and known(high):
+        if is_finite(low) and is_finite(high):
             verdict = "" if low > 0.5 or high < 0.5 else ", which shows no preference"
             text += f" (95 % interval {_percent(low)} to {_percent(high)}){verdict}"
-        said.append(text + ".")
-    return said
+        sentences.append(text + ".")
+    return sentences
 
 
 def _percent(fraction: float) -> str:

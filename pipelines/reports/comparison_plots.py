@@ -16,7 +16,7 @@ from pipelines.reports.comparison_table import (
     arrow,
     entry,
     fit,
-    known,
+    is_finite,
     models,
     number,
     ordered,
@@ -43,8 +43,10 @@ _WIDE, _TALL = 480, 192
 
 def colours(summary: Summary) -> dict[str, str]:
     """A colour per system: one each for models, greys for baselines, the ground truth the darkest."""
-    found = {s["name"]: _DARK if s["name"] == REFERENCE else _GREY for s in summary["systems"]}
-    return found | {s["name"]: _COLOURS[at % len(_COLOURS)] for at, s in enumerate(models(summary))}
+    baseline_colours = {s["name"]: _DARK if s["name"] == REFERENCE else _GREY for s in summary["systems"]}
+    return baseline_colours | {
+        s["name"]: _COLOURS[at % len(_COLOURS)] for at, s in enumerate(models(summary))
+    }
 
 
 # ---- bars
@@ -76,17 +78,17 @@ def _bars(
 ) -> None:
     colour, decimals = colours(summary), places(summary, metric["name"])
     items = [entry(system, metric["name"]) for system in systems]
-    low, high = _reach(summary, metric["name"])
+    low, high = _axis_limits(summary, metric["name"])
     for at, (system, item) in enumerate(zip(systems, items, strict=True)):
         value = item["value"]
-        if not known(value):
+        if not is_finite(value):
             axes.text(low + 0.02 * (high - low), at, "n/a", va="center", fontsize=7, color=_DARK)
             continue
         axes.barh(at, min(max(value, low), high), height=0.72, color=colour[system["name"]])
         if not low <= value <= high:
             edge, side = (low, "left") if value < low else (high, "right")
             axes.text(edge, at, f" {number(value, decimals)} ", va="center", ha=side, fontsize=7, color=_INK)
-        elif known(item["low"]) and known(item["high"]):
+        elif is_finite(item["low"]) and is_finite(item["high"]):
             axes.plot([item["low"], item["high"]], [at, at], color=_INK, lw=1.2)
     axes.set_xlim(low, high)
     axes.set_ylim(len(systems) - 0.4, -0.6)
@@ -103,13 +105,17 @@ def _bars(
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _reach(summary: Summary, metric: str) -> tuple[float, float]:
+def _axis_limits(summary: Summary, metric: str) -> tuple[float, float]:
     """Limits of a metric's axis: they include 0, all models and the ground truth; other systems if not far beyond."""
 
     def ends(systems: Sequence[Mapping[str, Any]]) -> list[float]:
         items = [entry(system, metric) for system in systems]
         return [
-            i[key] for i in items if known(i["value"]) for key in ("value", "low", "high") if known(i[key])
+            i[key]
+            for i in items
+            if is_finite(i["value"])
+            for key in ("value", "low", "high")
+            if is_finite(i[key])
         ]
 
     everything = ends(summary["systems"])
@@ -129,21 +135,21 @@ def radar_axes(summary: Summary) -> list[tuple[Mapping[str, Any], float, float]]
 
     Those fit here, with a direction, by which the ground truth is better than a baseline.
     """
-    found = []
+    axes = []
     for metric in summary["metrics"]:
         held = {
             s["name"]: entry(s, metric["name"])["value"]
             for s in summary["systems"]
             if s["kind"] == "baseline"
         }
-        held = {name: value for name, value in held.items() if known(value)}
+        held = {name: value for name, value in held.items() if is_finite(value)}
         truth = held.pop(REFERENCE, None)
         if truth is None or not held or not fit(summary, metric):
             continue
         worst = (min if metric["higher"] else max)(held.values())
         if (truth - worst) * (1 if metric["higher"] else -1) > 0:
-            found.append((metric, worst, truth))
-    return found
+            axes.append((metric, worst, truth))
+    return axes
 
 
 def radar(summary: Summary) -> bytes:
@@ -162,8 +168,8 @@ def radar(summary: Summary) -> bytes:
     colour = colours(summary)
     lines = []
     for system in models(summary):
-        shares = [share(entry(system, m["name"])["value"], worst, truth) for m, worst, truth in spokes]
-        ring = np.clip(np.array([*shares, shares[0]]), -0.1, 1.2)
+        ratios = [normalised(entry(system, m["name"])["value"], worst, truth) for m, worst, truth in spokes]
+        ring = np.clip(np.array([*ratios, ratios[0]]), -0.1, 1.2)
         [line] = axes.plot([*angles, angles[0]], ring, "o-", ms=3.5, lw=1.8, color=colour[system["name"]])
         if len(models(summary)) <= 3 and not np.isnan(ring).any():
             axes.fill(angles, ring[:-1], color=colour[system["name"]], alpha=0.07)
@@ -185,9 +191,9 @@ def radar(summary: Summary) -> bytes:
     return _png(figure, bbox_inches="tight")
 
 
-def share(value: float | None, worst: float, truth: float) -> float:
+def normalised(value: float | None, worst: float, truth: float) -> float:
     """How much of the way from the worst baseline to the ground truth a figure is; NaN for none."""
-    return (value - worst) / (truth - worst) if value is not None and known(value) else math.nan
+    return (value - worst) / (truth - worst) if value is not None and is_finite(value) else math.nan
 
 
 # ---- classes
@@ -196,7 +202,7 @@ def share(value: float | None, worst: float, truth: float) -> float:
 def heat_metric(summary: Summary, scores: Sequence[Mapping[str, Any]]) -> str:
     """The metric of the heat map: the first by clip that is fit here and has scores, synchrony before the rest."""
     able = [m for m in summary["metrics"] if m["per_clip"] and fit(summary, m)]
-    able = [m for m in able if any(known(row.get(m["name"])) for row in scores)]
+    able = [m for m in able if any(is_finite(row.get(m["name"])) for row in scores)]
     order = ("synchrony", "semantics", "quality", "captions", "waveform")
     able.sort(key=lambda m: order.index(m["group"]) if m["group"] in order else len(order))
     return able[0]["name"] if able else ""
@@ -211,7 +217,7 @@ def class_means(
     labels = [label for label, _ in common]
     held: dict[tuple[str, str], list[float]] = {}
     for row in scores:
-        if known(row.get(metric)):
+        if is_finite(row.get(metric)):
             held.setdefault((row["label"] or "no class", row["system"]), []).append(row[metric])
     means = [[np.mean(held.get((label, name), [np.nan])) for name in systems] for label in labels]
     return labels, np.array(means, float).reshape(len(labels), len(systems))
@@ -231,14 +237,18 @@ def heatmap(summary: Summary, scores: Sequence[Mapping[str, Any]], metric: str =
     figure = _figure(3.2 + 0.75 * len(systems), 1.7 + 0.25 * len(labels))
     axes = figure.add_subplot()
     competing = means[:, [system["kind"] == "model" for system in systems]]
-    seen = competing[np.isfinite(competing)] if np.isfinite(competing).any() else means[np.isfinite(means)]
-    low, high = float(seen.min()), float(seen.max())
+    scale_values = (
+        competing[np.isfinite(competing)] if np.isfinite(competing).any() else means[np.isfinite(means)]
+    )
+    low, high = float(scale_values.min()), float(scale_values.max())
     ramp = "viridis_r" if about["higher"] is False else "viridis"
     axes.set_facecolor("#e9ebef")
-    drawn = axes.imshow(means, aspect="auto", cmap=ramp, vmin=low, vmax=high if high > low else low + 1)
+    heat_image = axes.imshow(means, aspect="auto", cmap=ramp, vmin=low, vmax=high if high > low else low + 1)
     decimals = places(summary, metric)
     for (row, column), value in np.ndenumerate(means):
-        red, green, blue, _ = drawn.cmap(drawn.norm(value)) if np.isfinite(value) else (1.0, 1.0, 1.0, 1.0)
+        red, green, blue, _ = (
+            heat_image.cmap(heat_image.norm(value)) if np.isfinite(value) else (1.0, 1.0, 1.0, 1.0)
+        )
         ink = _INK if 0.3 * red + 0.6 * green + 0.1 * blue > 0.5 else "white"
         text = number(float(value), min(decimals, 3)) if np.isfinite(value) else "n/a"
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
@@ -248,7 +258,7 @@ def heatmap(summary: Summary, scores: Sequence[Mapping[str, Any]], metric: str =
     axes.set_yticks(range(len(labels)), [plain(label, 28) for label in labels], fontsize=8)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(drawn, ax=axes, pad=0.02, aspect=30, extend="both")
+    bar = figure.colorbar(heat_image, ax=axes, pad=0.02, aspect=30, extend="both")
     bar.ax.tick_params(labelsize=7.5)
     axes.set_title(f"{plain(about['title'], 60)} {arrow(about)} by class".replace("  ", " "), fontsize=9.5)
     return _png(figure)
@@ -273,12 +283,12 @@ def spectrograms(sounds: Mapping[str, np.ndarray], rate: int, title: str) -> byt
     down = -(-len(power) // across)
     figure = _figure(1.2 + 2.7 * across, 0.7 + 1.75 * down)
     grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    drawn = None
+    mesh = None
     for axes in grid.flat[len(power) :]:
         axes.set_visible(False)
     for at, (axes, (name, cells)) in enumerate(zip(grid.flat, power.items(), strict=False)):
         level = 10 * np.log10(np.maximum(cells / loudest, 1e-12))
-        drawn = axes.imshow(
+        mesh = axes.imshow(
             level, origin="lower", aspect="auto", cmap="magma", vmin=-FLOOR_DB, vmax=0,
             extent=(0, length / rate, 0, 1), interpolation="nearest",
         )  # fmt: skip
@@ -287,7 +297,7 @@ def spectrograms(sounds: Mapping[str, np.ndarray], rate: int, title: str) -> byt
         heights = [math.log(hz / BOTTOM_HZ) / math.log(top_hz / BOTTOM_HZ) for hz in ticks]
         axes.set_yticks(heights, [f"{hz // 1000} kHz" if hz >= 1000 else f"{hz} Hz" for hz in ticks])
         axes.tick_params(labelsize=7.5, labelbottom=at + across >= len(power))
-    bar = figure.colorbar(drawn, ax=list(grid.flat), pad=0.01, aspect=30)
+    bar = figure.colorbar(mesh, ax=list(grid.flat), pad=0.01, aspect=30)
     bar.ax.tick_params(labelsize=7.5)
     bar.set_label("dB from the loudest", fontsize=8)
     figure.suptitle(plain(title, 100), fontsize=9.5)

@@ -71,7 +71,7 @@ class Table:
 # ---- reading the summary
 
 
-def known(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
     """True for a figure; None, NaN and infinities are none."""
     return value is not None and math.isfinite(value)
 
@@ -99,7 +99,7 @@ def title_of(summary: Summary, name: str) -> str:
 
 def measured(summary: Summary, metric: str) -> bool:
     """True if any system has a figure for the metric."""
-    return any(known(entry(system, metric)["value"]) for system in summary["systems"])
+    return any(is_finite(entry(system, metric)["value"]) for system in summary["systems"])
 
 
 def fit(summary: Summary, metric: Mapping[str, Any]) -> bool:
@@ -110,7 +110,7 @@ def fit(summary: Summary, metric: Mapping[str, Any]) -> bool:
 def best(summary: Summary, metric: Mapping[str, Any]) -> set[str]:
     """Models with the best figure: several at a tie, none where nothing can be ranked or there is no contest."""
     values = {s["name"]: entry(s, metric["name"])["value"] for s in models(summary)}
-    values = {name: value for name, value in values.items() if known(value)}
+    values = {name: value for name, value in values.items() if is_finite(value)}
     if len(values) < 2 or not fit(summary, metric):
         return set()
     top = (max if metric["higher"] else min)(values.values())
@@ -127,7 +127,7 @@ def places(summary: Summary, metric: str) -> int:
     for systems in (models(summary), summary["systems"]):
         entries = [entry(system, metric) for system in systems]
         spreads = sorted(s for e in entries if (s := _half(e)) > 0)
-        values = sorted(abs(e["value"]) for e in entries if known(e["value"]) and e["value"])
+        values = sorted(abs(e["value"]) for e in entries if is_finite(e["value"]) and e["value"])
         if spreads or values:
             usual = spreads or values
             return _decimals(usual[(len(usual) - 1) // 2], 2 if spreads else 3)
@@ -142,7 +142,7 @@ def entry_places(item: Mapping[str, Any]) -> int:
 
 def _half(item: Mapping[str, Any]) -> float:
     """Half the width of an interval; 0 without one."""
-    return (item["high"] - item["low"]) / 2 if known(item["low"]) and known(item["high"]) else 0.0
+    return (item["high"] - item["low"]) / 2 if is_finite(item["low"]) and is_finite(item["high"]) else 0.0
 
 
 def _decimals(size: float, digits: int) -> int:
@@ -160,7 +160,7 @@ def number(value: float, decimals: int) -> str:
 def spread(item: Mapping[str, Any], decimals: int) -> str:
     """The interval of a figure: `± half` where it is even, `[low, high]` where not, empty if there is none."""
     value, low, high = item["value"], item["low"], item["high"]
-    if not (known(value) and known(low) and known(high)) or low == high == value:
+    if not (is_finite(value) and is_finite(low) and is_finite(high)) or low == high == value:
         return ""
     half = (high - low) / 2
     if abs((high + low) / 2 - value) <= 0.2 * half:
@@ -171,26 +171,26 @@ def spread(item: Mapping[str, Any], decimals: int) -> str:
 def absent(summary: Summary) -> list[tuple[Mapping[str, Any], str]]:
     """Metrics that no system has a figure of, with the reasons."""
     gone = [m for m in summary["metrics"] if not measured(summary, m["name"])]
-    said = [[entry(system, m["name"])["note"] for system in summary["systems"]] for m in gone]
+    notes = [[entry(system, m["name"])["note"] for system in summary["systems"]] for m in gone]
     return [
         (m, "; ".join(dict.fromkeys(filter(None, s))) or "no reason given")
-        for m, s in zip(gone, said, strict=True)
+        for m, s in zip(gone, notes, strict=True)
     ]
 
 
 def tables(summary: Summary, widest: int = 0) -> list[Table]:
     """One table per group of metrics that have a figure; of at most `widest` metrics each, if given."""
-    shown = [m for m in summary["metrics"] if measured(summary, m["name"])]
-    names = dict.fromkeys([*GROUPS, *(m["group"] for m in shown)])
-    found = []
+    with_values = [m for m in summary["metrics"] if measured(summary, m["name"])]
+    names = dict.fromkeys([*GROUPS, *(m["group"] for m in with_values)])
+    parts_of_page = []
     for group in names:
-        metrics = [m for m in shown if m["group"] == group]
+        metrics = [m for m in with_values if m["group"] == group]
         parts = -(-len(metrics) // widest) if widest else min(1, len(metrics))
         for part in range(parts):
             begin, end = len(metrics) * part // parts, len(metrics) * (part + 1) // parts
             title = group.capitalize() + (f" ({part + 1} of {parts})" if parts > 1 else "")
-            found.append(_filled(summary, Table(title, metrics[begin:end])))
-    return found
+            parts_of_page.append(_filled(summary, Table(title, metrics[begin:end])))
+    return parts_of_page
 
 
 def _filled(summary: Summary, table: Table) -> Table:
@@ -200,7 +200,7 @@ def _filled(summary: Summary, table: Table) -> Table:
         cells = []
         for name in decimals:
             item = entry(system, name)
-            if known(item["value"]):
+            if is_finite(item["value"]):
                 text = number(item["value"], decimals[name])
                 won = system["name"] in winners[name]
                 cells.append(Cell(text, spread(item, decimals[name]), won, table.note(item["note"])))

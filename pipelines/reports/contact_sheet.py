@@ -33,7 +33,7 @@ class Picker:
         self._held: dict[int, tuple[float, float, np.ndarray]] = {}
         """By number of the stretch: distance from its middle, time, frame."""
 
-    def take(self, frames: Iterable[tuple[float, np.ndarray]]) -> None:
+    def add(self, frames: Iterable[tuple[float, np.ndarray]]) -> None:
         """(seconds, uint8 [h, w, 3]) in any order."""
         for time_s, frame in frames:
             stretch = min(MOST - 1, max(0, int(time_s / self.stretch_s)))

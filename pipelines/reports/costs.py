@@ -38,15 +38,15 @@ class Costs:
     prices: Prices = Prices()
 
     @property
-    def made(self) -> float | None:
+    def total(self) -> float | None:
         """Price of the work so far; None without any price."""
         return self.prices.of(self.core_s, self.gpu_s)
 
     @property
     def per_hour(self) -> float | None:
         """Price per hour of dubbed footage; None if nothing was dubbed."""
-        made = self.made
-        return made / self.footage_s * 3600 if made is not None and self.footage_s > 0 else None
+        total = self.total
+        return total / self.footage_s * 3600 if total is not None and self.footage_s > 0 else None
 
     @property
     def archive(self) -> float | None:
@@ -64,10 +64,10 @@ class Costs:
 
     def figures(self) -> dict[str, float]:
         """Figures for MLflow and the report, by name; prices only where they are known."""
-        found = {"price_core_hour": self.prices.core_hour, "price_gpu_hour": self.prices.gpu_hour}
-        found |= {"cost": self.made, "cost_per_hour": self.per_hour, "cost_archive": self.archive}
-        known = {name: value for name, value in found.items() if value is not None}
-        return {"core_seconds": self.core_s, "gpu_seconds": self.gpu_s, **known}
+        prices = {"price_core_hour": self.prices.core_hour, "price_gpu_hour": self.prices.gpu_hour}
+        prices |= {"cost": self.total, "cost_per_hour": self.per_hour, "cost_archive": self.archive}
+        available = {name: value for name, value in prices.items() if value is not None}
+        return {"core_seconds": self.core_s, "gpu_seconds": self.gpu_s, **available}
 
 
 def costs(rows: Iterable[Mapping[str, Any]], prices: Prices) -> Costs:

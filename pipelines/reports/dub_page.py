@@ -125,26 +125,26 @@ def _clean(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _page_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """Values of a row that the page shows: no empty ones, numbers at the precision that is printed."""
-    known: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in row.items():
         if name in UNSHOWN or value is None or value in ("", []) or (name in UNSHOWN_IF_0 and not value):
             continue
-        known[name] = round(value, 4) if isinstance(value, float) else value
-    if captions := known.pop("captions", None):  # the page makes `caption` of them
-        known["captions"] = [[round(cue["start_s"], 2), cue["text"]] for cue in captions]
-        known.pop("caption", None)
-    if seams := known.pop("seams", None):
+        values[name] = round(value, 4) if isinstance(value, float) else value
+    if captions := values.pop("captions", None):  # the page makes `caption` of them
+        values["captions"] = [[round(cue["start_s"], 2), cue["text"]] for cue in captions]
+        values.pop("caption", None)
+    if seams := values.pop("seams", None):
         pairs = [[seam["at_s"], seam["jump"]] for seam in seams if None not in seam.values()]
         # A seam that jumps no more than time steps within windows is inaudible.
         audible = [(at_s, jump) for at_s, jump in pairs if 1 < jump < math.inf]
         if audible:
-            known["seams"] = [[round(at_s, 2), round(jump, 1)] for at_s, jump in audible]
-    if flags := known.pop("flags", None):
-        known["flags"] = [[round(f["start_s"], 2), round(f["end_s"], 2), f["what"]] for f in flags]
+            values["seams"] = [[round(at_s, 2), round(jump, 1)] for at_s, jump in audible]
+    if flags := values.pop("flags", None):
+        values["flags"] = [[round(f["start_s"], 2), round(f["end_s"], 2), f["what"]] for f in flags]
     for name in ("output", "card", "contact_sheet"):
-        if name in known:
-            known[f"{name}_url"] = link(str(known[name]))
-    return known
+        if name in values:
+            values[f"{name}_url"] = link(str(values[name]))
+    return values
 
 
 def link(relative: str) -> str:

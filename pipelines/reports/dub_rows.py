@@ -85,12 +85,12 @@ _FROM_0 = ("n_windows", "core_seconds", "tracks", "gpu_seconds", "scenes", "stat
 """Numbers that begin at 0; the others are null until they are known."""
 
 
-def report_row(video: dict[str, Any], status: str, reason: str = "", **known: Any) -> dict[str, Any]:
-    """Report row with every column of `REPORT_SCHEMA`, from a row of the scan; `known` overrides the defaults."""
+def report_row(video: dict[str, Any], status: str, reason: str = "", **values: Any) -> dict[str, Any]:
+    """Report row with every column of `REPORT_SCHEMA`, from a row of the scan; `values` override the defaults."""
     row = {field.name: _default(field) for field in REPORT_SCHEMA}
     row |= {name: video.get(name) for name in _FROM_SCAN}
     row |= {"status": status, "reason": reason, "source_sha256": video.get("sha256") or ""}
-    return row | known
+    return row | values
 
 
 def _default(column: pa.Field) -> Any:

@@ -111,9 +111,9 @@ def time_label(seconds: float, step: float) -> str:
     """`0.25 s` where the ticks are finer than a second, `1:05` or `1:00:05` elsewhere."""
     if step < 1:
         return f"{seconds:.{2 if step < 0.1 else 1}f} s"
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+    total = round(seconds)
+    hours, minutes = divmod(total // 60, 60)
+    return f"{hours}:{minutes:02}:{total % 60:02}" if hours else f"{minutes}:{total % 60:02}"
 
 
 def _paste_strip(image: Image.Image, frames: np.ndarray) -> None:

@@ -34,9 +34,9 @@ def clock(seconds: float | None) -> str:
     """`0:07`, `12:30`, `1:02:03`; a dash for None."""
     if seconds is None:
         return "-"
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+    total = round(seconds)
+    hours, minutes = divmod(total // 60, 60)
+    return f"{hours}:{minutes:02}:{total % 60:02}" if hours else f"{minutes}:{total % 60:02}"
 
 
 def date(iso: str) -> str:

@@ -49,7 +49,7 @@ class Missing(Exception):
 def clips(store: Store, facts: Facts) -> list[dict[str, Any]]:
     """Values for the page by sample of `facts.samples`. Raises StorageError only if the store is out of reach."""
     videos = {str(row["video_id"]): row for row in store.scan()}
-    shown = []
+    page_clips = []
     lost: list[str] = []
     # By file, so that each is opened once; shown in the order chosen.
     arrays = read_arrays(facts.samples)
@@ -66,11 +66,13 @@ def clips(store: Store, facts: Facts) -> list[dict[str, Any]]:
             if isinstance(held, str):
                 clip["fault"] = held
             else:
-                clip["arrays"] = [look for name in held if (look := _look(name, held[name], facts.recipe))]
+                clip["arrays"] = [
+                    picture for name in held if (picture := _array_picture(name, held[name], facts.recipe))
+                ]
                 if "mask" in held:
                     clip["mask"] = f"{int(held['mask'].sum())} of {held['mask'].size} cells hold footage"
-            shown.append(clip)
-    return shown
+            page_clips.append(clip)
+    return page_clips
 
 
 def read_arrays(rows: Sequence[Row]) -> dict[str, dict[str, np.ndarray] | str]:
@@ -78,23 +80,25 @@ def read_arrays(rows: Sequence[Row]) -> dict[str, dict[str, np.ndarray] | str]:
 
     Holds one row group of one file at a time.
     """
-    found: dict[str, dict[str, np.ndarray] | str] = {}
+    arrays: dict[str, dict[str, np.ndarray] | str] = {}
     for uri in dict.fromkeys(row.uri for row in rows):
-        wanted = [row for row in rows if row.uri == uri]
+        rows_of_file = [row for row in rows if row.uri == uri]
         try:
             with storage.reading(uri) as opened, pq.ParquetFile(opened) as file:
                 ends = np.cumsum([file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)])
-                for group in sorted({int(np.searchsorted(ends, row.at, side="right")) for row in wanted}):
+                for group in sorted(
+                    {int(np.searchsorted(ends, row.at, side="right")) for row in rows_of_file}
+                ):
                     names = [column.name for column in summary.array_columns(file.schema_arrow)]
                     held = file.read_row_group(group, columns=names, use_threads=False)
                     begin = int(ends[group]) - held.num_rows
-                    for row in wanted:
+                    for row in rows_of_file:
                         if begin <= row.at < ends[group]:
-                            found[row.clip_id] = {n: _array(held[n], row.at - begin) for n in names}
+                            arrays[row.clip_id] = {n: _array(held[n], row.at - begin) for n in names}
         except (storage.StorageError, pa.ArrowException, IndexError) as error:
-            for row in wanted:
-                found.setdefault(row.clip_id, f"{row.file}: {summary.first_line(error)}")
-    return found
+            for row in rows_of_file:
+                arrays.setdefault(row.clip_id, f"{row.file}: {summary.first_line(error)}")
+    return arrays
 
 
 def _array(column: pa.ChunkedArray, at: int) -> np.ndarray:
@@ -157,12 +161,12 @@ def strip(sandbox: Sandbox, uri: str, row: Row, video: Mapping[str, Any], window
 # ---- the arrays
 
 
-def _look(name: str, array: np.ndarray, recipe: Recipe) -> dict[str, Any] | None:
+def _array_picture(name: str, array: np.ndarray, recipe: Recipe) -> dict[str, Any] | None:
     """A stored array as a picture with a line about it."""
-    look: dict[str, Any] = {"name": name, "shape": f"{array.dtype} {list(array.shape)}", "warn": ""}
+    picture: dict[str, Any] = {"name": name, "shape": f"{array.dtype} {list(array.shape)}", "warn": ""}
     if name == "codes":
         image, facts, warn = codegram(array)
-        return look | {
+        return picture | {
             "image": picture_url(image),
             "height": 10 * array.shape[0],
             "facts": facts,
@@ -170,7 +174,7 @@ def _look(name: str, array: np.ndarray, recipe: Recipe) -> dict[str, Any] | None
         }
     if name in ("semantic", "sync", "audio"):
         image, facts, warn = features(array)
-        return look | {"image": picture_url(image), "height": 96, "facts": facts, "warn": warn}
+        return picture | {"image": picture_url(image), "height": 96, "facts": facts, "warn": warn}
     silence = np.zeros(1, np.float32)
     if name == "frames":
         few = array[np.linspace(0, len(array) - 1, min(THUMBS, len(array))).round().astype(int)]
@@ -178,19 +182,19 @@ def _look(name: str, array: np.ndarray, recipe: Recipe) -> dict[str, Any] | None
         image = image.crop((0, 0, film_card.WIDTH, film_card.STRIP))
         spread = float(np.diff(array.astype(np.int16), axis=0).__abs__().mean()) if len(array) > 1 else 0.0
         warn = "every picture is the same" if len(array) > 1 and not spread else ""
-        look |= {
+        picture |= {
             "image": picture_url(image, "WEBP"),
             "facts": f"change from one to the next {spread:.3g} of 255",
         }
-        return look | {"height": film_card.STRIP, "warn": warn}
+        return picture | {"height": film_card.STRIP, "warn": warn}
     if name == "waveform":
         image = film_card.draw(np.zeros((0, 1, 1, 3), np.uint8), array, recipe.sample_rate, recipe.window_s)
         top = film_card.STRIP + film_card.GAP
         image = image.crop((0, top, film_card.WIDTH, top + film_card.WAVE))
         warn = "" if array.any() else "nothing but silence"
         facts = f"{array.shape[0]} channel{'s' if array.shape[0] > 1 else ''} at {recipe.sample_rate} Hz"
-        look |= {"image": picture_url(image, "WEBP"), "facts": facts}
-        return look | {"height": film_card.WAVE, "warn": warn}
+        picture |= {"image": picture_url(image, "WEBP"), "facts": facts}
+        return picture | {"height": film_card.WAVE, "warn": warn}
     return None
 
 
@@ -259,8 +263,8 @@ def audio_url(sound: np.ndarray) -> str:
 # ---- the page
 
 
-def render(facts: Facts, shown: Sequence[Mapping[str, Any]]) -> str:
-    """The page as text: HTML with everything in it. `shown` as `clips` gives."""
+def render(facts: Facts, page_clips: Sequence[Mapping[str, Any]]) -> str:
+    """The page as text: HTML with everything in it. `page_clips`: as returned by `clips`."""
     common = facts.labels.most_common(CLASSES_SHOWN)
     return pages.render(
         "store.html.j2",
@@ -273,7 +277,7 @@ def render(facts: Facts, shown: Sequence[Mapping[str, Any]]) -> str:
         n_labelled=sum(facts.labels.values()),
         n_left_out=sum(facts.left_out.values()),
         n_failed=sum(group.count for group in facts.failures),
-        clips=shown,
+        clips=page_clips,
         card_height=film_card.HEIGHT,
         window_s=facts.recipe.window_s,
     )

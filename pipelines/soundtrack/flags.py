@@ -97,7 +97,7 @@ class FlagDetector:
     def listed(self) -> list[dict[str, Any]]:
         """At most `MOST_LISTED` stretches, in the order of the film: the longest, if possible half of each kind.
 
-        `n_found` is the total number.
+        `n_detected` is the total number.
         """
         self.close()
         kinds = [

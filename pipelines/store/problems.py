@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from pipelines.store.store import SPLITS
 
-SHOWN = 3
+NAMES_LISTED = 3
 """Number of names that a message lists."""
 
 
@@ -49,15 +49,15 @@ def recipe_problems(path: str, kind: pa.Schema, recipe: Mapping[str, Any]) -> li
     if text is None:
         return [f"{path}: no recipe in its metadata"]
     try:
-        found = json.loads(text)
-        if found == recipe:
+        embedded = json.loads(text)
+        if embedded == recipe:
             return []
-        names = sorted(name for name in {*found, *recipe} if found.get(name) != recipe.get(name))
+        names = sorted(name for name in {*embedded, *recipe} if embedded.get(name) != recipe.get(name))
     except (ValueError, TypeError, AttributeError):
         return [f"{path}: the recipe in its metadata is damaged"]
     return [f"{path}: made with another recipe (differs in {', '.join(names)})"]
 
 
 def _few(values: Sequence[str]) -> str:
-    more = ", ..." if len(values) > SHOWN else ""
-    return ", ".join(values[:SHOWN]) + more
+    more = ", ..." if len(values) > NAMES_LISTED else ""
+    return ", ".join(values[:NAMES_LISTED]) + more

@@ -91,10 +91,10 @@ class Shard:
 
 def _cut(feed: Feed, world: int) -> list[tuple[int, int, int]]:
     """(file, start, stop) into the file's rows: at least PARTS * world spans where there are rows enough."""
-    total, wanted = len(feed), PARTS * world
+    total, n_spans = len(feed), PARTS * world
     spans = []
     for file, rows in enumerate(feed.rows):
-        pieces = min(len(rows), max(1, -(-wanted * len(rows) // total)))
+        pieces = min(len(rows), max(1, -(-n_spans * len(rows) // total)))
         # A whole group of rows must not come from one file.
         largest = max(1, MIX_BYTES // 4 // max(1, feed.row_bytes))
         pieces = max(pieces, -(-len(rows) // largest))

@@ -70,14 +70,14 @@ class Store:
     def read_identity(self) -> dict[str, Any] | None:
         """Recipe and settings that decide the rows; None if this is no store yet."""
         try:
-            found = json.loads(storage.read_bytes(self.uri("_recipe.json")))
+            identity = json.loads(storage.read_bytes(self.uri("_recipe.json")))
         except storage.StorageNotFound:
             return None
         except ValueError as error:
             raise StoreError(
                 f"{self.uri('_recipe.json')} is damaged ({error}); choose another STORE"
             ) from error
-        return found if isinstance(found, dict) else None
+        return identity if isinstance(identity, dict) else None
 
     def write_identity(self, identity: Mapping[str, Any]) -> None:
         """Written before the first row; later runs write the same again."""
@@ -132,14 +132,14 @@ class Store:
         Files that are listed in the index with the same size and version are not opened.
         """
         parts = self._parts()
-        known = self._read_index()
-        fresh = [info for info in parts if known.get(info.path, (None,))[0] != (info.size, info.version)]
+        indexed = self._read_index()
+        fresh = [info for info in parts if indexed.get(info.path, (None,))[0] != (info.size, info.version)]
         with ThreadPoolExecutor(_READERS) as pool:
             read = dict(zip((info.path for info in fresh), pool.map(self._clip_ids, fresh), strict=True))
         return [
             clip_id
             for info in parts
-            for clip_id in (read[info.path] if info.path in read else known[info.path][1])
+            for clip_id in (read[info.path] if info.path in read else indexed[info.path][1])
         ]
 
     def write_index(self) -> int:
@@ -148,18 +148,18 @@ class Store:
         Only for the one process that finishes a run.
         """
         rows: list[tuple[str, int, str, str]] = []
-        seen: set[str] = set()
+        written: set[str] = set()
         removed = 0
-        known = self._read_index()
+        indexed = self._read_index()
         for info in self._parts():
-            facts, clips = known.get(info.path, ((), []))
+            facts, clips = indexed.get(info.path, ((), []))
             if facts != (info.size, info.version):
                 clips = self._clip_ids(info)
-            twice = seen.intersection(clips)
+            twice = written.intersection(clips)
             if twice:
                 removed += len(twice)
                 info, clips = self._without(info, twice)
-            seen.update(clips)
+            written.update(clips)
             rows += [(info.path, info.size, info.version, clip_id) for clip_id in clips]
         columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
         index = pa.table(
@@ -208,11 +208,11 @@ class Store:
 
     def _read_index(self) -> dict[str, tuple[tuple[int, str], list[str]]]:
         index = self.read_table("_v2a/index.parquet")
-        known: dict[str, tuple[tuple[int, str], list[str]]] = {}
+        entries: dict[str, tuple[tuple[int, str], list[str]]] = {}
         if index is not None and index.schema.names == INDEX_SCHEMA.names:
             for row in zip(*(index[name].to_pylist() for name in INDEX_SCHEMA.names), strict=True):
-                known.setdefault(row[0], ((row[1], row[2]), []))[1].append(row[3])
-        return known
+                entries.setdefault(row[0], ((row[1], row[2]), []))[1].append(row[3])
+        return entries
 
     # other tables
 
@@ -223,16 +223,16 @@ class Store:
 
     def failures(self) -> list[dict[str, Any]]:
         """Rows of the table of what failed in the latest run."""
-        found = self.read_table("_failures.parquet")
-        return [] if found is None else found.to_pylist()
+        failed = self.read_table("_failures.parquet")
+        return [] if failed is None else failed.to_pylist()
 
     def write_scan(self, scanned: pa.Table) -> None:
         self._write_table("_v2a/scan.parquet", scanned)
 
     def scan(self) -> list[dict[str, Any]]:
         """Rows of the archive as the latest run saw it."""
-        found = self.read_table("_v2a/scan.parquet")
-        return [] if found is None else found.to_pylist()
+        scanned = self.read_table("_v2a/scan.parquet")
+        return [] if scanned is None else scanned.to_pylist()
 
     def read_table(self, path: str) -> pa.Table | None:
         """A table beside the rows; None if it is missing or damaged (all of them can be made again)."""
@@ -258,11 +258,11 @@ def _read(file: Any, columns: list[str] | None = None) -> pa.Table:
 
 def texts_of(store: Store, split: str = SPLIT, most: int = MOST) -> list[str]:
     """The different texts of a split, sorted: the first `most` of them."""
-    found: set[str] = set()
+    texts: set[str] = set()
     for info in store.files():
         if not info.path.startswith(f"split={split}/"):
             continue
         with storage.reading(info.uri) as file:
             column = pq.ParquetFile(file).read(columns=["text"], use_threads=False)["text"]
-        found.update(text for text in column.to_pylist() if text)
-    return sorted(found)[:most]
+        texts.update(text for text in column.to_pylist() if text)
+    return sorted(texts)[:most]

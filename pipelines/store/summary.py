@@ -177,25 +177,25 @@ def _add_files(
     clip_ids: list[pa.Array] = []
     videos: dict[str, list[pa.Array]] = {split: [] for split in SPLITS}
     samples: dict[str, list[Row]] = {}
-    for info, found in zip(infos, files, strict=True):
+    for info, file_facts in zip(infos, files, strict=True):
         split_name = split_of(info.path)
         split = facts.splits.setdefault(split_name, Split())
-        split.rows += len(found.clip_ids)
-        split.seconds += found.seconds
-        facts.labels.update(found.labels)
-        facts.n_text += found.n_text
-        facts.problems += found.problems
-        clip_ids.append(found.clip_ids)
-        videos[split_name].append(found.videos)
-        if found.columns and not facts.columns:
-            facts.columns = found.columns
-        elif found.columns and found.columns != facts.columns:
-            listed = ", ".join(f"{column.name} {column.text}" for column in found.columns)
+        split.rows += len(file_facts.clip_ids)
+        split.seconds += file_facts.seconds
+        facts.labels.update(file_facts.labels)
+        facts.n_text += file_facts.n_text
+        facts.problems += file_facts.problems
+        clip_ids.append(file_facts.clip_ids)
+        videos[split_name].append(file_facts.videos)
+        if file_facts.columns and not facts.columns:
+            facts.columns = file_facts.columns
+        elif file_facts.columns and file_facts.columns != facts.columns:
+            listed = ", ".join(f"{column.name} {column.text}" for column in file_facts.columns)
             facts.problems.append(f"{info.path}: other array columns than the first file: {listed}")
-        for row in found.samples:
-            kept = samples.setdefault(row.label, [])
-            if len(kept) < n_samples:
-                kept.append(row)
+        for row in file_facts.samples:
+            class_samples = samples.setdefault(row.label, [])
+            if len(class_samples) < n_samples:
+                class_samples.append(row)
         if len(samples) > _LABELS_HELD:  # labels may be as many as rows
             common = sorted(samples, key=lambda label: -facts.labels[label])[: _LABELS_HELD // 2]
             samples = {label: samples[label] for label in common}
@@ -249,13 +249,13 @@ def array_columns(kind: pa.Schema) -> tuple[Column, ...]:
 def _samples(info: storage.FileInfo, rows: pa.Table, labels: Sequence[str], n: int) -> list[Row]:
     """Up to `n` rows per class: the first of each video, then the second."""
     turns: dict[str, list[tuple[int, int]]] = {}
-    met: Counter[tuple[str, str]] = Counter()
+    occurrences: Counter[tuple[str, str]] = Counter()
     for at, (label, video_id) in enumerate(zip(labels, rows["video_id"].to_pylist(), strict=True)):
-        turns.setdefault(label, []).append((met[label, video_id], at))
-        met[label, video_id] += 1
+        turns.setdefault(label, []).append((occurrences[label, video_id], at))
+        occurrences[label, video_id] += 1
     chosen = []
-    for label, known in turns.items():
-        for _, at in sorted(known)[:n]:
+    for label, candidates in turns.items():
+        for _, at in sorted(candidates)[:n]:
             values = {name: rows[name][at].as_py() for name in SMALL} | {"label": label}
             values["text"] = values["text"] or ""
             chosen.append(Row(file=info.path, uri=info.uri, at=at, split=split_of(info.path), **values))
@@ -303,9 +303,9 @@ def made_with(facts: Facts) -> list[tuple[str, str]]:
     recipe, identity = facts.recipe, facts.identity
     overlap = f"sharing {recipe.overlap_s:g} s" if recipe.overlap_s else "no overlap"
     channels = {1: "mono", 2: "stereo"}.get(recipe.channels, f"{recipe.channels} channels")
-    kept = "samples kept" if recipe.waveform else "as tokens" if recipe.encoder("codec") else "not kept"
+    sound_kept = "samples kept" if recipe.waveform else "as tokens" if recipe.encoder("codec") else "not kept"
     if recipe.encoder("audio"):
-        kept = "as features" if kept == "not kept" else f"{kept}, and as features"
+        sound_kept = "as features" if sound_kept == "not kept" else f"{sound_kept}, and as features"
     lines = [
         ("recipe", f"{recipe.name} ({recipe.digest})"),
         ("window", f"{recipe.window_s:g} s, {overlap}"),
@@ -313,7 +313,7 @@ def made_with(facts: Facts) -> list[tuple[str, str]]:
             (f"{name} view", f"{view.fps:g} fps, {view.width}x{view.height}, {view.fit}")
             for name, view in recipe.views.items()
         ),
-        ("sound", f"{recipe.sample_rate} Hz, {channels}, {kept}"),
+        ("sound", f"{recipe.sample_rate} Hz, {channels}, {sound_kept}"),
         *((f"{e.role} encoder", f"{e.name} (sha256 {e.sha256[:12] or '?'})") for e in recipe.encoders),
     ]
     if identity.get("precision"):

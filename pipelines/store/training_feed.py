@@ -50,22 +50,22 @@ def open_feeds(
     recipe = store.recipe()
     files = store.files()
     with ThreadPoolExecutor(16) as pool:
-        facts = list(pool.map(partial(_look, recipe=recipe, columns=tuple(columns)), files))
+        facts = list(pool.map(partial(_row_facts, recipe=recipe, columns=tuple(columns)), files))
     by_split: dict[str, list[int]] = {}
     for at, info in enumerate(files):
         if facts[at][0]:
             by_split.setdefault(info.path.split("/", 1)[0].removeprefix("split="), []).append(at)
     if "train" not in by_split:
-        found = ", ".join(by_split) or "no rows at all"
+        splits = ", ".join(by_split) or "no rows at all"
         raise StoreError(
-            f"{store.root} has no rows to train on: its split `train` is empty (there: {found}); "
+            f"{store.root} has no rows to train on: its split `train` is empty (there: {splits}); "
             "run v2a extract, with other --splits if need be"
         )
     row_bytes = max(bytes_ for _, bytes_ in facts)
 
     def feed(ats: Sequence[int], rows: Sequence[np.ndarray]) -> Feed:
-        kept = [(files[at].path, r) for at, r in zip(ats, rows, strict=True) if len(r)]
-        paths, numbers = (tuple(part) for part in zip(*kept, strict=True)) if kept else ((), ())
+        nonempty = [(files[at].path, r) for at, r in zip(ats, rows, strict=True) if len(r)]
+        paths, numbers = (tuple(part) for part in zip(*nonempty, strict=True)) if nonempty else ((), ())
         return Feed(store.root, tuple(columns), paths, numbers, row_bytes, seed)
 
     train = by_split["train"]
@@ -74,8 +74,8 @@ def open_feeds(
         early, late = _first_and_last(store, [files[at] for at in both])
         return feed(both, early), feed(both, late)
     if "val" in by_split:
-        whole = [[np.arange(facts[at][0]) for at in ats] for ats in (train, by_split["val"])]
-        return feed(train, whole[0]), feed(by_split["val"], whole[1])
+        all_rows = [[np.arange(facts[at][0]) for at in ats] for ats in (train, by_split["val"])]
+        return feed(train, all_rows[0]), feed(by_split["val"], all_rows[1])
     held = _held_out(store, [files[at] for at in train])
     return (
         feed(train, [np.flatnonzero(~chosen) for chosen in held]),
@@ -83,7 +83,7 @@ def open_feeds(
     )
 
 
-def _look(info: storage.FileInfo, recipe: Recipe, columns: tuple[str, ...]) -> tuple[int, int]:
+def _row_facts(info: storage.FileInfo, recipe: Recipe, columns: tuple[str, ...]) -> tuple[int, int]:
     """Rows of a file, and bytes of one."""
     try:
         with storage.reading(info.uri) as opened, pq.ParquetFile(opened) as file:
@@ -96,8 +96,8 @@ def _look(info: storage.FileInfo, recipe: Recipe, columns: tuple[str, ...]) -> t
     if missing:
         raise StoreError(f"{info.uri} has no {', '.join(missing)}, which this model trains on")
     text = (kind.metadata or {}).get(b"v2a_recipe")
-    if text is None or (found := Recipe.from_dict(json.loads(text))) != recipe:
-        other = "no recipe" if text is None else f"the recipe {found.name} ({found.digest})"
+    if text is None or (embedded := Recipe.from_dict(json.loads(text))) != recipe:
+        other = "no recipe" if text is None else f"the recipe {embedded.name} ({embedded.digest})"
         raise StoreError(f"{info.uri} has {other}, its store {recipe.name} ({recipe.digest})")
     return n, sum(_bytes(kind.field(name).type) for name in columns)
 
@@ -175,10 +175,10 @@ def read_rows(feed: Feed, picks: np.ndarray) -> Rows:
     places = []
     for file in np.unique(picks[:, 0]).tolist():
         at = np.flatnonzero(picks[:, 0] == file)
-        found = _read_file(storage.join(feed.root, *feed.paths[file].split("/")), names, picks[at, 1])
+        columns = _read_file(storage.join(feed.root, *feed.paths[file].split("/")), names, picks[at, 1])
         places.append(at)
         for name in names:
-            parts[name].append(found[name])
+            parts[name].append(columns[name])
     back = np.argsort(np.concatenate(places))
     return {name: np.concatenate(arrays)[back] for name, arrays in parts.items()}
 
@@ -188,9 +188,9 @@ def _read_file(uri: str, names: Sequence[str], rows: np.ndarray) -> Rows:
         with storage.reading(uri) as opened, pq.ParquetFile(opened) as file:
             counts = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
             ends = np.cumsum(counts)
-            wanted = np.unique(np.searchsorted(ends, rows, side="right")).tolist()
-            table = file.read_row_groups(wanted, columns=list(names), use_threads=False)
-        starts = np.concatenate([np.arange(ends[g] - counts[g], ends[g]) for g in wanted])
+            groups = np.unique(np.searchsorted(ends, rows, side="right")).tolist()
+            table = file.read_row_groups(groups, columns=list(names), use_threads=False)
+        starts = np.concatenate([np.arange(ends[g] - counts[g], ends[g]) for g in groups])
         table = table.take(pa.array(np.searchsorted(starts, rows)))
     except (pa.ArrowException, storage.StorageNotFound, IndexError) as error:
         raise StoreError(f"{uri} cannot be read ({str(error).splitlines()[0]})") from error

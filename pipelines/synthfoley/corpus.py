@@ -59,12 +59,12 @@ def render(
     folder = root / kind
     folder.mkdir(parents=True, exist_ok=True)
     stamp = folder / "config.json"
-    wanted = json.dumps(asdict(config), sort_keys=True)
-    if stamp.exists() and stamp.read_text() != wanted:
+    expected = json.dumps(asdict(config), sort_keys=True)
+    if stamp.exists() and stamp.read_text() != expected:
         raise ValueError(
-            f"{folder} holds another corpus: {stamp.read_text()}, wanted {wanted}; remove it first"
+            f"{folder} holds another corpus: {stamp.read_text()}, wanted {expected}; remove it first"
         )
-    stamp.write_text(wanted)
+    stamp.write_text(expected)
     missing = [s for s in range(-(-config.scenes // SHARD)) if not (folder / f"{s:04d}.npy").exists()]
     if not missing:
         return

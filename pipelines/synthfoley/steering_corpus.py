@@ -209,9 +209,9 @@ def _open_encoders(name: str) -> None:
 
 
 def _render_block(root: Path, number: int, config: SteerConfig) -> None:
-    made = _rendered([_scene(config, number * BLOCK + k) for k in range(BLOCK)], config, _encoders)
+    rendered = _rendered([_scene(config, number * BLOCK + k) for k in range(BLOCK)], config, _encoders)
     beside = root / f".{number:04d}.tmp.npz"
-    np.savez(beside, semantic=made.semantic, sync=made.sync, codes=made.codes)
+    np.savez(beside, semantic=rendered.semantic, sync=rendered.sync, codes=rendered.codes)
     os.replace(beside, root / f"{number:04d}.npz")
 
 

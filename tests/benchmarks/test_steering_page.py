@@ -7,13 +7,13 @@ import re
 
 import pytest
 
-from benchmarks.steering_page import Take, steering_html
+from benchmarks.steering_page import Variant, steering_html
 
 
 def test_one_clip_under_several_prompts() -> None:
     takes = [
-        Take("", b"film 0", ".mp4", b"card 0", facts={"heard as": "drum 90%"}),
-        Take("an <anvil>", b"film 1", ".webm", b"card 1", negative="music"),
+        Variant("", b"film 0", ".mp4", b"card 0", facts={"heard as": "drum 90%"}),
+        Variant("an <anvil>", b"film 1", ".webm", b"card 1", negative="music"),
     ]
     page = steering_html(takes, clip="a.mp4", duration_s=4.0, model="vatt", seed=3, caption="rain")
     for content in (b"film 0", b"film 1", b"card 0", b"card 1"):
@@ -24,4 +24,4 @@ def test_one_clip_under_several_prompts() -> None:
     assert all(url.startswith("data:") for url in re.findall(r'(?:src|href)="([^"]+)"', page))
     assert "<style>\n:root {" in page and ".stack > * { min-width: 0; }\n.take {" in page
     with pytest.raises(ValueError, match=r"browsers do not play \.avi"):
-        steering_html([Take("", b"", ".avi")], clip="", duration_s=1, model="", seed=0)
+        steering_html([Variant("", b"", ".avi")], clip="", duration_s=1, model="", seed=0)

@@ -46,7 +46,7 @@ def test_every_distribution_is_measured_once(work: Path, capsys: pytest.CaptureF
     kept = {name: work / "masking" / f"{vatt_masking.file_name(name)}.json" for name in names}
     nats = {name: json.loads(file.read_text())["figures"]["nats"] for name, file in kept.items()}
     # Nothing is known of 512 equally likely codes, whatever is hidden of them.
-    assert all(len(n) == len(vatt_masking.SHARES) and min(n) > 5.5 for n in nats.values())
+    assert all(len(n) == len(vatt_masking.FRACTIONS) and min(n) > 5.5 for n in nats.values())
     # From the same start on the same crops, only what is hidden can make the first losses differ.
     assert len(set(re.findall(r"step 1 .* codes (\S+)", log))) == len(names)
     assert all(f"| {name} |" in told for name in names)
@@ -63,8 +63,8 @@ def test_cases_ask_for_another_class_at_the_moments_of_the_picture(work: Path) -
     data = vatt_masking.held_out(blocks[-1:], load_generator("mini").recipe)
     assert len(data.cases) == len(data.codes) == len(data.semantic) and data.codes.shape[1:] == (4, 345)
     for case in data.cases:
-        assert case.scene.label != case.wanted.label and case.wanted.label in synthfoley.IMPACTS
-        assert [e.onset_s for e in case.scene.events] == [e.onset_s for e in case.wanted.events]
+        assert case.scene.label != case.target.label and case.target.label in synthfoley.IMPACTS
+        assert [e.onset_s for e in case.scene.events] == [e.onset_s for e in case.target.events]
         assert all(0 <= event.onset_s < 4 for event in case.scene.events)
 
 

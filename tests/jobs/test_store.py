@@ -120,7 +120,7 @@ def test_the_printout_of_the_real_command(store: Store) -> None:
         "sync float16 [25, 200]",
         "left out on purpose: 3 windows silent 2 static 1",
         "CorruptContainer 5 bad0.mp4, bad1.mp4, bad2.mp4 (no moov atom)",
-        "Nothing is wrong with it",
+        "No problems",
     ):
         assert part in words, f"{part!r} is not in:\n{done.stdout}"
     assert "\x1b" not in done.stdout, "a label reached the terminal as it is"

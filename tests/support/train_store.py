@@ -23,9 +23,9 @@ TINY = ("dim=32", "depth=1", "heads=2", "encoder_depth=1", "audio_dim=0")
 @lru_cache
 def recipe() -> Recipe:
     """The bundled recipe with the weights that are there now."""
-    from pipelines.extract.recipes import find, settle
+    from pipelines.extract.recipes import find, resolve
 
-    return settle(find("mini"), {}, None)[0]
+    return resolve(find("mini"), {}, None)[0]
 
 
 def row(number: int) -> dict[str, Any]:

@@ -132,16 +132,16 @@ class TemporalConv(nn.Conv3d):
     def of(cls, conv: nn.Conv3d) -> TemporalConv:
         """Convert a convolution; both share their parameters."""
         shape: dict[str, Any] = {n: getattr(conv, n) for n in ("kernel_size", "stride", "padding")}
-        made = cls(conv.in_channels, conv.out_channels, **shape, bias=conv.bias is not None)
-        made.weight, made.bias = conv.weight, conv.bias
-        return made
+        result = cls(conv.in_channels, conv.out_channels, **shape, bias=conv.bias is not None)
+        result.weight, result.bias = conv.weight, conv.bias
+        return result
 
     def forward(self, x: Tensor) -> Tensor:
         padding: Any = self.padding
-        made = F.conv2d(
+        result = F.conv2d(
             x.flatten(3), self.weight.squeeze(-1), self.bias, (self.stride[0], 1), (padding[0], 0)
         )
-        return made.unflatten(3, x.shape[3:])
+        return result.unflatten(3, x.shape[3:])
 
 
 def quick_over_time(model: nn.Module) -> nn.Module:

@@ -112,18 +112,18 @@ def names(role: str) -> list[str]:
 
 def get(name: str, role: str) -> Published:
     """Catalogue entry of a name. Raises WeightsError with the choices and the closest match."""
-    known = _catalogue(_checked_role(role))
-    if name in known:
-        return known[name]
-    lower = {choice.lower(): choice for choice in known}
+    catalogue = _catalogue(_checked_role(role))
+    if name in catalogue:
+        return catalogue[name]
+    lower = {choice.lower(): choice for choice in catalogue}
     close = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)]
     hint = f" (did you mean {close[0]!r}?):" if close else ":"
-    choices = list(known)
+    choices = list(catalogue)
     listed = str(choices) if len(choices) <= 4 else f"{choices[:2]} or any MODEL/TAG of open_clip"
     raise WeightsError(f"no {role} weights {name!r}{hint} choose one of {listed}")
 
 
-def find_weights(name: str, role: str, given: str | None = None) -> Path:
+def find_weights(name: str, role: str, path: str | None = None) -> Path:
     """Local file of published weights: the given one, or one in $V2A_WEIGHTS, or one in a package's cache.
 
     Files on Hugging Face share one name, so $V2A_WEIGHTS may hold a folder per repository, named like its last part;
@@ -132,14 +132,14 @@ def find_weights(name: str, role: str, given: str | None = None) -> Path:
     Raises WeightsError for an unknown name, or a missing file, with its origin.
     """
     item = get(name, role)
-    if given is not None:
-        if Path(given).is_file():
-            return Path(given)
-        raise WeightsError(f"--weights {role}={given}: there is no such file; {_how_to_get(item)}")
-    found = next((place for place in _places(item) if place.is_file()), None)
-    if found is None:
+    if path is not None:
+        if Path(path).is_file():
+            return Path(path)
+        raise WeightsError(f"--weights {role}={path}: there is no such file; {_how_to_get(item)}")
+    local = next((place for place in _places(item) if place.is_file()), None)
+    if local is None:
         raise WeightsError(f"the weights of {name!r} are not on this machine: {_how_to_get(item)}")
-    return found
+    return local
 
 
 def check(path: str | Path, sha256: str = "") -> str:
@@ -149,17 +149,17 @@ def check(path: str | Path, sha256: str = "") -> str:
     """
     try:
         with Path(path).open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error}") from error
-    if not found.startswith(sha256.lower()):
+    if not digest.startswith(sha256.lower()):
         raise WeightsError(
-            f"{path}: expected a sha256 of {sha256}…, found {found}: the file is truncated or another one"
+            f"{path}: expected a sha256 of {sha256}…, found {digest}: the file is truncated or another one"
         )
-    return found
+    return digest
 
 
-def checked_files(recipe: Recipe, given: Mapping[str, str]) -> dict[str, str]:
+def checked_files(recipe: Recipe, paths: Mapping[str, str]) -> dict[str, str]:
     """Find and verify the weights of a recipe's encoders: role -> path, or `mini`. `given` paths are not searched for.
 
     Raises WeightsError or CheckpointError for weights that are missing or differ from those that made the store.
@@ -175,7 +175,7 @@ def checked_files(recipe: Recipe, given: Mapping[str, str]) -> dict[str, str]:
                 )
             files[encoder.role] = "mini"
         else:
-            path = find_weights(encoder.name, encoder.role, given.get(encoder.role))
+            path = find_weights(encoder.name, encoder.role, paths.get(encoder.role))
             check(path, encoder.sha256)
             files[encoder.role] = str(path)
     return files

@@ -25,17 +25,17 @@ class Metric:
 
 
 def _onsets() -> list[Metric]:
-    found = []
+    metrics = []
     for name, title in (("f1", "F1"), ("precision", "precision"), ("recall", "recall")):
         for tolerance in (25, 50, 100):
             about = (
                 f"onsets within {tolerance} ms of an event, one to one: {title} over all clips with events"
             )
-            found.append(
+            metrics.append(
                 Metric(f"onset_{name}_{tolerance}", f"onset {title} ±{tolerance} ms", "synchrony", "", True,
                        about, False)
             )  # fmt: skip
-    return found
+    return metrics
 
 
 METRICS: tuple[Metric, ...] = (

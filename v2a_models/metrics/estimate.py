@@ -108,7 +108,7 @@ def interval(replicates: np.ndarray, level: float = LEVEL) -> tuple[float, float
 def _interval_of_the_mean(values: np.ndarray, resamples: int, level: float, seed: int) -> tuple[float, float]:
     from scipy import stats  # takes a second to load, and most who import this module only pass estimates on
 
-    found = stats.bootstrap(
+    result = stats.bootstrap(
         (values,),
         np.mean,
         n_resamples=resamples,
@@ -117,4 +117,4 @@ def _interval_of_the_mean(values: np.ndarray, resamples: int, level: float, seed
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(result.low), float(result.high)

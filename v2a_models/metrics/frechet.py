@@ -127,22 +127,22 @@ class Sample:
 
     def total(self) -> Moments:
         """Moments of all rows."""
-        return self.drawn(dict.fromkeys(self.groups, 1))
+        return self.resampled(dict.fromkeys(self.groups, 1))
 
-    def drawn(self, times: dict[int, int]) -> Moments:
+    def resampled(self, times: dict[int, int]) -> Moments:
         """Moments of the groups, each repeated as given in `times`."""
-        taken = [(often, self.groups[index]) for index, often in times.items() if index in self.groups]
+        weighted = [(often, self.groups[index]) for index, often in times.items() if index in self.groups]
         total = Moments(self.dims)
-        total.count = sum(often * group.count for often, group in taken)
+        total.count = sum(often * group.count for often, group in weighted)
         if not total.count:
             return total
         total.mean = sum(
-            (group.mean * (often * group.count / total.count) for often, group in taken), total.mean
+            (group.mean * (often * group.count / total.count) for often, group in weighted), total.mean
         )
-        apart = np.stack([(g.mean - total.mean) * math.sqrt(often * g.count) for often, g in taken])
+        apart = np.stack([(g.mean - total.mean) * math.sqrt(often * g.count) for often, g in weighted])
         np.matmul(apart.T, apart, out=total.scatter)
         scaled = np.empty_like(total.scatter)
-        for often, group in taken:
+        for often, group in weighted:
             total.scatter += np.multiply(group.scatter, often, out=scaled)
         return total
 
@@ -190,7 +190,7 @@ def frechet_with_interval(
     for _ in range(n):
         chosen, often = np.unique(rng.choice(groups, len(groups)), return_counts=True)
         times = dict(zip(chosen.tolist(), often.tolist(), strict=True))
-        drawn_a, drawn_b = a.drawn(times), b.drawn(times)
+        drawn_a, drawn_b = a.resampled(times), b.resampled(times)
         if min(drawn_a.count, drawn_b.count) >= 2:
             draws.append(frechet_distance(drawn_a, drawn_b))
     if not draws:
@@ -213,7 +213,7 @@ def frechet_difference(
         raise ValueError(f"at least one draw is needed, not {n}")
 
     def difference(times: dict[int, int]) -> float:
-        theirs, first, second = (sample.drawn(times) for sample in (truth, a, b))
+        theirs, first, second = (sample.resampled(times) for sample in (truth, a, b))
         if min(theirs.count, first.count, second.count) < 2:
             return math.nan
         return frechet_distance(theirs, first) - frechet_distance(theirs, second)
@@ -230,8 +230,8 @@ def frechet_difference(
     for _ in range(n):
         chosen, often = np.unique(rng.choice(groups, len(groups)), return_counts=True)
         draws.append(difference(dict(zip(chosen.tolist(), often.tolist(), strict=True))))
-    known = np.array(draws)[np.isfinite(draws)]
-    low, high = interval(known - known.mean() + value, level) if len(known) else (math.nan, math.nan)
+    finite = np.array(draws)[np.isfinite(draws)]
+    low, high = interval(finite - finite.mean() + value, level) if len(finite) else (math.nan, math.nan)
     note = f"rough interval: only {len(groups)} groups to draw from" if len(groups) < 16 else ""
     return Estimate(value, low, high, rows, note)
 

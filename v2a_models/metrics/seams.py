@@ -80,9 +80,9 @@ def worst(sound: np.ndarray, joins: Sequence[int], rate: int, most: int = 3) -> 
     usual = jumps(sound, inside(len(sound), joins), rate).spectrum
     if not len(usual) or usual.mean() <= 0:
         return []
-    found = [
+    audible_seams = [
         (int(join), float(jump.spectrum[0] / usual.mean()))
         for join in joins
         if len(jump := jumps(sound, [join], rate))
     ]
-    return sorted(found, key=lambda pair: -pair[1])[:most]
+    return sorted(audible_seams, key=lambda pair: -pair[1])[:most]

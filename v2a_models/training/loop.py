@@ -90,7 +90,7 @@ def fit(
         spent, mark = spent + now - mark, now
         sums.add(losses)
         if learner.step % config.log_every == 0 or learner.step == config.steps:
-            row = dict(step=learner.step, minutes=round(spent / 60, 2), lr=learner.rate) | sums.take()
+            row = dict(step=learner.step, minutes=round(spent / 60, 2), lr=learner.rate) | sums.pop()
             learner.log(row)
             log(f"{name}: " + " ".join(f"{k} {v:.4g}" for k, v in row.items()))
         if now - last_save > config.save_every_s:
@@ -115,7 +115,7 @@ class _Means:
                 self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
         self.steps += 1
 
-    def take(self) -> dict[str, float]:
+    def pop(self) -> dict[str, float]:
         means = {name: round(total / self.steps, 5) for name, total in self.sums.items()}
         self.sums, self.steps = {}, 0
         return means

@@ -30,7 +30,7 @@ LAST_RATE = 0.05
 """Fraction of the peak learning rate that is left at the end."""
 
 
-def _whole_state(task: nn.Module) -> StateDictOptions:
+def _full_state(task: nn.Module) -> StateDictOptions:
     """Whole tensors on the CPU, without frozen ones: a language model of gigabytes does not change."""
     frozen = any(not p.requires_grad for p in task.parameters())
     return StateDictOptions(
@@ -129,7 +129,7 @@ class Average:
     @torch.no_grad()
     def state(self) -> dict[str, Tensor]:
         """Whole tensors on the CPU. Every process of a sharded module must call it."""
-        return {name: whole(tensor) for name, tensor in self.weights.items()}
+        return {name: full_tensor(tensor) for name, tensor in self.weights.items()}
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -145,17 +145,17 @@ def _local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor.detach()
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """Copy on the CPU of a tensor, whole where it is sharded; every process must call it then."""
     return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu().clone()
 
 
-def _fill(tensor: Tensor, whole: Tensor) -> None:
+def _fill(tensor: Tensor, full: Tensor) -> None:
     if isinstance(tensor, DTensor):
-        whole = whole.to(tensor.to_local().device)
-        tensor.to_local().copy_(distribute_tensor(whole, tensor.device_mesh, tensor.placements).to_local())
+        full = full.to(tensor.to_local().device)
+        tensor.to_local().copy_(distribute_tensor(full, tensor.device_mesh, tensor.placements).to_local())
     else:
-        tensor.copy_(whole)
+        tensor.copy_(full)
 
 
 def backward(
@@ -235,16 +235,16 @@ def gather(task: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """
     plain = task.module if isinstance(task, DistributedDataParallel) else task
     return dict(
-        model=get_model_state_dict(plain, options=_whole_state(plain)),
-        optimizer=get_optimizer_state_dict(plain, optimizer, options=_whole_state(plain)),
+        model=get_model_state_dict(plain, options=_full_state(plain)),
+        optimizer=get_optimizer_state_dict(plain, optimizer, options=_full_state(plain)),
     )
 
 
 def restore(task: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
     """Inverse of `gather`, in any number of processes. Raises RuntimeError or KeyError for another model's state."""
     plain = task.module if isinstance(task, DistributedDataParallel) else task
-    set_model_state_dict(plain, state["model"], options=_whole_state(plain))
-    set_optimizer_state_dict(plain, optimizer, state["optimizer"], options=_whole_state(plain))
+    set_model_state_dict(plain, state["model"], options=_full_state(plain))
+    set_optimizer_state_dict(plain, optimizer, state["optimizer"], options=_full_state(plain))
 
 
 def finished_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -137,19 +137,21 @@ class Converter(nn.Module):
 
     def caption_loss(self, features: Tensor, captions: Sequence[str], instructions: Sequence[str]) -> Tensor:
         """Mean cross entropy of the caption tokens, including the end token, given features and instructions."""
-        asked = self.check(instructions)
+        questions = self.check(instructions)
         start = 0 if self.tokenizer.bos_token_id is None else 1
         answers = language.encode(self.tokenizer, captions, self.config.max_text)
-        rows = [q + a[start:] + [self.tokenizer.eos_token_id] for q, a in zip(asked, answers, strict=True)]
+        rows = [
+            q + a[start:] + [self.tokenizer.eos_token_id] for q, a in zip(questions, answers, strict=True)
+        ]
         embedded, valid = self._embed(features, rows, max(map(len, rows)))
         logits = self.llm.get_output_embeddings()(self._states(embedded, valid))
         n = self.config.visual_tokens
-        wanted = torch.full(valid.shape, -100, device=features.device)
-        for at, (question, row) in enumerate(zip(asked, rows, strict=True)):
-            wanted[at, n + len(question) : n + len(row)] = torch.tensor(
+        targets = torch.full(valid.shape, -100, device=features.device)
+        for at, (question, row) in enumerate(zip(questions, rows, strict=True)):
+            targets[at, n + len(question) : n + len(row)] = torch.tensor(
                 row[len(question) :], device=features.device
             )
-        return F.cross_entropy(logits[:, :-1].float().flatten(0, 1), wanted[:, 1:].flatten())
+        return F.cross_entropy(logits[:, :-1].float().flatten(0, 1), targets[:, 1:].flatten())
 
     @torch.inference_mode()
     def captions(
@@ -158,12 +160,12 @@ class Converter(nn.Module):
         """Caption of the sound of each of B clips, decoded greedily or with `beams` beams."""
         rows = self.check([instruction]) * len(features)
         embedded, valid = self._embed(features, rows, len(rows[0]))
-        made = self.llm.generate(
+        generated = self.llm.generate(
             inputs_embeds=embedded, attention_mask=valid.long(), do_sample=False, num_beams=beams,
             max_new_tokens=max_tokens or self.config.max_text, pad_token_id=self.tokenizer.pad_token_id,
             eos_token_id=self.tokenizer.eos_token_id, bos_token_id=self.tokenizer.bos_token_id,
         )  # fmt: skip
-        return [_tidy(text) for text in self.tokenizer.batch_decode(made, skip_special_tokens=True)]
+        return [_tidy(text) for text in self.tokenizer.batch_decode(generated, skip_special_tokens=True)]
 
 
 class ConverterTask(nn.Module):

@@ -56,8 +56,8 @@ class VATTTask(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         rows = len(batch["codes"])
         picks = torch.randint(len(INSTRUCTIONS), (rows,), generator=generator).tolist()
-        given = batch.get("text") or [""] * rows
-        texts = [text or INSTRUCTIONS[pick] for text, pick in zip(given, picks, strict=True)]
+        captions = batch.get("text") or [""] * rows
+        texts = [text or INSTRUCTIONS[pick] for text, pick in zip(captions, picks, strict=True)]
         progress = float(self.passes) / self.config.masking_steps
         if self.training:
             self.passes += 1
@@ -148,12 +148,12 @@ class VATTGenerator(Generator):
             return semantic, torch.ones(semantic.shape[:2], dtype=torch.bool, device=semantic.device)
         return self.converter.eval().hidden_states(semantic, texts)
 
-    def _texts(self, given: Texts | None, rows: int) -> list[str]:
-        if given is None:
+    def _texts(self, prompts: Texts | None, rows: int) -> list[str]:
+        if prompts is None:
             return [DEFAULT] * rows
         if self.converter is None:
             raise ValueError("vatt-v follows no text; use vatt or vatt-cross-attn for prompts")
-        texts = [given] * rows if isinstance(given, str) else list(given)
+        texts = [prompts] * rows if isinstance(prompts, str) else list(prompts)
         if len(texts) != rows:
             raise ValueError(f"{rows} rows need as many prompts (or one for all), got {len(texts)}")
         return texts
@@ -166,10 +166,10 @@ class VATTGenerator(Generator):
         (`own_caption`), else an instruction that names no sound. Raises ValueError for prompts that cannot be read.
         """
         semantic = batch.semantic
-        given = batch.text if texts is None else texts
-        if given is None and self.converter is not None and self.settings.own_caption:
-            given = self._own_captions(batch)
-        chosen = self._texts(given, len(batch))
+        prompts = batch.text if texts is None else texts
+        if prompts is None and self.converter is not None and self.settings.own_caption:
+            prompts = self._own_captions(batch)
+        chosen = self._texts(prompts, len(batch))
         with self.autocast():
             tokens, valid = self._tokens(semantic, chosen)
             if len(chosen) == 1:

@@ -15,16 +15,16 @@ from typing import Any, NamedTuple
 from v2a_models.checkpoint_files import CheckpointError, sha256
 
 
-class Known(NamedTuple):
+class ModelSource(NamedTuple):
     """Origin and licence of a published language model."""
 
     place: str
     licence: str
 
 
-KNOWN = {
-    "google/gemma-2b": Known("Hugging Face, google/gemma-2b", "Gemma Terms of Use (asks for consent)"),
-    "lmsys/vicuna-7b-v1.5": Known("Hugging Face, lmsys/vicuna-7b-v1.5", "Llama 2 Community License"),
+MODEL_SOURCES = {
+    "google/gemma-2b": ModelSource("Hugging Face, google/gemma-2b", "Gemma Terms of Use (asks for consent)"),
+    "lmsys/vicuna-7b-v1.5": ModelSource("Hugging Face, lmsys/vicuna-7b-v1.5", "Llama 2 Community License"),
 }
 """Language models of the paper (Gemma-2B and Vicuna-7B, no releases named). Other causal models work as well."""
 
@@ -62,10 +62,10 @@ def find_base(name: str) -> Path:
             return _checked(Path(snapshot_download(name, local_files_only=True)))
         except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, OSError):
             pass
-    known = KNOWN.get(name, Known("where its makers publish it", "see its model card"))
+    source = MODEL_SOURCES.get(name, ModelSource("where its makers publish it", "see its model card"))
     raise CheckpointError(
-        f"the language model {name!r} is not here: v2a downloads nothing. Get it from {known.place} (licence: "
-        f"{known.licence}), config.json, the tokenizer's files and *.safetensors, and give its folder, or put it "
+        f"the language model {name!r} is not here: v2a downloads nothing. Get it from {source.place} (licence: "
+        f"{source.licence}), config.json, the tokenizer's files and *.safetensors, and give its folder, or put it "
         f"below $V2A_WEIGHTS as {name}"
     )
 
@@ -86,13 +86,13 @@ def base_digest(folder: Path) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def checked_base(name: str, wanted: str = "") -> tuple[Path, str]:
+def checked_base(name: str, digest: str = "") -> tuple[Path, str]:
     """Folder of a language model and its digest. Raises CheckpointError if it is missing or differs from `wanted`."""
     folder = find_base(name)
     there = base_digest(folder)
-    if wanted and there != wanted:
+    if digest and there != digest:
         raise CheckpointError(
-            f"this adapter belongs to {name} with sha256 {wanted[:16]}…, and {folder} has {there[:16]}…: get the "
+            f"this adapter belongs to {name} with sha256 {digest[:16]}…, and {folder} has {there[:16]}…: get the "
             "release it was trained with, or train it again on this one"
         )
     return folder, there

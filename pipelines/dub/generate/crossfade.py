@@ -47,9 +47,9 @@ def batch_of(starts: Sequence[tuple[Item, int]], job: DubJob, length: int, devic
 
 
 def _frames(item: Item, start: int, job: DubJob, name: str, length: int) -> np.ndarray:
-    wanted = window_frames(start, length, item.decoded_from_s, job.views[name].fps, job.rate)
-    frames = item.arrays[name][wanted]
-    missing = wanted.stop - wanted.start - len(frames)
+    span = window_frames(start, length, item.decoded_from_s, job.views[name].fps, job.rate)
+    frames = item.arrays[name][span]
+    missing = span.stop - span.start - len(frames)
     if missing:
         raise ValueError(
             f"the decoder gave {missing} frames too few at {grid.seconds(start, job.rate):.2f} s"

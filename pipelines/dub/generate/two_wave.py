@@ -84,7 +84,7 @@ class TwoWaveGenerator:
                 self._attempt([canvas.item], lambda canvas=canvas: canvas.repeat(self._loop(canvas.item)))
         for wave in (0, 1):
             todo = [one for canvas in canvases if not canvas.item.failure for one in canvas.to_generate(wave)]
-            for chunk in batches(todo, self.job, lambda drawn: drawn[1].samples):
+            for chunk in batches(todo, self.job, lambda pair: pair[1].samples):
                 going = [one for one in chunk if not one[0].failure]
                 if going:
                     self._attempt([item for item, _ in going], lambda going=going: self._draw(going))
@@ -117,8 +117,8 @@ class TwoWaveGenerator:
         with torch.inference_mode():
             batch = self.generator.features(frames)
             self._caption(chunk, batch)
-            drawn = self._tracks(filled, batch, seeds)
-        for (_, (canvas, window)), codes in zip(chunk, drawn, strict=False):
+            tokens = self._tracks(filled, batch, seeds)
+        for (_, (canvas, window)), codes in zip(chunk, tokens, strict=False):
             canvas.put(window, codes)
 
     def _seed(self, item: Item, number: int) -> int:
@@ -138,9 +138,14 @@ class TwoWaveGenerator:
             decided = [canvas.decided(window, track) for _, (canvas, window) in rows]
             codes, mask = (self._stack([pair[k] for pair in decided]) for k in (0, 1))
             candidates = job.candidates if track == 0 else max(1, job.candidates // job.keep_top)
-            given = options | {"keep": 1, "candidates": candidates, "known_codes": codes, "known_mask": mask}
+            inpainting = options | {
+                "keep": 1,
+                "candidates": candidates,
+                "known_codes": codes,
+                "known_mask": mask,
+            }
             track_seeds = seeds if track == 0 else [_track_seed(seed, track) for seed in seeds]
-            tracks.append(self.generator.draw(batch, seeds=track_seeds, **given)[:, 0].cpu().numpy())
+            tracks.append(self.generator.draw(batch, seeds=track_seeds, **inpainting)[:, 0].cpu().numpy())
         return np.stack(tracks, 1)
 
     def _stack(self, arrays: Sequence[np.ndarray]) -> torch.Tensor:
@@ -154,8 +159,8 @@ class TwoWaveGenerator:
             spans: list[Seconds | None] = []
             for item, (canvas, window) in chunk:
                 first, stop = canvas.within(window.keep)
-                wanted = first < stop and (job.subtitles or not (item.facts.captions or any(spans)))
-                spans.append((self._seconds(first), self._seconds(stop)) if wanted else None)
+                needed = first < stop and (job.subtitles or not (item.facts.captions or any(spans)))
+                spans.append((self._seconds(first), self._seconds(stop)) if needed else None)
             add_captions(self.generator, batch, [item for item, _ in chunk], spans)
 
     def _seconds(self, frame: int) -> float:
@@ -190,11 +195,11 @@ class TwoWaveGenerator:
             )
             draw = self.generator.draw
             seeds = [self._seed(item, -1)] * job.batch_size
-            whole = draw(batch, seeds=seeds, **options)[0].cpu().numpy()
+            first_call = draw(batch, seeds=seeds, **options)[0].cpu().numpy()
             loop = longform.loop(self.layout)
-            known, mask = np.zeros_like(whole), np.zeros(whole.shape, bool)
+            known, mask = np.zeros_like(first_call), np.zeros(first_call.shape, bool)
             for here, there in loop.known:
-                known[..., slice(*here)], mask[..., slice(*here)] = whole[..., slice(*there)], True
+                known[..., slice(*here)], mask[..., slice(*here)] = first_call[..., slice(*there)], True
             closing = []
             for track in range(job.keep_top):
                 fixed = {"known_codes": known[track], "known_mask": mask[track]}
@@ -202,7 +207,7 @@ class TwoWaveGenerator:
                 seeds = [self._seed(item, -2 - track)] * job.batch_size
                 closing.append(draw(batch, seeds=seeds, **{**options, "keep": 1, **rows})[0, 0].cpu().numpy())
         return np.concatenate(
-            [whole[..., slice(*loop.kept)], np.stack(closing)[..., slice(*loop.closing)]], -1
+            [first_call[..., slice(*loop.kept)], np.stack(closing)[..., slice(*loop.closing)]], -1
         )
 
     def _silence(self) -> np.ndarray:

@@ -23,7 +23,7 @@ def record(uri: str | None, out: Path, said: list[str]) -> Tracker:
     """One small run."""
     (out / "_v2a").mkdir(parents=True, exist_ok=True)
     (out / "_v2a" / "report.html").write_text("<p>all done</p>")
-    tracker = Tracker(uri, "v2a/dub", out=str(out), say=said.append)
+    tracker = Tracker(uri, "v2a/dub", out=str(out), notify=said.append)
     tracker.start("dub 1", {"seed": 7, "address": None, "archive": "films"}, {"v2a.version": "0"})
     tracker.metrics({"files_dubbed": 3, "x_realtime": 2.5})
     tracker.artifacts([str(out / "_v2a" / "report.html"), str(out / "no such file")])
@@ -84,7 +84,7 @@ def test_a_server_that_never_answers_does_not_hold_the_job(tmp_path: Path) -> No
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         address = f"http://user:secret@127.0.0.1:{silent.getsockname()[1]}"
-        tracker = Tracker(address, "v2a/dub", out=str(tmp_path), say=said.append)
+        tracker = Tracker(address, "v2a/dub", out=str(tmp_path), notify=said.append)
         tracker.start("dub", {}, {})
         tracker.finish(wait_s=0.1)
     assert len(said) == 1
@@ -125,7 +125,7 @@ def test_a_job_and_its_run_name_each_other(
     assert said == [f"MLflow run {tracker.run_id} of Ray job raysubmit_1: {page}"]
     # A job that goes on with the run of an earlier one takes its place.
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", handed.replace("raysubmit_1", "raysubmit_2"))
-    again = Tracker(server, "v2a/dub", out=str(tmp_path), say=said.append)
+    again = Tracker(server, "v2a/dub", out=str(tmp_path), notify=said.append)
     again.start("dub 2", {}, {}, run_id=tracker.run_id)
     again.finish()
     assert MlflowClient(tracking_uri=server).get_run(tracker.run_id).data.tags["ray.job_id"] == "raysubmit_2"
@@ -139,7 +139,7 @@ def test_no_password_is_kept_in_a_run_or_said(
 
     guarded = server.replace("http://", "http://user:hunter2@")
     said: list[str] = []
-    tracker = Tracker(guarded, "v2a/dub", out=str(tmp_path), say=said.append)
+    tracker = Tracker(guarded, "v2a/dub", out=str(tmp_path), notify=said.append)
     tracker.start("dub", {"tracking_uri": guarded, "archive": "s3://films/a@b"}, {})
     tracker.finish()
     assert tracker.run_id is not None and not said
@@ -147,7 +147,7 @@ def test_no_password_is_kept_in_a_run_or_said(
     assert params == {"tracking_uri": server.replace("http://", "http://***@"), "archive": "s3://films/a@b"}
     # A server that is away: MLflow's own message holds the address.
     away = f"http://user:hunter2@127.0.0.1:{servers.free_port()}"
-    tracker = Tracker(away, "v2a/dub", out=str(tmp_path), say=said.append)
+    tracker = Tracker(away, "v2a/dub", out=str(tmp_path), notify=said.append)
     tracker.start("dub", {}, {})
     tracker.finish()
     assert len(said) == 1 and "hunter2" not in said[0]

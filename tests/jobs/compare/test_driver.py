@@ -156,7 +156,7 @@ def test_a_champion_is_found_by_its_alias(
 
     monkeypatch.setenv("V2A_CACHE", str(tmp_path / "cache"))
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    tracker = Tracker(uri, "v2a/compare", out=str(tmp_path), say=print)
+    tracker = Tracker(uri, "v2a/compare", out=str(tmp_path), notify=print)
     tracker.start("a comparison", {}, {})
     assert tracker.opened()
     client = registry.client_of(uri)

@@ -107,7 +107,7 @@ def test_a_champion_is_refused_with_the_reason(
 
 def test_the_winner_is_crowned_once_and_by_nobody_it_was_not_compared_with(tmp_path: Path) -> None:
     uri, found = f"sqlite:///{tmp_path}/mlflow.db", board()
-    tracker = Tracker(uri, "v2a/compare", out=str(tmp_path), say=pytest.fail)
+    tracker = Tracker(uri, "v2a/compare", out=str(tmp_path), notify=pytest.fail)
     tracker.start("a comparison", {}, {})
     told = summary(plan(tmp_path), found)
 

@@ -50,15 +50,15 @@ def test_what_is_known_survives_a_ledger_that_begins_anew() -> None:
     wrote(first, 5, 0)
     first.add({"failures": [{"clip_id": "a"}, {"clip_id": "b"}]})
     first.add({"put_off": ["x"], "reason": "503"})
-    known.take(first.read())
+    known.merge(first.read())
     wrote(second, 1, 0)
     second.add({"failures": [{"clip_id": "b"}, {"clip_id": "c"}]})
-    known.take(second.read())
+    known.merge(second.read())
     assert (
         known.rows["write"] == 5
         and known.failures.keys() == {"a", "b", "c"}
         and known.put_off == {"x": "503"}
     )
     wrote(second, 9, 0)
-    known.take(second.read())
+    known.merge(second.read())
     assert known.rows["write"] == 10

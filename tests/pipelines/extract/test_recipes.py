@@ -15,7 +15,7 @@ from v2a_models.encoders.shapes import feature_shapes
 
 
 def test_the_bundled_recipe_needs_nothing() -> None:
-    recipe, files = recipes.settle(recipes.find("mini"), {}, None)
+    recipe, files = recipes.resolve(recipes.find("mini"), {}, None)
     assert files == {"codec": "mini", "semantic": "mini", "sync": "mini"}
     assert len({encoder.sha256 for encoder in recipe.encoders}) == 1
     assert all(len(encoder.sha256) == 64 for encoder in recipe.encoders)
@@ -48,7 +48,7 @@ def test_recipes_from_before_there_was_audio_are_the_same() -> None:
 def test_the_bundled_model_has_no_audio_encoder(tmp_path: Path) -> None:
     found = recipes.find(write(tmp_path, "audio: {encoder: mini}\nframes: {fps: 1, width: 8, height: 8}"))
     with pytest.raises(WeightsError, match=r"no audio encoder: choose one of .'beats-iter3-plus-as2m'"):
-        recipes.settle(found, {}, None)
+        recipes.resolve(found, {}, None)
     with pytest.raises(ValueError, match="no audio encoder"):
         feature_shapes(found.recipe)
 
@@ -60,7 +60,7 @@ def test_missing_weights_are_named_with_source_licence_and_flag(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("V2A_WEIGHTS", raising=False)
     with pytest.raises(WeightsError) as caught:
-        recipes.settle(recipes.find(name), {}, None)
+        recipes.resolve(recipes.find(name), {}, None)
     text = str(caught.value)
     assert "weights_44khz" in text and "https://" in text and "MIT" in text and "--weights codec=" in text
     assert len(text.splitlines()) == len(recipes.TEMPLATES[name].encoders), (
@@ -101,13 +101,13 @@ def test_weights_of_ones_own_are_hashed_and_checked(tmp_path: Path) -> None:
     digest = hashlib.sha256(b"weights").hexdigest()
     text = "semantic: {{encoder: ViT-B-32/laion2b_s34b_b79k, fps: 1, width: 32, height: 32, weights: {}, sha256: {}}}"
     found = recipes.find(write(tmp_path, text.format(weights, digest)))
-    recipe, files = recipes.settle(found, {}, None)
+    recipe, files = recipes.resolve(found, {}, None)
     assert recipe.encoders[0].sha256 == digest and files == {"semantic": str(weights)}
     found = recipes.find(write(tmp_path, text.format(weights, "ab" * 32)))
     with pytest.raises(WeightsError, match="truncated or another"):
-        recipes.settle(found, {}, None)
+        recipes.resolve(found, {}, None)
     with pytest.raises(WeightsError, match="gone"):
-        recipes.settle(found, {"semantic": str(tmp_path / "gone")}, None)
+        recipes.resolve(found, {"semantic": str(tmp_path / "gone")}, None)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +134,6 @@ def test_a_recipe_with_a_mistake_says_which(tmp_path: Path, text: str, message: 
 
 def test_weights_for_a_role_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="has no codec"):
-        recipes.settle(recipes.find("raw"), {"codec": "/x"}, None)
+        recipes.resolve(recipes.find("raw"), {"codec": "/x"}, None)
     with pytest.raises(RecipeError, match="--overlap-s"):
-        recipes.settle(recipes.find("raw"), {}, 9.0)
+        recipes.resolve(recipes.find("raw"), {}, 9.0)

@@ -106,7 +106,7 @@ def test_features_of_the_sound_are_a_column(film: Path, sandbox: Sandbox, tmp_pa
     weights = beats_file.save(tmp_path / "weights" / beats_file.FILE, encoder_layers=1)
     audio = recipes.Encoder("audio", beats_file.NAME, "")
     template = recipes.Template(replace(RAW, channels=2, encoders=(audio,)), {"audio": str(weights)})
-    recipe, files = recipes.settle(template, {}, None)
+    recipe, files = recipes.resolve(template, {}, None)
     job = ExtractJob(store="/nowhere", recipe=recipe, files=files)
     windows = list(decode_segment(plan(film, recipe, sandbox), job, sandbox))
     encoder, rows = Encoder(job), []

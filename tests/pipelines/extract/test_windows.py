@@ -47,7 +47,7 @@ def test_windows_cover_a_film_and_tell_their_own_length(recipe: Recipe, duration
         assert clip.start_s + clip.duration_s <= duration_s + 1e-9
         covered = clip.start_s + clip.duration_s
     # What a window too short to learn from would have held is all that may be missing.
-    assert duration_s - covered <= windows.LEAST_SHARE * recipe.window_s + 1e-3
+    assert duration_s - covered <= windows.LEAST_FRACTION * recipe.window_s + 1e-3
 
 
 def test_a_crumb_at_the_end_makes_no_window_but_a_short_film_does() -> None:

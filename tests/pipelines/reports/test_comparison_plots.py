@@ -54,9 +54,9 @@ def test_a_bar_is_as_long_as_its_figure() -> None:
 
 
 def test_a_baseline_far_out_does_not_flatten_the_models() -> None:
-    low, high = comparison_plots._reach(example(), "fdd")
+    low, high = comparison_plots._axis_limits(example(), "fdd")
     assert low == 0 and 41.26 + 3.1 < high < 900 / 5
-    assert comparison_plots._reach(example(), "stft")[1] > 3.3  # not far out: shown as it is
+    assert comparison_plots._axis_limits(example(), "stft")[1] > 3.3  # not far out: shown as it is
 
 
 def test_the_radar_runs_from_the_worst_baseline_to_the_ground_truth_on_fit_metrics() -> None:
@@ -64,8 +64,8 @@ def test_the_radar_runs_from_the_worst_baseline_to_the_ground_truth_on_fit_metri
     assert [(m["name"], worst, truth) for m, worst, truth in axes] == [
         ("fdd", 900.0, 0.0), ("f1", 0.0, 1.0), ("error", 88.0, 0.0),
     ]  # fmt: skip
-    assert comparison_plots.share(450.0, 900.0, 0.0) == 0.5
-    assert math.isnan(comparison_plots.share(None, 900.0, 0.0))
+    assert comparison_plots.normalised(450.0, 900.0, 0.0) == 0.5
+    assert math.isnan(comparison_plots.normalised(None, 900.0, 0.0))
     summary = example()
     summary["systems"][0]["metrics"]["f1"] = item(-1.0)  # the ground truth below every baseline says nothing
     assert [m["name"] for m, _, _ in comparison_plots.radar_axes(summary)] == ["fdd", "error"]

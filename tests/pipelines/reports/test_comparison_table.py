@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.reports import comparison_table
-from pipelines.reports.comparison_table import known, number
+from pipelines.reports.comparison_table import is_finite, number
 
 HOSTILE = """</script><img src=x onerror=alert(1)>|\\ $x_1$ & 5% #~^{ [*] `"'"""
 
@@ -134,7 +134,7 @@ def test_number() -> None:
     assert [number(1234.5, 0), number(-0.001, 2), number(-1.25, 1), number(2.34e-7, 6), number(0.0, 6)] == [
         "1,234", "0.00", "-1.2", "2.3e-07", "0.000000",
     ]  # fmt: skip
-    assert not known(None) and not known(float("inf")) and known(0.0)
+    assert not is_finite(None) and not is_finite(float("inf")) and is_finite(0.0)
 
 
 def test_wide_groups_are_split_and_no_metric_is_lost() -> None:

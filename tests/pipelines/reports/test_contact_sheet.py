@@ -23,14 +23,14 @@ def test_frames_cover_the_film_in_its_order(duration_s: float, at: list[float]) 
     times = [share * duration_s for share in at]
     picker = Picker(duration_s)
     for k, time_s in enumerate(times):
-        picker.take([(time_s, frame(k % 256))])
+        picker.add([(time_s, frame(k % 256))])
     chosen = [time_s for time_s, _ in picker.frames]
     assert chosen == sorted(chosen) and set(chosen) <= set(times) and 1 <= len(chosen) <= MOST
     # No stretch of the film that has a frame is left out.
     stretch = duration_s / MOST
     assert all(any(abs(time_s - c) <= stretch * (1 + 1e-9) for c in chosen) for time_s in times)
     again = Picker(duration_s)
-    again.take([(time_s, frame(k % 256)) for k, time_s in reversed(list(enumerate(times)))])
+    again.add([(time_s, frame(k % 256)) for k, time_s in reversed(list(enumerate(times)))])
     assert [time_s for time_s, _ in again.frames] == chosen
 
 
@@ -40,7 +40,7 @@ def test_a_film_of_ten_hours_needs_no_more_memory_than_the_sheet() -> None:
     try:
         for minute in range(600):
             segment = np.full((1, 96, 171, 3), minute % 256, np.uint8)
-            picker.take(zip([minute * 60.0], segment, strict=True))
+            picker.add(zip([minute * 60.0], segment, strict=True))
         held = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()

@@ -29,15 +29,15 @@ def test_prices_of_what_was_made(table: list[dict[str, Any]], core: float | None
     found = costs(table, Prices(core, gpu))
     assert found.core_s == pytest.approx(sum(row["core_seconds"] or 0 for row in table))
     if core is None and gpu is None:
-        assert found.made is found.per_hour is found.archive is None and found.leaves_out == ""
+        assert found.total is found.per_hour is found.archive is None and found.leaves_out == ""
         return
-    assert found.made == pytest.approx((found.core_s * (core or 0) + found.gpu_s * (gpu or 0)) / 3600)
+    assert found.total == pytest.approx((found.core_s * (core or 0) + found.gpu_s * (gpu or 0)) / 3600)
     dubbed = sum(row["duration_s"] or 0 for row in table if row["status"] == "dubbed")
     failed = sum(row["duration_s"] or 0 for row in table if row["status"] == "failed")
     if not dubbed:
         assert found.per_hour is found.archive is None
         return
-    assert found.archive == pytest.approx(found.made * (1 + failed / dubbed))
+    assert found.archive == pytest.approx(found.total * (1 + failed / dubbed))
     assert found.archive == pytest.approx(found.per_hour * (dubbed + failed) / 3600)
 
 

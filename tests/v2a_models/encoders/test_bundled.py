@@ -32,7 +32,7 @@ def test_they_equal_those_of_the_generator() -> None:
 def test_an_extraction_loads_no_generator() -> None:
     code = (
         "import sys; from pipelines.extract import recipes; from v2a_models.encoders.encoders import load_encoders; "
-        "load_encoders(*recipes.settle(recipes.find('mini'), {}, None)); "
+        "load_encoders(*recipes.resolve(recipes.find('mini'), {}, None)); "
         "found = [name for name in sys.modules if name.startswith(('v2a_models.maskvat', 'v2a_models.vatt'))]; "
         "assert not found, found"
     )

@@ -12,7 +12,7 @@ from v2a_models.encoders.encoders import Encoders, load_encoders
 
 @pytest.fixture(scope="module")
 def mini() -> Encoders:
-    recipe, files = recipes.settle(recipes.find("mini"), {}, None)
+    recipe, files = recipes.resolve(recipes.find("mini"), {}, None)
     return load_encoders(recipe, files)
 
 

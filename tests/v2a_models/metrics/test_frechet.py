@@ -143,11 +143,11 @@ def test_groups_fit_the_memory_and_lose_no_row() -> None:
 
 def test_a_draw_is_the_moments_of_its_rows() -> None:
     clips = list(np.random.default_rng(0).standard_normal((6, 3, 2)))
-    drawn = sample(clips).drawn({1: 2, 4: 1})
+    resampled = sample(clips).resampled({1: 2, 4: 1})
     rows = np.concatenate([clips[1], clips[1], clips[4]])
-    assert drawn.count == len(rows)
-    np.testing.assert_allclose(drawn.mean, rows.mean(0))
-    np.testing.assert_allclose(drawn.covariance(), np.cov(rows.T))
+    assert resampled.count == len(rows)
+    np.testing.assert_allclose(resampled.mean, rows.mean(0))
+    np.testing.assert_allclose(resampled.covariance(), np.cov(rows.T))
 
 
 def test_the_interval_covers_the_distance_and_narrows_with_clips() -> None:
@@ -169,8 +169,8 @@ def test_the_interval_is_about_the_value_where_draws_are_biased() -> None:
     first, second = sample(list(x)), sample(list(y))
     estimate = frechet_with_interval(first, second, n=50)
     assert estimate.low < estimate.value < estimate.high
-    drawn = [{clip: 1 + clip % 3 for clip in range(40) if clip % 3 != k} for k in range(3)]
-    assert min(frechet_distance(first.drawn(t), second.drawn(t)) for t in drawn) > estimate.high
+    resampled = [{clip: 1 + clip % 3 for clip in range(40) if clip % 3 != k} for k in range(3)]
+    assert min(frechet_distance(first.resampled(t), second.resampled(t)) for t in resampled) > estimate.high
 
 
 def test_the_same_clips_on_both_sides_differ_by_nothing() -> None:

@@ -37,7 +37,7 @@ class ClipFrames:
 
     @torch.inference_mode()
     def embed_frames(self, frames: Mapping[str, Tensor]) -> np.ndarray:
-        """See `Watcher`."""
+        """See `VisualNetwork`."""
         return self.net(frames["clip"][None].to(self.device))[0].mean(0).float().cpu().numpy()
 
 
@@ -67,6 +67,6 @@ class Scav(AudioNetwork):
 
     @torch.inference_mode()
     def embed_frames(self, frames: Mapping[str, Tensor]) -> np.ndarray:
-        """See `Watcher`."""
+        """See `VisualNetwork`."""
         batch = self.generator.features({name: view[None].to(self.device) for name, view in frames.items()})
         return self.net.video(batch.semantic, batch.sync)[0].float().cpu().numpy()  # type: ignore[operator]
