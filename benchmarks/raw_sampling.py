@@ -47,7 +47,7 @@ def seconds_of(work: Callable[[], Any], each: int = 1) -> float:
 
 @torch.inference_mode()
 def step_seconds(net: Any, context_samples: int, rounds: int, batch: int = BATCH) -> float:
-    """Seconds of one sample of `batch` clips, drawing included, when `heard` samples are known."""
+    """Seconds of one sample of `batch` clips, drawing included, when `context_samples` samples are known."""
     net = net.to(DEVICE).eval()
     # The rings are full once so many samples went by; what is in them costs nothing more or less.
     stepper = net.stepper(

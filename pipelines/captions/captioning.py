@@ -195,7 +195,7 @@ def caption_row(
 
 
 def run(items: Sequence[Mapping[str, Any]], worker: Any, settings: Mapping[str, Any], cpus: int) -> list[Any]:
-    """Rows of an actor over items, with the running Ray unless they are few (starting actors takes longer)."""
+    """Rows of an actor over items, with the running Ray unless there are few (starting actors takes longer)."""
     if len(items) <= FEW:
         tables = worker(**settings)(pa.Table.from_pylist([dict(item) for item in items]))
         return [row for table in tables for row in table.to_pylist()]
@@ -211,7 +211,7 @@ def run(items: Sequence[Mapping[str, Any]], worker: Any, settings: Mapping[str, 
 
 
 FEW = 4
-"""Up to this many items are done in this process."""
+"""Maximum number of items handled in this process."""
 
 
 def write(uri: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:

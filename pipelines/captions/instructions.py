@@ -1,7 +1,7 @@
-"""Rows of a V2A Instruction set (2411.05679, section 4): what is asked, and the caption of what is heard.
+"""Rows of a V2A instruction set (2411.05679, section 4): an instruction, and the caption of the sound.
 
-The paper's captions were written by an audio-language model. Ours come from labels, SynthFoley's events and texts that
-are there, by templates and other words for the same thing. Pure functions.
+The paper's captions were written by an audio-language model. Ours come from labels, SynthFoley's events and existing
+texts, by templates and synonyms. Pure functions.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ THINGS: dict[str, tuple[str, ...]] = {
     "waves": ("sea waves", "ocean waves", "waves of the sea", "breaking waves"),
     "fan": ("a fan", "a spinning fan", "an electric fan", "the hum of a fan"),
 }
-"""Other words for SynthFoley's classes."""
+"""Synonyms of SynthFoley's classes."""
 
 FRAMES: tuple[str, ...] = (
     "{}",
@@ -59,18 +59,18 @@ FRAMES: tuple[str, ...] = (
     "make the sound of {}",
     "it should sound like {}",
 )
-"""Sentences around a thing that is heard."""
+"""Sentence templates; the placeholder is the source of the sound."""
 
 WITHOUT: tuple[str, ...] = ("", "", "", ", no music", ", nothing else")
 
 
 def plain(label: str) -> str:
-    """A label of any corpus as words: `hammer_wood` -> `hammer wood`."""
+    """Label of any corpus in plain words: `hammer_wood` -> `hammer wood`."""
     return " ".join(label.replace("_", " ").replace("/", " ").split())
 
 
 def reworded(label: str, text: str, rng: np.random.Generator) -> str:
-    """The text, or the same in other words: half of the time as it is. One that is empty is made from the label."""
+    """Text unchanged in half of all cases, else paraphrased; an empty one is generated from the label."""
     if text and rng.random() < 0.5:
         return text
     things = THINGS.get(label, (plain(label),) if label else ())
@@ -89,7 +89,7 @@ ROW_SCHEMA = pa.schema(
         ("source", pa.string()),
     ]
 )
-"""A row of the set. `source`: `text`, `label`, `events` or the captioning model's name."""
+"""Row of an instruction set. `source`: `text`, `label`, `events` or the captioning model's name."""
 
 
 _SIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -108,11 +108,11 @@ _SIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("waves", ("waves",)),
     ("fan", ("fan",)),
 )
-"""Words that give a class away; the first that fits counts. A hammer hits wood unless there is an anvil."""
+"""Keywords of each class; the first match decides. A hammer hits wood unless an anvil is mentioned."""
 
 
 def named(caption: str) -> str | None:
-    """The SynthFoley class that a caption names; None if it names none."""
+    """SynthFoley class named by a caption; None if it names none."""
     words = set(re.findall(r"[a-z]+", caption.lower()))
     if "hammers" in words or "hammering" in words:
         words.add("hammer")
@@ -120,7 +120,7 @@ def named(caption: str) -> str | None:
 
 
 def counted(label: str, onsets_s: Sequence[float], length_s: float) -> str:
-    """How often and how fast something is heard in a window: `a drum, 4 times, fast`; empty without onsets."""
+    """Number and rate of the events in a window, as text: `a drum, 4 times, fast`; empty without onsets."""
     if not onsets_s:
         return ""
     thing = THINGS.get(label, (plain(label),))[0]
@@ -137,11 +137,11 @@ def clip_rows(
     seed: int,
     written: Mapping[str, str] | None = None,
 ) -> list[dict[str, str]]:
-    """At most `n` rows (ROW_SCHEMA) of one clip, no two with the same caption, in an order of its own.
+    """At most `n` rows (ROW_SCHEMA) of one clip, with distinct captions.
 
-    clip: clip_id, label, text, split, duration_s. onsets_s: of its events, seconds from its start, or None. written:
-    captions by the name of the model that wrote them. What is drawn depends on (seed, clip_id) only, so that no
-    worker or order changes it. A clip of which nothing is known gives no rows.
+    clip: clip_id, label, text, split, duration_s. onsets_s: onsets of its events in seconds from its start, or None.
+    written: captions by the name of the model that wrote them. Random choices depend on (seed, clip_id) only, not on
+    workers or order. A clip without label, text, events and written captions gives no rows.
     """
     label, text = str(clip["label"] or ""), " ".join(str(clip["text"] or "").split())
     digest = hashlib.sha256(f"{seed}/{clip['clip_id']}".encode()).digest()
@@ -173,8 +173,8 @@ def clip_rows(
 
 
 def check_splits(videos: Iterable[tuple[str, str]]) -> None:
-    """Raises ValueError, naming some, for videos (video, split) that are in more than one split: what was trained on
-    would be tested with."""
+    """Raises ValueError if any video, of pairs (video, split), is in several splits: training data would leak into the
+    test split."""
     splits: dict[str, str] = {}
     both = sorted({video for video, split in videos if splits.setdefault(video, split) != split})
     if both:
@@ -185,7 +185,7 @@ def check_splits(videos: Iterable[tuple[str, str]]) -> None:
 
 
 def vocabulary() -> Iterator[str]:
-    """Every frame, every thing, and every instruction: what a tokenizer must be able to write well."""
+    """Every template, synonym and instruction, to train a tokenizer on."""
     yield from (frame.format("") for frame in FRAMES)
     yield from (thing for things in THINGS.values() for thing in things)
     yield from (text for text in WITHOUT if text)

@@ -1,7 +1,7 @@
-"""The tables that labels come in, .csv, .tsv or .parquet, as columns of text.
+"""Readers for tables of labels (.csv, .tsv or .parquet), as columns of text.
 
-Two forms are understood: VGGSound's own csv (no header: YouTube id, start second, label, split), and any
-table with a header that names files. `pipelines.extract.labels` makes labels of them.
+Two formats are supported: VGGSound's csv (no header: YouTube id, start second, label, split), and any table with a
+header that names files. `pipelines.extract.labels` builds the labels from them.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ COLUMNS = {
     "text": ("text", "caption", "description"),
     "split": ("split", "subset", "set"),
 }
-"""Accepted column names by meaning, in upper or lower case; of several in one table the first counts."""
+"""Accepted column names by meaning, in any case; the first name has precedence."""
 
 _SEPARATORS = ",\t;|"
 
 
 class LabelsError(ValueError):
-    """The table cannot be used. The message says what was found and how to put it right."""
+    """Table that cannot be used. The message states the problem and the fix."""
 
 
 class VggsoundRow(NamedTuple):
-    """A row of VGGSound's own csv: ten seconds of a YouTube video."""
+    """Row of VGGSound's csv: ten seconds of a YouTube video."""
 
     video: str
     start_ms: int
@@ -42,10 +42,10 @@ class VggsoundRow(NamedTuple):
 
 
 def read_table(uri: str) -> dict[str, list[str]] | list[VggsoundRow]:
-    """The table in a .csv, .tsv or .parquet file, local or s3://: the columns that are understood, with their
-    meaning (a key of COLUMNS) for a name; or the rows of a table of VGGSound's form.
+    """Read a table from a .csv, .tsv or .parquet file, local or s3://.
 
-    Raises LabelsError if the content is not understood, StorageError if it cannot be read.
+    Returns the accepted columns by meaning (a key of COLUMNS), or the rows of a table in VGGSound's format. Raises
+    LabelsError for unsupported content, StorageError if the file cannot be read.
     """
     suffix = scan.suffix(uri)
     if suffix not in (".csv", ".tsv", ".parquet"):
@@ -65,7 +65,7 @@ def read_table(uri: str) -> dict[str, list[str]] | list[VggsoundRow]:
 
 
 def _vggsound_rows(uri: str, rows: Iterable[tuple[int, list[str]]]) -> list[VggsoundRow]:
-    """From rows (line, cells) of YouTube id, start second, label and split."""
+    """Parse rows (line, cells) of YouTube id, start second, label and split."""
     parsed = []
     for line, row in rows:
         if not _is_vggsound(row):
@@ -80,7 +80,7 @@ def _is_vggsound(row: list[str]) -> bool:
 
 
 def _milliseconds(seconds: str) -> int:
-    """A time in a table, in ms; -1 if it is none."""
+    """Milliseconds from a time in seconds as text; -1 if it is invalid."""
     try:
         value = float(seconds)
     except ValueError:
@@ -89,7 +89,7 @@ def _milliseconds(seconds: str) -> int:
 
 
 def _csv_rows(uri: str, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """(line, cells) of every row that is not empty."""
+    """Line number and cells of every non-empty row."""
     # Strict: a quote that is never closed must not swallow the rest of the table.
     lines = io.StringIO(text, newline="")
     reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
@@ -101,7 +101,7 @@ def _csv_rows(uri: str, text: str, separator: str) -> Iterator[tuple[int, list[s
 
 
 def _separator(uri: str, text: str) -> str:
-    """The separator by which the first row makes sense; else the one that gives most columns.
+    """Separator for which the first row is recognised; otherwise the one that gives the most columns.
 
     Raises LabelsError for a table without rows.
     """
@@ -111,7 +111,7 @@ def _separator(uri: str, text: str) -> str:
             _, first = next(_csv_rows(uri, text, separator))
         except StopIteration:
             raise LabelsError(f"{uri}: the table is empty (it needs one row per file)") from None
-        except LabelsError:  # quotes that do not fit this separator
+        except LabelsError:  # quoting that is invalid with this separator
             continue
         if _is_vggsound(first) or "path" in _columns_by_meaning(first):
             return separator
@@ -120,8 +120,8 @@ def _separator(uri: str, text: str) -> str:
 
 
 def _columns_by_meaning(header: Iterable[str]) -> dict[str, str]:
-    """Columns of `header` with a known meaning: meaning -> name in the table."""
-    # Backwards, so that the first of two columns of one name counts.
+    """Names of the accepted columns in `header`, by meaning."""
+    # Reversed, so that the first of two columns with the same name is used.
     spelled = {name.strip().lower(): name for name in reversed(list(header))}
     matches = {
         meaning: [spelled[name] for name in names if name in spelled] for meaning, names in COLUMNS.items()
@@ -130,7 +130,7 @@ def _columns_by_meaning(header: Iterable[str]) -> dict[str, str]:
 
 
 def _pick(uri: str, header: Sequence[str]) -> dict[str, str]:
-    """`_columns_by_meaning`, or LabelsError if there is no path or nothing about it."""
+    """`_columns_by_meaning`. Raises LabelsError without a path column, or without any other."""
     picked = _columns_by_meaning(header)
     if "path" in picked and len(picked) > 1:
         return picked
@@ -143,7 +143,7 @@ def _pick(uri: str, header: Sequence[str]) -> dict[str, str]:
 
 
 def _csv_columns(uri: str, header: list[str], rows: Iterable[tuple[int, list[str]]]) -> dict[str, list[str]]:
-    """meaning -> values, from rows (line, cells)."""
+    """Values by meaning, from rows (line, cells)."""
     places = {meaning: header.index(name) for meaning, name in _pick(uri, header).items()}
     columns: dict[str, list[str]] = {meaning: [] for meaning in places}
     for line, row in rows:
@@ -156,7 +156,7 @@ def _csv_columns(uri: str, header: list[str], rows: Iterable[tuple[int, list[str
 
 
 def _parquet_columns(uri: str, data: bytes) -> dict[str, list[str]]:
-    """meaning -> values as text; null becomes empty."""
+    """Values by meaning, as text; null becomes empty."""
     try:
         file = pq.ParquetFile(io.BytesIO(data))
         picked = _pick(uri, file.schema_arrow.names)

@@ -1,8 +1,8 @@
-"""Labels, texts and splits of the files of an archive, from a table beside it.
+"""Labels, texts and splits of the files of an archive, from a separate table.
 
-`pipelines.extract.label_tables` reads the table: VGGSound's own csv, any table with a header that names files, or
-SynthFoley's events.parquet, which is such a table with several rows per file. Here its rows become entries
-that are found by path. A table may name files that the archive lacks, and the other way round.
+`pipelines.extract.label_tables` reads the table: VGGSound's csv, or any table with a header that names files, such as
+SynthFoley's events.parquet, which has several rows per file. This module looks up its rows by path. The table may name
+files that the archive lacks, and vice versa.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Label:
-    """Label, text and split of one file in a table; empty where the table has none. `split` is one of SPLITS."""
+    """Label, text and split of one file; empty if the table has none. `split` is one of SPLITS."""
 
     label: str = ""
     text: str = ""
@@ -48,27 +48,27 @@ class Label:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """The rows of a table, found by path. Repeated rows of one file are one entry.
+    """Entries of a table by path. Several rows of one file are merged into one entry.
 
-    `conflicts` is the number of files whose rows gave different labels (the first was kept).
+    conflicts: number of files whose rows have different labels (the first is kept).
     """
 
     source: str
     entries: tuple[Label, ...] = field(repr=False)
     conflicts: int
-    # Tried in this order: which key of a path (see `_keys`) to look up, and the entry of each key.
+    # Pairs of a key (see `_keys`) and its index, in the order of lookup.
     _indexes: tuple[tuple[str, dict[str, int]], ...] = field(repr=False)
 
     def of(self, path: str) -> Label | None:
-        """The entry of a file (`path` relative to the archive, with `/`), or None.
+        """Entry of a file, or None. `path` is relative to the archive and uses `/`.
 
-        None as well where several rows fit equally well: a wrong label is worse than none.
+        None also if several rows match equally well, since a wrong label is worse than none.
         """
         number = self._find(path)
         return None if number is None else self.entries[number]
 
     def unmatched(self, paths: Iterable[str]) -> int:
-        """How many of the `size` entries match none of the given paths."""
+        """Number of entries that match none of the paths."""
         return self.size - len({self._find(path) for path in paths} - {None})
 
     @property
@@ -97,21 +97,21 @@ class Labels:
 
 
 def read(uri: str) -> Labels:
-    """The labels in a .csv, .tsv or .parquet file, local or s3://.
+    """Read labels from a .csv, .tsv or .parquet file, local or s3://.
 
-    Raises LabelsError if the content is not understood, StorageError if it cannot be read.
+    Raises LabelsError for unsupported content, StorageError if the file cannot be read.
     """
     table = label_tables.read_table(uri)
     return _vggsound(uri, table) if isinstance(table, list) else _with_header(uri, table)
 
 
 def split_of(path: str, fractions: tuple[float, float, float], seed: int = 0) -> str:
-    """The split of a file by a hash of its path: the same whatever other files there are.
+    """Split of a file by a hash of its path, independent of all other files.
 
-    `shares` are those of train, val and test. Raises ValueError unless they are >= 0 and add up to 1.
+    fractions: of train, val and test. Raises ValueError unless they are >= 0 and add up to 1.
     """
     if not all(fraction >= 0 for fraction in fractions) or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
-        raise ValueError(f"shares of train, val and test must be >= 0 and add up to 1, not {fractions}")
+        raise ValueError(f"fractions of train, val and test must be >= 0 and add up to 1, not {fractions}")
     digest = hashlib.sha256(f"{seed}\0{path}".encode("utf-8", "backslashreplace")).digest()
     position = (int.from_bytes(digest[:8], "big") >> 11) / 2**53  # in [0, 1)
     nonzero = [(name, fraction) for name, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0]
@@ -119,26 +119,26 @@ def split_of(path: str, fractions: tuple[float, float, float], seed: int = 0) ->
         if position < fraction:
             return name
         position -= fraction
-    return nonzero[-1][0]  # the shares add up to a little less than 1
+    return nonzero[-1][0]  # rounding: the fractions add up to slightly less than 1
 
 
 def _plain(path: str) -> str:
-    """A path as it is compared: tables come with backslashes and with macOS's decomposed accents."""
+    """Normalised path: tables may contain backslashes, and macOS's decomposed accents."""
     return unicodedata.normalize("NFC", path.strip().replace("\\", "/")).removeprefix("./")
 
 
 def _keys(path: str) -> dict[str, str]:
-    """Names of a file that tables may use: its path and its base name, with suffix and without."""
+    """Lookup keys of a file: its path and its base name, with and without suffix."""
     path = _plain(path)
     name = path.rpartition("/")[2]
     suffix = scan.suffix(name)
-    # Only a suffix of media is one: "take 1.2" must not become "take 1".
+    # Strip media suffixes only: "take 1.2" must not become "take 1".
     cut = -len(suffix) if suffix in _MEDIA_SUFFIXES else None
     return {"path": path, "stem": path[:cut], "name": name, "name_stem": name[:cut]}
 
 
 def _merge_rows(uri: str, rows: Sequence[tuple[Key, Label]]) -> tuple[dict[Key, Label], int]:
-    """One entry per key, in order, with splits by their usual names; and the number of conflicts."""
+    """Merge the rows of each key into one entry with a standard split name; returns the number of conflicts as well."""
     if not rows:
         raise LabelsError(f"{uri}: the table is empty (it needs one row per file)")
     names = {label.split: _SPLIT_NAMES.get(label.split.strip().lower()) for _, label in rows}
@@ -164,7 +164,7 @@ def _merge_rows(uri: str, rows: Sequence[tuple[Key, Label]]) -> tuple[dict[Key, 
 
 
 def _index(keys: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """Number of the entry of each key; _AMBIGUOUS where different entries share a key."""
+    """Entry number by key; _AMBIGUOUS if different entries share a key."""
     index: dict[str, int] = {}
     for key, number in keys:
         if index.setdefault(key, number) != number:
@@ -173,7 +173,7 @@ def _index(keys: Iterable[tuple[str, int]]) -> dict[str, int]:
 
 
 def _with_header(uri: str, columns: dict[str, list[str]]) -> Labels:
-    """Labels from the columns of a table with a header, by their meaning."""
+    """Labels from the columns of a table with a header; `columns` is keyed by meaning."""
     nothing = [""] * len(columns["path"])
     values = zip(*(columns.get(meaning, nothing) for meaning in COLUMNS), strict=True)
     merged, conflicts = _merge_rows(uri, [(_plain(path), Label(*rest)) for path, *rest in values])
@@ -189,7 +189,7 @@ def _with_header(uri: str, columns: dict[str, list[str]]) -> Labels:
 
 
 def _vggsound(uri: str, rows: Sequence[VggsoundRow]) -> Labels:
-    """Labels from the rows of VGGSound's own csv."""
+    """Labels from the rows of VGGSound's csv."""
     labelled = [((row.video, row.start_ms), Label(label=row.label, split=row.split)) for row in rows]
     merged, conflicts = _merge_rows(uri, labelled)
     timed = _index((stem, number) for number, key in enumerate(merged) for stem in _vggsound_stems(*key))
@@ -198,7 +198,7 @@ def _vggsound(uri: str, rows: Sequence[VggsoundRow]) -> Labels:
 
 
 def _vggsound_stems(video: str, start_ms: int) -> Iterator[str]:
-    """The names that the tools which fetch VGGSound give to a clip, without suffix."""
+    """File names without suffix that VGGSound download tools give to a clip."""
     yield f"{video}_{start_ms}_{start_ms + _CLIP_MS}"
     if start_ms % 1000:
         yield f"{video}_{start_ms / 1000}"

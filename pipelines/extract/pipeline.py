@@ -1,10 +1,10 @@
-"""Extraction as one Ray Data pipeline: the plan's windows -> decode -> Encoder -> files of a feature store.
+"""Ray Data pipeline of an extraction: planned windows -> decode -> Encoder -> files of a feature store.
 
     ClipSource (read) -> [Ray's checkpoint filter] -> decode (tasks) -> Encoder (actors) -> StoreSink (write)
 
-Resuming is Ray Data's `CheckpointConfig` on clip ids, with the store itself as the checkpoint: Ray writes its own
-record after the data, so that the rows of a run killed in between would come twice; a row that can be read from
-the store cannot be lost that way.
+Runs resume through Ray Data's `CheckpointConfig` on clip ids, with the store itself as the checkpoint. Ray would write
+its own checkpoint after the data, so a run killed in between would leave rows that the next run writes again. A row
+that can be read from the store is done.
 """
 
 from __future__ import annotations
@@ -42,32 +42,32 @@ from pipelines.store.tables import mask, mask_shape, schema, table
 from v2a_models.encoders.shapes import feature_shapes
 
 MOST_BLOCKS = 2000
-"""More of them burden the scheduler."""
+"""Maximum number of blocks; more would burden the scheduler."""
 
 BYTES_PER_CALL = 32 << 20
-"""Pictures that an Encoder takes at once, about."""
+"""Approximate bytes of pictures per call of an Encoder."""
 
 CHECKPOINT_MEMORY = 128 << 20
 """Bytes of memory for the actor that filters finished clips."""
 
 CPUS_PER_TASK = 0.1
-"""CPUs that a task or actor books with Ray. How many run at once is set by `concurrency` and pool sizes: decoding,
-encoding and writing share the cores, and a booking of a whole core each would keep one stage from ever starting
-beside Ray's checkpoint filter, which books one."""
+"""CPUs that a task or actor books with Ray. `concurrency` and pool sizes limit how many run at once, since decoding,
+encoding and writing share the cores. If each booked a whole core, a stage might never start beside Ray's checkpoint
+filter, which books one."""
 
 ENCODER_MEMORY = 3 << 29
-"""Bytes that one set of encoders and what it works on may need."""
+"""Bytes that one set of encoders may need, with its inputs and activations."""
 
 
 class ExtractionStopped(Exception):
-    """The run ends before its time although nothing crashed; the message says why. What is done stays."""
+    """The run ends early without a crash; the message says why. Finished rows stay."""
 
 
 # read
 
 
 class ClipSource(Datasource):
-    """The plan as a Ray Data source: whole segments per block, so that each is decoded in one pass."""
+    """Ray Data source of the plan. A block holds whole segments, so that each is decoded in one pass."""
 
     def __init__(self, clips: Sequence[Clip], per_segment: int, most: int = MOST_BLOCKS) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ def _only(part: pa.Table) -> list[pa.Table]:
 
 
 class StoreCheckpoint(IdColumnCheckpointManager):
-    """Tells Ray which clips are done: those that the store holds. The checkpoint path lies in the store."""
+    """Checkpoint manager that tells Ray which clips the store holds already. The checkpoint path lies in the store."""
 
     def load_checkpoint(self, *_: Any, **__: Any) -> tuple[Any, int]:
         root = self.checkpoint_path.rsplit("/_v2a/", 1)[0]
@@ -142,9 +142,9 @@ class StoreSink(Datasink[int]):
 
 
 def write_windows(job: ExtractJob, windows: Sequence[Window], left_out: dict[str, str]) -> None:
-    """Files of about `job.rows_per_file` of these windows, by split; and the record of what was left out.
+    """Write files of about `job.rows_per_file` windows by split, and record the windows that were left out.
 
-    Safe to do twice.
+    Idempotent.
     """
     store = Store(job.store)
     if left_out:
@@ -159,7 +159,7 @@ def write_windows(job: ExtractJob, windows: Sequence[Window], left_out: dict[str
         row |= window.arrays | {"mask": mask(n_mask, clip.duration_s, job.recipe.window_s)}
         by_split.setdefault(clip.split, []).append(row)
     for split, rows in sorted(by_split.items()):
-        # Ray gathers that many or more: equal parts, rather than whole ones and a crumb.
+        # Ray gathers at least that many rows: equal parts avoid a tiny last file.
         n_files = max(1, round(len(rows) / job.rows_per_file))
         for k in range(n_files):
             part = rows[k * len(rows) // n_files : (k + 1) * len(rows) // n_files]
@@ -170,14 +170,14 @@ def write_windows(job: ExtractJob, windows: Sequence[Window], left_out: dict[str
 
 
 def encoders_for(cpus: int, gpus: float, memory: int, gpu_share: float) -> int:
-    """How many sets of encoders run at once: as many as the GPUs hold, else one per core, bounded by memory."""
+    """Number of encoder sets that run at once: as many as fit on the GPUs, else one per core, limited by memory."""
     if gpus:
         return max(1, int(gpus / gpu_share + 1e-6))
     return min(cpus, max(1, memory // ENCODER_MEMORY)) if memory else cpus
 
 
 def rows_per_call(job: ExtractJob) -> int:
-    """Windows that an Encoder takes at once."""
+    """Windows per call of an Encoder."""
     from v2a_models import grid
 
     recipe = job.recipe
@@ -198,16 +198,16 @@ def run(
     gpu_share: float = 1.0,
     ledger: Any = None,
 ) -> None:
-    """Extracts the clips of a plan that the store lacks, on the Ray that is running. Returns when all is written.
+    """Extract the clips of a plan that the store lacks, with the running Ray. Returns when all is written.
 
-    `clips` may hold what is done already, if Ray has two cores or more.
+    `clips` may include finished ones if Ray has at least two cores.
 
     Raises ExtractionStopped, or ray.exceptions.RayError if workers are lost for good.
     """
     per_segment = extract_windows.windows_per_segment(job.recipe)
     with _settings(Store(job.store)):
         source = ClipSource(clips, per_segment)
-        # As many blocks as the source has: Ray would cut few ones further, through the middle of segments.
+        # One block per read task: Ray would split fewer blocks further, through the middle of segments.
         planned = ray.data.read_datasource(
             source,
             num_cpus=CPUS_PER_TASK,
@@ -246,13 +246,13 @@ def run(
 
 @contextlib.contextmanager
 def _settings(store: Store) -> Iterator[None]:
-    """Ray Data's settings for one extraction."""
+    """Configure Ray Data for one extraction."""
     import warnings
 
     context = ray.data.DataContext.get_current()
     before = context.checkpoint_config, context.execution_options.preserve_order
     marker = store.uri(storage.PRIVATE_FOLDER, "checkpoint", "README")
-    # Ray filters nothing if there is no such place; on S3 a place is there when something lies in it.
+    # Ray filters nothing if the checkpoint path does not exist; on S3 it exists only if it holds an object.
     storage.write_atomic(marker, b"Ray Data keeps its record of a run here. The store itself is the truth.\n")
     config = CheckpointConfig(
         "clip_id",
@@ -263,11 +263,11 @@ def _settings(store: Store) -> Iterator[None]:
     )
     config.checkpoint_actor_memory_bytes = CHECKPOINT_MEMORY
     context.checkpoint_config = config
-    # Rows come in the order of the plan, so that the same run makes the same files.
+    # Rows stay in the order of the plan, so that the same run writes the same files.
     context.execution_options.preserve_order = True
     try:
         with warnings.catch_warnings():
-            # "at-least-once" for sinks that are no files of Ray's: see StoreCheckpoint.
+            # Ray supports only "at-least-once" for other sinks than its own files: see StoreCheckpoint.
             warnings.filterwarnings("ignore", message="Checkpointing with non-file datasink")
             yield
     finally:
@@ -278,7 +278,7 @@ def _settings(store: Store) -> Iterator[None]:
 
 
 def _filesystem(root: str) -> pa.fs.FileSystem:
-    """The file system of the store, with this project's credentials and endpoint."""
+    """PyArrow file system of the store, with this project's credentials and endpoint."""
     if not storage.is_remote(root):
         return pa.fs.LocalFileSystem()
     return pa.fs.PyFileSystem(pa.fs.FSSpecHandler(storage.s3_filesystem()))

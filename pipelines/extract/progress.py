@@ -1,6 +1,6 @@
-"""How far a run is: one small actor that workers report to and the driver asks.
+"""Progress of an extraction: an actor that workers report to and that the driver polls.
 
-It decides nothing about what is done (the store does); it may vanish, and begin anew, without harm.
+The store alone decides which clips are done, so the actor may be lost and restarted without harm.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ LEAST_ROWS = 20
 """Minimum of rows before a fraction of failures counts."""
 
 PUT_OFF_IN_A_ROW = 200
-"""Windows that storage held back, one after the other, before the run is given up."""
+"""Number of successive windows withheld by storage after which the run stops."""
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Recipes of feature stores: the bundled ones by name, a user's own from a YAML file.
 
-A recipe names encoders; where their weights lie on this machine is settled apart from it, so that two
-machines with the same weights make the same store.
+A recipe names encoders. The paths of their weights on this machine are resolved separately, so that two machines with
+the same weights make the same store.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from v2a_models import grid
 from v2a_models.recipe import Encoder, Recipe, View
 
 MINI = "mini"
-"""Encoders of this name are those inside the bundled checkpoint."""
+"""Name of the encoders in the bundled checkpoint."""
 
 TEMPLATES: dict[str, Recipe] = {
-    # What the bundled model sees: everything comes from its own checkpoint.
+    # Recipe of the bundled model; all encoders are in its checkpoint.
     "mini": Recipe(
         "mini",
         window_s=4.0,
@@ -77,7 +77,7 @@ TEMPLATES: dict[str, Recipe] = {
         waveform=True,
     ),
 }
-"""Without overlap: a training window is seen once. `sha256` of encoders is filled in from the files."""
+"""Bundled recipes, without overlap: training sees each window once. `resolve` fills in the encoders' `sha256`."""
 
 YAML_HELP = """\
 name: mine
@@ -97,7 +97,7 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True)
 class Template:
-    """A recipe whose encoders may still lack their sha256, and the weights files named in it."""
+    """Recipe whose encoders may still lack their sha256, and the weights files that it names."""
 
     recipe: Recipe
     weights: Mapping[str, str]
@@ -105,7 +105,7 @@ class Template:
 
 
 def find(name: str) -> Template:
-    """A bundled recipe by name, or a YAML file by path. Raises RecipeError listing the choices."""
+    """Bundled recipe by name, or own recipe by the path of its YAML file. Raises RecipeError listing the choices."""
     if name in TEMPLATES:
         return Template(TEMPLATES[name], {})
     if name.endswith((".yaml", ".yml")):
@@ -116,7 +116,7 @@ def find(name: str) -> Template:
 
 
 def from_yaml(path: str) -> Template:
-    """A user's own recipe. Raises RecipeError naming the line or the field that is wrong."""
+    """Read a user's own recipe. Raises RecipeError naming the wrong line or field."""
     import yaml  # type: ignore[import-untyped]
 
     try:
@@ -209,10 +209,10 @@ def _check_names(part: Any, allowed: set[str], what: str) -> None:
 def resolve(
     template: Template, weights_files: Mapping[str, str], overlap_s: float | None
 ) -> tuple[Recipe, dict[str, str]]:
-    """The recipe with the sha256 of every encoder, and role -> weights file (`mini` for the bundled ones).
+    """Recipe with the sha256 of every encoder, and role -> weights file (`mini` for the bundled ones).
 
-    `given` are files by role, which go before those the template names. Raises RecipeError or
-    `published.WeightsError`: a role without an encoder, missing weights, or a sha256 that differs.
+    weights_files: paths by role, which override those in the template. Raises RecipeError or `published.WeightsError`
+    for a role without an encoder, missing weights, or a wrong sha256.
     """
     from v2a_models.encoders import published
 
@@ -234,7 +234,7 @@ def resolve(
             weights = weights_files.get(encoder.role) or template.weights.get(encoder.role)
             file, digest = _resolve_encoder(encoder, weights)
         except published.WeightsError as error:
-            missing.append(str(error))  # all of them in one message, not one per try
+            missing.append(str(error))  # report all of them at once
             continue
         files[encoder.role] = file
         encoders.append(replace(encoder, sha256=digest))
@@ -244,7 +244,7 @@ def resolve(
 
 
 def _resolve_encoder(encoder: Encoder, weights: str | None) -> tuple[str, str]:
-    """(weights file, or `mini`; its sha256) of an encoder."""
+    """Weights file of an encoder (or `mini`), and its sha256."""
     from v2a_models.checkpoint_files import find_checkpoint
     from v2a_models.encoders import published
 

@@ -54,7 +54,7 @@ class ExtractJob:
     precision: str = "float32"
     device: str = "cpu"
     batch_size: int = 1
-    """Windows encoded at a time, always exactly so many: the last batch is filled up with repeats."""
+    """Exact number of windows per encoder batch: the last batch is padded with repeats."""
     rows_per_file: int = 128
     silence_dbfs: float | None = None
     """Windows whose loudest sample is below are left out."""
@@ -110,7 +110,7 @@ def report_progress(ledger: Any, **facts: Any) -> None:
 
 
 class Meter:
-    """Adds up the time that a stage spends on windows, apart from what it waits for others."""
+    """Measures the time that a stage spends on windows, without its waiting for other stages."""
 
     def __init__(self, stage: str) -> None:
         self.stage, self.rows, self.seconds, self.footage_s = stage, 0, 0.0, 0.0
@@ -133,7 +133,7 @@ class Meter:
 
 
 def decode(batch: pa.Table, job: ExtractJob, ledger: Any = None) -> Iterator[pa.Table]:
-    """Rows of the plan to rows with pictures and sound."""
+    """Decode rows of the plan into rows with pictures and sound."""
     sandbox = shared_sandbox(job.decode_threads)
     per_segment = extract_windows.windows_per_segment(job.recipe)
     for segment in extract_windows.segments_of(extract_windows.from_table(batch), per_segment):
@@ -164,7 +164,7 @@ def decode_segment(
         return
     except DecodeFailed as error:
         failure = Failure(error.stage, error.error_class, error.message)
-    except Exception as error:  # one file never stops a run, whatever it trips over
+    except Exception as error:  # one file never stops a run, whatever the error
         failure = Failure("decode", type(error).__name__, str(error))
     yield from (Window(clip, failure) for clip in left)
 
@@ -230,7 +230,7 @@ def _pictures(
             for (name, view), fresh in zip(views.items(), arrays, strict=True):
                 begin = grid.frame_index(window_start_s - from_s, view.fps)
                 count = grid.frame_count(recipe.window_s, view.fps)
-                # A copy: `fresh` is memory that is used again. What lies before this window is of no more use.
+                # A copy: `fresh` is reused memory. Frames before this window are no longer needed.
                 held[name] = np.concatenate([held[name], fresh])[begin - begins[name] :]
                 begins[name] = begin
                 window[name] = held[name][:count]

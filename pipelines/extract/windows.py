@@ -1,8 +1,8 @@
-"""Which windows of which files a feature store is to hold: the plan of an extraction. Pure functions.
+"""Plan of an extraction: the windows of each file that a feature store will hold. Pure functions.
 
-A film is cut into windows of the recipe, and runs of windows into segments of about a minute. A segment is
-decoded as a whole, always from its own start: what a codec or a resampler remembers of the sound before a
-window would otherwise differ in the last bit between a first run and a resumed one.
+A film is cut into the recipe's windows, which are grouped into segments of about a minute. A segment is always decoded
+from its own start. Otherwise codec and resampler state would make a resumed run differ from a first run in the last
+bit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from v2a_models import grid
 from v2a_models.recipe import Recipe
 
 SEGMENT_S = 60.0
-"""Footage that is decoded in one pass."""
+"""Seconds of footage decoded in one pass."""
 
 LEAST_FRACTION = 0.25
 """Minimum fraction of a window that must be footage, unless the whole file is shorter."""
@@ -102,15 +102,15 @@ def plan(
 ) -> list[Clip]:
     """The windows of all files, split by split and in the order of the files.
 
-    A file without a split in `labels` gets one by a hash of its path (`shares` of train, val and test), so
-    that it stays where it is when files are added.
+    A file without a split in `labels` gets one by a hash of its path (`fractions` of train, val and test), so that
+    adding files does not move it.
     """
     clips: list[Clip] = []
     for video in videos:
         label = (labels.of(video["path"]) if labels is not None else None) or Label()
         split = label.split or split_of(video["path"], fractions)
         clips += clips_of(video, recipe, Label(label.label, label.text, split))
-    # One split after the other, so that a file of the store rarely has to be cut for it.
+    # Sorted by split, so that few files of the store have to be cut at a split.
     return sorted(clips, key=lambda clip: clip.split)
 
 
@@ -125,7 +125,7 @@ def from_table(rows: pa.Table) -> list[Clip]:
 
 
 def segments_of(clips: Iterable[Clip], per_segment: int) -> list[list[Clip]]:
-    """Clips, in the order of the plan, as runs that are decoded in one pass each."""
+    """Runs of clips, in the order of the plan, each decoded in one pass."""
     segments: list[list[Clip]] = []
     for clip in clips:
         last = segments[-1][-1] if segments else None

@@ -1,7 +1,7 @@
-"""SynthFoley: small made-up scenes whose picture and sound come from one simulated list of events.
+"""SynthFoley: synthetic scenes whose picture and sound are rendered from one simulated list of events.
 
-The corpus knows the exact time, strength and class of everything that is heard. Plain functions over numpy
-arrays: nothing here writes a file, starts a worker or needs a codec.
+The time, strength and class of every sound are known exactly. Plain functions over numpy arrays: nothing here writes a
+file, starts a worker or needs a codec.
 
     scene = make_scene(seed=0, index=3)
     frames = render_frames(scene, frame_times(scene))     # uint8 [T, H, W, 3]

@@ -1,4 +1,4 @@
-"""Captions of SynthFoley scenes: plain sentences whose adjectives follow what happens."""
+"""Captions of SynthFoley scenes: plain sentences with adjectives that describe the events."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _NAMES = {
 
 
 def caption(label, events, params, rng: np.random.Generator, duration_s: float) -> str:
-    """One sentence that names the class; adjectives follow size, mean strength and rate of the events."""
+    """One sentence that names the class; its adjectives follow from size, mean strength and rate of the events."""
     mean = float(np.mean([e.strength for e in events])) if events else 0.5
     rate = len(events) / duration_s
     words = {

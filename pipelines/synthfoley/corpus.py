@@ -1,7 +1,7 @@
-"""SynthFoley as arrays on disk: what the `mini` models are trained on. Needs neither Ray nor PyAV.
+"""SynthFoley as arrays on disk, the training data of the `mini` models. Needs neither Ray nor PyAV.
 
-Scenes are rendered at the models' own size by a pool of processes and kept as plain `.npy` files, which training
-maps into memory. A file that exists is complete (written beside, then renamed), so rendering resumes.
+A pool of processes renders scenes at the models' input size to `.npy` files, which training maps into memory. Files are
+written under a temporary name and then renamed, so an existing file is complete and rendering can resume.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SHARD = 50
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    """Which scenes, and how they are rendered."""
+    """Selection and rendering of the scenes."""
 
     scenes: int = 1200
     seed: int = 1
@@ -41,7 +41,7 @@ class Corpus:
     sounds: list[np.ndarray]
     """Each int16 [S]."""
     frames: list[np.ndarray]
-    """Each uint8 [T, size, size, 3]; empty when only sounds were asked for."""
+    """Each uint8 [T, size, size, 3]; empty if only sounds were loaded."""
     labels: np.ndarray
     """int64 [N], index into synthfoley.CLASSES."""
     captions: list[str]
@@ -55,7 +55,7 @@ class Corpus:
 def render(
     root: Path, config: CorpusConfig, kind: str, workers: int, log: Callable[[str], None] = print
 ) -> None:
-    """Renders all shards of `kind` ("sounds" or "frames") that are missing below `root`."""
+    """Render the shards of `kind` ("sounds" or "frames") that are missing below `root`."""
     folder = root / kind
     folder.mkdir(parents=True, exist_ok=True)
     stamp = folder / "config.json"
@@ -78,7 +78,7 @@ def render(
 
 
 def load(root: Path, config: CorpusConfig, split: str, *, with_frames: bool = True) -> Corpus:
-    """The scenes of one split ("train", "val" or "test")."""
+    """Load the scenes of one split ("train", "val" or "test")."""
     corpus = Corpus([], [], np.zeros(0, np.int64), [], [])
     labels = []
     for shard in range(-(-config.scenes // SHARD)):
@@ -99,9 +99,9 @@ def load(root: Path, config: CorpusConfig, split: str, *, with_frames: bool = Tr
 
 
 def picked_times(scene: synthfoley.Scene, fps: float) -> np.ndarray:
-    """Native frame times that a sampling at `fps` picks: for each target the newest frame at or before it.
+    """Native frame times picked by sampling at `fps`: for each target time the latest frame at or before it.
 
-    Trained on these, a model meets the same stale frames as when it reads a 24 or 29.97 fps file.
+    Models are thus trained on the same stale frames that they get from a 24 or 29.97 fps file.
     """
     targets = grid.frame_times(0.0, scene.duration_s, fps)
     return np.array([grid.frame_index(t, scene.fps) for t in targets]) / scene.fps
@@ -114,7 +114,7 @@ def _render_shard(folder: Path, config: CorpusConfig, kind: str, shard: int) -> 
         if kind == "sounds":
             rows.append(pcm.quantise(synthfoley.render_sound(scene)))
         else:
-            # Drawn at twice the size and averaged: closer to what scaling a decoded file down gives.
+            # Rendered at twice the size and averaged, which is closer to downscaling a decoded file.
             times = picked_times(scene, config.fps)
             large = synthfoley.render_frames(scene, times, 2 * config.size, 2 * config.size)
             rows.append(halve(large))

@@ -1,4 +1,4 @@
-"""Pictures of a SynthFoley scene at any times and any size."""
+"""Renders the pictures of a SynthFoley scene, at any times and any size."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def render_frames(
 ) -> np.ndarray:
     """Frames at exactly `times` (seconds, any order), uint8 [T, height, width, 3] RGB.
 
-    The picture does not depend on which other times are asked for. Raises ValueError for an empty size.
+    A picture does not depend on the other times. Raises ValueError for an empty size.
     """
     width = scene.width if width is None else width
     height = scene.height if height is None else height
@@ -55,7 +55,7 @@ def render_frames(
 
 
 def _units(scene: Scene, width: int, height: int) -> tuple[float, float]:
-    """Columns and rows to the short side of the native frame: a small picture is the native one resized."""
+    """Columns and rows per short side of the native frame, so that a small picture is the native one resized."""
     short = min(scene.width, scene.height)
     return width * short / scene.width, height * short / scene.height
 
@@ -158,7 +158,7 @@ def _canvas(image: np.ndarray, look: Look, unit_x: float, unit_y: float, cx: flo
 
 @lru_cache(maxsize=48)
 def _still(scene: Scene, width: int, height: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    """Background and still parts with a margin, a tile of sensor grain, and the margin in pixels."""
+    """Background and still parts with a margin, a tile of sensor noise, and the margin in pixels."""
     look = _look(scene)
     unit_x, unit_y = _units(scene, width, height)
     pad = (int(np.ceil(MARGIN * unit_x)) + 2, int(np.ceil(MARGIN * unit_y)) + 2)
@@ -175,7 +175,7 @@ def _still(scene: Scene, width: int, height: int) -> tuple[np.ndarray, np.ndarra
 
 
 def _backdrop(look: Look, w: int, h: int, unit_x: float, unit_y: float) -> np.ndarray:
-    """Wall with a vertical gradient, soft blotches and maybe stripes, the same at every size."""
+    """Wall with a vertical gradient, soft blotches and optional stripes, the same at every size."""
     y = ((np.arange(h, dtype=np.float32) + 0.5 - h / 2) / unit_y)[:, None]
     x = ((np.arange(w, dtype=np.float32) + 0.5 - w / 2) / unit_x)[None, :]
     a, b, c, d, e, f, g, _ = look.texture
@@ -215,9 +215,9 @@ def _shift(still: np.ndarray, left: float, top: float, width: int, height: int) 
 
 
 def _distractors(canvas: Canvas, look: Look, t: float, aspect_x: float, aspect_y: float) -> None:
-    """Shapes that move on their own and are never heard."""
+    """Draw moving shapes that make no sound."""
     for a, b, c, d, e, f, g, size, colour in look.movers:
-        # a triangle wave turns round abruptly, a sine does not: both kinds of motion occur
+        # a triangle wave reverses abruptly, a sine smoothly: both kinds of motion occur
         phase = c + t * (0.05 + 0.3 * d)
         swing = abs(2 * (phase % 1) - 1) if f < 0.5 else 0.5 + 0.5 * np.sin(2 * np.pi * phase)
         x = ((a - 0.5) + (swing - 0.5) * (0.3 + 0.6 * e)) * aspect_x

@@ -1,7 +1,7 @@
-"""Falling and flying things of SynthFoley: bouncing ball, water drip, breaking glass and firework.
+"""Falling and flying objects of SynthFoley: bouncing ball, water drip, breaking glass and firework.
 
-A still part is painted once per scene and size, a moving part per frame; what falls touches down exactly at
-the onset, and a rocket bursts exactly then.
+Still parts are drawn once per scene and size, moving parts for every frame. Objects land, and rockets burst, exactly at
+the onset.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The continuous classes of SynthFoley: still and moving parts of engine, saw, rain, waves and fan."""
+"""Continuous classes of SynthFoley: still and moving parts of engine, saw, rain, waves and fan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _at(scene: Scene, name: str, t: float) -> float:
 
 
 def scene_rows(scene: Scene, rows: int) -> float:
-    """Rows of pixels to the short side of the native frame, in a picture of `rows` rows."""
+    """Rows of pixels per short side of the native frame, in a picture of `rows` rows."""
     return rows * min(scene.width, scene.height) / scene.height
 
 
@@ -116,7 +116,7 @@ def _rain_still(c: Canvas, scene: Scene, k: Colours) -> None:
 
 @lru_cache(maxsize=24)
 def _streaks(seed: int, index: int, w: int, h: int, unit: float, stretch: float) -> np.ndarray:
-    """Tile of falling streaks [h, w]: 0 where none, else 1 + the level from which the streak is seen."""
+    """Tile of falling streaks [h, w]: 0 for none, else 1 + the level from which the streak is visible."""
     rng = generator(seed, index, 8)
     tile = np.zeros((h, w), np.float32)
     area = (w / unit / stretch) * (h / unit)

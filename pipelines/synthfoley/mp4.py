@@ -44,7 +44,7 @@ def clip_path(scene: synthfoley.Scene) -> str:
 
 
 def encode(scene: synthfoley.Scene, *, strip_sound: bool = False) -> bytes:
-    """The scene as an mp4 file, with its sound unless `strip_sound`.
+    """Encode the scene as an mp4 file, with its sound unless `strip_sound`.
 
     Raises ValueError for an odd width or height, which 4:2:0 chroma cannot hold.
     """
@@ -77,7 +77,7 @@ def encode(scene: synthfoley.Scene, *, strip_sound: bool = False) -> bytes:
                 frame.pts, frame.time_base = number, 1 / rate
                 container.mux(video.encode(frame))
             if audio is not None:
-                # the sound keeps pace with the picture, so that the muxer holds little back
+                # sound and picture are encoded in step, so that the muxer buffers little
                 until = len(sound) if chunk[-1] == times[-1] else int(chunk[-1] * synthfoley.SAMPLE_RATE)
                 for block in _blocks(sound, heard, until):
                     container.mux(audio.encode(block))
@@ -89,7 +89,7 @@ def encode(scene: synthfoley.Scene, *, strip_sound: bool = False) -> bytes:
 
 
 def _blocks(sound: np.ndarray, start: int, until: int) -> Iterable[av.AudioFrame]:
-    """Whole encoder blocks of `sound` from `start`, and the rest as well when `until` is its end."""
+    """Whole encoder blocks of `sound` from `start`, and also the rest if `until` is its end."""
     while start < until and (start + _AAC_BLOCK <= until or until == len(sound)):
         part = sound[start : start + _AAC_BLOCK]
         block = av.AudioFrame.from_ndarray(part[None, :], format="fltp", layout="mono")
@@ -100,9 +100,9 @@ def _blocks(sound: np.ndarray, start: int, until: int) -> Iterable[av.AudioFrame
 
 
 def write_clip(scene: synthfoley.Scene, root: str, *, strip_sound: bool = False) -> str:
-    """Writes the scene below `root` (local or s3://) if it is not there yet; its relative path.
+    """Write the scene below `root` (local or s3://) unless it exists; returns its relative path.
 
-    A file that is there is whole. Raises StorageError if it cannot be written.
+    Writing is atomic, so an existing file is complete. Raises StorageError if it cannot be written.
     """
     path = clip_path(scene)
     uri = storage.join(root, path)
@@ -132,7 +132,7 @@ def events_table(scenes: Iterable[synthfoley.Scene]) -> pa.Table:
 
 
 def write_events(root: str, table: pa.Table) -> str:
-    """Writes `root`/events.parquet; its address."""
+    """Write `root`/events.parquet; returns its address."""
     sink = io.BytesIO()
     pq.write_table(table, sink)
     uri = storage.join(root, "events.parquet")

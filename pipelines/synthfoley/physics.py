@@ -1,6 +1,6 @@
-"""Events of a SynthFoley scene with their times: one list that drives both picture and sound.
+"""Timed events of a SynthFoley scene: one list that drives both picture and sound.
 
-Everything is a pure function of (seed, index); nothing here depends on frame rate, picture size or workers.
+All functions are pure functions of (seed, index), independent of frame rate, picture size and workers.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ RATES: tuple[float, ...] = (24.0, 25.0, 30000 / 1001, 30.0)
 
 @dataclass(frozen=True)
 class Event:
-    """One thing heard. `onset_s`: seconds from the first frame; `strength`: in (0, 1]; `label`: a class."""
+    """One sound event. `onset_s`: seconds from the first frame; `strength`: in (0, 1]; `label`: a class."""
 
     onset_s: float
     strength: float
@@ -57,7 +57,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene, fully determined by (seed, index). `params` holds the drawn constants of motion and look."""
+    """Scene, fully determined by (seed, index). `params` holds its random constants of motion and appearance."""
 
     label: str
     caption: str
@@ -73,7 +73,7 @@ class Scene:
 
 
 def generator(*key: int) -> np.random.Generator:
-    """The random generator of a stream named by integers."""
+    """Random generator of a stream identified by integers."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(list(key))))
 
 
@@ -84,7 +84,7 @@ def split_of(index: int) -> str:
 
 
 def label_of(seed: int, index: int) -> str:
-    """The class of a clip: every block of len(CLASSES) consecutive indices holds each class once."""
+    """Class of a clip. Every block of len(CLASSES) consecutive indices holds each class once."""
     block, place = divmod(index, len(CLASSES))
     return CLASSES[int(generator(seed, block, 7).permutation(len(CLASSES))[place])]
 

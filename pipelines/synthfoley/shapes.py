@@ -11,11 +11,11 @@ Colour = Sequence[float] | np.ndarray
 
 
 class Canvas:
-    """A float32 picture [h, w, 3] in 0..255 and the mapping from scene units to its pixels.
+    """Float32 picture [h, w, 3] in 0..255, and the mapping from scene units to its pixels.
 
-    Scene units: origin at the object's place, y downwards. Distances are measured in rows of pixels, `unit`
-    rows to a scene unit; a picture squeezed sideways has columns `stretch` times as dense, so the same scene
-    fills any frame shape as if the native picture had been resized. `flip` is -1 for a mirrored scene.
+    Scene units have their origin at the object, y downwards. Distances are measured in rows of pixels, `unit` rows per
+    scene unit. A picture squeezed horizontally has columns `stretch` times as dense, so a scene fills any frame shape
+    as if the native picture had been resized. `flip` is -1 for a mirrored scene.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Canvas:
         return self.x0 + self.flip * self.unit * np.asarray(x), self.y0 + self.unit * np.asarray(y)
 
     def area(self, left: float, right: float, top: float, bottom: float):
-        """The part of the picture around a box (in rows of pixels) with its grid, or None outside."""
+        """Region of the picture around a box (in rows of pixels), with its grid; None if it lies outside."""
         x0, x1 = max(0, int(left * self.stretch) - 1), min(self.w, int(right * self.stretch) + 3)
         y0, y1 = max(0, int(top) - 1), min(self.h, int(bottom) + 3)
         if x0 >= x1 or y0 >= y1:
@@ -41,7 +41,7 @@ class Canvas:
 
     @staticmethod
     def blend(region: np.ndarray, cover: np.ndarray, colour: Colour) -> None:
-        """Lay `colour` over a part of the picture by `cover` (0..1)."""
+        """Blend `colour` into a region of the picture with opacity `cover` (0..1)."""
         region += cover[..., None] * (np.asarray(colour, np.float32) - region)
 
     def _paint(self, region, distance, colour, alpha, edge, edge_w) -> None:
@@ -125,7 +125,7 @@ class Canvas:
             return
         px, py = self.to_pixels(x, y)
         radius = np.broadcast_to(np.asarray(r, float) * self.unit, x.shape)
-        # a dot smaller than a pixel keeps its light: full size, fainter
+        # a dot smaller than a pixel is drawn as one fainter pixel, of the same total light
         alpha = np.broadcast_to(np.asarray(alpha, float), x.shape) * np.minimum(1, radius / 0.6)
         radius = np.maximum(radius, 0.6)
         reach_x, reach_y = int(np.ceil(radius.max() * self.stretch)) + 1, int(np.ceil(radius.max())) + 1

@@ -1,4 +1,4 @@
-"""The sound of a SynthFoley scene: modal synthesis for impacts, filtered noise and pulses for the rest."""
+"""Sound of a SynthFoley scene: modal synthesis for impacts, filtered noise and pulses for the rest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def render_sound(scene: Scene) -> np.ndarray:
 
 
 def _coloured(n: int, rng: np.random.Generator, corner_hz: float) -> np.ndarray:
-    """Noise with unit RMS, falling above corner_hz."""
+    """Low-pass filtered noise with unit RMS and its corner at corner_hz."""
     x = signal.sosfilt(signal.butter(1, corner_hz, fs=RATE, output="sos"), rng.standard_normal(n))
     return x / (np.sqrt(np.mean(x**2)) + 1e-12)
 
@@ -41,7 +41,7 @@ def _band(x: np.ndarray, low: float, high: float, order: int = 2) -> np.ndarray:
 
 
 def _modes(t, base, ratios, decays, amps, strength, tilt, rng) -> np.ndarray:
-    """Sum of decaying partials; a softer blow excites the higher ones less (tilt)."""
+    """Sum of decaying partials; a softer strike excites the higher ones less (tilt)."""
     out = np.zeros_like(t)
     for ratio, decay, amp in zip(ratios, decays, amps, strict=True):
         f = base * ratio
@@ -214,7 +214,7 @@ def _rain(scene: Scene, n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def swell(scene: Scene, times: np.ndarray) -> np.ndarray:
-    """Height of the breaking swell in [0, 1] at `times`: seen as foam, heard as noise."""
+    """Height of the breaking wave in [0, 1] at `times`, which drives both foam and noise."""
     phase = curve_at(scene, "phase", times)
     return (0.5 - 0.5 * np.cos(2 * np.pi * phase)) ** 2
 

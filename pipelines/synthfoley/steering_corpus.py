@@ -1,12 +1,14 @@
-"""SynthFoley for models that follow text: each picture with several sounds, and captions that name what is heard.
+"""SynthFoley for models that follow text: each picture with several sounds, and captions that name the sound.
 
-If the caption always named what is seen, a model could leave it unread. Here the same movement is also given the sound
-of other classes, at the same moments and strengths: timing can only come from the picture, material only from the text.
+If the caption always named the visible class, a model could ignore it. Here the same motion also gets the sound of
+other classes, with the same times and strengths, so timing can only be learned from the picture and material only from
+the text.
 
     scene = make_scene(seed, index)
     other = resounded(scene, "anvil")        # a drum that sounds like an anvil
 
-Kept as one .npz per block of scenes, features and tokens of the bundled `mini` encoders; needs neither Ray nor PyAV.
+Features and tokens of the bundled `mini` encoders are stored as one .npz per block of scenes. Needs neither Ray nor
+PyAV.
 """
 
 from __future__ import annotations
@@ -31,29 +33,29 @@ from v2a_models import grid
 from v2a_models.checkpoint import load_generator
 
 BLOCK = len(synthfoley.CLASSES)
-"""Scenes per file: each class once."""
+"""Scenes per file: one of each class."""
 
 
 @dataclass(frozen=True)
 class SteerConfig:
-    """Which scenes, and how many sounds each has."""
+    """Selection of the scenes, and number of sounds per scene."""
 
     blocks: int = 24
-    """Files, of as many scenes as there are classes."""
+    """Number of files, each with one scene per class."""
     seed: int = 5
-    """Neither that of `mini` (1) nor that of the held-out scenes (2026)."""
+    """Seed of the scenes; differs from those of `mini` (1) and of the held-out scenes (2026)."""
     seconds: float = 8.0
     others: int = 4
-    """Sounds of other classes beside its own."""
+    """Number of sounds of other classes, besides its own."""
     size: int = 64
 
 
 def resounded(scene: Scene, label: str) -> Scene:
-    """The scene with the sound (and the caption) of another class, its events where they were. What is seen of it
-    would not fit; render the picture from `scene`.
+    """Scene with the sound and caption of another class and the same events. Render its picture from `scene`: that of
+    the result would not match.
 
-    Raises ValueError for an unknown class, or one of the other kind: events of impacts are moments, those of
-    continuous sounds are changes of level.
+    Raises ValueError for an unknown class, or one of the other kind: impacts have instantaneous events, continuous
+    sounds changes of level.
     """
     if label not in synthfoley.CLASSES:
         raise ValueError(f"unknown class {label!r}; choose one of {', '.join(synthfoley.CLASSES)}")
@@ -70,18 +72,18 @@ def resounded(scene: Scene, label: str) -> Scene:
 
 
 def others_of(scene: Scene, n: int) -> list[str]:
-    """`n` other classes of the same kind, drawn by the scene's own numbers; all there are if fewer."""
+    """Random selection of `n` other classes of the same kind, seeded by the scene; all of them if there are fewer."""
     kind = synthfoley.IMPACTS if scene.label in synthfoley.IMPACTS else synthfoley.CONTINUOUS
     choices = [label for label in kind if label != scene.label]
     return [str(label) for label in generator(scene.seed, scene.index, 4).permutation(choices)[:n]]
 
 
 def caption_of(scene: Scene, rng: np.random.Generator, start_s: float = 0.0, length_s: float = 0.0) -> str:
-    """A caption of `length_s` seconds of a scene from `start_s` on (0: of all of it), its wording drawn anew."""
+    """Caption with random wording for `length_s` seconds of a scene from `start_s` on; a length of 0 for all of it."""
     if not length_s:
         return caption(scene.label, scene.events, scene.params, rng, scene.duration_s)
     inside = [e for e in scene.events if start_s <= e.onset_s < start_s + length_s]
-    # A continuous sound that does not change within the stretch goes on as it was last.
+    # A continuous sound without a change in the stretch keeps its last level.
     before = [e for e in scene.events if e.onset_s < start_s]
     if scene.label in synthfoley.CONTINUOUS and before:
         inside = [before[-1], *inside]
@@ -99,13 +101,13 @@ class Block:
     codes: np.ndarray
     """int16 (N, S, K, L)."""
     scenes: list[list[Scene]]
-    """Scenes that sound, by scene that is shown and by sound."""
+    """Scenes of the sounds, by visible scene and by sound."""
 
 
 def render(
     root: Path, config: SteerConfig, encoders: str, log: Callable[[str], None] = print, processes: int = 0
 ) -> None:
-    """Makes the blocks that are missing below `root`, in `processes` processes of one thread (0: one a core).
+    """Render the blocks that are missing below `root`, in `processes` single-threaded processes (0: one per core).
 
     encoders: name of a generator with `semantic`, `sync` and `codec`.
     """
@@ -128,7 +130,7 @@ def render(
 
 
 def load(root: Path, config: SteerConfig) -> list[Block]:
-    """The blocks that are there, in order."""
+    """Load the existing blocks, in order."""
     blocks = []
     for file in sorted(root.glob("[0-9]*.npz"))[: config.blocks]:
         with np.load(file, allow_pickle=False) as arrays:
@@ -140,7 +142,7 @@ def load(root: Path, config: SteerConfig) -> list[Block]:
 
 @dataclass(frozen=True)
 class Crop:
-    """Stretch of a scene whose sound was drawn."""
+    """Stretch of a scene with the sound chosen for it."""
 
     scene: Scene
     own: bool
@@ -150,7 +152,7 @@ class Crop:
 
 
 class SteeringCorpus:
-    """Blocks joined on a device, so that a large batch is a few lookups there."""
+    """Blocks concatenated on a device, so that a large batch takes only a few lookups."""
 
     def __init__(self, blocks: Sequence[Block], device: torch.device | str = "cpu") -> None:
         self.scenes = [sounds for block in blocks for sounds in block.scenes]
@@ -162,10 +164,10 @@ class SteeringCorpus:
     def crops(
         self, rng: np.random.Generator, rows: int, length: int, own: float
     ) -> tuple[dict[str, torch.Tensor], list[Crop]]:
-        """Random stretches of `length` codec frames, a fraction `own` of them with the scene's own sound. Of three
-        places in a scene, the one with most events.
+        """Random crops of `length` codec frames, a fraction `own` of them with the scene's own sound. The crop with the
+        most events out of three is used.
 
-        -> semantic float32 (B, T1, D), sync float32 (B, T2, D), codes int64 (B, K, length); and what is heard.
+        Returns semantic float32 (B, T1, D), sync float32 (B, T2, D) and codes int64 (B, K, length), and the crops.
         """
         length_s = grid.seconds(length * grid.HOP)
         fast, slow = (grid.frame_count(length_s, fps) for fps in (25, 8))

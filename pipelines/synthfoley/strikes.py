@@ -1,6 +1,6 @@
-"""Struck things of SynthFoley: drum, hammer on wood, anvil, hands and bell.
+"""Struck objects of SynthFoley: drum, hammer on wood, anvil, hands and bell.
 
-A still part is painted once per scene and size, a moving part per frame; a tool touches exactly at the onset.
+Still parts are drawn once per scene and size, moving parts for every frame. A tool makes contact exactly at the onset.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _wood_still(c: Canvas, scene: Scene, k: Colours) -> None:
 def _swing(
     c: Canvas, k: Colours, h: float, x: float, y: float, head, handle, half_w: float, half_h: float
 ) -> None:
-    """A hammer turning about a grip at the right; its face meets (x, y) when h is 0."""
+    """Draw a hammer that rotates about a grip at the right; its face touches (x, y) when h is 0."""
     grip = (0.52, y - half_h)
     angle = 0.95 * h
     ca, sa = np.cos(angle), np.sin(angle)
@@ -114,7 +114,7 @@ def _anvil(c: Canvas, scene: Scene, k: Colours, t: float) -> None:
 
 
 def _hand(c: Canvas, k: Colours, side: int, gap: float, sleeve) -> None:
-    """A hand seen from the side of the thumb, palm towards the middle; the palm's skin is at x = gap."""
+    """Draw a hand from the side of the thumb, palm towards the middle; the surface of the palm is at x = gap."""
     skin, edge = k["skin"], np.asarray(k["skin"]) * 0.35
     x = side * (gap + 0.055)
     c.line(x + side * 0.03, 0.2, x + side * 0.2, 0.55, 0.15, sleeve, edge=k["dark"])

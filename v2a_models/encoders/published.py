@@ -160,7 +160,8 @@ def check(path: str | Path, sha256: str = "") -> str:
 
 
 def checked_files(recipe: Recipe, paths: Mapping[str, str]) -> dict[str, str]:
-    """Find and verify the weights of a recipe's encoders: role -> path, or `mini`. `given` paths are not searched for.
+    """Find and verify the weights of a recipe's encoders: role -> path, or `mini`. Roles in `paths` are not
+    searched for.
 
     Raises WeightsError or CheckpointError for weights that are missing or differ from those that made the store.
     """

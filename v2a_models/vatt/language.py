@@ -87,7 +87,7 @@ def base_digest(folder: Path) -> str:
 
 
 def checked_base(name: str, digest: str = "") -> tuple[Path, str]:
-    """Folder of a language model and its digest. Raises CheckpointError if it is missing or differs from `wanted`."""
+    """Folder of a language model and its digest. Raises CheckpointError if it is missing, or not of `digest`."""
     folder = find_base(name)
     there = base_digest(folder)
     if digest and there != digest:
