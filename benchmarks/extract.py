@@ -76,7 +76,7 @@ def prepared(archive: Path, store: Path, recipe: str) -> Any:
     config = ExtractConfig(str(archive), str(store), recipe=recipe, tracking_uri="off")
     ready = preflight.prepare(config)
     videos = [row for row in ready.store.scan() if row["status"] == "ok"]
-    return preflight.make_job(ready, config, 0), windows.plan(videos, ready.recipe, None, ready.shares)
+    return preflight.make_job(ready, config, 0), windows.plan(videos, ready.recipe, None, ready.fractions)
 
 
 def plain_worker(task: tuple[Any, list[windows.Clip]]) -> None:

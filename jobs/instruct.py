@@ -14,7 +14,6 @@ from jobs.common.checks import at_least, check_out
 from jobs.common.models import check_captioner, model_place
 from jobs.common.options import Address, NumWorkers
 from jobs.common.verb import WrongUsage, run_verb
-from jobs.evaluate.tables import event_rows
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -101,11 +100,12 @@ def onsets_of(table: str | None) -> dict[str, list[float]] | None:
     if table is None:
         return None
     from pipelines import storage
+    from pipelines.scoring.event_tables import EventTableError, event_rows
 
     try:
         rows = event_rows(table)
-    except storage.StorageError as error:
-        raise WrongUsage(f"--events {table} is no table of events that can be read: {error}") from error
+    except (EventTableError, storage.StorageError) as error:
+        raise WrongUsage(f"cannot use --events: {error}") from error
     return {
         clip: [float(row["onset_s"]) for row in events if row["onset_s"] is not None]
         for clip, events in rows.items()

@@ -258,12 +258,7 @@ def _cells(row: dict[str, Any]) -> list[Any]:
     return [Text(cell, style=style) for cell in cells]
 
 
-def main() -> int:
-    """`python -m jobs.scan`."""
+if __name__ == "__main__":
     from jobs import cli
 
-    return run(cli.parse(ScanConfig, sys.argv[1:], "python -m jobs.scan")).exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.main(["scan", *sys.argv[1:]]))

@@ -187,12 +187,7 @@ def _more(line: Callable[[str], None], n: int, what: str) -> None:
         line(f"... and {n:,} more {what}")
 
 
-def main() -> int:
-    """`python -m jobs.store`."""
+if __name__ == "__main__":
     from jobs import cli
 
-    return cli.main(["store", *sys.argv[1:]])
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.main(["store", *sys.argv[1:]]))

@@ -168,7 +168,7 @@ def score(plan: ComparePlan, config: CompareConfig, console: Console) -> Any:
 def score_captions(plan: ComparePlan, config: CompareConfig, board: Any) -> None:
     """Score the captions of models that write some against the texts of the store."""
     from jobs.common.checks import network_weights
-    from jobs.evaluate.tables import add_captions
+    from pipelines.scoring.caption_scores import add_captions
     from pipelines.scoring.clips import captions_of
     from v2a_models.metrics.networks.load import load_bertscore
 

@@ -66,15 +66,17 @@ class ComparePlan:
 
 def prepare(config: CompareConfig) -> ComparePlan:
     """Check a configuration and plan its comparison. Raises WrongUsage, with the fix."""
+    from pipelines.scoring.event_tables import EventTableError
+
     try:
         return _prepare(config)
-    except storage.StorageError as error:
+    except (storage.StorageError, EventTableError) as error:
         raise WrongUsage(str(error)) from error
 
 
 def _prepare(config: CompareConfig) -> ComparePlan:
-    from jobs.evaluate.tables import read_events
     from pipelines.scoring import clips
+    from pipelines.scoring.event_tables import read_events
     from pipelines.scoring.summary import available_networks
     from pipelines.store.store import Store, StoreError
     from v2a_models import grid

@@ -46,7 +46,7 @@ def summarise(
     command: str,
 ) -> dict[str, Any]:
     """Summary of a comparison, the content of summary.json."""
-    from jobs.evaluate.results import summarise as scored
+    from pipelines.reports import score_results
 
     for each in plan.models:
         board.systems.setdefault(each.slug, Totals())
@@ -55,7 +55,7 @@ def summarise(
         clip,
     ), reason in problems.items():  # why it was not generated says more than that it is missing
         board.systems.setdefault(system, Totals()).failures[clip] = reason
-    summary = scored(board, plan.missing, command, [])
+    summary = score_results.summarise(board, plan.missing, command=command, version=version())
     before = _costs(plan.out)
     unknown = {name: entry(Estimate.missing("not measured in this run")) for name in COSTS}
     for system in summary["systems"]:
@@ -122,9 +122,10 @@ def write(
     plan: ComparePlan, config: CompareConfig, board: Board, summary: dict[str, Any], console: Console
 ) -> None:
     """Write the results to OUT and MLflow, and print the table."""
+    from jobs.common.score_table import print_summary
     from jobs.common.tracking import Tracker, resolve_uri
     from jobs.compare import mlflow_runs
-    from jobs.evaluate import results as evaluate_results
+    from pipelines.reports import score_results
 
     if config.votes:
         summary["votes"] = votes(plan.out, config.votes)
@@ -144,12 +145,12 @@ def write(
         summary["champion"] = mlflow_runs.promote(plan, config, board, summary, uri, tracker)
         for sentence in comparison_page.champion_sentences(summary):
             notify(sentence)
-    evaluate_results.write(plan.out, board, summary, scoring_clips(plan))
+    score_results.write(plan.out, board, summary, scoring_clips(plan))
     page = comparison_page.report_html(summary, scores, plots, listen=listen)
     storage.write_atomic(storage.join(plan.out, "report.html"), page.encode("utf-8", "backslashreplace"))
     if config.export:
         export(plan, config.export)
-    evaluate_results.print_summary(summary, board, plan.models[0].slug, console)
+    print_summary(summary, board, plan.models[0].slug, console)
     files = ["report.html", "scores.parquet", "summary.json", "table.md", "table.tex", *plots.values()]
     tracker.artifacts([storage.join(plan.out, file) for file in files])
     mlflow_runs.record(plan, summary, scores, uri, tracker)
@@ -272,11 +273,11 @@ def clip_job(plan: ComparePlan, config: CompareConfig, gpus: int = 0) -> Any:
 
 def scoring_clips(plan: ComparePlan) -> list[Any]:
     """Clips to score, with their facts, for every model and the baselines."""
-    from jobs.evaluate.tables import other_clips
     from pipelines import storage
     from pipelines.scoring import job as scoring_job
     from pipelines.scoring.clips import missing, sound_uri
     from v2a_models import grid
+    from v2a_models.metrics.baselines import other_clips
 
     place = storage.join(plan.out, "clips")
     window_s = grid.seconds(plan.window, grid.SAMPLE_RATE)

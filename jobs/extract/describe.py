@@ -21,6 +21,7 @@ X_REALTIME_PER_CORE = {"mini": 10.0, "base": 0.4, "base-audio": 0.39, "vatt": 0.
 
 def describe(prepared: Prepared, config: ExtractConfig, console: Console) -> None:
     """Print stages, schema, resources, and an estimate from a few files. Writes nothing."""
+    from rich.markup import escape
     from rich.table import Table
 
     from pipelines.extract.pipeline import encoders_for, rows_per_call
@@ -35,12 +36,14 @@ def describe(prepared: Prepared, config: ExtractConfig, console: Console) -> Non
     stages = Table("stage", "what", "where", title="stages", title_justify="left")
     views = ", ".join(f"{n} {v.fps:g} fps {v.width}x{v.height} ({v.fit})" for n, v in recipe.views.items())
     stages.add_row(
-        "decode", f"{views}; sound {recipe.sample_rate} Hz x {recipe.channels}", f"{cpus} tasks, sandboxed"
+        "decode", escape(f"{views}; sound {recipe.sample_rate} Hz x {recipe.channels}"), f"{cpus} tasks, sandboxed"
     )
     names = ", ".join(f"{e.role}: {e.name} ({e.sha256[:12]})" for e in recipe.encoders) or "no encoder"
-    stages.add_row("encode", names, f"{encoders_for(cpus, 0, 0, 1)} actors on {job.device}, {job.precision}, "
+    stages.add_row("encode", escape(names), f"{encoders_for(cpus, 0, 0, 1)} actors on {job.device}, {job.precision}, "
                    f"{job.batch_size} windows at a time, {rows_per_call(job)} a call")  # fmt: skip
-    stages.add_row("write", f"{config.rows_per_file} rows a file, partitioned by split", prepared.store.root)
+    stages.add_row(
+        "write", f"{config.rows_per_file} rows a file, partitioned by split", escape(prepared.store.root)
+    )
     console.print(stages)
     columns = Table("column", "type", title="schema", title_justify="left")
     for item in kind:

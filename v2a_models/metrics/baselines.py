@@ -38,6 +38,11 @@ def shuffled(labels: Sequence[Hashable], seed: int = 0) -> np.ndarray:
     return order
 
 
+def other_clips(labels: Sequence[Hashable]) -> list[int]:
+    """Index of another clip for each clip, of another class where there is one; its own index if it is alone."""
+    return [int(k) for k in shuffled(labels, 0)] if len(labels) > 1 else [0] * len(labels)
+
+
 def spectrum_noise(reference: np.ndarray, seed: int = 0) -> np.ndarray:
     """Gaussian noise, float32 [n], with the long-term spectrum and the RMS of a mono sound [n].
 

@@ -12,11 +12,11 @@ from rich.console import Console
 from scipy.io import wavfile
 
 from jobs.common import registry
+from jobs.common.score_table import listed
 from jobs.common.tracking import Tracker
 from jobs.compare import CompareConfig, mlflow_runs, results
 from jobs.compare.driver import costs_of, problems_of
 from jobs.compare.preflight import ComparePlan, Model
-from jobs.evaluate.results import listed
 from pipelines.scoring.clips import RESULT_SCHEMA, Row
 from pipelines.scoring.job import BASELINES, Scored
 from pipelines.scoring.sound_folder import wav_bytes

@@ -1,4 +1,4 @@
-"""`v2a evaluate` on what folders hold: films, captions, silence, NaN; and what it hands on to other scorers."""
+"""`v2a evaluate` on folders of films, captions, silence and NaN, and the sounds it exports to other scorers."""
 
 from __future__ import annotations
 
