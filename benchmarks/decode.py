@@ -110,7 +110,7 @@ def clocked(owner: Any, name: str) -> Iterator[list[float]]:
 
 @contextlib.contextmanager
 def clocked_pictures() -> Iterator[list[float]]:
-    """Meanwhile `media.pictures` notes how many seconds each picture is waited for."""
+    """Within the block, `media.container.pictures` records the seconds that each picture takes."""
     real, seconds = media_container.pictures, []
 
     def replacement(*args: Any, **more: Any) -> Iterator[Any]:

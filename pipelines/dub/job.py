@@ -84,7 +84,7 @@ class DubJob:
     """Sound of still stretches: one `ambience`, `silence`, or windows like any other (`generate`); with a `layout`
     only."""
     motion_level: float = 4.0
-    """Windows whose motion (`media.shots.movement`) is below this are still."""
+    """Windows whose motion (`media.shots.peak_motion`) is below this are still."""
     keep_sound: bool = True
     """True if the samples of lossy tracks are kept for `v2a redub`."""
 

@@ -122,7 +122,7 @@ class Painter:
 class Scaler:
     """Makes decoded pictures RGB, upright and of a view's size.
 
-    turns: quarter turns and mirroring, from `container.orientation`. aspect: width of a pixel over its height.
+    turns: quarter turns and mirroring, from `geometry.orientation`. aspect: width of a pixel over its height.
     """
 
     def __init__(self, turns: tuple[int, bool], aspect: float) -> None:

@@ -43,10 +43,8 @@ _WIDE, _TALL = 480, 192
 
 def colours(summary: Summary) -> dict[str, str]:
     """A colour per system: one each for models, greys for baselines, the ground truth the darkest."""
-    baseline_colours = {s["name"]: _DARK if s["name"] == REFERENCE else _GREY for s in summary["systems"]}
-    return baseline_colours | {
-        s["name"]: _COLOURS[at % len(_COLOURS)] for at, s in enumerate(models(summary))
-    }
+    greys = {s["name"]: _DARK if s["name"] == REFERENCE else _GREY for s in summary["systems"]}
+    return greys | {s["name"]: _COLOURS[at % len(_COLOURS)] for at, s in enumerate(models(summary))}
 
 
 # ---- bars
@@ -110,13 +108,8 @@ def _axis_limits(summary: Summary, metric: str) -> tuple[float, float]:
 
     def ends(systems: Sequence[Mapping[str, Any]]) -> list[float]:
         items = [entry(system, metric) for system in systems]
-        return [
-            i[key]
-            for i in items
-            if is_finite(i["value"])
-            for key in ("value", "low", "high")
-            if is_finite(i[key])
-        ]
+        items = [item for item in items if is_finite(item["value"])]
+        return [i[key] for i in items for key in ("value", "low", "high") if is_finite(i[key])]
 
     everything = ends(summary["systems"])
     chosen = ends([s for s in summary["systems"] if s["kind"] == "model" or s["name"] == REFERENCE])
@@ -192,7 +185,7 @@ def radar(summary: Summary) -> bytes:
 
 
 def normalised(value: float | None, worst: float, truth: float) -> float:
-    """How much of the way from the worst baseline to the ground truth a figure is; NaN for none."""
+    """Position of a figure between the worst baseline (0) and the ground truth (1); NaN for none."""
     return (value - worst) / (truth - worst) if value is not None and is_finite(value) else math.nan
 
 
@@ -237,18 +230,15 @@ def heatmap(summary: Summary, scores: Sequence[Mapping[str, Any]], metric: str =
     figure = _figure(3.2 + 0.75 * len(systems), 1.7 + 0.25 * len(labels))
     axes = figure.add_subplot()
     competing = means[:, [system["kind"] == "model" for system in systems]]
-    scale_values = (
-        competing[np.isfinite(competing)] if np.isfinite(competing).any() else means[np.isfinite(means)]
-    )
-    low, high = float(scale_values.min()), float(scale_values.max())
+    scored = competing if np.isfinite(competing).any() else means
+    scored = scored[np.isfinite(scored)]
+    low, high = float(scored.min()), float(scored.max())
     ramp = "viridis_r" if about["higher"] is False else "viridis"
     axes.set_facecolor("#e9ebef")
-    heat_image = axes.imshow(means, aspect="auto", cmap=ramp, vmin=low, vmax=high if high > low else low + 1)
+    image = axes.imshow(means, aspect="auto", cmap=ramp, vmin=low, vmax=high if high > low else low + 1)
     decimals = places(summary, metric)
     for (row, column), value in np.ndenumerate(means):
-        red, green, blue, _ = (
-            heat_image.cmap(heat_image.norm(value)) if np.isfinite(value) else (1.0, 1.0, 1.0, 1.0)
-        )
+        red, green, blue, _ = image.cmap(image.norm(value)) if np.isfinite(value) else (1.0, 1.0, 1.0, 1.0)
         ink = _INK if 0.3 * red + 0.6 * green + 0.1 * blue > 0.5 else "white"
         text = number(float(value), min(decimals, 3)) if np.isfinite(value) else "n/a"
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
@@ -258,7 +248,7 @@ def heatmap(summary: Summary, scores: Sequence[Mapping[str, Any]], metric: str =
     axes.set_yticks(range(len(labels)), [plain(label, 28) for label in labels], fontsize=8)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(heat_image, ax=axes, pad=0.02, aspect=30, extend="both")
+    bar = figure.colorbar(image, ax=axes, pad=0.02, aspect=30, extend="both")
     bar.ax.tick_params(labelsize=7.5)
     axes.set_title(f"{plain(about['title'], 60)} {arrow(about)} by class".replace("  ", " "), fontsize=9.5)
     return _png(figure)
