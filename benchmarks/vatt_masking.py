@@ -260,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     corpus = SteerConfig(blocks=args.blocks, seconds=args.seconds, others=args.others)
     config = vatt.VattMiniConfig(work=work, rows=args.rows, corpus=corpus)
-    blocks = steering_corpus.load(work / "corpus", corpus)
+    blocks = steering_corpus.load_steering(work / "corpus", corpus)
     if not 1 <= args.held_out < len(blocks):
         parser.error(f"{len(blocks)} blocks are there: hold out at least one and leave some to train on")
     mini: Any = load_generator("mini")

@@ -203,11 +203,11 @@ def _scan(config: ScanConfig, console: Any, listing: Listing, examine: Examine |
         names = iter(listing)
         first = list(itertools.islice(names, FEW_FILES + 1))
         if len(first) <= FEW_FILES and config.address is None and not _ray_is_running():
-            yield from with_progress(thread_scan.scan_tables(first, config.num_workers, examine))
+            yield from with_progress(thread_scan.scan_in_threads(first, config.num_workers, examine))
             return
         with ray_session.session(config.num_workers, config.address) as resources:
             yield from with_progress(
-                ray_scan.scan_tables(itertools.chain(first, names), resources.cpus, examine)
+                ray_scan.scan_on_ray(itertools.chain(first, names), resources.cpus, examine)
             )
 
 

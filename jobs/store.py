@@ -96,7 +96,7 @@ def _write_page(store: Store, facts: Facts, html: str, console: Console) -> None
     from pipelines.reports import store_page
 
     with console.status("drawing ..."):
-        page = store_page.render(facts, store_page.clips(store, facts))
+        page = store_page.render_store(facts, store_page.clips(store, facts))
     try:
         storage.write_atomic(html, page.encode("utf-8", "backslashreplace"))
     except storage.StorageError as error:

@@ -168,9 +168,8 @@ def score(plan: ComparePlan, config: CompareConfig, console: Console) -> Any:
 def score_captions(plan: ComparePlan, config: CompareConfig, board: Any) -> None:
     """Score the captions of models that write some against the texts of the store."""
     from jobs.common.checks import network_weights
-    from pipelines.scoring.caption_scores import add_captions
+    from pipelines.scoring.caption_scores import add_captions, bertscore_reader
     from pipelines.scoring.clips import captions_of
-    from v2a_models.metrics.networks.load import load_bertscore
 
     place, true = (
         clip_job(plan, config).place,
@@ -179,7 +178,5 @@ def score_captions(plan: ComparePlan, config: CompareConfig, board: Any) -> None
     captions = {m.slug: captions_of(place, m.slug) for m in plan.models if m.slug in board.systems}
     captions = {slug: texts for slug, texts in captions.items() if texts.keys() & true.keys()}
     if captions:
-        has_bertscore = "bertscore" in plan.networks
-        add_captions(
-            board, captions, true, load_bertscore(network_weights(config.weights)) if has_bertscore else None
-        )
+        reader = bertscore_reader(plan.networks, network_weights(config.weights))
+        add_captions(board, captions, true, reader)

@@ -145,7 +145,7 @@ def write(
         summary["champion"] = mlflow_runs.promote(plan, config, board, summary, uri, tracker)
         for sentence in comparison_page.champion_sentences(summary):
             notify(sentence)
-    score_results.write(plan.out, board, summary, scoring_clips(plan))
+    score_results.write_scores(plan.out, board, summary, scoring_clips(plan))
     page = comparison_page.report_html(summary, scores, plots, listen=listen)
     storage.write_atomic(storage.join(plan.out, "report.html"), page.encode("utf-8", "backslashreplace"))
     if config.export:

@@ -146,7 +146,7 @@ def check_signer(config: DubConfig) -> None:
         from pipelines.provenance import signing
 
         try:
-            signing.check(signing.Signer(key, cert))
+            signing.check_signer(signing.Signer(key, cert))
         except signing.SigningError as error:
             raise WrongUsage(f"cannot sign: {error}") from error
 

@@ -26,10 +26,10 @@ def _run(config: EvaluateConfig, console: Console) -> int:
     from jobs.common.progress import Progress
     from jobs.common.score_table import print_summary
     from pipelines import storage
-    from pipelines.reports.score_results import summarise, write
+    from pipelines.reports.score_results import summarise, write_scores
     from pipelines.scoring import job as scoring_job
     from pipelines.scoring import pipeline
-    from pipelines.scoring.caption_scores import add_captions
+    from pipelines.scoring.caption_scores import add_captions, bertscore_reader
     from pipelines.scoring.summary import Board, available_networks
 
     started = time.perf_counter()
@@ -39,12 +39,8 @@ def _run(config: EvaluateConfig, console: Console) -> int:
     captions, true = find_captions(config, {clip.name: clip.text for clip in clips})
     networks = (*config.networks, *["bertscore"] * bool(captions))
     available, missing = available_networks(networks, network_weights(config.weights), config.download)
-    reader = None
-    if "bertscore" in available:
-        from v2a_models.metrics.networks.load import load_bertscore
-
-        reader = load_bertscore(network_weights(config.weights))
-        available.remove("bertscore")
+    reader = bertscore_reader(available, network_weights(config.weights))
+    available = [network for network in available if network != "bertscore"]  # it reads captions alone
     codec = "" if config.codec == "none" else config.codec
     job = scoring_job.ScoringJob(
         codec,
@@ -75,7 +71,7 @@ def _run(config: EvaluateConfig, console: Console) -> int:
     if config.export:
         export(config.export, name, clips, board)
     summary = summarise(board, missing, command=command(config), version=version(), notes=notes)
-    write(config.out, board, summary, clips)
+    write_scores(config.out, board, summary, clips)
     print_summary(summary, board, name, console)
     console.print(
         f"{storage.join(config.out, 'table.md')}, in {time.perf_counter() - started:.0f} s.", markup=False

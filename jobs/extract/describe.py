@@ -36,7 +36,9 @@ def describe(prepared: Prepared, config: ExtractConfig, console: Console) -> Non
     stages = Table("stage", "what", "where", title="stages", title_justify="left")
     views = ", ".join(f"{n} {v.fps:g} fps {v.width}x{v.height} ({v.fit})" for n, v in recipe.views.items())
     stages.add_row(
-        "decode", escape(f"{views}; sound {recipe.sample_rate} Hz x {recipe.channels}"), f"{cpus} tasks, sandboxed"
+        "decode",
+        escape(f"{views}; sound {recipe.sample_rate} Hz x {recipe.channels}"),
+        f"{cpus} tasks, sandboxed",
     )
     names = ", ".join(f"{e.role}: {e.name} ({e.sha256[:12]})" for e in recipe.encoders) or "no encoder"
     stages.add_row("encode", escape(names), f"{encoders_for(cpus, 0, 0, 1)} actors on {job.device}, {job.precision}, "

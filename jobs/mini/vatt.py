@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from jobs.mini.config import log
 from pipelines import synthfoley
 from pipelines.captions import instructions
 from pipelines.synthfoley import steering_corpus
@@ -31,7 +31,7 @@ from v2a_models.vatt.generator import VATTConfig, VATTGenerator
 from v2a_models.vatt.language import SMALL
 from v2a_models.vatt.masking import Masking
 
-STAGES = ("corpus", "converter", "audio", "export")
+VATT_STAGES = ("corpus", "converter", "audio", "export")
 UNCAPTIONED = 0.3
 """Fraction of the rows with a scene's own sound that are trained on an instruction alone, without a caption."""
 OWN_SOUND = 0.4
@@ -51,7 +51,7 @@ class VattMiniConfig:
     """Corpus, training states and logs; a stopped run goes on from here."""
     out: Path = Path("v2a_models/weights/vatt-mini")
     """Folder of the finished checkpoint."""
-    stages: tuple[str, ...] = STAGES
+    stages: tuple[str, ...] = VATT_STAGES
     """Stages to run, in this order; finished ones are skipped."""
     threads: int = 0
     """CPU threads of torch, and processes that render; 0 for all cores."""
@@ -68,15 +68,15 @@ class VattMiniConfig:
 
 def run(config: VattMiniConfig) -> int:
     """Run the stages; returns the exit code."""
-    if unknown := sorted(set(config.stages) - set(STAGES)):
-        print(f"unknown stages {unknown}; choose from {list(STAGES)}", file=sys.stderr)
+    if unknown := sorted(set(config.stages) - set(VATT_STAGES)):
+        print(f"unknown stages {unknown}; choose from {list(VATT_STAGES)}", file=sys.stderr)
         return 2
     torch.set_num_threads(config.threads or torch.get_num_threads())
     mini: Any = load_generator("mini")
     for name in config.stages:
         torch.manual_seed(0)
         log(f"== {name}")
-        {"corpus": corpus, "converter": converter, "audio": audio, "export": export}[name](config, mini)
+        {"corpus": corpus, "converter": converter, "audio": audio, "export": export_vatt}[name](config, mini)
     return 0
 
 
@@ -85,19 +85,14 @@ def _device(config: VattMiniConfig) -> torch.device:
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
-def log(text: str) -> None:
-    """Print one line with the time of day."""
-    print(time.strftime("%H:%M:%S"), text, flush=True)
-
-
 def corpus(config: VattMiniConfig, mini: Any) -> None:
     """Compute features and tokens of scenes with several sounds each."""
-    steering_corpus.render(config.work / "corpus", config.corpus, "mini", log, config.threads)
+    steering_corpus.render_steering(config.work / "corpus", config.corpus, "mini", log, config.threads)
 
 
 def converter(config: VattMiniConfig, mini: Any) -> None:
     """Train the small language model and its projection to caption the sound of a picture."""
-    blocks = steering_corpus.load(config.work / "corpus", config.corpus)
+    blocks = steering_corpus.load_steering(config.work / "corpus", config.corpus)
     device = _device(config)
     held = SteeringCorpus(blocks, device)
     task = ConverterTask(untrained_converter(config, blocks), 2).to(device)
@@ -153,7 +148,7 @@ def _encoders(mini: Any) -> tuple[Any, ...]:
 def audio(config: VattMiniConfig, mini: Any) -> None:
     """Train VATT Audio on every sound: the caption selects it, the picture times it."""
     device = _device(config)
-    held = SteeringCorpus(steering_corpus.load(config.work / "corpus", config.corpus), device)
+    held = SteeringCorpus(steering_corpus.load_steering(config.work / "corpus", config.corpus), device)
     generator = untrained_generator(config, mini).to(device)
     task = generator.task()
 
@@ -182,7 +177,7 @@ def caption_of(crop: Crop, rng: np.random.Generator) -> str:
     return instructions.reworded(crop.scene.label, text, rng)
 
 
-def export(config: VattMiniConfig, mini: Any) -> None:
+def export_vatt(config: VattMiniConfig, mini: Any) -> None:
     """Write the checkpoint folder that `v2a dub --model vatt-mini` loads."""
     generator = untrained_generator(config, mini)
     generator.audio.load_state_dict(

@@ -48,7 +48,7 @@ def scan_infos(
 ) -> list[dict[str, Any]]:
     """Rows of these files by path, read by the running Ray."""
     rows: list[dict[str, Any]] = []
-    for table in scan_tables(infos, cpus):
+    for table in scan_on_ray(infos, cpus):
         for row in table.to_pylist():
             rows.append(row)
             if on_row is not None:
@@ -56,7 +56,7 @@ def scan_infos(
     return sorted(rows, key=lambda row: str(row["path"]))
 
 
-def scan_tables(infos: Iterable[FileInfo], cpus: int, examine: Examine | None = None) -> Iterator[pa.Table]:
+def scan_on_ray(infos: Iterable[FileInfo], cpus: int, examine: Examine | None = None) -> Iterator[pa.Table]:
     """Tables of rows in the order of `infos`, read by the running Ray.
 
     Begins with the first names, and asks for more only as tasks end. Ray Data would hold something for every block

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipelines.storage import FileInfo
 
 
-def scan_tables(
+def scan_in_threads(
     infos: Sequence[FileInfo], num_workers: int | None = None, examine: Examine | None = None
 ) -> Iterator[pa.Table]:
     """Tables of one row in the order of `infos`, with `num_workers` files at a time (default: one per core)."""

@@ -207,7 +207,7 @@ def _write_contact_sheet(film: FilmOutput) -> str:
         return ""
     try:
         picture = io.BytesIO()
-        contact_sheet.draw(frames).save(picture, "webp", quality=80, method=4)
+        contact_sheet.draw_sheet(frames).save(picture, "webp", quality=80, method=4)
         storage.write_atomic(storage.join(film.job.out, relative), picture.getvalue())
     except (storage.StorageError, MemoryError):
         raise

@@ -94,7 +94,7 @@ def parse(uri: str, names: list[str], rows: Iterable[Mapping[str, Any]]) -> dict
     by_path: dict[str, ManifestRow] = {}
     for number, row in enumerate(rows, start=2):
         try:
-            path, request = _row(row)
+            path, request = _parse_row(row)
             if path in by_path:
                 raise ManifestError(f"{path!r} is there twice")
         except ManifestError as error:
@@ -103,7 +103,7 @@ def parse(uri: str, names: list[str], rows: Iterable[Mapping[str, Any]]) -> dict
     return by_path
 
 
-def _row(row: Mapping[str, Any]) -> tuple[str, ManifestRow]:
+def _parse_row(row: Mapping[str, Any]) -> tuple[str, ManifestRow]:
     if extra := [name for name in row if name not in COLUMNS]:
         raise ManifestError(f"it has {extra[0]}; put texts with commas in quotes")
     cells = {name: row.get(name) for name in COLUMNS}

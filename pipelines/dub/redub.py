@@ -152,7 +152,7 @@ def _write(part: RedubbedPart, streams: inspection.Inspection) -> None:
         proof.source_sha256 = film.sidecar["sourceSha256"]
         proof.facts = part.sidecar(_digests(old_digests, result.digests), samples.sha256)
         Sealer(job.out, job.version, job.sign_key, job.sign_cert).seal(path, film.output, proof)
-        dubbed.stage(state, _row(part, path, proof, meter), proof.record(film.output), proof.manifest)
+        dubbed.stage(state, _report_row(part, path, proof, meter), proof.record(film.output), proof.manifest)
 
     target = output.Target(
         out=job.out,
@@ -226,7 +226,7 @@ def _digests(old: Digests, written: Digests) -> Digests:
     return Digests(written.video, kept, written.generated, old.alternatives)
 
 
-def _row(part: RedubbedPart, path: Path, proof: Proof, meter: LevelMeter) -> dict[str, Any]:
+def _report_row(part: RedubbedPart, path: Path, proof: Proof, meter: LevelMeter) -> dict[str, Any]:
     """The new report row of a film whose new file is at `path`."""
     row, span = part.film.row, part.span
     edit = f"{span[0]:g} to {span[1]:g} s again (seed {part.job.seed})"

@@ -97,7 +97,7 @@ def _result(answer: dict[str, Any]) -> MuxResult:
 def _mux(order: dict[str, Any], data: IO[bytes]) -> dict[str, Any]:
     """Write the file of an order; its result as JSON, or the error in a form that `_result` reads."""
     track = Track(**order["track"])
-    sound = _blocks(data, track.tracks * track.channels)
+    sound = _read_blocks(data, track.tracks * track.channels)
     try:
         return dataclasses.asdict(remux.mux_to(order["source"], sound, order["temporary"], track, Beat()))
     except remux.MuxFailed as error:
@@ -109,7 +109,7 @@ def _mux(order: dict[str, Any], data: IO[bytes]) -> dict[str, Any]:
         return {"error": "value", "message": str(error)}
 
 
-def _blocks(data: IO[bytes], channels: int) -> Iterator[np.ndarray]:
+def _read_blocks(data: IO[bytes], channels: int) -> Iterator[np.ndarray]:
     """int16 [channels, n] from interleaved bytes."""
     width = 2 * channels
     while part := data.read(_READ // width * width):

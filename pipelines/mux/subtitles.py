@@ -12,8 +12,8 @@ from typing import Any
 
 import av
 
-TITLE = "v2a captions (generated)"
-LANGUAGE = "eng"
+SUBTITLE_TITLE = "v2a captions (generated)"
+SUBTITLE_LANGUAGE = "eng"
 """ISO 639-2: language of the captions that v2a's models are trained on."""
 
 Cue = tuple[float, float, str]
@@ -65,9 +65,9 @@ def add_stream(container: Any, codec: str) -> Any:
     # The header of mov_text (font, position) comes from the encoder; without it, players of mp4 show nothing.
     stream.codec_context.subtitle_header = _STYLE.encode()
     stream.codec_context.time_base = stream.time_base = Fraction(1, _TICKS)
-    stream.metadata.update({"title": TITLE, "language": LANGUAGE})
+    stream.metadata.update({"title": SUBTITLE_TITLE, "language": SUBTITLE_LANGUAGE})
     if codec == "mov_text":
-        stream.metadata["handler_name"] = TITLE
+        stream.metadata["handler_name"] = SUBTITLE_TITLE
     stream.disposition = 0
     return stream
 

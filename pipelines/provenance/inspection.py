@@ -12,7 +12,7 @@ from typing import Any
 from pipelines import storage
 from pipelines.media.errors import DecodeFailed
 
-MEMORY_MB = 2048
+INSPECT_MEMORY_MB = 2048
 """Address space of the process that reads. C2PA reads up to 256 MB at a time."""
 
 
@@ -84,7 +84,7 @@ def inspect(
         "trust": trust,
     }
     try:
-        answer = child.converse("pipelines.provenance.inspect_child", order, MEMORY_MB, stall_s)
+        answer = child.converse("pipelines.provenance.inspect_child", order, INSPECT_MEMORY_MB, stall_s)
     except child.ChildFailed as error:
         raise DecodeFailed(f"Reader{error.reason}", error.message, "verify") from error
     if answer.get("error") == "storage":

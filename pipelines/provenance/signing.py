@@ -41,7 +41,7 @@ SETTINGS: dict[str, Any] = {
     "builder": {"thumbnail": {"enabled": False}},
 }
 
-MEMORY_MB = 2048
+SIGN_MEMORY_MB = 2048
 """Address space of the process that signs."""
 
 STALL_S = 120.0
@@ -142,7 +142,7 @@ def _algorithm(private: Any, path: str) -> str:
     raise SigningError(f"{path}: C2PA takes keys on P-256, P-384, P-521, Ed25519 and RSA from 2048 bits on")
 
 
-def check(signer: Signer) -> Loaded:
+def check_signer(signer: Signer) -> Loaded:
     """Key and certificate (`load`), tried on a small picture, which is signed and read. Raises SigningError."""
     import c2pa
     from PIL import Image
@@ -236,7 +236,7 @@ def sign_file(signer: Signer, definition: dict[str, Any], path: Path, name: str)
         "algorithm": loaded.algorithm,
     }
     try:
-        answer = child.converse("pipelines.provenance.signing_child", order, MEMORY_MB, STALL_S)
+        answer = child.converse("pipelines.provenance.signing_child", order, SIGN_MEMORY_MB, STALL_S)
         if "error" in answer:
             message = f"cannot sign {name}: {answer.get('message')}"
             raise storage.StorageError(message) if answer["error"] == "storage" else SigningError(message)

@@ -14,7 +14,7 @@ from pipelines.provenance import signing
 from pipelines.sandbox.child import BeatingFile, serve
 
 
-def _answer(order: dict[str, Any], data: IO[bytes]) -> dict[str, Any]:
+def _sign_answer(order: dict[str, Any], data: IO[bytes]) -> dict[str, Any]:
     """The manifest in hex digits, or the error."""
     import c2pa  # after the limits are set
 
@@ -42,4 +42,4 @@ def _sign(order: dict[str, Any]) -> bytes:
 
 
 if __name__ == "__main__":
-    serve(_answer, may_write=True)
+    serve(_sign_answer, may_write=True)

@@ -79,7 +79,7 @@ def check(
     inspected: Inspection, side: dict[str, Any] | None = None, source: Inspection | None = None
 ) -> list[Finding]:
     """Findings about a file, its sidecar and its source."""
-    findings = [*_mark(inspected), *_signature(inspected)]
+    findings = [*_mark(inspected), *_check_signature(inspected)]
     signed = inspected.signed if inspected.signed is not None and inspected.signed.intact else None
     if signed is not None:
         findings += _content(inspected, signed.facts, signed.binds, "signed")
@@ -107,7 +107,7 @@ def _mark(inspected: Inspection) -> list[Finding]:
     return [Finding("bad", "mark-missing", "its metadata does not say that the sound is synthetic: stripped")]
 
 
-def _signature(inspected: Inspection) -> list[Finding]:
+def _check_signature(inspected: Inspection) -> list[Finding]:
     if inspected.manifest_error:
         return [Finding("bad", "manifest-broken", f"its manifest cannot be read: {inspected.manifest_error}")]
     signed = inspected.signed

@@ -36,7 +36,7 @@ PER_CLASS = 3
 MOST_CLIPS = 1500
 FAILURES_SHOWN = 20
 
-CAPTIONS = {
+FIGURE_CAPTIONS = {
     "bars": "Every metric, with 95 % intervals",
     "radar": "Models between the worst baseline (0) and the ground truth (1)",
     "heatmap": "Classes",
@@ -72,7 +72,7 @@ def report_html(
 
     Raises ValueError for a clip or system that is no slug, and for a path that leaves the folder.
     """
-    pictures = [(CAPTIONS.get(name, name), relative_url(path)) for name, path in plots.items()]
+    pictures = [(FIGURE_CAPTIONS.get(name, name), relative_url(path)) for name, path in plots.items()]
     failed = [system for system in summary["systems"] if system["failed"]]
     unfit = [(metric_title(summary, name), why) for name, why in summary["unfit"].items()]
     return pages.render(

@@ -36,7 +36,7 @@ _COLOURS = (
     "#3aa0a8", "#7a5a3c", "#6a78d6", "#8aa33a", "#d98aa8", "#4d4d4d",
 )  # fmt: skip
 _GREY, _DARK, _INK = "#b4bac4", "#6c7480", "#23272e"
-_N_FFT = 2048
+_FFT = 2048
 _WIDE, _TALL = 480, 192
 """Cells of a spectrogram: over time and over frequency."""
 
@@ -90,14 +90,14 @@ def _bars(
             axes.plot([item["low"], item["high"]], [at, at], color=_INK, lw=1.2)
     axes.set_xlim(low, high)
     axes.set_ylim(len(systems) - 0.4, -0.6)
-    axes.set_yticks(range(len(systems)), [plain(s["title"], 24) for s in systems] if named else [])
+    axes.set_yticks(range(len(systems)), [as_label(s["title"], 24) for s in systems] if named else [])
     axes.tick_params(labelsize=7.5, length=2)
     axes.locator_params(axis="x", nbins=5)
     unfit = metric["name"] in summary["unfit"]
-    title = " ".join(filter(None, [plain(metric["title"], 30), arrow(metric), "(unfit)" * unfit]))
+    title = " ".join(filter(None, [as_label(metric["title"], 30), arrow(metric), "(unfit)" * unfit]))
     axes.set_title(title, fontsize=8.5, color=_DARK if unfit else _INK)
     if metric["unit"]:
-        axes.set_xlabel(plain(metric["unit"], 30), fontsize=7.5, labelpad=1)
+        axes.set_xlabel(as_label(metric["unit"], 30), fontsize=7.5, labelpad=1)
     axes.grid(axis="x", alpha=0.25)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -172,13 +172,13 @@ def radar(summary: Summary) -> bytes:
         axes.plot(around, np.full_like(around, level), style, lw=1.1, color=_DARK, zorder=1)
     axes.set_ylim(-0.25, 1.2)
     axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"], fontsize=7.5, color=_DARK)
-    axes.set_xticks(angles, [f"{plain(m['title'], 24)} {arrow(m)}" for m, _, _ in spokes], fontsize=8)
+    axes.set_xticks(angles, [f"{as_label(m['title'], 24)} {arrow(m)}" for m, _, _ in spokes], fontsize=8)
     for angle, label in zip(angles, axes.get_xticklabels(), strict=True):
         side = math.sin(angle)
         label.set_horizontalalignment("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
     axes.grid(alpha=0.3)
     axes.spines["polar"].set_visible(False)
-    names = [plain(system["title"], 28) for system in models(summary)]
+    names = [as_label(system["title"], 28) for system in models(summary)]
     figure.legend(lines, names, loc="outside right upper", fontsize=8, frameon=False)
     figure.suptitle("0: the worst baseline, 1: the ground truth", fontsize=9.5)
     return _png(figure, bbox_inches="tight")
@@ -242,15 +242,14 @@ def heatmap(summary: Summary, scores: Sequence[Mapping[str, Any]], metric: str =
         ink = _INK if 0.3 * red + 0.6 * green + 0.1 * blue > 0.5 else "white"
         text = number(float(value), min(decimals, 3)) if np.isfinite(value) else "n/a"
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
-    axes.set_xticks(
-        range(len(systems)), [plain(s["title"], 24) for s in systems], fontsize=8, rotation=30, ha="right"
-    )
-    axes.set_yticks(range(len(labels)), [plain(label, 28) for label in labels], fontsize=8)
+    names = [as_label(system["title"], 24) for system in systems]
+    axes.set_xticks(range(len(systems)), names, fontsize=8, rotation=30, ha="right")
+    axes.set_yticks(range(len(labels)), [as_label(label, 28) for label in labels], fontsize=8)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=axes, pad=0.02, aspect=30, extend="both")
     bar.ax.tick_params(labelsize=7.5)
-    axes.set_title(f"{plain(about['title'], 60)} {arrow(about)} by class".replace("  ", " "), fontsize=9.5)
+    axes.set_title(f"{as_label(about['title'], 60)} {arrow(about)} by class".replace("  ", " "), fontsize=9.5)
     return _png(figure)
 
 
@@ -282,7 +281,7 @@ def spectrograms(sounds: Mapping[str, np.ndarray], rate: int, title: str) -> byt
             level, origin="lower", aspect="auto", cmap="magma", vmin=-FLOOR_DB, vmax=0,
             extent=(0, length / rate, 0, 1), interpolation="nearest",
         )  # fmt: skip
-        axes.set_title(plain(name, 34), fontsize=8.5)
+        axes.set_title(as_label(name, 34), fontsize=8.5)
         ticks = [hz for hz in (100, 1000, 10_000) if BOTTOM_HZ < hz < top_hz]
         heights = [math.log(hz / BOTTOM_HZ) / math.log(top_hz / BOTTOM_HZ) for hz in ticks]
         axes.set_yticks(heights, [f"{hz // 1000} kHz" if hz >= 1000 else f"{hz} Hz" for hz in ticks])
@@ -290,7 +289,7 @@ def spectrograms(sounds: Mapping[str, np.ndarray], rate: int, title: str) -> byt
     bar = figure.colorbar(mesh, ax=list(grid.flat), pad=0.01, aspect=30)
     bar.ax.tick_params(labelsize=7.5)
     bar.set_label("dB from the loudest", fontsize=8)
-    figure.suptitle(plain(title, 100), fontsize=9.5)
+    figure.suptitle(as_label(title, 100), fontsize=9.5)
     figure.supxlabel("seconds", fontsize=8)
     return _png(figure)
 
@@ -305,16 +304,16 @@ def _power(wave: np.ndarray, length: int, rate: int, top_hz: float) -> np.ndarra
     """Power over log frequency and time, float64 [_TALL, _WIDE]: the loudest of what falls into a cell."""
     scale = pcm.EXACT_SCALE if wave.dtype == np.int16 else 1.0
     mono = np.nan_to_num(np.asarray(wave, np.float64) / scale, posinf=1.0, neginf=-1.0)
-    padded = np.pad(mono, (_N_FFT // 2, length - len(mono) + _N_FFT // 2))
-    starts = np.arange(0, length, max(1, min(_N_FFT // 4, length // _WIDE)))
-    window = np.hanning(_N_FFT)
-    spectrum = np.empty((len(starts), _N_FFT // 2 + 1))
+    padded = np.pad(mono, (_FFT // 2, length - len(mono) + _FFT // 2))
+    starts = np.arange(0, length, max(1, min(_FFT // 4, length // _WIDE)))
+    window = np.hanning(_FFT)
+    spectrum = np.empty((len(starts), _FFT // 2 + 1))
     for at in range(0, len(starts), 256):
-        views = np.lib.stride_tricks.sliding_window_view(padded, _N_FFT)[starts[at : at + 256]]
+        views = np.lib.stride_tricks.sliding_window_view(padded, _FFT)[starts[at : at + 256]]
         spectrum[at : at + 256] = np.abs(np.fft.rfft(views * window)) ** 2
     columns = np.minimum((np.linspace(0, 1, _WIDE + 1)[:-1] * len(starts)).astype(int), len(starts) - 1)
     spectrum = np.maximum.reduceat(spectrum, columns, axis=0)
-    edges = BOTTOM_HZ * (top_hz / BOTTOM_HZ) ** np.linspace(0, 1, _TALL + 1) * _N_FFT / rate
+    edges = BOTTOM_HZ * (top_hz / BOTTOM_HZ) ** np.linspace(0, 1, _TALL + 1) * _FFT / rate
     # Below, cells are finer than bins and take the nearest; above they take the loudest of several.
     bins = np.minimum(np.round(edges[:-1]).astype(int), spectrum.shape[1] - 1)
     return np.maximum.reduceat(spectrum, bins, axis=1).T
@@ -323,7 +322,7 @@ def _power(wave: np.ndarray, length: int, rate: int, top_hz: float) -> np.ndarra
 # ---- for all
 
 
-def plain(text: Any, most: int = 60) -> str:
+def as_label(text: Any, most: int = 60) -> str:
     """Text that matplotlib takes for nothing but text: no formula, one line, not too long."""
     flat = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     if len(flat) > most:  # names often differ at their end
@@ -335,7 +334,7 @@ def plain(text: Any, most: int = 60) -> str:
 def message(text: str) -> bytes:
     """A picture that says why there is no plot: .png."""
     figure = _figure(6, 1.2)
-    figure.text(0.5, 0.5, plain(text, 90), ha="center", va="center", fontsize=10, color=_DARK)
+    figure.text(0.5, 0.5, as_label(text, 90), ha="center", va="center", fontsize=10, color=_DARK)
     return _png(figure)
 
 

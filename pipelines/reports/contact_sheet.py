@@ -7,21 +7,18 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipelines.reports.film_card import time_label
+from pipelines.reports.film_card import BACKGROUND, LABEL, PANEL, WIDTH, time_label
 
 MOST = 48
 """Frames on a sheet."""
 
-WIDTH = 1200
 CELL_HEIGHT = 96
 """Pixels that a frame is high at most, about; the frames that are kept are not larger."""
 
 GAP = 4
-FEWEST_COLUMNS, MOST_COLUMNS = 3, 12
+"""Pixels between frames."""
 
-_BACK = (15, 17, 22)
-_PANEL = (22, 25, 32)
-_LABEL = (226, 230, 237)
+FEWEST_COLUMNS, MOST_COLUMNS = 3, 12
 
 
 class Picker:
@@ -57,11 +54,11 @@ def layout(n: int, aspect: float) -> tuple[int, int, int, int]:
     return columns, -(-n // columns), width, max(1, min(2 * CELL_HEIGHT, round(width / aspect)))
 
 
-def draw(frames: list[tuple[float, np.ndarray]]) -> Image.Image:
+def draw_sheet(frames: list[tuple[float, np.ndarray]]) -> Image.Image:
     """The sheet, RGB, `WIDTH` wide. frames: (seconds, uint8 [h, w, 3]), at least one."""
     height, width = frames[0][1].shape[:2]
     columns, rows, cell_width, cell_height = layout(len(frames), width / max(1, height))
-    sheet = Image.new("RGB", (WIDTH, rows * (cell_height + GAP) - GAP), _BACK)
+    sheet = Image.new("RGB", (WIDTH, rows * (cell_height + GAP) - GAP), BACKGROUND)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
     left = (WIDTH + GAP - columns * (cell_width + GAP)) // 2
     for k, (time_s, frame) in enumerate(frames):
@@ -71,15 +68,15 @@ def draw(frames: list[tuple[float, np.ndarray]]) -> Image.Image:
         text = time_label(time_s, 1.0)
         bounds = pen.textbbox((x + 7, y + cell_height - 6), text, font=font, anchor="ls")
         pen.rounded_rectangle(
-            (bounds[0] - 4, bounds[1] - 3, bounds[2] + 4, bounds[3] + 3), radius=3, fill=_BACK
+            (bounds[0] - 4, bounds[1] - 3, bounds[2] + 4, bounds[3] + 3), radius=3, fill=BACKGROUND
         )
-        pen.text((x + 7, y + cell_height - 6), text, font=font, fill=_LABEL, anchor="ls")
+        pen.text((x + 7, y + cell_height - 6), text, font=font, fill=LABEL, anchor="ls")
     return sheet
 
 
 def _fitted(frame: np.ndarray, width: int, height: int) -> Image.Image:
     """The whole frame in the middle of a cell."""
-    cell = Image.new("RGB", (width, height), _PANEL)
+    cell = Image.new("RGB", (width, height), PANEL)
     picture = Image.fromarray(np.ascontiguousarray(frame))
     scale = min(width / picture.width, height / picture.height)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))

@@ -47,11 +47,11 @@ def write(out_root: str, rows: Iterable[Mapping[str, Any]], run: Mapping[str, An
     pq.write_table(table, sink, compression="zstd")
     storage.write_atomic(storage.join(out_root, storage.PRIVATE_FOLDER, "report.parquet"), sink.getvalue())
     storage.write_atomic(
-        storage.join(out_root, storage.PRIVATE_FOLDER, "report.html"), render(ordered, run).encode()
+        storage.join(out_root, storage.PRIVATE_FOLDER, "report.html"), render_report(ordered, run).encode()
     )
 
 
-def render(rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> str:
+def render_report(rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> str:
     """HTML of the page. It holds everything but the media, to which it links one folder up."""
     return pages.render(
         "report.html.j2",
@@ -75,7 +75,7 @@ def card(
     frames: uint8 [N, h, w, 3] at the middles of N equal stretches; sound: int16 or float32 [n] or
     [channels, n]; duration_s: what the time axis spans.
     """
-    film_card.save(film_card.draw(frames, sound, sample_rate, duration_s), out_png)
+    film_card.save(film_card.draw_card(frames, sound, sample_rate, duration_s), out_png)
 
 
 def totals(rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dict[str, Any]:

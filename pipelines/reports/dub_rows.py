@@ -12,7 +12,9 @@ from pipelines.media.errors import Failure
 
 STATUSES = ("dubbed", "skipped", "failed")
 
-CAPTIONS = pa.list_(pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())]))
+CAPTIONS_TYPE = pa.list_(
+    pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())])
+)
 """Captions of a film with their times; the column `caption` has their texts alone."""
 
 SEAMS = pa.list_(pa.struct([("at_s", pa.float64()), ("jump", pa.float64())]))
@@ -54,7 +56,7 @@ REPORT_SCHEMA = pa.schema(
         ("prompt", pa.string()),
         ("negative", pa.string()),
         ("caption", pa.string()),
-        ("captions", CAPTIONS),
+        ("captions", CAPTIONS_TYPE),
         ("subtitles", pa.string()),
         ("treatment", pa.string()),
         ("sound_lufs", pa.float64()),

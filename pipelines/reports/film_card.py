@@ -18,10 +18,10 @@ position in time is a position in the picture."""
 STRIP, WAVE, SPECTRUM, AXIS, GAP = 76, 84, 124, 22, 6
 HEIGHT = STRIP + WAVE + SPECTRUM + AXIS + 2 * GAP
 
-_BACK = (15, 17, 22)
-_PANEL = (22, 25, 32)
+BACKGROUND = (15, 17, 22)
+PANEL = (22, 25, 32)
+LABEL = (226, 230, 237)
 _INK = (150, 158, 172)
-_LABEL = (226, 230, 237)
 _WAVE = (94, 214, 190)
 _RMS = (190, 250, 236)
 _RAMP = (
@@ -47,14 +47,14 @@ CARD_S = 120.0
 """The report's picture shows at most so much of a film: more would be too fine to see."""
 
 
-def draw(frames: np.ndarray, sound: np.ndarray, sample_rate: int, duration_s: float) -> Image.Image:
+def draw_card(frames: np.ndarray, sound: np.ndarray, sample_rate: int, duration_s: float) -> Image.Image:
     """The picture, RGB, `WIDTH` x `HEIGHT`.
 
     frames: uint8 [N, h, w, 3], taken at the middles of N equal stretches of `duration_s`.
     sound: int16 or float32 [n] or [channels, n] at `sample_rate`; cut or filled with silence to `duration_s`.
     """
     mono = as_mono(sound, max(1, round(duration_s * sample_rate)))
-    image = Image.new("RGB", (WIDTH, HEIGHT), _BACK)
+    image = Image.new("RGB", (WIDTH, HEIGHT), BACKGROUND)
     wave_top, spectrum_top = STRIP + GAP, STRIP + WAVE + 2 * GAP
     _paste_strip(image, frames)
     peak = float(np.abs(mono).max())
@@ -129,7 +129,7 @@ def _paste_strip(image: Image.Image, frames: np.ndarray) -> None:
         scale = fill if fill < 1.5 * fit else fit * 1.5
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-        cell = Image.new("RGB", (width, STRIP), _PANEL)
+        cell = Image.new("RGB", (width, STRIP), PANEL)
         cell.paste(picture, ((width - size[0]) // 2, (STRIP - size[1]) // 2))
         image.paste(cell, (int(left) + 1, 0))
 
@@ -149,7 +149,7 @@ def _wave_pixels(mono: np.ndarray, peak: float) -> np.ndarray:
     y = (0.5 - (np.arange(WAVE) + 0.5) / WAVE)[:, None] * 2.2  # a little room above the peak
     line = 2.2 / WAVE
     pixels = np.empty((WAVE, WIDTH, 3), np.uint8)
-    pixels[:] = _PANEL
+    pixels[:] = PANEL
     pixels[(y <= high + line / 2) & (y >= low - line / 2)] = _WAVE
     pixels[(np.abs(y) <= rms) & (rms > line)] = _RMS
     return pixels
@@ -204,5 +204,5 @@ def _draw_axis(pen: ImageDraw.ImageDraw, duration_s: float, font: Font) -> None:
 def _label(pen: ImageDraw.ImageDraw, at: tuple[float, float], text: str, font: Font, anchor: str) -> None:
     """Text on a plate of its own, since anything may be behind it."""
     left, top, right, bottom = pen.textbbox(at, text, font=font, anchor=anchor)
-    pen.rounded_rectangle((left - 5, top - 3, right + 5, bottom + 3), radius=4, fill=_BACK)
-    pen.text(at, text, font=font, fill=_LABEL, anchor=anchor)
+    pen.rounded_rectangle((left - 5, top - 3, right + 5, bottom + 3), radius=4, fill=BACKGROUND)
+    pen.text(at, text, font=font, fill=LABEL, anchor=anchor)

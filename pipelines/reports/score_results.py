@@ -69,7 +69,7 @@ def _by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
     return clips
 
 
-def write(out: str, board: Board, summary: Mapping[str, Any], clips: Sequence[Clip]) -> None:
+def write_scores(out: str, board: Board, summary: Mapping[str, Any], clips: Sequence[Clip]) -> None:
     """Write scores.parquet, summary.json, table.md and table.tex to OUT."""
     facts = {clip.name: clip for clip in clips}
     names = [m.name for m in METRICS if m.per_clip]

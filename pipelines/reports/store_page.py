@@ -27,7 +27,7 @@ from pipelines.store.summary import Facts, Row
 from v2a_models import grid
 from v2a_models.recipe import Recipe
 
-THUMBS = 12
+CLIP_THUMBS = 12
 CLASSES_SHOWN = 40
 FEATURES_SHOWN = 64
 """Maximum of rows in a picture of features; of more dimensions it shows every n-th."""
@@ -143,19 +143,19 @@ def _from_archive(
         )
     except (storage.StorageError, DecodeFailed) as error:
         why = f"the sound cannot be read: {summary.first_line(error)}"
-    image = film_card.draw(frames, sound, grid.SAMPLE_RATE, recipe.window_s)
+    image = film_card.draw_card(frames, sound, grid.SAMPLE_RATE, recipe.window_s)
     return {"card": picture_url(image, "WEBP"), "why": why, "audio": audio_url(sound) if sound.size else None}
 
 
 def strip(sandbox: Sandbox, uri: str, row: Row, video: Mapping[str, Any], window_s: float) -> np.ndarray:
     """uint8 [THUMBS, h, w, 3] at the middles of equal stretches of a window; black after its footage ends."""
-    step_s = window_s / THUMBS
+    step_s = window_s / CLIP_THUMBS
     width = round(film_card.STRIP * (video["width"] or 1) / (video["height"] or 1))
     view = View(1 / step_s, min(max(width, 8), 4 * film_card.STRIP), film_card.STRIP)
     from_s = row.start_s + min(step_s / 2, row.duration_s / 2)
     [frames] = sandbox.decode_views(uri, [view], from_s, row.start_s + row.duration_s)
-    held = frames[:THUMBS]
-    return np.concatenate([held, np.zeros((THUMBS - len(held), *held.shape[1:]), np.uint8)])
+    held = frames[:CLIP_THUMBS]
+    return np.concatenate([held, np.zeros((CLIP_THUMBS - len(held), *held.shape[1:]), np.uint8)])
 
 
 # ---- the arrays
@@ -177,8 +177,8 @@ def _array_picture(name: str, array: np.ndarray, recipe: Recipe) -> dict[str, An
         return picture | {"image": picture_url(image), "height": 96, "facts": facts, "warn": warn}
     silence = np.zeros(1, np.float32)
     if name == "frames":
-        few = array[np.linspace(0, len(array) - 1, min(THUMBS, len(array))).round().astype(int)]
-        image = film_card.draw(few, silence, grid.SAMPLE_RATE, recipe.window_s)
+        few = array[np.linspace(0, len(array) - 1, min(CLIP_THUMBS, len(array))).round().astype(int)]
+        image = film_card.draw_card(few, silence, grid.SAMPLE_RATE, recipe.window_s)
         image = image.crop((0, 0, film_card.WIDTH, film_card.STRIP))
         spread = float(np.diff(array.astype(np.int16), axis=0).__abs__().mean()) if len(array) > 1 else 0.0
         warn = "every picture is the same" if len(array) > 1 and not spread else ""
@@ -188,7 +188,9 @@ def _array_picture(name: str, array: np.ndarray, recipe: Recipe) -> dict[str, An
         }
         return picture | {"height": film_card.STRIP, "warn": warn}
     if name == "waveform":
-        image = film_card.draw(np.zeros((0, 1, 1, 3), np.uint8), array, recipe.sample_rate, recipe.window_s)
+        image = film_card.draw_card(
+            np.zeros((0, 1, 1, 3), np.uint8), array, recipe.sample_rate, recipe.window_s
+        )
         top = film_card.STRIP + film_card.GAP
         image = image.crop((0, top, film_card.WIDTH, top + film_card.WAVE))
         warn = "" if array.any() else "nothing but silence"
@@ -263,7 +265,7 @@ def audio_url(sound: np.ndarray) -> str:
 # ---- the page
 
 
-def render(facts: Facts, page_clips: Sequence[Mapping[str, Any]]) -> str:
+def render_store(facts: Facts, page_clips: Sequence[Mapping[str, Any]]) -> str:
     """The page as text: HTML with everything in it. `page_clips`: as returned by `clips`."""
     common = facts.labels.most_common(CLASSES_SHOWN)
     return pages.render(

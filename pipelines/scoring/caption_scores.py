@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pipelines.scoring.summary import Board
 from v2a_models.metrics.baselines import other_clips
+
+
+def bertscore_reader(networks: Collection[str], files: Mapping[str, str]) -> Any:
+    """Network of BertScore, from the weights `files` by network; None if it is not among `networks`."""
+    if "bertscore" not in networks:
+        return None
+    from v2a_models.metrics.networks.load import load_bertscore
+
+    return load_bertscore(files)
 
 
 def add_captions(

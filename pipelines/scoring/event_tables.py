@@ -24,7 +24,7 @@ def event_rows(path: str) -> dict[str, list[dict[str, Any]]]:
     rows: dict[str, list[dict[str, Any]]] = {}
     try:
         for row in sorted(
-            _table(path).to_pylist(), key=lambda row: (str(row["clip"]), row["onset_s"] or 0.0)
+            _read_table(path).to_pylist(), key=lambda row: (str(row["clip"]), row["onset_s"] or 0.0)
         ):
             rows.setdefault(str(row["clip"]), []).append(row)
     except (KeyError, ValueError, TypeError, OSError) as error:
@@ -63,7 +63,7 @@ def read_captions(path: str) -> dict[str, list[str]]:
     """
     try:
         captions: dict[str, list[str]] = {}
-        for row in _table(path).to_pylist():
+        for row in _read_table(path).to_pylist():
             if row["caption"]:
                 captions.setdefault(_clip_name(row["clip"]), []).append(str(row["caption"]))
         return captions
@@ -71,7 +71,7 @@ def read_captions(path: str) -> dict[str, list[str]]:
         raise EventTableError(f"{path} is no table of captions (clip, caption): {error}") from error
 
 
-def _table(path: str) -> pa.Table:
+def _read_table(path: str) -> pa.Table:
     """Table of a .csv or Parquet file. Raises ValueError or OSError for another file, StorageError."""
     content = io.BytesIO(storage.read_bytes(path))
     return pyarrow.csv.read_csv(content) if path.endswith(".csv") else pq.read_table(content)

@@ -10,7 +10,7 @@ from typing import Any
 import av
 import numpy as np
 
-BLOCK = 1 << 14
+FILTER_BLOCK = 1 << 14
 """Samples per call of a filter."""
 
 
@@ -33,8 +33,8 @@ class FilterChain:
         self._graph, self._source, self._sink = graph, source, nodes[-1]
 
     def push(self, block: np.ndarray) -> Iterator[Any]:
-        for at in range(0, block.shape[1], BLOCK):
-            piece = np.ascontiguousarray(block[:, at : at + BLOCK], np.float32)
+        for at in range(0, block.shape[1], FILTER_BLOCK):
+            piece = np.ascontiguousarray(block[:, at : at + FILTER_BLOCK], np.float32)
             frame: Any = av.AudioFrame.from_ndarray(piece, "fltp", self._layout)
             frame.sample_rate, frame.pts = self._rate, self._position
             frame.time_base = Fraction(1, self._rate)

@@ -16,7 +16,7 @@ from v2a_models import grid
 MIN_S = 1.0
 """Shortest silent part; less is a pause in the film's own sound."""
 
-HOP_S = 0.01
+SILENCE_HOP_S = 0.01
 """Grid of the silent parts: a hop with an audible sample belongs to none."""
 
 HIGHEST_RATE = 96_000
@@ -45,7 +45,7 @@ def silent_parts(
 
     blocks: float [channels, n], of any lengths. The rest at the end of the film, less than a hop, counts as a hop.
     """
-    hop = max(1, round(HOP_S * rate))
+    hop = max(1, round(SILENCE_HOP_S * rate))
     bound = 10 ** (loudest_dbfs / 20)
     start, position = 0, 0
     rest = np.zeros(0, np.float32)

@@ -27,7 +27,7 @@ PATHS_SHOWN = 3
 _LABELS_HELD = 4096
 """Keep candidate rows for at most this many classes."""
 
-_READERS = 16
+_FILE_READERS = 16
 """Files read at once: waiting for storage, not for the processor."""
 
 
@@ -158,7 +158,7 @@ def gather(store: Store, n_samples: int = 0) -> Facts | None:
         )
     infos = store.files()
     facts.n_files, facts.n_bytes = len(infos), sum(info.size for info in infos)
-    with ThreadPoolExecutor(_READERS) as pool:
+    with ThreadPoolExecutor(_FILE_READERS) as pool:
         left_out = pool.submit(store.left_out)
         files = pool.map(lambda info: _read_file(info, identity["recipe"], n_samples), infos)
         _add_files(facts, infos, files, n_samples)

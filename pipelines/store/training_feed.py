@@ -175,7 +175,7 @@ def read_rows(feed: Feed, picks: np.ndarray) -> Rows:
     places = []
     for file in np.unique(picks[:, 0]).tolist():
         at = np.flatnonzero(picks[:, 0] == file)
-        columns = _read_file(storage.join(feed.root, *feed.paths[file].split("/")), names, picks[at, 1])
+        columns = _read_rows(storage.join(feed.root, *feed.paths[file].split("/")), names, picks[at, 1])
         places.append(at)
         for name in names:
             parts[name].append(columns[name])
@@ -183,7 +183,7 @@ def read_rows(feed: Feed, picks: np.ndarray) -> Rows:
     return {name: np.concatenate(arrays)[back] for name, arrays in parts.items()}
 
 
-def _read_file(uri: str, names: Sequence[str], rows: np.ndarray) -> Rows:
+def _read_rows(uri: str, names: Sequence[str], rows: np.ndarray) -> Rows:
     try:
         with storage.reading(uri) as opened, pq.ParquetFile(opened) as file:
             counts = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]

@@ -104,7 +104,7 @@ class Block:
     """Scenes of the sounds, by visible scene and by sound."""
 
 
-def render(
+def render_steering(
     root: Path, config: SteerConfig, encoders: str, log: Callable[[str], None] = print, processes: int = 0
 ) -> None:
     """Render the blocks that are missing below `root`, in `processes` single-threaded processes (0: one per core).
@@ -129,7 +129,7 @@ def render(
             log(f"corpus: {len(list(root.glob('[0-9]*.npz')))}/{config.blocks} blocks")
 
 
-def load(root: Path, config: SteerConfig) -> list[Block]:
+def load_steering(root: Path, config: SteerConfig) -> list[Block]:
     """Load the existing blocks, in order."""
     blocks = []
     for file in sorted(root.glob("[0-9]*.npz"))[: config.blocks]:

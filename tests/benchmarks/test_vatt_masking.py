@@ -34,7 +34,7 @@ def work(tmp_path: Path) -> Path:
             codes=rng.integers(0, 512, (n, 3, 4, 362)).astype(np.int16),
         )
     config = vatt.VattMiniConfig(work=tmp_path, corpus=corpus)
-    untrained = vatt.untrained_converter(config, steering_corpus.load(tmp_path / "corpus", corpus))
+    untrained = vatt.untrained_converter(config, steering_corpus.load_steering(tmp_path / "corpus", corpus))
     torch.save(untrained.state_dict(), tmp_path / "converter.pt")
     return tmp_path
 
@@ -59,7 +59,7 @@ def test_every_distribution_is_measured_once(work: Path, capsys: pytest.CaptureF
 
 
 def test_cases_ask_for_another_class_at_the_moments_of_the_picture(work: Path) -> None:
-    blocks = steering_corpus.load(work / "corpus", SteerConfig(blocks=2, seconds=4.2, others=2))
+    blocks = steering_corpus.load_steering(work / "corpus", SteerConfig(blocks=2, seconds=4.2, others=2))
     data = vatt_masking.held_out(blocks[-1:], load_generator("mini").recipe)
     assert len(data.cases) == len(data.codes) == len(data.semantic) and data.codes.shape[1:] == (4, 345)
     for case in data.cases:

@@ -354,7 +354,7 @@ def test_a_store_of_pixels_and_samples(tmp_path: Path) -> None:
         "frames": "every picture is the same",
         "waveform": "nothing but silence",
     }
-    assert "every picture is the same" in store_page.render(facts, [clip])
+    assert "every picture is the same" in store_page.render_store(facts, [clip])
 
 
 def test_arrays_that_cannot_be_read(store: Store, tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ def test_arrays_that_cannot_be_read(store: Store, tmp_path: Path) -> None:
     shutil.rmtree(Path(store.root) / "split=train")
     shown = store_page.clips(store, facts)
     assert {clip["split"] for clip in shown if "fault" in clip} == {"train"}
-    assert "The stored arrays cannot be read" in store_page.render(facts, shown)
+    assert "The stored arrays cannot be read" in store_page.render_store(facts, shown)
 
 
 def test_sizes() -> None:

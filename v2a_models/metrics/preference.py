@@ -74,7 +74,7 @@ def preferences(votes: Any, key: Any, level: float = LEVEL) -> list[Preference]:
 
     Raises VotesError for malformed input, votes of another page or seed, unknown pairs, and two votes on one pair.
     """
-    pairs = _pairs(key)
+    pairs = _judged_pairs(key)
     votes_by_pair = _votes_by_pair(votes)
     for name in ("page", "seed"):
         if votes.get(name) != key.get(name):
@@ -117,7 +117,7 @@ def _first(key: Mapping[str, Any]) -> dict[str, int]:
     return {name: at for at, name in enumerate(dict.fromkeys([*named, *key["files"].values()]))}
 
 
-def _pairs(key: Any) -> dict[str, tuple[str, str]]:
+def _judged_pairs(key: Any) -> dict[str, tuple[str, str]]:
     """Systems a and b of every pair."""
     files = key.get("files") if isinstance(key, Mapping) else None
     if not isinstance(files, Mapping) or not files or not key.get("page"):

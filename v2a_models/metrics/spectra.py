@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-_BLOCK = 2**17
+_FRAME_BLOCK = 2**17
 """Samples in the frames of a block (half a MiB)."""
 
 
@@ -26,7 +26,7 @@ def power_blocks(sound: np.ndarray, n_fft: int, hop: int, window: int) -> Iterat
         return
     left = (n_fft - window) // 2
     taper = torch.nn.functional.pad(torch.hann_window(window), (left, n_fft - window - left))
-    for frames in wave.unfold(0, n_fft, hop).split(max(1, _BLOCK // n_fft)):
+    for frames in wave.unfold(0, n_fft, hop).split(max(1, _FRAME_BLOCK // n_fft)):
         pairs = torch.view_as_real(torch.fft.rfft(frames * taper)).square_()
         yield pairs[..., 0] + pairs[..., 1]  # a sum over an axis of two is ten times as slow
 

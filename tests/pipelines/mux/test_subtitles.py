@@ -61,7 +61,7 @@ def test_a_film_gets_them_as_a_track(tmp_path: Path, suffix: str, codec: str) ->
     made = child.mux_in_child(str(source), [sound], tmp_path / f"a{suffix}", **given)
     (name, tags, header), found = read(tmp_path / f"a{suffix}")
     assert name == codec and tags["language"] == "eng"
-    assert subtitles.TITLE in tags.values()
+    assert subtitles.SUBTITLE_TITLE in tags.values()
     assert [text for _, _, text in found] == [text for _, _, text in CUES]
     assert np.allclose([cue[:2] for cue in found], [cue[:2] for cue in CUES], atol=0.002)
     if codec == "mov_text":  # players of mp4 want a font table

@@ -233,7 +233,7 @@ def test_the_command(tmp_path: Path, signer: Signer, capsys: pytest.CaptureFixtu
 
 
 def test_keys_and_certificates_that_cannot_sign(tmp_path: Path, signer: Signer) -> None:
-    assert signing.TEST_MARK in signing.check(signer).name
+    assert signing.TEST_MARK in signing.check_signer(signer).name
     other = signing.make_test_certificate(tmp_path / "other")
     old = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=30)
     expired = signing.make_test_certificate(tmp_path / "old", days=10, now=old)
@@ -248,7 +248,7 @@ def test_keys_and_certificates_that_cannot_sign(tmp_path: Path, signer: Signer) 
         (Signer(Path(signer.key).read_text(), signer.certificate), "path of the file"),
     ):
         with pytest.raises(SigningError, match=words) as caught:
-            signing.check(wrong)
+            signing.check_signer(wrong)
         assert "PRIVATE" not in str(caught.value)
     secret = Path(signer.key).read_text().splitlines()[1]
     assert secret not in repr(signing.load(signer)) and Path(signer.key).stat().st_mode & 0o077 == 0
@@ -259,7 +259,7 @@ def test_a_self_signed_certificate_is_refused(tmp_path: Path) -> None:
     authority = Path(chain.certificate).read_text().split("-----END CERTIFICATE-----\n")[1]
     (tmp_path / "ca.pem").write_text(authority + "-----END CERTIFICATE-----\n")
     with pytest.raises(SigningError, match="is not the key of"):
-        signing.check(Signer(chain.key, str(tmp_path / "ca.pem")))
+        signing.check_signer(Signer(chain.key, str(tmp_path / "ca.pem")))
 
 
 def test_a_signature_that_cannot_be_made_leaves_nothing(tmp_path: Path, signer: Signer) -> None:

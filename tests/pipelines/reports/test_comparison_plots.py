@@ -163,8 +163,8 @@ def test_names_are_text_and_not_formulas() -> None:
         comparison_plots.heatmap(summary, rows),
     ):
         assert pixels(drawn).size
-    assert comparison_plots.plain("_x$y$\nz") == r" _x\$y\$ z"
-    assert comparison_plots.plain("model of step 10000", 11) == "model…10000"
+    assert comparison_plots.as_label("_x$y$\nz") == r" _x\$y\$ z"
+    assert comparison_plots.as_label("model of step 10000", 11) == "model…10000"
 
 
 def test_nothing_measured_is_said() -> None:

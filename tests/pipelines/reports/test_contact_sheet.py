@@ -46,7 +46,7 @@ def test_a_film_of_ten_hours_needs_no_more_memory_than_the_sheet() -> None:
         tracemalloc.stop()
     assert len(picker.frames) == MOST
     assert held < 1.1 * MOST * 96 * 171 * 3
-    assert contact_sheet.draw(picker.frames).width == WIDTH
+    assert contact_sheet.draw_sheet(picker.frames).width == WIDTH
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_every_frame_is_where_it_belongs(n: int, height: int, width: int) -> Non
     columns, rows, cell_width, cell_height = contact_sheet.layout(n, width / height)
     assert columns * rows >= n > columns * (rows - 1)
     assert columns * (cell_width + GAP) - GAP <= WIDTH and cell_height <= 2 * CELL_HEIGHT
-    sheet = np.asarray(contact_sheet.draw(frames))
+    sheet = np.asarray(contact_sheet.draw_sheet(frames))
     assert sheet.shape == (rows * (cell_height + GAP) - GAP, WIDTH, 3)
     left = (WIDTH + GAP - columns * (cell_width + GAP)) // 2
     for k in range(n):

@@ -62,14 +62,14 @@ def test_every_file_is_in_both_reports_once(tmp_path: Path) -> None:
 
 
 def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
-    page = dub_page.render([row("a.mp4")], {})
+    page = dub_page.render_report([row("a.mp4")], {})
     assert set(re.findall(r"https?://[^\s\"'<]+", page)) <= {"http://www.w3.org/2000/svg"}
     assert not re.search(r"<(link|script|img|iframe)[^>]*\s(src|href)=", page)
 
 
 def test_hostile_names_stay_text() -> None:
     rows = [row(HOSTILE), row(HOSTILE, "failed", message=HOSTILE, error_class="</script>")]
-    page = dub_page.render(rows, {"archive": HOSTILE, "note": HOSTILE})
+    page = dub_page.render_report(rows, {"archive": HOSTILE, "note": HOSTILE})
     assert "<img" not in page
     assert "<script>alert" not in page
     assert page.count("</script>") == 2  # the data and the page's own
@@ -123,7 +123,7 @@ def test_totals() -> None:
     ],
 )
 def test_any_run_has_a_page(rows: list[dict[str, Any]], run: dict[str, Any]) -> None:
-    page = dub_page.render(rows, run)
+    page = dub_page.render_report(rows, run)
     assert page.startswith("<!doctype html>") and page.rstrip().endswith("</html>")
     assert len(rows_in(page)) == len(rows)
 
@@ -141,7 +141,7 @@ def test_an_unwritable_place_is_a_storage_error(tmp_path: Path) -> None:
 
 def test_many_rows_stay_small() -> None:
     rows = [row(f"camera {k % 40}/{k:06}.mp4", dub_rows.STATUSES[k % 3]) for k in range(3000)]
-    page = dub_page.render(rows, {})
+    page = dub_page.render_report(rows, {})
     assert len(page) < 600 * len(rows)
     assert "<video" not in page  # players are made when asked for
 
@@ -191,12 +191,12 @@ def test_the_page_says_what_it_cost() -> None:
         row("b.mp4", "failed", duration_s=7200.0),
         row("c.mp4", "skipped", duration_s=9999.0),
     ]
-    page = dub_page.render(rows, {"price_core_hour": 0.05, "price_gpu_hour": 2.0})
+    page = dub_page.render_report(rows, {"price_core_hour": 0.05, "price_gpu_hour": 2.0})
     assert "<dt>Cost</dt>" in page and "<dd>1.10</dd>" in page
     assert "2.0 core-hours, 30.0 GPU-minutes" in page
     assert "1.10 an hour of footage" in page and "whole archive 3.30" in page
-    assert "(GPUs left out)" in dub_page.render(rows, {"price_core_hour": 0.05})
-    page = dub_page.render(rows, {})
+    assert "(GPUs left out)" in dub_page.render_report(rows, {"price_core_hour": 0.05})
+    page = dub_page.render_report(rows, {})
     assert "<dt>Work</dt>" in page and "2.0<small>core-hours" in page and "archive 3.30" not in page
 
 
@@ -212,7 +212,7 @@ def frames(n: int, height: int = 54, width: int = 96) -> np.ndarray:
 def test_a_click_is_drawn_where_it_sounds(at_s: float) -> None:
     sound = np.zeros(10 * RATE, np.int16)
     sound[round(at_s * RATE) :][:64] = 20_000
-    picture = np.asarray(film_card.draw(frames(12), sound, RATE, 10.0)).astype(int)
+    picture = np.asarray(film_card.draw_card(frames(12), sound, RATE, 10.0)).astype(int)
     top = film_card.STRIP + film_card.GAP
     wave = picture[top + 20 : top + film_card.WAVE // 2 - 4]  # below the label, above the line of silence
     expected = at_s / 10 * film_card.WIDTH

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from pipelines.reports.score_results import summarise, write
+from pipelines.reports.score_results import summarise, write_scores
 from pipelines.scoring.job import Clip, Scored
 from pipelines.scoring.summary import Board
 
@@ -37,7 +37,7 @@ def test_every_file_has_the_figures(tmp_path: Path) -> None:
     scored = board()
     summary = summarise(scored, {}, command="v2a evaluate", version="1")
     clips = [Clip(f"clip {k}", "ref.wav", {}, "other.wav", label="drum") for k in range(3)]
-    write(str(tmp_path), scored, summary, clips)
+    write_scores(str(tmp_path), scored, summary, clips)
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
     rows = pq.read_table(tmp_path / "scores.parquet").to_pylist()
     assert {(row["system"], row["clip"]): row["mse"] for row in rows}["ours", "clip 2"] == 0.75

@@ -14,9 +14,9 @@ from pipelines.synthfoley.steering_corpus import (
     BLOCK,
     SteerConfig,
     caption_of,
-    load,
+    load_steering,
     others_of,
-    render,
+    render_steering,
     resounded,
 )
 
@@ -53,11 +53,11 @@ def test_struck_things_cannot_go_on() -> None:
 
 def test_blocks_are_made_once_and_hold_what_the_encoders_give(tmp_path: Path) -> None:
     config = SteerConfig(blocks=1, seconds=1.5, others=1)
-    render(tmp_path, config, "mini", lambda text: None)
+    render_steering(tmp_path, config, "mini", lambda text: None)
     before = (tmp_path / "0000.npz").stat().st_mtime_ns
-    render(tmp_path, config, "mini", lambda text: None)
+    render_steering(tmp_path, config, "mini", lambda text: None)
     assert (tmp_path / "0000.npz").stat().st_mtime_ns == before
-    (block,) = load(tmp_path, config)
+    (block,) = load_steering(tmp_path, config)
     assert block.semantic.shape == (BLOCK, 12, 128) and block.sync.shape == (BLOCK, 38, 128)
     assert block.codes.shape == (BLOCK, 2, 4, 130)
     assert all(own.label != other.label for own, other in block.scenes)
@@ -65,4 +65,4 @@ def test_blocks_are_made_once_and_hold_what_the_encoders_give(tmp_path: Path) ->
     assert heard.any()
     assert (block.codes[heard, 0] != block.codes[heard, 1]).any((1, 2)).all()
     with pytest.raises(ValueError, match="another corpus"):
-        render(tmp_path, SteerConfig(blocks=1, seconds=2.0), "mini")
+        render_steering(tmp_path, SteerConfig(blocks=1, seconds=2.0), "mini")

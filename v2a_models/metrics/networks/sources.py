@@ -42,7 +42,7 @@ _HUB = "https://huggingface.co/"
 _TORCH_HUB = ".cache/torch/hub/checkpoints/"
 _VGGISH = "vggish-10086976.pth"
 _PASST = "passt-s-f128-p16-s10-ap.476-swa.pt"
-_CNN14 = ("Cnn14_16k_mAP=0.438.pth", "Cnn14_mAP=0.431.pth")
+_CNN14_FILES = ("Cnn14_16k_mAP=0.438.pth", "Cnn14_mAP=0.431.pth")
 _BEATS = published.get("beats-iter3-plus-as2m", "audio")
 
 NETWORKS: dict[str, Source] = {
@@ -75,12 +75,12 @@ NETWORKS: dict[str, Source] = {
         package="panns_inference",
         # av-benchmark, and so the published FD_PANNs, use the 16 kHz weights; panns_inference downloads those
         # for 32 kHz.
-        files=_CNN14,
+        files=_CNN14_FILES,
         rate=16_000,
         source="https://zenodo.org/records/3987831",
         url="https://zenodo.org/records/3987831/files/Cnn14_16k_mAP%3D0.438.pth?download=1",
         licence="CC-BY-4.0",
-        cached=tuple(f"panns_data/{file}" for file in _CNN14),
+        cached=tuple(f"panns_data/{file}" for file in _CNN14_FILES),
     ),
     "passt": Source(
         title="PaSST-S SWA (2110.05069)",
