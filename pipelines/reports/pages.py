@@ -18,7 +18,7 @@ def render(template: str, **values: Any) -> str:
 
 @functools.cache
 def environment() -> jinja2.Environment:
-    """Shared environment; its templates include each other by file name, as in `{% include "page.css" %}`."""
+    """Shared environment. Pages extend `base.html.j2`, which has their style sheet, and import `macros.html.j2`."""
     shared = jinja2.Environment(
         loader=jinja2.PackageLoader("pipelines.reports", "templates"),
         autoescape=True,
@@ -26,7 +26,8 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,  # so that an included style sheet ends its line
     )
-    shared.filters.update(clock=clock, date=date, footage=footage, money=money, plain=plain, plural=plural)
+    for show in (clock, date, footage, money, plain, plural, thousands):
+        shared.filters[show.__name__] = show
     return shared
 
 
@@ -62,4 +63,9 @@ def plain(value: Any) -> str:
 
 def plural(count: int, noun: str) -> str:
     """`1 clip`, `1,200 clips`."""
-    return f"{count:,} {noun}{'s' if count != 1 else ''}"
+    return f"{thousands(count)} {noun}{'s' if count != 1 else ''}"
+
+
+def thousands(count: int) -> str:
+    """`1,200`."""
+    return f"{count:,}"

@@ -272,6 +272,7 @@ def render_store(facts: Facts, page_clips: Sequence[Mapping[str, Any]]) -> str:
         "store.html.j2",
         size_text=summary.size_text,
         facts=facts,
+        split_seconds={name: split.seconds for name, split in facts.splits.items()},
         made_with=summary.made_with(facts),
         classes=common,
         more_classes=len(facts.labels) - len(common),

@@ -61,7 +61,7 @@ def shown(page: Path, profile: Path, **state: str) -> str:
     done = subprocess.run(
         [*command, f"{page.as_uri()}#{words}"], capture_output=True, text=True, check=True, timeout=120
     )
-    found = re.search(r'<ul class="files" id="files">(.*?)<nav class="pages', done.stdout, re.DOTALL)
+    found = re.search(r'<ul class="stack files" id="files">(.*?)<nav class="pages', done.stdout, re.DOTALL)
     assert found is not None
     return found[1]
 

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from pipelines.reports import pages
+
+TEMPLATES = Path(pages.__file__).with_name("templates")
+PAGES = [
+    *sorted(path for path in TEMPLATES.glob("*.html.j2") if path.stem not in ("base.html", "macros.html")),
+    Path(__file__).parents[3] / "benchmarks" / "steering.html.j2",
+]
 
 
 @pytest.mark.parametrize(
@@ -36,6 +45,29 @@ def test_plural() -> None:
     assert [pages.plural(n, "clip") for n in (0, 1, 1200)] == ["0 clips", "1 clip", "1,200 clips"]
 
 
+def test_thousands() -> None:
+    assert [pages.thousands(n) for n in (0, 999, 1200, 1_000_000)] == ["0", "999", "1,200", "1,000,000"]
+
+
 def test_values_are_escaped_and_the_style_sheet_is_not() -> None:
-    page = pages.environment().from_string('{{ name }} {% include "page.css" %}').render(name="<b>")
-    assert page.startswith("&lt;b&gt; :root {") and ".stack > *" in page
+    page = pages.environment().from_string(
+        '{% extends "base.html.j2" %}{% block heading %}{{ name }}{% endblock %}'
+    )
+    text = page.render(name="<b>")
+    assert text.startswith("<!doctype html>\n") and text.endswith("</html>\n")
+    assert "<h1>&lt;b&gt;</h1>" in text and ".stack > *" in text
+
+
+@pytest.mark.parametrize("template", PAGES, ids=lambda path: path.name)
+def test_every_page_extends_the_base_and_has_no_colours_of_its_own(template: Path) -> None:
+    source = template.read_text()
+    assert source.startswith('{% extends "base.html.j2" %}\n')
+    shared = set(re.findall(r"(--[a-z-]+):", (TEMPLATES / "page.css").read_text()))
+    assert not shared & set(re.findall(r"(--[a-z-]+):", source))
+
+
+@pytest.mark.parametrize("template", [*PAGES, TEMPLATES / "page.css"], ids=lambda path: path.name)
+def test_every_colour_of_a_page_is_known(template: Path) -> None:
+    source = template.read_text()
+    known = set(re.findall(r"(--[a-z-]+):", (TEMPLATES / "page.css").read_text() + source))
+    assert set(re.findall(r"var\((--[a-z-]+)", source)) <= known | {"--columns"}
