@@ -23,6 +23,7 @@ from pipelines.mux.containers import LOSSLESS, container_of
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.track import MuxResult, Track
 from pipelines.provenance import sidecar, signing
+from pipelines.provenance.sidecar import FileFacts, GeneratorFacts, TrackFacts
 from pipelines.soundtrack import ebur128, flags
 from pipelines.soundtrack.levels import LevelMeter
 from pipelines.soundtrack.mixing import Gains
@@ -174,7 +175,7 @@ class FilmOutput:
                 channels=plan.fmt.channels,
                 sample_rate=plan.fmt.rate,
                 title=plan.title,
-                tags=sidecar.tags(**self._origin()),
+                tags=sidecar.tags(self._generator),
                 default=plan.holds_original or video["audio_state"] in SILENT_STATES,
                 codec=plan.policy.audio_codec,
                 tracks=job.keep_top,
@@ -215,32 +216,28 @@ class FilmOutput:
 
     def _facts(self, name: str, source_sha256: str, digests: Digests, samples_sha256: str) -> dict[str, Any]:
         """The sidecar of one file, which its signed manifest repeats."""
-        texts: dict[str, Any] = dict(self.job.texts(self.task.overrides))
+        video = self.task.video
+        treatment = self.plan.facts() | {"gains": [asdict(gain) for gain in self.gains]}
+        duration_s, windows = float(video["duration_s"]), self.task.n_windows
         return sidecar.sidecar(
-            **self._origin(),
-            **texts,
-            source=self.task.video["path"],
-            output=name,
-            track=self.plan.title,
-            duration_s=float(self.task.video["duration_s"]),
-            windows=self.task.n_windows,
-            video_id=self.task.video_id,
-            source_sha256=source_sha256,
-            packets=digests.to_json(),
-            samples_sha256=samples_sha256,
-            treatment=self.plan.facts() | {"gains": [asdict(gain) for gain in self.gains]},
+            self._generator,
+            TrackFacts(self.plan.title, duration_s, windows, samples_sha256, treatment),
+            FileFacts(video["path"], name, self.task.video_id, source_sha256, digests.to_json()),
         )
 
-    def _origin(self) -> dict[str, Any]:
-        job = self.job
-        return {
-            "model": job.model_name,
-            "model_sha256": job.model_sha256,
-            "recipe": job.recipe,
-            "seed": self.task.seed(job),
-            "candidates": job.candidates,
-            "version": job.version,
-        }
+    @cached_property
+    def _generator(self) -> GeneratorFacts:
+        job, texts = self.job, self.job.texts(self.task.overrides)
+        return GeneratorFacts(
+            job.model_name,
+            job.model_sha256,
+            job.recipe,
+            seed=self.task.seed(job),
+            version=job.version,
+            candidates=job.candidates,
+            prompt=texts.get("prompt", ""),
+            negative=texts.get("negative", ""),
+        )
 
 
 @dataclass

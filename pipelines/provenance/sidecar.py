@@ -7,6 +7,7 @@ Container metadata, which any player or asset manager shows, and the same facts 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
@@ -23,24 +24,65 @@ SEED_RULE = (
 """Rule for the seed of every window from the sidecar's values; a list of seeds would grow with the film."""
 
 
-def tags(
-    *,
-    model: str,
-    model_sha256: str,
-    recipe: str,
-    seed: int,
-    version: str,
-    candidates: int = 1,
-    edits: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, str]:
+@dataclass(frozen=True)
+class GeneratorFacts:
+    """The model that generated a sound track, and all that its sound follows from besides the film."""
+
+    model: str
+    sha256: str
+    """SHA-256 of the model's weights."""
+    recipe: str
+    seed: int
+    version: str
+    """Version of v2a."""
+    candidates: int = 1
+    """Candidates for each window."""
+    prompt: str = ""
+    negative: str = ""
+
+
+@dataclass(frozen=True)
+class TrackFacts:
+    """A generated sound track."""
+
+    title: str
+    duration_s: float
+    windows: int
+    """Windows generated for it."""
+    samples_sha256: str = ""
+    """SHA-256 of its 16-bit samples before coding, interleaved; empty if unknown."""
+    treatment: Mapping[str, Any] | None = None
+    """Mixing of the sound into the film; None if it was not changed."""
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """A dubbed file and the film it was made from."""
+
+    source: str
+    """Path of the film, relative to the archive."""
+    output: str
+    """Path of the file, relative to the output folder."""
+    video_id: str = ""
+    """Identifier of the film in the scan."""
+    source_sha256: str = ""
+    packets: Mapping[str, Any] = field(default_factory=dict)
+    """Hashes of the packets, from `packet_hashes.Digests.to_json`."""
+
+
+def tags(generator: GeneratorFacts, edits: Sequence[Mapping[str, Any]] = ()) -> dict[str, str]:
     """Container metadata of a dubbed file.
 
     `comment` is the one tag that every container keeps (mp4, mov, Matroska, WebM, AVI); it holds everything as text.
-    The other tags repeat it for programs, in containers that take tags with any name.
+    The other tags repeat it for programs, in containers that take tags with any name. edits: the sidecar's list of
+    parts dubbed again.
     """
-    facts = f"v2a {version}, model {model} (sha256 {model_sha256}), recipe {recipe}, seed {seed}"
-    if candidates > 1:
-        facts += f", best of {candidates} candidates"
+    facts = (
+        f"v2a {generator.version}, model {generator.model} (sha256 {generator.sha256}), "
+        f"recipe {generator.recipe}, seed {generator.seed}"
+    )
+    if generator.candidates > 1:
+        facts += f", best of {generator.candidates} candidates"
     for edit in edits:
         facts += f", {edit['start_s']:g} to {edit['end_s']:g} s again from seed {edit['seed']}"
     return {
@@ -50,57 +92,34 @@ def tags(
     }
 
 
-def sidecar(
-    *,
-    model: str,
-    model_sha256: str,
-    recipe: str,
-    seed: int,
-    version: str,
-    source: str,
-    output: str,
-    track: str,
-    duration_s: float,
-    windows: int,
-    candidates: int = 1,
-    video_id: str = "",
-    source_sha256: str = "",
-    packets: dict[str, Any] | None = None,
-    prompt: str = "",
-    negative: str = "",
-    samples_sha256: str = "",
-    treatment: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+def sidecar(generator: GeneratorFacts, track: TrackFacts, file: FileFacts) -> dict[str, Any]:
     """The same facts as JSON values, for a file beside the dubbed one and for its signed manifest.
 
-    source, output: paths relative to the archive and to the output folder. track: title of the sound track. windows:
-    number of windows that were generated. candidates: number of candidates for each. video_id: identifier in the scan.
-    packets: from `packet_hashes.Digests.to_json`. samples_sha256: hash of the track's 16-bit samples before coding,
-    interleaved. treatment: mixing of the sound into the film; None if it was not changed. The size does not grow with
-    the film.
+    The size does not grow with the film.
     """
-    sound: dict[str, Any] = {"title": track, "synthetic": True, "duration_s": duration_s, "windows": windows}
-    sound |= {"samplesSha256": samples_sha256} if samples_sha256 else {}
-    sound |= {"treatment": treatment} if treatment else {}
-    texts = {name: text for name, text in (("prompt", prompt), ("negative", negative)) if text}
+    sound: dict[str, Any] = {"title": track.title, "synthetic": True}
+    sound |= {"duration_s": track.duration_s, "windows": track.windows}
+    sound |= {"samplesSha256": track.samples_sha256} if track.samples_sha256 else {}
+    sound |= {"treatment": track.treatment} if track.treatment else {}
+    texts = {"prompt": generator.prompt, "negative": generator.negative}
     return {
         "statement": STATEMENT,
         "digitalSourceType": SOURCE_TYPE,
-        "source": source,
-        "sourceSha256": source_sha256,
-        "output": output,
-        "packets": packets or {},
+        "source": file.source,
+        "sourceSha256": file.source_sha256,
+        "output": file.output,
+        "packets": file.packets,
         "track": sound,
         "generator": {
-            "model": model,
-            "sha256": model_sha256,
-            "recipe": recipe,
-            "seed": seed,
-            "candidates": candidates,
-            "windowSeeds": {"rule": SEED_RULE, "videoId": video_id, "windows": windows},
-            **texts,
+            "model": generator.model,
+            "sha256": generator.sha256,
+            "recipe": generator.recipe,
+            "seed": generator.seed,
+            "candidates": generator.candidates,
+            "windowSeeds": {"rule": SEED_RULE, "videoId": file.video_id, "windows": track.windows},
+            **{name: text for name, text in texts.items() if text},
         },
-        "software": {"name": "v2a", "version": version},
+        "software": {"name": "v2a", "version": generator.version},
     }
 
 
@@ -109,18 +128,11 @@ def facts_of(side: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in side.items() if name not in ("outputSha256", "manifest", "signer")}
 
 
-def tags_of(side: dict[str, Any]) -> dict[str, str]:
+def tags_of(side: Mapping[str, Any]) -> dict[str, str]:
     """Container metadata for a sidecar. Raises ValueError if v2a did not write it."""
     try:
-        generator = side["generator"]
-        return tags(
-            model=generator["model"],
-            model_sha256=generator["sha256"],
-            recipe=generator["recipe"],
-            seed=generator["seed"],
-            version=side["software"]["version"],
-            candidates=generator["candidates"],
-            edits=side.get("edits", ()),
-        )
+        names = ("model", "sha256", "recipe", "seed", "candidates")
+        known = {name: side["generator"][name] for name in names}
+        return tags(GeneratorFacts(version=side["software"]["version"], **known), side.get("edits", ()))
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a sidecar of v2a: {error}") from error

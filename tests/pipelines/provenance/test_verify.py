@@ -20,11 +20,12 @@ from pipelines.mux.child import mux_in_child
 from pipelines.mux.remux import TITLE, video_digest
 from pipelines.mux.track import MuxResult
 from pipelines.provenance import sidecar, signing
+from pipelines.provenance.sidecar import FileFacts, GeneratorFacts, TrackFacts
 from pipelines.provenance.signing import Signer, SigningError
 from pipelines.storage import hashing
 from tests.support import media_files
 
-FACTS = {"model": "mini", "model_sha256": "ab" * 32, "recipe": "4f2e", "seed": 7, "version": "0.1.0"}
+FACTS = GeneratorFacts("mini", "ab" * 32, "4f2e", seed=7, version="0.1.0")
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +48,8 @@ def make(folder: Path, name: str, signer: Signer | None, number: int = 0, source
     records.mkdir(parents=True, exist_ok=True)
 
     def seal(path: Path, made: MuxResult) -> None:
-        proof.facts = sidecar.sidecar(
-            **FACTS, source=name, output=name, track=TITLE, duration_s=1.0, windows=1, video_id=f"{number:016}",
-            source_sha256=made.source_sha256, packets=made.digests.to_json(),
-        )  # fmt: skip
+        file = FileFacts(name, name, f"{number:016}", made.source_sha256, made.digests.to_json())
+        proof.facts = sidecar.sidecar(FACTS, TrackFacts(TITLE, 1.0, 1), file)
         if signer is not None:
             definition = signing.manifest(proof.facts, name, made.source_sha256, "0.1.0")
             proof.manifest = signing.sign_file(signer, definition, path, name)
@@ -60,7 +59,7 @@ def make(folder: Path, name: str, signer: Signer | None, number: int = 0, source
     sound = np.random.default_rng(number).integers(-9000, 9000, (1, 44_100)).astype(np.int16)
     mux_in_child(
         str(source), [sound], out, n_samples=44_100, video_start_s=0.0, default=False,
-        tags=sidecar.tags(**FACTS), seal=seal,
+        tags=sidecar.tags(FACTS), seal=seal,
     )  # fmt: skip
     side = proof.facts | {"outputSha256": proof.output_sha256}
     (records / f"{number:016}.json").write_text(json.dumps(side))
