@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from tyro.conf import Positional
@@ -15,7 +13,7 @@ from tyro.conf import Positional
 from jobs.cli import DONE, command_line
 from jobs.common.checks import at_least
 from jobs.common.options import Address, NumWorkers
-from jobs.common.verb import Stopped, WrongUsage, run_verb
+from jobs.common.verb import Stopped, WrongUsage, reason_of, run_verb
 
 STAMP = ("_v2a", "synth.json")
 """File in OUT that records which corpus it holds."""
@@ -55,10 +53,13 @@ def command(config: SynthConfig) -> str:
 
 
 def _run(config: SynthConfig, console: Any) -> int:
+    import ray.exceptions
+
     from jobs.common import ray_session
     from jobs.common.progress import Progress
     from pipelines import storage, synthfoley
     from pipelines.synthfoley import mp4
+    from pipelines.synthfoley.pipeline import render_clips
 
     preflight(config)
     claim(config)
@@ -67,8 +68,17 @@ def _run(config: SynthConfig, console: Any) -> int:
         ray_session.session(config.num_workers, config.address) as resources,
         Progress(console, config.clips, doing="rendering", unit="clips") as progress,
     ):
-        for _ in _written(config, resources.cpus):
-            progress.advance(finished=1)
+        settings: dict[str, Any] = {
+            "seed": config.seed,
+            "seconds": config.seconds,
+            "out": config.out,
+            "strip_sound": config.strip_sound,
+        }
+        try:
+            for _ in render_clips(config.clips, resources.cpus, **settings):
+                progress.advance(finished=1)
+        except ray.exceptions.RayError as error:
+            raise Stopped(f"a worker was lost: {reason_of(error)}") from error
     scenes = [synthfoley.make_scene(config.seed, i, config.seconds) for i in range(config.clips)]
     table = mp4.events_table(scenes)
     try:
@@ -130,42 +140,6 @@ def claim(config: SynthConfig) -> None:
         raise WrongUsage(str(error)) from error
     except (ValueError, KeyError) as error:
         raise WrongUsage(f"{stamp} cannot be read ({error}); choose another folder") from error
-
-
-def render_clip(
-    row: dict[str, Any], *, seed: int, seconds: float, out: str, strip_sound: bool
-) -> dict[str, Any]:
-    """Ray Data task: render and write one clip. Returns a storage error instead of raising it."""
-    from pipelines import storage, synthfoley
-    from pipelines.synthfoley import mp4
-
-    scene = synthfoley.make_scene(seed, int(row["id"]), seconds)
-    try:
-        return {"path": mp4.write_clip(scene, out, strip_sound=strip_sound), "error": ""}
-    except storage.StorageError as error:
-        return {"path": mp4.clip_path(scene), "error": str(error)}
-
-
-def _written(config: SynthConfig, cpus: int) -> Iterator[str]:
-    """Paths of the clips as they are written. Raises Stopped."""
-    import ray.data
-    import ray.exceptions
-
-    # Small blocks balance the work, and report progress clip by clip.
-    numbers = ray.data.range(config.clips, override_num_blocks=min(config.clips, max(256, 8 * cpus)))
-    fixed: dict[str, Any] = {
-        "seed": config.seed,
-        "seconds": config.seconds,
-        "out": config.out,
-        "strip_sound": config.strip_sound,
-    }
-    try:
-        for row in numbers.map(partial(render_clip, **fixed)).iter_rows():
-            if row["error"]:
-                raise Stopped(f"{row['path']} cannot be written: {row['error']}")
-            yield row["path"]
-    except ray.exceptions.RayError as error:
-        raise Stopped(f"a worker was lost: {str(error).strip().splitlines()[-1]}") from error
 
 
 if __name__ == "__main__":

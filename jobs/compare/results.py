@@ -262,7 +262,7 @@ def export_names(rows: Sequence[Row]) -> dict[str, str]:
 def clip_job(plan: ComparePlan, config: CompareConfig, gpus: int = 0) -> Any:
     """Settings for fetching and generating the clips."""
     from pipelines import storage
-    from pipelines.scoring.clips import ClipJob
+    from pipelines.scoring.job import ClipJob
 
     return ClipJob(
         store=plan.store, place=storage.join(plan.out, "clips"), window=plan.window, seed=config.seed,

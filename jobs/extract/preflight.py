@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from jobs.common.ray_session import Resources
     from jobs.extract.config import ExtractConfig
+    from pipelines.extract.job import ExtractJob
     from pipelines.extract.labels import Labels
-    from pipelines.extract.stages import ExtractJob
     from pipelines.extract.windows import Clip
     from pipelines.store.store import Store
     from v2a_models.recipe import Recipe
@@ -166,7 +166,7 @@ def _check_identity(prepared: Prepared, config: ExtractConfig) -> None:
 
 def make_job(prepared: Prepared, config: ExtractConfig, gpus: float) -> ExtractJob:
     """Settings of the stages. A begun store keeps its arithmetic, whatever machine goes on with it."""
-    from pipelines.extract.stages import ExtractJob
+    from pipelines.extract.job import ExtractJob
 
     before = prepared.before or {}
     batch_size = config.batch_size or before.get("batch_size") or (GPU_BATCH if gpus else 1)

@@ -26,12 +26,12 @@ from ray.data.checkpoint import CheckpointConfig, IdColumnCheckpointManager
 
 from pipelines import retry, storage
 from pipelines.extract import windows as extract_windows
+from pipelines.extract.job import ExtractJob
 from pipelines.extract.stages import (
     FEATURES,
     STORAGE_TRIES,
     STORAGE_WAIT_S,
     Encoder,
-    ExtractJob,
     Window,
     decode,
     failure_row,

@@ -23,6 +23,7 @@ import torch
 from pipelines import memory, storage
 from pipelines.sandbox.decoder import DecodeFailed, shared_sandbox
 from pipelines.scoring import sound_folder
+from pipelines.scoring.job import ClipJob
 from pipelines.store.store import Store
 from v2a_models import grid, pcm
 from v2a_models.batch import Batch
@@ -45,25 +46,6 @@ class Row:
     file: str
     """Path of a file of the store; `at` is the number of the row in it."""
     at: int
-
-
-@dataclass(frozen=True)
-class ClipJob:
-    """Settings of the workers, in plain values."""
-
-    store: str
-    place: str
-    """Address of the folder that has a folder per system."""
-    window: int
-    """Samples of a clip at 44.1 kHz."""
-    seed: int
-    archive: str = ""
-    stored_rate: int = 0
-    """Samples per second of the true sounds in the store; 0 if it has none."""
-    precision: str = "float32"
-    device: str = "cpu"
-    batch_size: int = 1
-    """Exact size of every batch: the last one is padded with repeats."""
 
 
 def sound_uri(place: str, system: str, clip_id: str) -> str:

@@ -13,6 +13,26 @@ import numpy as np
 
 from v2a_models.metrics.networks.sources import NETWORKS
 
+
+@dataclass(frozen=True)
+class ClipJob:
+    """Settings of the workers, in plain values."""
+
+    store: str
+    place: str
+    """Address of the folder that has a folder per system."""
+    window: int
+    """Samples of a clip at 44.1 kHz."""
+    seed: int
+    archive: str = ""
+    stored_rate: int = 0
+    """Samples per second of the true sounds in the store; 0 if it has none."""
+    precision: str = "float32"
+    device: str = "cpu"
+    batch_size: int = 1
+    """Exact size of every batch: the last one is padded with repeats."""
+
+
 REFERENCE = "reference"
 BASELINES = {
     REFERENCE: "the true sound",

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines import arrow_rows
-from pipelines.scoring.clips import ClipJob, ClipMaker, Row, fetch
-from pipelines.scoring.job import BASELINES, Clip, Scored, ScoringJob, clip_from, clip_text, kinds
+from pipelines.scoring.clips import ClipMaker, Row, fetch
+from pipelines.scoring.job import BASELINES, Clip, ClipJob, Scored, ScoringJob, clip_from, clip_text, kinds
 
 THREADS = 2
 """Threads per actor. They share the networks, which take most of its memory, and spend nearly all of their time outside

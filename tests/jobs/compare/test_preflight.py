@@ -16,6 +16,7 @@ from torch import nn
 from jobs import cli
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.scoring import clips, sound_folder
+from pipelines.scoring.job import ClipJob
 from pipelines.store import tables
 from pipelines.store.store import Store
 from tests.support.toy_generators import EchoGenerator, toy_checkpoint, write_video
@@ -153,7 +154,7 @@ def test_a_sound_is_what_the_model_makes_of_the_stored_clip(
     out = tmp_path / "out"
     assert compare(store, out, models["echo"]) == 0
     rows = clips.rows_of(Store(store), "val")
-    job = clips.ClipJob(store=store, place="", window=N_SAMPLES, seed=0)
+    job = ClipJob(store=store, place="", window=N_SAMPLES, seed=0)
     for row in rows:
         file = out / "clips" / "echo" / f"{row.clip_id}.wav"
         if file.exists():
@@ -185,7 +186,7 @@ def rows(store: str) -> list[clips.Row]:
 def test_pictures_from_the_archive_are_those_of_the_store(
     store: str, archive: Path, rows: list[clips.Row]
 ) -> None:
-    job = clips.ClipJob(store=store, place="", window=N_SAMPLES, seed=0, archive=str(archive))
+    job = ClipJob(store=store, place="", window=N_SAMPLES, seed=0, archive=str(archive))
     for row in rows:
         decoded = clips.decoded_views(row, job, RECIPE.views)["frames"]
         np.testing.assert_array_equal(decoded, clips.stored(row, job, ["frames"])["frames"])
@@ -196,7 +197,7 @@ def test_a_film_that_is_gone_costs_its_own_clips(
 ) -> None:
     (tmp_path / "films").mkdir()
     (tmp_path / "films" / "one.mp4").write_bytes((archive / "one.mp4").read_bytes())
-    job = clips.ClipJob(
+    job = ClipJob(
         store=store, place=str(tmp_path / "clips"), window=N_SAMPLES, seed=0, archive=str(tmp_path / "films"),
         batch_size=2,
     )  # fmt: skip

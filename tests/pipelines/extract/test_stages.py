@@ -16,8 +16,9 @@ from pipelines import storage
 from pipelines.archive.scan import scan
 from pipelines.extract import recipes, stages
 from pipelines.extract import windows as extract_windows
+from pipelines.extract.job import ExtractJob
 from pipelines.extract.recipes import TEMPLATES
-from pipelines.extract.stages import Encoder, ExtractJob, Window, decode_segment
+from pipelines.extract.stages import Encoder, Window, decode_segment
 from pipelines.extract.windows import Clip
 from pipelines.reports import store_page
 from pipelines.sandbox.decoder import DecodeFailed, Sandbox

@@ -48,8 +48,8 @@ def make(folder: Path, name: str, signer: Signer | None, number: int = 0, source
     records.mkdir(parents=True, exist_ok=True)
 
     def seal(path: Path, made: MuxResult) -> None:
-        file = FileFacts(name, name, f"{number:016}", made.source_sha256, made.digests.to_json())
-        proof.facts = sidecar.sidecar(FACTS, TrackFacts(TITLE, 1.0, 1), file)
+        film = FileFacts(name, name, f"{number:016}", made.source_sha256, made.digests.to_json())
+        proof.facts = sidecar.sidecar(FACTS, TrackFacts(TITLE, 1.0, 1), film)
         if signer is not None:
             definition = signing.manifest(proof.facts, name, made.source_sha256, "0.1.0")
             proof.manifest = signing.sign_file(signer, definition, path, name)
