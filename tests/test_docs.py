@@ -246,7 +246,16 @@ def test_benchmarks_page_names_every_script() -> None:
     assert not sorted(unnamed - HELPERS)
 
 
-HELPERS = {"films", "raw_footage", "raw_vqvae", "encoders", "mini_curves", "steering_page", "vatt_page"}
+HELPERS = {
+    "films",
+    "raw_footage",
+    "raw_vqvae",
+    "encoders",
+    "mini_curves",
+    "steering_page",
+    "vatt_page",
+    "page_picture",
+}
 """Scripts that print no figure which is quoted: material of others, pictures, and speeds for estimates."""
 
 
