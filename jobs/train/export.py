@@ -28,7 +28,7 @@ def write_model(
     import torch
 
     from jobs.train.job import STATE
-    from v2a_models.checkpoint import save_generator, save_scav
+    from v2a_models.checkpoint import save_generator
     from v2a_models.training import optim
 
     with checkpoint.as_directory() as source:
@@ -40,8 +40,6 @@ def write_model(
         name = plan.out.rstrip("/").rpartition("/")[2] or system
         folder = Path(scratch, name)
         save_generator(plan.generator, folder)
-        if getattr(plan.generator, "scav", None) is not None:
-            save_scav(plan.generator.scav, folder)
         training = training_facts(plan, job, history, steps) | dict(facts)
         training["sha256"] = json.loads((folder / "config.json").read_text())["sha256"]
         (folder / DONE_FILE).write_text(json.dumps(training, indent=2) + "\n")

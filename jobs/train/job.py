@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipelines.store.shards import Feed
+    from v2a_models.generator import Generator
+    from v2a_models.recipe import Recipe
 
 STATE = "state.pt"
 """File in a checkpoint folder."""
@@ -109,7 +111,7 @@ class TrainPlan:
 
     out: str
     store: str
-    generator: Any
+    generator: Generator
     train: Feed
     val: Feed
     options: dict[str, Any]
@@ -123,7 +125,7 @@ class TrainPlan:
     """Address of a checkpoint to start from; empty for none."""
 
     @property
-    def recipe(self) -> Any:
+    def recipe(self) -> Recipe:
         return self.generator.recipe
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from v2a_models import pcm
+
+if TYPE_CHECKING:
+    from v2a_models.generator import Generator
 
 N_SOUNDS = 2
 """Windows to generate sound for at every validation."""
@@ -15,17 +18,12 @@ N_CAPTIONS = 8
 """Windows to caption at every validation."""
 
 
-def writes_captions(generator: Any) -> bool:
-    """True for a generator that captions windows."""
-    return getattr(generator, "converter", None) is not None
-
-
-def n_previewed(generator: Any) -> int:
+def n_previewed(generator: Generator) -> int:
     """Number of windows that the previews need."""
-    return max(N_SOUNDS, N_CAPTIONS if writes_captions(generator) else 0)
+    return max(N_SOUNDS, N_CAPTIONS if generator.writes_captions else 0)
 
 
-def sounds(generator: Any, batch: Mapping[str, Any], clips: Sequence[str]) -> dict[str, Any]:
+def sounds(generator: Generator, batch: Mapping[str, Any], clips: Sequence[str]) -> dict[str, Any]:
     """Columns `generated` and `true` of the first windows: generated and original sound, int16 (B, channels, samples).
 
     The original is decoded from the store's codes or taken from its waveforms; None where it has neither.
@@ -33,7 +31,7 @@ def sounds(generator: Any, batch: Mapping[str, Any], clips: Sequence[str]) -> di
     import torch
 
     batch, clips = {name: column[:N_SOUNDS] for name, column in batch.items()}, clips[:N_SOUNDS]
-    codec, true = getattr(generator, "codec", None), None
+    codec, true = generator.codec, None
     with torch.inference_mode():
         generated = _pcm(generator.generate(generator.preview(batch), seeds=list(range(len(clips)))))
         if codec is not None and "codes" in batch:
@@ -44,7 +42,7 @@ def sounds(generator: Any, batch: Mapping[str, Any], clips: Sequence[str]) -> di
 
 
 def captions(
-    generator: Any, batch: Mapping[str, Any], clips: Sequence[str], step: int
+    generator: Generator, batch: Mapping[str, Any], clips: Sequence[str], step: int
 ) -> dict[str, list[Any]]:
     """Columns of a table: step, clip, the caption of the store (empty without one), and the generated one."""
     import torch

@@ -307,7 +307,7 @@ class Worker:
         if generator.makes_sound:
             self.report(("sounds", dict(step=step, **preview.sounds(generator, batch, clips))))
         # Under a model of sound the language model is frozen: its captions are sent once.
-        if preview.writes_captions(generator) and (not generator.makes_sound or step == self.job.steps):
+        if generator.writes_captions and (not generator.makes_sound or step == self.job.steps):
             self.report(("captions", preview.captions(generator, batch, clips, step)))
 
     # checkpoints

@@ -173,5 +173,5 @@ def test_sharded_workers_teach_it_words(words: tuple[Store, Path], tmp_path: Pat
 
 
 def test_a_model_without_words_has_no_captions() -> None:
-    assert not preview.writes_captions(load_generator("mini"))
+    assert not load_generator("mini").writes_captions
     assert preview.n_previewed(load_generator("mini")) == preview.N_SOUNDS
