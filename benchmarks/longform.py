@@ -167,7 +167,7 @@ def generate_film(row: dict[str, Any], job: Any, sandbox: Any) -> Iterator[Gener
     """A film by a job in this process: None after every segment, and then all of it."""
     from pipelines.dub import plan, segments
     from pipelines.dub.decode import decode_task
-    from pipelines.dub.generate.crossfade import Dubber
+    from pipelines.dub.generate.dubber import Dubber
 
     dubber, parts, seconds, generated = Dubber(job), list[np.ndarray](), 0.0, 0
     joins = set[int]()
@@ -220,7 +220,7 @@ def cost(work: Path, minutes: float, footage: Path | None) -> None:
     from pipelines.dub import plan
     from pipelines.dub.decode import decode_task
     from pipelines.dub.finish import finish_item
-    from pipelines.dub.generate.crossfade import Dubber
+    from pipelines.dub.generate.dubber import Dubber
     from pipelines.sandbox.decoder import Sandbox
 
     torch.set_num_threads(1)

@@ -73,7 +73,7 @@ def stages(root: Path, minutes: float) -> tuple[dict[str, float], dict[str, floa
     from pipelines.archive import scan
     from pipelines.dub.decode import decode_task
     from pipelines.dub.finish import finish_item
-    from pipelines.dub.generate.crossfade import Dubber
+    from pipelines.dub.generate.dubber import Dubber
     from pipelines.dub.plan import make_plan
     from pipelines.sandbox.decoder import Sandbox
     from pipelines.synthfoley import mp4

@@ -29,7 +29,7 @@ from jobs.dub.preflight import make_job
 from pipelines import synthfoley
 from pipelines.archive import scan
 from pipelines.dub import decode, finish, plan
-from pipelines.dub.generate.crossfade import Dubber
+from pipelines.dub.generate.dubber import Dubber
 from pipelines.dub.job import DubJob
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.synthfoley import mp4

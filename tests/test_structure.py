@@ -123,7 +123,6 @@ UNTESTED = {
     "pipelines/dub/decode.py",
     "pipelines/dub/dubbed.py",
     "pipelines/dub/finish.py",
-    "pipelines/dub/generate/crossfade.py",
     "pipelines/dub/generate/token_canvas.py",
     "pipelines/dub/item.py",
     "pipelines/dub/job.py",

@@ -52,7 +52,7 @@ def dataset(
 
     from pipelines.dub import decode as decode_stage
     from pipelines.dub import finish as finish_stage
-    from pipelines.dub.generate import crossfade, streaming
+    from pipelines.dub.generate import dubber, streaming
 
     # More actors than segments would load the model for nothing.
     dubbers = min(gpus or dubbers_for(cpus, memory), len(tasks))
@@ -88,7 +88,7 @@ def dataset(
         )
         size = rows_per_call(tasks, job.batch_size)
         calls = -(-len(tasks) // size)
-        dubbed = decoded.map_batches(crossfade.Dubber, batch_size=size, **actors)
+        dubbed = decoded.map_batches(dubber.Dubber, batch_size=size, **actors)
     finish: Any = finish_stage.finish
     return dubbed.map_batches(
         finish,

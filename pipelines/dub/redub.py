@@ -23,7 +23,7 @@ import numpy as np
 from pipelines import storage
 from pipelines.dub import decode, dubbed, output, plan, segments, track
 from pipelines.dub.dubbed import Dubbed, RedubError
-from pipelines.dub.generate.crossfade import Dubber
+from pipelines.dub.generate.dubber import Dubber
 from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.output import Proof, Sealer
 from pipelines.dub.state import Part, State

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.dub import decode, finish, segments
 from pipelines.dub import plan as dub_plan
-from pipelines.dub.generate.crossfade import Dubber
+from pipelines.dub.generate.dubber import Dubber
 from pipelines.dub.job import DubJob, DubTask, file_segments
 from pipelines.dub.state import State
 from pipelines.sandbox.decoder import Sandbox

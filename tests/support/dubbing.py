@@ -15,7 +15,7 @@ from jobs import cli, dub
 from jobs.dub import console, driver, preflight
 from pipelines.archive import scan
 from pipelines.dub import decode, finish, state
-from pipelines.dub.generate.crossfade import Dubber
+from pipelines.dub.generate.dubber import Dubber
 from pipelines.dub.manifest import ManifestRow
 from pipelines.dub.plan import make_plan, wants_silence
 from pipelines.sandbox.decoder import shared_sandbox

@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from pipelines import memory, storage
 from pipelines.dub import decode
-from pipelines.dub.generate import crossfade
+from pipelines.dub.generate.batches import batch_of
+from pipelines.dub.generate.dubber import load_for
 from pipelines.dub.item import Item
 from pipelines.dub.job import DubJob, DubTask, call_length, first_missing
 from pipelines.dub.segment_facts import SegmentFacts
@@ -125,7 +126,7 @@ class Streamer:
 
     def __init__(self, job: DubJob, device: str = "cpu", sandbox: Sandbox | None = None) -> None:
         self.job, self.device = job, device
-        self.generator = crossfade.load_for(job, device)
+        self.generator = load_for(job, device)
         self.sandbox = sandbox or shared_sandbox()
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
@@ -185,7 +186,7 @@ class Streamer:
         job = self.job
         filled = group + [group[-1]] * (job.batch_size - len(group))
         starts = [(item, item.task.segment.start - past) for _, item in filled]
-        frames = crossfade.batch_of(starts, job, past + length, self.device)
+        frames = batch_of(starts, job, past + length, self.device)
         context = np.stack([film.past for film, _ in filled]).astype(np.float32) / pcm.SYMMETRIC_SCALE
         seeds = [
             window_seed(item.task.seed(job), item.task.video_id, item.task.segment.index)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.dub.generate.batches import add_captions, batches
 from pipelines.dub.generate.token_canvas import TokenCanvas, merged, pictures
 from pipelines.dub.item import FIRST, Item
 from pipelines.dub.job import DubJob
@@ -42,28 +43,6 @@ in between."""
 
 ItemWindow = tuple[Item, tuple[TokenCanvas, Window]]
 """A window of an item, and the canvas that it belongs to."""
-
-
-def batches(
-    todo: Sequence[tuple[Item, Any]], job: DubJob, length: Callable[[Any], int] = lambda window: 0
-) -> Iterator[list[tuple[Item, Any]]]:
-    """Batches of windows of equal `length` and texts, at most `job.batch_size` each."""
-    alike: dict[tuple[str, int], list[tuple[Item, Any]]] = {}
-    for item, window in todo:
-        alike.setdefault((json.dumps(job.texts(item.task.overrides)), length(window)), []).append(
-            (item, window)
-        )
-    size = job.batch_size
-    for group in alike.values():
-        yield from (group[first : first + size] for first in range(0, len(group), size))
-
-
-def add_captions(generator: Any, batch: Any, items: Sequence[Item], spans: Sequence[Seconds | None]) -> None:
-    """Caption the rows of a batch that have a span (seconds)."""
-    if any(spans):
-        for item, span, text in zip(items, spans, generator.captions(batch), strict=False):
-            if span is not None:
-                item.facts += SegmentFacts(captions=((*span, text),))
 
 
 class TwoWaveGenerator:

@@ -14,7 +14,7 @@ from scipy.signal import resample_poly
 
 from jobs.common.verb import WrongUsage
 from pipelines.dub import track as film_track
-from pipelines.dub.generate.crossfade import Dubber
+from pipelines.dub.generate.dubber import Dubber
 from pipelines.dub.item import Item
 from pipelines.mux import remux
 from pipelines.provenance import sidecar

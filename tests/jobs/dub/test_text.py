@@ -19,7 +19,7 @@ from jobs.dub import DubConfig, command
 from jobs.dub.preflight import check_identity, make_job
 from pipelines.archive import scan
 from pipelines.dub import decode, finish, plan
-from pipelines.dub.generate.crossfade import Dubber
+from pipelines.dub.generate.dubber import Dubber
 from pipelines.dub.item import Item
 from pipelines.dub.state import State
 from pipelines.reports import dub_page

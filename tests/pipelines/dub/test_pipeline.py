@@ -14,21 +14,16 @@ from pipelines import storage
 from pipelines.dub import decode, finish
 from pipelines.dub import pipeline as dub_pipeline
 from pipelines.dub import plan as planning
-from pipelines.dub.generate.crossfade import Dubber
+from pipelines.dub.generate.dubber import Dubber
 from pipelines.dub.item import Item
-from pipelines.dub.job import DubTask
 from pipelines.dub.state import Part, State
 from pipelines.media.errors import Failure
 from pipelines.sandbox.decoder import DecodeFailed, Sandbox
-from pipelines.soundtrack import resampling
-from tests.support.dub_stages import dubbed_sound, make_job, plan, run_stages
+from tests.support.dub_stages import make_job, plan, run_stages
 from tests.support.toy_generators import (
     NoiseGenerator,
-    StereoGenerator,
     reference,
-    toy_checkpoint,
 )
-from v2a_models import grid
 
 
 def test_a_file_from_start_to_end(
@@ -50,102 +45,6 @@ def test_a_file_from_start_to_end(
     assert State(str(tmp_path)).read_row(video["video_id"]) == row
     assert State(str(tmp_path)).segments_done(video["video_id"]) == {}
     assert not list(tmp_path.rglob(".v2a-tmp-*"))
-
-
-@pytest.mark.parametrize(
-    "changes", [{"windows_per_segment": 1}, {"windows_per_segment": 50}, {"run_id": "other"}]
-)
-def test_sound_does_not_depend_on_segments(
-    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path, changes: dict[str, Any]
-) -> None:
-    video = videos["silent.mp4"]
-    tracks = []
-    for folder, job in (("a", make_job(tmp_path / "a")), ("b", make_job(tmp_path / "b", **changes))):
-        dubber = Dubber(job)
-        for task in plan(job, video):
-            [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
-            part = Part(item.arrays["sound"], item.arrays["thumbs"], np.array(item.thumb_times))
-            State(str(tmp_path / folder)).write_part(task.video_id, task.segment.index, part)
-        tracks.append(dubbed_sound(job, video))
-    assert tracks[0].shape == (1, grid.samples(video["duration_s"]))
-    np.testing.assert_array_equal(tracks[0], tracks[1])
-
-
-@pytest.mark.parametrize("name", ["silent.mp4", "quiet.mkv"])
-def test_stereo_at_another_rate_from_pixels(
-    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path, name: str
-) -> None:
-    import av
-
-    video = videos[name]
-    tracks = []
-    for per_segment in (1, 50):
-        job = make_job(tmp_path / str(per_segment), StereoGenerator, windows_per_segment=per_segment)
-        dubber = Dubber(job)
-        for task in plan(job, video):
-            [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
-            part = Part(item.arrays["sound"], item.arrays["thumbs"], np.array(item.thumb_times))
-            State(job.out).write_part(task.video_id, task.segment.index, part)
-        tracks.append(dubbed_sound(job, video))
-    assert tracks[0].shape == (2, grid.samples(video["duration_s"], 16_000))
-    np.testing.assert_array_equal(tracks[0], tracks[1])
-    assert not np.array_equal(tracks[0][0], tracks[0][1])
-
-    job = make_job(tmp_path / "out", StereoGenerator)
-    [row] = run_stages(plan(job, video), job, sandbox)
-    assert row["status"] == "dubbed" and (tmp_path / "out" / row["card"]).exists()
-    n_samples = grid.samples(video["duration_s"])
-    expected = np.concatenate(list(resampling.resampled(tracks[:1], 2, 16_000, n_samples)), axis=1)
-    assert expected.shape == (2, n_samples)
-    with av.open(str(tmp_path / "out" / row["output"])) as film:
-        track = film.streams.audio[0]  # before what was there
-        assert (track.rate, track.channels) == (44_100, 2)
-        heard = np.concatenate([frame.to_ndarray() for frame in film.decode(track)], axis=1)
-    if name.endswith(".mkv"):  # FLAC: exact to the sample
-        np.testing.assert_array_equal(heard.reshape(-1, 2).T, expected)
-    else:
-        assert n_samples <= heard.shape[1] < n_samples + 1024
-
-
-def test_a_generator_with_other_channels_than_its_recipe_fails_alone(
-    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
-) -> None:
-    job = make_job(tmp_path, StereoGenerator, channels=1)
-    [task] = plan(job, videos["short.mp4"])
-    [item] = Dubber(job).generate([decode.decode_task(task, job, sandbox)])
-    assert item.failure is not None and "gave 2 channels, not 1" in item.failure.message
-
-
-def test_sound_does_not_depend_on_company_or_order(
-    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
-) -> None:
-    job = make_job(tmp_path)
-    tasks = plan(job, videos["silent.mp4"]) + plan(job, videos["short.mp4"])
-    dubber = Dubber(job)
-
-    def sounds(groups: list[list[DubTask]]) -> dict[tuple[str, int], bytes]:
-        made = {}
-        for group in groups:
-            for item in dubber.generate([decode.decode_task(task, job, sandbox) for task in group]):
-                made[item.task.video_id, item.task.segment.index] = item.arrays["sound"].tobytes()
-        return made
-
-    together = sounds([tasks])
-    assert len(together) == 3
-    assert sounds([[task] for task in tasks]) == together
-    assert sounds([tasks[::-1]]) == together
-
-
-def test_seed_and_picture_decide_the_sound(
-    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
-) -> None:
-    sounds = []
-    for job in (make_job(tmp_path), make_job(tmp_path, seed=1)):
-        [task] = plan(job, videos["short.mp4"])
-        [item] = Dubber(job).generate([decode.decode_task(task, job, sandbox)])
-        sounds.append(item.arrays["sound"])
-    assert sounds[0].shape == sounds[1].shape == (1, grid.samples(videos["short.mp4"]["duration_s"]))
-    assert not np.array_equal(sounds[0], sounds[1])
 
 
 def test_items_travel_as_tables(videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path) -> None:
@@ -366,31 +265,3 @@ def test_for_one_segment_no_second_process_is_started(
     [answer] = dub_pipeline.results(dub_pipeline.dataset([task], job, cpus=2))
     assert json.loads(answer["row"])["status"] == "dubbed"
     assert not [str(w.message) for w in recwarn if "the operator only received" in str(w.message)]
-
-
-def test_the_dubber_chooses_among_candidates_and_the_file_tells(
-    tmp_path: Path, videos: dict[str, dict[str, Any]], sandbox: Sandbox
-) -> None:
-    import av
-
-    from v2a_models.checkpoint import load_generator
-
-    model = toy_checkpoint(tmp_path / "toy")
-    recipe = load_generator(model).recipe
-    job = make_job(tmp_path, model=model, window=recipe.window, overlap=recipe.overlap, batch_size=2)
-    (task,) = plan(job, videos["short.mp4"])
-
-    def dubbed(name: str, candidates: int) -> tuple[np.ndarray, str]:
-        """The sound, and what the file says of it."""
-        mine = dataclasses.replace(job, out=str(tmp_path / name), candidates=candidates)
-        (made,) = Dubber(mine).generate([decode.decode_task(task, mine, sandbox)])
-        row = finish.finish_item(made, mine)
-        assert row is not None and row["status"] == "dubbed", row
-        with av.open(str(tmp_path / name / row["output"])) as film:
-            return made.arrays["sound"], film.metadata["comment"]
-
-    sound, comment = dubbed("one", 1)
-    assert "candidates" not in comment
-    best, comment = dubbed("best", 8)
-    assert "seed 0, best of 8 candidates" in comment
-    assert best.shape == sound.shape and not np.array_equal(best, sound)

@@ -16,7 +16,7 @@ import pytest
 from pipelines.archive import scan
 from pipelines.dub import decode, finish, plan
 from pipelines.dub.generate import token_canvas, two_wave
-from pipelines.dub.generate.crossfade import Dubber
+from pipelines.dub.generate.dubber import Dubber
 from pipelines.dub.generate.token_canvas import TokenCanvas
 from pipelines.dub.item import Item
 from pipelines.dub.job import DubJob, DubTask

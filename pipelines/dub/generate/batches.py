@@ -1,0 +1,60 @@
+"""Batches of windows for a generator: windows in groups, their frames, and their captions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipelines.dub.item import Item
+from pipelines.dub.job import DubJob
+from pipelines.dub.segment_facts import SegmentFacts
+from pipelines.soundtrack.mixing import Seconds
+from v2a_models import grid
+from v2a_models.grid import window_frames
+
+
+def batches(
+    todo: Sequence[tuple[Item, Any]], job: DubJob, length: Callable[[Any], int] = lambda window: 0
+) -> Iterator[list[tuple[Item, Any]]]:
+    """Batches of windows of equal `length` and texts, at most `job.batch_size` each."""
+    alike: dict[tuple[str, int], list[tuple[Item, Any]]] = {}
+    for item, window in todo:
+        alike.setdefault((json.dumps(job.texts(item.task.overrides)), length(window)), []).append(
+            (item, window)
+        )
+    size = job.batch_size
+    for group in alike.values():
+        yield from (group[first : first + size] for first in range(0, len(group), size))
+
+
+def batch_of(starts: Sequence[tuple[Item, int]], job: DubJob, length: int, device: str) -> dict[str, Any]:
+    """Frames of `length` samples from the start sample of each item: uint8 [B, T, H, W, 3] by view.
+
+    Raises ValueError if some were not decoded.
+    """
+    import torch
+
+    frames = {name: np.stack([_frames(*start, job, name, length) for start in starts]) for name in job.views}
+    return {name: torch.from_numpy(stack).to(device) for name, stack in frames.items()}
+
+
+def _frames(item: Item, start: int, job: DubJob, name: str, length: int) -> np.ndarray:
+    span = window_frames(start, length, item.decoded_from_s, job.views[name].fps, job.rate)
+    frames = item.arrays[name][span]
+    missing = span.stop - span.start - len(frames)
+    if missing:
+        raise ValueError(
+            f"the decoder gave {missing} frames too few at {grid.seconds(start, job.rate):.2f} s"
+        )
+    return frames
+
+
+def add_captions(generator: Any, batch: Any, items: Sequence[Item], spans: Sequence[Seconds | None]) -> None:
+    """Caption the rows of a batch that have a span (seconds)."""
+    if any(spans):
+        for item, span, text in zip(items, spans, generator.captions(batch), strict=False):
+            if span is not None:
+                item.facts += SegmentFacts(captions=((*span, text),))

@@ -1,0 +1,42 @@
+"""Batches of windows: alike in texts and length, of limited size, and without invented frames."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from pipelines.dub.generate.batches import batch_of, batches
+from pipelines.dub.item import Item
+from tests.support.dub_stages import make_job, plan
+
+
+def item_with(prompt: str) -> Item:
+    job = make_job("out")
+    task = plan(job, {"video_id": "v", "path": "a.mp4", "duration_s": 1.0})[0]
+    return Item(dataclasses.replace(task, overrides={"prompt": prompt} if prompt else {}))
+
+
+def test_windows_of_a_batch_are_alike_and_few() -> None:
+    job, plain, drum = make_job("out", batch_size=2), item_with(""), item_with("a drum")
+    todo = [(item, window) for window in (7, 7, 8, 7, 7, 7) for item in (plain, drum)]
+    found = list(batches(todo, job, lambda window: window))
+    assert sum(len(batch) for batch in found) == len(todo)
+    for batch in found:
+        assert len(batch) <= job.batch_size
+        assert len({(id(item), window) for item, window in batch}) == 1
+    assert [len(batch) for batch in found] == [2, 2, 1, 2, 2, 1, 1, 1]
+
+
+def test_frames_that_were_not_decoded_are_an_error() -> None:
+    job, item = make_job("out"), item_with("")
+    item.arrays = {
+        name: np.zeros((40, view.height, view.width, 3), np.uint8) for name, view in job.views.items()
+    }
+    starts = [(item, 0), (item, 0), (item, 0)]
+    for name, frames in batch_of(starts, job, job.window, "cpu").items():
+        assert frames.shape[0] == 3 and frames.shape[2:] == item.arrays[name].shape[1:]
+    item.arrays = {name: frames[:1] for name, frames in item.arrays.items()}
+    with pytest.raises(ValueError, match=r"frames too few at 0\.00 s"):
+        batch_of(starts, job, job.window, "cpu")
