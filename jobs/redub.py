@@ -21,8 +21,8 @@ from jobs.dub.preflight import check_signer, make_job
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipelines.dub.dubbed import Dubbed
     from pipelines.dub.job import DubJob
+    from pipelines.redub.dubbed import Dubbed
 
 
 @dataclass
@@ -68,9 +68,9 @@ def run(config: RedubConfig) -> int:
 
 def _run(config: RedubConfig, console: Console) -> int:
     from pipelines import storage
-    from pipelines.dub import dubbed, redub
     from pipelines.dub.state import State
     from pipelines.media.video import DecodeFailed
+    from pipelines.redub import dubbed, redub
 
     started, span = time.perf_counter(), (config.start, config.end)
     state = State(config.out)
@@ -108,7 +108,7 @@ def report_rows(out: str) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     from pipelines import storage
-    from pipelines.dub.dubbed import RedubError
+    from pipelines.redub.dubbed import RedubError
 
     try:
         data = storage.read_bytes(storage.join(out, storage.PRIVATE_FOLDER, "report.parquet"))

@@ -15,11 +15,11 @@ import pytest
 
 from jobs import cli, redub, verify
 from pipelines import storage
-from pipelines.dub import dubbed
 from pipelines.dub import track as film_track
 from pipelines.dub.state import State
 from pipelines.mux import remux
 from pipelines.provenance import signing
+from pipelines.redub import dubbed
 from tests.support import REPOSITORY
 from tests.support.dubbing import RATE, film, noise, only_track, quickly, report, titles, track
 from tests.support.toy_generators import NOISE, NoiseGenerator, reference

@@ -6,7 +6,7 @@
 
 The old samples come from the film if its track is lossless, and from OUT/_v2a/sound otherwise; their SHA-256 must be
 the sidecar's. The gains of the first dubbing are kept: a part that is louder or softer than before must not change the
-level of the rest. A kill leaves the old film or the new one (`pipelines.dub.dubbed`).
+level of the rest. A kill leaves the old film or the new one (`pipelines.redub.dubbed`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 
 from pipelines import storage
-from pipelines.dub import decode, dubbed, output, plan, segments, track
-from pipelines.dub.dubbed import Dubbed, RedubError
+from pipelines.dub import decode, output, plan, segments, track
 from pipelines.dub.generate.dubber import Dubber
 from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.output import Proof, Sealer
@@ -32,6 +31,8 @@ from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.track import MuxResult, Track
 from pipelines.provenance import inspection
 from pipelines.provenance.sidecar import facts_of, tags_of
+from pipelines.redub import dubbed
+from pipelines.redub.dubbed import Dubbed, RedubError
 from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.soundtrack import flags, mixing
 from pipelines.soundtrack.levels import LevelMeter

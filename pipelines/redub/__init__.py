@@ -1,0 +1,1 @@
+"""Another sound for one part of a film that `v2a dub` has dubbed."""

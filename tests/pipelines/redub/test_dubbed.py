@@ -1,0 +1,57 @@
+"""Films of an earlier run: found by each of their names, and records that are staged until the film has its name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines import storage
+from pipelines.dub.state import State
+from pipelines.redub import dubbed
+from pipelines.storage import hashing
+
+OLD: dict[str, Any] = {"video_id": "v", "path": "sub/a.mp4", "output": "sub/a.mkv", "status": "dubbed"}
+
+
+def output(out: Path, data: bytes) -> str:
+    """Write the film's output; its SHA-256."""
+    (out / "sub").mkdir(parents=True, exist_ok=True)
+    (out / "sub" / "a.mkv").write_bytes(data)
+    with storage.reading(str(out / "sub" / "a.mkv")) as file:
+        return hashing.sha256(file)
+
+
+def test_a_film_is_found_by_its_path_there_here_and_in_the_archive(tmp_path: Path) -> None:
+    State(str(tmp_path)).write_provenance("v", {"track": {"samplesSha256": "0"}})
+    for name in ("sub/a.mp4", "sub/a.mkv", str(tmp_path / "sub" / "a.mkv")):
+        film = dubbed.find(str(tmp_path), name, [OLD, OLD | {"path": "b", "output": "b"}])
+        assert (film.video_id, film.output) == ("v", "sub/a.mkv")
+    for rows in ([], [OLD, OLD], [OLD | {"status": "failed"}]):
+        with pytest.raises(dubbed.RedubError, match="give its path as in the report"):
+            dubbed.find(str(tmp_path), "sub/a.mp4", rows)
+
+
+def test_a_film_that_is_too_old_is_refused(tmp_path: Path) -> None:
+    State(str(tmp_path)).write_provenance("v", {"track": {}})
+    with pytest.raises(dubbed.RedubError, match="--restart"):
+        dubbed.find(str(tmp_path), "sub/a.mp4", [OLD])
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_what_is_staged_counts_once_the_film_has_its_name(tmp_path: Path, named: bool) -> None:
+    state = State(str(tmp_path))
+    state.write_row(OLD)
+    row = OLD | {"output_sha256": output(tmp_path, b"new")}
+    dubbed.stage(state, row, {"facts": 1}, b"manifest")
+    if not named:
+        output(tmp_path, b"old")
+    dubbed.resume(state, "v")
+    assert state.read_row("v") == (row if named else OLD)
+    place = Path(state.uri("provenance", "v.json"))
+    assert (json.loads(place.read_bytes()) == {"facts": 1}) if named else not place.exists()
+    assert Path(state.uri("provenance", "v.c2pa")).exists() == named
+    assert not list(tmp_path.glob("_v2a/redub/*"))
+    dubbed.resume(state, "v")  # nothing is staged: nothing happens
