@@ -122,7 +122,6 @@ UNTESTED = {
     "pipelines/captions/captioning.py",
     "pipelines/dub/decode.py",
     "pipelines/dub/finish.py",
-    "pipelines/dub/generate/token_canvas.py",
     "pipelines/dub/item.py",
     "pipelines/dub/job.py",
     "pipelines/dub/manifest.py",

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import memory, retry, storage
-from pipelines.dub.generate import token_canvas
+from pipelines.dub import segment_windows
 from pipelines.dub.item import FIRST, Item
 from pipelines.dub.job import DubJob, DubTask, stretch
 from pipelines.dub.segment_facts import SegmentFacts
@@ -87,10 +87,10 @@ def _decode_into(item: Item, job: DubJob, sandbox: Sandbox) -> None:
     item.thumb_times = [start_s + k / strip.fps for k in range(len(thumbs))]
     item.arrays = {**dict(zip(job.views, pictures, strict=True)), "thumbs": thumbs}
     if job.layout is not None:
-        token_canvas.annotate(item, job)
-        if token_canvas.needs_first_picture(item, job):
+        segment_windows.annotate(item, job)
+        if segment_windows.needs_first_picture(item, job):
             _add_first(item, job, sandbox, pictures if start_s == 0 else None)
-        token_canvas.drop_pictures(item, job)
+        segment_windows.drop_pictures(item, job)
 
 
 def _add_first(item: Item, job: DubJob, sandbox: Sandbox, decoded: list[np.ndarray] | None) -> None:

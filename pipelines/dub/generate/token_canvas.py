@@ -1,8 +1,4 @@
-"""A segment under two-wave in-painting: its cuts, still windows, and codec tokens so far.
-
-`annotate` runs in the decode stage and `TokenCanvas` in the generate stage (`two_wave`). Both, and the neighbouring
-segment, must derive the same windows.
-"""
+"""Codec tokens of a segment while the two waves of windows (`two_wave`) decide them."""
 
 from __future__ import annotations
 
@@ -12,92 +8,10 @@ import numpy as np
 
 from pipelines.dub import segments
 from pipelines.dub.item import Item
-from pipelines.dub.job import DubJob
 from pipelines.dub.segment_facts import SegmentFacts
-from pipelines.media.shots import cuts, peak_motion
+from pipelines.dub.segment_windows import quiet_windows, windows_of
 from v2a_models import grid, longform
 from v2a_models.longform import FrameSpan, Layout, Window
-
-
-def annotate(item: Item, job: DubJob) -> None:
-    """Find the hard cuts and still windows of an item with frames."""
-    layout = job.layout
-    assert layout is not None
-    segment_frames = segments.segment_frames(item.task.segment, layout)
-    view = job.views[job.fastest]
-    frames, first = item.arrays[job.fastest], grid.frame_index(item.decoded_from_s, view.fps)
-    if job.scenes:
-
-        def cuts_in(span: FrameSpan) -> list[int]:
-            start, stop = (layout.picture(frame) for frame in span)
-            part = frames[max(0, start - first) : stop - first]
-            return [layout.frame(start + number) for number in cuts(part, view.fps)]
-
-        item.cuts = cuts_in(segment_frames.visual_span)
-        item.border_cuts = [cut for zone in longform.zones(segment_frames, layout) for cut in cuts_in(zone)]
-    windows = windows_of(item, layout)
-    # Generating a film of one window costs less than its loop. A segment of one window must agree with its neighbour.
-    is_whole_film = item.task.n_segments == 1 and len(windows) == 1
-    if job.static == "silence" or (job.static == "ambience" and not is_whole_film):
-        item.still_windows = [
-            window.keep
-            for window in windows
-            if peak_motion(pictures(item, job, window, job.fastest)) < job.motion_level
-        ]
-
-
-def needs_first_picture(item: Item, job: DubJob) -> bool:
-    """True if the film's first picture is needed for an ambience."""
-    return job.static == "ambience" and bool(item.still_windows)
-
-
-def drop_pictures(item: Item, job: DubJob) -> None:
-    """Drop the frames of an item without a single window to generate."""
-    assert job.layout is not None
-    windows, still = windows_of(item, job.layout), _still(item)
-    if all(is_quiet(window, windows, still, job.layout) for window in windows):
-        for name in job.views:
-            del item.arrays[name]
-
-
-def windows_of(item: Item, layout: Layout) -> list[Window]:
-    """Windows that decide the tokens of an item's segment."""
-    return longform.plan(
-        segments.segment_frames(item.task.segment, layout), item.cuts, item.border_cuts, layout
-    )
-
-
-def _still(item: Item) -> set[FrameSpan]:
-    return {(first, stop) for first, stop in item.still_windows}
-
-
-def is_quiet(window: Window, windows: Sequence[Window], still: set[FrameSpan], layout: Layout) -> bool:
-    """True if a window is filled with ambience: it is still and, in the second wave, so are those on both sides."""
-    if window.keep not in still:
-        return False
-    beside = longform.decided(window, windows)
-    return all(
-        other.keep in still
-        for other in windows
-        if other.wave == 0 and any(a < other.keep[1] and b > other.keep[0] for a, b in beside)
-    )
-
-
-def pictures(item: Item, job: DubJob, window: Window, name: str) -> np.ndarray:
-    """Frames of a window in one view, uint8 [T, H, W, 3]. Raises ValueError if some were not decoded."""
-    assert job.layout is not None
-    fps, layout = job.views[name].fps, job.layout
-    numbers = np.array(longform.pictures(window, fps, layout))
-    numbers = np.clip(numbers, *longform.held(window, fps, layout)) - grid.frame_index(
-        item.decoded_from_s, fps
-    )
-    frames = item.arrays[name]
-    if numbers.max() >= len(frames) or numbers.min() < 0:
-        raise ValueError(
-            f"the decoder gave {numbers.max() + 1 - len(frames)} pictures too few at "
-            f"{window.start * grid.HOP / job.rate:.2f} s"
-        )
-    return frames[numbers]
 
 
 class TokenCanvas:
@@ -107,8 +21,7 @@ class TokenCanvas:
         self.item, self.layout = item, layout
         self.segment_frames = segments.segment_frames(item.task.segment, layout)
         self.windows = windows_of(item, layout)
-        still = _still(item)
-        self.quiet = [window for window in self.windows if is_quiet(window, self.windows, still, layout)]
+        self.quiet = quiet_windows(item, self.windows)
         self.needed = self.windows if item.task.part is None else self._around(*item.task.part)
         """Windows that the used part of the segment depends on."""
         self.codes = np.zeros((0, 0, 0), np.int64)

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.dub.generate.batches import add_captions, batches
-from pipelines.dub.generate.token_canvas import TokenCanvas, merged, pictures
+from pipelines.dub.generate.token_canvas import TokenCanvas, merged
 from pipelines.dub.item import FIRST, Item
 from pipelines.dub.job import DubJob
 from pipelines.dub.segment_facts import SegmentFacts
+from pipelines.dub.segment_windows import pictures
 from pipelines.media.errors import Failure
 from pipelines.soundtrack.mixing import Seconds
 from v2a_models import grid, longform, pcm

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from pipelines.archive import scan
-from pipelines.dub import decode, finish, plan
-from pipelines.dub.generate import token_canvas, two_wave
+from pipelines.dub import decode, finish, plan, segment_windows
+from pipelines.dub.generate import two_wave
 from pipelines.dub.generate.dubber import Dubber
 from pipelines.dub.generate.token_canvas import TokenCanvas
 from pipelines.dub.item import Item
@@ -214,7 +214,7 @@ def test_the_second_wave_is_in_painted_between_the_first(
 
 
 def _pictures(item: Item, job: DubJob, window: Any, name: str) -> np.ndarray:
-    return token_canvas.pictures(item, job, window, name)
+    return segment_windows.pictures(item, job, window, name)
 
 
 def test_windows_end_at_a_cut_unless_scenes_are_off(
