@@ -17,7 +17,8 @@ import pyarrow as pa
 from pipelines import memory, storage
 from pipelines.dub.item import Item
 from pipelines.dub.job import DubJob, DubTask
-from pipelines.dub.output import FilmOutput, subtitles_at
+from pipelines.dub.output import FilmOutput
+from pipelines.dub.output_names import subtitles_at
 from pipelines.dub.part_reader import PartReader, caption_columns
 from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.dub.state import Part, State, concerns_one_film

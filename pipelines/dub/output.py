@@ -16,6 +16,7 @@ from pipelines import storage
 from pipelines.archive.scan import SILENT_STATES
 from pipelines.dub import segments, track
 from pipelines.dub.job import DubJob, DubTask
+from pipelines.dub.output_names import SRT_SUFFIX, has_srt_file
 from pipelines.dub.part_reader import PartReader
 from pipelines.dub.state import State
 from pipelines.mux import audio_file, child, remux, subtitles
@@ -28,9 +29,6 @@ from pipelines.soundtrack import ebur128, flags
 from pipelines.soundtrack.levels import LevelMeter
 from pipelines.soundtrack.mixing import Gains
 from pipelines.storage import hashing
-
-SRT_SUFFIX = ".srt"
-"""Added to the name of a dubbed film whose container holds no subtitles."""
 
 Seal = Callable[[Path, int, MuxResult], None]
 """Called with each finished file before it gets its name, and its number from 1; it may replace the file."""
@@ -116,16 +114,6 @@ def _write_sound_files(target: Target, sound: Iterable[np.ndarray], seal: Seal) 
             result = replace(result, size=path.stat().st_size)
             file.commit()
     return result
-
-
-def has_srt_file(output: str, job: DubJob) -> bool:
-    """True if captions become a file beside `output`, since it holds no subtitles."""
-    return job.treatment.sidecar != "none" or not container_of(output).subtitles
-
-
-def subtitles_at(output: str, job: DubJob) -> str:
-    """Place of the captions of a film with subtitles: a file relative to OUT, or "track" in the film itself."""
-    return output + SRT_SUFFIX if has_srt_file(output, job) else "track"
 
 
 class FilmOutput:

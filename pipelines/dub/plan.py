@@ -12,11 +12,9 @@ from pipelines.archive.scan import SILENT_STATES
 from pipelines.dub import segments
 from pipelines.dub.job import DubJob, DubTask, file_segments, first_missing, within
 from pipelines.dub.manifest import BEYOND_S, ManifestRow
-from pipelines.dub.output import SRT_SUFFIX, has_srt_file
+from pipelines.dub.output_names import output_names
 from pipelines.dub.state import State, concerns_one_film
 from pipelines.media.errors import Failure
-from pipelines.mux import audio_file, containers
-from pipelines.provenance import signing
 from pipelines.reports import dub_rows
 from pipelines.soundtrack import mixing
 from pipelines.soundtrack.mixing import Seconds
@@ -121,7 +119,7 @@ def _add(
         plan.rows[video_id] = dub_rows.report_row(video, "skipped", "not silent between in and out time")
         return
     try:
-        output, fallback = _output_names(job, video, used_names)
+        output, fallback = output_names(job, video, used_names)
     except ValueError as error:
         plan.rows[video_id] = dub_rows.failed_row(video, Failure("plan", "ContainerCannotHold", str(error)))
         return
@@ -226,69 +224,6 @@ def spans_of(
     end_s = float(video["duration_s"]) if request.end_s is None else request.end_s
     requested = (request.start_s or 0.0, end_s)
     return (requested,) if silent is None else tuple(mixing.intersection(silent, [requested]))
-
-
-def _output_names(job: DubJob, video: dict[str, Any], used_names: set[str]) -> tuple[str, str]:
-    """Unique paths of the output and of its Matroska fallback, relative to OUT. Raises ValueError as
-    `preferred_output` does."""
-    video_id, path = video["video_id"], video["path"]
-    preferred = preferred_output(job, video)
-    output = unique_output(preferred, video_id, used_names, most_bytes(job, path, preferred))
-    if job.treatment.sidecar != "none":
-        return output, output
-    preferred = f"{path}.mkv"
-    return output, unique_output(preferred, video_id, used_names, most_bytes(job, path, preferred))
-
-
-def preferred_output(job: DubJob, video: dict[str, Any]) -> str:
-    """Path of the film's copy, or of its sound file, relative to OUT. Raises ValueError if no container holds both its
-    picture and the requested codec."""
-    policy = job.treatment
-    if policy.sidecar != "none":
-        return f"{video['path']}.{policy.sidecar}"
-    name = containers.output_name(
-        video["path"],
-        container=video["container"],
-        video_codec=video["video_codec"],
-        audio_codec=policy.audio_codec,
-    )
-    containers.container_of(name).coded(policy.audio_codec)
-    return name
-
-
-def most_bytes(job: DubJob, path: str, output: str) -> int | None:
-    """Most bytes for the name of a film's output, with room for the suffixes of files beside it; None if the film's own
-    name is too long already, which only its owner can change."""
-    folder, _, _ = output.rpartition("/")
-    limit = storage.name_limit(storage.join(job.out, folder))
-    if len(path.rpartition("/")[2].encode()) > limit:
-        return None
-    is_sound_file = job.treatment.sidecar != "none"
-    number = len(audio_file.numbered(output, job.keep_top)) - len(output) if is_sound_file else 0
-    added = [0]
-    if job.sign_key and not signing.embeds(output):
-        added.append(len(signing.BESIDE))
-    if job.subtitles and has_srt_file(output, job):
-        added.append(len(SRT_SUFFIX))
-    return limit - number - max(added)
-
-
-def unique_output(preferred: str, video_id: str, used_names: set[str], most: int | None = None) -> str:
-    """An output name that no other file of the archive has, such as `a.mp4.mkv`, which may be the name of a film.
-
-    Its last component is cut to `most` bytes. Adds the name to `used_names`.
-    """
-    folder, slash, name = preferred.rpartition("/")
-    too_long = most is not None and len(name.encode()) > most
-    if preferred.casefold() in used_names or too_long:
-        stem, dot, suffix = name.rpartition(".")
-        end = f".{video_id}{dot}{suffix}"
-        if most is not None:
-            stem = stem.encode()[: max(0, most - len(end.encode()))].decode(errors="ignore")
-        name = stem + end
-    output = folder + slash + name
-    used_names.add(output.casefold())
-    return output
 
 
 def _still_there(out: str, row: dict[str, Any]) -> bool:

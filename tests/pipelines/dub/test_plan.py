@@ -69,17 +69,6 @@ def test_a_film_without_a_sample_is_an_error() -> None:
         plan(make_job("out"), {"video_id": "v", "path": "a.mp4", "duration_s": 0.0})
 
 
-def test_outputs_never_collide() -> None:
-    taken: set[str] = set()
-    names = [dub_plan.unique_output("a.mp4.mkv", video_id, taken) for video_id in ("one", "two")]
-    names.append(dub_plan.unique_output("A.mp4.MKV", "three", taken))
-    names.append(dub_plan.unique_output("sub/a", "four", taken))
-    names.append(dub_plan.unique_output("sub/a", "five", taken))
-    assert names[0] == "a.mp4.mkv"
-    assert len({name.casefold() for name in names}) == len(names)
-    assert names[1].endswith(".mkv") and names[2].endswith(".MKV")
-
-
 def test_short_films_share_a_batch() -> None:
     job = make_job("out")
     short = [plan(job, {"video_id": str(k), "path": "a", "duration_s": 0.5})[0] for k in range(9)]
