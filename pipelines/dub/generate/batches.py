@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -16,15 +16,25 @@ from v2a_models import grid
 from v2a_models.grid import window_frames
 
 
+class HasItem(Protocol):
+    """A window to generate."""
+
+    @property
+    def item(self) -> Item:
+        """The segment that it belongs to."""
+
+
+W = TypeVar("W", bound=HasItem)
+
+
 def batches(
-    todo: Sequence[tuple[Item, Any]], job: DubJob, length: Callable[[Any], int] = lambda window: 0
-) -> Iterator[list[tuple[Item, Any]]]:
+    todo: Sequence[W], job: DubJob, length: Callable[[W], int] = lambda window: 0
+) -> Iterator[list[W]]:
     """Batches of windows of equal `length` and texts, at most `job.batch_size` each."""
-    alike: dict[tuple[str, int], list[tuple[Item, Any]]] = {}
-    for item, window in todo:
-        alike.setdefault((json.dumps(job.texts(item.task.overrides)), length(window)), []).append(
-            (item, window)
-        )
+    alike: dict[tuple[str, int], list[W]] = {}
+    for window in todo:
+        texts = json.dumps(job.texts(window.item.task.overrides))
+        alike.setdefault((texts, length(window)), []).append(window)
     size = job.batch_size
     for group in alike.values():
         yield from (group[first : first + size] for first in range(0, len(group), size))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,14 @@ from pipelines.soundtrack.mixing import Seconds
 from v2a_models import grid
 
 
+@dataclass(frozen=True)
+class NumberedWindow:
+    """A window to generate: number `k` of an item's segment."""
+
+    item: Item
+    k: int
+
+
 class CrossfadeGenerator:
     """Generates independent windows of items, in batches of exactly `job.batch_size`, filled with repeats."""
 
@@ -27,20 +36,20 @@ class CrossfadeGenerator:
     def generate(self, items: Sequence[Item]) -> None:
         """Set the sound of every item, or its failure."""
         job = self.job
-        todo = [(item, k) for item in items for k in range(item.task.segment.n_windows)]
+        todo = [NumberedWindow(item, k) for item in items for k in range(item.task.segment.n_windows)]
         sounds: dict[int, list[np.ndarray]] = {id(item): [] for item in items}
-        for chunk in batches(todo, job):
+        for windows in batches(todo, job):
             started = time.perf_counter()
             try:
-                windows = self._batch(chunk)
+                made = self._batch(windows)
             except Exception as error:  # a failed row, retried by the next run; the others go on
-                for item, _ in chunk:
-                    item.failure = Failure("generate", type(error).__name__, str(error))
+                for window in windows:
+                    window.item.failure = Failure("generate", type(error).__name__, str(error))
                 continue
-            cost = (time.perf_counter() - started) / len(chunk)
-            for (item, _), sound in zip(chunk, windows, strict=True):
-                sounds[id(item)].append(sound)
-                item.spend(cost, self.device)
+            cost = (time.perf_counter() - started) / len(windows)
+            for window, sound in zip(windows, made, strict=True):
+                sounds[id(window.item)].append(sound)
+                window.item.spend(cost, self.device)
         for item in items:
             if item.failure is None:
                 try:
@@ -50,7 +59,7 @@ class CrossfadeGenerator:
                 except ValueError as error:
                     item.failure = Failure("generate", type(error).__name__, str(error))
 
-    def _batch(self, chunk: list[tuple[Item, int]]) -> np.ndarray:
+    def _batch(self, windows: list[NumberedWindow]) -> np.ndarray:
         """Sound of a batch of windows: float32 [windows, channels, samples]."""
         import torch
 
@@ -58,26 +67,28 @@ class CrossfadeGenerator:
 
         job = self.job
         hop = job.window - job.overlap
-        filled = chunk + [chunk[-1]] * (job.batch_size - len(chunk))
-        starts = [(item, item.task.segment.start + k * hop) for item, k in filled]
+        filled = windows + [windows[-1]] * (job.batch_size - len(windows))
+        starts = [(w.item, w.item.task.segment.start + w.k * hop) for w in filled]
         frames = batch_of(starts, job, job.window, self.device)
         seeds = [
-            window_seed(item.task.seed(job), item.task.video_id, item.task.segment.first_window + k)
-            for item, k in filled
+            window_seed(w.item.task.seed(job), w.item.task.video_id, w.item.task.segment.first_window + w.k)
+            for w in filled
         ]
-        options = job.options(chunk[0][0].task.overrides)
+        options = job.options(windows[0].item.task.overrides)
         with torch.inference_mode():
             if job.captions:
                 batch = self.generator.features(frames)
-                spans = [caption_span(item, k, job) if job.subtitles or k == 0 else None for item, k in chunk]
-                add_captions(self.generator, batch, [item for item, _ in chunk], spans)
+                spans = [
+                    caption_span(w.item, w.k, job) if job.subtitles or w.k == 0 else None for w in windows
+                ]
+                add_captions(self.generator, batch, [w.item for w in windows], spans)
                 sound = self.generator.generate(batch, seeds=seeds, **options)
             else:
                 sound = self.generator.generate_from_frames(frames, seeds, **options)
-        windows: np.ndarray = sound[: len(chunk)].float().cpu().numpy()
-        if windows.shape[1] != job.made_channels:
-            raise ValueError(f"the generator gave {windows.shape[1]} channels, not {job.made_channels}")
-        return windows
+        sounds: np.ndarray = sound[: len(windows)].float().cpu().numpy()
+        if sounds.shape[1] != job.made_channels:
+            raise ValueError(f"the generator gave {sounds.shape[1]} channels, not {job.made_channels}")
+        return sounds
 
 
 def caption_span(item: Item, k: int, job: DubJob) -> Seconds:

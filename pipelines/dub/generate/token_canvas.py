@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -66,9 +67,9 @@ class TokenCanvas:
             codes[:, place], mask[:, place] = self.codes[track][:, self._at(span)], True
         return codes, mask
 
-    def to_generate(self, wave: int) -> list[tuple[Item, tuple[TokenCanvas, Window]]]:
+    def to_generate(self, wave: int) -> list[WindowTask]:
         """Windows of a wave to generate."""
-        return [(self.item, (self, w)) for w in self.needed if w.wave == wave and w not in self.quiet]
+        return [WindowTask(self, w) for w in self.needed if w.wave == wave and w not in self.quiet]
 
     def within(self, span: FrameSpan) -> FrameSpan:
         """The span cut to this segment, so that neighbours do not report the same twice."""
@@ -87,6 +88,18 @@ class TokenCanvas:
 
     def _seconds(self, frame: int) -> float:
         return grid.seconds(frame * grid.HOP, self.layout.rate)
+
+
+@dataclass(frozen=True)
+class WindowTask:
+    """A window to generate, and the canvas that it belongs to."""
+
+    canvas: TokenCanvas
+    window: Window
+
+    @property
+    def item(self) -> Item:
+        return self.canvas.item
 
 
 def merged(spans: Sequence[FrameSpan]) -> list[FrameSpan]:

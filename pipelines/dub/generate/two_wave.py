@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.dub.generate.batches import add_captions, batches
-from pipelines.dub.generate.token_canvas import TokenCanvas, merged
+from pipelines.dub.generate.token_canvas import TokenCanvas, WindowTask, merged
 from pipelines.dub.item import FIRST, Item
 from pipelines.dub.job import DubJob
 from pipelines.dub.segment_facts import SegmentFacts
@@ -26,7 +26,7 @@ from pipelines.dub.segment_windows import pictures
 from pipelines.media.errors import Failure
 from pipelines.soundtrack.mixing import Seconds
 from v2a_models import grid, longform, pcm
-from v2a_models.longform import FrameSpan, Window
+from v2a_models.longform import FrameSpan
 from v2a_models.metrics import seams
 
 if TYPE_CHECKING:
@@ -41,9 +41,6 @@ AMBIENCES = 8
 WAVEFORMS = 6
 """Decoded pieces that an actor caches. An ambience repeats whole pieces, with shorter ones at the ends of segments
 in between."""
-
-ItemWindow = tuple[Item, tuple[TokenCanvas, Window]]
-"""A window of an item, and the canvas that it belongs to."""
 
 
 class TwoWaveGenerator:
@@ -63,11 +60,13 @@ class TwoWaveGenerator:
             if canvas.quiet:
                 self._attempt([canvas.item], lambda canvas=canvas: canvas.repeat(self._loop(canvas.item)))
         for wave in (0, 1):
-            todo = [one for canvas in canvases if not canvas.item.failure for one in canvas.to_generate(wave)]
-            for chunk in batches(todo, self.job, lambda pair: pair[1].samples):
-                going = [one for one in chunk if not one[0].failure]
+            todo = [
+                task for canvas in canvases if not canvas.item.failure for task in canvas.to_generate(wave)
+            ]
+            for batch in batches(todo, self.job, lambda task: task.window.samples):
+                going = [task for task in batch if not task.item.failure]
                 if going:
-                    self._attempt([item for item, _ in going], lambda going=going: self._draw(going))
+                    self._attempt([task.item for task in going], lambda going=going: self._draw(going))
         for canvas in canvases:
             if not canvas.item.failure:
                 self._attempt([canvas.item], lambda canvas=canvas: self._finish(canvas))
@@ -85,37 +84,38 @@ class TwoWaveGenerator:
 
     # generating
 
-    def _draw(self, chunk: Sequence[ItemWindow]) -> None:
+    def _draw(self, tasks: Sequence[WindowTask]) -> None:
         import torch
 
         job = self.job
-        filled = [*chunk, *[chunk[-1]] * (job.batch_size - len(chunk))]
-        seeds = [self._seed(item, window.number) for item, (_, window) in filled]
+        filled = [*tasks, *[tasks[-1]] * (job.batch_size - len(tasks))]
+        seeds = [self._seed(task.item, task.window.number) for task in filled]
         frames = {
-            name: self._stack([pictures(item, job, w, name) for item, (_, w) in filled]) for name in job.views
+            name: self._stack([pictures(task.item, job, task.window, name) for task in filled])
+            for name in job.views
         }
         with torch.inference_mode():
             batch = self.generator.features(frames)
-            self._caption(chunk, batch)
+            self._caption(tasks, batch)
             tokens = self._tracks(filled, batch, seeds)
-        for (_, (canvas, window)), codes in zip(chunk, tokens, strict=False):
-            canvas.put(window, codes)
+        for task, codes in zip(tasks, tokens, strict=False):
+            task.canvas.put(task.window, codes)
 
     def _seed(self, item: Item, number: int) -> int:
         from v2a_models.seeds import window_seed  # loads torch: not in workers that only decode
 
         return window_seed(item.task.seed(self.job), item.task.video_id, number)
 
-    def _tracks(self, rows: Sequence[ItemWindow], batch: Any, seeds: list[int]) -> np.ndarray:
-        """Codes of a batch of windows: int64 [rows, tracks, codebooks, window.size]."""
-        job = self.job
-        options = job.options(rows[0][0].task.overrides) | {"length": rows[0][1][1].size}
-        if rows[0][1][1].wave == 0:
+    def _tracks(self, tasks: Sequence[WindowTask], batch: Any, seeds: list[int]) -> np.ndarray:
+        """Codes of a batch of windows: int64 [tasks, tracks, codebooks, window.size]."""
+        job, window = self.job, tasks[0].window
+        options = job.options(tasks[0].item.task.overrides) | {"length": window.size}
+        if window.wave == 0:
             return self.generator.draw(batch, seeds=seeds, **options).cpu().numpy()
         # Each track is in-painted between its own neighbours; alternatives split the candidates of one track.
         tracks = []
         for track in range(job.keep_top):
-            decided = [canvas.decided(window, track) for _, (canvas, window) in rows]
+            decided = [task.canvas.decided(task.window, track) for task in tasks]
             codes, mask = (self._stack([pair[k] for pair in decided]) for k in (0, 1))
             candidates = job.candidates if track == 0 else max(1, job.candidates // job.keep_top)
             inpainting = options | {
@@ -133,15 +133,15 @@ class TwoWaveGenerator:
 
         return torch.from_numpy(np.stack(arrays)).to(self.device)
 
-    def _caption(self, chunk: Sequence[ItemWindow], batch: Any) -> None:
+    def _caption(self, tasks: Sequence[WindowTask], batch: Any) -> None:
         job = self.job
         if job.captions:
             spans: list[Seconds | None] = []
-            for item, (canvas, window) in chunk:
-                first, stop = canvas.within(window.keep)
-                needed = first < stop and (job.subtitles or not (item.facts.captions or any(spans)))
+            for task in tasks:
+                first, stop = task.canvas.within(task.window.keep)
+                needed = first < stop and (job.subtitles or not (task.item.facts.captions or any(spans)))
                 spans.append((self._seconds(first), self._seconds(stop)) if needed else None)
-            add_captions(self.generator, batch, [item for item, _ in chunk], spans)
+            add_captions(self.generator, batch, [task.item for task in tasks], spans)
 
     def _seconds(self, frame: int) -> float:
         return grid.seconds(frame * grid.HOP, self.job.rate)

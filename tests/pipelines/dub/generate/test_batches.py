@@ -12,6 +12,14 @@ from pipelines.dub.item import Item
 from tests.support.dub_stages import make_job, plan
 
 
+@dataclasses.dataclass
+class Sized:
+    """A window of some length."""
+
+    item: Item
+    length: int
+
+
 def item_with(prompt: str) -> Item:
     job = make_job("out")
     task = plan(job, {"video_id": "v", "path": "a.mp4", "duration_s": 1.0})[0]
@@ -20,12 +28,12 @@ def item_with(prompt: str) -> Item:
 
 def test_windows_of_a_batch_are_alike_and_few() -> None:
     job, plain, drum = make_job("out", batch_size=2), item_with(""), item_with("a drum")
-    todo = [(item, window) for window in (7, 7, 8, 7, 7, 7) for item in (plain, drum)]
-    found = list(batches(todo, job, lambda window: window))
+    todo = [Sized(item, length) for length in (7, 7, 8, 7, 7, 7) for item in (plain, drum)]
+    found = list(batches(todo, job, lambda window: window.length))
     assert sum(len(batch) for batch in found) == len(todo)
     for batch in found:
         assert len(batch) <= job.batch_size
-        assert len({(id(item), window) for item, window in batch}) == 1
+        assert len({(id(window.item), window.length) for window in batch}) == 1
     assert [len(batch) for batch in found] == [2, 2, 1, 2, 2, 1, 1, 1]
 
 
