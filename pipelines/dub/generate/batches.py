@@ -1,8 +1,10 @@
-"""Batches of windows for a generator: windows in groups, their frames, and their captions."""
+"""Batches of windows for a generator: windows in groups, their frames, captions and costs."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -11,6 +13,7 @@ import numpy as np
 from pipelines.dub.item import Item
 from pipelines.dub.job import DubJob
 from pipelines.dub.segment_facts import SegmentFacts
+from pipelines.media.errors import Failure
 from pipelines.soundtrack.mixing import Seconds
 from v2a_models import grid
 from v2a_models.grid import window_frames
@@ -38,6 +41,19 @@ def batches(
     size = job.batch_size
     for group in alike.values():
         yield from (group[first : first + size] for first in range(0, len(group), size))
+
+
+@contextlib.contextmanager
+def billed(items: Sequence[Item], device: str) -> Iterator[None]:
+    """Add the cost of some work to its items; an error fails these items only, and the next run tries them again."""
+    started = time.perf_counter()
+    try:
+        yield
+    except Exception as error:
+        for item in items:
+            item.failure = Failure("generate", type(error).__name__, str(error))
+    for item in items:
+        item.spend((time.perf_counter() - started) / len(items), device)
 
 
 def batch_of(starts: Sequence[tuple[Item, int]], job: DubJob, length: int, device: str) -> dict[str, Any]:

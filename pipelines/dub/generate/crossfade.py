@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.dub import segments
-from pipelines.dub.generate.batches import add_captions, batch_of, batches
+from pipelines.dub.generate.batches import add_captions, batch_of, batches, billed
 from pipelines.dub.item import Item
 from pipelines.dub.job import DubJob
 from pipelines.dub.segment_facts import SegmentFacts
@@ -39,17 +38,9 @@ class CrossfadeGenerator:
         todo = [NumberedWindow(item, k) for item in items for k in range(item.task.segment.n_windows)]
         sounds: dict[int, list[np.ndarray]] = {id(item): [] for item in items}
         for windows in batches(todo, job):
-            started = time.perf_counter()
-            try:
-                made = self._batch(windows)
-            except Exception as error:  # a failed row, retried by the next run; the others go on
-                for window in windows:
-                    window.item.failure = Failure("generate", type(error).__name__, str(error))
-                continue
-            cost = (time.perf_counter() - started) / len(windows)
-            for window, sound in zip(windows, made, strict=True):
-                sounds[id(window.item)].append(sound)
-                window.item.spend(cost, self.device)
+            with billed([window.item for window in windows], self.device):
+                for window, sound in zip(windows, self._batch(windows), strict=True):
+                    sounds[id(window.item)].append(sound)
         for item in items:
             if item.failure is None:
                 try:

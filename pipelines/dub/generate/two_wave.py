@@ -9,7 +9,6 @@ first picture, or silence.
 from __future__ import annotations
 
 import json
-import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
@@ -17,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.dub.generate.batches import add_captions, batches
+from pipelines.dub.generate.batches import add_captions, batches, billed
 from pipelines.dub.generate.token_canvas import TokenCanvas, WindowTask, merged
 from pipelines.dub.item import FIRST, Item
 from pipelines.dub.job import DubJob
 from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.dub.segment_windows import pictures
-from pipelines.media.errors import Failure
 from pipelines.soundtrack.mixing import Seconds
 from v2a_models import grid, longform, pcm
 from v2a_models.longform import FrameSpan
@@ -58,7 +56,8 @@ class TwoWaveGenerator:
         canvases = [TokenCanvas(item, self.layout) for item in items]
         for canvas in canvases:
             if canvas.quiet:
-                self._attempt([canvas.item], lambda canvas=canvas: canvas.repeat(self._loop(canvas.item)))
+                with billed([canvas.item], self.device):
+                    canvas.repeat(self._loop(canvas.item))
         for wave in (0, 1):
             todo = [
                 task for canvas in canvases if not canvas.item.failure for task in canvas.to_generate(wave)
@@ -66,21 +65,12 @@ class TwoWaveGenerator:
             for batch in batches(todo, self.job, lambda task: task.window.samples):
                 going = [task for task in batch if not task.item.failure]
                 if going:
-                    self._attempt([task.item for task in going], lambda going=going: self._draw(going))
+                    with billed([task.item for task in going], self.device):
+                        self._draw(going)
         for canvas in canvases:
             if not canvas.item.failure:
-                self._attempt([canvas.item], lambda canvas=canvas: self._finish(canvas))
-
-    def _attempt(self, items: Sequence[Item], work: Any) -> None:
-        """Do some work for items and add its cost to them; an error fails these items only."""
-        started = time.perf_counter()
-        try:
-            work()
-        except Exception as error:
-            for item in items:
-                item.failure = Failure("generate", type(error).__name__, str(error))
-        for item in items:
-            item.spend((time.perf_counter() - started) / len(items), self.device)
+                with billed([canvas.item], self.device):
+                    self._finish(canvas)
 
     # generating
 

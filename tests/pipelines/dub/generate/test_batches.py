@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipelines.dub.generate.batches import batch_of, batches
+from pipelines.dub.generate.batches import batch_of, batches, billed
 from pipelines.dub.item import Item
+from pipelines.media.errors import Failure
 from tests.support.dub_stages import make_job, plan
 
 
@@ -48,3 +49,14 @@ def test_frames_that_were_not_decoded_are_an_error() -> None:
     item.arrays = {name: frames[:1] for name, frames in item.arrays.items()}
     with pytest.raises(ValueError, match=r"frames too few at 0\.00 s"):
         batch_of(starts, job, job.window, "cpu")
+
+
+def test_an_error_fails_the_items_of_its_work_alone() -> None:
+    good, bad = item_with(""), item_with("a drum")
+    with billed([bad, bad], "cuda"):
+        raise ValueError("no sound")
+    with billed([good], "cpu"):
+        pass
+    assert bad.failure == Failure("generate", "ValueError", "no sound")
+    assert bad.facts.gpu_s == bad.facts.cost_s > 0
+    assert good.failure is None and good.facts.cost_s > good.facts.gpu_s == 0
