@@ -44,9 +44,8 @@ def finish(batch: pa.Table, job: DubJob) -> Iterator[pa.Table]:
             fatal = "" if row is not None else str(error)
         except MemoryError:
             raise
-        except (
-            Exception
-        ) as error:  # such as a damaged part: it is dropped, so that the next run makes it again
+        except Exception as error:
+            # For example a damaged part: it is dropped, so that the next run generates it again.
             failure = Failure("close", type(error).__name__, str(error))
             row = _keep(failed_row(item.task.video, failure), job)
             with contextlib.suppress(storage.StorageError):

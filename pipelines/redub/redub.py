@@ -50,9 +50,8 @@ def redub(film: Dubbed, video: dict[str, Any], job: DubJob, span: Seconds) -> di
     Raises RedubError, DecodeFailed (MuxFailed among them) for what a file causes, StorageError.
     """
     state, job = State(job.out), replace(job, keep_top=1)
-    if (
-        job.layout is None
-    ):  # crossfaded windows do not depend on each other, so that short segments do as well
+    if job.layout is None:
+        # Crossfaded windows do not depend on each other, so short segments are enough.
         job = replace(job, windows_per_segment=WINDOWS)
     streams = _inspect(film, job)
     video = video | {"video_id": film.video_id}
