@@ -145,7 +145,6 @@ UNTESTED = {
     "pipelines/provenance/inspection.py",
     "pipelines/provenance/signing.py",
     "pipelines/provenance/signing_child.py",
-    "pipelines/reports/film_card.py",
     "pipelines/reports/store_page.py",
     "pipelines/sandbox/child.py",
     "pipelines/sandbox/decoder_child.py",

@@ -26,7 +26,7 @@ from pipelines.media.errors import Failure
 from pipelines.media.video import DecodeFailed
 from pipelines.mux import subtitles
 from pipelines.mux.track import MuxResult
-from pipelines.reports import contact_sheet
+from pipelines.reports import contact_sheet, film_card
 from pipelines.reports.dub_rows import failed_row, report_row, unwritable_row
 from pipelines.reports.film_card import CARD_S
 
@@ -185,12 +185,11 @@ def _write_card(film: FilmOutput) -> str:
     relative = f"_v2a/cards/{film.task.video_id}.webp"
     duration_s = min(film.plan.duration_s, CARD_S)
     try:
-        from pipelines.reports import dub_page  # loads matplotlib: only where a film is finished
-
         with tempfile.TemporaryDirectory() as scratch:
             local = str(Path(scratch, "card.webp"))
             sound = np.concatenate(film.reader.opening, axis=1)
-            dub_page.card(film.reader.strip(duration_s), sound, film.plan.fmt.rate, duration_s, local)
+            picture = film_card.draw(film.reader.strip(duration_s), sound, film.plan.fmt.rate, duration_s)
+            film_card.save(picture, local)
             storage.put_atomic(local, storage.join(film.job.out, relative))
     except (storage.StorageError, MemoryError):
         raise

@@ -1,8 +1,7 @@
 """Report of a dub: one row per input file, as Parquet for programs and as a page for people.
 
-`card` draws the picture of one dubbed file; `write` brings `_v2a/report.parquet` and `_v2a/report.html` to
-the output folder. The page loads nothing but the media beside it, and opens from
-disk.
+`write` brings `_v2a/report.parquet` and `_v2a/report.html` to the output folder. The page loads nothing but the media
+beside it, and opens from disk.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -61,21 +59,6 @@ def render_report(rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> 
         card_s=CARD_S,
         card_height=film_card.HEIGHT,
     )
-
-
-def card(
-    frames: np.ndarray,
-    sound: np.ndarray,
-    sample_rate: int,
-    duration_s: float,
-    out_png: str | os.PathLike[str],
-) -> None:
-    """Draw film strip, waveform and spectrogram of a film over one time axis and write the picture.
-
-    frames: uint8 [N, h, w, 3] at the middles of N equal stretches; sound: int16 or float32 [n] or
-    [channels, n]; duration_s: what the time axis spans.
-    """
-    film_card.save(film_card.draw_card(frames, sound, sample_rate, duration_s), out_png)
 
 
 def totals(rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dict[str, Any]:
