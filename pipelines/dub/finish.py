@@ -119,8 +119,7 @@ def finish_film(task: DubTask, job: DubJob) -> dict[str, Any]:
     captions: list[subtitles.Cue] = []
     if job.subtitles:  # the muxer needs them before the first sample
         reader = PartReader(task, job)
-        for _ in reader.sounds():
-            pass
+        reader.read_facts()
         captions = reader.cues()
     film = FilmOutput(task, job, task.output, captions)
     try:

@@ -53,6 +53,11 @@ class PartReader:
                 self.sheet.add([thumb])
             yield part.sound
 
+    def read_facts(self) -> None:
+        """Read all parts for their facts alone. Raises as `sounds` does."""
+        for _ in self.sounds():
+            pass
+
     def keep_opening(self, blocks: Iterable[np.ndarray], channels: int, rate: int) -> Iterator[np.ndarray]:
         """Pass the blocks on and keep the first `CARD_S` seconds of the first track for the film's card."""
         room = grid.samples(CARD_S, rate)
