@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -71,11 +72,7 @@ def _decode_into(item: Item, job: DubJob, sandbox: Sandbox) -> None:
     segment, video = item.task.segment, item.task.video
     first_s, end_s = (grid.seconds(at, job.rate) for at in stretch(job, segment))
     start_s = decode_start(first_s, [view.fps for view in job.views.values()])
-    film_s = grid.seconds(segment.stop, job.rate) - start_s
-    shown_s = min(float(video["duration_s"]), CARD_S)
-    n_thumbs = math.ceil(THUMBS * film_s / shown_s) if start_s < shown_s else 1
-    width = round(THUMB_HEIGHT * video["width"] / max(1, video["height"]))
-    strip = media_video.View(n_thumbs / film_s, min(max(16, width), 4 * THUMB_HEIGHT), THUMB_HEIGHT)
+    strip, n_thumbs = film_strip(video, start_s, grid.seconds(segment.stop, job.rate) - start_s)
     views = [*job.views.values(), strip]
     for attempt in retry.storage_attempts(STORAGE_TRIES, STORAGE_WAIT_S):
         with attempt:
@@ -91,6 +88,20 @@ def _decode_into(item: Item, job: DubJob, sandbox: Sandbox) -> None:
         if segment_windows.needs_first_picture(item, job):
             _add_first(item, job, sandbox, pictures if start_s == 0 else None)
         segment_windows.drop_pictures(item, job)
+
+
+def film_strip(video: dict[str, Any], start_s: float, segment_s: float) -> tuple[media_video.View, int]:
+    """View of the report's small frames of a segment, and their number.
+
+    A film's card has `THUMBS` of them over its first `CARD_S` seconds; a segment behind those has one, for the contact
+    sheet.
+    """
+    shown_s = min(float(video["duration_s"]), CARD_S)
+    n_thumbs = math.ceil(THUMBS * segment_s / shown_s) if start_s < shown_s else 1
+    width = round(THUMB_HEIGHT * video["width"] / max(1, video["height"]))
+    return media_video.View(
+        n_thumbs / segment_s, min(max(16, width), 4 * THUMB_HEIGHT), THUMB_HEIGHT
+    ), n_thumbs
 
 
 def _add_first(item: Item, job: DubJob, sandbox: Sandbox, decoded: list[np.ndarray] | None) -> None:
