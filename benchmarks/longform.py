@@ -300,6 +300,7 @@ def memory(work: Path, hours: float) -> None:
 def mux(work: Path, hours: float) -> None:
     """Prints what joining, coding and copying a long film costs, in processor seconds and bytes."""
     from pipelines.mux import child
+    from pipelines.mux.track import Track
 
     film, target = films.moving(work, hours * 60), work / "muxed.mp4"
     n_samples = round(hours * 3600 * 44_100)
@@ -308,9 +309,11 @@ def mux(work: Path, hours: float) -> None:
         before, passing = _used(), 2 * n_samples
         started = time.perf_counter()
         child.mux_in_child(
-            str(film), (block for _ in range(round(hours * 3600))), target,
-            n_samples=n_samples, video_start_s=0.0, codec=codec,
-        )  # fmt: skip
+            str(film),
+            (block for _ in range(round(hours * 3600))),
+            target,
+            Track(n_samples=n_samples, video_start_s=0.0, codec=codec),
+        )
         passed = time.perf_counter() - started
         cpu, read, written = (b - a for a, b in zip(before, _used(), strict=True))
         source, result = film.stat().st_size, target.stat().st_size

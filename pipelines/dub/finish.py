@@ -17,15 +17,13 @@ import pyarrow as pa
 from pipelines import memory, storage
 from pipelines.dub.item import Item
 from pipelines.dub.job import DubJob, DubTask
-from pipelines.dub.output import FilmOutput
-from pipelines.dub.output_names import subtitles_at
+from pipelines.dub.output import Proof, WrittenFilm, write_film
 from pipelines.dub.part_reader import PartReader, caption_columns
 from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.dub.state import Part, State, concerns_one_film
 from pipelines.media.errors import Failure
 from pipelines.media.video import DecodeFailed
 from pipelines.mux import subtitles
-from pipelines.mux.track import MuxResult
 from pipelines.reports import contact_sheet, film_card
 from pipelines.reports.dub_rows import failed_row, report_row, unwritable_row
 from pipelines.reports.film_card import CARD_S
@@ -121,23 +119,22 @@ def finish_film(task: DubTask, job: DubJob) -> dict[str, Any]:
         reader = PartReader(task, job)
         reader.read_facts()
         captions = reader.cues()
-    film = FilmOutput(task, job, task.output, captions)
+    proof = Proof()
     try:
         try:
-            result = film.write()
+            film = write_film(task, job, task.output, captions, proof)
         except DecodeFailed as error:
             if error.error_class != "ContainerCannotHold" or task.output == task.fallback:
                 raise
-            film = FilmOutput(task, job, task.fallback, captions)
-            result = film.write()
+            proof = Proof()
+            film = write_film(task, job, task.fallback, captions, proof)
     except DecodeFailed as error:
         failure = Failure(error.stage, error.error_class, error.message)
-        row = failed_row(task.video, failure) | {"source_sha256_after": film.proof.source_sha256}
+        row = failed_row(task.video, failure) | {"source_sha256_after": proof.source_sha256}
         return _of_run(row, job)
-    film.sealer.write_record(task.video_id, film.name, film.proof)
-    pictures = {"card": _write_card(film), "contact_sheet": _write_contact_sheet(film)}
-    seconds = film.reader.facts.cost_s + time.perf_counter() - started
-    columns = _columns(film, result) | pictures | {"core_seconds": seconds}
+    pictures = {"card": _write_card(film, task, job), "contact_sheet": _write_contact_sheet(film, task, job)}
+    seconds = film.parts.facts.cost_s + time.perf_counter() - started
+    columns = _columns(film, task, job) | pictures | {"core_seconds": seconds}
     return _of_run(
         report_row(task.video, "dubbed", **columns, x_realtime=film.plan.duration_s / seconds), job
     )
@@ -153,21 +150,21 @@ def _failure_of_segments(task: DubTask, job: DubJob) -> Failure | None:
     return state.unseen(task.video_id, task.n_segments)
 
 
-def _columns(film: FilmOutput, result: MuxResult) -> dict[str, Any]:
+def _columns(film: WrittenFilm, task: DubTask, job: DubJob) -> dict[str, Any]:
     """Columns of the report that differ from an undubbed film's, but for pictures and costs."""
-    task, job, meter = film.task, film.job, film.meter
-    loudness = meter.r128.levels() if meter.r128 is not None else None
+    levels = film.levels
+    loudness = levels.r128.levels() if levels.r128 is not None else None
     return {
-        **film.reader.columns(),
-        **caption_columns(film.reader.cues(), subtitles_at(film.name, job) if film.captions else ""),
-        **(meter.flags.columns() if meter.flags is not None else {}),
+        **film.parts.columns(),
+        **caption_columns(film.parts.cues(), film.subtitles),
+        **(levels.flags.columns() if levels.flags is not None else {}),
         **job.texts(task.overrides),
         "output": film.name,
-        "output_size": result.size,
+        "output_size": film.result.size,
         "model": job.model_name,
         "seed": task.seed(job),
-        "sound_peak_dbfs": meter.peak_dbfs,
-        "sound_rms_dbfs": meter.rms_dbfs,
+        "sound_peak_dbfs": levels.peak_dbfs,
+        "sound_rms_dbfs": levels.rms_dbfs,
         "sound_lufs": loudness.lufs if loudness is not None and loudness.loud else None,
         "sound_true_peak_dbtp": loudness.true_peak_dbtp if loudness is not None else None,
         "treatment": film.plan.summary(),
@@ -179,17 +176,17 @@ def _columns(film: FilmOutput, result: MuxResult) -> dict[str, Any]:
     }
 
 
-def _write_card(film: FilmOutput) -> str:
+def _write_card(film: WrittenFilm, task: DubTask, job: DubJob) -> str:
     """Draw the report's picture of a film; its path relative to OUT, empty if it cannot be drawn."""
-    relative = f"_v2a/cards/{film.task.video_id}.webp"
+    relative = f"_v2a/cards/{task.video_id}.webp"
     duration_s = min(film.plan.duration_s, CARD_S)
     try:
         with tempfile.TemporaryDirectory() as scratch:
             local = str(Path(scratch, "card.webp"))
-            sound = np.concatenate(film.reader.opening, axis=1)
-            picture = film_card.draw(film.reader.strip(duration_s), sound, film.plan.fmt.rate, duration_s)
+            sound = np.concatenate(film.parts.opening, axis=1)
+            picture = film_card.draw_card(film.parts.strip(duration_s), sound, film.plan.fmt.rate, duration_s)
             film_card.save(picture, local)
-            storage.put_atomic(local, storage.join(film.job.out, relative))
+            storage.put_atomic(local, storage.join(job.out, relative))
     except (storage.StorageError, MemoryError):
         raise
     except Exception:  # a dubbed film without its picture is still a dubbed film
@@ -197,16 +194,16 @@ def _write_card(film: FilmOutput) -> str:
     return relative
 
 
-def _write_contact_sheet(film: FilmOutput) -> str:
+def _write_contact_sheet(film: WrittenFilm, task: DubTask, job: DubJob) -> str:
     """Draw frames over the whole of a film longer than its card; the path relative to OUT, empty for none."""
-    relative = f"_v2a/cards/{film.task.video_id}.sheet.webp"
-    frames = film.reader.sheet.frames
+    relative = f"_v2a/cards/{task.video_id}.sheet.webp"
+    frames = film.parts.sheet.frames
     if film.plan.duration_s <= CARD_S or not frames:
         return ""
     try:
         picture = io.BytesIO()
         contact_sheet.draw_sheet(frames).save(picture, "webp", quality=80, method=4)
-        storage.write_atomic(storage.join(film.job.out, relative), picture.getvalue())
+        storage.write_atomic(storage.join(job.out, relative), picture.getvalue())
     except (storage.StorageError, MemoryError):
         raise
     except Exception:  # as for the card

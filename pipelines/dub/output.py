@@ -1,10 +1,10 @@
-"""The output of a dubbed film: `write` puts a track into a copy of the film or into sound files, `FilmOutput` makes
-the track from the film's parts and collects what the report needs to know of it."""
+"""The output of a dubbed film: `write` puts a track into a copy of the film or into sound files; `write_film` makes the
+track from the film's parts, and returns what the report needs to know of it."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,22 +16,19 @@ from pipelines import storage
 from pipelines.archive.scan import SILENT_STATES
 from pipelines.dub import segments, track
 from pipelines.dub.job import DubJob, DubTask
-from pipelines.dub.output_names import SRT_SUFFIX, has_srt_file
+from pipelines.dub.output_names import SRT_SUFFIX, has_srt_file, subtitles_at
 from pipelines.dub.part_reader import PartReader
 from pipelines.dub.state import State
 from pipelines.mux import audio_file, child, remux, subtitles
 from pipelines.mux.containers import LOSSLESS, container_of
 from pipelines.mux.packet_hashes import Digests
-from pipelines.mux.track import MuxResult, Track
+from pipelines.mux.track import MuxResult, Seal, Track
 from pipelines.provenance import sidecar, signing
 from pipelines.provenance.sidecar import FileFacts, GeneratorFacts, TrackFacts
 from pipelines.soundtrack import ebur128, flags
 from pipelines.soundtrack.levels import LevelMeter
 from pipelines.soundtrack.mixing import Gains
 from pipelines.storage import hashing
-
-Seal = Callable[[Path, int, MuxResult], None]
-"""Called with each finished file before it gets its name, and its number from 1; it may replace the file."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +55,10 @@ def write(target: Target, sound: Iterable[np.ndarray], seal: Seal) -> MuxResult:
     """
     if target.sidecar != "none":
         return _write_sound_files(target, sound, seal)
-    return _write_film(target, sound, seal)
+    return _write_copy(target, sound, seal)
 
 
-def _write_film(target: Target, sound: Iterable[np.ndarray], seal: Seal) -> MuxResult:
+def _write_copy(target: Target, sound: Iterable[np.ndarray], seal: Seal) -> MuxResult:
     destination = local = storage.join(target.out, target.name)
     with contextlib.ExitStack() as stack:
         samples: tuple[storage.Pending, audio_file.AudioFileWriter] | None = None
@@ -75,13 +72,13 @@ def _write_film(target: Target, sound: Iterable[np.ndarray], seal: Seal) -> MuxR
         else:
             storage.makedirs(storage.parent(destination))
 
-        def finished(path: Path, result: MuxResult) -> None:
+        def finished(path: Path, number: int, result: MuxResult) -> None:
             if samples is not None:
                 samples[1].close()
                 samples[0].commit()
-            seal(path, 1, result)
+            seal(path, number, result)
 
-        result = child.mux_in_child(target.source, sound, local, seal=finished, **vars(target.track))
+        result = child.mux_in_child(target.source, sound, local, target.track, seal=finished)
         if storage.is_remote(destination):
             storage.put_atomic(local, destination)
     return result
@@ -116,28 +113,63 @@ def _write_sound_files(target: Target, sound: Iterable[np.ndarray], seal: Seal) 
     return result
 
 
-class FilmOutput:
-    """One attempt to write the output of a film, with what it learns on the way: levels, flags and proof."""
+@dataclass(frozen=True)
+class WrittenFilm:
+    """A film whose output is written, and the facts about it for the report."""
 
+    name: str
+    """Path of the output, relative to OUT."""
+    subtitles: str
+    """Place of its subtitles (`subtitles_at`); empty for none."""
+    result: MuxResult
     plan: track.TrackPlan
-    """Set by `write`."""
-    gains: list[Gains]
-    """Set by `write`, one for each track."""
+    parts: PartReader
+    """The film's parts, which have been read."""
+    levels: LevelMeter
+    """Levels and flags of the sound as it was written."""
+    proof: Proof
 
-    def __init__(self, task: DubTask, job: DubJob, name: str, captions: Sequence[subtitles.Cue] = ()) -> None:
-        """name: path of the output, relative to OUT; captions: subtitles of the film."""
+
+def write_film(
+    task: DubTask, job: DubJob, name: str, captions: Sequence[subtitles.Cue], proof: Proof
+) -> WrittenFilm:
+    """Write all tracks of a film, its subtitles and its records.
+
+    name: path of the output, relative to OUT; captions: subtitles of the film; proof: filled on the way, and holds what
+    is known if this fails. Raises DecodeFailed (MuxFailed among them) for what the film causes, and StorageError.
+    """
+    plan = track.plan_track(task, job)
+    gains = track.measure_gains(plan, task, job)
+    if captions and has_srt_file(name, job):
+        text = subtitles.srt(captions).encode()
+        storage.write_atomic(storage.join(job.out, name + SRT_SUFFIX), text)
+    film = _FilmWriter(task, job, name, captions, plan, gains, proof)
+    result = film.write()
+    film.sealer.write_record(task.video_id, name, proof)
+    place = subtitles_at(name, job) if captions else ""
+    return WrittenFilm(name, place, result, plan, film.reader, film.meter, proof)
+
+
+class _FilmWriter:
+    """One attempt to write the output of a film."""
+
+    def __init__(
+        self,
+        task: DubTask,
+        job: DubJob,
+        name: str,
+        captions: Sequence[subtitles.Cue],
+        plan: track.TrackPlan,
+        gains: list[Gains],
+        proof: Proof,
+    ) -> None:
         self.task, self.job, self.name, self.captions = task, job, name, captions
-        self.reader, self.meter, self.proof = PartReader(task, job), LevelMeter(), Proof()
+        self.plan, self.gains, self.proof = plan, gains, proof
+        self.reader, self.meter = PartReader(task, job), LevelMeter()
         self.samples = audio_file.Samples()
         self.sealer = Sealer(job.out, job.version, job.sign_key, job.sign_cert)
 
     def write(self) -> MuxResult:
-        """Write all tracks. Raises DecodeFailed (MuxFailed among them) for what the film causes, and StorageError."""
-        self.plan = track.plan_track(self.task, self.job)
-        self.gains = track.measure_gains(self.plan, self.task, self.job)
-        if self.captions and has_srt_file(self.name, self.job):
-            text = subtitles.srt(self.captions).encode()
-            storage.write_atomic(storage.join(self.job.out, self.name + SRT_SUFFIX), text)
         return write(self._target(), self._sound(), self._seal)
 
     def _sound(self) -> Iterator[np.ndarray]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,25 +19,22 @@ from pipelines.mux import remux
 from pipelines.mux.containers import container_of
 from pipelines.mux.files import disk_error
 from pipelines.mux.packet_hashes import Digests
-from pipelines.mux.track import MuxResult, Track
+from pipelines.mux.track import MuxResult, Seal, Track
 from pipelines.sandbox.child import Beat, ChildFailed, converse, serve
 
 _READ = 1 << 16
 """Bytes of sound that the child reads at a time, at most."""
-
-Seal = Callable[[Path, MuxResult], None]
-"""Changes the finished file before it gets its name."""
 
 
 def mux_in_child(
     source_uri: str,
     sound: Iterable[np.ndarray],
     destination: str | os.PathLike[str],
+    track: Track,
     *,
     memory_mb: int = 2048,
     stall_s: float = 120.0,
     seal: Seal | None = None,
-    **track: Any,
 ) -> MuxResult:
     """`remux.mux` in a process of its own, for untrusted files.
 
@@ -45,19 +42,19 @@ def mux_in_child(
     (time spent waiting for `sound` does not count). A crash, a hang or too much memory is MuxFailed
     (`MuxerCrashed`, `MuxerTimeout`, `MuxerOutOfMemory`); whatever `sound` raises comes through as it is.
 
-    seal: called with the finished file before it gets its name, and may replace it; if it raises, nothing is left.
+    If `seal` raises, nothing is left.
     """
-    target, spec = Path(destination), Track(**track)
-    container_of(target).coded(spec.codec)  # a wrong suffix is the caller's mistake: found before any start
+    target = Path(destination)
+    container_of(target).coded(track.codec)  # a wrong suffix is the caller's mistake: found before any start
     temporary = Path(storage.temporary_name(str(target.absolute())))
     if not storage.is_remote(source_uri):
         source_uri = storage.local_path(source_uri)  # absolute: the child has another working folder
-    order = {"source": source_uri, "temporary": str(temporary), "track": dataclasses.asdict(spec)}
+    order = {"source": source_uri, "temporary": str(temporary), "track": dataclasses.asdict(track)}
     data = (np.ascontiguousarray(block.T).tobytes() for block in sound)
     try:
         result = _result(converse("pipelines.mux.child", order, memory_mb, stall_s, data))
         if seal is not None:
-            seal(temporary, result)
+            seal(temporary, 1, result)
             result = dataclasses.replace(result, size=temporary.stat().st_size)
         temporary.replace(target)
     except ChildFailed as error:

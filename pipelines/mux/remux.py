@@ -14,7 +14,6 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -33,25 +32,23 @@ __all__ = ["TITLE", "MuxFailed", "MuxResult", "Track", "mux", "output_name", "vi
 
 
 def mux(
-    source_uri: str, sound: Iterable[np.ndarray], destination: str | os.PathLike[str], **track: Any
+    source_uri: str, sound: Iterable[np.ndarray], destination: str | os.PathLike[str], track: Track
 ) -> MuxResult:
     """Copy the film at `source_uri` to `destination` with one more sound track.
 
-    sound: int16 arrays [tracks * channels, n] of any lengths, `n_samples` in total, at `sample_rate`; consumed as a
+    sound: int16 arrays [tracks * channels, n] of any lengths, as `track` says in total; consumed as a
         stream, at most about 15 s ahead of the picture (`audio_encoder.Pieces.lead`).
     destination: a local path; its suffix names the container (`containers.CONTAINERS`). Written under a temporary
         name, then renamed: there is never a partial file under that name.
-    track: the fields of `Track`; `n_samples` and `video_start_s` are required.
 
     Raises MuxFailed for errors of the file (`ContainerCannotHold`: take the `.mkv` name), StorageError for
     the disk, ValueError for sound that is not as announced.
     """
-    spec = Track(**track)
     target = Path(destination)
-    container_of(target).coded(spec.codec)
+    container_of(target).coded(track.codec)
     temporary = Path(storage.temporary_name(str(target)))
     try:
-        result = mux_to(source_uri, sound, str(temporary), spec)
+        result = mux_to(source_uri, sound, str(temporary), track)
         temporary.replace(target)
     except OSError as error:
         raise disk_error(target, error) from error

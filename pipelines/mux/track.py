@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pipelines.media.errors import DecodeFailed
 from pipelines.mux import subtitles
@@ -35,6 +36,10 @@ class MuxResult:
     """SHA-256 of the whole source as it was read for this copy."""
     digests: Digests = field(default_factory=Digests)
     """Hashes of the packets that were written."""
+
+
+Seal = Callable[[Path, int, MuxResult], None]
+"""Called with each finished file before it gets its name, and its number from 1; it may replace the file."""
 
 
 @dataclass(frozen=True)

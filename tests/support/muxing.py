@@ -15,6 +15,7 @@ from av.stream import Disposition
 from pipelines.media import container
 from pipelines.media import video as media_video
 from pipelines.mux import remux
+from pipelines.mux.track import Track
 
 RATE = 44_100
 CLICK = 24_000
@@ -121,10 +122,7 @@ def dub(source: Path, folder: Path, at_s: float = 0.5, channels: int = 1, **more
         str(source),
         [clicks(n_samples, at_s, channels)],
         folder / name,
-        n_samples=n_samples,
-        video_start_s=probe.video_start_s,
-        channels=channels,
-        **more,
+        Track(n_samples=n_samples, video_start_s=probe.video_start_s, channels=channels, **more),
     )
     return folder / name, n_samples
 

@@ -12,6 +12,7 @@ import pytest
 
 from pipelines.media import video as media_video
 from pipelines.mux import child, remux
+from pipelines.mux.track import Track
 from tests.support import media_files
 
 COLOURS = {"color_primaries": 9, "color_trc": 16, "colorspace": 9, "color_range": 1}
@@ -25,7 +26,7 @@ def copied(source: Path, folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     out = folder / source.name
     child.mux_in_child(
-        str(source), [np.zeros((1, n), np.int16)], out, n_samples=n, video_start_s=probe.video_start_s
+        str(source), [np.zeros((1, n), np.int16)], out, Track(n_samples=n, video_start_s=probe.video_start_s)
     )
     return out
 
@@ -117,7 +118,7 @@ def test_rotation(tmp_path: Path, name: str, turn: int) -> None:
 def test_rotation_from_mov_to_matroska(tmp_path: Path) -> None:
     source = media_files.write_video(tmp_path / "a.mov", rotation=90)
     out = tmp_path / "out.mkv"
-    remux.mux(str(source), [np.zeros((1, 44_100), np.int16)], out, n_samples=44_100, video_start_s=0.0)
+    remux.mux(str(source), [np.zeros((1, 44_100), np.int16)], out, Track(n_samples=44_100, video_start_s=0.0))
     with out.open("rb") as file:
         assert media_video.probe(file).rotation == 90
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipelines.mux import remux
 from pipelines.mux.audio_encoder import FRAME, pieces
+from pipelines.mux.track import Track
 from tests.support.media_files import write_video
 
 RATE = 16_000
@@ -73,9 +74,13 @@ def test_sections_meet_unheard(tmp_path: Path, channels: int, tracks: int) -> No
     sound = np.concatenate([foley(channels)] * tracks)
     target = tmp_path / "dubbed.mp4"
     remux.mux(
-        str(film), [sound], target, n_samples=sound.shape[1], video_start_s=0.0, channels=channels,
-        sample_rate=RATE, tracks=tracks,
-    )  # fmt: skip
+        str(film),
+        [sound],
+        target,
+        Track(
+            n_samples=sound.shape[1], video_start_s=0.0, channels=channels, sample_rate=RATE, tracks=tracks
+        ),
+    )
     alone = coded_alone(sound[:channels], tmp_path / "alone.mp4")
     size = pieces("aac", RATE, RATE).size
     for times, heard in tracks_of(target):

@@ -17,6 +17,7 @@ import pytest
 from pipelines import storage
 from pipelines.mux import files, remux
 from pipelines.mux.child import mux_in_child
+from pipelines.mux.track import Track
 from tests.support import media_files
 from tests.support.muxing import RATE, check, clicks, dub
 
@@ -37,7 +38,7 @@ def test_sound_is_taken_as_a_stream_in_step_with_the_picture(tmp_path: Path) -> 
             seen.append((tmp_path / "size").exists())
             yield np.zeros((1, 441), np.int16)
 
-    remux.mux(str(source), sound(), tmp_path / "out.mkv", n_samples=n_samples, video_start_s=0.0)
+    remux.mux(str(source), sound(), tmp_path / "out.mkv", Track(n_samples=n_samples, video_start_s=0.0))
     assert len(seen) == 400
     with av.open(str(tmp_path / "out.mkv")) as film:
         latest, spread = {}, 0.0
@@ -61,7 +62,7 @@ def test_sound_is_taken_as_a_stream_in_step_with_the_picture(tmp_path: Path) -> 
 def test_sound_that_is_not_as_announced_is_refused(tmp_path: Path, sound: Any, words: str) -> None:
     source = media_files.write_video(tmp_path / "a.mp4")
     with pytest.raises(ValueError, match=words):
-        remux.mux(str(source), sound, tmp_path / "out.mp4", n_samples=RATE, video_start_s=0.0)
+        remux.mux(str(source), sound, tmp_path / "out.mp4", Track(n_samples=RATE, video_start_s=0.0))
     assert not (tmp_path / "out.mp4").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4"]
 
@@ -69,7 +70,9 @@ def test_sound_that_is_not_as_announced_is_refused(tmp_path: Path, sound: Any, w
 def test_a_codec_that_the_container_cannot_hold(tmp_path: Path) -> None:
     source = media_files.write_video(tmp_path / "a.mkv", codec="ffv1", sound="silent")
     with pytest.raises(remux.MuxFailed) as caught:
-        remux.mux(str(source), [clicks(RATE, 0.5)], tmp_path / "out.webm", n_samples=RATE, video_start_s=0.0)
+        remux.mux(
+            str(source), [clicks(RATE, 0.5)], tmp_path / "out.webm", Track(n_samples=RATE, video_start_s=0.0)
+        )
     assert caught.value.error_class == "ContainerCannotHold"
     assert caught.value.stage == "mux"
     assert not (tmp_path / "out.webm").exists()
@@ -95,7 +98,7 @@ def test_a_full_disk_is_a_storage_error_and_leaves_nothing(
 
     monkeypatch.setattr(files.Sink, "write", full)
     with pytest.raises(storage.StorageError, match="No space left on device"):
-        remux.mux(str(source), [clicks(2 * RATE, 0.5)], out, n_samples=2 * RATE, video_start_s=0.0)
+        remux.mux(str(source), [clicks(2 * RATE, 0.5)], out, Track(n_samples=2 * RATE, video_start_s=0.0))
     assert list(out.parent.iterdir()) == []
 
 
@@ -107,8 +110,7 @@ def test_an_unwritable_place_is_a_storage_error(tmp_path: Path) -> None:
                 str(source),
                 [clicks(RATE, 0.5)],
                 tmp_path / "no" / "out.mp4",
-                n_samples=RATE,
-                video_start_s=0.0,
+                Track(n_samples=RATE, video_start_s=0.0),
             )
 
 
@@ -120,8 +122,8 @@ def test_the_child_writes_the_same_bytes(tmp_path: Path, name: str) -> None:
     source = media_files.write_video(tmp_path / name, sound="silent")
     sound = [clicks(RATE, 0.5, 2)[:, k::1][:, :441] for k in range(0, RATE, 441)]
     facts = {"n_samples": RATE, "video_start_s": 0.0, "channels": 2, "tags": {"comment": "é ✓"}}
-    here = remux.mux(str(source), sound, tmp_path / f"here-{name}", **facts)
-    there = mux_in_child(str(source), iter(sound), tmp_path / f"there-{name}", **facts)
+    here = remux.mux(str(source), sound, tmp_path / f"here-{name}", Track(**facts))
+    there = mux_in_child(str(source), iter(sound), tmp_path / f"there-{name}", Track(**facts))
     assert here == there
     assert (tmp_path / f"here-{name}").read_bytes() == (tmp_path / f"there-{name}").read_bytes()
     assert len(list(tmp_path.iterdir())) == 3
@@ -131,7 +133,9 @@ def test_what_a_file_does_in_the_child_is_a_failed_mux(tmp_path: Path) -> None:
     source = tmp_path / "a.mp4"
     source.write_bytes(media_files.hls("/etc/passwd"))
     with pytest.raises(remux.MuxFailed) as caught:
-        mux_in_child(str(source), [clicks(RATE, 0.5)], tmp_path / "o.mp4", n_samples=RATE, video_start_s=0.0)
+        mux_in_child(
+            str(source), [clicks(RATE, 0.5)], tmp_path / "o.mp4", Track(n_samples=RATE, video_start_s=0.0)
+        )
     assert caught.value.error_class and caught.value.message
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4"]
 
@@ -143,8 +147,7 @@ def test_too_little_memory_is_a_failed_mux(tmp_path: Path) -> None:
             str(source),
             [clicks(RATE, 0.5)],
             tmp_path / "o.mp4",
-            n_samples=RATE,
-            video_start_s=0.0,
+            Track(n_samples=RATE, video_start_s=0.0),
             memory_mb=1,
         )
     assert caught.value.error_class in ("MuxerOutOfMemory", "MuxerCrashed")
@@ -159,14 +162,13 @@ def test_errors_of_the_sound_come_through(tmp_path: Path) -> None:
         raise storage.StorageNotFound("a part has gone")
 
     with pytest.raises(storage.StorageNotFound, match="a part has gone"):
-        mux_in_child(str(source), sound(), tmp_path / "o.mp4", n_samples=RATE, video_start_s=0.0)
+        mux_in_child(str(source), sound(), tmp_path / "o.mp4", Track(n_samples=RATE, video_start_s=0.0))
     with pytest.raises(ValueError, match="ends after 1000"):
         mux_in_child(
             str(source),
             [np.zeros((1, 1000), np.int16)],
             tmp_path / "o.mp4",
-            n_samples=RATE,
-            video_start_s=0.0,
+            Track(n_samples=RATE, video_start_s=0.0),
         )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4"]
 
@@ -189,7 +191,11 @@ def test_a_child_that_dies_or_hangs_is_a_failed_mux(
 
     with pytest.raises(remux.MuxFailed) as caught:
         mux_in_child(
-            str(source), sound(), tmp_path / "o.mp4", n_samples=30 * RATE, video_start_s=0.0, stall_s=stall_s
+            str(source),
+            sound(),
+            tmp_path / "o.mp4",
+            Track(n_samples=30 * RATE, video_start_s=0.0),
+            stall_s=stall_s,
         )
     assert caught.value.error_class == expected
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4"]
@@ -201,6 +207,5 @@ def test_a_missing_source_is_a_storage_error(tmp_path: Path) -> None:
             str(tmp_path / "gone.mp4"),
             [clicks(RATE, 0.5)],
             tmp_path / "o.mp4",
-            n_samples=RATE,
-            video_start_s=0.0,
+            Track(n_samples=RATE, video_start_s=0.0),
         )

@@ -14,6 +14,7 @@ from av.stream import Disposition
 from pipelines.media import container as media_container
 from pipelines.media import video as media_video
 from pipelines.mux import child, containers, remux
+from pipelines.mux.track import Track
 from tests.support import SHARED, media_files
 from tests.support.muxing import RATE, check, decode_track, dub, read, title_of
 
@@ -92,10 +93,7 @@ def test_stereo_and_other_rates(tmp_path: Path) -> None:
         str(source),
         iter(np.array_split(sound, 7, axis=1)),
         out,
-        n_samples=16_000,
-        video_start_s=0.0,
-        channels=2,
-        sample_rate=16_000,
+        Track(n_samples=16_000, video_start_s=0.0, channels=2, sample_rate=16_000),
     )
     written = result.container, result.audio_codec, result.n_samples, result.size
     assert written == ("matroska", "flac", 16_000, out.stat().st_size)
@@ -117,7 +115,7 @@ def test_stereo_in_every_container(tmp_path: Path, name: str) -> None:
     sound = np.stack([left, np.zeros_like(left)]).astype(np.int16)
     out = tmp_path / "out" / name
     out.parent.mkdir()
-    child.mux_in_child(str(source), [sound], out, n_samples=2 * RATE, video_start_s=0.0, channels=2)
+    child.mux_in_child(str(source), [sound], out, Track(n_samples=2 * RATE, video_start_s=0.0, channels=2))
     with av.open(str(out)) as film:
         index = film.streams.audio[0].index
     heard, _, rate = decode_track(out, index)

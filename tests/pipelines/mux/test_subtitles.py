@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipelines.mux import child, remux, subtitles
+from pipelines.mux.track import Track
 from tests.support.toy_generators import write_video
 
 CUES = [(0.0, 0.4, "a drum"), (0.4, 1.0, "rain, “heavy” <b>")]
@@ -58,7 +59,7 @@ def test_a_film_gets_them_as_a_track(tmp_path: Path, suffix: str, codec: str) ->
     source, sound = tmp_path / f"film{suffix}", np.zeros((1, 44_100), np.int16)
     write_video(source, 1.0)
     given: dict[str, Any] = dict(n_samples=44_100, video_start_s=0.0, captions=CUES)
-    made = child.mux_in_child(str(source), [sound], tmp_path / f"a{suffix}", **given)
+    made = child.mux_in_child(str(source), [sound], tmp_path / f"a{suffix}", Track(**given))
     (name, tags, header), found = read(tmp_path / f"a{suffix}")
     assert name == codec and tags["language"] == "eng"
     assert subtitles.SUBTITLE_TITLE in tags.values()
@@ -68,7 +69,7 @@ def test_a_film_gets_them_as_a_track(tmp_path: Path, suffix: str, codec: str) ->
         assert b"ftab" in header
     # Nothing else is touched, and the same again gives the same bytes.
     assert remux.video_digest(str(source)) == remux.video_digest(str(tmp_path / f"a{suffix}"))
-    again = remux.mux(str(source), [sound], tmp_path / f"b{suffix}", **given)
+    again = remux.mux(str(source), [sound], tmp_path / f"b{suffix}", Track(**given))
     assert again.size == made.size
     a, b = (hashlib.sha256((tmp_path / f"{x}{suffix}").read_bytes()).digest() for x in "ab")
     assert a == b
@@ -81,9 +82,7 @@ def test_a_container_that_holds_none_gets_none(tmp_path: Path) -> None:
         str(tmp_path / "film.avi"),
         [sound],
         tmp_path / "a.avi",
-        n_samples=44_100,
-        video_start_s=0.0,
-        captions=CUES,
+        Track(n_samples=44_100, video_start_s=0.0, captions=CUES),
     )
     with av.open(str(tmp_path / "a.avi")) as film:
         assert not film.streams.subtitles and len(film.streams.audio) == 1

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from pipelines.mux import remux
+from pipelines.mux.track import Track
 from pipelines.provenance import sidecar
 from pipelines.provenance.sidecar import FileFacts, GeneratorFacts, TrackFacts
 from tests.support import media_files
@@ -37,7 +38,7 @@ def test_every_container_carries_the_comment(tmp_path: Path, name: str) -> None:
     out = tmp_path / f"out-{name}"
     tags = sidecar.tags(FACTS)
     sound = np.zeros((1, 17_640), np.int16)
-    remux.mux(str(source), [sound], out, n_samples=17_640, video_start_s=0.0, tags=tags)
+    remux.mux(str(source), [sound], out, Track(n_samples=17_640, video_start_s=0.0, tags=tags))
     with av.open(str(out)) as film:
         found = {key.lower(): value for key, value in film.metadata.items()}
     assert found["comment"] == tags["comment"]

@@ -18,7 +18,7 @@ from pipelines import storage
 from pipelines.dub.output import Proof
 from pipelines.mux.child import mux_in_child
 from pipelines.mux.remux import TITLE, video_digest
-from pipelines.mux.track import MuxResult
+from pipelines.mux.track import MuxResult, Track
 from pipelines.provenance import sidecar, signing
 from pipelines.provenance.sidecar import FileFacts, GeneratorFacts, TrackFacts
 from pipelines.provenance.signing import Signer, SigningError
@@ -47,7 +47,7 @@ def make(folder: Path, name: str, signer: Signer | None, number: int = 0, source
     records = folder / "out" / "_v2a" / "provenance"
     records.mkdir(parents=True, exist_ok=True)
 
-    def seal(path: Path, made: MuxResult) -> None:
+    def seal(path: Path, _: int, made: MuxResult) -> None:
         film = FileFacts(name, name, f"{number:016}", made.source_sha256, made.digests.to_json())
         proof.facts = sidecar.sidecar(FACTS, TrackFacts(TITLE, 1.0, 1), film)
         if signer is not None:
@@ -58,9 +58,12 @@ def make(folder: Path, name: str, signer: Signer | None, number: int = 0, source
 
     sound = np.random.default_rng(number).integers(-9000, 9000, (1, 44_100)).astype(np.int16)
     mux_in_child(
-        str(source), [sound], out, n_samples=44_100, video_start_s=0.0, default=False,
-        tags=sidecar.tags(FACTS), seal=seal,
-    )  # fmt: skip
+        str(source),
+        [sound],
+        out,
+        Track(n_samples=44_100, video_start_s=0.0, default=False, tags=sidecar.tags(FACTS)),
+        seal=seal,
+    )
     side = proof.facts | {"outputSha256": proof.output_sha256}
     (records / f"{number:016}.json").write_text(json.dumps(side))
     if signer is not None:
@@ -265,15 +268,18 @@ def test_a_signature_that_cannot_be_made_leaves_nothing(tmp_path: Path, signer: 
     source = media_files.write_video(tmp_path / "a.mp4")
     (tmp_path / "out").mkdir()
 
-    def seal(path: Path, made: MuxResult) -> None:
+    def seal(path: Path, _: int, made: MuxResult) -> None:
         path.write_bytes(b"no film at all")
         signing.sign_file(signer, signing.manifest({}, "a.mp4", "", "0"), path, "a.mp4")
 
     with pytest.raises(SigningError, match=r"cannot sign a\.mp4"):
         mux_in_child(
-            str(source), [np.zeros((1, 44_100), np.int16)], tmp_path / "out" / "a.mp4", n_samples=44_100,
-            video_start_s=0.0, seal=seal,
-        )  # fmt: skip
+            str(source),
+            [np.zeros((1, 44_100), np.int16)],
+            tmp_path / "out" / "a.mp4",
+            Track(n_samples=44_100, video_start_s=0.0),
+            seal=seal,
+        )
     assert list((tmp_path / "out").iterdir()) == []
     with pytest.raises(storage.StorageError):
         signing.sign_file(signer, {}, tmp_path / "no" / "a.mp4", "a.mp4")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipelines.mux import remux
+from pipelines.mux.track import Track
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.storage import hashing
 from tests.support import media_files
@@ -45,5 +46,5 @@ def test_probe_and_copy_agree_on_the_source(tmp_path: Path, name: str) -> None:
     with Sandbox() as sandbox:
         assert sandbox.probe(str(source)).sha256 == expected
     sound = [np.zeros((1, 44_100), np.int16)]
-    made = remux.mux(str(source), sound, tmp_path / "out.mkv", n_samples=44_100, video_start_s=0.0)
+    made = remux.mux(str(source), sound, tmp_path / "out.mkv", Track(n_samples=44_100, video_start_s=0.0))
     assert made.source_sha256 == expected
