@@ -69,7 +69,7 @@ def run(config: RedubConfig) -> int:
 def _run(config: RedubConfig, console: Console) -> int:
     from pipelines import storage
     from pipelines.dub.state import State
-    from pipelines.media.video import DecodeFailed
+    from pipelines.media.errors import DecodeFailed
     from pipelines.redub import dubbed, redub
 
     started, span = time.perf_counter(), (config.start, config.end)

@@ -313,6 +313,19 @@ def test_imports_point_one_way() -> None:
     assert not wrong
 
 
+def test_failures_of_files_are_imported_from_their_home() -> None:
+    """Modules that raise and catch `DecodeFailed` pass it on by accident; readers would take it for several classes."""
+    wrong = [
+        f"{place(path)} takes it from {node.module}"
+        for folder in (*LAYERS, "tests", "benchmarks")
+        for path in (REPOSITORY / folder).rglob("*.py")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom) and "DecodeFailed" in {alias.name for alias in node.names}
+        if node.module != "pipelines.media.errors"
+    ]
+    assert not wrong
+
+
 def test_no_circle_between_modules() -> None:
     assert circles(graph()) == []
 

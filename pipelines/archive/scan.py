@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines import retry, storage
-from pipelines.media.video import DecodeFailed
+from pipelines.media.errors import DecodeFailed
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.storage import FileInfo
 

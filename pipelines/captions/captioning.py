@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 
 from pipelines import storage
 from pipelines.captions import instructions
+from pipelines.media.errors import DecodeFailed
 from pipelines.reports.caption_pages import FRAME_HEIGHT, FRAME_WIDTH, contact_frame
-from pipelines.sandbox.decoder import DecodeFailed, shared_sandbox
+from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.store.store import Store
 from v2a_models import grid
 from v2a_models.grid import decode_start

@@ -20,9 +20,9 @@ from pipelines.dub.job import DubJob, DubTask, stretch
 from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.dub.state import State
 from pipelines.media import video as media_video
-from pipelines.media.errors import Failure
+from pipelines.media.errors import DecodeFailed, Failure
 from pipelines.reports.film_card import CARD_S, THUMB_HEIGHT, THUMBS
-from pipelines.sandbox.decoder import DecodeFailed, Sandbox, shared_sandbox
+from pipelines.sandbox.decoder import Sandbox, shared_sandbox
 from pipelines.soundtrack.mixing import Seconds
 from v2a_models import grid
 from v2a_models.grid import decode_start

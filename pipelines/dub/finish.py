@@ -21,8 +21,7 @@ from pipelines.dub.output import Proof, WrittenFilm, write_film
 from pipelines.dub.part_reader import PartReader, caption_columns
 from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.dub.state import Part, State, concerns_one_film
-from pipelines.media.errors import Failure
-from pipelines.media.video import DecodeFailed
+from pipelines.media.errors import DecodeFailed, Failure
 from pipelines.mux import subtitles
 from pipelines.reports import contact_sheet, film_card
 from pipelines.reports.dub_rows import failed_row, report_row, unwritable_row

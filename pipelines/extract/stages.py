@@ -19,9 +19,9 @@ from pipelines import arrow_rows, retry, storage
 from pipelines.extract import windows as extract_windows
 from pipelines.extract.job import ExtractJob
 from pipelines.extract.windows import Clip
-from pipelines.media.errors import Failure
+from pipelines.media.errors import DecodeFailed, Failure
 from pipelines.media.shots import mean_motion
-from pipelines.sandbox.decoder import DecodeFailed, Sandbox, shared_sandbox
+from pipelines.sandbox.decoder import Sandbox, shared_sandbox
 from v2a_models import grid, pcm
 from v2a_models.grid import decode_start
 

@@ -19,8 +19,9 @@ from PIL import Image
 
 from pipelines import storage
 from pipelines.archive import scan
+from pipelines.media.errors import DecodeFailed
 from pipelines.reports import film_card, pages
-from pipelines.sandbox.decoder import DecodeFailed, Sandbox, View
+from pipelines.sandbox.decoder import Sandbox, View
 from pipelines.store import summary
 from pipelines.store.store import Store
 from pipelines.store.summary import Facts, Row

@@ -27,7 +27,8 @@ import numpy as np
 from pipelines import storage
 from pipelines.media import frames, video
 from pipelines.media.audio import CHANNELS, STREAMED
-from pipelines.media.video import DecodeFailed, Probe, View
+from pipelines.media.errors import DecodeFailed
+from pipelines.media.video import Probe, View
 from pipelines.sandbox.decoder_process import DecoderProcess
 from pipelines.sandbox.pipe import NEXT, Shapes, agree, send
 from pipelines.sandbox.shared_memory import halves

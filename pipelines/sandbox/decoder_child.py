@@ -20,8 +20,9 @@ import numpy as np
 
 from pipelines import storage
 from pipelines.media import audio, video
+from pipelines.media.errors import DecodeFailed
 from pipelines.media.frames import carve
-from pipelines.media.video import DecodeFailed, View
+from pipelines.media.video import View
 from pipelines.sandbox.limits import limit_this_process
 from pipelines.sandbox.pipe import NEXT
 from pipelines.sandbox.shared_memory import KEPT

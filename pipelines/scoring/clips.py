@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 import torch
 
 from pipelines import memory, storage
-from pipelines.sandbox.decoder import DecodeFailed, shared_sandbox
+from pipelines.media.errors import DecodeFailed
+from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.scoring import sound_folder
 from pipelines.scoring.job import ClipJob
 from pipelines.store.store import Store

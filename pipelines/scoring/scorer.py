@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from pipelines import storage
-from pipelines.sandbox.decoder import DecodeFailed, shared_sandbox
+from pipelines.media.errors import DecodeFailed
+from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.scoring import sound_folder
 from pipelines.scoring.job import REFERENCE, Clip, Scored, ScoringJob, audio_networks
 from pipelines.scoring.sound_folder import SoundError

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.io import wavfile
 
 from pipelines import storage
-from pipelines.media.video import DecodeFailed
+from pipelines.media.errors import DecodeFailed
 from pipelines.sandbox.decoder import shared_sandbox
 from v2a_models import grid, pcm
 

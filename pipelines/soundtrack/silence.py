@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.media.video import DecodeFailed
+from pipelines.media.errors import DecodeFailed
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.soundtrack.mixing import AudioFormat, Seconds
 from v2a_models import grid

@@ -27,7 +27,7 @@ import psutil
 
 from pipelines import storage
 from pipelines.archive import scan
-from pipelines.media.video import DecodeFailed
+from pipelines.media.errors import DecodeFailed
 from pipelines.sandbox.decoder import Sandbox, View
 from tests.support import media_files
 

@@ -47,7 +47,7 @@ def test_an_escape_is_counted_and_kept(tmp_path: Path, monkeypatch: pytest.Monke
 CODE = """
 import sys
 from pathlib import Path
-from pipelines.media.video import DecodeFailed
+from pipelines.media.errors import DecodeFailed
 from pipelines.sandbox.decoder import Sandbox, View
 with Sandbox(threads=1) as sandbox:
     for path in sys.argv[1:]:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pipelines.media import video
-from pipelines.media.video import DecodeFailed, View
+from pipelines.media.errors import DecodeFailed
+from pipelines.media.video import View
 from tests.support import media_files
 
 SMALL = View(25, 48, 32)

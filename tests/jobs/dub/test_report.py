@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pipelines.dub import decode, finish, part_reader
-from pipelines.media.video import DecodeFailed
+from pipelines.media.errors import DecodeFailed
 from pipelines.reports import costs
 from tests.jobs.test_redub import v2a_redub
 from tests.support.dubbing import film, noise, quickly, report, v2a_dub

@@ -17,8 +17,8 @@ from pipelines.dub import plan as planning
 from pipelines.dub.generate.dubber import Dubber
 from pipelines.dub.item import Item
 from pipelines.dub.state import Part, State
-from pipelines.media.errors import Failure
-from pipelines.sandbox.decoder import DecodeFailed, Sandbox
+from pipelines.media.errors import DecodeFailed, Failure
+from pipelines.sandbox.decoder import Sandbox
 from tests.support.dub_stages import make_job, plan, run_stages
 from tests.support.toy_generators import (
     NoiseGenerator,

@@ -20,8 +20,9 @@ from pipelines.extract.job import ExtractJob
 from pipelines.extract.recipes import TEMPLATES
 from pipelines.extract.stages import Encoder, Window, decode_segment
 from pipelines.extract.windows import Clip
+from pipelines.media.errors import DecodeFailed
 from pipelines.reports import store_page
-from pipelines.sandbox.decoder import DecodeFailed, Sandbox
+from pipelines.sandbox.decoder import Sandbox
 from pipelines.store import summary, tables
 from pipelines.store.store import Store
 from tests.support import beats_file, media_files

@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.media import audio, container
 from pipelines.media import video as media_video
-from pipelines.media.video import DecodeFailed
+from pipelines.media.errors import DecodeFailed
 from tests.support import media_files
 from tests.support.decoding import probe, sound
 from v2a_models import grid

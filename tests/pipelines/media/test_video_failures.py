@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.media.video import DecodeFailed
+from pipelines.media.errors import DecodeFailed
 from tests.support import media_files
 from tests.support.decoding import failure, numbers, probe, views
 

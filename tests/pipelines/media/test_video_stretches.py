@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.media import container, frames, video
-from pipelines.media.video import DecodeFailed, View
+from pipelines.media.errors import DecodeFailed
+from pipelines.media.video import View
 from tests.support import media_files
 from tests.support.decoding import SMALL, views
 from v2a_models import grid

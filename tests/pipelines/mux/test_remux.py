@@ -13,6 +13,7 @@ from av.stream import Disposition
 
 from pipelines.media import container as media_container
 from pipelines.media import video as media_video
+from pipelines.media.errors import DecodeFailed
 from pipelines.mux import child, containers, remux
 from pipelines.mux.track import Track
 from tests.support import SHARED, media_files
@@ -285,7 +286,7 @@ def test_real_footage(tmp_path: Path, source: Path) -> None:
     try:
         with source.open("rb") as file:
             probe = media_video.probe(file)
-    except media_video.DecodeFailed as error:
+    except DecodeFailed as error:
         pytest.skip(f"not a film: {error}")
     at_s = min(0.5, probe.duration_s / 2)
     copy, _ = dub(source, tmp_path / "out", at_s=at_s)

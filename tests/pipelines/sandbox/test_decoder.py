@@ -17,7 +17,8 @@ import pytest
 
 from pipelines import storage
 from pipelines.media import video
-from pipelines.sandbox.decoder import DecodeFailed, Sandbox, View
+from pipelines.media.errors import DecodeFailed
+from pipelines.sandbox.decoder import Sandbox, View
 from tests.support import media_files
 from tests.support.sandboxed import VIEWS, waiting_child
 

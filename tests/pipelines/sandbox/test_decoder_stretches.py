@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from pipelines.media import video
+from pipelines.media.errors import DecodeFailed
 from pipelines.sandbox import decoder_process
-from pipelines.sandbox.decoder import DecodeFailed, Sandbox, View
+from pipelines.sandbox.decoder import Sandbox, View
 from tests.support import media_files
 from tests.support.sandboxed import VIEWS, waiting_child
 
