@@ -237,7 +237,7 @@ def cost(work: Path, minutes: float, footage: Path | None) -> None:
                     item = decode_task(task, job, sandbox)
                 with costs.of("generate"):
                     [item] = dubber.generate([item])
-                with costs.of("close"):
+                with costs.of("finish"):
                     last = finish_item(item, job)
         hours = row["duration_s"] / 3600
         stages = ", ".join(f"{name} {seconds / hours:.0f}" for name, seconds in costs.seconds.items())

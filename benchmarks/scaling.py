@@ -2,7 +2,7 @@
 
     python -m benchmarks.scaling [--minutes 2] [--nodes 1 10 100 1000] [--cores 8]
 
-Scan, decode, generate (`mini`, one thread) and close run one after the other in this process and its sandbox, without
+Scan, decode, generate (`mini`, one thread) and finish run one after the other in this process and its sandbox, without
 Ray, so that the processor time of each is its own. Processor time, not time on the wall: other work on the machine
 changes it little. The last line lets one, then two processes decode the same film at the same time.
 """
@@ -98,7 +98,7 @@ def stages(root: Path, minutes: float) -> tuple[dict[str, float], dict[str, floa
             with costs.of("generate"):
                 [item] = dubber.generate([item])
             parts += item.arrays["sound"].nbytes + item.arrays["thumbs"].nbytes
-            with costs.of("close"):
+            with costs.of("finish"):
                 finished = finish_item(item, job)
     assert finished is not None and finished["status"] == "dubbed", finished
     hours = row["duration_s"] / 3600

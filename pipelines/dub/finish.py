@@ -43,7 +43,7 @@ def finish(batch: pa.Table, job: DubJob) -> Iterator[pa.Table]:
             raise
         except Exception as error:
             # For example a damaged part: it is dropped, so that the next run generates it again.
-            failure = Failure("close", type(error).__name__, str(error))
+            failure = Failure("finish", type(error).__name__, str(error))
             row = _keep(failed_row(item.task.video, failure), job)
             with contextlib.suppress(storage.StorageError):
                 State(job.out).drop_parts(item.task.video_id)

@@ -29,6 +29,6 @@ class Failure:
     """The reason why a file has no new sound."""
 
     stage: str
-    """One of scan, decode, generate, mux and storage."""
+    """Stage of the work that failed, such as scan, decode, generate, mux or storage (docs/operations.md lists them)."""
     error_class: str
     message: str

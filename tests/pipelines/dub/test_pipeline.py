@@ -220,7 +220,7 @@ def test_a_damaged_part_costs_its_film_and_is_made_again(
     assert task.have_part
     [answer] = [table.to_pylist()[0] for table in finish.finish(Item(task).to_table(), job)]
     row = json.loads(answer["row"])
-    assert (row["status"], row["stage"], row["error_class"]) == ("failed", "close", "ValueError")
+    assert (row["status"], row["stage"], row["error_class"]) == ("failed", "finish", "ValueError")
     assert "not a part" in row["message"]
     [task] = planning.make_plan(dataclasses.replace(job, run_id="run2"), [video], "silent").tasks
     assert not task.have_part
