@@ -234,7 +234,7 @@ def check_texts(config: DubConfig, model: ModelInfo, requests: dict[str, Manifes
 def check_identity(config: DubConfig, job: DubJob) -> None:
     """Raises WrongUsage if OUT was made with other settings, unless with --restart."""
     from pipelines import storage
-    from pipelines.dub.job import CUTS, TEXTS
+    from pipelines.dub.job import CUTTING_KEYS, TEXTS
     from pipelines.dub.state import State
     from pipelines.soundtrack.mixing import NAMES
 
@@ -248,7 +248,7 @@ def check_identity(config: DubConfig, job: DubJob) -> None:
         return
     now = job.identity() | {"archive": full_address(config.archive)}
     # These are stored only if they are set.
-    optional = (*CUTS, "selection", "captions", "signed", "keep_top", *NAMES, *TEXTS)
+    optional = (*CUTTING_KEYS, "selection", "captions", "signed", "keep_top", *NAMES, *TEXTS)
     if differing := differences(before, dict.fromkeys(optional) | now):
         raise WrongUsage(
             f"OUT ({config.out}) was made with other settings:\n{differing}\n"

@@ -14,7 +14,7 @@ from v2a_models import grid
 from v2a_models.longform import Layout
 from v2a_models.recipe import View
 
-CUTS = ("window", "overlap", "segment_s", "joins", "scenes", "static")
+CUTTING_KEYS = ("window", "overlap", "segment_s", "joins", "scenes", "static")
 """Keys of a job's identity that decide how films are cut; a job has those that apply."""
 
 TEXTS = ("prompt", "negative")
@@ -105,11 +105,11 @@ class DubJob:
         segments matters to a streaming model, whose segments have seeds of their own, and to in-painting, which
         places windows between the borders of a segment.
         """
-        cut: dict[str, Any] = {"window": self.window, "overlap": self.overlap}
+        cutting: dict[str, Any] = {"window": self.window, "overlap": self.overlap}
         if self.streams:
-            cut = {"segment_s": grid.seconds(self.window, self.rate)}
+            cutting = {"segment_s": grid.seconds(self.window, self.rate)}
         if self.layout is not None:
-            cut = {
+            cutting = {
                 "window": self.window,
                 "joins": "two-wave, windows and steps as needed",
                 "segment_s": self.windows_per_segment * self.layout.hop / self.layout.fps,
@@ -123,7 +123,7 @@ class DubJob:
             "model_sha256": self.model_sha256,
             "recipe": self.recipe,
             "seed": self.seed,
-            **cut,
+            **cutting,
             "batch_size": self.batch_size,
             "precision": self.precision,
         }
@@ -233,7 +233,7 @@ def first_missing(done: Collection[int]) -> int:
     return next(index for index in itertools.count() if index not in done)
 
 
-def within(job: DubJob, cut: segments.Segment, span: Seconds) -> bool:
+def within(job: DubJob, segment: segments.Segment, span: Seconds) -> bool:
     """True if a segment overlaps a stretch of the film, in seconds."""
     # A hair more on both sides: positions are rounded to samples of one rate here, and to those of another later.
-    return span[0] * job.rate < cut.stop + 2 and span[1] * job.rate > cut.start - 2
+    return span[0] * job.rate < segment.stop + 2 and span[1] * job.rate > segment.start - 2

@@ -71,8 +71,8 @@ class PartReader:
         """Segments of which no frame can be decoded, in seconds."""
         if not self.unseen:
             return []
-        cuts, rate = file_segments(self.job, self.duration_s), self.job.rate
-        return [(cuts[k].start / rate, cuts[k].stop / rate) for k in self.unseen]
+        whole, rate = file_segments(self.job, self.duration_s), self.job.rate
+        return [(whole[k].start / rate, whole[k].stop / rate) for k in self.unseen]
 
     def may_be_silent(self) -> list[Seconds]:
         """Stretches read so far that silence is expected in: unseen ones, and still ones, whose ambience is faint."""

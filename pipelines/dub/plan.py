@@ -247,22 +247,22 @@ def plan_file(
 
     Raises ValueError if the film is too short for a single sample.
     """
-    cuts = file_segments(job, video["duration_s"])
-    if not cuts:
+    whole = file_segments(job, video["duration_s"])
+    if not whole:
         raise ValueError(f"a film of {video['duration_s']} s has no room for sound")
     if job.streams:
         done = frozenset(range(first_missing(done)))
-    n_windows = sum(cut.n_windows for cut in cuts)
+    n_windows = sum(segment.n_windows for segment in whole)
 
-    def task(cut: segments.Segment) -> DubTask:
-        fresh = cut.stop - cut.start - (0 if cut.is_first else job.overlap)
+    def task(segment: segments.Segment) -> DubTask:
+        fresh = segment.stop - segment.start - (0 if segment.is_first else job.overlap)
         seconds = grid.seconds(fresh, job.rate)
         return DubTask(
-            video, output, fallback, cut, len(cuts), n_windows, seconds, cut.index in done,
-            needless=not (job.streams or spans is None or any(within(job, cut, span) for span in spans)),
+            video, output, fallback, segment, len(whole), n_windows, seconds, segment.index in done,
+            needless=not (job.streams or spans is None or any(within(job, segment, span) for span in spans)),
             overrides=overrides or {},
         )  # fmt: skip
 
-    todo = [task(cut) for cut in cuts if cut.index not in done]
+    todo = [task(segment) for segment in whole if segment.index not in done]
     # With all parts and no row, the earlier run ended between its last part and the mux.
-    return todo or [task(cuts[-1])]
+    return todo or [task(whole[-1])]
