@@ -54,7 +54,7 @@ def drop_pictures(item: Item, job: DubJob) -> None:
     """Drop the frames of an item without a single window to generate."""
     assert job.layout is not None
     windows = windows_of(item, job.layout)
-    if len(quiet_windows(item, windows)) == len(windows):
+    if len(ambient_windows(item, windows)) == len(windows):
         for name in job.views:
             del item.arrays[name]
 
@@ -66,13 +66,13 @@ def windows_of(item: Item, layout: Layout) -> list[Window]:
     )
 
 
-def quiet_windows(item: Item, windows: Sequence[Window]) -> list[Window]:
-    """Windows of an item that are filled with ambience: still ones; in the second wave, those between still ones."""
+def ambient_windows(item: Item, windows: Sequence[Window]) -> list[Window]:
+    """Windows with the ambience, or silence, of still stretches: still, and in the second wave between still ones."""
     still = {(first, stop) for first, stop in item.still_windows}
-    return [window for window in windows if _is_quiet(window, windows, still)]
+    return [window for window in windows if _is_ambient(window, windows, still)]
 
 
-def _is_quiet(window: Window, windows: Sequence[Window], still: set[FrameSpan]) -> bool:
+def _is_ambient(window: Window, windows: Sequence[Window], still: set[FrameSpan]) -> bool:
     if window.keep not in still:
         return False
     beside = longform.decided(window, windows)

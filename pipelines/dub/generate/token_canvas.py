@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.dub import segments
 from pipelines.dub.item import Item
 from pipelines.dub.segment_facts import SegmentFacts
-from pipelines.dub.segment_windows import quiet_windows, windows_of
+from pipelines.dub.segment_windows import ambient_windows, windows_of
 from v2a_models import grid, longform
 from v2a_models.longform import FrameSpan, Layout, Window
 
@@ -22,7 +22,7 @@ class TokenCanvas:
         self.item, self.layout = item, layout
         self.segment_frames = segments.segment_frames(item.task.segment, layout)
         self.windows = windows_of(item, layout)
-        self.quiet = quiet_windows(item, self.windows)
+        self.ambient = ambient_windows(item, self.windows)
         self.needed = self.windows if item.task.part is None else self._around(*item.task.part)
         """Windows that the used part of the segment depends on."""
         self.codes = np.zeros((0, 0, 0), np.int64)
@@ -45,8 +45,8 @@ class TokenCanvas:
         self._write(window.keep, codes[..., window.keep[0] - window.start : window.keep[1] - window.start])
 
     def repeat(self, loop: np.ndarray) -> None:
-        """Fill the quiet windows with a loop [tracks, codebooks, n], in phase with the start of the film."""
-        for window in self.quiet:
+        """Fill the ambient windows with a loop [tracks, codebooks, n], in phase with the start of the film."""
+        for window in self.ambient:
             self._write(window.keep, loop[..., np.arange(*window.keep) % loop.shape[-1]])
 
     def _write(self, span: FrameSpan, codes: np.ndarray) -> None:
@@ -69,7 +69,7 @@ class TokenCanvas:
 
     def to_generate(self, wave: int) -> list[WindowTask]:
         """Windows of a wave to generate."""
-        return [WindowTask(self, w) for w in self.needed if w.wave == wave and w not in self.quiet]
+        return [WindowTask(self, w) for w in self.needed if w.wave == wave and w not in self.ambient]
 
     def within(self, span: FrameSpan) -> FrameSpan:
         """The span cut to this segment, so that neighbours do not report the same twice."""
@@ -78,10 +78,10 @@ class TokenCanvas:
     def facts(self) -> SegmentFacts:
         """Facts about the windows of the segment."""
         start, stop = self.segment_frames.start, self.segment_frames.stop
-        spans = [self.within(span) for span in merged([window.keep for window in self.quiet])]
+        spans = [self.within(span) for span in merged([window.keep for window in self.ambient])]
         shots = {window.shot[0] for window in self.windows} - {self.segment_frames.decided[0]}
         return SegmentFacts(
-            windows=sum(start <= w.keep[0] < stop and w not in self.quiet for w in self.windows),
+            windows=sum(start <= w.keep[0] < stop and w not in self.ambient for w in self.windows),
             scenes=sum(start <= cut < stop for cut in shots),
             still=tuple((self._seconds(a), self._seconds(b)) for a, b in spans if a < b),
         )

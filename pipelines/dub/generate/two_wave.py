@@ -55,7 +55,7 @@ class TwoWaveGenerator:
         """Set the sound of every item, or its failure."""
         canvases = [TokenCanvas(item, self.layout) for item in items]
         for canvas in canvases:
-            if canvas.quiet:
+            if canvas.ambient:
                 with billed([canvas.item], self.device):
                     canvas.repeat(self._loop(canvas.item))
         for wave in (0, 1):
@@ -199,7 +199,7 @@ class TwoWaveGenerator:
         joins = [
             (left.keep[1] - canvas.segment_frames.start) * grid.HOP
             for left, right in pairwise(canvas.windows)
-            if left.shot == right.shot and not (left in canvas.quiet and right in canvas.quiet)
+            if left.shot == right.shot and not (left in canvas.ambient and right in canvas.ambient)
         ]
         start_s = self._seconds(canvas.segment_frames.start)
         worst = seams.worst(sound[0], joins, job.rate)
@@ -251,9 +251,9 @@ def _track_seed(seed: int, track: int) -> int:
 
 
 def _gain(canvas: TokenCanvas, n: int, rate: int) -> np.ndarray:
-    """Gain that silences quiet stretches, with ramps inside their ends: float32 [n]."""
+    """Gain that silences still stretches, with ramps inside their ends: float32 [n]."""
     ramp, gain = grid.samples(RAMP_S, rate), np.ones(n, np.float32)
-    for first, stop in merged([window.keep for window in canvas.quiet]):
+    for first, stop in merged([window.keep for window in canvas.ambient]):
         # A stretch up to the end of the canvas continues in the next segment, which is silent there too.
         a, b = ((frame - canvas.segment_frames.start) * grid.HOP for frame in (first, stop))
         at = np.arange(n)

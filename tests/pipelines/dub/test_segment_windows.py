@@ -44,8 +44,8 @@ def test_a_film_in_which_nothing_moves_needs_its_first_picture_at_most(static: s
     item, job = film([(50, False)], static=static)
     segment_windows.annotate(item, job)
     windows = segment_windows.windows_of(item, LAYOUT)
-    quiet = segment_windows.quiet_windows(item, windows)
-    assert quiet == ([] if static == "generate" else windows)
+    ambient = segment_windows.ambient_windows(item, windows)
+    assert ambient == ([] if static == "generate" else windows)
     assert segment_windows.needs_first_picture(item, job) == (static == "ambience")
     segment_windows.drop_pictures(item, job)
     assert ("sync" in item.arrays) == (static == "generate") and "thumbs" in item.arrays
@@ -55,9 +55,9 @@ def test_a_window_beside_a_moving_one_is_generated() -> None:
     item, job = film([(50, True), (50, False)])
     segment_windows.annotate(item, job)
     windows = segment_windows.windows_of(item, LAYOUT)
-    quiet = segment_windows.quiet_windows(item, windows)
-    assert quiet and len(quiet) < len(windows)
-    assert all(window.keep in item.still_windows for window in quiet)
+    ambient = segment_windows.ambient_windows(item, windows)
+    assert ambient and len(ambient) < len(windows)
+    assert all(window.keep in item.still_windows for window in ambient)
     segment_windows.drop_pictures(item, job)
     assert "sync" in item.arrays
 
