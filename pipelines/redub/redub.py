@@ -56,13 +56,13 @@ def redub(film: Dubbed, video: dict[str, Any], job: DubJob, span: Seconds) -> di
     streams = _inspect(film, job)
     video = video | {"video_id": film.video_id}
     tasks = plan.plan_file(job, video, film.output, film.output, overrides={}, spans=[span])
-    part = RedubbedPart(film, job, span, [replace(t, overrides={"seed": job.seed}, part=span) for t in tasks])
-    state.drop_parts(part.parts_id)
+    edit = RedubbedPart(film, job, span, [replace(t, overrides={"seed": job.seed}, part=span) for t in tasks])
+    state.drop_parts(edit.parts_id)
     try:
-        _generate(part)
-        _write(part, streams)
+        _generate(edit)
+        _write(edit, streams)
     finally:
-        state.drop_parts(part.parts_id)
+        state.drop_parts(edit.parts_id)
     return dubbed.commit(state, film.video_id)
 
 
@@ -122,37 +122,37 @@ def _inspect(film: Dubbed, job: DubJob) -> inspection.Inspection:
     return streams
 
 
-def _generate(part: RedubbedPart) -> None:
+def _generate(edit: RedubbedPart) -> None:
     """Generate the segments that reach into the part, into the state folder. Raises RedubError."""
-    job = part.job
+    job = edit.job
     state, dubber = State(job.out), Dubber(job)
-    for task in part.tasks:
+    for task in edit.tasks:
         if task.needless:
             continue
         [item] = dubber.generate([decode.decode_task(task, job, shared_sandbox())])
         if item.failure is not None:
             raise RedubError(f"{item.failure.stage}: {item.failure.error_class}: {item.failure.message}")
-        state.write_part(part.parts_id, task.segment.index, Part(item.arrays["sound"], facts=item.facts))
+        state.write_part(edit.parts_id, task.segment.index, Part(item.arrays["sound"], facts=item.facts))
 
 
-def _write(part: RedubbedPart, streams: inspection.Inspection) -> None:
+def _write(edit: RedubbedPart, streams: inspection.Inspection) -> None:
     """Write the new film, or sound file, in the place of the old one, and stage what belongs to it."""
-    film, job, span = part.film, part.job, part.span
+    film, job, span = edit.film, edit.job, edit.span
     state, destination = State(job.out), storage.join(job.out, film.output)
     is_film = job.treatment.sidecar == "none"
     start_s = shared_sandbox().probe(destination).video_start_s if is_film else 0.0
-    track_plan = track.plan_track(part.tasks[0], job)
+    track_plan = track.plan_track(edit.tasks[0], job)
     fmt, policy = track_plan.fmt, track_plan.policy
     samples, meter, proof, old_digests = audio_file.Samples(), LevelMeter(), Proof(), film.digests
     whole_film = [(0.0, track_plan.duration_s)]
     fresh = mixing.intersection([span], whole_film if track_plan.spans is None else track_plan.spans)
-    meter.flags = flags.FlagDetector(fmt.rate, fresh, lambda: part.still)
+    meter.flags = flags.FlagDetector(fmt.rate, fresh, lambda: edit.still)
 
     def seal(path: Path, number: int, result: MuxResult) -> None:
         proof.source_sha256 = film.sidecar["sourceSha256"]
-        proof.facts = part.sidecar(_digests(old_digests, result.digests), samples.sha256)
+        proof.facts = edit.sidecar(_digests(old_digests, result.digests), samples.sha256)
         Sealer(job.out, job.version, job.sign_key, job.sign_cert).seal(path, film.output, proof)
-        dubbed.stage(state, _report_row(part, path, proof, meter), proof.record(film.output), proof.manifest)
+        dubbed.stage(state, _row(edit, path, proof, meter), proof.record(film.output), proof.manifest)
 
     target = output.Target(
         out=job.out,
@@ -164,7 +164,7 @@ def _write(part: RedubbedPart, streams: inspection.Inspection) -> None:
             channels=fmt.channels,
             sample_rate=fmt.rate,
             title=track_plan.title,
-            tags=tags_of(part.sidecar(Digests(), "")),
+            tags=tags_of(edit.sidecar(Digests(), "")),
             old_comment=tags_of(film.sidecar)["comment"],
             codec=policy.audio_codec,
             replaces=streams.sound.index(old_digests.generated) if is_film else None,
@@ -174,9 +174,9 @@ def _write(part: RedubbedPart, streams: inspection.Inspection) -> None:
     )
     with ExitStack() as stack:
         # The old samples and the film's own sound come from one sandbox: the new track is made first, and kept.
-        pending = stack.enter_context(storage.Pending(state.uri("parts", part.parts_id, "new.flac")))
+        pending = stack.enter_context(storage.Pending(state.uri("parts", edit.parts_id, "new.flac")))
         with audio_file.AudioFileWriter(Path(pending.path), "flac", fmt.rate, fmt.channels) as writer:
-            parts = segments.join(part.sounds(), job.overlap)
+            parts = segments.join(edit.sounds(), job.overlap)
             for block in track.blocks(track_plan, parts, film.gains[:1]):
                 writer.feed(block)
             writer.close()
@@ -226,13 +226,13 @@ def _digests(old: Digests, written: Digests) -> Digests:
     return Digests(written.video, kept, written.generated, old.alternatives)
 
 
-def _report_row(part: RedubbedPart, path: Path, proof: Proof, meter: LevelMeter) -> dict[str, Any]:
+def _row(edit: RedubbedPart, path: Path, proof: Proof, meter: LevelMeter) -> dict[str, Any]:
     """The new report row of a film whose new file is at `path`."""
-    row, span = part.film.row, part.span
-    edit = f"{span[0]:g} to {span[1]:g} s again (seed {part.job.seed})"
+    row, span = edit.film.row, edit.span
+    words = f"{span[0]:g} to {span[1]:g} s again (seed {edit.job.seed})"
     assert meter.flags is not None
     return row | {
-        "treatment": ", ".join(text for text in (row.get("treatment"), edit) if text),
+        "treatment": ", ".join(text for text in (row.get("treatment"), words) if text),
         "output_size": path.stat().st_size,
         "output_sha256": proof.output_sha256,
         "signer": proof.signer,
