@@ -61,7 +61,7 @@ def _run_on_ray(
     if config.dry_run:
         print_plan(console, plan, resources.cpus, job.candidates, prices(config.price))
         return DONE
-    State(config.out).write_config(kept_config(config, job))
+    State(config.out).write_config(saved_settings(config, job))
     describe(console, plan, job)
     if job.sign_key:
         console.print(f"Signing with {job.sign_cert}.", markup=False)
@@ -165,7 +165,7 @@ def report_facts(config: DubConfig, job: DubJob, started_at: float) -> dict[str,
     return facts | {name: text for name in ("prompt", "negative") if (text := getattr(job, name))}
 
 
-def kept_config(config: DubConfig, job: DubJob) -> dict[str, Any]:
+def saved_settings(config: DubConfig, job: DubJob) -> dict[str, Any]:
     """Settings to keep in OUT: those that decide the sound, and those that redubbing needs."""
     places = {"archive": full_address(config.archive), "model_place": full_model(job.model)}
     cutting = {"windows_per_segment": job.windows_per_segment, "film": dataclasses.asdict(config.film)}

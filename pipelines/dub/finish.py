@@ -44,7 +44,7 @@ def finish(batch: pa.Table, job: DubJob) -> Iterator[pa.Table]:
         except Exception as error:
             # For example a damaged part: it is dropped, so that the next run generates it again.
             failure = Failure("finish", type(error).__name__, str(error))
-            row = _keep(failed_row(item.task.video, failure), job)
+            row = _write_row(failed_row(item.task.video, failure), job)
             with contextlib.suppress(storage.StorageError):
                 State(job.out).drop_parts(item.task.video_id)
         yield pa.table(
@@ -65,7 +65,7 @@ def finish_item(item: Item, job: DubJob) -> dict[str, Any] | None:
     row = state.read_row(task.video_id)
     if row is not None and row.get("run_id") == job.run_id:
         return row  # a retried task, or the second of two: everything is done
-    _keep_part(item, job)
+    _write_part(item, job)
     if len(state.segments_done(task.video_id)) < task.n_segments:
         return None
     try:
@@ -81,7 +81,7 @@ def finish_item(item: Item, job: DubJob) -> dict[str, Any] | None:
     return row
 
 
-def _keep_part(item: Item, job: DubJob) -> None:
+def _write_part(item: Item, job: DubJob) -> None:
     """Write the part of a segment, or its failure, into the state folder."""
     state, task, at = State(job.out), item.task, item.task.segment.index
     if item.failure is not None and _is_damaged_part(item):
@@ -218,10 +218,10 @@ def _unwritable(item: Item, job: DubJob, error: storage.StorageError) -> dict[st
     if not concerns_one_film(error) or not State(job.out).writable():
         return None
     advice = f"{error}; put that right and run the command again: what was generated is kept"
-    return _keep(unwritable_row(item.task.video, type(error)(advice)), job)
+    return _write_row(unwritable_row(item.task.video, type(error)(advice)), job)
 
 
-def _keep(row: dict[str, Any], job: DubJob) -> dict[str, Any]:
+def _write_row(row: dict[str, Any], job: DubJob) -> dict[str, Any]:
     """Write the row into the state folder if that is possible; the row."""
     row = _of_run(row, job)
     with contextlib.suppress(storage.StorageError):

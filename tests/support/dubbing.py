@@ -54,7 +54,7 @@ def quickly(*arguments: str | Path) -> dict[str, dict[str, Any]]:
         if wants_silence(video, policy.existing, requests.get(video["path"], ManifestRow()))
     }
     plan = make_plan(job, scanned, config.only, restart=config.restart, requests=requests, silences=silences)
-    state.State(config.out).write_config(driver.kept_config(config, job))
+    state.State(config.out).write_config(driver.saved_settings(config, job))
     dubber = Dubber(job)
     for task in plan.tasks:
         [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
