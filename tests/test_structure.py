@@ -125,7 +125,6 @@ UNTESTED = {
     "pipelines/dub/job.py",
     "pipelines/dub/manifest.py",
     "pipelines/dub/part_reader.py",
-    "pipelines/dub/track.py",
     "pipelines/extract/label_tables.py",
     "pipelines/extract/pipeline.py",
     "pipelines/media/container.py",

@@ -14,11 +14,12 @@ import numpy as np
 
 from pipelines import storage
 from pipelines.archive.scan import SILENT_STATES
-from pipelines.dub import segments, track
+from pipelines.dub import segments, track_plan
 from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.output_names import SRT_SUFFIX, has_srt_file, subtitles_at
 from pipelines.dub.part_reader import PartReader
 from pipelines.dub.state import State
+from pipelines.dub.track_plan import TrackPlan
 from pipelines.mux import audio_file, child, remux, subtitles
 from pipelines.mux.containers import LOSSLESS, container_of
 from pipelines.mux.packet_hashes import Digests
@@ -122,7 +123,7 @@ class WrittenFilm:
     subtitles: str
     """Place of its subtitles (`subtitles_at`); empty for none."""
     result: MuxResult
-    plan: track.TrackPlan
+    plan: TrackPlan
     parts: PartReader
     """The film's parts, which have been read."""
     levels: LevelMeter
@@ -138,8 +139,8 @@ def write_film(
     name: path of the output, relative to OUT; captions: subtitles of the film; proof: filled on the way, and holds what
     is known if this fails. Raises DecodeFailed (MuxFailed among them) for what the film causes, and StorageError.
     """
-    plan = track.plan_track(task, job)
-    gains = track.measure_gains(plan, task, job)
+    plan = track_plan.plan_track(task, job)
+    gains = track_plan.measure_gains(plan, task, job)
     if captions and has_srt_file(name, job):
         text = subtitles.srt(captions).encode()
         storage.write_atomic(storage.join(job.out, name + SRT_SUFFIX), text)
@@ -159,7 +160,7 @@ class _FilmWriter:
         job: DubJob,
         name: str,
         captions: Sequence[subtitles.Cue],
-        plan: track.TrackPlan,
+        plan: TrackPlan,
         gains: list[Gains],
         proof: Proof,
     ) -> None:
@@ -179,7 +180,7 @@ class _FilmWriter:
             self.meter.r128 = ebur128.LoudnessMeter(fmt.rate, fmt.channels)
         self.meter.flags = flags.FlagDetector(fmt.rate, self.plan.spans, self.reader.may_be_silent)
         parts = segments.join(self.reader.sounds(), self.job.overlap)
-        sound = self.samples.watch(track.blocks(self.plan, parts, self.gains), fmt.channels)
+        sound = self.samples.watch(track_plan.blocks(self.plan, parts, self.gains), fmt.channels)
         return self.meter.watch(self.reader.keep_opening(sound, fmt.channels, fmt.rate), fmt.channels)
 
     def _target(self) -> Target:
@@ -232,7 +233,7 @@ class _FilmWriter:
 
     @cached_property
     def _source_sha256(self) -> str:
-        return track.source_sha256(self.task.video["uri"])
+        return track_plan.source_sha256(self.task.video["uri"])
 
     def _facts(self, name: str, source_sha256: str, digests: Digests, samples_sha256: str) -> dict[str, Any]:
         """The sidecar of one file, which its signed manifest repeats."""

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from pipelines import storage
-from pipelines.dub import decode, output, plan, segments, track
+from pipelines.dub import decode, output, plan, segments, track_plan
 from pipelines.dub.generate.dubber import Dubber
 from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.output import Proof, Sealer
@@ -141,11 +141,11 @@ def _write(edit: RedubbedPart, streams: inspection.Inspection) -> None:
     state, destination = State(job.out), storage.join(job.out, film.output)
     is_film = job.treatment.sidecar == "none"
     start_s = shared_sandbox().probe(destination).video_start_s if is_film else 0.0
-    track_plan = track.plan_track(edit.tasks[0], job)
-    fmt, policy = track_plan.fmt, track_plan.policy
+    planned = track_plan.plan_track(edit.tasks[0], job)
+    fmt, policy = planned.fmt, planned.policy
     samples, meter, proof, old_digests = audio_file.Samples(), LevelMeter(), Proof(), film.digests
-    whole_film = [(0.0, track_plan.duration_s)]
-    fresh = mixing.intersection([span], whole_film if track_plan.spans is None else track_plan.spans)
+    whole_film = [(0.0, planned.duration_s)]
+    fresh = mixing.intersection([span], whole_film if planned.spans is None else planned.spans)
     meter.flags = flags.FlagDetector(fmt.rate, fresh, lambda: edit.still)
 
     def seal(path: Path, number: int, result: MuxResult) -> None:
@@ -163,7 +163,7 @@ def _write(edit: RedubbedPart, streams: inspection.Inspection) -> None:
             video_start_s=start_s,
             channels=fmt.channels,
             sample_rate=fmt.rate,
-            title=track_plan.title,
+            title=planned.title,
             tags=tags_of(edit.sidecar(Digests(), "")),
             old_comment=tags_of(film.sidecar)["comment"],
             codec=policy.audio_codec,
@@ -177,7 +177,7 @@ def _write(edit: RedubbedPart, streams: inspection.Inspection) -> None:
         pending = stack.enter_context(storage.Pending(state.uri("parts", edit.parts_id, "new.flac")))
         with audio_file.AudioFileWriter(Path(pending.path), "flac", fmt.rate, fmt.channels) as writer:
             parts = segments.join(edit.sounds(), job.overlap)
-            for block in track.blocks(track_plan, parts, film.gains[:1]):
+            for block in track_plan.blocks(planned, parts, film.gains[:1]):
                 writer.feed(block)
             writer.close()
         sound = patched(

@@ -15,7 +15,7 @@ import pytest
 
 from jobs import cli, redub, verify
 from pipelines import storage
-from pipelines.dub import track as film_track
+from pipelines.dub import track_plan
 from pipelines.dub.state import State
 from pipelines.mux import remux
 from pipelines.provenance import signing
@@ -102,7 +102,7 @@ def test_with_the_film_s_own_sound_and_alternatives_and_a_signature(tmp_path: Pa
     signer = signing.make_test_certificate(tmp_path / "keys")
     keys = ["--sign-key", signer.key, "--sign-cert", signer.certificate]
     quickly(archive, out, "--existing", "replace-silent-parts", *keys)
-    title = film_track.TITLES["replace-silent-parts"]
+    title = track_plan.TITLES["replace-silent-parts"]
     before = track(out / "gap.mkv", title)
     span = ["--start", "0.5", "--end", "2.5", "--seed", "3"]
     assert v2a_redub(out, "gap.mkv", *span) == 2  # it would lose its signature

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.dub import track as film_track
+from pipelines.dub import track_plan
 from pipelines.mux import remux
 from tests.support.dubbing import RATE, film, noise, quickly, report, titles, track, v2a_dub
 from tests.support.media_files import numbered, truncated, write_video
@@ -134,7 +134,7 @@ def test_sound_that_ends_before_the_picture_is_silent_there(tmp_path: Path) -> N
     film(archive / "long.mkv", noise(5.0, 0.3), 2.0, "flac")
     rows = quickly(archive, out, "--existing", "replace-silent-parts", "--segment-s", "1")
     assert rows["long.mkv"]["reason"] == "has sound throughout"
-    made = track(out / "short.mkv", film_track.TITLES["replace-silent-parts"])
+    made = track(out / "short.mkv", track_plan.TITLES["replace-silent-parts"])
     assert made.shape == (1, 4 * RATE) and np.array_equal(made[:, : round(1.5 * RATE)], own)
     assert np.abs(made[:, 2 * RATE :]).max() > 100
     assert len(titles(out / "short.mkv")) == 2

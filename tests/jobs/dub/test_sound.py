@@ -13,7 +13,7 @@ import pytest
 from scipy.signal import resample_poly
 
 from jobs.common.verb import WrongUsage
-from pipelines.dub import track as film_track
+from pipelines.dub import track_plan
 from pipelines.dub.generate.dubber import Dubber
 from pipelines.dub.item import Item
 from pipelines.mux import remux
@@ -33,7 +33,7 @@ from tests.support.dubbing import (
 
 pytestmark = pytest.mark.timeout(600)
 
-MIXED, REPLACED = film_track.TITLES["mix"], film_track.TITLES["replace-silent-parts"]
+MIXED, REPLACED = track_plan.TITLES["mix"], track_plan.TITLES["replace-silent-parts"]
 
 
 def with_a_gap(seconds: float, gap: tuple[float, float], channels: int = 1, rate: int = RATE) -> np.ndarray:
