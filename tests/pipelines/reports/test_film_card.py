@@ -24,7 +24,7 @@ def frames(n: int, height: int = 54, width: int = 96) -> np.ndarray:
 def test_a_click_is_drawn_where_it_sounds(at_s: float) -> None:
     sound = np.zeros(10 * RATE, np.int16)
     sound[round(at_s * RATE) :][:64] = 20_000
-    picture = np.asarray(film_card.draw(frames(12), sound, RATE, 10.0)).astype(int)
+    picture = np.asarray(film_card.draw_card(frames(12), sound, RATE, 10.0)).astype(int)
     top = film_card.STRIP + film_card.GAP
     wave = picture[top + 20 : top + film_card.WAVE // 2 - 4]  # below the label, above the line of silence
     expected = at_s / 10 * film_card.WIDTH
@@ -49,7 +49,7 @@ def test_any_film_has_a_picture(
     tmp_path: Path, pictures: np.ndarray, sound: np.ndarray, duration_s: float
 ) -> None:
     for name in ("card.png", "card.webp"):
-        film_card.save(film_card.draw(pictures, sound, RATE, duration_s), tmp_path / name)
+        film_card.save(film_card.draw_card(pictures, sound, RATE, duration_s), tmp_path / name)
         with Image.open(tmp_path / name) as image:
             assert image.size == (film_card.WIDTH, film_card.HEIGHT)
 
