@@ -34,9 +34,9 @@ class Verb:
 
 VERBS = {
     "demo": Verb("jobs.demo", "DemoConfig", "build a small archive, dub it, and print where to look"),
-    "scan": Verb("jobs.scan", "ScanConfig", "list an archive, and how much of it is silent"),
+    "scan": Verb("jobs.scan", "ScanConfig", "list an archive and its silent footage"),
     "dub": Verb("jobs.dub", "DubConfig", "give the silent videos of an archive a sound track"),
-    "redub": Verb("jobs.redub", "RedubConfig", "generate the sound of one part of a dubbed film again"),
+    "redub": Verb("jobs.redub", "RedubConfig", "regenerate the sound of one part of a dubbed film"),
     "extract": Verb(
         "jobs.extract", "ExtractConfig", "turn footage with sound into a feature store for training"
     ),
@@ -44,7 +44,9 @@ VERBS = {
         "jobs.train", "TrainConfig", "train a generator on a feature store, on one machine or many"
     ),
     "tune": Verb("jobs.tune", "TuneConfig", "search for the settings with which a generator trains best"),
-    "evaluate": Verb("jobs.evaluate", "EvaluateConfig", "score a folder of sounds against the true ones"),
+    "evaluate": Verb(
+        "jobs.evaluate", "EvaluateConfig", "score a folder of sounds against the reference sounds"
+    ),
     "compare": Verb("jobs.compare", "CompareConfig", "run models on the same clips, side by side"),
     "instruct": Verb(
         "jobs.instruct", "InstructConfig", "write captions and instructions for a feature store's clips"

@@ -1,4 +1,4 @@
-"""`v2a redub OUT FILE --start 61 --end 70 --seed 8`: generate the sound of one part of a dubbed film again."""
+"""`v2a redub OUT FILE --start 61 --end 70 --seed 8`: regenerate the sound of one part of a dubbed film."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class RedubConfig:
-    """Generate the sound of one part of a dubbed film again, from another seed, and leave the rest unchanged.
+    """Regenerate the sound of one part of a dubbed film from another seed, and leave the rest unchanged.
 
     Outside of --start and --end, every sample stays the same (before coding: AAC and Opus re-code a little around the
     part). At both ends, within the part, old and new sound crossfade for 50 ms. Picture and other tracks are copied
@@ -44,7 +44,7 @@ class RedubConfig:
     end: float
     """End of the part, in seconds."""
     seed: int
-    """Random seed of the new sound; the same seed gives the same sound again."""
+    """Random seed of the new sound; the same seed gives the same sound."""
     prompt: str | None = None
     """Sound to generate in the part, for models that follow text; by default as the film was dubbed."""
     negative: str | None = None
@@ -61,7 +61,7 @@ class RedubConfig:
 
 
 def run(config: RedubConfig) -> int:
-    """Redub a part; the exit code: 0 done, 1 it failed and the film is as it was, 2 wrong usage."""
+    """Redub a part; the exit code: 0 done, 1 it failed and the film is unchanged, 2 wrong usage."""
     command = command_line("redub", config, positional=("out", "file"))
     return run_verb("redub", command, lambda console: _run(config, console))
 
@@ -76,7 +76,7 @@ def _run(config: RedubConfig, console: Console) -> int:
     state = State(config.out)
     kept_config = state.read_config()
     if kept_config is None:
-        raise WrongUsage(f"{config.out} is no output of v2a dub")
+        raise WrongUsage(f"{config.out} is not an output folder of v2a dub")
     try:
         film = dubbed.find(config.out, config.file, report_rows(config.out))
         job = job_of(config, film, kept_config)
@@ -85,18 +85,18 @@ def _run(config: RedubConfig, console: Console) -> int:
     except dubbed.RedubError as error:
         raise WrongUsage(str(error)) from error
     if film.sidecar.get("signer") and not job.sign_key:
-        raise WrongUsage(f"{film.output} was signed: give --sign-key and --sign-cert, or it would lose that")
+        raise WrongUsage(f"{film.output} was signed: pass --sign-key and --sign-cert to sign the new file")
     storage.check_writable(config.out)
     video = original(config, film, kept_config)
     try:
         row = redub.redub(film, video, job, span)
     except (dubbed.RedubError, DecodeFailed) as error:
-        raise Stopped(f"{film.output} is as it was: {error}") from error
+        raise Stopped(f"{film.output} is unchanged: {error}") from error
     _report(config.out, row)
     place = storage.join(config.out, film.output)
     console.print(
-        f"{place}: {config.start:g} to {config.end:g} s again from seed {config.seed}, "
-        f"in {time.perf_counter() - started:.0f} s; every other sample is as it was.",
+        f"{place}: regenerated {config.start:g} to {config.end:g} s with seed {config.seed} "
+        f"in {time.perf_counter() - started:.0f} s; all other samples are unchanged.",
         markup=False,
     )
     return DONE
@@ -113,7 +113,7 @@ def report_rows(out: str) -> list[dict[str, Any]]:
     try:
         data = storage.read_bytes(storage.join(out, storage.PRIVATE_FOLDER, "report.parquet"))
     except storage.StorageNotFound as error:
-        raise RedubError(f"{out} has no report yet: let v2a dub come to its end first") from error
+        raise RedubError(f"{out} has no report yet: run v2a dub to completion first") from error
     return pq.read_table(pa.BufferReader(data)).to_pylist()
 
 
@@ -126,7 +126,7 @@ def job_of(config: RedubConfig, film: Dubbed, kept_config: dict[str, Any]) -> Du
     model = config.model or kept_config.get("model_place") or generator["model"]
     if config.model is None and is_reference(model):
         raise WrongUsage(
-            f"the film was dubbed by the Python object {model}. v2a runs no code that only a file names: "
+            f"the film was dubbed by the Python object {model}. v2a does not run code that only a file names: "
             f"add --model {model} if you trust it"
         )
     texts = {name: getattr(config, name) for name in ("prompt", "negative")}
@@ -165,11 +165,11 @@ def original(config: RedubConfig, film: Dubbed, kept_config: dict[str, Any]) -> 
     try:
         row = scan.scan_file(storage.stat_file(uri, film.row["path"]), shared_sandbox())
     except storage.StorageError as error:
-        raise WrongUsage(f"the original is not there ({error}); say where with --archive") from error
+        raise WrongUsage(f"original not found ({error}); give its location with --archive") from error
     if row["status"] != "ok":
-        raise WrongUsage(f"the original {uri} cannot be read any more: {row['error_class']}: {row['error']}")
+        raise WrongUsage(f"the original {uri} can no longer be read: {row['error_class']}: {row['error']}")
     if row["sha256"] != film.sidecar["sourceSha256"]:
-        raise WrongUsage(f"the original {uri} is not, byte for byte, the one that was dubbed")
+        raise WrongUsage(f"the original {uri} has changed since it was dubbed")
     return row
 
 

@@ -138,12 +138,12 @@ def _run(
             # Not under the name that promises the whole archive.
             out = out.removesuffix(".parquet") + ".partial.parquet"
             so_far += f" and in {out}, not in {config.out}"
-        print_error("scan", f"{listing.error}\n{so_far}; run it again for all of them")
+        print_error("scan", f"{listing.error}\n{so_far}; run the command again to scan all files")
     if out:
         try:
             storage.put_atomic(scanned.parquet(), out)
         except storage.StorageError as error:
-            raise Stopped(f"the table is not written: {error}") from error
+            raise Stopped(f"cannot write the table: {error}") from error
         console.print(f"written: {out}", markup=False)
     return SOME_FAILED if listing.error or counted.counts["failed"] else DONE
 

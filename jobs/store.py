@@ -25,7 +25,7 @@ class StoreConfig:
     """Show what a feature store holds: recipe, rows, hours, classes, failures and problems.
 
     The store is only read, and only its small columns: a damaged array shows up with --html or in training. Exit code 1
-    if a file is damaged, a clip is there twice, a video is in two splits, or a file was made with another recipe.
+    if a file is damaged, a clip occurs twice, a video is in two splits, or a file was made with another recipe.
     """
 
     store: Positional[str]
@@ -84,7 +84,7 @@ def preflight(config: StoreConfig) -> None:
         if config.html is not None:
             if storage.is_within(config.store, config.html):
                 raise WrongUsage(
-                    f"--html must lie outside the store ({config.html}): readers take files in it for rows"
+                    f"--html must lie outside the store ({config.html}): readers would treat it as data"
                 )
             storage.check_writable(storage.parent(config.html))
     except storage.StorageError as error:
@@ -100,7 +100,7 @@ def _write_page(store: Store, facts: Facts, html: str, console: Console) -> None
     try:
         storage.write_atomic(html, page.encode("utf-8", "backslashreplace"))
     except storage.StorageError as error:
-        raise Stopped(f"the page is not written: {error}") from error
+        raise Stopped(f"cannot write the page: {error}") from error
     console.print(f"written: {html}", markup=False)
 
 
@@ -144,7 +144,7 @@ def print_facts(facts: Facts, show: int, console: Console) -> None:
     _print_failures(facts, show, console, line)
     console.print()
     if not facts.problems:
-        line("No problems: every file can be read, no clip is there twice, one recipe.")
+        line("No problems: every file can be read, no clip occurs twice, one recipe.")
         return
     line(f"Problems ({len(facts.problems)}):", "bold red")
     for problem in facts.problems[:show]:

@@ -65,7 +65,7 @@ def _run(config: VerifyConfig, console: Console) -> int:
         raise WrongUsage("give the files to check, or --make-test-certificate FOLDER; see v2a verify --help")
     one = ("source", "sidecar", "manifest")
     if len(config.files) > 1 and (per_file := [name for name in one if getattr(config, name) is not None]):
-        raise WrongUsage(f"--{per_file[0]} belongs to one file; check them one by one")
+        raise WrongUsage(f"--{per_file[0]} applies to one file; check the files one by one")
     trust = _trust(config)
     passed = True
     for name in config.files:
@@ -82,7 +82,7 @@ def make_test_certificate(config: VerifyConfig, console: Console) -> int:
 
     assert config.make_test_certificate is not None
     if config.files:
-        raise WrongUsage("--make-test-certificate checks no file; leave out FILE")
+        raise WrongUsage("--make-test-certificate checks no file; drop FILE")
     try:
         credentials = signing.make_test_certificate(config.make_test_certificate)
     except signing.SigningError as error:
@@ -107,9 +107,7 @@ def check(name: str, config: VerifyConfig, trust: str = "") -> list[Finding]:
         film = name.removesuffix(signing.BESIDE)
         if storage.exists(film):
             return [Finding("note", "manifest", f"the manifest of {film}: checked with that file")]
-        return [
-            Finding("bad", "manifest-alone", f"a manifest, and the film it belongs to ({film}) is not there")
-        ]
+        return [Finding("bad", "manifest-alone", f"a manifest without its film ({film} was not found)")]
     try:
         side = _sidecar(name, config)
         manifest = _read(config.manifest, "manifest") if config.manifest is not None else None

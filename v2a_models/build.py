@@ -80,4 +80,4 @@ def _started(system: str, recipe: Recipe, start: str, options: Mapping[str, Any]
     try:
         return generator.with_options(**options)
     except ValueError as error:
-        raise ValueError(f"{start} decides the model's sizes: {error}") from error
+        raise ValueError(f"the model's sizes are those of {start}: {error}") from error

@@ -104,7 +104,7 @@ class Generator(nn.Module):
 
     def codes(self, batch: Batch, seeds: Sequence[int], **sampling: Any) -> Tensor:
         """One draw of codec tokens, int64 (B, K, L). Raises ValueError for a system without a codec."""
-        raise ValueError(f"{self.system} makes no codec tokens")
+        raise ValueError(f"{self.system} generates no codec tokens")
 
     def draw(
         self, batch: Batch, *, seeds: Sequence[int], candidates: int = 1, keep: int = 1, **options: Any
@@ -115,13 +115,13 @@ class Generator(nn.Module):
         (recipe.codec_frames by default). known_codes, known_mask (B, K, L): tokens to keep where the mask is True.
         Raises ValueError for a system without a codec.
         """
-        raise ValueError(f"{self.system} makes no codec tokens")
+        raise ValueError(f"{self.system} generates no codec tokens")
 
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:
         """Waveform float32 (B, 1, recipe.window) of tokens (B, K, L). Raises ValueError without a codec."""
         if self.codec is None:
-            raise ValueError(f"{self.system} makes no codec tokens")
+            raise ValueError(f"{self.system} generates no codec tokens")
         return self.codec.decode(codes, self.recipe.window).float().clamp_(-1, 1)
 
     def generate(
@@ -141,7 +141,7 @@ class Generator(nn.Module):
 
     def check_prompt(self, text: str) -> None:
         """Raises ValueError, with the reason, for a prompt that the model cannot read."""
-        raise ValueError(f"{self.system} follows no text")
+        raise ValueError(f"{self.system} takes no text prompts")
 
     def preview(self, columns: Mapping[str, Tensor]) -> Batch:
         """Inputs for a preview during training, from feature store columns; a slow model takes only part of them."""

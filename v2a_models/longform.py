@@ -66,7 +66,7 @@ class Layout:
         if not 0 < shared <= frames // 3:
             raise ValueError(
                 f"windows of {frames} codec frames that share {both} cannot be in-painted between their neighbours; "
-                "take an overlap of a tenth of the window or so"
+                "use an overlap of about a tenth of the window"
             )
         count = grid.samples(segment_s, rate) / (hop * rate / fps)
         pictures = grid.seconds(window, rate) * fps

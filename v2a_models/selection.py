@@ -59,7 +59,7 @@ def nearest_codes(
 ) -> Tensor:
     """Tokens int64 (B, keep, K, L) of the nearest candidates of each row, nearest first."""
     if not 1 <= keep <= candidates:
-        raise ValueError(f"of {candidates} candidates at most as many can be kept, not {keep}")
+        raise ValueError(f"cannot keep {keep} of {candidates} candidates")
     tokens: list[Tensor] = []
 
     def record(codes: Tensor) -> Tensor:
@@ -113,5 +113,5 @@ def _ranking(generator: Generator, candidates: int) -> tuple[SCAV, Codec]:
         )
     channels, latent_dim = scav.config.audio_channels, codec.config["latent_dim"]
     if channels != latent_dim:
-        raise ValueError(f"this SCAV listens to {channels} channels, the codec's latents have {latent_dim}")
+        raise ValueError(f"this SCAV expects {channels} channels, the codec's latents have {latent_dim}")
     return scav, codec

@@ -36,7 +36,7 @@ def check_not_foreign(out: str, name: str) -> None:
     for info in storage.list_tree(out):
         if not info.problem and not info.path.rpartition("/")[2].startswith("."):
             raise WrongUsage(
-                f"{name} ({out}) holds files that v2a did not make, such as {info.path}; choose an empty folder"
+                f"{name} ({out}) holds files that v2a did not write, such as {info.path}; choose an empty folder"
             )
 
 
@@ -115,7 +115,7 @@ def check_same(out: str, what: str, before: Mapping[str, Any], now: Mapping[str,
     if differing := differences(before, now):
         raise WrongUsage(
             f"--out ({out}) holds {what} with other settings:\n{differing}\n"
-            "Use those to go on with it, or choose another --out."
+            "Use the same settings to resume, or choose another --out."
         )
 
 

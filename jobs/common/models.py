@@ -58,7 +58,7 @@ def _checkpoint_info(model: str) -> ModelInfo:
     check_adapter(config)
     if not config.get("makes_sound", True):
         raise CheckpointError(
-            f"{folder} has learnt to rebuild pictures only: train its decoder to sound with "
+            f"{folder} has only finished stage 1 (pictures); train stage 2: "
             f"v2a train {config['system']} STORE --start {folder} --set stage=2 --out NEW"
         )
     return ModelInfo(
@@ -93,7 +93,7 @@ def scav_sha256(model: str) -> str:
                 f"{folder}/scav.safetensors is truncated or belongs to another model; copy it again"
             )
     if not digest:
-        raise ValueError("it has no SCAV to choose among candidates with; leave --candidates out")
+        raise ValueError("it has no SCAV to rank candidates; drop --candidates")
     return digest
 
 
@@ -110,7 +110,7 @@ def window_settings(model: ModelInfo, segment_s: float, joins: str = "auto") -> 
         raise ValueError(f"its recipe {recipe.name!r} has no pictures")
     inpaints = model.inpaints and not model.streams
     if joins == "two-wave" and not inpaints:
-        raise ValueError("it does not support in-painting of codec tokens: leave --joins two-wave out")
+        raise ValueError("it does not support in-painting of codec tokens: drop --joins two-wave")
     if inpaints and joins != "crossfade":
         fps = max(view.fps for view in recipe.views.values())
         try:
@@ -149,9 +149,11 @@ def check_captioner(model: str, recipe: Any = None) -> None:
     config = read_config(find_checkpoint(model))
     check_adapter(config)
     if config.get("system") != "vatt-converter" and not config.get("follows_text"):
-        raise ValueError(f"the model {model!r} writes no captions; take a vatt or a vatt-converter")
+        raise ValueError(f"the model {model!r} writes no captions; use a vatt or a vatt-converter")
     if recipe is None:
         return
     theirs, ours = Recipe.from_dict(config["recipe"]).encoder("semantic"), recipe.encoder("semantic")
     if theirs != ours:
-        raise ValueError(f"the model {model!r} sees features of another encoder than the store's")
+        raise ValueError(
+            f"the model {model!r} was trained on another encoder's features than this store holds"
+        )

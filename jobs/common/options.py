@@ -41,8 +41,8 @@ TrackingUri = Annotated[
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"],
     Note(
-        "Arithmetic of the networks. `auto` uses bfloat16 where the hardware is fast at it, else float32. On a cluster "
-        "of unlike machines, name one, so that all of them compute alike."
+        "Arithmetic of the networks. `auto` uses bfloat16 where the hardware is fast at it, else float32. On a mixed "
+        "cluster, set it explicitly."
     ),
 ]
 

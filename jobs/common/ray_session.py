@@ -89,7 +89,7 @@ def _join(address: str) -> None:
     try:
         ray.init(address=address, job_config=_job_config(), log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError) as error:
-        fix = "check that the cluster runs and is reachable, or leave --address out to work locally"
+        fix = "check that the cluster runs and is reachable, or drop --address to work locally"
         raise WrongUsage(f"no Ray cluster at {address} ({error}): {fix}") from error
 
 
@@ -111,7 +111,7 @@ def _start(num_workers: int | None) -> None:
         except Exception as error:  # Ray raises a bare Exception when its processes are not up in 30 s
             ray.shutdown()
             if attempt == START_TRIES - 1:
-                raise WrongUsage(f"Ray does not start on this machine: {error}") from error
+                raise WrongUsage(f"Ray failed to start on this machine: {error}") from error
 
 
 def _job_config() -> Any:

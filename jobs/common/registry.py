@@ -42,7 +42,9 @@ def resolve(model: str, tracking_uri: str | None) -> str:
         return model
     uri = _uri(tracking_uri)
     if not uri:
-        raise WrongUsage(f"{model} is in a registry: give its server or database with --tracking-uri")
+        raise WrongUsage(
+            f"{model} is a registered model: give the registry's server or database with --tracking-uri"
+        )
     client = client_of(uri)
     registered = find(client, model)
     folder = (
@@ -59,7 +61,7 @@ def resolve(model: str, tracking_uri: str | None) -> str:
             artifact_uri=registered.source, dst_path=str(beside), tracking_uri=uri
         )
         if not Path(fetched, "config.json").is_file():
-            raise WrongUsage(f"{model} is no model of v2a: {registered.source} holds no config.json")
+            raise WrongUsage(f"{model} is not a v2a model: {registered.source} has no config.json")
         with contextlib.suppress(OSError):  # another command was quicker
             os.rename(fetched, folder)
     except WrongUsage:
@@ -77,7 +79,9 @@ def find(client: Any, uri: str) -> Registered:
     """The registered version of a `models:/` URI. Raises WrongUsage."""
     parts = _URI.fullmatch(uri)
     if parts is None:
-        raise WrongUsage(f"{uri!r} names no model: use models:/NAME/VERSION or models:/NAME@ALIAS")
+        raise WrongUsage(
+            f"{uri!r} is not the URI of a registered model: use models:/NAME/VERSION or models:/NAME@ALIAS"
+        )
     name = parts["name"]
     try:
         if parts["alias"]:
@@ -118,8 +122,8 @@ def _uri(tracking_uri: str | None) -> str:
 def _registered_names(client: Any) -> str:
     with contextlib.suppress(Exception):
         names = [model.name for model in client.search_registered_models(max_results=50)]
-        return f"it knows {', '.join(names) or 'no models'}"
-    return "it does not answer"
+        return f"it has {', '.join(names) or 'no models'}"
+    return "the registry does not answer"
 
 
 def _first(error: Exception) -> str:

@@ -24,7 +24,7 @@ def print_summary(summary: Mapping[str, Any], board: Board, name: str, console: 
     from v2a_models.metrics.frechet import FEW
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("† unfit here" if summary["unfit"] else "", no_wrap=True)
+    table.add_column("† unreliable here" if summary["unfit"] else "", no_wrap=True)
     for system in summary["systems"]:
         table.add_column(escape(printable(system["title"])), justify="right", no_wrap=True)
     for metric in summary["metrics"]:
@@ -47,7 +47,7 @@ def print_summary(summary: Mapping[str, Any], board: Board, name: str, console: 
         for note in sorted(note for note in notes if FEW in note):
             console.print(f"{metric['title']}: {note}", markup=False)
     for metric, reason in summary["unfit"].items():
-        console.print(f"unfit here: {metric}: {reason}", markup=False)
+        console.print(f"unreliable here: {metric}: {reason}", markup=False)
     for note in summary["notes"]:
         console.print(note, markup=False)
 

@@ -125,7 +125,7 @@ class Tracker:
         if not self.problem:
             self.problem = reason = without_password(reason)
             place = without_password(self.uri or "")
-            self.notify(f"MLflow at {place} is not recording this run ({reason[:200]}); the job goes on.")
+            self.notify(f"MLflow at {place} is not recording this run ({reason[:200]}); the job continues.")
 
     def _start(
         self,

@@ -30,7 +30,7 @@ def run_verb(name: str, again: str, body: Callable[[Console], int]) -> int:
     """
     from pipelines.storage import StorageError
 
-    resume = f"\nTo go on where it stopped:\n  {again}" if again else ""
+    resume = f"\nTo resume, run:\n  {again}" if again else ""
     try:
         return body(_console())
     except WrongUsage as problem:

@@ -68,18 +68,20 @@ def notice(quiet_s: float, processes: Iterable[psutil.Process]) -> str:
                 at_work[stage] += 1
         except psutil.Error:  # it ended meanwhile
             continue
-    lines = [f"No result for {round(quiet_s / 60)} minutes. The job goes on; a slow film can take that long."]
+    lines = [
+        f"No result for {round(quiet_s / 60)} minutes. The job continues; a slow film can take that long."
+    ]
     if at_work:
         counts = [f"{stage} ({n} process{'es' if n > 1 else ''})" for stage, n in sorted(at_work.items())]
-        lines.append(f"  At work: {', '.join(counts)}.")
+        lines.append(f"  Running: {', '.join(counts)}.")
     else:
         lines.append(
-            "  Nothing is at work on this machine: the job waits for free cores or memory, or for other machines."
+            "  No stage is running on this machine: the job waits for free cores or memory, or for other machines."
         )
     if stopped:
         names = ", ".join(f"{name} (process {pid})" for name, pid in stopped)
-        lines.append(f"  Stopped from outside, by a terminal or a signal: {names}.")
-        lines.append(f"  To let them go on: kill -CONT {' '.join(str(pid) for _, pid in stopped)}")
+        lines.append(f"  Suspended by a terminal or a signal: {names}.")
+        lines.append(f"  To resume them: kill -CONT {' '.join(str(pid) for _, pid in stopped)}")
     return "\n".join(lines)
 
 

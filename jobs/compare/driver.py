@@ -35,8 +35,8 @@ def _run(config: CompareConfig, console: Console) -> int:
     plan = preflight.prepare(config)
     console.print(
         f"{len(plan.rows)} clips of {plan.store}, {len(plan.models)} models: "
-        f"{', '.join(model.slug for model in plan.models)}. Networks: {', '.join(plan.networks) or 'none'}; not to be "
-        f"had: {', '.join(name for name in config.networks if name in plan.missing) or 'none'}.",
+        f"{', '.join(model.slug for model in plan.models)}. Networks: {', '.join(plan.networks) or 'none'}; "
+        f"unavailable: {', '.join(name for name in config.networks if name in plan.missing) or 'none'}.",
         markup=False,
     )
     with contextlib.ExitStack() as stack:

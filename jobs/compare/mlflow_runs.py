@@ -123,21 +123,21 @@ def promote(
     if uri is None:
         return _decision(metric, "", "--tracking-uri is off, and promotion needs the registry.")
     if not tracker.opened():
-        return _decision(metric, "", "MLflow does not answer.")
+        return _decision(metric, "", "MLflow is not reachable.")
     model = next(m for m in plan.models if m.slug == best)
     client = registry.client_of(uri)
     present = registry.champion(client, REGISTERED)
     if present is not None and present.sha256 == model.sha256:
-        return _decision(metric, best, "it was the champion before.")
+        return _decision(metric, best, "it already was the champion.")
     if present is not None and present.sha256 not in {m.sha256 for m in plan.models}:
         return _decision(
             metric,
             "",
-            f"the present champion ({registry.PREFIX}{REGISTERED}/{present.version}) was not compared; add "
+            f"the current champion ({registry.PREFIX}{REGISTERED}/{present.version}) was not compared; add "
             f"{registry.PREFIX}{REGISTERED}@{registry.CHAMPION} to the models.",
         )
     if not registry.promote(client, tracker, REGISTERED, model.folder, model.sha256, metric.name):
-        return _decision(metric, "", f"the registry did not take it ({tracker.problem or 'no answer'}).")
+        return _decision(metric, "", f"the registry rejected it ({tracker.problem or 'no answer'}).")
     alias = f"{registry.PREFIX}{REGISTERED}@{registry.CHAMPION}"
     return _decision(metric, best, f"v2a dub ARCHIVE OUT --model {alias} --tracking-uri ... uses it.")
 
@@ -149,15 +149,15 @@ def _decision(metric: Metric, name: str, reason: str) -> dict[str, Any]:
 def winner(metric: Metric, models: list[str], board: Board, summary: dict[str, Any]) -> tuple[str, str]:
     """Model that beats every other by a metric, beyond the interval of their difference; else an empty name and why."""
     if metric.name in summary["unfit"]:
-        return "", f"{metric.title} is unfit here ({summary['unfit'][metric.name]})."
+        return "", f"{metric.title} is unreliable here ({summary['unfit'][metric.name]})."
     entries = {
         s["name"]: s["metrics"].get(metric.name, {}) for s in summary["systems"] if s["name"] in models
     }
     values = {slug: item["value"] for slug, item in entries.items() if item.get("value") is not None}
     if len(values) < 2:
         notes = sorted({item.get("note") or "not measured" for s, item in entries.items() if s not in values})
-        why = f": {'; '.join(notes)}" if notes else "; name two or more"
-        return "", f"{metric.title} is known of {len(values)} of {len(models)} models{why}."
+        why = f": {'; '.join(notes)}" if notes else "; at least two are needed"
+        return "", f"{metric.title} was measured for {len(values)} of {len(models)} models{why}."
     best, *others = sorted(values, key=lambda slug: values[slug], reverse=bool(metric.higher))
     for other in others:
         difference = board.difference(metric, best, other)

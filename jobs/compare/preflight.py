@@ -84,7 +84,7 @@ def _prepare(config: CompareConfig) -> ComparePlan:
     from v2a_models.metrics.networks.sources import NETWORKS
 
     if not config.models:
-        raise WrongUsage("name at least one model: v2a compare mini OTHER --store STORE --out DIR")
+        raise WrongUsage("give at least one model: v2a compare mini OTHER --store STORE --out DIR")
     at_least(config, clips=1, batch_size=1, listen=0, num_workers=1)
     if config.promote and (config.promote not in BY_NAME or BY_NAME[config.promote].group == "cost"):
         choices = ", ".join(name for name, m in BY_NAME.items() if m.group != "cost")
@@ -96,7 +96,7 @@ def _prepare(config: CompareConfig) -> ComparePlan:
     archive = full_address(config.archive) if config.archive else ""
     for name, place in (("STORE", store), ("ARCHIVE", archive)):
         if place and (storage.is_within(place, out) or storage.is_within(out, place)):
-            raise WrongUsage(f"--out ({out}) and {name} ({place}) must lie apart")
+            raise WrongUsage(f"--out ({out}) and {name} ({place}) must be apart, neither inside the other")
     if archive:
         storage.check_readable(archive)
     try:
@@ -111,10 +111,10 @@ def _prepare(config: CompareConfig) -> ComparePlan:
     codec = codec_of(models)
     # Without an archive every model is fed from the store, so that any codec is the store's.
     if not archive and not stored_rate and not (codec and recipe.encoder("codec")):
-        raise WrongUsage(f"{store} holds no sound that these models can decode: name its --archive")
+        raise WrongUsage(f"{store} holds no audio that these models can decode: pass --archive")
     twice = {m.slug for m in models if [n.slug for n in models].count(m.slug) > 1}
     if twice:
-        raise WrongUsage(f"two models are called {', '.join(sorted(twice))}: rename a folder")
+        raise WrongUsage(f"two models have the name {', '.join(sorted(twice))}: rename a folder")
     identity = {
         "store": store, "split": config.split, "clips": config.clips, "seed": config.seed, "archive": archive,
         "recipe": recipe.digest,
@@ -140,7 +140,7 @@ def _claim(out: str, identity: dict[str, Any], models: Sequence[Model]) -> None:
         check_not_foreign(out, "--out")
     elif differing := differences(state["identity"], identity):
         raise WrongUsage(
-            f"--out ({out}) holds another comparison:\n{differing}\nUse those, or choose another --out."
+            f"--out ({out}) holds another comparison:\n{differing}\nUse the same settings, or choose another --out."
         )
     storage.check_writable(out)
     before = state["models"] if state else {}
@@ -208,12 +208,12 @@ def needs_archive(model: ModelInfo, columns: Sequence[str], recipe: Recipe, arch
         return False
     if theirs.window_s != recipe.window_s:
         raise ValueError(
-            f"it makes windows of {theirs.window_s:g} s, and the clips of this store last {recipe.window_s:g} s"
+            f"it generates {theirs.window_s:g} s windows, but this store's clips are {recipe.window_s:g} s long"
         )
     if not archive:
         raise ValueError(
-            f"it was trained on another recipe than this store's ({differs or f'which lacks {lacking}'}): name the "
-            "store's --archive, and its pictures are decoded from there"
+            f"it was trained on another recipe than this store's ({differs or f'which lacks {lacking}'}): pass "
+            "the store's --archive to decode its input from the films"
         )
     return True
 

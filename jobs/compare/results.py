@@ -81,7 +81,7 @@ def summarise(
         "seed": config.seed,
     }
     if not plan.archive and not plan.stored_rate:
-        summary["notes"].append("Without --archive the codec's resynthesis stands in for the true sounds.")
+        summary["notes"].append("Without --archive, the codec's resynthesis replaces the reference sounds.")
     if not plan.codec:
         summary["notes"].append("No codec resynthesis, and no FDD: none of the models has a codec.")
     order = [model.slug for model in plan.models]
@@ -227,7 +227,7 @@ def votes(out: str, path: str) -> dict[str, Any]:
         ballot = json.loads(storage.read_bytes(path))
         page = str(ballot["page"])
         if not re.fullmatch(r"[0-9a-f]{16}", page):
-            raise ValueError("it names no page")
+            raise ValueError("it has no page id")
         key = json.loads(storage.read_bytes(storage.join(out, storage.PRIVATE_FOLDER, f"listen-{page}.json")))
         results = [preference.result() for preference in preferences(ballot, key)]
     except (storage.StorageError, ValueError, KeyError, TypeError) as error:

@@ -35,7 +35,7 @@ class SoundOptions:
     sidecar: Literal["none", "wav", "flac"] = "none"
     """Write only the sound, as OUT/reel.mp4.wav, and no copy of the film."""
     keep_sound: bool = True
-    """For tracks in a lossy codec (AAC, Opus), keep the samples for `v2a redub`, as FLAC in OUT/_v2a/sound: up to
+    """Keep the uncompressed samples of lossy tracks (AAC, Opus) for `v2a redub`, as FLAC in OUT/_v2a/sound: up to
     0.3 GB per hour."""
 
 
@@ -109,12 +109,12 @@ class DubConfig:
     track (or sidecar), and so on."""
     manifest: str | None = None
     """Table (.csv or .parquet) of settings per film: path (relative to ARCHIVE), prompt, negative, seed, start_s and
-    end_s (silence outside), skip. This command applies to empty cells, and to films that are not in it."""
+    end_s (silence outside), skip. The command line applies to empty cells and unlisted films."""
     prompt: str = ""
     """Sound to generate, such as "a heavy wooden hammer, no music"; the picture still decides when. Needs a model that
     follows text, such as vatt-mini or one of `v2a train vatt`."""
     negative: str | None = None
-    """Sound to avoid, such as "wind". By default "music, speech" for models that follow text and know the words; ""
+    """Sound to avoid, such as "wind". By default "music, speech" for models whose vocabulary includes them; ""
     for nothing."""
     captions: bool = False
     """Write a caption per window as a subtitle track (mp4, mov, mkv; otherwise FILM.srt). Needs a model that

@@ -60,12 +60,12 @@ def describe(console: Console, plan: DubPlan, job: DubJob) -> None:
     kept = f", {plan.kept} already dubbed" if plan.kept else ""
     rest = len(plan.order) - len(plan.to_dub) - plan.kept
     with_sound = sum(row["reason"].startswith("has sound (") for row in plan.rows.values())
-    why = f" ({with_sound} with sound: --only all takes those too)" if with_sound else ""
+    why = f" ({with_sound} with sound; --only all includes those)" if with_sound else ""
     chosen = f", best of {job.candidates} candidates" if job.candidates > 1 else ""
-    against = f", against {job.negative!r}" if job.negative else ""
+    against = f", negative prompt {job.negative!r}" if job.negative else ""
     console.print(
         f"{len(plan.order)} files: {len(plan.to_dub)} to dub ({plan.footage_s / 60:.1f} min){kept}, "
-        f"{rest} not to be dubbed{why}. Model {job.model_name}, seed {job.seed}{chosen}{against}.",
+        f"{rest} not to dub{why}. Model {job.model_name}, seed {job.seed}{chosen}{against}.",
         markup=False,
     )
 
@@ -81,7 +81,7 @@ def print_plan(
     from pipelines.dub.plan import classify
     from pipelines.reports import costs
 
-    listed = Table("file", "length", "what", "why")
+    listed = Table("file", "length", "action", "reason")
     paths = [
         (video["path"], video["duration_s"], "dub", classify(video, "all")[1])
         for video in plan.to_dub.values()
@@ -115,11 +115,7 @@ def print_plan(
         unknown = prices.gpu_hour is not None and not spent.gpu_s
         console.print(
             f"Cost: about {costs.money(to_come)}, {costs.money(hour)} an hour of footage{kept}."
-            + (
-                " Without GPUs, whose time is unknown until something was generated on one."
-                if unknown
-                else ""
-            )
+            + (" GPUs are not included: no GPU time was measured yet." if unknown else "")
         )
 
 

@@ -123,11 +123,11 @@ def signer_of(config: DubConfig) -> tuple[str, str]:
     key = config.sign_key or os.environ.get("V2A_SIGN_KEY", "")
     cert = config.sign_cert or os.environ.get("V2A_SIGN_CERT", "")
     if bool(key) != bool(cert):
-        given, missing = ("key", "certificate") if key else ("certificate", "key")
+        missing = "certificate" if key else "key"
         raise WrongUsage(
-            f"signing takes a key and its certificate, and there is only a {given}; give the {missing} too "
-            "(--sign-key and --sign-cert, or V2A_SIGN_KEY and V2A_SIGN_CERT), or neither. "
-            "For trying out: v2a verify --make-test-certificate FOLDER"
+            f"signing needs both a key and its certificate; the {missing} is missing "
+            "(--sign-key and --sign-cert, or V2A_SIGN_KEY and V2A_SIGN_CERT). "
+            "To try it out: v2a verify --make-test-certificate FOLDER"
         )
     return _full_path(key), _full_path(cert)
 
@@ -199,7 +199,7 @@ def check_texts(config: DubConfig, model: ModelInfo, requests: dict[str, Manifes
     """Raises ValueError for prompts that the model does not support or cannot tokenise."""
     if config.captions and not model.follows_text:
         raise ValueError(
-            "it has no words: leave --captions out, or take a model that has, such as --model vatt-mini"
+            "it writes no captions: drop --captions, or use a model that does, such as --model vatt-mini"
         )
     prompts = [
         (config.prompt, config.negative, ""),
@@ -212,11 +212,9 @@ def check_texts(config: DubConfig, model: ModelInfo, requests: dict[str, Manifes
         return
     if not model.follows_text:
         where = next(iter(texts.values()))
-        leave = (
-            f"its prompt and negative for {where!r} in the manifest" if where else "--prompt and --negative"
-        )
+        drop = f"the prompt and negative of {where!r} in the manifest" if where else "--prompt and --negative"
         raise ValueError(
-            f"it follows no text: leave {leave} out, or take a model that does, such as --model vatt-mini"
+            f"it takes no text prompts: drop {drop}, or use a model that does, such as --model vatt-mini"
         )
     from v2a_models.object_reference import load_model
 
@@ -228,7 +226,7 @@ def check_texts(config: DubConfig, model: ModelInfo, requests: dict[str, Manifes
             raise ValueError(f"{path} in the manifest: {error}" if path else str(error)) from error
     negative = any(text and text.strip() for _, text, _ in prompts)
     if negative and not generator.guided:
-        raise ValueError("it is sampled without guidance, so that a negative prompt would do nothing")
+        raise ValueError("it samples without guidance, so a negative prompt has no effect")
 
 
 def check_identity(config: DubConfig, job: DubJob) -> None:
@@ -252,7 +250,7 @@ def check_identity(config: DubConfig, job: DubJob) -> None:
     if differing := differences(before, dict.fromkeys(optional) | now):
         raise WrongUsage(
             f"OUT ({config.out}) was made with other settings:\n{differing}\n"
-            "Use those, or choose another OUT, or add --restart to do everything again."
+            "Use the same settings, choose another OUT, or add --restart to start over."
         )
     if before.get("windows_per_segment") != job.windows_per_segment and not config.dry_run:
         state.clear_parts()  # segments have other borders now, so begun ones do not fit

@@ -12,17 +12,17 @@ from jobs.common.options import NETWORKS, Address, Download, Networks, NetworkWe
 
 @dataclass
 class EvaluateConfig:
-    """Score a folder of sounds against the true ones, by the protocol of `v2a compare`.
+    """Score a folder of sounds against the reference sounds, by the protocol of `v2a compare`.
 
     Both folders hold one file per clip, with the name of the clip: CLIP.wav, as av-benchmark and the published systems
-    write them (.flac and films work too). Baselines are scored as well: the true sound, the true sound through the
+    write them (.flac and films work too). Baselines are scored as well: the reference sound, the same through the
     codec, sounds of other clips, noise and silence. DIR gets scores.parquet, summary.json, table.md and table.tex.
     """
 
     pred: Positional[str]
     """Folder of the sounds to score, or s3://bucket/prefix."""
     ref: Positional[str]
-    """Folder of the true sounds, or of the films they belong to."""
+    """Folder of the reference sounds, or of the films they belong to."""
     out: str
     """Folder or s3:// prefix for the results. Those of an earlier evaluation are replaced."""
     events: str | None = None
@@ -39,13 +39,13 @@ class EvaluateConfig:
     codec: str = "mini"
     """Checkpoint whose codec serves as a baseline and gives the latents of FDD; `none` skips both, which is faster."""
     baselines: bool = True
-    """Score the baselines too. Without them (--no-baselines), Fréchet distances have only the true sounds as
-    reference, and no metric is checked."""
+    """Score the baselines too. Without them (--no-baselines), Fréchet distances have only the reference sounds
+    to compare with, and no metric is checked."""
     networks: Networks = NETWORKS
     weights: NetworkWeights = ()
     download: Download = False
     export: str | None = None
-    """Also write the sounds as they were scored (mono, 44.1 kHz, exactly as long as the true ones) to EXPORT/PRED and
+    """Also write the sounds as they were scored (mono, 44.1 kHz, exactly as long as the reference) to EXPORT/PRED and
     EXPORT/reference, for av-benchmark and other scorers."""
     num_workers: NumWorkers = None
     address: Address = None

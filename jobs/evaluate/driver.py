@@ -51,7 +51,7 @@ def _run(config: EvaluateConfig, console: Console) -> int:
     )
     console.print(
         f"{len(clips)} clips of {name}, scored with {', '.join(available) or 'no network'}; "
-        f"not to be had: {', '.join(name for name in networks if name in missing) or 'none'}.",
+        f"unavailable: {', '.join(name for name in networks if name in missing) or 'none'}.",
         markup=False,
     )
     board = Board()

@@ -30,7 +30,7 @@ def preflight(config: EvaluateConfig) -> None:
         for folder in (config.pred, config.ref):
             storage.check_readable(folder)
             if storage.is_within(folder, config.out):
-                raise WrongUsage(f"--out ({config.out}) must lie outside {folder}")
+                raise WrongUsage(f"--out ({config.out}) must be outside {folder}")
         storage.check_writable(config.out)
     except (storage.StorageError, ValueError) as error:
         raise WrongUsage(str(error)) from error
@@ -56,7 +56,7 @@ def find_clips(config: EvaluateConfig, name: str) -> tuple[list[Clip], list[str]
     if not common:
         raise WrongUsage(f"{config.pred} and {config.ref} have no clip in common (files are matched by name)")
     if notes and not config.allow_missing:
-        raise WrongUsage("\n".join([*notes, f"--allow-missing scores the {len(common)} that both hold"]))
+        raise WrongUsage("\n".join([*notes, f"--allow-missing scores the {len(common)} clips that both hold"]))
     facts = [events.get(clip, {}) for clip in common]
     others = other_clips([fact.get("label", "") for fact in facts])
     clips = [
@@ -82,7 +82,7 @@ def find_captions(
 
     if not config.captions:
         if config.true_captions:
-            raise WrongUsage("--true-captions needs --captions, those of the system")
+            raise WrongUsage("--true-captions needs --captions, the system's own")
         return {}, {}
     true = {clip: [text] for clip, text in texts.items() if text}
     try:
@@ -94,6 +94,6 @@ def find_captions(
     if not captions.keys() & true.keys() & texts.keys():
         raise WrongUsage(
             f"no clip has a caption both in {config.captions} and in "
-            f"{config.true_captions or 'the table of events'}: name the true ones with --true-captions"
+            f"{config.true_captions or 'the table of events'}: give the true ones with --true-captions"
         )
     return captions, true

@@ -109,7 +109,7 @@ def _print_plan(work: Work, console: Console) -> None:
     console.print(
         f"{work.n_videos} files with sound: {len(work.todo)} windows to extract "
         f"({sum(clip.duration_s for clip in work.todo) / 60:.1f} min){done}; "
-        f"{work.passed_over} files passed over, {len(work.scan_failures)} cannot be read. "
+        f"{work.passed_over} files skipped, {len(work.scan_failures)} cannot be read. "
         f"Recipe {work.prepared.recipe.name} ({work.prepared.recipe.digest}).",
         markup=False,
     )
@@ -238,7 +238,7 @@ def _print_result(
         ("windows_left_out", "windows left out"),
         ("windows_failed", "windows failed"),
         ("files_failed", "files cannot be read"),
-        ("windows_put_off", "windows put off"),
+        ("windows_put_off", "windows postponed"),
     ):
         if figures[name]:
             parts.append(f"{figures[name]:.0f} {words}")
@@ -247,12 +247,10 @@ def _print_result(
     if figures["windows_put_off"]:
         reason = next(iter(counts.put_off.values()), "")
         console.print(
-            f"Storage did not answer for some ({reason}); run the same command again.", markup=False
+            f"Storage timed out for some windows ({reason}); run the same command again.", markup=False
         )
     if figures["windows_failed"] or figures["files_failed"]:
-        console.print(
-            f"Failures: {config.store}/_failures.parquet (tried again by the next run)", markup=False
-        )
+        console.print(f"Failures: {config.store}/_failures.parquet (the next run retries them)", markup=False)
     console.print(f"Store: v2a store {config.store}", markup=False)
     failed = figures["windows_failed"] or figures["files_failed"] or figures["windows_put_off"]
     return SOME_FAILED if failed else DONE

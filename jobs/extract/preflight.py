@@ -150,7 +150,7 @@ def _check_identity(prepared: Prepared, config: ExtractConfig) -> None:
     if there != now:
         raise WrongUsage(
             f"STORE ({config.store}) was made with another recipe:\n{differences(there, now)}\n"
-            f"there: {json.dumps(there)}\nnow:   {json.dumps(now)}\nUse that recipe, or choose another STORE."
+            f"there: {json.dumps(there)}\nnow:   {json.dumps(now)}\nUse the same recipe, or choose another STORE."
         )
     settings: dict[str, Any] = {"silence_dbfs": config.drop_silent, "static_below": config.drop_static}
     if config.precision != "auto":
@@ -160,7 +160,7 @@ def _check_identity(prepared: Prepared, config: ExtractConfig) -> None:
     if differing := differences(before, settings):
         raise WrongUsage(
             f"STORE ({config.store}) was made with other settings:\n{differing}\n"
-            "Use those, or choose another STORE."
+            "Use the same settings, or choose another STORE."
         )
 
 

@@ -72,8 +72,8 @@ class TrainConfig:
     seed: int = 0
     """Random seed of initial weights, row order and masking."""
     start: str = ""
-    """Initialise from this checkpoint (folder or bundled name). vqvae-fc trains in two stages: its pictures, then
-    with --start FIRST --set stage=2 its sound."""
+    """Initialise from this checkpoint (folder or bundled name). vqvae-fc trains in two stages: first
+    the pictures; then the sound, with --start FIRST --set stage=2."""
     set: ModelSettings = ()
     protocol: Advanced[Literal["splits", "per-video"]] = "splits"
     """Validation data. splits: the store's splits, so other videos than those trained on. per-video: the last fifth of

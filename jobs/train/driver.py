@@ -32,7 +32,7 @@ def _run(config: TrainConfig, console: Console) -> int:
         steps = preflight.finished_steps(config.out)
         console.print(
             f"Nothing to do: {config.out} holds {config.name}, trained for {steps} steps "
-            "(more --steps go on from there).",
+            "(to continue, raise --steps).",
             markup=False,
         )
         return DONE
@@ -49,7 +49,7 @@ def _print_plan(plan: TrainPlan, job: TrainJob, workers: int, gpus: bool, consol
     strategy = f", {job.strategy}" if workers > 1 else ""
     console.print(
         f"{job.system} {job.size}, {n / 1e6:.1f} million parameters, on {len(plan.train):,} windows "
-        f"({len(plan.train) * plan.recipe.window_s / 3600:.1f} h), {len(plan.val):,} to validate with. "
+        f"({len(plan.train) * plan.recipe.window_s / 3600:.1f} h), {len(plan.val):,} for validation. "
         f"Recipe {plan.recipe.name} ({plan.recipe.digest}). "
         f"{workers} worker{'s' if workers > 1 else ''} on {on}{strategy}, {job.precision}.",
         markup=False,

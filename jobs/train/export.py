@@ -85,8 +85,8 @@ def card(name: str, training: Mapping[str, Any]) -> str:
         "system": f"{training['system']}, {training['size']}",
         "recipe": f"{recipe['name']} ({recipe['digest']})",
         **{f"encoder, {role}": text for role, text in training["encoders"].items()},
-        "data": f"{training['store']}: {training['rows']['train']:,} windows to train on ({training['hours']:.1f} h), "
-        f"{training['rows']['val']:,} to validate with",
+        "data": f"{training['store']}: {training['rows']['train']:,} windows for training ({training['hours']:.1f} h), "
+        f"{training['rows']['val']:,} for validation",
         "steps": f"{training['steps']:,} of {identity['batch_size']} windows ({training['epochs']:.1f} epochs)",
         "learning rate": f"{identity['learning_rate']:g} at most, {identity['warmup']} steps of warm-up, cosine",
         "weight decay": f"{identity['weight_decay']:g}",
@@ -105,9 +105,7 @@ def card(name: str, training: Mapping[str, Any]) -> str:
     lines += ["| | |", "|---|---|"]
     lines += [f"| {key} | {str(value).replace('|', '/')} |" for key, value in figures.items()]
     lines += ["", "![loss and learning rate](curves.png)", ""]
-    lines += [
-        "The sound it makes is synthetic. How well it fits was not measured here: `v2a compare` does that."
-    ]
+    lines += ["Its sound is synthetic. Its quality was not measured here; `v2a compare` measures it."]
     return "\n".join(lines) + "\n"
 
 

@@ -100,7 +100,7 @@ class Fatal(Exception):
 def out_of_memory(detail: str) -> str:
     """Error message for a lack of memory, with the options that help."""
     return (
-        f"out of memory ({detail}). Take less at a time: a higher --accumulate (the same training, in smaller pieces), "
+        f"out of memory ({detail}). Use a higher --accumulate (the same training, in smaller micro-batches), "
         "a lower --batch-size, fewer --workers on a machine, or --strategy fsdp with more of them"
     )
 

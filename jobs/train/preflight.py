@@ -60,7 +60,7 @@ def _prepare(config: TrainConfig, options: dict[str, Any], files: dict[str, str]
     out, store = full_address(config.out), full_address(config.store)
     start = config.start and full_address(config.start) if _is_path(config.start) else config.start
     if storage.is_within(store, out) or storage.is_within(out, store):
-        raise WrongUsage(f"--out ({out}) and STORE ({store}) must lie apart")
+        raise WrongUsage(f"--out ({out}) and STORE ({store}) must be apart, neither inside the other")
     before = read_state(out)
     if before is None:
         check_not_foreign(out, "--out")
@@ -189,12 +189,10 @@ def make_job(plan: TrainPlan, config: TrainConfig, workers: int, threads: int, g
         near = max(pieces, round(config.batch_size / pieces) * pieces)
         raise WrongUsage(
             f"--batch-size {config.batch_size} cannot be divided among {workers} workers with --accumulate "
-            f"{config.accumulate}: take a multiple of {pieces}, such as {near}"
+            f"{config.accumulate}: use a multiple of {pieces}, such as {near}"
         )
     if len(plan.train) < workers:
-        raise WrongUsage(
-            f"{len(plan.train)} windows to train on are too few for {workers} workers: fewer --workers"
-        )
+        raise WrongUsage(f"only {len(plan.train)} training windows for {workers} workers: lower --workers")
     precision: str = config.precision
     if precision == "auto":
         precision = "bfloat16" if gpus else best_precision("cpu")
@@ -221,9 +219,9 @@ def allocate(config: TrainConfig, resources: Resources) -> tuple[int, bool, floa
     workers = config.workers or (max(1, resources.gpus) if gpus else 1)
     cluster = config.address is not None
     if gpus and workers > resources.gpus and not cluster:
-        raise WrongUsage(f"--workers {workers} need as many GPUs, and there are {resources.gpus}")
+        raise WrongUsage(f"--workers {workers} needs {workers} GPUs; available: {resources.gpus}")
     if not gpus and workers > resources.cpus and not cluster:
-        raise WrongUsage(f"--workers {workers} need as many cores, and there are {resources.cpus}")
+        raise WrongUsage(f"--workers {workers} needs {workers} cores; available: {resources.cpus}")
     # Reading books a little of a core too: the workers must leave it some, on every machine.
     cores = 0.9 if cluster else min(0.9, round(0.8 * resources.cpus / workers, 2))
     return workers, gpus, cores, max(1, resources.cpus // workers)

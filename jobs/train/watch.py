@@ -160,9 +160,7 @@ class TrainLog:
                 self._progress()
         elif now - self._last_event > PATIENCE_S:
             self._last_event = now
-            self.print(
-                "No word from the workers for a while; `ray status` shows whether there is room for them."
-            )
+            self.print("Workers have not reported yet; check free resources with `ray status`.")
 
     def print(self, text: str) -> None:
         self.console.print(text, markup=False)
@@ -171,7 +169,7 @@ class TrainLog:
     def _begin(self, facts: dict[str, Any]) -> None:
         if facts["step"]:
             workers = "1 worker" if facts["world"] == 1 else f"{facts['world']} workers"
-            self.print(f"Going on at step {facts['step']} of {self.job.steps} with {workers}.")
+            self.print(f"Resuming at step {facts['step']} of {self.job.steps} with {workers}.")
         self.tracker.tags(
             {"v2a.peak_flops": f"{facts['peak_flops']:.4g}", "v2a.peak_source": facts["peak_source"]}
         )
@@ -192,7 +190,7 @@ class TrainLog:
         try:
             uris = write_sounds(self.plan.out, sounds)
         except (storage.StorageError, OSError) as error:
-            self.print(f"The sounds of step {sounds['step']} are not kept: {error}")
+            self.print(f"Cannot save the preview sounds of step {sounds['step']}: {error}")
             return
         self.tracker.artifacts(uris, f"samples/step-{sounds['step']:07d}")
 
@@ -209,9 +207,7 @@ class TrainLog:
     def _lost(self, reason: str) -> None:
         self.lost += 1
         if not self.fatal:
-            self.print(
-                f"A worker was lost ({reason[:300]}); the others start again from the last checkpoint."
-            )
+            self.print(f"A worker was lost ({reason[:300]}); training restarts from the last checkpoint.")
 
     def _progress(self) -> None:
         from jobs.common.terminal import clock
@@ -239,7 +235,7 @@ def _save_and_stop(journal: Any, ended: threading.Event, log: TrainLog, console:
 
     if not log.train:
         return
-    console.print("Saving before it ends; Ctrl-C again to end at once.", markup=False)
+    console.print("Saving a checkpoint before stopping; press Ctrl-C again to stop at once.", markup=False)
     with contextlib.suppress(ray.exceptions.RayError, KeyboardInterrupt):
         journal.stop.remote()
         ended.wait(STOP_WITHIN_S)

@@ -192,7 +192,7 @@ class Worker:
             raise Fatal(
                 f"the {what} of step {past.step + 1} is not a finite number. The last good checkpoint stays. "
                 f"Clips of that batch: {', '.join(names)}. A lower --learning-rate or --precision float32 may "
-                "help; `v2a store STORE` says whether the files are sound"
+                "help; check the files with `v2a store STORE`"
             )
 
     def _stop_requested(self) -> bool:
@@ -329,7 +329,7 @@ class Worker:
             except Exception as error:  # a damaged file can raise anything
                 raise Fatal(
                     f"the checkpoint {checkpoint.path} cannot be used ({str(error).splitlines()[0]}): delete that "
-                    "folder and run the same command again, it goes on from the one before"
+                    "folder and run the same command again, to resume from the checkpoint before it"
                 ) from error
 
     def _save(self) -> None:

@@ -37,7 +37,7 @@ def _run(config: TuneConfig, console: Console) -> int:
     if plan is None:
         console.print(
             f"Nothing to do: {config.out} holds {config.trials} finished trials or more "
-            "(more --trials add to them).",
+            "(to continue, raise --trials).",
             markup=False,
         )
         return DONE
@@ -110,8 +110,8 @@ def _run_trials(plan: TunePlan, config: TuneConfig, console: Console, children: 
         granted = allocate(config, resources)
         done = len(plan.records.finished)
         console.print(
-            f"{config.name} {config.size} on {len(plan.base.train):,} windows, {len(plan.base.val):,} to "
-            f"validate with. {missing} of {config.trials} trials of up to {config.steps} steps"
+            f"{config.name} {config.size} on {len(plan.base.train):,} windows, {len(plan.base.val):,} for "
+            f"validation. {missing} of {config.trials} trials of up to {config.steps} steps"
             f"{f' ({done} are done)' if done else ''}, {granted.workers} at a time on "
             f"{'GPUs' if granted.gpu else 'processor cores'}.",
             markup=False,
@@ -141,13 +141,13 @@ def allocate(config: TuneConfig, resources: Resources) -> TrialResources:
     """Concurrent trials and the resources of each. Raises WrongUsage where this machine has too few."""
     gpus = resources.gpus if config.gpus == "on" or config.gpus == "auto" else 0
     if config.gpus == "on" and not gpus:
-        raise WrongUsage("--gpus on, and there are none")
+        raise WrongUsage("--gpus on, but no GPU was found")
     workers = config.workers or gpus or min(2, resources.cpus)
     cores = resources.cpus // workers
     if config.address is not None:  # a trial takes one core of any machine
         return TrialResources(workers, 1.0, _gpu_fraction(gpus, workers), 1)
     if not cores:
-        raise WrongUsage(f"--workers {workers} need as many cores, and there are {resources.cpus}")
+        raise WrongUsage(f"--workers {workers} needs {workers} cores; available: {resources.cpus}")
     return TrialResources(workers, float(cores), _gpu_fraction(gpus, workers), cores)
 
 
@@ -222,7 +222,9 @@ class TrialLog:
             idle = ", ".join(
                 f"{free.get(name, 0):g} of {total.get(name, 0):g} {name}" for name in self.resources
             )
-            self._print(f"waiting: a trial needs {needed} on one node, and {idle} are free in all of Ray")
+            self._print(
+                f"waiting: a trial needs {needed} on one node, and {idle} are free across the cluster"
+            )
 
     def begun(self) -> None:
         """Note that a trial runs."""

@@ -68,11 +68,11 @@ def prepare(config: TuneConfig) -> TunePlan | None:
 def _prepare(config: TuneConfig) -> TunePlan | None:
     out, store = full_address(config.out), full_address(config.store)
     if storage.is_within(store, out) or storage.is_within(out, store):
-        raise WrongUsage(f"--out ({out}) and STORE ({store}) must lie apart")
+        raise WrongUsage(f"--out ({out}) and STORE ({store}) must be apart, neither inside the other")
     before = preflight.read_state(out, STATE_FILE)
     if before is None:
         if preflight.read_state(out) is not None:
-            raise WrongUsage(f"--out ({out}) is being trained in; choose another folder")
+            raise WrongUsage(f"--out ({out}) holds a training; choose another folder")
         check_not_foreign(out, "--out")
     # Nothing is written there: it stands for an empty OUT.
     nowhere = state_uri(out, "tune", "none")
@@ -105,7 +105,7 @@ def _check_numbers(config: TuneConfig) -> None:
         if low > high or low < (0 if low == high and name != "learning_rate" else lowest):
             flag = name.replace("_", "-")
             raise WrongUsage(
-                f"--{flag} takes the lowest and the highest, both positive, not {low:g} {high:g}"
+                f"--{flag} takes a lower and an upper bound, both positive, not {low:g} {high:g}"
             )
     if not space.ema or not all(0 <= decay < 1 for decay in space.ema):
         raise WrongUsage("--ema takes decays of at least 0 and less than 1")
@@ -130,19 +130,23 @@ def parameters(
     except ValueError as error:
         raise WrongUsage(str(error)) from error
     if unknown := sorted({"dim", "depth"} & set(choices) - set(options)):
-        raise WrongUsage(f"--{unknown[0]}: {config.name} has no such option, but {', '.join(options)}")
+        raise WrongUsage(
+            f"--{unknown[0]}: {config.name} has no such option; choose from {', '.join(options)}"
+        )
     for word in space.choose:
         name, _, text = word.partition("=")
         if name not in options:
-            raise WrongUsage(f"--choose takes NAME=ONE,OTHER with a field of the model: {', '.join(options)}")
+            raise WrongUsage(
+                f"--choose takes NAME=VALUE,VALUE with fields of the model: {', '.join(options)}"
+            )
         if name in choices:
-            raise WrongUsage(f"--choose {name}: there are choices for it already")
+            raise WrongUsage(f"--choose {name}: its choices are already given")
         values = [checks.model_settings((f"{name}={part}",))[name] for part in text.split(",")]
         if not all(isinstance(value, (str, int, float, bool)) for value in values):
             raise WrongUsage(f"--choose {word}: choices are numbers or words")
         choices[name] = list(dict.fromkeys(values))
     if all(low == high for low, high in ranges.values()) and all(len(v) == 1 for v in choices.values()):
-        raise WrongUsage("every parameter has one value only: there is nothing to choose between")
+        raise WrongUsage("every parameter is fixed, so there is nothing to search")
     return ranges, choices
 
 

@@ -228,7 +228,7 @@ class TrialCallback(Callback):
         from jobs.common.verb import reason_of
 
         error = trial.get_error()
-        reason = reason_of(error) if error is not None else "its process was lost"
+        reason = reason_of(error) if error is not None else "its process died"
         self.log.failed(trial.config["number"], reason)
 
     def _record_curve(self, number: int, result: Mapping[str, Any]) -> None:

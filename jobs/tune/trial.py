@@ -162,7 +162,7 @@ class Trial:
         with learner.averaged():
             losses = learner.validate(self.validating)
         if metric not in losses:
-            raise Failed(f"there is no --metric {metric}: choose one of {', '.join(losses)}")
+            raise Failed(f"unknown --metric {metric}: choose one of {', '.join(losses)}")
         value = losses[metric]
         if not math.isfinite(value):
             raise Failed(f"the validation loss is not a finite number at step {learner.step}")

@@ -30,5 +30,5 @@ class Listing:
         except storage.StorageError as error:
             if not self.n:
                 raise
-            self.error = f"the listing of {self.root} broke off after {self.n} files: {error}"
+            self.error = f"the listing of {self.root} failed after {self.n} files: {error}"
         self.over = True

@@ -109,7 +109,7 @@ def captioner(model: str) -> Generator:
     torch.set_num_threads(1)
     generator = load_generator(model)
     if not generator.writes_captions:
-        raise ValueError(f"the model {model!r} writes no captions; take a vatt or a vatt-converter")
+        raise ValueError(f"the model {model!r} writes no captions; use a vatt or a vatt-converter")
     return generator
 
 

@@ -179,8 +179,8 @@ def check_splits(videos: Iterable[tuple[str, str]]) -> None:
     both = sorted({video for video, split in videos if splits.setdefault(video, split) != split})
     if both:
         raise ValueError(
-            f"{len(both)} videos are in more than one split, such as {', '.join(both[:3])}: extract the store anew "
-            "with one split a video"
+            f"{len(both)} videos are in more than one split, such as {', '.join(both[:3])}: extract a new store "
+            "with one split per video"
         )
 
 

@@ -217,7 +217,7 @@ def _unwritable(item: Item, job: DubJob, error: storage.StorageError) -> dict[st
     """
     if not concerns_one_film(error) or not State(job.out).writable():
         return None
-    advice = f"{error}; put that right and run the command again: what was generated is kept"
+    advice = f"{error}; fix this and run the command again: the generated sound is kept"
     return _write_row(unwritable_row(item.task.video, type(error)(advice)), job)
 
 

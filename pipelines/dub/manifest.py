@@ -79,7 +79,7 @@ def _of_parquet(uri: str, data: bytes) -> tuple[list[str], Iterable[Mapping[str,
     try:
         table = pq.read_table(pa.BufferReader(data))
     except pa.ArrowInvalid as error:
-        raise ManifestError(f"{uri} is no Parquet file: {error}") from error
+        raise ManifestError(f"{uri} is not a Parquet file: {error}") from error
     return list(table.column_names), table.to_pylist()
 
 
@@ -96,7 +96,7 @@ def parse(uri: str, names: list[str], rows: Iterable[Mapping[str, Any]]) -> dict
         try:
             path, request = _parse_row(row)
             if path in by_path:
-                raise ManifestError(f"{path!r} is there twice")
+                raise ManifestError(f"{path!r} occurs twice")
         except ManifestError as error:
             raise ManifestError(f"{uri}, row {number}: {error}") from None
         by_path[path] = request

@@ -220,8 +220,8 @@ class _FilmWriter:
         if (scanned := self.task.video.get("sha256")) and scanned != source_sha256:
             raise remux.MuxFailed(
                 "SourceChanged",
-                "the source was changed while it was dubbed: its sha256 is no longer the one of the scan; run the "
-                "command again when nobody writes to it",
+                "the source changed while it was dubbed: its sha256 is no longer the one of the scan; run the command "
+                "again once the file is no longer being written",
             )
         name = audio_file.numbered(self.name, number)
         proof = self.proof if number == 1 else Proof(source_sha256)

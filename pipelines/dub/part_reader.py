@@ -105,12 +105,14 @@ class PartReader:
         }
 
     def _damage(self) -> str:
-        """Damaged stretches and what they sound like, in words; empty for an undamaged film."""
+        """Damaged stretches and their sound; empty for an undamaged film. The report's filter finds "damaged, "."""
         clauses = []
         if unseen := self.unseen_spans():
-            clauses.append(f"damaged, so silent: {self._listed(unseen)} ({self.facts.unseen})")
+            clauses.append(
+                f"damaged, no decodable frame, so silent: {self._listed(unseen)} ({self.facts.unseen})"
+            )
         if self.facts.damage:
-            clauses.append(f"damaged, older pictures stand in: {self._listed(self.facts.damage)}")
+            clauses.append(f"damaged, last good frame held: {self._listed(self.facts.damage)}")
         return "; ".join(clauses)
 
     def _listed(self, spans: Sequence[Seconds]) -> str:

@@ -249,7 +249,7 @@ def plan_file(
     """
     whole = file_segments(job, video["duration_s"])
     if not whole:
-        raise ValueError(f"a film of {video['duration_s']} s has no room for sound")
+        raise ValueError(f"a film of {video['duration_s']} s is too short for a single sample")
     if job.streams:
         done = frozenset(range(first_missing(done)))
     n_windows = sum(segment.n_windows for segment in whole)

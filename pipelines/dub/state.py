@@ -113,7 +113,7 @@ class State:
             reason = self.read_part(video_id, index).facts.unseen
             if not reason:
                 return None
-        return Failure("decode", "InvalidData", f"nothing of it can be seen: {reason}")
+        return Failure("decode", "InvalidData", f"no frame can be decoded: {reason}")
 
     def write_failure(self, video_id: str, segment: int, failure: Failure) -> None:
         storage.write_atomic(self.part_uri(video_id, segment, "json"), _json(asdict(failure)))

@@ -137,7 +137,7 @@ def _pick(uri: str, header: Sequence[str]) -> dict[str, str]:
     missing = "label, text or split" if "path" in picked else "path"
     accepted = "; ".join(f"{meaning}: {', '.join(names)}" for meaning, names in COLUMNS.items())
     raise LabelsError(
-        f"{uri}: no column for the {missing} among {list(header)} (rename the columns; understood are {accepted}; "
+        f"{uri}: no column for the {missing} among {list(header)} (rename the columns; accepted are {accepted}; "
         "without a header only VGGSound's four: YouTube id, start second, label, split)"
     )
 

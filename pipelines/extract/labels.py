@@ -144,7 +144,7 @@ def _merge_rows(uri: str, rows: Sequence[tuple[Key, Label]]) -> tuple[dict[Key, 
     names = {label.split: _SPLIT_NAMES.get(label.split.strip().lower()) for _, label in rows}
     if unknown := sorted(name for name, split in names.items() if split is None):
         listed = unknown[:_NAMES_LISTED] + ["..."] * (len(unknown) > _NAMES_LISTED)
-        raise LabelsError(f"{uri}: unknown splits {listed} (understood are {[*_SPLIT_NAMES][1:]})")
+        raise LabelsError(f"{uri}: unknown splits {listed} (accepted are {[*_SPLIT_NAMES][1:]})")
     merged: dict[Key, Label] = {}
     conflicting: set[Key] = set()
     for key, row in rows:

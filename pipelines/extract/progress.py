@@ -84,7 +84,7 @@ class Ledger:
     def _reason_to_stop(self) -> str:
         counts = self.counts
         if self._put_off_in_a_row >= PUT_OFF_IN_A_ROW:
-            return f"storage does not answer: {next(reversed(counts.put_off.values()))}"
+            return f"storage is not responding: {next(reversed(counts.put_off.values()))}"
         failed = len(counts.failures)
         finished = failed + counts.rows.get("write", 0) + counts.rows.get("left_out", 0)
         if self.max_failed is not None and finished >= LEAST_ROWS and failed > self.max_failed * finished:

@@ -124,7 +124,7 @@ def from_yaml(path: str) -> Template:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict):
-        raise RecipeError(f"{path} holds no recipe; it looks like this:\n{YAML_HELP}")
+        raise RecipeError(f"{path} is not a recipe; a recipe looks like this:\n{YAML_HELP}")
     try:
         return _from_values(values)
     except (TypeError, ValueError, AttributeError) as error:

@@ -283,7 +283,7 @@ def decode_sound(
     layout. Raises DecodeFailed (`NoAudioStream` if there is no track), ValueError for impossible arguments.
     """
     if not 0 <= start_s < end_s:
-        raise ValueError(f"not a stretch of time: {start_s} to {end_s}")
+        raise ValueError(f"not a time span: {start_s} to {end_s}")
     if channels is not None and channels not in CHANNELS:
         raise ValueError(f"sound has 1 or 2 channels, or those of the file, not {channels}")
     if origin_s is None:

@@ -98,7 +98,7 @@ def opened(file: BinaryIO) -> Iterator[InputContainer]:
     try:
         container = open_whitelisted(file)
     except (av.ArgumentError, av.PyAVCallbackError) as error:
-        raise DecodeFailed("ForbiddenFormat", "a format that is not read here", "open") from error
+        raise DecodeFailed("ForbiddenFormat", "a format that v2a does not read", "open") from error
     except av.FFmpegError as error:
         raise DecodeFailed("NotAVideo", error_text(error), "open") from error
     try:
@@ -285,8 +285,8 @@ class FirstPicture:
 def undecodable(n_bad: int, n_packets: int, reason: Exception | None, stage: str) -> DecodeFailed:
     """The error for a stream with too few pictures that can be decoded."""
     if n_packets == 0:
-        return DecodeFailed("NoFrames", "the file announces pictures but holds none", stage)
-    why = error_text(reason) if reason is not None else "no picture comes out"
+        return DecodeFailed("NoFrames", "the file announces a video stream but has no frames", stage)
+    why = error_text(reason) if reason is not None else "they give no frame"
     return DecodeFailed("InvalidData", f"{n_bad} of {n_packets} packets cannot be decoded: {why}", stage)
 
 

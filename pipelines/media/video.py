@@ -141,7 +141,7 @@ def probe(file: BinaryIO, tick: Tick | None = None) -> Probe:
         if not math.isfinite(duration_s) or duration_s > MAX_DURATION_S:
             raise DecodeFailed("BadTimestamps", f"pictures span {duration_s:.0f} s", "probe")
         if duration_s <= 0:
-            raise DecodeFailed("ZeroDuration", "the pictures last no time", "probe")
+            raise DecodeFailed("ZeroDuration", "the video has no duration", "probe")
         state, peak_dbfs = audio_state(list(levels.values()))
         return Probe(
             duration_s=duration_s,
@@ -217,7 +217,7 @@ def stretch_shapes(
     times_s = [start_s, *ends_s]
     ascending = all(a < b for a, b in itertools.pairwise(times_s))
     if not (ends_s and start_s >= 0 and ascending and math.isfinite(times_s[-1])):
-        raise ValueError(f"not a stretch of time: {start_s} to {', '.join(map(str, ends_s))}")
+        raise ValueError(f"not a time span: {start_s} to {', '.join(map(str, ends_s))}")
     counts = [[grid.frame_count(time_s - start_s, view.fps) for time_s in times_s] for view in views]
     return [
         [(n[k + 1] - n[k], view.height, view.width, 3) for view, n in zip(views, counts, strict=True)]
@@ -288,7 +288,7 @@ def _attempt(plan: _Plan, file: BinaryIO, read_ahead_s: float) -> Iterator[list[
         frames = media_container.pictures(container, video, plan.tick, damage)
         early = next(frames, None)
         if early is None:
-            raise DecodeFailed("NoFrames", "the file announces pictures but holds none", "decode")
+            raise DecodeFailed("NoFrames", "the file announces a video stream but has no frames", "decode")
         origin_s, first = early
         scaler = Scaler(
             geometry.orientation(geometry.display_matrix(first)),
@@ -338,7 +338,7 @@ def _note(video: Any, duration_s: float, levels: Sequence[Level]) -> str:
     if video.duration and video.time_base:
         announced = float(video.duration * video.time_base)
         if announced - duration_s > max(1.0, 0.05 * announced):
-            notes.append(f"ends early: {duration_s:.1f} of {announced:.1f} s are there")
+            notes.append(f"ends early: {duration_s:.1f} of {announced:.1f} s present")
     for number, level in enumerate(levels):
         if level.unreadable:
             notes.append(f"sound track {number} cannot be decoded")

@@ -146,7 +146,7 @@ class Output:
         if context is None:
             return "a codec that FFmpeg does not know"
         if stream.type == "audio" and self.kind.muxer == "flv":
-            raise ValueError("flv holds one sound track that every player knows")
+            raise ValueError("players support only one sound track in flv")
         try:
             # With `opaque` the parameters are copied unchanged, and no encoder of that name has to exist.
             copy = self.container.add_stream_from_template(stream, opaque=True)
@@ -172,7 +172,7 @@ class Output:
     def _add_tracks(self) -> None:
         kind, spec = self.kind, self._spec
         if kind.muxer == "flv" and spec.tracks > 1:
-            raise ValueError("flv holds one sound track that every player knows")
+            raise ValueError("players support only one sound track in flv")
         for title in spec.titles:
             track = self.container.add_stream(
                 kind.codec, rate=kind.rate or coded_rate(kind, spec.sample_rate)

@@ -94,7 +94,7 @@ def inspect(
     try:
         return _parsed(answer)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DecodeFailed("ReaderCrashed", f"the reader answered nonsense: {error}", "verify") from None
+        raise DecodeFailed("ReaderCrashed", f"invalid reply from the reader: {error}", "verify") from None
 
 
 def _parsed(answer: dict[str, Any]) -> Inspection:

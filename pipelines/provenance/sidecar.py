@@ -83,7 +83,7 @@ def tags(generator: GeneratorFacts, edits: Sequence[Mapping[str, Any]] = ()) -> 
     )
     if generator.candidates > 1:
         facts += f", best of {generator.candidates} candidates"
-    for edit in edits:
+    for edit in edits:  # `v2a verify` rebuilds this text from the sidecar, so its wording must not change
         facts += f", {edit['start_s']:g} to {edit['end_s']:g} s again from seed {edit['seed']}"
     return {
         "comment": f"{STATEMENT} {facts}. {SOURCE_TYPE}",

@@ -108,13 +108,13 @@ def load(signer: Signer, now: datetime.datetime | None = None) -> Loaded:
     begins, ends = leaf.not_valid_before_utc, leaf.not_valid_after_utc
     if now > ends:
         raise SigningError(
-            f"the certificate {signer.certificate} expired on {ends:%Y-%m-%d}; renew it, or leave "
-            "--sign-key and --sign-cert out to write unsigned files"
+            f"the certificate {signer.certificate} expired on {ends:%Y-%m-%d}; renew it, or drop "
+            "--sign-key and --sign-cert to write unsigned files"
         )
     if now < begins:
         raise SigningError(
             f"the certificate {signer.certificate} is not valid before {begins:%Y-%m-%d %H:%M} UTC; "
-            "check this machine's clock, or take another certificate"
+            "check this machine's clock, or use another certificate"
         )
     return Loaded(key, chain, _algorithm(private, signer.key), leaf.subject.rfc4514_string())
 
@@ -272,7 +272,7 @@ def make_test_certificate(
             Path(path).touch(mode, exist_ok=False)
             Path(path).write_bytes(data)
     except FileExistsError as error:
-        raise SigningError(f"{folder} holds a test certificate already; choose another folder") from error
+        raise SigningError(f"{folder} already holds a test certificate; choose another folder") from error
     except OSError as error:
         raise SigningError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
     return signer

@@ -86,14 +86,14 @@ def check(
         if side is not None:
             findings += _against_manifest(inspected, side, signed)
         else:
-            findings.append(Finding("note", "no-sidecar", "its JSON sidecar is not here: not compared"))
+            findings.append(
+                Finding("note", "no-sidecar", "its JSON sidecar was not found, so it was not compared")
+            )
     elif side is not None:
         findings += _against_sidecar(inspected, side)
     else:
         findings.append(
-            Finding(
-                "bad", "no-record", "neither a manifest nor a sidecar that could prove anything was found"
-            )
+            Finding("bad", "no-record", "neither a manifest nor a sidecar was found to check it against")
         )
     if source is not None:
         facts = signed.facts if signed is not None else side or {}
@@ -124,7 +124,7 @@ def _check_signature(inspected: Inspection) -> list[Finding]:
             Finding(
                 "note",
                 "unknown-signer",
-                f"valid, but by an unknown signer: {who}; name whom you trust: --trust",
+                f"valid, but by an unknown signer: {who}; list the authorities you trust with --trust",
             )
         ]
     return [Finding("good", "trusted", f"valid, {who}, whom you trust")]
@@ -137,7 +137,9 @@ def _content(inspected: Inspection, facts: dict[str, Any], same_bytes: bool, ver
     except ValueError:
         if same_bytes:
             return [Finding("good", "unchanged", f"byte for byte the file that was {verb}")]
-        return [Finding("bad", "changed", f"not the file that was {verb}, and the record knows no packets")]
+        return [
+            Finding("bad", "changed", f"not the file that was {verb}, and the record has no packet hashes")
+        ]
     video = sorted(inspected.video) == sorted(recorded.video)
     generated = recorded.generated in inspected.sound
     rest = list(inspected.sound)
@@ -205,9 +207,7 @@ def _against_sidecar(inspected: Inspection, side: dict[str, Any]) -> list[Findin
         findings.append(
             Finding("bad", "sidecar-edited", "sidecar and file name different models, seeds or versions")
         )
-    findings.append(
-        Finding("note", "sidecar-unsigned", "whoever can write the sidecar can change what it says")
-    )
+    findings.append(Finding("note", "sidecar-unsigned", "anyone who can write the sidecar can change it"))
     return findings
 
 
@@ -222,9 +222,7 @@ def _source(inspected: Inspection, facts: dict[str, Any], source: Inspection) ->
     ]
     recorded = facts.get("sourceSha256")
     if recorded and recorded != source.sha256:
-        findings.append(
-            Finding("bad", "source-changed", "the source is not, byte for byte, the one that was dubbed")
-        )
+        findings.append(Finding("bad", "source-changed", "the source has changed since it was dubbed"))
     elif recorded:
-        findings.append(Finding("good", "source", "the source is, byte for byte, the one that was dubbed"))
+        findings.append(Finding("good", "source", "the source is byte for byte the file that was dubbed"))
     return findings

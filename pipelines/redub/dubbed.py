@@ -95,10 +95,10 @@ def find(out: str, name: str, rows: Iterable[dict[str, Any]]) -> Dubbed:
     try:
         sidecar = json.loads(storage.read_bytes(state.uri("provenance", f"{row['video_id']}.json")))
     except (storage.StorageNotFound, ValueError) as error:
-        raise RedubError(f"the sidecar of {name} is gone, which knows how it was made: {error}") from error
+        raise RedubError(f"the sidecar of {name}, which records its settings, is missing: {error}") from error
     if "samplesSha256" not in sidecar["track"]:
         raise RedubError(
-            f"{name} was dubbed before v2a kept what redubbing needs: dub it again with --restart"
+            f"{name} was dubbed before v2a kept what redubbing needs: dub it again with v2a dub --restart"
         )
     return Dubbed(row, sidecar)
 
@@ -116,17 +116,17 @@ def check(film: Dubbed, job: DubJob, span: Seconds, spans: Iterable[Seconds] | N
                 f"has {now}: give that model with --model, or dub the film again with v2a dub --restart"
             )
     if job.streams:
-        raise RedubError(
-            f"{job.model_name!r} goes on from its own past: a part of it cannot be made again alone"
-        )
+        raise RedubError(f"{job.model_name!r} is autoregressive: a single part cannot be regenerated")
     duration_s = float(film.row["duration_s"])
     if not 0 <= span[0] < span[1] <= duration_s + 0.05:
         raise RedubError(
-            f"--start {span[0]:g} and --end {span[1]:g} must lie in this order in the film, which lasts "
-            f"{duration_s:.3f} s"
+            f"--start ({span[0]:g}) must be before --end ({span[1]:g}), and both within the film "
+            f"({duration_s:.3f} s)"
         )
     if spans is not None and not any(a < span[1] and b > span[0] for a, b in spans):
-        raise RedubError("no generated sound is heard there: the film's own sound, or silence, was wanted")
+        raise RedubError(
+            "that part has no generated sound: it holds the film's own sound, or silence, by request"
+        )
 
 
 def staged_uri(state: State, video_id: str, suffix: str) -> str:

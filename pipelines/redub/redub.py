@@ -116,8 +116,8 @@ def _inspect(film: Dubbed, job: DubJob) -> inspection.Inspection:
     streams = inspection.inspect(storage.join(job.out, film.output))
     if streams.sha256 != film.sidecar.get("outputSha256"):
         raise RedubError(
-            f"{film.output} is not, byte for byte, what was dubbed: v2a verify says what was changed; "
-            "dub it again with v2a dub --restart"
+            f"{film.output} has changed since it was dubbed; run v2a verify to see what changed, or dub it again with "
+            "v2a dub --restart"
         )
     return streams
 
@@ -197,14 +197,14 @@ def _old_samples(
         uri, start_s = State(job.out).sound_uri(film.video_id), 0.0
         if not storage.exists(uri):
             raise RedubError(
-                f"the track of {film.output} is coded with loss and its samples were not kept (--no-keep-sound): "
+                f"the track of {film.output} is lossy and its samples were not kept (--no-keep-sound): "
                 "dub the film again with v2a dub --restart"
             )
     samples = audio_file.Samples()
     sound = shared_sandbox().iter_sound(uri, fmt.n_samples, fmt.rate, fmt.channels, start_s, index)
     yield from samples.watch((pcm.quantise_exact(block) for block in sound), fmt.channels)
     if samples.sha256 != film.sidecar["track"]["samplesSha256"]:
-        raise RedubError(f"the samples in {uri} are not those that were dubbed: dub the film again")
+        raise RedubError(f"the samples in {uri} have changed since the film was dubbed: dub it again")
 
 
 def patched(
@@ -229,7 +229,7 @@ def _digests(old: Digests, written: Digests) -> Digests:
 def _row(edit: RedubbedPart, path: Path, proof: Proof, meter: LevelMeter) -> dict[str, Any]:
     """The new report row of a film whose new file is at `path`."""
     row, span = edit.film.row, edit.span
-    words = f"{span[0]:g} to {span[1]:g} s again (seed {edit.job.seed})"
+    words = f"{span[0]:g} to {span[1]:g} s regenerated (seed {edit.job.seed})"
     assert meter.flags is not None
     return row | {
         "treatment": ", ".join(text for text in (row.get("treatment"), words) if text),

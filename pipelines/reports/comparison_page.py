@@ -100,7 +100,7 @@ def sound_url(system: str, clip: str) -> str:
     """Address of a sound, relative to the report. Raises ValueError for names that are no slugs."""
     for name in (system, clip):
         if not re.fullmatch(r"[A-Za-z0-9._-]+", name) or name.strip(".") == "":
-            raise ValueError(f"{name!r} cannot name a file: letters, digits, - _ and . are wanted")
+            raise ValueError(f"{name!r} cannot name a file: use only letters, digits, - _ and .")
     return f"clips/{quote(system, safe='')}/{quote(clip, safe='')}.wav"
 
 

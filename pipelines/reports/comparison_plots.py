@@ -94,7 +94,7 @@ def _bars(
     axes.tick_params(labelsize=7.5, length=2)
     axes.locator_params(axis="x", nbins=5)
     unfit = metric["name"] in summary["unfit"]
-    title = " ".join(filter(None, [as_label(metric["title"], 30), arrow(metric), "(unfit)" * unfit]))
+    title = " ".join(filter(None, [as_label(metric["title"], 30), arrow(metric), "(unreliable)" * unfit]))
     axes.set_title(title, fontsize=8.5, color=_DARK if unfit else _INK)
     if metric["unit"]:
         axes.set_xlabel(as_label(metric["unit"], 30), fontsize=7.5, labelpad=1)
@@ -296,7 +296,7 @@ def spectrograms(sounds: Mapping[str, np.ndarray], rate: int, title: str) -> byt
 
 def _checked(name: str, wave: np.ndarray) -> np.ndarray:
     if np.ndim(wave) != 1:
-        raise ValueError(f"{name}: a mono wave is wanted, not shape {np.shape(wave)}")
+        raise ValueError(f"{name}: expected a mono wave, got shape {np.shape(wave)}")
     return wave
 
 

@@ -226,7 +226,7 @@ def markdown(summary: Summary) -> str:
         notes = [f"{at}. {_md(note)}" for at, note in enumerate(table.notes, 1)]
         text += ["", *notes, *[""] * bool(notes)]
     for metric, why in summary["unfit"].items():
-        text.append(f"- † {_md(metric_title(summary, metric))} is unfit here: {_md(why)}")
+        text.append(f"- † {_md(metric_title(summary, metric))} is unreliable here: {_md(why)}")
     text += [f"- {_md(m['title'])} n/a: {_md(why)}" for m, why in absent(summary)]
     return "\n".join(text).rstrip() + "\n"
 
@@ -305,7 +305,7 @@ def latex(summary: Summary) -> str:
         notes = [rf"\textsuperscript{{{at}}} {_tex(note)}" for at, note in enumerate(table.notes, 1)]
         for metric in table.metrics:
             if why := summary["unfit"].get(metric["name"]):
-                notes.append(rf"$\dagger$ {_tex(metric['title'])} is unfit here: {_tex(why)}")
+                notes.append(rf"$\dagger$ {_tex(metric['title'])} is unreliable here: {_tex(why)}")
         text += [rf"  \par\smallskip{{\footnotesize {note}\par}}" for note in notes]
         text.append(r"\end{table}")
     gone = [f"% {_flat(m['title'])} n/a: {_flat(why)}" for m, why in absent(summary)]

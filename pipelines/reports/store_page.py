@@ -60,7 +60,7 @@ def clips(store: Store, facts: Facts) -> list[dict[str, Any]]:
             clip = _facts_of(row, facts.recipe)
             try:
                 if len(lost) >= LOST_AFTER:
-                    raise Missing(f"the archive is out of reach ({lost[-1]})")
+                    raise Missing(f"the archive is unreachable ({lost[-1]})")
                 clip |= _from_archive(row, videos.get(row.video_id), facts.recipe, sandbox, lost)
             except Missing as why:
                 clip["why"] = str(why)
@@ -121,7 +121,7 @@ def _from_archive(
 ) -> dict[str, Any]:
     """Card and sound of a window, from its video. Raises Missing; adds to `lost` if storage fails."""
     if video is None:
-        raise Missing("the latest run did not find this file: it is gone or has changed")
+        raise Missing("the latest run did not find this file: it was removed or changed")
     uri = str(video["uri"])
     try:
         info = storage.stat_file(uri, row.path)
@@ -129,14 +129,14 @@ def _from_archive(
             raise Missing(f"{uri} has changed since")
         frames = strip(sandbox, uri, row, video, recipe.window_s)
     except storage.StorageNotFound as error:
-        raise Missing(f"there is nothing at {uri} any more") from error
+        raise Missing(f"{uri} no longer exists") from error
     except storage.StorageError as error:
         lost.append(summary.first_line(error))
         raise Missing(summary.first_line(error)) from error
     except DecodeFailed as error:
         raise Missing(f"{uri} cannot be read: {error.error_class}: {error.message}") from error
     except ValueError as error:
-        raise Missing(f"the row names no stretch of {uri}: {error}") from error
+        raise Missing(f"the row has no valid time span in {uri}: {error}") from error
     sound, why = np.zeros((1, 0), np.float32), ""
     try:
         sound = sandbox.decode_sound(

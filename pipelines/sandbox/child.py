@@ -117,7 +117,7 @@ class _Watch:
         log.seek(0)
         printed = log.read()[-2000:].decode(errors="replace")
         if answer == _OUT_OF_MEMORY or "MemoryError" in printed:
-            raise ChildFailed("OutOfMemory", "needs more memory than it may use")
+            raise ChildFailed("OutOfMemory", "exceeded its memory limit")
         reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         last_line = (printed.strip().splitlines() or ["nothing printed"])[-1]
         raise ChildFailed("Crashed", f"{reason}: {last_line}")

@@ -93,7 +93,9 @@ class Sandbox:
                 if not math.isfinite(float(getattr(facts, name))):
                     raise ValueError(name)
         except (TypeError, ValueError) as error:
-            raise DecodeFailed("DecoderCrashed", f"the decoder answered nonsense: {error}", "probe") from None
+            raise DecodeFailed(
+                "DecoderCrashed", f"invalid reply from the decoder: {error}", "probe"
+            ) from None
         return facts
 
     def decode_views(
@@ -133,7 +135,7 @@ class Sandbox:
     ) -> np.ndarray:
         """`audio.decode_sound` of the file at `uri`: float32 [channels, n]."""
         if not 0 <= start_s < end_s:
-            raise ValueError(f"not a stretch of time: {start_s} to {end_s}")
+            raise ValueError(f"not a time span: {start_s} to {end_s}")
         if channels is not None and channels not in CHANNELS:
             raise ValueError(f"sound has 1 or 2 channels, or those of the file, not {channels}")
         request: dict[str, Any] = {"start_s": start_s, "end_s": end_s, "sample_rate": sample_rate}
@@ -147,7 +149,9 @@ class Sandbox:
         try:
             samples, rate, channels = (int(answer[name]) for name in ("samples", "rate", "channels"))
         except (KeyError, TypeError, ValueError) as error:
-            raise DecodeFailed("DecoderCrashed", f"the decoder answered nonsense: {error}", "sound") from None
+            raise DecodeFailed(
+                "DecoderCrashed", f"invalid reply from the decoder: {error}", "sound"
+            ) from None
         return samples, rate, channels
 
     def track_facts(self, uri: str, track: int | None = None) -> tuple[int, int]:
@@ -156,7 +160,9 @@ class Sandbox:
         try:
             return int(answer["rate"]), int(answer["channels"])
         except (KeyError, TypeError, ValueError) as error:
-            raise DecodeFailed("DecoderCrashed", f"the decoder answered nonsense: {error}", "sound") from None
+            raise DecodeFailed(
+                "DecoderCrashed", f"invalid reply from the decoder: {error}", "sound"
+            ) from None
 
     def iter_sound(
         self,
@@ -283,9 +289,7 @@ class Sandbox:
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
         if self._user == threading.get_ident():
-            raise RuntimeError(
-                "this sandbox is still at work for iter_views in this thread: close that first"
-            )
+            raise RuntimeError("an iter_views of this thread still uses this sandbox: close it first")
         with self._lock:
             self._user = threading.get_ident()
             try:

@@ -71,13 +71,13 @@ class DecoderProcess:
             raise
         except TimeoutError:
             self.end()
-            message = f"no progress for {timeout_s:g} s" if reader.stalled else "takes far too long"
+            message = f"no progress for {timeout_s:g} s" if reader.stalled else "takes too long in all"
             raise DecodeFailed("DecoderTimeout", message, verb) from None
         except (OSError, EOFError):
             raise self._autopsy(verb) from None
         except (ValueError, KeyError, TypeError) as error:
             self.end()
-            raise DecodeFailed("DecoderCrashed", f"the decoder answered nonsense: {error}", verb) from None
+            raise DecodeFailed("DecoderCrashed", f"invalid reply from the decoder: {error}", verb) from None
 
     def running(self) -> tuple[subprocess.Popen[bytes], SharedMemory]:
         """The child, started if none runs, and its memory. Raises RuntimeError if it does not start."""
@@ -92,10 +92,10 @@ class DecoderProcess:
                 Reader(child.stdout.fileno(), _START_S, _START_S).line()
             except (OSError, EOFError, ValueError) as error:
                 reason = (
-                    "no sign of life" if isinstance(error, TimeoutError) else self._autopsy("open").message
+                    "it does not reply" if isinstance(error, TimeoutError) else self._autopsy("open").message
                 )
                 self.end()
-                raise RuntimeError(f"the decoding process does not start: {reason}") from error
+                raise RuntimeError(f"the decoding process failed to start: {reason}") from error
         return self.child, self.shared
 
     def _autopsy(self, verb: str) -> DecodeFailed:

@@ -29,7 +29,7 @@ def event_rows(path: str) -> dict[str, list[dict[str, Any]]]:
             rows.setdefault(str(row["clip"]), []).append(row)
     except (KeyError, ValueError, TypeError, OSError) as error:
         raise EventTableError(
-            f"{path} is no table of events (columns clip, onset_s; optionally class, strength): {error}"
+            f"{path} is not a table of events (columns clip, onset_s; optionally class, strength): {error}"
         ) from error
     return rows
 
@@ -52,7 +52,7 @@ def read_events(path: str) -> dict[str, dict[str, Any]]:
                     if row.get("strength") is not None:
                         fact["strengths"] = (*fact.get("strengths", ()), float(row["strength"]))
     except (ValueError, TypeError) as error:
-        raise EventTableError(f"{path} is no table of events: {error}") from error
+        raise EventTableError(f"{path} is not a table of events: {error}") from error
     return {clip: _sounding(fact) for clip, fact in facts.items()}
 
 
@@ -68,7 +68,7 @@ def read_captions(path: str) -> dict[str, list[str]]:
                 captions.setdefault(_clip_name(row["clip"]), []).append(str(row["caption"]))
         return captions
     except (KeyError, ValueError, OSError) as error:
-        raise EventTableError(f"{path} is no table of captions (clip, caption): {error}") from error
+        raise EventTableError(f"{path} is not a table of captions (columns clip, caption): {error}") from error
 
 
 def _read_table(path: str) -> pa.Table:

@@ -51,7 +51,7 @@ class Sound:
         if extra > 0:
             done.append("cut to the length of the reference")
         elif extra < 0:
-            done.append("filled up with silence")
+            done.append("padded with silence")
         return np.pad(self.samples[:n], (0, max(0, -extra))), ", ".join(done)
 
 
@@ -139,7 +139,7 @@ def flat_names(clips: Iterable[str]) -> dict[str, str]:
     names = {clip: clip.replace("/", "-") for clip in clips}
     twice = [name for name, n in Counter(names.values()).items() if n > 1]
     if twice:
-        raise SoundError(f"two clips would be called {twice[0]}.wav: rename one")
+        raise SoundError(f"two clips would have the name {twice[0]}.wav: rename one")
     return names
 
 

@@ -269,7 +269,7 @@ def check_name(uri: str) -> None:
     if is_remote(uri):
         if (n := len(_key_in_bucket(uri).encode())) > KEY_BYTES:
             raise StorageRefused(
-                f"cannot write {uri}: its key has {n} bytes, and S3 takes {KEY_BYTES}; rename the film, or choose an "
+                f"cannot write {uri}: its key has {n} bytes, and S3 allows {KEY_BYTES}; rename the film, or choose an "
                 "OUT with a shorter prefix"
             )
         return
@@ -286,7 +286,7 @@ def check_name(uri: str) -> None:
     for name in os.path.relpath(path, here).split(os.sep):
         if (n := len(os.fsencode(name))) > limit:
             raise StorageRefused(
-                f"cannot write {path}: the name {name} has {n} bytes, and {limit} are the most there; rename it"
+                f"cannot write {path}: the name {name} has {n} bytes, and the limit there is {limit}; rename it"
             )
     if not os.access(here, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise StorageDenied(f"cannot write {path}: no permission in {here}; make that folder writable")

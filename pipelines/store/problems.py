@@ -23,7 +23,7 @@ def repeated_clips(clip_ids: Sequence[pa.Array]) -> list[str]:
         return []
     clips_are = "clip is" if len(repeated) == 1 else "clips are"
     return [
-        f"{len(repeated)} {clips_are} there more than once ({_few(sorted(repeated))}): two runs wrote at once, "
+        f"{len(repeated)} {clips_are} found more than once ({_few(sorted(repeated))}): two runs wrote at once, "
         "or files were copied in"
     ]
 

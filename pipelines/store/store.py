@@ -40,9 +40,10 @@ _PART = re.compile(r"(?:split=(\w+)|_v2a/left_out)/part-[0-9a-f]{16}\.parquet")
 
 
 SPLIT = "train"
+"""Split whose texts train a tokenizer."""
 
 MOST = 100_000
-"""A tokenizer learns no more from more."""
+"""Maximum number of texts for a tokenizer; more would not change it much."""
 
 
 class StoreError(ValueError):

@@ -59,7 +59,7 @@ def open_feeds(
         splits = ", ".join(by_split) or "no rows at all"
         raise StoreError(
             f"{store.root} has no rows to train on: its split `train` is empty (there: {splits}); "
-            "run v2a extract, with other --splits if need be"
+            "run v2a extract, if needed with other --splits"
         )
     row_bytes = max(bytes_ for _, bytes_ in facts)
 
@@ -90,7 +90,7 @@ def _row_facts(info: storage.FileInfo, recipe: Recipe, columns: tuple[str, ...])
             kind, n = file.schema_arrow, file.metadata.num_rows
     except pa.ArrowException as error:
         raise StoreError(
-            f"{info.uri} is damaged ({str(error).splitlines()[0]}); v2a extract makes it again"
+            f"{info.uri} is damaged ({str(error).splitlines()[0]}); v2a extract recreates it"
         ) from error
     missing = [name for name in columns if name not in kind.names]
     if missing:
@@ -123,7 +123,7 @@ def _held_out(store: Store, files: Sequence[storage.FileInfo]) -> list[np.ndarra
     names = [table[by].to_pylist() for table in named]
     digests = {name: hashlib.sha256(name.encode()).digest() for table in names for name in table}
     if len(digests) < 2:
-        raise StoreError(f"{store.root} holds one window only: nothing would be left to validate with")
+        raise StoreError(f"{store.root} has only one window, which leaves none for validation")
     chosen = {name for name, digest in digests.items() if int.from_bytes(digest[:8], "big") % HELD_OUT == 0}
     if not chosen or len(chosen) == len(digests):
         chosen = {min(digests, key=digests.__getitem__)}

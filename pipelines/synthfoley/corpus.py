@@ -62,7 +62,7 @@ def render(
     expected = json.dumps(asdict(config), sort_keys=True)
     if stamp.exists() and stamp.read_text() != expected:
         raise ValueError(
-            f"{folder} holds another corpus: {stamp.read_text()}, wanted {expected}; remove it first"
+            f"{folder} holds another corpus: {stamp.read_text()}, not {expected}; remove it first"
         )
     stamp.write_text(expected)
     missing = [s for s in range(-(-config.scenes // SHARD)) if not (folder / f"{s:04d}.npy").exists()]

@@ -60,7 +60,7 @@ def resounded(scene: Scene, label: str) -> Scene:
     if label not in synthfoley.CLASSES:
         raise ValueError(f"unknown class {label!r}; choose one of {', '.join(synthfoley.CLASSES)}")
     if (label in synthfoley.IMPACTS) != (scene.label in synthfoley.IMPACTS):
-        raise ValueError(f"{scene.label} cannot sound like {label}: one is struck, the other goes on")
+        raise ValueError(f"{scene.label} cannot sound like {label}: one is an impact, the other continuous")
     params = dict(scene.params)
     if label in synthfoley.CONTINUOUS:
         speed, phase = moving(label, np.asarray(params["level"], np.float64), params)
@@ -114,9 +114,7 @@ def render_steering(
     root.mkdir(parents=True, exist_ok=True)
     stamp, wanted = root / "config.json", repr(dataclasses.replace(config, blocks=0))
     if stamp.exists() and stamp.read_text() != wanted:
-        raise ValueError(
-            f"{root} holds another corpus: {stamp.read_text()}, wanted {wanted}; remove it first"
-        )
+        raise ValueError(f"{root} holds another corpus: {stamp.read_text()}, not {wanted}; remove it first")
     stamp.write_text(wanted)
     missing = [number for number in range(config.blocks) if not (root / f"{number:04d}.npz").exists()]
     if not missing:

@@ -253,7 +253,7 @@ def test_a_manifest_is_read(models: Path, tmp_path: Path, capsys: pytest.Capture
     assert asked("vatt") == 0
     assert "1 files to dub" in " ".join(capsys.readouterr().out.split())
     assert asked("maskvat-hybrid") == 2  # a model without words: the prompt was seen
-    assert "follows no text" in capsys.readouterr().err
+    assert "takes no text prompts" in capsys.readouterr().err
 
 
 def test_recipes_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

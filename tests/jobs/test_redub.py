@@ -76,7 +76,10 @@ def test_only_that_part_changes(tmp_path: Path, name: str) -> None:
     assert {"marked", "unchanged", "video-of-source", "source"} <= found.keys()
     assert sorted(titles(out / name)) == sorted(["", remux.TITLE]) or name == "a.avi" or name.endswith("mp4")
     new = report(out)[name]
-    assert new["output_sha256"] != row["output_sha256"] and "2.1 to 3.4 s again (seed 8)" in new["treatment"]
+    assert (
+        new["output_sha256"] != row["output_sha256"]
+        and "2.1 to 3.4 s regenerated (seed 8)" in new["treatment"]
+    )
     side = json.loads((out / "_v2a" / "provenance" / f"{row['video_id']}.json").read_text())
     [edit] = side["edits"]
     assert (edit["start_s"], edit["end_s"], edit["seed"]) == (2.1, 3.4, 8)
@@ -147,10 +150,10 @@ def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     def span(start: float, end: float) -> list[str]:
         return ["--start", str(start), "--end", str(end), "--seed", "1"]
 
-    says("is no output of v2a dub", archive, "reel.mp4", *span(0, 1))
+    says("is not an output folder of v2a dub", archive, "reel.mp4", *span(0, 1))
     says("is not a dubbed file", out, "real.mp4", *span(0, 1))
-    says("which lasts 2.000 s", out, "reel.mp4", *span(1, 2.2))
-    says("which lasts 2.000 s", out, "reel.mp4", *span(1, 0.5))
+    says("within the film (2.000 s)", out, "reel.mp4", *span(1, 2.2))
+    says("within the film (2.000 s)", out, "reel.mp4", *span(1, 0.5))
     says("1111", out, "reel.mp4", *span(0, 1), "--model", reference(Other))
     # A file names an object: its code is run only if the command names it too.
     redubbed = redub.RedubConfig(str(out), "reel.mp4", 0.0, 1.0, seed=1)
@@ -160,12 +163,12 @@ def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert {path: path.read_bytes() for path in out.glob("*.mp4")} == whole
     with (out / "lossy.mp4").open("ab") as file:
         file.write(b"\0\0\0\x10free somebody")
-    says("not, byte for byte, what was dubbed", out, "lossy.mp4", *span(0, 1), code=1)
+    says("has changed since it was dubbed", out, "lossy.mp4", *span(0, 1), code=1)
     with (archive / "reel.mp4").open("ab") as file:
         file.write(b"\0\0\0\x10free somebody")
-    says("not, byte for byte, the one that was dubbed", out, "reel.mp4", *span(0, 1))
+    says("has changed since it was dubbed", out, "reel.mp4", *span(0, 1))
     shutil.rmtree(archive)
-    says("say where with --archive", out, "reel.mp4", *span(0, 1))
+    says("give its location with --archive", out, "reel.mp4", *span(0, 1))
 
 
 @pytest.mark.parametrize("named", [False, True])

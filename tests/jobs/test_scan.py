@@ -183,12 +183,12 @@ def test_a_listing_that_breaks_off_is_told_with_what_was_read(
     result = scan.run(scan.ScanConfig(str(tmp_path), out=str(out)))
     said = capsys.readouterr()
     assert result.exit_code == 1
-    assert f"broke off after {n} files: the server is gone" in said.err
+    assert f"failed after {n} files: the server is gone" in said.err
     assert f"{n} files: 0 videos" in said.out
     # Whoever waits for the table must not take a part of it for the whole.
     assert not out.exists()
     assert pq.read_table(tmp_path / "table.partial.parquet").num_rows == n
-    with pytest.raises(storage.StorageError, match=f"broke off after {n} files"):
+    with pytest.raises(storage.StorageError, match=f"failed after {n} files"):
         ray_scan.scan_rows(str(tmp_path), ray_session.cpus)
 
 

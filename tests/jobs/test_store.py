@@ -163,7 +163,7 @@ def truncate(store: Store) -> str:
 
 def add_twice(store: Store) -> str:
     write(store, "train", row("a", 0, "bell"))
-    return r"1 clip is there more than once \(a-000000\)"
+    return r"1 clip is found more than once \(a-000000\)"
 
 
 def add_another_recipe(store: Store) -> str:

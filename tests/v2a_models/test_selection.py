@@ -104,7 +104,7 @@ def test_a_model_that_cannot_select_says_so(generator: MaskVATGenerator) -> None
         with pytest.raises(ValueError, match="has no SCAV"):
             generator.generate(features(1), seeds=[1], candidates=2)
         generator.scav = SCAV(SCAVConfig(audio_channels=7, width=8, depth=1))
-        with pytest.raises(ValueError, match="listens to 7 channels, the codec's latents have 96"):
+        with pytest.raises(ValueError, match="expects 7 channels, the codec's latents have 96"):
             generator.generate(features(1), seeds=[1], candidates=2)
     finally:
         generator.scav = scav

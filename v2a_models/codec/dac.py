@@ -81,7 +81,7 @@ class Codec(nn.Module):
         length = codes.shape[-1] * grid.HOP
         if n_samples is not None and n_samples > length:
             raise ValueError(
-                f"{codes.shape[-1]} codec frames hold {length} samples, {n_samples} were asked for"
+                f"{codes.shape[-1]} codec frames hold {length} samples, {n_samples} were requested"
             )
         waveform = self.dac.decoder(self.latents(codes))
         return waveform[..., : length if n_samples is None else n_samples]

@@ -157,7 +157,7 @@ def image_tower(model_name: str, quick_gelu: bool = False) -> tuple[nn.Module, i
     """Untrained image tower of an open_clip model and the width of its vectors. Raises ValueError if unknown."""
     config = open_clip.get_model_config(model_name)
     if config is None:
-        raise ValueError(f"open_clip knows no model {model_name!r}")
+        raise ValueError(f"open_clip has no model {model_name!r}")
     # CoCa's towers also return their patches; only the vector is needed.
     vision = dict(config["vision_cfg"], output_tokens=False)
     if "timm_model_name" in vision:

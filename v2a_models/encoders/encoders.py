@@ -56,9 +56,7 @@ class Encoders(nn.Module):
             columns["waveform"] = sound.numpy()
         for name, column in columns.items():
             if column.shape[1:] != self.shapes[name]:
-                raise ValueError(
-                    f"{name} came out as {column.shape[1:]}, the recipe says {self.shapes[name]}"
-                )
+                raise ValueError(f"{name} has shape {column.shape[1:]}, the recipe says {self.shapes[name]}")
         return columns
 
 

@@ -154,7 +154,7 @@ def check(path: str | Path, sha256: str = "") -> str:
         raise WeightsError(f"{path} cannot be read: {error}") from error
     if not digest.startswith(sha256.lower()):
         raise WeightsError(
-            f"{path}: expected a sha256 of {sha256}…, found {digest}: the file is truncated or another one"
+            f"{path}: expected a sha256 of {sha256}…, found {digest}: the file is truncated or a different one"
         )
     return digest
 
@@ -231,7 +231,7 @@ def load_audio(name: str, path: str | Path, sample_rate: int = 44_100) -> BeatsE
         try:
             encoder = BeatsEncoder(config, sample_rate)
         except (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
-            raise WeightsError(f"its own description makes no BEATs: {error}") from error
+            raise WeightsError(f"its config does not build a BEATs: {error}") from error
         state_dicts.fill(encoder, state_dicts.beats(state))
     return encoder.eval()
 
@@ -254,7 +254,7 @@ def load_codec(name: str, path: str | Path) -> Codec:
         try:
             codec = Codec(config)
         except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
-            raise WeightsError(f"its own description makes no codec: {error}") from error
+            raise WeightsError(f"its config does not build a codec: {error}") from error
         state_dicts.fill(codec.dac, state)
     return codec.eval()
 

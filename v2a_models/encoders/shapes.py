@@ -71,5 +71,5 @@ def clip_dim(model: str) -> int:
     assert spec is not None and spec.origin is not None
     config = Path(spec.origin).parent / "model_configs" / f"{model}.json"
     if not config.is_file():
-        raise ValueError(f"open_clip knows no model {model!r}")
+        raise ValueError(f"open_clip has no model {model!r}")
     return int(json.loads(config.read_text())["embed_dim"])

@@ -125,7 +125,7 @@ def beats_config(metadata: dict[str, Any]) -> dict[str, Any]:
     """Config of a BEATs, from `cfg` in its file. Raises WeightsError if there is none."""
     config = metadata.get("cfg")
     if not isinstance(config, dict) or not config:
-        raise WeightsError("a BEATs file says how it is built in `cfg`, this one does not")
+        raise WeightsError("it has no `cfg`, which describes the network of a BEATs file")
     return config
 
 
@@ -181,13 +181,13 @@ def _read_safetensors(path: Path) -> tuple[State, dict]:
 def _read_torch(path: Path, instead: str, zipped: bool) -> Any:
     try:
         if zipped and _is_torchscript(path):
-            raise WeightsError(f"{path} is a TorchScript program, not plain weights: take {instead}")
+            raise WeightsError(f"{path} is a TorchScript program, not plain weights: use {instead}")
         unknown = get_unsafe_globals_in_checkpoint(path) if zipped else []
         refused = [name for name in unknown if name not in _DICTS and not _IGNORED.fullmatch(name)]
         if refused:
             raise WeightsError(
-                f"{path} is not read: it holds {_few(sorted(refused))}, and code would have to run to read that; "
-                f"take {instead}"
+                f"{path} is refused: it holds {_few(sorted(refused))}, which would run code when read; "
+                f"use {instead}"
             )
         stand_ins: list[Any] = [(_empty_dict if name in _DICTS else _Ignored, name) for name in unknown]
         with safe_globals(stand_ins):
@@ -198,7 +198,7 @@ def _read_torch(path: Path, instead: str, zipped: bool) -> Any:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise WeightsError(
             f"{path} cannot be read as weights (damaged, truncated, or more than tensors): {reason[0][:200]}; "
-            f"take {instead}"
+            f"use {instead}"
         ) from error
 
 

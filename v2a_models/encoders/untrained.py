@@ -37,7 +37,7 @@ def _clip(name: str) -> SemanticEncoder:
     model, _, tag = name.partition("/")
     config = open_clip.get_pretrained_cfg(model, tag)
     if not config:
-        raise ValueError(f"open_clip knows no weights {name!r}")
+        raise ValueError(f"open_clip has no weights {name!r}")
     visual, dim = image_tower(model, bool(config.get("quick_gelu", False)))
     return SemanticEncoder(visual, dim, config["mean"], config["std"])
 

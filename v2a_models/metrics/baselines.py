@@ -54,7 +54,7 @@ def spectrum_noise(reference: np.ndarray, seed: int = 0) -> np.ndarray:
     """
     sound = np.asarray(reference, np.float64)
     if sound.ndim != 1 or not len(sound):
-        raise ValueError(f"a mono sound of at least one sample is wanted, not shape {sound.shape}")
+        raise ValueError(f"expected a mono sound of at least one sample, got shape {sound.shape}")
     if not np.isfinite(sound).all():
         raise ValueError("the sound holds NaN or infinite values")
     spectrum = fft.rfft(sound)

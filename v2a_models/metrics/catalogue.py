@@ -53,7 +53,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("is_panns", "IS PANNs", "quality", "", True, "inception score of PANNs (1606.03498)", False, ("panns",)),
     Metric("is_passt", "IS PaSST", "quality", "", True, "inception score of PaSST", False, ("passt",)),
     Metric("class_match", "class match", "semantics", "", True,
-           "clips that the SynthFoley classifier hears as their label", True, ("foley",)),
+           "clips that the SynthFoley classifier assigns to their label", True, ("foley",)),
     Metric("kld_foley", "KLD foley", "semantics", "nats", False,
            "divergence of the SynthFoley classifier's answers from those for the reference", True, ("foley",)),
     Metric("kld_panns", "KLD PANNs", "semantics", "nats", False,
@@ -102,7 +102,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("audio_s_per_s", "speed", "cost", "x real time", True,
            "seconds of sound per second of generating, features in, waveform out", False),
     Metric("memory", "memory", "cost", "MiB", False,
-           "most that the process held while generating; on a GPU, of its memory", False),
+           "peak memory of the process while generating (GPU memory on a GPU)", False),
     Metric("parameters", "parameters", "cost", "million", None, "of the generator, without its encoders", False),
 )  # fmt: skip
 

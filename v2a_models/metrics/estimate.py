@@ -57,7 +57,7 @@ def bootstrap_mean(
     """
     row = np.asarray(values, np.float64)
     if row.ndim != 1:
-        raise ValueError(f"one value per clip is wanted, not shape {row.shape}")
+        raise ValueError(f"expected one value per clip, got shape {row.shape}")
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"resamples must be at least 1 and level in (0, 1), not {resamples} and {level}")
     kept = row[np.isfinite(row)]
@@ -86,7 +86,7 @@ def paired_bootstrap(
     """
     first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if first.shape != second.shape:
-        raise ValueError(f"pairs are wanted, not shapes {first.shape} and {second.shape}")
+        raise ValueError(f"expected pairs, got shapes {first.shape} and {second.shape}")
     with np.errstate(invalid="ignore"):  # inf - inf is left out like any other
         return bootstrap_mean(first - second, resamples, level, seed)
 

@@ -121,7 +121,7 @@ def _judged_pairs(key: Any) -> dict[str, tuple[str, str]]:
     """Systems a and b of every pair."""
     files = key.get("files") if isinstance(key, Mapping) else None
     if not isinstance(files, Mapping) or not files or not key.get("page"):
-        raise VotesError('the key is none: {"page", "seed", "files": {file: system}} is wanted')
+        raise VotesError('not a key; expected {"page", "seed", "files": {file: system}}')
     pairs: dict[str, tuple[str, str]] = {}
     for name in dict.fromkeys(str(file).rpartition("-")[0] for file in files):
         a, b = files.get(f"{name}-a.wav"), files.get(f"{name}-b.wav")
@@ -135,12 +135,12 @@ def _votes_by_pair(votes: Any) -> dict[str, str]:
     """Votes by pair."""
     rows = votes.get("votes") if isinstance(votes, Mapping) else None
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
-        raise VotesError('the votes are none: {"page", "seed", "votes": [{"pair", "vote"}]} is wanted')
+        raise VotesError('not votes; expected {"page", "seed", "votes": [{"pair", "vote"}]}')
     votes_by_pair: dict[str, str] = {}
     for row in rows:
         pair, vote = row.get("pair"), row.get("vote")
         if not isinstance(pair, str) or vote not in VOTES:
-            raise VotesError(f"no vote: {_short(vote)} on pair {_short(pair)}; a, b or tie is wanted")
+            raise VotesError(f"not a vote: {_short(vote)} on pair {_short(pair)}; expected a, b or tie")
         if pair in votes_by_pair:
             raise VotesError(f"two votes on pair {_short(pair)}")
         votes_by_pair[pair] = vote

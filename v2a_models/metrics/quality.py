@@ -56,7 +56,7 @@ def kl_divergence(reference: np.ndarray, generated: np.ndarray) -> np.ndarray:
     """
     p, q = _probabilities(reference), _probabilities(generated)
     if p.shape != q.shape:
-        raise ValueError(f"pairs of clips are wanted, not shapes {p.shape} and {q.shape}")
+        raise ValueError(f"expected pairs of clips, got shapes {p.shape} and {q.shape}")
     return np.maximum(rel_entr(p, np.maximum(q, FLOOR)).sum(1), 0.0)
 
 
@@ -78,7 +78,7 @@ def mfcc_frames(sound: np.ndarray, rate: int = grid.SAMPLE_RATE) -> np.ndarray:
 
     row = np.asarray(sound, np.float32)
     if row.ndim != 1 or not len(row):
-        raise ValueError(f"a mono sound of at least one sample is wanted, not shape {row.shape}")
+        raise ValueError(f"expected a mono sound of at least one sample, got shape {row.shape}")
     if not np.isfinite(row).all():
         raise ValueError("the sound holds NaN or infinite values")
     waveform = torch.from_numpy(row)
@@ -113,5 +113,5 @@ def _probabilities(rows: np.ndarray) -> np.ndarray:
         raise ValueError(f"class probabilities must be (N, C), not {rows.shape}")
     # NaN fails both comparisons; 1e-3 lets float16 rows pass.
     if not ((rows >= 0).all() and (np.abs(rows.sum(1) - 1) < 1e-3).all()):
-        raise ValueError("rows are no probabilities: they must be at least 0 and sum to 1")
+        raise ValueError("rows are not probabilities: they must be at least 0 and sum to 1")
     return rows / rows.sum(1, keepdims=True)

@@ -62,7 +62,7 @@ def novelty_similarity(a: np.ndarray, b: np.ndarray) -> float:
     """
     first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(f"two curves of one length are wanted, not {first.shape} and {second.shape}")
+        raise ValueError(f"expected two curves of one length, got {first.shape} and {second.shape}")
     return _pearson(first, second)
 
 
@@ -105,7 +105,7 @@ def strength_correlation(
     rises are equal (silence). Raises ValueError for another shape of sound, or lists of different lengths.
     """
     if sound.ndim != 1:
-        raise ValueError(f"a mono sound is wanted, not shape {sound.shape}")
+        raise ValueError(f"expected a mono sound, got shape {sound.shape}")
     if len(event_times) != len(strengths):
         raise ValueError(f"{len(event_times)} events with {len(strengths)} strengths")
     events = sorted(zip(event_times, strengths, strict=True))

@@ -71,7 +71,7 @@ def stft_magnitudes(
     Used with `stft_distance` to compare one reference with many sounds. Raises like `multi_resolution_stft`.
     """
     if np.ndim(sound) != 1 or not resolutions:
-        raise ValueError("mono sounds and at least one resolution are wanted")
+        raise ValueError("expected mono sounds and at least one resolution")
     longest = max(n_fft for n_fft, _, _ in resolutions)
     if len(sound) <= longest // 2:
         raise ValueError(f"{len(sound)} samples are too few for n_fft {longest}")
@@ -117,7 +117,7 @@ def frame_rate_tone_db(sound: np.ndarray, rate: int, fps: float, harmonics: int 
     below one, and for a frame rate that is not positive or leaves no line below half the sample rate.
     """
     if sound.ndim != 1 or not np.isfinite(sound).all():
-        raise ValueError("a mono sound without NaN is wanted")
+        raise ValueError("expected a mono sound without NaN")
     if not fps > 0 or harmonics < 1:
         raise ValueError(f"the frame rate and the harmonics must be positive, not {fps} and {harmonics}")
     length = round(_PERIODS * rate / fps)
@@ -136,7 +136,7 @@ def frame_rate_tone_db(sound: np.ndarray, rate: int, fps: float, harmonics: int 
 
 def _difference(generated: np.ndarray, reference: np.ndarray) -> np.ndarray:
     if np.shape(generated) != np.shape(reference) or not np.size(reference):
-        raise ValueError(f"sounds of one shape are wanted: {np.shape(generated)}, {np.shape(reference)}")
+        raise ValueError(f"expected sounds of one shape, got {np.shape(generated)} and {np.shape(reference)}")
     return np.asarray(generated, np.float64) - np.asarray(reference, np.float64)
 
 

@@ -273,7 +273,7 @@ class VQVAEGenerator(RawGenerator):
         """
         if not self.makes_sound:
             raise ValueError(
-                "this model has learnt to rebuild pictures only: train its decoder to sound with "
+                "this model has only finished stage 1 (pictures); train stage 2: "
                 "v2a train vqvae-fc STORE --start THIS --set stage=2 --out NEW"
             )
         assert batch.frames is not None

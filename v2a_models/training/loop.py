@@ -72,7 +72,7 @@ def fit(
     spent = 0.0
     if state_file.exists():
         spent = _restore(learner, state_file, extra_state)
-        log(f"{name}: goes on at step {learner.step} of {config.steps}")
+        log(f"{name}: resumes at step {learner.step} of {config.steps}")
     last_save = mark = time.monotonic()
     sums = _Means()
     while learner.step < config.steps:

@@ -63,12 +63,12 @@ def _converter(recipe: Recipe, encoders: Any, options: dict[str, Any]) -> Conver
     adapter = {name: options.pop(name) for name in _ADAPTER if name in options}
     if base != language.OWN:
         if options:
-            raise ValueError(f"{sorted(options)} are options of a small model of one's own (base=own)")
+            raise ValueError(f"{sorted(options)} are options of a small language model (base=own)")
         return ConverterGenerator(recipe, semantic, ConverterConfig(semantic.dim, base, **adapter), stage)
     tokenizer = options.pop("tokenizer", "")
     if not tokenizer:
         raise ValueError(
-            "a small language model of one's own needs the texts of a store to make its tokenizer of"
+            "a small language model (base=own) needs a store with texts to train its tokenizer on"
         )
     own = {**language.SMALL, **options}
     own["num_key_value_heads"] = own["num_attention_heads"]
@@ -108,8 +108,8 @@ def trained_converter(source: str, recipe: Recipe) -> Any:
     """Load a generator with a trained converter for features of `recipe`. Raises CheckpointError or ValueError."""
     if not source and BUNDLED not in bundled_names():
         raise ValueError(
-            "this system follows a language model that has learnt to see: train one with v2a train vatt-converter "
-            "STORE --out DIR and name it with --set converter=DIR"
+            "this system needs a language model trained on visual features: train one with v2a train vatt-converter "
+            "STORE --out DIR and give it with --set converter=DIR"
         )
     folder = find_checkpoint(source or BUNDLED)
     found = read_config(folder).get("system")

@@ -152,7 +152,7 @@ class VATTGenerator(Generator):
         if prompts is None:
             return [DEFAULT] * rows
         if self.converter is None:
-            raise ValueError("vatt-v follows no text; use vatt or vatt-cross-attn for prompts")
+            raise ValueError("vatt-v takes no text prompts; use vatt or vatt-cross-attn for prompts")
         texts = [prompts] * rows if isinstance(prompts, str) else list(prompts)
         if len(texts) != rows:
             raise ValueError(f"{rows} rows need as many prompts (or one for all), got {len(texts)}")
@@ -189,7 +189,7 @@ class VATTGenerator(Generator):
 
     def check_prompt(self, text: str) -> None:
         if self.converter is None:
-            raise ValueError("vatt-v follows no text; use vatt or vatt-cross-attn for prompts")
+            raise ValueError("vatt-v takes no text prompts; use vatt or vatt-cross-attn for prompts")
         self.converter.check([text])
 
     def _own_captions(self, batch: Batch) -> list[str]:

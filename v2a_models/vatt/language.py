@@ -64,9 +64,9 @@ def find_base(name: str) -> Path:
             pass
     source = MODEL_SOURCES.get(name, ModelSource("where its makers publish it", "see its model card"))
     raise CheckpointError(
-        f"the language model {name!r} is not here: v2a downloads nothing. Get it from {source.place} (licence: "
-        f"{source.licence}), config.json, the tokenizer's files and *.safetensors, and give its folder, or put it "
-        f"below $V2A_WEIGHTS as {name}"
+        f"the language model {name!r} was not found, and v2a does not download it. Get it from {source.place} "
+        f"(licence: {source.licence}), config.json, the tokenizer's files and *.safetensors, and give its folder, "
+        f"or put it below $V2A_WEIGHTS as {name}"
     )
 
 
@@ -74,7 +74,7 @@ def _checked(folder: Path) -> Path:
     if not sorted(folder.glob("*.safetensors")):
         raise CheckpointError(
             f"{folder} holds no *.safetensors: other weights files can run code when they are opened and are not read. "
-            "Take a release in safetensors, or save it again with save_pretrained"
+            "Use a release in safetensors, or save it again with save_pretrained"
         )
     return folder
 
@@ -118,7 +118,7 @@ def load_base(folder: Path) -> tuple[Any, Any]:
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise CheckpointError(
-            f"{folder} holds no language model that can be used: {str(error).splitlines()[0]}"
+            f"{folder} holds no usable language model: {str(error).splitlines()[0]}"
         ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -207,7 +207,7 @@ def encode(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:
             ]
             raise TextError(
                 f"the prompt {text!r} has parts that the model's tokenizer does not know: "
-                f"{', '.join(map(repr, strange)) or 'some characters'}; write them in its letters"
+                f"{', '.join(map(repr, strange)) or 'some characters'}; use other words or characters"
             )
         if len(ids) > limit:
             raise TextError(

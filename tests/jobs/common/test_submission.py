@@ -106,7 +106,7 @@ def test_stopped_over_http_it_says_how_to_go_on(place: Place, tmp_path: Path) ->
         return str(place.cluster.request("/api/jobs/stopped/logs")["logs"])
 
     until = time.monotonic() + 200
-    while "not to be dubbed" not in logs():
+    while "not to dub" not in logs():
         assert time.monotonic() < until, logs()
         time.sleep(0.2)
     place.cluster.request("/api/jobs/stopped/stop", data=b"")
@@ -115,7 +115,7 @@ def test_stopped_over_http_it_says_how_to_go_on(place: Place, tmp_path: Path) ->
         time.sleep(0.2)
     said = " ".join(logs().split())
     assert status == "STOPPED", said
-    assert "To go on where it stopped: v2a dub s3://films/1925 s3://dubbed/stopped" in said
+    assert "To resume, run: v2a dub s3://films/1925 s3://dubbed/stopped" in said
     assert "Traceback" not in said
 
 

@@ -74,7 +74,7 @@ def test_a_server_that_is_away_is_mentioned_once(tmp_path: Path) -> None:
     tracker = record(address, tmp_path / "out", said)
     assert len(said) == 1
     assert address in said[0]
-    assert "goes on" in said[0]
+    assert "continues" in said[0]
     assert tracker.run_id is None
 
 

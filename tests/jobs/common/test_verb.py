@@ -13,16 +13,16 @@ from pipelines.storage import StorageError
     ("error", "code", "message"),
     [
         (WrongUsage("choose another"), cli.WRONG_USAGE, "v2a dub: choose another\n"),
-        (Stopped("no"), cli.SOME_FAILED, "v2a dub: no\nTo go on where it stopped:\n  v2a dub in out\n"),
+        (Stopped("no"), cli.SOME_FAILED, "v2a dub: no\nTo resume, run:\n  v2a dub in out\n"),
         (
             StorageError("full"),
             cli.SOME_FAILED,
-            "v2a dub: full\nTo go on where it stopped:\n  v2a dub in out\n",
+            "v2a dub: full\nTo resume, run:\n  v2a dub in out\n",
         ),
         (
             KeyboardInterrupt(),
             cli.INTERRUPTED,
-            "v2a dub: interrupted\nTo go on where it stopped:\n  v2a dub in out\n",
+            "v2a dub: interrupted\nTo resume, run:\n  v2a dub in out\n",
         ),
     ],
 )

@@ -58,8 +58,8 @@ def test_it_names_what_is_at_work_and_what_was_stopped() -> None:
         with Watchdog(said.append, 0.1):
             wait_until(lambda: bool(said))
     first = said[0].splitlines()
-    assert "No result for" in first[0] and "goes on" in first[0]
-    assert first[1] == "  At work: Dubber (1 process), decode (1 process)."
+    assert "No result for" in first[0] and "continues" in first[0]
+    assert first[1] == "  Running: Dubber (1 process), decode (1 process)."
     assert f"decode (process {stopped.pid})" in first[2] and f"(process {program.pid})" in first[2]
     fix = first[3].split("kill -CONT ")[1].split()
     assert sorted(map(int, fix)) == sorted([stopped.pid, program.pid])
@@ -68,7 +68,7 @@ def test_it_names_what_is_at_work_and_what_was_stopped() -> None:
 def test_a_process_that_ended_meanwhile_is_left_out() -> None:
     with worker("ray::MapBatches(decode)") as gone:
         pass
-    assert "Nothing is at work" in notice(120, [gone])
+    assert "No stage is running" in notice(120, [gone])
     assert notice(120, []).startswith("No result for 2 minutes.")
 
 
@@ -102,5 +102,5 @@ def test_a_dub_says_it_and_goes_on(
     assert dub.run(config) == 0
     assert len(results) > 2  # more than those of its start
     shown = capsys.readouterr().out
-    assert "No result for 0 minutes. The job goes on" in shown
-    assert "At work: " in shown
+    assert "No result for 0 minutes. The job continues" in shown
+    assert "Running: " in shown

@@ -170,8 +170,8 @@ def test_a_champion_is_found_by_its_alias(
     assert (folder / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
     assert registry.resolve(f"models:/v2a/{champion.version}", uri) == str(folder)
     assert registry.resolve("mini", None) == "mini"
-    for wrong, words in (("models:/v2a@best", "not in the registry"), ("models:/v2b/1", "it knows v2a"),
-                         ("models:/v2a", "names no model")):  # fmt: skip
+    for wrong, words in (("models:/v2a@best", "not in the registry"), ("models:/v2b/1", "it has v2a"),
+                         ("models:/v2a", "is not the URI of a registered model")):  # fmt: skip
         with pytest.raises(WrongUsage, match=words):
             registry.resolve(wrong, uri)
     with pytest.raises(WrongUsage, match="--tracking-uri"):
@@ -210,7 +210,7 @@ def test_the_printed_command_means_the_same_comparison() -> None:
 @pytest.mark.parametrize(
     ("models", "options", "words"),
     [
-        (["mini", "mini"], (), "two models are called mini"),
+        (["mini", "mini"], (), "two models have the name mini"),
         (["nothing"], (), "no model"),
         (["mini"], ("--promote", "parameters"), "--promote takes one of"),
         (["mini"], ("--split", "test"), "no rows in its split"),

@@ -210,9 +210,9 @@ def test_a_film_that_is_gone_costs_its_own_clips(
 @pytest.mark.parametrize(
     ("name", "with_archive", "words"),
     [
-        ("toy", False, "name the store's --archive"),
-        ("wide", False, "name the store's --archive"),
-        ("longer", True, "makes windows of 0.6 s, and the clips of this store last 0.48 s"),
+        ("toy", False, "pass the store's --archive"),
+        ("wide", False, "pass the store's --archive"),
+        ("longer", True, "generates 0.6 s windows, but this store's clips are 0.48 s long"),
     ],
 )
 def test_a_model_that_cannot_be_fed_is_told_before_anything_starts(

@@ -91,8 +91,8 @@ def test_the_best_beyond_the_interval_is_the_winner(metric: str, tmp_path: Path)
     [
         ("stft", ["good", "same"], "is not better than same"),
         ("fdm", ["good", "same"], "interval of their difference (0 to 0)"),
-        ("mae", ["good", "bad"], "MAE is unfit here (codec (1.4) comes out better than reference"),
-        ("stft", ["good"], "known of 1 of 1 models; name two or more"),
+        ("mae", ["good", "bad"], "MAE is unreliable here (codec (1.4) comes out better than reference"),
+        ("stft", ["good"], "measured for 1 of 1 models; at least two are needed"),
         ("fad_vggish", ["good", "bad"], "known of 0 of 2 models: no features of both sides"),
         ("onset_f1_50", ["good", "bad"], "known of 0 of 2 models: no clips with known events"),
     ],
@@ -118,7 +118,7 @@ def test_the_winner_is_crowned_once_and_by_nobody_it_was_not_compared_with(tmp_p
     assert "--tracking-uri is off" in promote("good", "bad", uri=None)["reason"]
     first = promote("good", "bad")
     assert first["promoted"] and first["name"] == "good" and "models:/v2a@champion" in first["reason"]
-    assert promote("good", "bad")["reason"] == "it was the champion before."
+    assert promote("good", "bad")["reason"] == "it already was the champion."
     client = registry.client_of(uri)
     champion = registry.champion(client, "v2a")
     assert champion is not None and champion.sha256 == "good sha256"
@@ -181,7 +181,7 @@ def test_a_comparison_is_written_down_whole(tmp_path: Path) -> None:
         names = {file.name for file in (tmp_path / "export" / system).iterdir()}
         assert len(names) == CLIPS and {"films-0.wav", "films-1.wav", "films-0-000002.wav"} < names
         assert wavfile.read(tmp_path / "export" / system / "films-0.wav")[1].shape == (4 * RATE,)
-    assert "unfit" in (out / "report.html").read_text()
+    assert "unreliable" in (out / "report.html").read_text()
 
 
 def test_films_that_would_share_a_name_keep_their_clips_names() -> None:

@@ -130,7 +130,7 @@ def test_every_file_is_accounted_for(
     assert {path: path.stat().st_mtime_ns for path in before} == before
     text = capsys.readouterr().out
     assert "4 dubbed" in text and "report.html" in text
-    assert "(1 with sound: --only all takes those too)" in " ".join(text.split())
+    assert "(1 with sound; --only all includes those)" in " ".join(text.split())
 
     from mlflow.tracking import MlflowClient
 

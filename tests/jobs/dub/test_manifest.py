@@ -108,7 +108,7 @@ def test_parquet_reads_as_csv_does(tmp_path: Path) -> None:
         ("path,start_s\na.mkv,nan\n", "row 2: start_s must be seconds"),
         ("path,start_s,end_s\nb.mkv,,\na.mkv,3,2\n", "row 3: end_s (2) must be later than start_s (3)"),
         ("path,skip\na.mkv,perhaps\n", "row 2: skip must be yes or no, not 'perhaps'"),
-        ("path,seed\na.mkv,1\na.mkv,2\n", "row 3: 'a.mkv' is there twice"),
+        ("path,seed\na.mkv,1\na.mkv,2\n", "row 3: 'a.mkv' occurs twice"),
         ("path,seed\n,1\n", "row 2: no path"),
         ("path,prompt\na.mkv,rain, no music\n", "put texts with commas in quotes"),
         ("", "no column 'path'"),
@@ -127,14 +127,14 @@ def test_a_text_that_the_model_cannot_follow(
 ) -> None:
     table = manifest(tmp_path, "path,negative\na.mkv,\nc.mkv,music\n")
     assert v2a_dub(archive, tmp_path / "out", "--manifest", table) == 2
-    assert "follows no text: leave its prompt and negative for 'c.mkv'" in capsys.readouterr().err
+    assert "takes no text prompts: drop the prompt and negative of 'c.mkv'" in capsys.readouterr().err
     for name, words in (("films.txt", "a .csv or .parquet file"), ("none.csv", "none.csv")):
         (tmp_path / "films.txt").touch()
         assert v2a_dub(archive, tmp_path / "out", "--manifest", tmp_path / name) == 2
         assert words in capsys.readouterr().err
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 and then nothing")
     assert v2a_dub(archive, tmp_path / "out", "--manifest", tmp_path / "torn.parquet") == 2
-    assert "is no Parquet file" in capsys.readouterr().err
+    assert "is not a Parquet file" in capsys.readouterr().err
 
 
 def test_the_best_candidates_become_tracks_or_files(tmp_path: Path) -> None:

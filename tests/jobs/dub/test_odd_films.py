@@ -113,7 +113,7 @@ def test_the_good_parts_of_a_damaged_film_are_dubbed_and_the_damage_is_listed(tm
     assert row["status"] == "dubbed", row
     # Older pictures stand in where those before are good; where there is nothing but damage it is silent.
     said, times = row["reason"].split(": ")
-    assert said == "damaged, older pictures stand in"
+    assert said == "damaged, last good frame held"
     first, last = (float(word) for word in times.removesuffix(" s").split(" to "))
     assert 3.0 < first < 5.5 and 6.5 < last < 9.0
     sound = track(out / "middle.mp4", remux.TITLE)[0]
@@ -121,7 +121,7 @@ def test_the_good_parts_of_a_damaged_film_are_dubbed_and_the_damage_is_listed(tm
     assert (np.abs(sound.reshape(12, RATE)).max(axis=1) > 100).all()
     assert remux.video_digest(str(out / "middle.mp4")) == remux.video_digest(str(archive / "middle.mp4"))
     row = rows["most.mp4"]
-    assert row["status"] == "dubbed" and "damaged, so silent: " in row["reason"]
+    assert row["status"] == "dubbed" and "damaged, no decodable frame, so silent: " in row["reason"]
     assert "packets cannot be decoded" in row["reason"]
     heard = np.abs(track(out / "most.mp4", remux.TITLE)[0].reshape(12, RATE)).max(axis=1) > 100
     assert heard[:2].all() and not heard[-2:].any()
@@ -184,7 +184,7 @@ def test_films_whose_sound_track_gives_no_samples(tmp_path: Path, capsys: pytest
     assert v2a_dub(archive, out, "--dry-run") == 0
     assert "has sound (it cannot" in " ".join(capsys.readouterr().out.split())
     assert v2a_dub(archive, out) == 0
-    assert "(3 with sound: --only all takes those too)" in " ".join(capsys.readouterr().out.split())
+    assert "(3 with sound; --only all includes those)" in " ".join(capsys.readouterr().out.split())
     rows = report(out)
     for name in MUTE:
         row = rows[name]

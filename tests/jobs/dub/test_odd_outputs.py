@@ -120,7 +120,7 @@ assert rows["good.mp4"]["status"] == "dubbed", rows
 for name in rows.keys() - {"good.mp4"}:
     row = rows[name]
     assert (row["status"], row["stage"], row["error_class"]) == ("failed", "storage", "StorageRefused"), row
-    assert "S3 takes 1024" in row["message"] and "rename" in row["message"]
+    assert "S3 allows 1024" in row["message"] and "rename" in row["message"]
 """
 
 
@@ -147,5 +147,5 @@ def test_a_name_that_is_longer_here_than_it_may_be(tmp_path: Path) -> None:
     }  # fmt: skip
     good: dict[str, Any] = video | {"video_id": "w", "path": "good.mp4"}
     plan = planning.make_plan(make_job(tmp_path), [video, good], "silent")
-    check_failed(plan.rows["v"], "StorageRefused", "has 304 bytes, and 255 are the most", "rename")
+    check_failed(plan.rows["v"], "StorageRefused", "has 304 bytes, and the limit there is 255", "rename")
     assert list(plan.to_dub) == ["w"]

@@ -56,7 +56,7 @@ def test_out_with_somebody_elses_files(tmp_path: Path, capsys: pytest.CaptureFix
     write_video(tmp_path / "archive" / "a.mp4", 0.3)
     mine = write_video(tmp_path / "out" / "a.mp4", 0.2).read_bytes()
     assert run(DubConfig(str(tmp_path / "archive"), str(tmp_path / "out"))) == 2
-    assert "did not make" in capsys.readouterr().err
+    assert "did not write" in capsys.readouterr().err
     assert (tmp_path / "out" / "a.mp4").read_bytes() == mine
 
 

@@ -118,7 +118,7 @@ def test_parts_that_cannot_be_seen_are_not_flagged(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(decode, "_decode_into", torn)
     row = quickly(tmp_path / "archive", tmp_path / "out", "--segment-s", "3", *PLAIN)["torn.mkv"]
-    assert row["status"] == "dubbed" and "damaged, so silent" in row["reason"]
+    assert row["status"] == "dubbed" and "damaged, no decodable frame, so silent" in row["reason"]
     assert row["flags"] == []
 
 

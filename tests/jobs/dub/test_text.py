@@ -121,9 +121,9 @@ def test_the_command_names_the_texts_and_resuming_needs_the_same(vatt: str, tmp_
 
 def test_what_cannot_be_followed_is_refused_before_anything_starts(vatt: str, tmp_path: Path) -> None:
     for texts in ({"prompt": "a drum"}, {"negative": "music"}):
-        with pytest.raises(WrongUsage, match="follows no text"):
+        with pytest.raises(WrongUsage, match="takes no text prompts"):
             make_job(config("mini", tmp_path, **texts))
-    with pytest.raises(WrongUsage, match="has no words: leave --captions out"):
+    with pytest.raises(WrongUsage, match="writes no captions: drop --captions"):
         make_job(config("mini", tmp_path, captions=True))
     with pytest.raises(WrongUsage, match="tokens, the model reads at most 32"):
         make_job(config(vatt, tmp_path, prompt="a drum and " * 40))
@@ -151,7 +151,7 @@ def test_the_base_of_an_adapter_is_looked_for_before_anything_starts(
     assert make_job(wanted).model_name == "vatt"
     caption = ["caption", str(films), "--out", str(tmp_path / "a.parquet"), "--model", wanted.model]
     base.rename(tmp_path / "elsewhere")
-    words = f"the language model '{base}' is not here.*licence"
+    words = f"the language model '{base}' was not found.*licence"
     with pytest.raises(WrongUsage, match=words):
         make_job(wanted)
     assert cli.main(caption) == 2 and re.search(words, " ".join(capsys.readouterr().err.split()))

@@ -83,7 +83,7 @@ def test_sounds_of_another_form_are_fitted_and_told(
     (pred / names[3]).write_bytes(b"broken")
     assert evaluate(pred, corpus / "ref", "--out", tmp_path / "out") == 1
     said = capsys.readouterr().out
-    assert "3 clips: 2 channels averaged, filled up with silence" in said
+    assert "3 clips: 2 channels averaged, padded with silence" in said
     assert f"not scored: {names[3].removesuffix('.wav')}: not a .wav file" in said
     found = summary(tmp_path / "out")
     assert found["pred"]["mse"]["value"] < 1e-6 and found["pred"]["mse"]["n"] == 3
@@ -112,7 +112,7 @@ def test_missing_clips_are_listed_and_refused_unless_allowed(
         (["--networks", "vgish"], "no network 'vgish'"),
         (["--codec", "nothing"], "no model"),
         (["--weights", "vggish"], "NETWORK=FILE"),
-        (["--events", "EVENTS"], "no table of events"),
+        (["--events", "EVENTS"], "not a table of events"),
     ],
 )
 def test_what_cannot_work_is_told_before_anything_starts(

@@ -68,5 +68,5 @@ def test_captions_need_true_ones(config: EvaluateConfig, tmp_path: Path) -> None
 @pytest.mark.parametrize("out", ["ref/out", "pred"])
 def test_results_lie_outside_of_both_folders(config: EvaluateConfig, tmp_path: Path, out: str) -> None:
     config.out = str(tmp_path / out)
-    with pytest.raises(WrongUsage, match="must lie outside"):
+    with pytest.raises(WrongUsage, match="must be outside"):
         preflight(config)

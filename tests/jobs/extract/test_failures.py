@@ -84,7 +84,7 @@ def strike(process: subprocess.Popen[str], kind: str, rng: random.Random) -> boo
         if process.returncode == 0:
             return False
         assert process.returncode == 130, output
-        assert "To go on where it stopped" in output and "v2a extract" in output
+        assert "To resume, run" in output and "v2a extract" in output
         return True
     killed = kill(process, kind, rng)
     if kind == "driver":

@@ -105,7 +105,7 @@ def test_what_cannot_work_is_told_before_anything_starts(
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "config.json").write_text("{}")
-    check_refused(train_config(train_store, foreign), "holds files that v2a did not make", capsys)
+    check_refused(train_config(train_store, foreign), "holds files that v2a did not write", capsys)
 
 
 def test_a_store_of_another_recipe_than_the_checkpoint(

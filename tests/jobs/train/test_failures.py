@@ -95,7 +95,7 @@ def test_a_killed_worker_is_replaced(
     job.join()
     assert codes == [0]
     said = capsys.readouterr().out
-    assert "A worker was lost" in said and "Going on at step" in said
+    assert "A worker was lost" in said and "Resuming at step" in said
     same_end(out, trained)
 
 
@@ -108,7 +108,7 @@ def test_a_killed_driver_goes_on_where_it_was(
     assert not (out / "config.json").exists()
     assert train.run(train_config(train_store, out)) == 0
     said = capsys.readouterr().out
-    assert "Going on at step 8" in said or "Going on at step 16" in said
+    assert "Resuming at step 8" in said or "Resuming at step 16" in said
     same_end(out, trained)
 
 
@@ -122,7 +122,7 @@ def test_ctrl_c_saves_and_prints_the_command_that_resumes(train_store: str, tmp_
         os.killpg(job.pid, signal.SIGINT)  # as a terminal does: to all processes of the command
         assert job.wait(180) == 130, log.read_text()
     said = log.read_text()
-    assert "Saving before it ends" in said and "Traceback" not in said
+    assert "Saving a checkpoint before stopping" in said and "Traceback" not in said
     assert shlex.split(said.strip().splitlines()[-1]) == shlex.split(train.command(long))
     assert snapshot(out).exists(), "nothing was saved, though no checkpoint was due"
     assert not (out / "config.json").exists()
@@ -180,7 +180,7 @@ def test_a_store_and_a_model_on_s3(
             client.upload_file(str(file), "training", f"store/{file.relative_to(train_store)}")
     config = train_config("s3://training/store", "s3://training/models/one", steps=8, workers=1, save_every=4)
     environment = servers.environment(s3_port)
-    for steps, words in ((8, "Trained 8 steps"), (8, "Nothing to do"), (16, "Going on at step 8")):
+    for steps, words in ((8, "Trained 8 steps"), (8, "Nothing to do"), (16, "Resuming at step 8")):
         log = tmp_path / f"{words}.log"
         with started(dataclasses.replace(config, steps=steps), log, **environment) as job:
             assert job.wait(280) == 0, log.read_text()

@@ -151,7 +151,7 @@ def test_two_workers_teach_it_sound_and_go_on(
     assert train.run(config) == 0 and facts(out)["steps"] == 8
     first = facts(out)["train_loss"]
     assert train.run(dataclasses.replace(config, steps=24)) == 0
-    assert "Going on at step 8 of 24 with 2 workers" in " ".join(capsys.readouterr().out.split())
+    assert "Resuming at step 8 of 24 with 2 workers" in " ".join(capsys.readouterr().out.split())
     assert facts(out)["steps"] == 24 and facts(out)["strategy"] == strategy
     assert facts(out)["train_loss"] < 0.8 * first
     assert {row["step"] for row in recorded(out)} == {8, 24}

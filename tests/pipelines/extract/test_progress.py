@@ -35,7 +35,7 @@ def test_storage_that_stays_away_ends_the_run_and_one_that_comes_back_does_not()
     assert ledger.add({"put_off": half, "reason": "503"}) == ""
     assert ledger.add({"stage": "decode", "rows": 1, "seconds": 1.0, "footage_s": 4.0}) == ""
     assert ledger.add({"put_off": half, "reason": "503"}) == ""
-    assert "does not answer: 503" in ledger.add({"put_off": half, "reason": "503"})
+    assert "is not responding: 503" in ledger.add({"put_off": half, "reason": "503"})
 
 
 def test_throughput_is_footage_per_core_second() -> None:

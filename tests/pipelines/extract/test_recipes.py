@@ -104,7 +104,7 @@ def test_weights_of_ones_own_are_hashed_and_checked(tmp_path: Path) -> None:
     recipe, files = recipes.resolve(found, {}, None)
     assert recipe.encoders[0].sha256 == digest and files == {"semantic": str(weights)}
     found = recipes.find(write(tmp_path, text.format(weights, "ab" * 32)))
-    with pytest.raises(WeightsError, match="truncated or another"):
+    with pytest.raises(WeightsError, match="truncated or a different"):
         recipes.resolve(found, {}, None)
     with pytest.raises(WeightsError, match="gone"):
         recipes.resolve(found, {"semantic": str(tmp_path / "gone")}, None)
@@ -113,7 +113,7 @@ def test_weights_of_ones_own_are_hashed_and_checked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a\n- b", "holds no recipe"),
+        ("- a\n- b", "is not a recipe"),
         ("name: [", "cannot be read"),
         ("windows: 3\nframes: {fps: 1, width: 8, height: 8}", "unknown fields.*windows"),
         ("frames: {fps: 1, width: 8}", "lacks height"),

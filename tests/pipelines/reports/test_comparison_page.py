@@ -81,7 +81,7 @@ def test_the_report_holds_all_that_was_found() -> None:
     )
     assert 'href="listen.html"' in page
     assert re.search(r'<td class="best"><b>0.655</b><small>± 0.029</small></td>', page)
-    assert page.count('class="tag">unfit<') == 1
+    assert page.count('class="tag">unreliable<') == 1
 
 
 def test_what_it_comes_to_is_said_in_sentences() -> None:

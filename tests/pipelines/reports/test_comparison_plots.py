@@ -146,7 +146,7 @@ def test_any_sound_has_a_spectrogram(sounds: dict[str, np.ndarray]) -> None:
 def test_spectrograms_of_no_sound_are_refused() -> None:
     with pytest.raises(ValueError, match="no sound"):
         comparison_plots.spectrograms({}, RATE, "x")
-    with pytest.raises(ValueError, match=r"pair: a mono wave is wanted, not shape \(2, 9\)"):
+    with pytest.raises(ValueError, match=r"pair: expected a mono wave, got shape \(2, 9\)"):
         comparison_plots.spectrograms({"pair": np.zeros((2, 9))}, RATE, "x")
 
 

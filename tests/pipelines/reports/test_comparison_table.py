@@ -95,7 +95,7 @@ def test_what_is_missing_says_why() -> None:
 def test_an_unfit_metric_is_marked_and_has_no_best() -> None:
     summary = example()
     assert "STFT ↓ †" in comparison_table.markdown(summary)
-    assert "† STFT is unfit here: silence is better than noise" in comparison_table.markdown(summary)
+    assert "† STFT is unreliable here: silence is better than noise" in comparison_table.markdown(summary)
     assert not comparison_table.best(summary, summary["metrics"][3])
     summary["unfit"] = {}
     assert comparison_table.best(summary, summary["metrics"][3]) == {"mini"}

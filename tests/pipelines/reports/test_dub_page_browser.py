@@ -33,7 +33,7 @@ STILL = "ambience: 1.0 to 10.0 s"
 ROWS = [
     row("clipped.mp4", flags=[flag("clipping")], n_flags=1, prompt="a drum"),
     row("both.mkv", flags=[flag("clipping"), flag("near silence")], n_flags=23, static_s=9.0, static=STILL),
-    row("torn.avi", reason="damaged, older pictures stand in: 1.0 to 2.0 s", caption="a Bell"),
+    row("torn.avi", reason="damaged, last good frame held: 1.0 to 2.0 s", caption="a Bell"),
     row("joins.mkv", seams=[{"at_s": 64.2, "jump": 3.21}], contact_sheet="_v2a/cards/x.sheet.webp"),
     row("<b>notes.txt", "skipped"),
     row("broken.mp4", "failed", error_class="InvalidData"),

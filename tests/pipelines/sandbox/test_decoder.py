@@ -101,13 +101,13 @@ def test_a_closed_sandbox_says_so(film: str) -> None:
 
 
 def test_a_child_that_cannot_start_is_not_the_files_fault(film: str) -> None:
-    with Sandbox(memory_mb=20) as sandbox, pytest.raises(RuntimeError, match="does not start"):
+    with Sandbox(memory_mb=20) as sandbox, pytest.raises(RuntimeError, match="failed to start"):
         sandbox.probe(film)
 
 
 def test_wrong_spans_are_the_callers_mistake(shared: Sandbox, film: str) -> None:
     for span in ((1.0, 1.0), (2.0, 1.0), (-1.0, 1.0), (float("nan"), 1.0)):
-        with pytest.raises(ValueError, match="stretch"):
+        with pytest.raises(ValueError, match="not a time span"):
             shared.decode_views(film, VIEWS, *span)
 
 

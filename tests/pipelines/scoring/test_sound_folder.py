@@ -106,5 +106,5 @@ def test_clips_are_exported_flat(tmp_path: Path) -> None:
     names = sound_folder.flat_names(found)
     sound_folder.export_sounds({names[clip]: uri for clip, uri in found.items()}, str(tmp_path / "out"))
     assert (tmp_path / "out" / "sub-c.wav").read_bytes() == (source / "c.wav").read_bytes()
-    with pytest.raises(SoundError, match=r"two clips would be called sub-c\.wav"):
+    with pytest.raises(SoundError, match=r"two clips would have the name sub-c\.wav"):
         sound_folder.flat_names(["sub/c", "sub-c"])

@@ -45,7 +45,7 @@ def test_every_figure_has_its_interval_or_its_reason() -> None:
     onsets = {f"onset_{kind}_{ms}" for kind in ("f1", "precision", "recall") for ms in (25, 50, 100)}
     assert had == {"fdm", "stft", "onset_median", "onset_p90"} | onsets
     assert found["onset_p90"].value >= found["onset_median"].value > 0
-    assert "no well-kept package" in found["ib"].note and "no well-kept package" in found["desync"].note
+    assert "no maintained package" in found["ib"].note and "no maintained package" in found["desync"].note
     assert "--networks vggish" in found["fad_vggish"].note and "captions" in found["bleu4"].note
     assert "Wav2CLIP" in found["cc"].note and "CLIP ViT-B/32" in found["cc"].note
 

@@ -162,7 +162,7 @@ def test_names_that_no_file_can_have(tmp_path: Path) -> None:
         storage.check_name(str(tmp_path / name))
     assert sorted(os.listdir(tmp_path)) in (["file", "folder"], ["file", "folder", "new"])
     storage.check_name("s3://bucket/" + "x" * 1024)
-    with pytest.raises(storage.StorageRefused, match="1025 bytes, and S3 takes 1024"):
+    with pytest.raises(storage.StorageRefused, match="1025 bytes, and S3 allows 1024"):
         storage.check_name("s3://bucket/" + "x" * 1025)
     assert (storage.name_limit(str(tmp_path / "new")), storage.name_limit("s3://bucket/a/b")) == (255, 1020)
     assert storage.name_limit("s3://bucket") == 1024

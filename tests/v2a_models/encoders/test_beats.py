@@ -161,7 +161,7 @@ def test_a_pickle_of_code_is_refused_and_not_run(tmp_path: Path) -> None:
             return Path.touch, (tmp_path / "exploded",)
 
     torch.save(beats_file.content() | {"label_dict": Bomb()}, tmp_path / FILE)
-    with pytest.raises(WeightsError, match=f"{FILE} is not read.*take {FILE} of https://"):
+    with pytest.raises(WeightsError, match=f"{FILE} is refused.*use {FILE} of https://"):
         published.load_audio(NAME, tmp_path / FILE)
     assert not (tmp_path / "exploded").exists()
     torch.load(tmp_path / FILE, weights_only=False)
@@ -181,12 +181,12 @@ def test_a_fine_tuned_one_gives_the_same_features_without_its_classes(file: Path
     ("changes", "message"),
     [
         ({"model": {"conv.weight": torch.ones(1)}}, "missing: .* more; unexpected: conv.weight"),
-        ({"cfg": None}, "says how it is built in `cfg`, this one does not"),
+        ({"cfg": None}, "it has no `cfg`"),
         ({"cfg": {"encoder_embed_dim": 512}}, "features of 512 and patches of 16; needed: 768 and 16"),
-        ({"cfg": beats_file.SMALL | {"encoder_layers": "many"}}, "makes no BEATs"),
-        ({"cfg": beats_file.SMALL | {"encoder_attention_heads": 5}}, "makes no BEATs"),
-        ({"cfg": beats_file.SMALL | {"conv_pos_groups": 7}}, "makes no BEATs"),
-        ({"cfg": beats_file.SMALL | {"encoder_layers": 0}}, "makes no BEATs"),
+        ({"cfg": beats_file.SMALL | {"encoder_layers": "many"}}, "does not build a BEATs"),
+        ({"cfg": beats_file.SMALL | {"encoder_attention_heads": 5}}, "does not build a BEATs"),
+        ({"cfg": beats_file.SMALL | {"conv_pos_groups": 7}}, "does not build a BEATs"),
+        ({"cfg": beats_file.SMALL | {"encoder_layers": 0}}, "does not build a BEATs"),
         ({"cfg": beats_file.SMALL | {"encoder_layers": 1}}, "unexpected: encoder.layers.1"),
     ],
 )

@@ -141,7 +141,7 @@ def test_check_compares_the_published_digits(tmp_path: Path) -> None:
     digest = hashlib.sha256(b"weights").hexdigest()
     assert published.check(file, digest[:8]) == published.check(str(file), "") == digest
     with pytest.raises(
-        WeightsError, match=f"expected a sha256 of d76dad2f.*{digest}.*truncated or another one"
+        WeightsError, match=f"expected a sha256 of d76dad2f.*{digest}.*truncated or a different one"
     ):
         published.check(file, published.get("s3d-kinetics400", "sync").sha256)
     with pytest.raises(WeightsError, match="cannot be read"):
@@ -380,7 +380,7 @@ def test_coca_gives_vectors_only() -> None:
 
 
 def test_unknown_open_clip_model() -> None:
-    with pytest.raises(ValueError, match="open_clip knows no model 'ViT-Q'"):
+    with pytest.raises(ValueError, match="open_clip has no model 'ViT-Q'"):
         SemanticEncoder.from_open_clip("ViT-Q", {})
 
 

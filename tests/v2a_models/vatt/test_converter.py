@@ -170,7 +170,7 @@ def test_only_safetensors_are_read(tmp_path: Path) -> None:
 def test_a_damaged_base_is_told(tmp_path: Path) -> None:
     folder = base_folder(tmp_path / "gemma", "gemma")
     (folder / "config.json").write_text('{"model_type": "no such thing"}')
-    with pytest.raises(CheckpointError, match="no language model"):
+    with pytest.raises(CheckpointError, match="no usable language model"):
         Converter(ConverterConfig(6, base=str(folder)))
 
 

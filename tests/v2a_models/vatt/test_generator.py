@@ -147,7 +147,7 @@ def test_saved_and_loaded_it_gives_the_same_codes_and_holds_no_encoders(
 
 def test_without_language_there_are_no_prompts() -> None:
     made = new_generator("vatt-v", recipe(), **TINY).eval()
-    with pytest.raises(ValueError, match="follows no text"):
+    with pytest.raises(ValueError, match="takes no text prompts"):
         made.codes(batch(), [1, 2], prompts="a drum")  # type: ignore[operator]
     with pytest.raises(ValueError, match="no captions"):
         made.captions(batch())  # type: ignore[operator]
@@ -210,7 +210,7 @@ def test_wrong_options_and_converters_are_told(folder: str, tmp_path: Path) -> N
         new_generator("vatt", recipe(), converter=folder, own_caption="no")
     with pytest.raises(ValueError, match="choose 1"):
         new_generator("vatt", recipe(), converter=folder, stage=7)
-    with pytest.raises(ValueError, match="texts of a store"):
+    with pytest.raises(ValueError, match="a store with texts"):
         new_generator("vatt-converter", recipe())
     with pytest.raises(CheckpointError, match="has no converter"):
         new_generator("vatt", recipe(), converter="mini")

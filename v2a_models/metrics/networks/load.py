@@ -119,7 +119,7 @@ def _ready(name: str, source: Source, weights: str | None, download: bool) -> Pa
         reasons.append(f"--weights {name}={weights}: there is no such file; {how_to_get(name)}")
     elif path.is_dir() != bool(source.hub):
         kind = "folder" if source.hub else "file"
-        reasons.append(f"{path} is no {kind}; {how_to_get(name)}")
+        reasons.append(f"{path} is not a {kind}; {how_to_get(name)}")
     elif weights is None and source.sha256 and path.name == source.files[0]:
         try:
             published.check(path, source.sha256)
@@ -156,7 +156,7 @@ def _fetched(name: str, source: Source) -> Path:
             patterns = ["*.json", "*.txt", "*.safetensors", "*.bin"]
             return Path(snapshot_download(source.hub, allow_patterns=patterns))
         if not source.url:
-            raise OSError("its publisher has no plain address for it")
+            raise OSError("its publisher has no direct download for it")
         place = Path(folder) / source.files[0] if folder else Path.home() / source.cached[0]
         place.parent.mkdir(parents=True, exist_ok=True)
         import torch

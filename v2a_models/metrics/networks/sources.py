@@ -119,7 +119,7 @@ NETWORKS: dict[str, Source] = {
         cached=(_TORCH_HUB + "Wav2CLIP.pt",),
     ),
     "clip": Source(
-        title="CLIP ViT-B/32 of OpenAI (2103.00020), in whose space Wav2CLIP hears",
+        title="CLIP ViT-B/32 of OpenAI (2103.00020), whose embedding space Wav2CLIP shares",
         files=("vit_base_patch32_clip_224.openai/open_clip_model.safetensors",),
         source=_HUB + "timm/vit_base_patch32_clip_224.openai/blob/main/open_clip_model.safetensors",
         url=_HUB + "timm/vit_base_patch32_clip_224.openai/resolve/main/open_clip_model.safetensors",
@@ -141,19 +141,19 @@ NETWORKS: dict[str, Source] = {
         title="ImageBind (2305.05665)",
         source="https://github.com/facebookresearch/ImageBind",
         licence="CC-BY-NC-SA-4.0",
-        reason="there is no well-kept package of it, and its weights exclude commercial use",
+        reason="no maintained package provides it, and its weights exclude commercial use",
     ),
     "synchformer": Source(
         title="Synchformer (2401.16423), of DeSync",
         source="https://github.com/v-iashin/Synchformer",
         licence="MIT",
-        reason="there is no well-kept package of it",
+        reason="no maintained package provides it",
     ),
     "sparsesync": Source(
         title="SparseSync (2210.07055), of SS",
         source="https://github.com/v-iashin/SparseSync",
         licence="MIT",
-        reason="there is no well-kept package of it (its visual trunk alone, which recipes load, finds no offsets)",
+        reason="no maintained package provides it (its visual trunk alone, which recipes load, finds no offsets)",
     ),
 }
 """Networks by the name used in `--weights NAME=FILE`. Those with a `reason` cannot be loaded."""

@@ -115,7 +115,7 @@ def test_unknown_names() -> None:
 @pytest.mark.parametrize("name", ["imagebind", "synchformer", "sparsesync"])
 def test_networks_that_are_not_offered_say_why(name: str) -> None:
     with pytest.raises(
-        Unavailable, match=r"there is no well-kept package of it.*https://github.com/.*licence: "
+        Unavailable, match=r"no maintained package provides it.*https://github.com/.*licence: "
     ):
         load(name)
 
@@ -147,7 +147,7 @@ def test_a_path_to_nothing(name: str, tmp_path: Path) -> None:
     (tmp_path / "other").touch() if name in FOLDERS else (tmp_path / "other").mkdir()
     message = refusal(name, {name: f"{tmp_path}/other"})
     assert_says_what_to_do(message, name)
-    assert f"other is no {'folder' if name in FOLDERS else 'file'}" in message
+    assert f"other is not a {'folder' if name in FOLDERS else 'file'}" in message
 
 
 def test_a_package_that_breaks_on_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
