@@ -1,16 +1,15 @@
-"""Long films: what two waves cost, what is heard of their joins, how fast still footage passes, and that memory, mux
-and the number of workers stay what they should.
+"""Long films: cost and joins of two waves, speed on still footage, memory, mux, and equal samples on any workers.
 
-    joins     the same film by two waves, by crossfades and by windows that are simply put end to end: jump of the sound
-              at joins over that within windows (limit 1.05), and cost against independent windows (limit 1.15), put
-              end to end without a look at cuts
-    cost      processor seconds of every stage per hour of moving film and of CCTV, in one process
-    speed     an hour of moving film and an hour of CCTV through `v2a dub` (limits 2.5 and 20 x real time on two cores)
-    workers   the same film by two workers and by one: equal samples, and × real time of both
-    memory    ten hours of CCTV against ten minutes: peak of all processes (limit 1.2 times)
-    mux       a film of two hours: processor seconds of joining, coding and copying (limit 30 s), bytes read and written
+joins     the same film by two waves, by crossfades and by windows that are simply put end to end: jump of the sound
+          at joins over that within windows (limit 1.05), and cost against independent windows (limit 1.15), put
+          end to end without a look at cuts
+cost      processor seconds of every stage per hour of moving film and of CCTV, in one process
+speed     an hour of moving film and an hour of CCTV through `v2a dub` (limits 2.5 and 20 x real time on two cores)
+workers   the same film by two workers and by one: equal samples, and × real time of both
+memory    ten hours of CCTV against ten minutes: peak of all processes (limit 1.2 times)
+mux       a film of two hours: processor seconds of joining, coding and copying (limit 30 s), bytes read and written
 
-    python -m benchmarks.longform joins [--minutes 10] [--varied] [--footage FOLDER] [--work FOLDER]
+python -m benchmarks.longform joins [--minutes 10] [--varied] [--footage FOLDER] [--work FOLDER]
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One module per verb of the `v2a` command line."""
+"""Verbs of the `v2a` command line: a module for each small one, a package for each big one."""
 
 import os
 import sys

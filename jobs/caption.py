@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional
 
 from jobs.cli import DONE, SOME_FAILED, command_line
-from jobs.common.options import Address, NumWorkers
+from jobs.common.options import Address, Note, NumWorkers
 from jobs.common.verb import WrongUsage, run_verb
 
 BUNDLED = "vatt-mini"
@@ -30,7 +30,7 @@ class CaptionConfig:
 
     archive: Positional[str]
     """Folder with videos, or s3://bucket/prefix."""
-    out: str
+    out: Annotated[str, Note(metavar="TABLE")]
     """Table to write: a .parquet file outside the archive, local or s3://."""
     model: str = BUNDLED
     """Captioning model, a vatt or a vatt-converter: a folder made by `v2a train`, or a bundled name."""

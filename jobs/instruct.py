@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional
 
 from jobs.cli import DONE, command_line
 from jobs.common.checks import at_least, check_out
 from jobs.common.models import check_captioner, model_place
-from jobs.common.options import Address, NumWorkers
+from jobs.common.options import Address, Note, NumWorkers
 from jobs.common.verb import WrongUsage, run_verb
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class InstructConfig:
 
     store: Positional[str]
     """Feature store made by `v2a extract`: a folder or s3://bucket/prefix."""
-    out: str
+    out: Annotated[str, Note(metavar="TABLE")]
     """Table to write: a .parquet file, local or s3://."""
     captions: int = 4
     """Maximum number of rows per clip."""

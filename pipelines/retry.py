@@ -1,4 +1,4 @@
-"""Further tries, after growing pauses, while storage does not answer."""
+"""Retries of storage operations, with growing pauses."""
 
 from __future__ import annotations
 

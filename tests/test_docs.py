@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from jobs.cli import VERBS
+from jobs.common import parser
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("v2a", "jobs", "pipelines", "v2a_models", "benchmarks", "tests")
@@ -123,6 +124,14 @@ def test_paths_exist(page: str) -> None:
     assert not sorted(path for path in named if not (ROOT / path).exists() and not path.startswith(ELSEWHERE))
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_python_files_named_alone_exist(page: str) -> None:
+    """Files that stand without their folder, such as `driver.py`, lie in some package."""
+    there = {path.name for folder in PACKAGES for path in (ROOT / folder).rglob("*.py")}
+    named = {name for code in spans_of(text_of(page)) for name in re.findall(r"(?<![\w./-])\w+\.py\b", code)}
+    assert not sorted(named - there - {"av.py"})  # a file of a user, beside the films
+
+
 ELSEWHERE = ("tests/jobs/test_VERB", "tests/v2a_models/NAME", "jobs/VERB", "benchmarks/NAME")
 """Patterns of names, not names."""
 
@@ -209,6 +218,15 @@ def test_readme_is_short() -> None:
 def test_readme_names_every_verb() -> None:
     rows = set(re.findall(r"^\| `v2a (\w+)", text_of("README.md"), re.M))
     assert rows == set(VERBS)
+
+
+def test_rows_of_the_readme_have_what_a_verb_requires() -> None:
+    rows = dict(re.findall(r"^\| `v2a (\w+) ?([^`]*)`", text_of("README.md"), re.M))
+    for name, verb in VERBS.items():
+        for option in parser.options(getattr(importlib.import_module(verb.module), verb.config)):
+            if option.required:
+                word = (option.metavar or option.name.upper()) if option.positional else option.flag
+                assert word in rows[name], f"v2a {name}: {word}"
 
 
 def test_python_of_the_readme_runs_on_the_public_package() -> None:

@@ -79,7 +79,7 @@ Gpus = Annotated[
 ]
 
 RunName = Annotated[
-    str, Note("Name of the MLflow run; by default NAME and the name of the output folder.", advanced=True)
+    str, Note("Name of the MLflow run; by default SYSTEM and the name of the output folder.", advanced=True)
 ]
 
 ModelSettings = Annotated[

@@ -1,4 +1,4 @@
-"""How every verb runs and ends: console, error messages, exit codes."""
+"""Start and end of every verb: console, error messages, exit codes."""
 
 from __future__ import annotations
 

@@ -36,11 +36,11 @@ class CompareConfig:
     store: str
     """Feature store made by `v2a extract`: a folder or s3://bucket/prefix. Models are compared on its clips; those with
     its recipe take its features as input."""
-    out: str
+    out: Annotated[str, Note(metavar="DIR")]
     """Folder for the results."""
     archive: str | None = None
-    """Archive from which the store was extracted. It provides the true sounds, and the pictures for models with another
-    recipe. Without it, the true sounds are those of the store, or its codes decoded."""
+    """Archive from which the store was extracted. It provides the reference sounds, and the pictures for models with
+    another recipe. Without it, the reference sounds are those of the store, or its codes decoded."""
     split: Literal["train", "val", "test"] = "val"
     """Part of the store to compare on. Choose one the models were not trained on."""
     clips: int | None = 200

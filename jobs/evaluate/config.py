@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from tyro.conf import Positional
 
 from jobs.cli import command_line
-from jobs.common.options import NETWORKS, Address, Download, Networks, NetworkWeights, NumWorkers
+from jobs.common.options import NETWORKS, Address, Download, Networks, NetworkWeights, Note, NumWorkers
 
 
 @dataclass
@@ -23,7 +24,7 @@ class EvaluateConfig:
     """Folder of the sounds to score, or s3://bucket/prefix."""
     ref: Positional[str]
     """Folder of the reference sounds, or of the films they belong to."""
-    out: str
+    out: Annotated[str, Note(metavar="DIR")]
     """Folder or s3:// prefix for the results. Those of an earlier evaluation are replaced."""
     events: str | None = None
     """Table of events (.parquet or .csv with columns clip, onset_s; optionally class, strength), such as SynthFoley's

@@ -1,4 +1,4 @@
-"""`python -m jobs.mini` trains the bundled model again."""
+"""`python -m jobs.mini` trains the bundled model `mini`."""
 
 from jobs.mini.driver import main
 

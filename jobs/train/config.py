@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
@@ -14,6 +14,7 @@ from jobs.common.options import (
     EncoderWeights,
     Gpus,
     ModelSettings,
+    Note,
     Precision,
     RunName,
     TrackingUri,
@@ -29,14 +30,14 @@ class TrainConfig:
     replaced, and training continues from the last checkpoint.
     """
 
-    name: Positional[str]
+    name: Annotated[Positional[str], Note(metavar="SYSTEM")]
     """System to train. On stores like those of the recipes mini and base: maskvat-adaln, maskvat-seq2seq,
     maskvat-hybrid. On stores with texts: vatt-converter (a language model that takes visual features), then vatt,
     vatt-cross-attn or vatt-v with it. On the recipe raw: deep-fusion, wavenet, av-transformer, vqvae-fc."""
     store: Positional[str]
     """Feature store made by `v2a extract`: a folder or s3://bucket/prefix. Trains on its split `train` and validates on
     `val`; without a `val`, a twentieth of the videos is held out."""
-    out: str
+    out: Annotated[str, Note(metavar="OUT")]
     """Folder or s3:// prefix for the model. Every machine needs access to it."""
     steps: int = 20_000
     """Total optimiser steps. A higher number than before continues the training on the longer schedule."""

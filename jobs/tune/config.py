@@ -52,12 +52,12 @@ class TuneConfig:
     and OUT/best with its weights, for `v2a dub --model OUT/best`. To continue later, raise --trials.
     """
 
-    name: Positional[str]
+    name: Annotated[Positional[str], Note(metavar="SYSTEM")]
     """System to train. On stores like those of the recipes mini and base: maskvat-adaln, maskvat-seq2seq,
     maskvat-hybrid. On the recipe raw: deep-fusion, wavenet, av-transformer, vqvae-fc."""
     store: Positional[str]
     """Feature store made by `v2a extract`: a folder or s3://bucket/prefix."""
-    out: str
+    out: Annotated[str, Note(metavar="OUT")]
     """Folder or s3:// prefix for the results. Every machine needs access to it."""
     trials: int = 20
     """Total trials; a higher number than before adds some."""

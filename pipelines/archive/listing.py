@@ -1,4 +1,4 @@
-"""Names of an archive as they are listed, and the kind of function that makes the row of a file."""
+"""The listing of an archive, counted as it is read, and the type of functions that examine a file."""
 
 from __future__ import annotations
 

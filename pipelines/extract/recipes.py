@@ -211,7 +211,7 @@ def resolve(
 ) -> tuple[Recipe, dict[str, str]]:
     """Recipe with the sha256 of every encoder, and role -> weights file (`mini` for the bundled ones).
 
-    weights_files: paths by role, which override those in the template. Raises RecipeError or `published.WeightsError`
+    weights_files: paths by role, which override those in the template. Raises RecipeError or WeightsError
     for a role without an encoder, missing weights, or a wrong sha256.
     """
     from v2a_models.encoders import published

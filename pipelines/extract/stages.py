@@ -53,7 +53,7 @@ class Window:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
     def to_table(self, kinds: dict[str, Any]) -> pa.Table:
-        """One row (`rows.pack`); the clip_id is a column of its own, as Ray's checkpoints want it."""
+        """One row (`arrow_rows.pack`); the clip_id is a column of its own, as Ray's checkpoints want it."""
         failure = asdict(self.failure) if self.failure else None
         notes = {"clip": asdict(self.clip), "failure": failure, "left_out": self.left_out}
         return arrow_rows.pack(notes, self.arrays, kinds, clip_id=self.clip.clip_id)

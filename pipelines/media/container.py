@@ -1,4 +1,4 @@
-"""Safe access to untrusted media: containers, packets, pictures and their geometry.
+"""Safe access to untrusted media: containers, packets and pictures.
 
 FFmpeg gets an open file and never a name, may read only self-contained formats and may open nothing else. Times here
 are container times in seconds; `pipelines.media.video` puts them on the picture timeline.

@@ -46,7 +46,7 @@ class Dubbed:
 
     @property
     def policy(self) -> dict[str, Any]:
-        """Treatment in the sidecar: fields of `MixPolicy`, the format as `made`, and `gains`."""
+        """Mix policy recorded in the sidecar: fields of `MixPolicy`, the format as `made`, and `gains`."""
         return dict(self.sidecar["track"]["treatment"])
 
     @property

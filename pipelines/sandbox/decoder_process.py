@@ -1,4 +1,4 @@
-"""Start, end and autopsy of the decoding child, for its parent."""
+"""Parent side of the decoding child: its start, its end, and the error for a child that has died."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipelines.sandbox.pipe import Reader
 from pipelines.sandbox.shared_memory import SharedMemory
 
 _PATIENCE = 30
-"""How many times `timeout_s` a request that keeps reporting progress may take in all."""
+"""Time limit of a request that keeps reporting progress, as a multiple of `timeout_s`."""
 
 _START_S = 180.0
 """Time for a child to start, on a machine under load."""

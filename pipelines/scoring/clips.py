@@ -1,4 +1,4 @@
-"""Ray Data stages that generate the sounds of a feature store's clips with several models, and fetch the true ones.
+"""Sounds of a feature store's clips: generated with several models, and the reference sounds.
 
     OUT/clips/SYSTEM/CLIP.wav       mono, 44.1 kHz, exactly the window's length
     OUT/clips/SYSTEM/CLIP.txt       caption by a model that writes captions

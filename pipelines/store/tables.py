@@ -44,7 +44,7 @@ INDEX_SCHEMA = pa.schema(
 
 
 def schema(recipe: Recipe, shapes: Mapping[str, tuple[int, ...]]) -> pa.Schema:
-    """Columns of the store, tensors as `arrow.fixed_shape_tensor`. `shapes` as `encoders.feature_shapes` gives.
+    """Columns of the store, tensors as `arrow.fixed_shape_tensor`. `shapes`: those of `encoders.shapes.feature_shapes`.
 
     `mask` is 1 for every codec frame (for every picture where there are no codes) that holds footage.
     """

@@ -1,1 +1,2 @@
-"""The generate stage of a dub: windows to sound."""
+"""The generate stage of a dub: decoded windows to sound, by in-painting, by crossfades, or segment after segment for
+models that stream."""
