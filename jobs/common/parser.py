@@ -139,8 +139,9 @@ def _form(config: type) -> type:
         argument = tyro.conf.arg(
             help=option.help,
             metavar=option.metavar,
+            # The usage line says which positionals are required; tyro would add the default of an empty tuple.
             help_behavior_hint=""
-            if any(option.default is nothing for nothing in (None, False, "", ()))
+            if option.positional or any(option.default is nothing for nothing in (None, False, "", ()))
             else None,
         )
         default = {} if option.required else {"default": option.default}

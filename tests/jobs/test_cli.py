@@ -139,6 +139,12 @@ def test_usage_names_the_positionals(verb: str, positionals: str, capsys: pytest
         assert any(line.startswith(f"{name}  ") for line in boxes)
 
 
+def test_positionals_without_a_default_name_none(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("compare", "verify", "demo"):
+        assert exit_code([verb, "--help"]) == 0
+        assert "(default: )" not in capsys.readouterr().out
+
+
 def test_help_texts_fill_their_lines(capsys: pytest.CaptureFixture[str]) -> None:
     """The line ends of docstrings are not those of the help: only the last line of an option is short."""
     assert exit_code(["dub", "--help"]) == 0
