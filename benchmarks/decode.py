@@ -1,4 +1,4 @@
-"""How fast pictures are decoded and scaled, against the ffmpeg command line.
+"""Speed of decoding and scaling pictures, against the ffmpeg command line.
 
     python -m benchmarks.decode [--file FILM] [--threads 2] [--rounds 5] [--profile]
 

@@ -1,4 +1,4 @@
-"""How fast `v2a dub` is, and how much memory the whole job takes, on ten minutes of 360p footage.
+"""Speed of `v2a dub`, and memory of the whole job, on ten minutes of 360p footage.
 
 Prints times real time of the dub itself (Ray's start apart, as the job reports it) and of the whole command, the
 peak of all its processes' memory (PSS, so that shared pages count once), and the limits they are compared with:

@@ -1,4 +1,4 @@
-"""How fast the full-size encoders of the `base` recipe are: windows per second, arithmetic, and what limits.
+"""Speed of the full-size encoders of the `base` recipe: windows per second, arithmetic, and the limiting part.
 
     python -m benchmarks.encoders [--batch 16] [--rounds 10] [--window 8] [--peak-tflops 989]
 

@@ -1,4 +1,4 @@
-"""How fast MaskVAT turns features into sound, what limits it, and how its cost grows.
+"""Speed of MaskVAT from features to sound, its limits, and the growth of its cost.
 
     python -m benchmarks.generation mini [--threads 2]       the bundled model at its default sampling, by batch
     python -m benchmarks.generation growth                   cost against steps and against windows at a time

@@ -77,7 +77,7 @@ def fresh(what: str, names: int, page_ms: float) -> dict[str, float]:
 
 
 def measure(what: str) -> dict[str, float]:
-    """Does it in this process."""
+    """One measurement, in this process."""
     started = time.perf_counter()
     first, names = {"list": _list, "scan": _scan, "dub": _dub}[what](lambda: time.perf_counter() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -158,7 +158,7 @@ class Bucket(ThreadingHTTPServer):
         self.names, self.late_s = names, late_s
 
     def environment(self) -> dict[str, str]:
-        """For a process that is to see it."""
+        """Environment variables of a process that uses this server."""
         return {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.server_address[1]}",
             "AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nobody", "AWS_DEFAULT_REGION": "us-east-1",

@@ -328,7 +328,7 @@ def mux(work: Path, hours: float) -> None:
 
 
 def _coding(codec: str, block: np.ndarray, hours: float) -> float:
-    """Processor seconds of coding so many hours of a block, int16 [1, n] at 44.1 kHz, with nothing around it."""
+    """Processor seconds of coding hours of a block alone, int16 [1, n] at 44.1 kHz."""
     from pipelines.mux import containers, packets
 
     kind = containers.container_of("x.mp4").coded(codec)

@@ -1,4 +1,4 @@
-"""How fast raw-waveform systems sample, one sample after the other.
+"""Speed of raw-waveform systems that sample one sample after the other.
 
     python -m benchmarks.raw_sampling wavenet     with kept activations against the naive forward pass
     python -m benchmarks.raw_sampling context     cost of a sample against what was heard, 256 to 16,384 samples

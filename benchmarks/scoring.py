@@ -1,4 +1,4 @@
-"""How fast does `v2a evaluate` score, and in how much memory?
+"""Speed and memory of `v2a evaluate`.
 
 Writes clips of coloured noise with clicks (1,000 of 8 s by default), the same ones a little changed, and a table of
 events, then runs the real command with everything that needs no weights; prints seconds, processor seconds (which say

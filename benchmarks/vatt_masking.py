@@ -1,4 +1,4 @@
-"""How much of the sound to hide while VATT Audio trains: the paper's ablation (2411.05679), on SynthFoley.
+"""Fraction of the sound to hide while VATT Audio trains: the paper's ablation (2411.05679), on SynthFoley.
 
     python -m jobs.mini.vatt --stages corpus converter          # what it is trained on; once
     python -m benchmarks.vatt_masking [--work build/vatt-mini] [--steps 600] [--device cuda]

@@ -278,7 +278,7 @@ HELPERS = {
 
 
 def test_every_figure_has_a_script_and_a_date() -> None:
-    """In every table with the column: scripts and their options exist, and dates are dates."""
+    """Tables with the column: scripts and their options exist, and dates are dates."""
     header: list[str] = []
     wrong, n = [], 0
     for line in text_of("benchmarks/README.md").splitlines():

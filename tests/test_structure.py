@@ -221,7 +221,7 @@ UNTESTED = {
 }
 """Modules without a test file of their name: tests of their neighbours cover them."""
 
-OPENINGS = ("Of", "That", "In", "Where", "What", "Whether", "All", "As")
+OPENINGS = ("Of", "That", "In", "Where", "What", "Whether", "How", "Which", "Those", "Its", "All", "As")
 """Words that make a docstring a fragment of the name above it."""
 
 README_BYTES = 9 << 10
@@ -423,9 +423,11 @@ def docstrings(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def test_docstrings_stand_alone() -> None:
+    others = [p for top in ("benchmarks", "tests", "infra", ".ci") for p in (REPOSITORY / top).rglob("*.py")]
+    assert REPOSITORY / "tests" / "conftest.py" in others and REPOSITORY / ".ci" / "audit.py" in others
     fragments = [
         f"{place(path)}:{line}: {text.splitlines()[0][:80]}"
-        for path in [*modules().values(), *sorted((REPOSITORY / "benchmarks").glob("*.py"))]
+        for path in [*modules().values(), *others]
         for line, text in docstrings(path)
         if text.split(maxsplit=1)[:1] and text.split(maxsplit=1)[0] in OPENINGS
     ]

@@ -41,7 +41,7 @@ class SoundOptions:
 
 @dataclass
 class FilmOptions:
-    """How windows join, hard cuts, and footage without motion."""
+    """Joins between windows, hard cuts, and footage without motion."""
 
     joins: Literal["auto", "two-wave", "crossfade"] = "auto"
     """two-wave: generate every second window, then in-paint those between, so that no join is audible (models of codec
@@ -105,7 +105,7 @@ class DubConfig:
     candidates: int = 1
     """Candidates per window; the best match to the picture is kept. Time grows linearly; 10 is typical."""
     keep_top: Advanced[int] = 1
-    """How many candidates to keep: the best as the track, the second best of every window as a named alternative
+    """Candidates to keep: the best as the track, the second best of every window as a named alternative
     track (or sidecar), and so on."""
     manifest: str | None = None
     """Table (.csv or .parquet) of settings per film: path (relative to ARCHIVE), prompt, negative, seed, start_s and

@@ -22,7 +22,7 @@ class MiniConfig:
         "corpus", "codec_spectra", "codec", "visual", "tokens", "features", "scav", "maskvat", "classifier",
         "export", "evaluate",
     )  # fmt: skip
-    """Which stages to run, in this order; finished ones are skipped."""
+    """Stages to run, in this order; finished ones are skipped."""
     threads: int = 0
     """CPU threads of torch and processes of the renderer; 0 for all cores."""
     codec_from: str = ""

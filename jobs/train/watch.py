@@ -243,7 +243,7 @@ def _save_and_stop(journal: Any, ended: threading.Event, log: TrainLog, console:
 
 
 def _failure(error: BaseException) -> str:
-    """Why Ray Train gave up, in one sentence, with the options that help where memory was short."""
+    """The reason why Ray Train gave up, with the options that help where memory was short."""
     from jobs.train.job import out_of_memory
 
     failures = list(getattr(error, "worker_failures", {}).values()) or [error]

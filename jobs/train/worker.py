@@ -107,6 +107,7 @@ class Worker:
     # the run
 
     def run(self) -> None:
+        """Train from the last checkpoint to the last step, with validations, checkpoints and reports on the way."""
         import ray.train
 
         job, learner = self.job, self.learner

@@ -41,6 +41,7 @@ class Level:
         self.peak, self.n_samples, self.n_bad, self.context = 0.0, 0, 0, None
 
     def add(self, packet: Any) -> None:
+        """Decode and measure a packet; count it as bad if it is encrypted or damaged."""
         self.context = packet.stream.codec_context
         if self.context is None or is_encrypted(packet):
             self.n_bad += 1

@@ -16,7 +16,7 @@ _NOT_IN_MATROSKA = {
 """Picture codecs of old films that FFmpeg's Matroska muxer does not take."""
 
 _IN_MOV = {"dvvideo", "dnxhd", "cinepak", "svq1", "svq3", "qtrle", "rpza", "smc", "8bps", "h263", "vc1"}
-"""Those of `_NOT_IN_MATROSKA` that QuickTime holds."""
+"""Codecs of `_NOT_IN_MATROSKA` that QuickTime holds."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class Source:
         self._hash = hashing.Running()
 
     def read(self, n: int = -1) -> bytes:
+        """Bytes for FFmpeg, added to the hash. An error is kept in `error` and raised again."""
         try:
             offset = self._file.tell()
             data = self._file.read(n)
@@ -85,6 +86,7 @@ class Sink:
         return self._file.closed
 
     def write(self, data: bytes) -> int:
+        """Write all of `data`. An error, or TooLarge beyond the limit, is kept in `error` and raised again."""
         try:
             if self._file.tell() + len(data) > self._limit:
                 raise TooLarge(f"the copy would be larger than {self._limit} bytes")

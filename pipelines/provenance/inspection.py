@@ -53,7 +53,7 @@ class Inspection:
 
     sha256: str
     tags: dict[str, str]
-    """Those of v2a's tags that the container has, with names in lower case."""
+    """Tags of v2a that the container has, with names in lower case."""
     video: tuple[str, ...]
     """SHA-256 of each video track's packets (`pipelines.mux.packet_hashes`)."""
     sound: tuple[str, ...]

@@ -150,7 +150,7 @@ def _decimals(size: float, digits: int) -> int:
 
 
 def number(value: float, decimals: int) -> str:
-    """A figure with so many decimals; two digits of a small one where decimals end."""
+    """A figure with `decimals` decimals; a small one with two significant digits."""
     if value and abs(value) < {0: 1.0, FINEST: 10.0 ** (1 - FINEST)}.get(decimals, 0.0):
         return f"{value:.2g}"
     text = f"{value:,.{decimals}f}"

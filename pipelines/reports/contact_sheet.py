@@ -28,7 +28,7 @@ class Picker:
     def __init__(self, duration_s: float) -> None:
         self.stretch_s = max(duration_s, 1e-6) / MOST
         self._held: dict[int, tuple[float, float, np.ndarray]] = {}
-        """By number of the stretch: distance from its middle, time, frame."""
+        """Distance from the middle of its stretch, time and frame, by number of the stretch."""
 
     def add(self, frames: Iterable[tuple[float, np.ndarray]]) -> None:
         """(seconds, uint8 [h, w, 3]) in any order."""

@@ -44,7 +44,7 @@ THUMBS = 12
 THUMB_HEIGHT = 96
 
 CARD_S = 120.0
-"""The report's picture shows at most so much of a film: more would be too fine to see."""
+"""Maximum length of film in the report's picture, in seconds: more would be too fine to see."""
 
 
 def draw_card(frames: np.ndarray, sound: np.ndarray, sample_rate: int, duration_s: float) -> Image.Image:

@@ -33,6 +33,7 @@ class FilterChain:
         self._graph, self._source, self._sink = graph, source, nodes[-1]
 
     def push(self, block: np.ndarray) -> Iterator[Any]:
+        """Filter a block, float [channels, n]; FFmpeg frames that are ready."""
         for at in range(0, block.shape[1], FILTER_BLOCK):
             piece = np.ascontiguousarray(block[:, at : at + FILTER_BLOCK], np.float32)
             frame: Any = av.AudioFrame.from_ndarray(piece, "fltp", self._layout)
@@ -43,6 +44,7 @@ class FilterChain:
             yield from self._pulled()
 
     def finish(self) -> Iterator[Any]:
+        """The remaining frames, after the last block."""
         if self._position:
             self._source.push(None)
             yield from self._pulled()

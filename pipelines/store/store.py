@@ -113,7 +113,7 @@ class Store:
         self._write_table(path, pa.table(rows, schema=LEFT_OUT_SCHEMA))
 
     def left_out(self) -> dict[str, int]:
-        """How many windows were left out, by reason."""
+        """Numbers of windows left out, by reason."""
         counts: dict[str, int] = {}
         for reason in self._column("_v2a/left_out/", "reason"):
             counts[reason] = counts.get(reason, 0) + 1

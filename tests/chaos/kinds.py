@@ -21,12 +21,12 @@ DISK = ("disk-full",)
 FILMS = ("film-segfault", "film-hang")
 KINDS = KILLS + STORMS + DISK + FILMS
 OFTEN = {**dict.fromkeys(KILLS, 6), **dict.fromkeys(STORMS, 5), "raylet": 3, "mlflow": 3, "disk-full": 1}
-"""How often a kind comes in turn. `FILMS` come once, together: to wait for a decoder that hangs takes two minutes."""
+"""Frequency of each kind. `FILMS` come once, together: to wait for a decoder that hangs takes two minutes."""
 
 
 @dataclass
 class Summary:
-    """What a campaign did, and what it found."""
+    """Faults of a campaign, and its findings."""
 
     injected: Counter[str] = field(default_factory=Counter)
     requests: Counter[str] = field(default_factory=Counter)

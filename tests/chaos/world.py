@@ -1,4 +1,4 @@
-"""What the campaign of faults strikes: archive, cluster and servers, and how each kind of fault is done."""
+"""Targets of the campaign of faults: archive, cluster and servers; and the way each kind of fault is done."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class World:
         self.starting.start()
 
     def fail(self, method: str, path: str) -> Any:
-        """What happens to a request; called with the proxy's lock held."""
+        """Answer to a request during a storm; called with the proxy's lock held."""
         storm = self.storm
         if not storm:
             return 0
@@ -209,7 +209,7 @@ class World:
             time.sleep(0.2)
 
     def processes(self, mark: str) -> list[psutil.Process]:
-        """Those that this campaign has started, by what stands in their command lines."""
+        """Processes that this campaign has started, found by their command lines."""
         found = []
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -312,8 +312,8 @@ class World:
         self.summary.lost += [f"{name}/{key} is one too many" for key in found.keys() - whole.keys()]
 
     def undisturbed(self, films: str) -> dict[str, str]:
-        """What a folder becomes if nobody disturbs it. A file's id, and so its sound, follows from where and when it
-        was written: they are others than on S3."""
+        """Digests of the outputs of an undisturbed run over a folder. A file's id, and so its sound, follows from
+        where and when it was written: both differ from those on S3."""
         if films not in self.kept:
             whole = self.folder / f"whole-{films}"
             self.finish(str(self.folder / films), str(whole))

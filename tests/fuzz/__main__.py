@@ -47,7 +47,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "h.mpg": dict(codec="mpeg2video", sound="audible", audio_codec="mp2"),
     "i.wmv": dict(codec="wmv2", sound="audible", audio_codec="wmav2", container_format="asf"),
 }
-"""What the inputs are made of, as arguments of `media_files.write_video`."""
+"""Material of the inputs, as arguments of `media_files.write_video`."""
 
 
 def bait(url: str, secret: str) -> dict[str, bytes]:
@@ -130,7 +130,7 @@ def mutated(data: bytes, others: list[bytes], rng: random.Random) -> bytes:
 
 @dataclass
 class Tally:
-    """What a campaign saw."""
+    """Observations of a campaign."""
 
     inputs: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)

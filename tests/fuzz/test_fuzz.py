@@ -60,7 +60,7 @@ with Sandbox(threads=1) as sandbox:
 
 
 def test_the_kernel_sees_no_other_file_and_no_connection(tmp_path: Path) -> None:
-    """What system calls say, from the first input on: the input and Python's own modules are opened, nothing else."""
+    """By its system calls, a child opens the input and Python's own modules, and nothing else."""
     if shutil.which("strace") is None:
         pytest.skip("needs strace")
     secret = tmp_path / "secret"

@@ -45,7 +45,7 @@ def test_ray_takes_the_launchers_file() -> None:
 
 
 def test_aws_would_start_its_machines(aws: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What `ray up` does before the first machine runs: subnets, security group and keys, then the request itself."""
+    """The work of `ray up` before the first machine runs: subnets, security group and keys, then the request itself."""
     from moto.ec2.models.instance_types import INSTANCE_TYPES
     from ray.autoscaler._private.aws.config import bootstrap_aws
     from ray.autoscaler._private.util import prepare_config

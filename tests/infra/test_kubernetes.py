@@ -107,7 +107,7 @@ SPECS = {"RayCluster": CLUSTER, "RayJob": JOB}
 
 @cache
 def rendered(overlay: str) -> list[dict[str, Any]]:
-    """What `kubectl apply -k` would send."""
+    """Resources that `kubectl apply -k` would send."""
     if shutil.which("kubectl") is None:
         pytest.skip("needs kubectl, for its kustomize")
     command = ["kubectl", "kustomize", str(KUBERNETES / "overlays" / overlay)]

@@ -1,4 +1,4 @@
-"""What the tests of several verbs share: footage and a store extracted of it, a store to train on, a model."""
+"""Fixtures of several verbs: footage and a store extracted of it, a store to train on, a model."""
 
 from __future__ import annotations
 

@@ -26,12 +26,12 @@ pytestmark = pytest.mark.timeout(600)
 
 DATA = Path(__file__).parents[1] / "data" / "begun_before"
 MADE_AT = "/begun"
-"""Where the fixtures were made: addresses in OUT's config.json begin with it."""
+"""Folder in which the fixtures were made: addresses in OUT's config.json begin with it."""
 
 DONE = ("1 done.mp4", "2 done.mkv")
 LEFT = ("3 begun/reel.mp4", "4 to do.avi")
 LEVEL = 4321
-"""Of samples that no model makes."""
+"""A sample value that no model generates."""
 RATE = 44_100
 
 

@@ -39,7 +39,7 @@ def verified(out: Path, name: str, source: Path) -> dict[str, str]:
 
 
 def samples_of(out: Path, name: str, title: str = remux.TITLE) -> np.ndarray:
-    """What was encoded."""
+    """The samples that were encoded."""
     kept = out / "_v2a" / "sound" / f"{report(out)[name]['video_id']}.flac"
     return only_track(kept) if kept.exists() else track(out / name, title)
 

@@ -28,7 +28,7 @@ SMALL = PUBLISHED | dict(encoder_layers=2, encoder_ffn_embed_dim=64, conv_pos=16
 
 
 def content(**changes: Any) -> dict[str, Any]:
-    """What the file holds: `cfg`, and `model` under the names of the torch of 2022."""
+    """Content of the file: `cfg`, and `model` under the names of the torch of 2022."""
     speechbrain = speechbrain_beats()  # the first to import it decides what it sets in the process
     torch.manual_seed(0)
     cfg = SMALL | changes

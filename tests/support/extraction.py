@@ -32,7 +32,7 @@ def run(archive: Path, store: Path, recipe: str, **options: Any) -> int:
 
 
 def rows(store: Path | str) -> pa.Table:
-    """All rows in the order of their clips, as pyarrow's own reader finds them."""
+    """Rows of a store in the order of their clips, by pyarrow's own reader."""
     found = pq.read_table(str(store), partitioning="hive").sort_by("clip_id")
     ids = found["clip_id"].to_pylist()
     assert len(ids) == len(set(ids)), "a row is there twice"

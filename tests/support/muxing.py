@@ -31,10 +31,10 @@ def clicks(n_samples: int, at_s: float, channels: int = 1) -> np.ndarray:
 
 @dataclass
 class Facts:
-    """What a reader finds in a dubbed file."""
+    """Facts about a dubbed file, by an independent reader."""
 
     sound: np.ndarray
-    """Of the generated track, float [channels, n]."""
+    """Samples of the generated track, float [channels, n]."""
     rate: int
     sound_start_s: float
     length: float | None
@@ -43,7 +43,7 @@ class Facts:
     n_pictures: int
     titles: list[str]
     defaults: list[bool]
-    """Of the sound tracks, in order."""
+    """Default flags of the sound tracks, in order."""
     kinds: list[str]
     metadata: dict[str, str]
     codec: str
@@ -128,7 +128,7 @@ def dub(source: Path, folder: Path, at_s: float = 0.5, channels: int = 1, **more
 
 
 def check(source: Path, copy: Path, n_samples: int, at_s: float = 0.5) -> Facts:
-    """All that holds for every copy."""
+    """Checks that apply to every copy."""
     facts = read(copy)
     nal_units = source.suffix in (".ts", ".flv")
     assert remux.video_digest(str(copy), nal_units=nal_units) == remux.video_digest(

@@ -1,4 +1,4 @@
-"""What the tests of published networks share."""
+"""Sounds and helpers for the tests of published networks."""
 
 from __future__ import annotations
 

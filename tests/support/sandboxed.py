@@ -1,4 +1,4 @@
-"""What the tests of the sandbox ask of it."""
+"""Requests to the sandbox, for its tests."""
 
 from __future__ import annotations
 

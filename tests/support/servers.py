@@ -33,7 +33,7 @@ def free_port() -> int:
 
 
 def environment(port: int) -> dict[str, str]:
-    """What makes a process use the S3 server at this port."""
+    """Environment variables that make a process use the S3 server at this port."""
     return {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", **CREDENTIALS}
 
 

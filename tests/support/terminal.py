@@ -22,7 +22,7 @@ signal.signal(signal.SIGTTOU, signal.SIG_IGN)
 os.tcsetpgrp(0, job.pid)
 sys.exit(job.wait())
 """
-"""What a shell does to run a job in the foreground of the terminal on its standard input."""
+"""Run a job in the foreground of the terminal on its standard input, as a shell does."""
 
 REACHES = """#!{python}
 import os, sys, termios

@@ -170,7 +170,7 @@ def toy_checkpoint(folder: Path, scav: bool = True, window_s: float = 0.4) -> st
 
 
 def toy_generator(window_s: float = 0.4) -> Any:
-    """What `toy_checkpoint` keeps: its windows are painted towards each other."""
+    """The generator of `toy_checkpoint`, whose windows are in-painted between each other."""
     from v2a_models.codec.dac import MINI, Codec
     from v2a_models.encoders.clip_s3d import SemanticEncoder, SyncEncoder
     from v2a_models.maskvat.generator import MaskVATGenerator

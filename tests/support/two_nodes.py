@@ -23,7 +23,7 @@ from tests.support.servers import free_port
 TOKEN = "a-token-for-tests-only-0123456789"
 BIN = Path(sys.executable).parent
 CLUSTER = Path(sys.prefix, "cluster")
-"""What a head needs to take jobs (requirements-cluster.lock)."""
+"""Packages that a head needs to take jobs (requirements-cluster.lock)."""
 
 
 class TwoNodes:
@@ -54,12 +54,12 @@ class TwoNodes:
 
     @property
     def address(self) -> str:
-        """For drivers on this machine."""
+        """Address of the cluster for drivers on this machine."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def dashboard(self) -> str:
-        """For `ray job submit`."""
+        """Address of the dashboard, for `ray job submit`."""
         return f"http://127.0.0.1:{self.dashboard_port}"
 
     def __enter__(self) -> TwoNodes:
@@ -118,7 +118,7 @@ class TwoNodes:
         node.wait(20)
 
     def request(self, path: str, token: str = TOKEN, data: bytes | None = None) -> Any:
-        """What the dashboard answers (to a POST with `data`), decoded. Raises urllib's errors."""
+        """The dashboard's answer (to a POST with `data`), decoded. Raises urllib's errors."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         asked = urllib.request.Request(self.dashboard + path, data, headers)
         with urllib.request.urlopen(asked, timeout=10) as answer:

@@ -1,4 +1,4 @@
-"""How windows lie on a film: every codec frame is decided once, by windows that know their neighbours."""
+"""Placement of windows on a film: every codec frame is decided once, by windows that know their neighbours."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from v2a_models.maskvat.blocks import Block, Conditioner, Conditioning, rotation
 
 
 class Variant(NamedTuple):
-    """How the video reaches the codec frames."""
+    """Path of the video to the codec frames."""
 
     modulated: bool
     """The video modulates every layer norm, frame by frame."""

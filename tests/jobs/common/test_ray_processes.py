@@ -29,7 +29,7 @@ with ray_session.session(1):
 
 @pytest.mark.timeout(700)
 def test_a_film_is_dubbed_in_a_terminal_where_ffmpeg_is_installed(tmp_path: Path) -> None:
-    """Its cuts are looked for, by a library that tries ffmpeg when it is imported."""
+    """The library that finds cuts tries ffmpeg when it is imported."""
     ffmpeg, reached = reaching_program(tmp_path / "bin", "ffmpeg")
     write_video(tmp_path / "archive" / "film.mp4", 2.0)
     command = [sys.executable, "-m", "jobs.dub", str(tmp_path / "archive"), str(tmp_path / "out")]

@@ -143,7 +143,7 @@ def test_what_is_uploaded_is_small(tmp_path: Path) -> None:
 
 
 def test_nothing_that_is_nobodys_business_is_uploaded(tmp_path: Path) -> None:
-    """What an MLflow server that was started in the clone leaves, environments, and films."""
+    """Left out are the files of an MLflow server that was started in the clone, environments, and films."""
     from ray._private.runtime_env.packaging import create_package
 
     clone, package = tmp_path / "clone", tmp_path / "package.zip"

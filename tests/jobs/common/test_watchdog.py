@@ -1,4 +1,4 @@
-"""What a job says when no result has come for some time."""
+"""Notices of a job when no result has come for some time."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def silent_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """All that an archive may hold."""
+    """An archive with every kind of file."""
     root = tmp_path / "archive"
     write_video(root / "silent.mp4", 2.0)
     write_video(root / "sub folder" / "-[odd] 'näme' \".mkv", 1.0)

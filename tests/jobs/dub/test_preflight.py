@@ -1,4 +1,4 @@
-"""What `v2a dub` refuses before it begins, what it only says, and models that it cannot use."""
+"""Refusals of `v2a dub` before it begins, its notices, and models that it cannot use."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_an_archive_without_videos(tmp_path: Path) -> None:
 
 
 class Worse(NoiseGenerator):
-    """Has another recipe under the same name."""
+    """A generator with another recipe under the same name."""
 
     sha256 = "1" * 64
 

@@ -1,4 +1,4 @@
-"""What `v2a dub` says of the sound it made: flagged stretches, contact sheets, and what it cost."""
+"""Report of `v2a dub` on the generated sound: flagged stretches, contact sheets, and costs."""
 
 from __future__ import annotations
 

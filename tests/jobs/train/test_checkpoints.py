@@ -1,4 +1,4 @@
-"""Which checkpoint a training goes on from, as Ray Train's own list and the folders tell."""
+"""Choice of the checkpoint that a training resumes from, by Ray Train's own list and the folders."""
 
 import json
 from collections.abc import Sequence

@@ -43,7 +43,7 @@ def config(store: str, out: Path, space: dict[str, Any] | None = None, **more: A
 
 
 def run(config: TuneConfig) -> int:
-    """By the command line, as it is printed for resuming."""
+    """Run the command line that is printed for resuming."""
     return cli.main(shlex.split(tune.command(config))[1:])
 
 

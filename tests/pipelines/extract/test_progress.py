@@ -1,4 +1,4 @@
-"""When a run is ended before its time."""
+"""Reasons to stop an extraction early."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a segment: windows, failures, and patience with storage."""
+"""Results of a segment: windows, failures, and retries of storage."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_pixels_and_samples_need_no_encoder(film: Path, sandbox: Sandbox) -> Non
 
 
 def test_features_of_the_sound_are_a_column(film: Path, sandbox: Sandbox, tmp_path: Path) -> None:
-    """From decoding to the page of the store, with a small BEATs in a file of the published layout."""
+    """A small BEATs, in a file of the published layout, from decoding to the page of the store."""
     weights = beats_file.save(tmp_path / "weights" / beats_file.FILE, encoder_layers=1)
     audio = recipes.Encoder("audio", beats_file.NAME, "")
     template = recipes.Template(replace(RAW, channels=2, encoders=(audio,)), {"audio": str(weights)})

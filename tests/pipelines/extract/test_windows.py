@@ -1,4 +1,4 @@
-"""Which windows a store is to hold, and how they are handed out."""
+"""Windows that a store is to hold, and their distribution to tasks."""
 
 from __future__ import annotations
 

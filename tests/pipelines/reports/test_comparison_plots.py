@@ -101,7 +101,7 @@ def test_bright_is_good_whatever_the_direction() -> None:
     yellow, violet = "#fde725", "#440154"  # the ends of viridis
 
     def sides() -> tuple[float, float]:
-        """Where the cells of the worst and best colour lie, from left to right; the colour bar left out."""
+        """Positions of the cells of the worst and best colour, from left to right, without the colour bar."""
         drawn = pixels(comparison_plots.heatmap(summary, rows))[:, :-160]
         found = []
         for colour in (violet, yellow):

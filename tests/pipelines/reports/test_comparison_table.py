@@ -190,7 +190,7 @@ def test_latex_holds_the_same_figures() -> None:
 
 
 def sound(tex: str) -> bool:
-    """Whether braces and dollars of LaTeX pair and every row of a table has as many cells."""
+    """True if braces and dollars of LaTeX pair, and all rows of a table have equally many cells."""
     bare = re.sub(
         r"\\[\\{}$&#_%]", "", "\n".join(line for line in tex.splitlines() if not line.startswith("%"))
     )

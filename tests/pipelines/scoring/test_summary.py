@@ -1,4 +1,4 @@
-"""From scored clips to figures: what can be had, with its interval, and what cannot, with the reason."""
+"""Figures from scored clips: each has its interval, or the reason why it is missing."""
 
 from __future__ import annotations
 

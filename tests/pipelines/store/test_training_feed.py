@@ -1,4 +1,4 @@
-"""Which worker reads which rows, in which order, and from where on."""
+"""Rows of each worker, their order, and the position to resume from."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_another_epoch_and_another_seed_have_another_order() -> None:
 @given(feeds, st.integers(1, 4), st.integers(0, 300), st.integers(1, 60))
 @settings(max_examples=40)
 def test_from_any_position_the_rest_is_the_same(feed: Feed, world: int, position: int, n: int) -> None:
-    """What is planned from `position` on is the endless sequence without its first `position` rows."""
+    """The plan from `position` on is the endless sequence without its first `position` rows."""
     shard = feed.shard(0, min(world, len(feed)))
 
     def planned(start: int, rows: int) -> list[tuple[int, int]]:

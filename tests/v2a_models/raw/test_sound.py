@@ -54,7 +54,7 @@ def test_the_expected_sample_is_the_mean_of_the_distribution() -> None:
 
 
 def test_the_published_cross_entropy_is_no_proper_loss() -> None:
-    """Why Table I has negative values and Fig. 11 a resting position of 0.6."""
+    """This explains the negative values of Table I and the resting position of 0.6 in Fig. 11."""
     true = torch.tensor([[-0.5, -0.2]])
     assert float(sound.signed_cross_entropy(true, true)) < 0
     apart = torch.tensor([[-1.0, 1.0]])

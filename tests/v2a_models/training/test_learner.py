@@ -122,7 +122,7 @@ def test_a_restored_learner_trains_on_as_if_undisturbed() -> None:
 
 
 def test_a_state_of_an_earlier_version_is_restored() -> None:
-    """Its optimiser kept the rate of the last step, and no initial rate."""
+    """The earlier optimiser kept the rate of the last step, and no initial rate."""
     whole, begun, resumed = (Learner(quadratic(), Settings()) for _ in range(3))
     train(whole, 12)
     rows = train(begun, 7)

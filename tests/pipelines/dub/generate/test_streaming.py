@@ -33,7 +33,7 @@ FRAME = EchoGenerator.frame
 
 
 def make_job(out: Path | str, frames: int = 20, **changes: Any) -> DubJob:
-    """With segments of so many pictures."""
+    """A streaming job with segments of `frames` pictures."""
     recipe = EchoGenerator.recipe
     job = DubJob(
         out=str(out), model=reference(EchoGenerator), model_name="echo", model_sha256="0" * 64,
