@@ -56,7 +56,9 @@ def find_clips(config: EvaluateConfig, name: str) -> tuple[list[Clip], list[str]
     if not common:
         raise WrongUsage(f"{config.pred} and {config.ref} have no clip in common (files are matched by name)")
     if notes and not config.allow_missing:
-        raise WrongUsage("\n".join([*notes, f"--allow-missing scores the {len(common)} clips that both hold"]))
+        raise WrongUsage(
+            "\n".join([*notes, f"--allow-missing scores the {len(common)} clips that both hold"])
+        )
     facts = [events.get(clip, {}) for clip in common]
     others = other_clips([fact.get("label", "") for fact in facts])
     clips = [

@@ -1,7 +1,7 @@
 """Output of a dubbed film.
 
-`write` puts a track into a copy of the film or into sound files. `write_film` makes the track from the film's parts, and
-returns the facts for the report.
+`write` puts a track into a copy of the film or into sound files. `write_film` makes the track from the film's parts,
+and returns the facts for the report.
 """
 
 from __future__ import annotations

@@ -68,7 +68,9 @@ def read_captions(path: str) -> dict[str, list[str]]:
                 captions.setdefault(_clip_name(row["clip"]), []).append(str(row["caption"]))
         return captions
     except (KeyError, ValueError, OSError) as error:
-        raise EventTableError(f"{path} is not a table of captions (columns clip, caption): {error}") from error
+        raise EventTableError(
+            f"{path} is not a table of captions (columns clip, caption): {error}"
+        ) from error
 
 
 def _read_table(path: str) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Which settings of an extraction two runs must share."""
+"""Settings of an extraction that two runs must share."""
 
 from __future__ import annotations
 
