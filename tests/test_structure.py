@@ -64,7 +64,6 @@ TOO_LONG: dict[str, int] = {}
 SHORT = {
     "jobs/common/lazy.py",
     "jobs/common/terminal.py",
-    "pipelines/retry.py",
     "v2a_models/metrics/alignment.py",
     "v2a_models/raw/ring_buffer.py",
     "v2a_models/vatt/instructions.py",
@@ -128,7 +127,6 @@ UNTESTED = {
     "pipelines/extract/label_tables.py",
     "pipelines/extract/pipeline.py",
     "pipelines/media/container.py",
-    "pipelines/media/errors.py",
     "pipelines/media/frames.py",
     "pipelines/media/geometry.py",
     "pipelines/memory.py",

@@ -167,8 +167,12 @@ class Generator(nn.Module):
 
     def autocast(self) -> torch.autocast:
         """bfloat16 arithmetic if `precision` asks for it. For transformers only: codecs decode in float32."""
-        device = next(self.parameters()).device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16")
+        return autocast(next(self.parameters()).device, self.precision)
+
+
+def autocast(device: torch.device | str, precision: str) -> torch.autocast:
+    """bfloat16 arithmetic if `precision` is "bfloat16", as a context."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def best_precision(device: torch.device | str = "cpu") -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.common.verb import WrongUsage
+from pipelines.media.errors import first_line
 
 PREFIX = "models:/"
 CHAMPION = "champion"
@@ -127,7 +128,7 @@ def _registered_names(client: Any) -> str:
 
 
 def _first(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return first_line(error)
 
 
 def _digest(text: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from jobs.cli import without_password
 from pipelines import storage
+from pipelines.media.errors import first_line
 
 OFF = "off"
 """Tracking URI that switches tracking off."""
@@ -119,7 +120,7 @@ class Tracker:
                 try:
                     method(*arguments)
                 except Exception as error:  # no error of tracking concerns the job
-                    self._give_up(str(error).strip().splitlines()[0] if str(error).strip() else repr(error))
+                    self._give_up(first_line(error))
 
     def _give_up(self, reason: str) -> None:
         if not self.problem:

@@ -15,7 +15,6 @@ from v2a_models import grid
 from v2a_models.codec.dac import MINI, Codec
 from v2a_models.encoders.audio import EventClassifier
 from v2a_models.encoders.clip_s3d import SemanticEncoder, SyncEncoder
-from v2a_models.generator import best_precision
 from v2a_models.maskvat.model import MaskVAT, sized
 from v2a_models.recipe import Recipe
 from v2a_models.scav import SCAV, SCAVConfig
@@ -81,8 +80,3 @@ def windows_of(config: MiniConfig, split: str) -> Scenes:
     data = torch.load(config.work / f"features_{split}.pt", weights_only=True)
     codes = torch.load(config.work / f"codes_{split}.pt", weights_only=True)
     return Scenes(data["semantic"], data["sync"], codes, Recipe(name="mini"))
-
-
-def autocast(device: str) -> torch.autocast:
-    """Forward passes in bfloat16 where the hardware has it; emulated, it takes twenty times as long as float32."""
-    return torch.autocast(device, torch.bfloat16, enabled=best_precision(device) == "bfloat16")

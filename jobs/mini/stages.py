@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from jobs.mini import training
-from jobs.mini.parts import Log, autocast, load_part
+from jobs.mini.parts import Log, load_part
 from pipelines import synthfoley
 from pipelines.synthfoley.corpus import load, render
 from v2a_models import grid, pcm
 from v2a_models.checkpoint import load_classifier, load_generator, save_generator
 from v2a_models.codec.dac import Codec
-from v2a_models.generator import Generator
+from v2a_models.generator import Generator, autocast, best_precision
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.metrics.foley import FoleyScore, foley_score
 from v2a_models.recipe import Recipe
@@ -45,7 +45,7 @@ def tokens(config: MiniConfig, device: str, log: Log) -> None:
     for at in range(0, len(corpus), 4):
         sounds = torch.from_numpy(np.stack(corpus.sounds[at : at + 4])).float()[:, None] / pcm.EXACT_SCALE
         # bfloat16 changes the latents far less than the quantiser does, and is five times as fast where supported.
-        with autocast(device):
+        with autocast(device, best_precision(device)):
             codes.append(model.encode(sounds.to(device)).to(torch.int16).cpu())
         if at % 100 == 0:
             log(f"tokens: {at}/{len(corpus)}")
@@ -61,7 +61,7 @@ def features(config: MiniConfig, device: str, log: Log) -> None:
     corpus = load(config.work / "corpus", config.corpus, "train")
     picks = [grid.frame_index(t, 25) for t in grid.frame_times(0, config.corpus.seconds, 8)]
     computed: dict[str, list[Tensor]] = dict(semantic=[], sync=[])
-    with torch.no_grad(), autocast(device):
+    with torch.no_grad(), autocast(device, best_precision(device)):
         for at in range(0, len(corpus), 4):
             frames = torch.from_numpy(np.stack(corpus.frames[at : at + 4])).to(device)
             computed["semantic"].append(semantic(frames[:, picks]).half().cpu())

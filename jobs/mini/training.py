@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jobs.mini.parts import MINI_MASKVAT, Log, autocast, load_part, windows_of
+from jobs.mini.parts import MINI_MASKVAT, Log, load_part, windows_of
 from pipelines import synthfoley
 from pipelines.synthfoley.corpus import Corpus, load
 from v2a_models import grid, pcm
@@ -19,6 +19,7 @@ from v2a_models.codec.dac import MINI, CodebookKeeper, Codec, perplexity
 from v2a_models.codec.training import CodecTask
 from v2a_models.encoders.audio import EventClassifier
 from v2a_models.encoders.clip_s3d import CLIP_MINI, SemanticEncoder
+from v2a_models.generator import autocast, best_precision
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.maskvat.model import MaskVAT
 from v2a_models.recipe import Recipe
@@ -67,7 +68,7 @@ def _fit_codec(
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         waves = torch.from_numpy(np.stack([_random_stretch(corpus, rng, length) for _ in range(rows)]))
-        with autocast(device):
+        with autocast(device, best_precision(device)):
             return task(waves[:, None].to(device))
 
     def after_step(step: int, losses: dict[str, Tensor]) -> None:
@@ -122,7 +123,7 @@ def _clip(config: MiniConfig, corpus: Corpus, device: str, log: Log) -> None:
         frames = torch.from_numpy(
             np.stack([corpus.frames[r][rng.integers(len(corpus.frames[r]))] for r in rows])
         )
-        with autocast(device):
+        with autocast(device, best_precision(device)):
             image, text, scale = model(normalize(frames.to(device)), tokens[rows].to(device))
         return dict(loss=contrast(image.float(), text.float(), scale))
 
@@ -145,7 +146,7 @@ def _sync(config: MiniConfig, corpus: Corpus, device: str, log: Log) -> None:
         rows = rng.choice(len(corpus), min(12, len(corpus)), replace=False)
         frames, sound = zip(*(_aligned_crop(corpus, int(r), rng, SYNC_FRAMES) for r in rows), strict=True)
         picture = torch.from_numpy(augment(np.stack(frames), rng)).to(device)
-        with autocast(device):
+        with autocast(device, best_precision(device)):
             return model(picture, torch.from_numpy(np.stack(sound)).to(device))
 
     fit("sync", model, step_loss, config.sync, config.work, log=log)
@@ -200,7 +201,7 @@ def maskvat(config: MiniConfig, device: str, log: Log) -> None:
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         batch = data.crops(rng, 8, device)
-        with autocast(device):
+        with autocast(device, best_precision(device)):
             return task(batch, step)
 
     fit("maskvat", task, step_loss, config.maskvat, config.work, log=log)

@@ -22,7 +22,7 @@ from pipelines.captions import instructions
 from pipelines.synthfoley import steering_corpus
 from pipelines.synthfoley.steering_corpus import Block, Crop, SteerConfig, SteeringCorpus
 from v2a_models.checkpoint import load_classifier, load_generator, save_generator
-from v2a_models.generator import best_precision
+from v2a_models.generator import autocast, best_precision
 from v2a_models.maskvat.sampling import SamplingConfig
 from v2a_models.training.loop import FitConfig, fit
 from v2a_models.vatt.audio import sized
@@ -154,7 +154,7 @@ def audio(config: VattMiniConfig, mini: Any) -> None:
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         batch = steering_batch(held, rng, config.rows, config.crop)
-        with torch.autocast(device.type, torch.bfloat16, enabled=best_precision(device) == "bfloat16"):
+        with autocast(device, best_precision(device)):
             return task(batch, step)
 
     fit("audio", task, step_loss, config.audio, config.work, log=log)

@@ -142,7 +142,7 @@ def curves(history: Sequence[Mapping[str, float]], title: str) -> bytes:
 
 def write_sounds(out: str, sounds: Mapping[str, Any]) -> list[str]:
     """Write the sounds of one validation as .wav, with their spectrograms beside the originals'; returns addresses."""
-    folder = ("_v2a", "samples", f"step-{sounds['step']:07d}")
+    folder = (storage.PRIVATE_FOLDER, "samples", f"step-{sounds['step']:07d}")
     generated, true, rate = sounds["generated"], sounds["true"], sounds["rate"]
     written = []
 

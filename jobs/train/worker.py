@@ -13,6 +13,7 @@ from typing import Any
 from jobs.train import preview
 from jobs.train.data import in_groups, prefetch, to_tensors, validation_picks, validation_rows
 from jobs.train.job import STATE, Fatal, TrainJob, out_of_memory
+from pipelines.media.errors import first_line
 
 POLL_STOP_EVERY_S = 0.5
 """Interval in seconds at which rank 0 polls whether to stop."""
@@ -33,7 +34,7 @@ def train_loop(config: dict[str, Any]) -> None:
     except Fatal as error:
         ray.get(journal.fail.remote(str(error)))
     except torch.OutOfMemoryError as error:
-        ray.get(journal.fail.remote(out_of_memory(str(error).splitlines()[0])))
+        ray.get(journal.fail.remote(out_of_memory(first_line(error))))
         raise  # the others wait for this one: Ray Train must end them
 
 
@@ -329,7 +330,7 @@ class Worker:
                 self.learner.restore(torch.load(Path(folder, STATE), map_location="cpu", weights_only=True))
             except Exception as error:  # a damaged file can raise anything
                 raise Fatal(
-                    f"the checkpoint {checkpoint.path} cannot be used ({str(error).splitlines()[0]}): delete that "
+                    f"the checkpoint {checkpoint.path} cannot be used ({first_line(error)}): delete that "
                     "folder and run the same command again, to resume from the checkpoint before it"
                 ) from error
 

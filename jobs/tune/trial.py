@@ -17,6 +17,7 @@ import numpy as np
 from jobs.train.data import prefetch, to_tensors, validation_rows
 from jobs.train.job import STATE, TrainJob
 from pipelines import storage
+from pipelines.media.errors import first_line
 from pipelines.store.shards import Feed, Shard
 from pipelines.store.training_feed import read_rows
 
@@ -83,7 +84,7 @@ def run_trial(config: dict[str, Any], work: Work) -> None:
 
 
 def _reason(error: Exception) -> str:
-    text = (str(error).strip() or repr(error)).splitlines()[0]
+    text = first_line(error)
     if "OutOfMemory" in type(error).__name__ or "allocate memory" in text:
         return f"out of memory ({text}): smaller --batch-size, --dim or --depth, or fewer --workers"
     return text if isinstance(error, (Failed, ValueError)) else f"{type(error).__name__}: {text}"

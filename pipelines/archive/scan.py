@@ -132,9 +132,6 @@ _FACTS = (
     "sha256",
 )
 
-STORAGE_TRIES = 3
-STORAGE_WAIT_S = 1.0
-"""Pause before the second try; the third comes after twice as long."""
 
 SILENT_STATES = ("none", "empty", "silent")
 """Values of `audio_state` for videos that count as silent."""
@@ -186,7 +183,8 @@ def looks_like_media(head: bytes) -> bool:
 def scan_file(info: FileInfo, sandbox: Sandbox) -> dict[str, Any]:
     """Row of one file, with the columns of SCAN_SCHEMA.
 
-    Never raises for an error of the file or of its storage: storage gets STORAGE_TRIES tries before the row has failed.
+    Never raises for an error of the file or of its storage: storage gets the tries of `retry.SCAN` before the row has
+    failed.
     """
     row: dict[str, Any] = dict.fromkeys(SCAN_SCHEMA.names)
     row.update(
@@ -203,7 +201,7 @@ def scan_file(info: FileInfo, sandbox: Sandbox) -> dict[str, Any]:
         status = "failed" if named_video else "not_video"
         return row | {"status": status, "error_class": "NotReadable", "error": info.problem}
     try:
-        for attempt in retry.storage_attempts(STORAGE_TRIES, STORAGE_WAIT_S):
+        for attempt in retry.storage_attempts(retry.SCAN):
             with attempt:
                 row |= _examine(info, sandbox, named_video)
     except Exception as error:  # one file never stops a scan, whatever is wrong with it

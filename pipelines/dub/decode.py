@@ -27,10 +27,6 @@ from pipelines.soundtrack.mixing import Seconds
 from v2a_models import grid
 from v2a_models.grid import decode_start
 
-STORAGE_TRIES = 3
-STORAGE_WAIT_S = 2.0
-"""Pause before the second try; it doubles before each further one."""
-
 
 def decode(batch: pa.Table, job: DubJob) -> Iterator[pa.Table]:
     """Tasks (JSON) to items with frames."""
@@ -74,7 +70,7 @@ def _decode_into(item: Item, job: DubJob, sandbox: Sandbox) -> None:
     start_s = decode_start(first_s, [view.fps for view in job.views.values()])
     strip, n_thumbs = film_strip(video, start_s, grid.seconds(segment.stop, job.rate) - start_s)
     views = [*job.views.values(), strip]
-    for attempt in retry.storage_attempts(STORAGE_TRIES, STORAGE_WAIT_S):
+    for attempt in retry.storage_attempts(retry.DUB):
         with attempt:
             damage: list[Seconds] = []
             *pictures, thumbs = sandbox.decode_views(video["uri"], views, start_s, end_s, damage)

@@ -177,7 +177,7 @@ def _columns(film: WrittenFilm, task: DubTask, job: DubJob) -> dict[str, Any]:
 
 def _write_card(film: WrittenFilm, task: DubTask, job: DubJob) -> str:
     """Draw the report's picture of a film; its path relative to OUT, empty if it cannot be drawn."""
-    relative = f"_v2a/cards/{task.video_id}.webp"
+    relative = f"{storage.PRIVATE_FOLDER}/cards/{task.video_id}.webp"
     duration_s = min(film.plan.duration_s, CARD_S)
     try:
         with tempfile.TemporaryDirectory() as scratch:
@@ -195,7 +195,7 @@ def _write_card(film: WrittenFilm, task: DubTask, job: DubJob) -> str:
 
 def _write_contact_sheet(film: WrittenFilm, task: DubTask, job: DubJob) -> str:
     """Draw frames over the whole of a film longer than its card; the path relative to OUT, empty for none."""
-    relative = f"_v2a/cards/{task.video_id}.sheet.webp"
+    relative = f"{storage.PRIVATE_FOLDER}/cards/{task.video_id}.sheet.webp"
     frames = film.parts.sheet.frames
     if film.plan.duration_s <= CARD_S or not frames:
         return ""

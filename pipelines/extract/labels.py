@@ -18,10 +18,10 @@ from typing import TypeVar
 from pipelines.archive import scan
 from pipelines.extract import label_tables
 from pipelines.extract.label_tables import COLUMNS, LabelsError, VggsoundRow
+from pipelines.store.store import SPLITS
 
 __all__ = ["COLUMNS", "SPLITS", "Label", "Labels", "LabelsError", "read", "split_of"]
 
-SPLITS = ("train", "val", "test")
 
 _SPLIT_NAMES = {
     "": "",

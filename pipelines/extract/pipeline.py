@@ -29,8 +29,6 @@ from pipelines.extract import windows as extract_windows
 from pipelines.extract.job import ExtractJob
 from pipelines.extract.stages import (
     FEATURES,
-    STORAGE_TRIES,
-    STORAGE_WAIT_S,
     Encoder,
     Window,
     decode,
@@ -119,7 +117,7 @@ class StoreSink(Datasink[int]):
         left_out = {window.clip.clip_id: window.left_out for window in windows if window.left_out}
         failures = [failure_row(w.clip, w.failure) for w in windows if w.failure is not None]
         try:
-            for attempt in retry.storage_attempts(STORAGE_TRIES, STORAGE_WAIT_S):
+            for attempt in retry.storage_attempts(retry.EXTRACTION):
                 with attempt:
                     write_windows(self.job, good, left_out)
         except storage.StorageError as error:

@@ -25,10 +25,6 @@ from pipelines.sandbox.decoder import Sandbox, shared_sandbox
 from v2a_models import grid, pcm
 from v2a_models.grid import decode_start
 
-STORAGE_TRIES = 6
-STORAGE_WAIT_S = 1.0
-"""Pause before the second try; it doubles before each further one, to half a minute in all."""
-
 FRAMES = {"semantic": np.uint8, "sync": np.uint8, "frames": np.uint8, "sound": np.int16}
 """Array types of decoded windows, by name."""
 
@@ -117,7 +113,7 @@ def decode_segment(
     """Windows of one segment, in order. Windows that storage withholds are left out."""
     left = list(clips)
     try:
-        for attempt in retry.storage_attempts(STORAGE_TRIES, STORAGE_WAIT_S):
+        for attempt in retry.storage_attempts(retry.EXTRACTION):
             with attempt:
                 meter = Meter("decode")
                 for window in _decoded(left, job, sandbox):

@@ -32,3 +32,9 @@ class Failure:
     """Stage of the work that failed, such as scan, decode, generate, mux or storage (docs/operations.md lists them)."""
     error_class: str
     message: str
+
+
+def first_line(error: object) -> str:
+    """The first line of a message, cut where it gets long; the error's class if it has no message."""
+    line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return line if len(line) <= 200 else line[:199] + "…"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.reports.pages import plural
+from v2a_models.metrics.catalogue import GROUPS
 
 Summary = Mapping[str, Any]
 
@@ -25,7 +26,6 @@ WIDEST = 5
 FINEST = 6
 """Decimals at most; smaller figures are printed with a power of ten."""
 
-GROUPS = ("quality", "semantics", "synchrony", "waveform", "captions", "cost")
 
 LEGEND = (
     "↑ more is better, ↓ less is better, ± or [ , ] the 95 % interval. Bold: the best model, which may lie "

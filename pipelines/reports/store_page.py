@@ -19,7 +19,7 @@ from PIL import Image
 
 from pipelines import storage
 from pipelines.archive import scan
-from pipelines.media.errors import DecodeFailed
+from pipelines.media.errors import DecodeFailed, first_line
 from pipelines.reports import film_card, pages
 from pipelines.sandbox.decoder import Sandbox, View
 from pipelines.store import summary
@@ -98,7 +98,7 @@ def read_arrays(rows: Sequence[Row]) -> dict[str, dict[str, np.ndarray] | str]:
                             arrays[row.clip_id] = {n: _array(held[n], row.at - begin) for n in names}
         except (storage.StorageError, pa.ArrowException, IndexError) as error:
             for row in rows_of_file:
-                arrays.setdefault(row.clip_id, f"{row.file}: {summary.first_line(error)}")
+                arrays.setdefault(row.clip_id, f"{row.file}: {first_line(error)}")
     return arrays
 
 
@@ -131,8 +131,8 @@ def _from_archive(
     except storage.StorageNotFound as error:
         raise Missing(f"{uri} no longer exists") from error
     except storage.StorageError as error:
-        lost.append(summary.first_line(error))
-        raise Missing(summary.first_line(error)) from error
+        lost.append(first_line(error))
+        raise Missing(first_line(error)) from error
     except DecodeFailed as error:
         raise Missing(f"{uri} cannot be read: {error.error_class}: {error.message}") from error
     except ValueError as error:
@@ -143,7 +143,7 @@ def _from_archive(
             uri, row.start_s, row.start_s + row.duration_s, origin_s=video["video_start_s"], channels=1
         )
     except (storage.StorageError, DecodeFailed) as error:
-        why = f"the sound cannot be read: {summary.first_line(error)}"
+        why = f"the sound cannot be read: {first_line(error)}"
     image = film_card.draw_card(frames, sound, grid.SAMPLE_RATE, recipe.window_s)
     return {"card": picture_url(image, "WEBP"), "why": why, "audio": audio_url(sound) if sound.size else None}
 

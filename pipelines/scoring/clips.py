@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import torch
 
 from pipelines import memory, storage
-from pipelines.media.errors import DecodeFailed
+from pipelines.media.errors import DecodeFailed, first_line
 from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.scoring import sound_folder
 from pipelines.scoring.job import ClipJob
@@ -179,7 +179,7 @@ class ClipMaker:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 INPUT_COLUMNS = ("semantic", "sync", "frames")

@@ -60,7 +60,8 @@ def list_sounds(folder: str) -> dict[str, str]:
     uris: dict[str, str] = {}
     for info in storage.list_tree(folder):
         stem, dot, suffix = info.path.rpartition(".")
-        if info.problem or f"{dot}{suffix.lower()}" not in SUFFIXES or info.path.startswith("_v2a/"):
+        private = info.path.startswith(f"{storage.PRIVATE_FOLDER}/")
+        if info.problem or private or f"{dot}{suffix.lower()}" not in SUFFIXES:
             continue
         if stem in uris:
             raise SoundError(f"{folder} holds {stem} twice, with different endings: remove one")

@@ -109,13 +109,13 @@ class Store:
     def write_left_out(self, reasons: Mapping[str, str]) -> None:
         """Remembers windows left out on purpose: clip_id -> reason."""
         rows = {"clip_id": sorted(reasons), "reason": [reasons[clip_id] for clip_id in sorted(reasons)]}
-        path = f"_v2a/left_out/{part_name(reasons)}"
+        path = f"{storage.PRIVATE_FOLDER}/left_out/{part_name(reasons)}"
         self._write_table(path, pa.table(rows, schema=LEFT_OUT_SCHEMA))
 
     def left_out(self) -> dict[str, int]:
         """Numbers of windows left out, by reason."""
         counts: dict[str, int] = {}
-        for reason in self._column("_v2a/left_out/", "reason"):
+        for reason in self._column(f"{storage.PRIVATE_FOLDER}/left_out/", "reason"):
             counts[reason] = counts.get(reason, 0) + 1
         return counts
 
@@ -166,7 +166,7 @@ class Store:
         index = pa.table(
             [pa.array(c, f.type) for c, f in zip(columns, INDEX_SCHEMA, strict=True)], INDEX_SCHEMA
         )
-        self._write_table("_v2a/index.parquet", index)
+        self._write_table(f"{storage.PRIVATE_FOLDER}/index.parquet", index)
         return removed
 
     def _without(self, info: storage.FileInfo, twice: set[str]) -> tuple[storage.FileInfo, list[str]]:
@@ -182,7 +182,7 @@ class Store:
 
     def _parts(self) -> list[storage.FileInfo]:
         parts: list[storage.FileInfo] = []
-        for folder in (*(f"split={split}" for split in SPLITS), "_v2a/left_out"):
+        for folder in (*(f"split={split}" for split in SPLITS), f"{storage.PRIVATE_FOLDER}/left_out"):
             place = self.uri(*folder.split("/"))
             if storage.is_dir(place):
                 for info in storage.list_tree(place):
@@ -208,7 +208,7 @@ class Store:
         return values
 
     def _read_index(self) -> dict[str, tuple[tuple[int, str], list[str]]]:
-        index = self.read_table("_v2a/index.parquet")
+        index = self.read_table(f"{storage.PRIVATE_FOLDER}/index.parquet")
         entries: dict[str, tuple[tuple[int, str], list[str]]] = {}
         if index is not None and index.schema.names == INDEX_SCHEMA.names:
             for row in zip(*(index[name].to_pylist() for name in INDEX_SCHEMA.names), strict=True):
@@ -228,11 +228,11 @@ class Store:
         return [] if failed is None else failed.to_pylist()
 
     def write_scan(self, scanned: pa.Table) -> None:
-        self._write_table("_v2a/scan.parquet", scanned)
+        self._write_table(f"{storage.PRIVATE_FOLDER}/scan.parquet", scanned)
 
     def scan(self) -> list[dict[str, Any]]:
         """Rows of the archive as the latest run saw it."""
-        scanned = self.read_table("_v2a/scan.parquet")
+        scanned = self.read_table(f"{storage.PRIVATE_FOLDER}/scan.parquet")
         return [] if scanned is None else scanned.to_pylist()
 
     def read_table(self, path: str) -> pa.Table | None:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines import storage
+from pipelines.media.errors import first_line
 from pipelines.store.problems import in_two_splits, recipe_problems, repeated_clips
 from pipelines.store.store import SPLITS, Store, StoreError
 from v2a_models.recipe import Recipe
@@ -165,7 +166,7 @@ def gather(store: Store, n_samples: int = 0) -> Facts | None:
         try:
             facts.left_out = dict(sorted(left_out.result().items(), key=lambda item: (-item[1], item[0])))
         except (pa.ArrowException, KeyError) as error:
-            facts.problems.append(f"_v2a/left_out: a damaged file ({first_line(error)})")
+            facts.problems.append(f"{storage.PRIVATE_FOLDER}/left_out: a damaged file ({first_line(error)})")
     facts.failures = group_failures(store.failures())
     return facts
 
@@ -281,12 +282,6 @@ def group_failures(rows: Iterable[Mapping[str, Any]]) -> list[FailureGroup]:
         if path not in group.paths and len(group.paths) < PATHS_SHOWN:
             group.paths.append(path)
     return sorted(groups.values(), key=lambda group: (-group.count, group.stage, group.error_class))
-
-
-def first_line(error: object) -> str:
-    """The first line of a message, cut where it gets long."""
-    line = next(iter(str(error).splitlines()), "") or type(error).__name__
-    return line if len(line) <= 200 else line[:199] + "…"
 
 
 def size_text(n_bytes: float) -> str:

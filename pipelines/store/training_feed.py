@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
+from pipelines.media.errors import first_line
 from pipelines.store.shards import Feed, Shard
 from pipelines.store.store import Store, StoreError
 from v2a_models.recipe import Recipe
@@ -89,9 +90,7 @@ def _row_facts(info: storage.FileInfo, recipe: Recipe, columns: tuple[str, ...])
         with storage.reading(info.uri) as opened, pq.ParquetFile(opened) as file:
             kind, n = file.schema_arrow, file.metadata.num_rows
     except pa.ArrowException as error:
-        raise StoreError(
-            f"{info.uri} is damaged ({str(error).splitlines()[0]}); v2a extract recreates it"
-        ) from error
+        raise StoreError(f"{info.uri} is damaged ({first_line(error)}); v2a extract recreates it") from error
     missing = [name for name in columns if name not in kind.names]
     if missing:
         raise StoreError(f"{info.uri} has no {', '.join(missing)}, which this model trains on")
@@ -193,7 +192,7 @@ def _read_rows(uri: str, names: Sequence[str], rows: np.ndarray) -> Rows:
         starts = np.concatenate([np.arange(ends[g] - counts[g], ends[g]) for g in groups])
         table = table.take(pa.array(np.searchsorted(starts, rows)))
     except (pa.ArrowException, storage.StorageNotFound, IndexError) as error:
-        raise StoreError(f"{uri} cannot be read ({str(error).splitlines()[0]})") from error
+        raise StoreError(f"{uri} cannot be read ({first_line(error)})") from error
     return {name: _array(table[name].combine_chunks()) for name in names}
 
 

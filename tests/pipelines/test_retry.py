@@ -10,7 +10,7 @@ from pipelines import retry, storage
 def tries_until(errors: list[BaseException], tries: int) -> int:
     """Number of attempts, each of which raises the next error, if one is left."""
     n = 0
-    for attempt in retry.storage_attempts(tries, 0.0):
+    for attempt in retry.storage_attempts(retry.RetryPolicy(tries, 0.0)):
         with attempt:
             n += 1
             if errors:
@@ -38,3 +38,14 @@ def test_what_another_try_does_not_change_is_raised_at_once(error: BaseException
     with pytest.raises(type(error)):
         tries_until(errors, 3)
     assert len(errors) == 1
+
+
+def test_pauses_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", pauses.append)
+    with pytest.raises(storage.StorageError):
+        for attempt in retry.storage_attempts(retry.RetryPolicy(4, 1.0)):
+            with attempt:
+                raise storage.StorageError("slow down")
+    assert len(pauses) == 3
+    assert all(2**k <= pause <= 2**k + 0.5 for k, pause in enumerate(pauses))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from v2a_models import pcm
 from v2a_models.encoders.shapes import feature_shapes
+from v2a_models.generator import autocast
 from v2a_models.recipe import Recipe
 
 
@@ -33,7 +34,7 @@ class Encoders(nn.Module):
         """
         columns: dict[str, np.ndarray] = {}
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with autocast(device, self.precision):
             for role in ("semantic", "sync"):
                 if role in self.shapes:
                     features = self.by_role[role](frames[role].to(device))

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from v2a_models.generator import autocast
 from v2a_models.seeds import window_seed
 from v2a_models.training import optim
 
@@ -134,7 +135,7 @@ class Learner:
         sums: dict[str, Tensor] = {}
         for at, (batch, weight) in enumerate(batches):
             batch = optim.to_device(batch, self.device)
-            with optim.autocast(batch, self.precision):
+            with autocast(optim.device_of(batch), self.precision):
                 # Not the wrapped task: every process has its own part and nothing is exchanged.
                 losses = self.module(batch, 1_000_003 * (at + 1) + rank)
             for name, value in losses.items():

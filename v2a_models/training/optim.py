@@ -25,6 +25,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from v2a_models.generator import autocast
+
 BETAS = (0.9, 0.98)
 LAST_RATE = 0.05
 """Fraction of the peak learning rate that is left at the end."""
@@ -173,7 +175,7 @@ def backward(
     for at, (batch, seed) in enumerate(zip(batches, seeds, strict=True)):
         torch.manual_seed(seed)
         with _exchanging(task, at == len(batches) - 1):
-            with autocast(batch, precision):
+            with autocast(device_of(batch), precision):
                 losses = task(dict(batch), seed)
             (losses["loss"] / len(batches)).backward()
         for name, value in losses.items():
@@ -181,10 +183,9 @@ def backward(
     return sums
 
 
-def autocast(batch: Mapping[str, Tensor], precision: str) -> torch.autocast:
-    """Arithmetic of a forward pass on the device of `batch`: bfloat16 where asked for, else float32."""
-    device = next(column.device.type for column in batch.values() if isinstance(column, Tensor))
-    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
+def device_of(batch: Mapping[str, Tensor]) -> torch.device:
+    """Device of a batch, some of whose columns are text."""
+    return next(column.device for column in batch.values() if isinstance(column, Tensor))
 
 
 @contextlib.contextmanager

@@ -118,7 +118,7 @@ def load_base(folder: Path) -> tuple[Any, Any]:
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise CheckpointError(
-            f"{folder} holds no usable language model: {str(error).splitlines()[0]}"
+            f"{folder} holds no usable language model: {(str(error) or repr(error)).splitlines()[0]}"
         ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

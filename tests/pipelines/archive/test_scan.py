@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import storage
+from pipelines import retry, storage
 from pipelines.archive import scan
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.storage import FileInfo
@@ -137,7 +137,7 @@ def test_storage_is_asked_again_before_a_file_has_failed(
             raise answers.pop()
         return real(uri)
 
-    monkeypatch.setattr(scan, "STORAGE_WAIT_S", 0.0)
+    monkeypatch.setattr(retry, "SCAN", retry.RetryPolicy(3, 0.0))
     monkeypatch.setattr(sandbox, "probe", flaky)
     assert row_of(path, sandbox)["status"] == "ok"
     answers += [storage.StorageError("connection reset")] * 3

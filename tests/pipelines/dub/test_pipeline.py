@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines import storage
+from pipelines import retry, storage
 from pipelines.dub import decode, finish
 from pipelines.dub import pipeline as dub_pipeline
 from pipelines.dub import plan as planning
@@ -93,7 +93,7 @@ def test_what_a_file_does_becomes_its_row(
     stage: str,
     calls: int,
 ) -> None:
-    monkeypatch.setattr(decode, "STORAGE_WAIT_S", 0.0)
+    monkeypatch.setattr(retry, "DUB", retry.RetryPolicy(3, 0.0))
     job = make_job(tmp_path)
     bad = Unreadable(error)
     first, second = plan(job, videos["silent.mp4"])

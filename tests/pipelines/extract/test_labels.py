@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from pipelines.extract import labels
 from pipelines.extract.labels import Label, LabelsError
+from pipelines.store.store import SPLITS
 from pipelines.synthfoley import mp4
 from tests.support import media_files
 
@@ -304,7 +305,7 @@ def test_labels_travel_to_other_processes_and_do_not_change(tmp_path: Path) -> N
 @given(shares=SHARES, seed=st.integers(0, 2**32))
 def test_shares_are_respected(shares: tuple[float, float, float], seed: int) -> None:
     found = [labels.split_of(f"folder/{n}.mp4", shares, seed) for n in range(5000)]
-    for split, share in zip(labels.SPLITS, shares, strict=True):
+    for split, share in zip(SPLITS, shares, strict=True):
         assert abs(np.mean([name == split for name in found]) - share) < 0.04
         assert share or split not in found
 
@@ -314,7 +315,7 @@ def test_adding_files_never_moves_another(few, more, shares, seed) -> None:
     before = {path: labels.split_of(path, shares, seed) for path in sorted(few)}
     after = {path: labels.split_of(path, shares, seed) for path in sorted(few | more, reverse=True)}
     assert before.items() <= after.items()
-    assert set(after.values()) <= set(labels.SPLITS)
+    assert set(after.values()) <= set(SPLITS)
 
 
 @given(path=st.text(), train=st.floats(0, 0.5), more=st.floats(0, 0.5))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipelines import storage
+from pipelines import retry, storage
 from pipelines.archive.scan import scan
 from pipelines.extract import recipes, stages
 from pipelines.extract import windows as extract_windows
@@ -179,10 +179,10 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_storage_is_asked_again_with_growing_pauses(film: Path, sandbox: Sandbox, waits: list[float]) -> None:
     clips = plan(film, RAW, sandbox)
-    troubled: Any = Troubled(sandbox, [storage.StorageError("503 SlowDown")] * (stages.STORAGE_TRIES - 1))
+    troubled: Any = Troubled(sandbox, [storage.StorageError("503 SlowDown")] * (retry.EXTRACTION.tries - 1))
     windows = list(decode_segment(clips, JOB, troubled))
     assert [window.clip for window in windows] == clips and all(window.arrays for window in windows)
-    assert len(waits) == stages.STORAGE_TRIES - 1
+    assert len(waits) == retry.EXTRACTION.tries - 1
     assert all(0.5 * 2**k <= wait <= 1.5 * 2**k for k, wait in enumerate(waits))
 
 
@@ -192,7 +192,7 @@ def test_what_storage_holds_back_is_put_off_and_not_called_bad(
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(stages, "report_progress", lambda ledger, **facts: told.append(facts))
     clips = plan(film, RAW, sandbox)
-    troubled: Any = Troubled(sandbox, [storage.StorageError("timeout")] * stages.STORAGE_TRIES)
+    troubled: Any = Troubled(sandbox, [storage.StorageError("timeout")] * retry.EXTRACTION.tries)
     assert list(decode_segment(clips, JOB, troubled)) == []
     assert told == [{"put_off": [clip.clip_id for clip in clips], "reason": "timeout"}]
 
