@@ -3,11 +3,12 @@
 A server of its own plays S3: it answers ListObjectsV2 for as many keys as are asked for, a thousand a page,
 `--page-ms` late. Each line is a fresh process. `list` goes through `storage.list_tree` alone; `scan` is `v2a scan` with
 its tasks on Ray and its table, in which only the look into each film is replaced by made-up facts; `dub` is what
-`v2a dub` makes and keeps of the rows until its report is written, with an empty row of the report for each film.
+`v2a dub` makes and keeps of the rows until its report is written, with an empty row of the report for each film;
+`extract` is the plan of `v2a extract --recipe mini`, eight windows for each film.
 Printed: seconds until the first name was handed on (for `scan`: until the first row was back from a worker, Ray's start
 included), seconds in all, and the driver's peak memory, also beyond what it takes for a thousand names.
 
-    python -m benchmarks.listing [--names 10000 100000 1000000] [--what list scan dub] [--page-ms 20]
+    python -m benchmarks.listing [--names 10000 100000 1000000] [--what list scan dub extract] [--page-ms 20]
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -28,10 +30,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 ROOT = "s3://archive/films"
-WHAT = ("list", "scan", "dub")
+WHAT = ("list", "scan", "dub", "extract")
 LEAST = 1000
-DUB_AT_MOST = 100_000
-"""More names than this are not given to `dub`: its memory grows with them, and the slope is known by then."""
+AT_MOST = {"dub": 100_000, "extract": 125_000}
+"""More names than these are not given to a command whose memory grows with them: the slope is known by then."""
 
 
 def main() -> int:
@@ -46,18 +48,18 @@ def main() -> int:
     if args.measure:
         print(json.dumps(measure(args.measure)))
         return 0
-    heads = f"{'what':5} {'names':>9} {'first, s':>9} {'all, s':>8} {'peak, MiB':>10} {'more, MiB':>10}"
+    heads = f"{'what':7} {'names':>9} {'first, s':>9} {'all, s':>8} {'peak, MiB':>10} {'more, MiB':>10}"
     print(f"{heads} {'bytes/name':>11}")
     for what in args.what:
         least = fresh(what, LEAST, args.page_ms)["peak"]
         for names in args.names:
-            if what == "dub" and names > DUB_AT_MOST:
+            if names > AT_MOST.get(what, names):
                 continue
             facts = fresh(what, names, args.page_ms)
             assert facts["names"] == names, facts
             more = facts["peak"] - least
             print(
-                f"{what:5} {names:9,} {facts['first_s']:9.2f} {facts['all_s']:8.1f} {facts['peak'] / 2**20:10.0f} "
+                f"{what:7} {names:9,} {facts['first_s']:9.2f} {facts['all_s']:8.1f} {facts['peak'] / 2**20:10.0f} "
                 f"{more / 2**20:10.1f} {more / max(1, names - LEAST):11.0f}",
                 flush=True,
             )
@@ -79,7 +81,7 @@ def fresh(what: str, names: int, page_ms: float) -> dict[str, float]:
 def measure(what: str) -> dict[str, float]:
     """One measurement, in this process."""
     started = time.perf_counter()
-    first, names = {"list": _list, "scan": _scan, "dub": _dub}[what](lambda: time.perf_counter() - started)
+    first, names = MEASURES[what](lambda: time.perf_counter() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"names": names, "first_s": first, "all_s": time.perf_counter() - started, "peak": peak}
 
@@ -131,6 +133,23 @@ def _dub(clock: Callable[[], float]) -> tuple[float, int]:
             # As it comes back from a worker.
             plan.rows[video_id] = json.loads(json.dumps(dub_rows.report_row(video, "dubbed")))
         return first, len(tasks)
+
+
+def _extract(clock: Callable[[], float]) -> tuple[float, int]:
+    from jobs.common.models import model_info
+    from pipelines import storage
+    from pipelines.extract import windows
+
+    recipe = replace(model_info("mini").recipe, overlap_s=0.0)  # as `v2a extract` has it
+    rows = [synthetic_row(info, None) for info in storage.list_tree(ROOT)]
+    first = clock()
+    clips = windows.plan(rows, recipe, None, (0.8, 0.1, 0.1))
+    segments = windows.segments_of(clips, windows.windows_per_segment(recipe))
+    assert sum(map(len, segments)) == 8 * len(rows)
+    return first, len(rows)
+
+
+MEASURES = {"list": _list, "scan": _scan, "dub": _dub, "extract": _extract}
 
 
 def synthetic_row(info: Any, sandbox: Any) -> dict[str, Any]:
