@@ -93,8 +93,8 @@ def test_the_best_beyond_the_interval_is_the_winner(metric: str, tmp_path: Path)
         ("fdm", ["good", "same"], "interval of their difference (0 to 0)"),
         ("mae", ["good", "bad"], "MAE is unreliable here (codec (1.4) comes out better than reference"),
         ("stft", ["good"], "measured for 1 of 1 models; at least two are needed"),
-        ("fad_vggish", ["good", "bad"], "known of 0 of 2 models: no features of both sides"),
-        ("onset_f1_50", ["good", "bad"], "known of 0 of 2 models: no clips with known events"),
+        ("fad_vggish", ["good", "bad"], "measured for 0 of 2 models: no features of both sides"),
+        ("onset_f1_50", ["good", "bad"], "measured for 0 of 2 models: no clips with known events"),
     ],
 )
 def test_a_champion_is_refused_with_the_reason(
