@@ -29,11 +29,12 @@ def load_model(model: str, device: str = "cpu") -> Generator:
 
     Raises CheckpointError, for a reference if the module cannot be imported, the call fails or returns no Generator.
     """
-    from v2a_models.checkpoint import load_generator
+    if not is_reference(model):
+        from v2a_models.checkpoint import load_generator  # with all systems
+
+        return load_generator(model, device)
     from v2a_models.generator import Generator
 
-    if not is_reference(model):
-        return load_generator(model, device)
     try:
         generator = pkgutil.resolve_name(model)()
     except ModuleNotFoundError as error:
