@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from pipelines.media.errors import Failure
 from pipelines.soundtrack.mixing import Seconds
 from v2a_models import grid
 from v2a_models.grid import window_frames
+
+if TYPE_CHECKING:
+    from v2a_models.generator import Generator
 
 
 class HasItem(Protocol):
@@ -78,7 +81,9 @@ def _frames(item: Item, start: int, job: DubJob, name: str, length: int) -> np.n
     return frames
 
 
-def add_captions(generator: Any, batch: Any, items: Sequence[Item], spans: Sequence[Seconds | None]) -> None:
+def add_captions(
+    generator: Generator, batch: Any, items: Sequence[Item], spans: Sequence[Seconds | None]
+) -> None:
     """Caption the rows of a batch that have a span (seconds)."""
     if any(spans):
         for item, span, text in zip(items, spans, generator.captions(batch), strict=False):

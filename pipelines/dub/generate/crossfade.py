@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.media.errors import Failure
 from pipelines.soundtrack.mixing import Seconds
 from v2a_models import grid
+
+if TYPE_CHECKING:
+    from v2a_models.generator import Generator
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class NumberedWindow:
 class CrossfadeGenerator:
     """Generates independent windows of items, in batches of exactly `job.batch_size`, filled with repeats."""
 
-    def __init__(self, job: DubJob, generator: Any, device: str) -> None:
+    def __init__(self, job: DubJob, generator: Generator, device: str) -> None:
         self.job, self.generator, self.device = job, generator, device
 
     def generate(self, items: Sequence[Item]) -> None:

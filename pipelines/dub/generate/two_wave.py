@@ -30,6 +30,8 @@ from v2a_models.metrics import seams
 if TYPE_CHECKING:
     import torch
 
+    from v2a_models.generator import Generator
+
 RAMP_S = 0.05
 """Length of the ramps into silent stretches and out of them."""
 
@@ -44,9 +46,10 @@ in between."""
 class TwoWaveGenerator:
     """Generates windows of items in two waves, in batches of exactly `job.batch_size`, filled with repeats."""
 
-    def __init__(self, job: DubJob, generator: Any, device: str) -> None:
-        assert job.layout is not None
+    def __init__(self, job: DubJob, generator: Generator, device: str) -> None:
+        assert job.layout is not None and generator.codec is not None
         self.job, self.generator, self.device, self.layout = job, generator, device, job.layout
+        self.codec = generator.codec
         self.ambiences: OrderedDict[tuple[str, int, str], np.ndarray] = OrderedDict()
         self.waveforms: OrderedDict[tuple[bytes, FrameSpan], np.ndarray] = OrderedDict()
         """Samples of the pieces decoded last, by codes and span: those of an ambience come again and again."""
@@ -183,8 +186,8 @@ class TwoWaveGenerator:
     def _silence(self) -> np.ndarray:
         import torch
 
-        codec, length = self.generator.codec, longform.loop(self.layout).length
-        codes = codec.encode(torch.zeros(1, 1, length * grid.HOP, device=self.device)).cpu().numpy()
+        length = longform.loop(self.layout).length
+        codes = self.codec.encode(torch.zeros(1, 1, length * grid.HOP, device=self.device)).cpu().numpy()
         return np.repeat(codes, self.job.keep_top, 0)
 
     # to samples
@@ -224,7 +227,7 @@ class TwoWaveGenerator:
         import torch
 
         first, last = canvas.segment_frames.decided
-        margin = self.generator.codec.receptive_radius
+        margin = self.codec.receptive_radius
         start, stop = max(first, span[0] - margin), min(last, span[1] + margin)
         codes = canvas.codes[..., start - first : stop - first]
         if canvas.item.task.part is not None:
@@ -235,7 +238,7 @@ class TwoWaveGenerator:
         key = codes.tobytes(), inside
         if key not in self.waveforms:
             with torch.inference_mode():
-                sound = self.generator.codec.decode(torch.from_numpy(codes).to(self.device))
+                sound = self.codec.decode(torch.from_numpy(codes).to(self.device))
             samples = slice(inside[0] * grid.HOP, inside[1] * grid.HOP)
             self.waveforms[key] = sound[:, 0, samples].float().clamp(-1, 1).cpu().numpy()
         self.waveforms.move_to_end(key)
