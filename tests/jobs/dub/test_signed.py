@@ -70,7 +70,7 @@ def test_keys_that_cannot_sign_are_refused_before_anything(
     for key, cert, words in (
         (expired.key, expired.certificate, "expired on"),
         (good.key, expired.certificate, "is not the key of"),
-        (good.key, None, "give the certificate too"),
+        (good.key, None, "the certificate is missing"),
         (Path(good.key).read_text(), good.certificate, "give the path of the file"),
     ):
         config = DubConfig(
