@@ -74,7 +74,7 @@ def test_what_cannot_be_is_told(store: Store, tmp_path: Path, capsys: pytest.Cap
         (["--out", str(tmp_path / "a.parquet"), "--model", "mini"], "writes no captions"),
         (
             ["--out", str(tmp_path / "a.parquet"), "--events", str(tmp_path / "no.parquet")],
-            "not a table of events",
+            "cannot use --events: nothing at",
         ),
     ):
         assert cli.main(["instruct", store.root, *more]) == 2
