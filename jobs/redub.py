@@ -124,7 +124,7 @@ def job_of(config: RedubConfig, film: Dubbed, kept_config: dict[str, Any]) -> Du
 
     generator, policy = film.sidecar["generator"], film.policy
     model = config.model or kept_config.get("model_place") or generator["model"]
-    if config.model is None and is_reference(model):
+    if not config.model and is_reference(model):
         raise WrongUsage(
             f"the film was dubbed by the Python object {model}. v2a does not run code that only a file names: "
             f"add --model {model} if you trust it"

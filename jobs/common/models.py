@@ -26,15 +26,12 @@ class ModelInfo:
 
 
 def model_info(model: str) -> ModelInfo:
-    """Facts about a model: a checkpoint on disk, of which only the workers load the weights, or an object reference.
-
-    Raises CheckpointError, with the choices if there is none of this name.
-    """
+    """Facts about a model of dub: a checkpoint or an object reference. Raises CheckpointError if there is none."""
     from v2a_models.object_reference import is_reference, load_model
 
     if is_reference(model):
         return _generator_info(load_model(model))
-    return _checkpoint_info(model)
+    return checkpoint_info(model)
 
 
 def _generator_info(generator: Generator) -> ModelInfo:
@@ -42,7 +39,11 @@ def _generator_info(generator: Generator) -> ModelInfo:
     return ModelInfo(*facts, follows_text=generator.follows_text, inpaints=generator.inpaints)
 
 
-def _checkpoint_info(model: str) -> ModelInfo:
+def checkpoint_info(model: str) -> ModelInfo:
+    """Facts about a checkpoint on disk. Only the workers load its weights.
+
+    Raises CheckpointError, with the choices if there is none of this name.
+    """
     from v2a_models.checkpoint_files import (
         CheckpointError,
         checked_sha256,
@@ -132,12 +133,11 @@ def window_settings(model: ModelInfo, segment_s: float, joins: str = "auto") -> 
 
 
 def model_place(model: str) -> str:
-    """The name under which workers find a model: of a bundled one or an object as it is, else the absolute path."""
+    """The name of a bundled model, else the absolute path, under which workers find a checkpoint."""
     from jobs.common.checks import full_address
     from v2a_models.checkpoint_files import bundled_names
-    from v2a_models.object_reference import is_reference
 
-    return model if not model or model in bundled_names() or is_reference(model) else full_address(model)
+    return model if not model or model in bundled_names() else full_address(model)
 
 
 def check_captioner(model: str, recipe: Any = None) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from jobs.common.checks import at_least, check_not_foreign, full_address, network_weights, resolve_precision
-from jobs.common.models import ModelInfo, model_info
+from jobs.common.models import ModelInfo, checkpoint_info
 from jobs.common.verb import WrongUsage, differences
 from pipelines import storage
 
@@ -173,7 +173,7 @@ def _model(argument: str, recipe: Any, config: CompareConfig) -> Model:
 
     folder = registry.resolve(argument, config.tracking_uri)
     try:
-        info = model_info(folder)
+        info = checkpoint_info(folder)
         generator = load_generator(folder)
         from_archive = needs_archive(info, generator.columns, recipe, config.archive)
     except (OSError, ValueError, KeyError) as error:

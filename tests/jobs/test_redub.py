@@ -156,9 +156,10 @@ def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     says("within the film (2.000 s)", out, "reel.mp4", *span(1, 0.5))
     says("1111", out, "reel.mp4", *span(0, 1), "--model", reference(Other))
     # A file names an object: its code is run only if the command names it too.
-    redubbed = redub.RedubConfig(str(out), "reel.mp4", 0.0, 1.0, seed=1)
-    assert redub.run(redubbed) == 2
-    assert f"add --model {NOISE}" in " ".join(capsys.readouterr().err.split())
+    for model in (None, ""):
+        redubbed = redub.RedubConfig(str(out), "reel.mp4", 0.0, 1.0, seed=1, model=model)
+        assert redub.run(redubbed) == 2
+        assert f"add --model {NOISE}" in " ".join(capsys.readouterr().err.split())
     says("samples were not kept", out, "reel.mp4", *span(0, 1), code=1)
     assert {path: path.read_bytes() for path in out.glob("*.mp4")} == whole
     with (out / "lossy.mp4").open("ab") as file:
