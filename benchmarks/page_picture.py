@@ -53,7 +53,8 @@ def take(browser: str, page: Path, width: int, height: int, dark: bool = False) 
         shot = Path(folder, "page.png")
         command = [
             browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-            "--force-device-scale-factor=1", "--virtual-time-budget=10000", f"--user-data-dir={folder}/profile",
+            "--force-device-scale-factor=1", "--virtual-time-budget=10000",
+            "--run-all-compositor-stages-before-draw", f"--user-data-dir={folder}/profile",
             f"--window-size={width},{height + SPARE}", f"--screenshot={shot}",
             *(["--blink-settings=preferredColorScheme=0"] if dark else []), page.resolve().as_uri(),
         ]  # fmt: skip
