@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from pipelines.dub import decode, finish
 from pipelines.dub.generate.dubber import Dubber
 from pipelines.dub.job import DubTask
 from pipelines.sandbox.decoder import Sandbox
 from tests.support.dub_stages import make_job, plan
-from tests.support.toy_generators import toy_checkpoint
+from tests.support.toy_generators import NoiseGenerator, reference, toy_checkpoint
 from v2a_models import grid
 
 
@@ -75,3 +76,20 @@ def test_the_dubber_chooses_among_candidates_and_the_file_tells(
     best, comment = dubbed("best", 8)
     assert "seed 0, best of 8 candidates" in comment
     assert best.shape == sound.shape and not np.array_equal(best, sound)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_generator_computes_as_the_job_says(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path, precision: str
+) -> None:
+    used: list[str] = []
+
+    class Recording(NoiseGenerator):
+        def generate_from_frames(self, frames: Any, seeds: Any, **sampling: Any) -> Any:
+            used.append(self.precision)
+            return super().generate_from_frames(frames, seeds, **sampling)
+
+    job = make_job(tmp_path, model=reference(Recording), precision=precision)
+    [task] = plan(job, videos["short.mp4"])
+    [item] = Dubber(job).generate([decode.decode_task(task, job, sandbox)])
+    assert item.arrays["sound"].any() and set(used) == {precision}
