@@ -21,9 +21,14 @@ from pipelines.mux.files import disk_error
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.track import MuxResult, Seal, Track
 from pipelines.sandbox.child import Beat, ChildFailed, converse, serve
+from pipelines.sandbox.lent_files import LentFile, borrowed, lend
+from pipelines.sandbox.preload import load_decoders
 
 _READ = 1 << 16
 """Bytes of sound that the child reads at a time, at most."""
+
+_SLACK = 1 << 20
+"""Bytes between the limit at which the child stops writing and the one at which the kernel does."""
 
 
 def mux_in_child(
@@ -47,12 +52,20 @@ def mux_in_child(
     target = Path(destination)
     container_of(target).coded(track.codec)  # a wrong suffix is the caller's mistake: found before any start
     temporary = Path(storage.temporary_name(str(target.absolute())))
-    if not storage.is_remote(source_uri):
-        source_uri = storage.local_path(source_uri)  # absolute: the child has another working folder
-    order = {"source": source_uri, "temporary": str(temporary), "track": dataclasses.asdict(track)}
     data = (np.ascontiguousarray(block.T).tobytes() for block in sound)
     try:
-        result = _result(converse("pipelines.mux.child", order, memory_mb, stall_s, data))
+        with lend(source_uri) as source, temporary.open("xb+", buffering=0) as output:
+            order = {
+                "source": source.to_json(),
+                "output": output.fileno(),
+                "name": f"film{target.suffix}",
+                "track": dataclasses.asdict(track),
+            }
+            fds, limit = (source.fd, output.fileno()), remux.size_limit(source.size, track)
+            answer = converse(
+                "pipelines.mux.child", order, memory_mb, stall_s, data, fds=fds, writes=limit + _SLACK
+            )
+            result = _result(answer, source, output.fileno())
         if seal is not None:
             seal(temporary, 1, result)
             result = dataclasses.replace(result, size=temporary.stat().st_size)
@@ -67,25 +80,37 @@ def mux_in_child(
     return result
 
 
-def _result(answer: dict[str, Any]) -> MuxResult:
-    """The result in an answer. Raises the error that it holds instead."""
-    kind = answer.get("error")
-    message = str(answer.get("message", ""))
-    if kind == "storage":
-        raise storage.named(str(answer.get("error_class")))(message)
-    if kind == "value":
-        raise ValueError(message)
-    if kind is not None:
-        raise remux.MuxFailed(str(answer["error_class"]), message, str(answer["stage"]))
-    return MuxResult(
-        container=str(answer["container"]),
-        audio_codec=str(answer["audio_codec"]),
-        n_samples=int(answer["n_samples"]),
-        size=int(answer["size"]),
-        dropped=tuple(map(str, answer["dropped"])),
-        source_sha256=str(answer["source_sha256"]),
-        digests=Digests.from_json(answer["digests"]),
-    )
+def _result(answer: dict[str, Any], source: LentFile, output: int) -> MuxResult:
+    """The result in an answer. Raises the error that it holds instead.
+
+    The child may lie: an error of storage counts only if this process meets it as well.
+    """
+    from pipelines.sandbox import answers  # for the parent only: see `pipelines.sandbox.child`
+
+    try:
+        kind = answer.pop("error", None)
+        if kind is None:
+            fields = answers.checked(answers.MuxAnswer, answer).model_dump()
+            digests = Digests.from_json(fields.pop("digests"))
+            return MuxResult(**fields | {"dropped": tuple(fields["dropped"]), "digests": digests})
+        if kind == "value":
+            raise ValueError(str(answer["message"])[:1000])
+        failed = answers.checked(answers.FailedAnswer, answer)
+    except (KeyError, answers.ValidationFailed) as error:
+        raise remux.MuxFailed("MuxerCrashed", f"invalid reply from the muxer: {error}") from None
+    source.check()
+    if kind == "output":
+        _check_disk(output)
+    raise remux.MuxFailed(failed.error_class, failed.message, failed.stage)
+
+
+def _check_disk(output: int) -> None:
+    """Raise OSError if a little more cannot be written to the file, whose content is lost anyway."""
+    os.lseek(output, 0, os.SEEK_END)
+    left = bytes(_SLACK)
+    while left:
+        left = left[os.write(output, left) :]
+    os.fsync(output)
 
 
 # ------------------------------------------------------------------------------------- in the child
@@ -95,15 +120,23 @@ def _mux(order: dict[str, Any], data: IO[bytes]) -> dict[str, Any]:
     """Write the file of an order; its result as JSON, or the error in a form that `_result` reads."""
     track = Track(**order["track"])
     sound = _read_blocks(data, track.tracks * track.channels)
-    try:
-        return dataclasses.asdict(remux.mux_to(order["source"], sound, order["temporary"], track, Beat()))
-    except remux.MuxFailed as error:
-        facts = {"error_class": error.error_class, "message": error.message, "stage": error.stage}
-        return {"error": "file", **facts}
-    except storage.StorageError as error:
-        return {"error": "storage", "error_class": type(error).__name__, "message": str(error)}
-    except ValueError as error:
-        return {"error": "value", "message": str(error)}
+    kind = container_of(order["name"]).coded(track.codec)
+    with borrowed(order["source"]) as source, open(order["output"], "wb", buffering=0) as output:
+        try:
+            return dataclasses.asdict(remux.mux_files(source, output, sound, kind, track, Beat()))
+        except remux.MuxFailed as error:
+            return _failure("file", error.error_class, error.message, error.stage)
+        except storage.StorageError as error:
+            return _failure("source", "SourceUnreadable", str(error))
+        except OSError as error:
+            return _failure("output", "OutputUnwritable", error.strerror or str(error))
+        except ValueError as error:
+            return _failure("value", "WrongSound", str(error))
+
+
+def _failure(kind: str, error_class: str, message: str, stage: str = "mux") -> dict[str, Any]:
+    message = message.encode(errors="replace").decode()[:2000]
+    return {"error": kind, "error_class": error_class, "message": message, "stage": stage}
 
 
 def _read_blocks(data: IO[bytes], channels: int) -> Iterator[np.ndarray]:
@@ -114,4 +147,4 @@ def _read_blocks(data: IO[bytes], channels: int) -> Iterator[np.ndarray]:
 
 
 if __name__ == "__main__":
-    serve(_mux, may_write=True)
+    serve(_mux, load_decoders)

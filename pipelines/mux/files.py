@@ -21,8 +21,8 @@ from pipelines.storage import hashing
 class Source:
     """A file to read from; without a name, so that only the content decides the format."""
 
-    def __init__(self, file: BinaryIO, uri: str) -> None:
-        self._file, self._uri = file, uri
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         self.size = file.seek(0, os.SEEK_END)
         file.seek(0)
         self.error: storage.StorageError | None = None
@@ -34,7 +34,7 @@ class Source:
             offset = self._file.tell()
             data = self._file.read(n)
         except Exception as error:
-            self.error = storage.StorageError(f"{self._uri}: {error}")
+            self.error = storage.StorageError(str(error))
             raise
         self._hash.update(offset, data)
         return data
@@ -44,7 +44,7 @@ class Source:
         try:
             return self._hash.finish(self._file, tick)
         except Exception as error:
-            raise storage.StorageError(f"{self._uri}: {error}") from error
+            raise storage.StorageError(str(error)) from error
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return self._file.seek(offset, whence)
@@ -68,18 +68,11 @@ class TooLarge(Exception):
 
 
 class Sink:
-    """A local file to write to, of at most `limit` bytes. A context manager."""
+    """An open local file, unbuffered, to write at most `limit` bytes to."""
 
-    def __init__(self, path: str, limit: int) -> None:
-        self._file = Path(path).open("wb", buffering=0)  # noqa: SIM115 (closed by __exit__)
-        self._limit = limit
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        self._file, self._limit = file, limit
         self.error: OSError | TooLarge | None = None
-
-    def __enter__(self) -> Sink:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
 
     @property
     def closed(self) -> bool:

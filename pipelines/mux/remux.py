@@ -14,6 +14,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -45,10 +46,11 @@ def mux(
     the disk, ValueError for sound that is not as announced.
     """
     target = Path(destination)
-    container_of(target).coded(track.codec)
+    kind = container_of(target).coded(track.codec)
     temporary = Path(storage.temporary_name(str(target)))
     try:
-        result = mux_to(source_uri, sound, str(temporary), track)
+        with storage.open_read(source_uri) as source, temporary.open("xb", buffering=0) as output:
+            result = mux_files(source, output, sound, kind, track)
         temporary.replace(target)
     except OSError as error:
         raise disk_error(target, error) from error
@@ -57,28 +59,34 @@ def mux(
     return result
 
 
-def mux_to(
-    source_uri: str,
+def mux_files(
+    source: BinaryIO,
+    output: BinaryIO,
     sound: Iterable[np.ndarray],
-    path: str,
+    kind: Container,
     track: Track,
     beat: Callable[[], None] = lambda: None,
 ) -> MuxResult:
-    """`mux` directly to `path`; a failure leaves a partial file there. Calls `beat` as it advances."""
-    kind = container_of(path).coded(track.codec)
-    try:
-        with storage.open_read(source_uri) as file:
-            source = Source(file, source_uri)
-            # Entries of a hostile index may all refer to the same bytes; a real copy is about as large as its source
-            # and the sound together.
-            limit = 2 * source.size + 4 * track.channels * track.tracks * track.n_samples + (64 << 20)
-            with Sink(path, limit) as sink:
-                dropped, digests = _copy(source, sink, kind, _blocks(sound, track), track, beat)
-                size = sink.finish()
-            source_sha256 = source.sha256(beat)
-    except OSError as error:
-        raise disk_error(Path(path), error) from error
-    return MuxResult(kind.muxer, kind.codec, track.n_samples, size, tuple(dropped), source_sha256, digests)
+    """`mux` from one open file to another, which is unbuffered; a failure leaves a partial file there.
+
+    Calls `beat` as it advances. Raises OSError for `output`, StorageError for `source`.
+    """
+    film = Source(source)
+    sink = Sink(output, size_limit(film.size, track))
+    dropped, digests = _copy(film, sink, kind, _blocks(sound, track), track, beat)
+    size = sink.finish()
+    return MuxResult(
+        kind.muxer, kind.codec, track.n_samples, size, tuple(dropped), film.sha256(beat), digests
+    )
+
+
+def size_limit(source_size: int, track: Track) -> int:
+    """Bytes of the largest copy that is plausible.
+
+    Entries of a hostile index may all refer to the same bytes; a real copy is about as large as its source and the
+    sound together.
+    """
+    return 2 * source_size + 4 * track.channels * track.tracks * track.n_samples + (64 << 20)
 
 
 def _copy(
@@ -163,7 +171,7 @@ def video_digest(uri: str, *, nal_units: bool = False) -> str:
     nal_units: hash H.264 and HEVC as sequences of NAL units, whatever separates them. Needed for a copy from a
     transport stream (start codes) to Matroska (lengths); the units themselves are the same bits.
     """
-    with storage.open_read(uri) as file, Source(file, uri).open() as film:
+    with storage.open_read(uri) as file, Source(file).open() as film:
         streams = [stream for stream in film.streams.video if not media_container.is_attached(stream)]
         hashes = {stream.index: hashlib.sha256() for stream in streams}
         for packet in media_container.packets(film, streams) if streams else ():

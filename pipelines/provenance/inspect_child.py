@@ -1,6 +1,6 @@
 """Child process that inspects one file, which is untrusted: `python -P -m pipelines.provenance.inspect_child`.
 
-It follows the protocol of `pipelines.sandbox.child` and may write nothing.
+It follows the protocol of `pipelines.sandbox.child` and may write nothing. It is lent the file (order `file`).
 """
 
 from __future__ import annotations
@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 from typing import IO, Any
 
-from pipelines import storage
+import c2pa
+
 from pipelines.media import container
 from pipelines.media.errors import DecodeFailed
 from pipelines.mux import packet_hashes
 from pipelines.provenance import signing
 from pipelines.sandbox.child import BeatingFile, serve
+from pipelines.sandbox.lent_files import borrowed
+from pipelines.sandbox.preload import load_decoders
 from pipelines.storage import hashing
 
 _TEXT = 10_000
@@ -27,15 +30,15 @@ def _answer(order: dict[str, Any], data: IO[bytes]) -> dict[str, Any]:
     """Fields of `inspection.Inspection` as JSON, or the error."""
     manifest = None if order["manifest"] is None else bytes.fromhex(order["manifest"])
     try:
-        with storage.reading(order["uri"]) as opened:
+        with borrowed(order["file"]) as opened:
             file = BeatingFile(opened)
             answer = _media_facts(file)
             answer["sha256"] = hashing.sha256(file)
             file.seek(0)
             answer["signed"], answer["manifest_error"] = _signature(file, manifest, order["trust"])
             return answer
-    except storage.StorageError as error:
-        return {"error": "storage", "message": str(error)}
+    except OSError as error:
+        return {"error": "storage", "message": error.strerror or str(error)}
     except DecodeFailed as error:
         facts = {"error_class": error.error_class, "message": error.message, "stage": error.stage}
         return {"error": "file", **facts}
@@ -59,13 +62,11 @@ def _media_facts(file: Any) -> dict[str, Any]:
 
 def _signature(file: Any, manifest: bytes | None, trust: str) -> tuple[dict[str, Any] | None, str]:
     """Fields of `inspection.Signed` or None, and the reason if the manifest cannot be read."""
-    import c2pa
-
     settings = signing.SETTINGS | ({"trust": {"trust_anchors": trust}} if trust else {})
     try:
         context = c2pa.Context.from_dict(settings)
         reader = (
-            _embedded(c2pa, file, context)
+            _embedded(file, context)
             if manifest is None
             else c2pa.Reader(None, file, manifest, context=context)
         )
@@ -76,7 +77,7 @@ def _signature(file: Any, manifest: bytes | None, trust: str) -> tuple[dict[str,
         return None, str(error)[:1000]
 
 
-def _embedded(c2pa: Any, file: Any, context: Any) -> Any:
+def _embedded(file: Any, context: Any) -> Any:
     """Reader of the manifest in the file, or None if there is none."""
     try:
         return c2pa.Reader.try_create(None, file, context=context)
@@ -111,4 +112,4 @@ def _signed(report: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    serve(_answer)
+    serve(_answer, load_decoders, signing.warm_up)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines import storage
 from pipelines.media.errors import DecodeFailed
 
 INSPECT_MEMORY_MB = 2048
@@ -76,19 +75,24 @@ def inspect(
     Raises DecodeFailed for a file that cannot be read as a film (`ReaderCrashed`, `ReaderTimeout`, `ReaderOutOfMemory`
     for its process), StorageError for storage.
     """
-    from pipelines.sandbox import child
+    from pipelines.sandbox import child, lent_files
 
-    order = {
-        "uri": uri if storage.is_remote(uri) else storage.local_path(uri),
-        "manifest": None if manifest is None else manifest.hex(),
-        "trust": trust,
-    }
+    order = {"manifest": None if manifest is None else manifest.hex(), "trust": trust}
     try:
-        answer = child.converse("pipelines.provenance.inspect_child", order, INSPECT_MEMORY_MB, stall_s)
+        with lent_files.lend(uri) as file:
+            answer = child.converse(
+                "pipelines.provenance.inspect_child",
+                order | {"file": file.to_json()},
+                INSPECT_MEMORY_MB,
+                stall_s,
+                fds=(file.fd,),
+            )
+            if "error" in answer:
+                file.check()
+            if answer.get("error") == "storage":
+                raise file.failed(str(answer.get("message"))[:1000])
     except child.ChildFailed as error:
         raise DecodeFailed(f"Reader{error.reason}", error.message, "verify") from error
-    if answer.get("error") == "storage":
-        raise storage.StorageError(str(answer.get("message")))
     if "error" in answer:
         raise DecodeFailed(*(str(answer.get(name, "")) for name in ("error_class", "message", "stage")))
     try:

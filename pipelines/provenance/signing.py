@@ -5,7 +5,8 @@ the SHA-256 of all their bytes. The manifest also holds the SHA-256 of every tra
 container keeps, unlike the bytes.
 
 Nothing here uses the network: no time stamp authority is asked, no manifest is fetched. A private key is read on the
-machine that uses it, and goes to the signing process through a pipe.
+machine that uses it and stays in the process that reads it, which never looks into a film: the process that makes the
+signed copy gets one signature, over bytes that it sends.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,9 @@ SETTINGS: dict[str, Any] = {
 
 SIGN_MEMORY_MB = 2048
 """Address space of the process that signs."""
+
+MANIFEST_BYTES = 64 << 20
+"""Bytes by which a signed copy may exceed its source."""
 
 STALL_S = 120.0
 """Seconds without progress after which that process is killed."""
@@ -76,6 +81,22 @@ class Loaded:
 
     def __repr__(self) -> str:
         return f"Loaded({self.name!r})"
+
+    def sign(self, claim: bytes) -> bytes:
+        """Signature of `claim` in the form that COSE wants (RFC 9053)."""
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
+
+        private: Any = serialization.load_pem_private_key(self.key, None)
+        if self.algorithm == "ed25519":
+            return bytes(private.sign(claim))
+        if self.algorithm == "ps256":
+            salted = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)
+            return bytes(private.sign(claim, salted, hashes.SHA256()))
+        digest = {"es256": hashes.SHA256, "es384": hashes.SHA384, "es512": hashes.SHA512}[self.algorithm]()
+        width = (private.curve.key_size + 7) // 8
+        numbers = utils.decode_dss_signature(private.sign(claim, ec.ECDSA(digest)))
+        return b"".join(number.to_bytes(width, "big") for number in numbers)
 
 
 def embeds(name: str) -> bool:
@@ -153,7 +174,8 @@ def check_signer(signer: Signer) -> Loaded:
     try:
         signed = io.BytesIO()
         blank.seek(0)
-        sign_stream(loaded, manifest({}, "trial", "", "0"), "image/jpeg", blank, signed)
+        facts = manifest({}, "trial", "", "0")
+        sign_stream(loaded.algorithm, loaded.chain, loaded.sign, facts, "image/jpeg", blank, signed)
         signed.seek(0)
         report = json.loads(
             c2pa.Reader("image/jpeg", signed, context=c2pa.Context.from_dict(SETTINGS)).json()
@@ -199,50 +221,85 @@ def manifest(facts: dict[str, Any], title: str, source_sha256: str, version: str
 
 
 def sign_stream(
-    loaded: Loaded, definition: dict[str, Any], mime: str, source: Any, destination: Any
+    algorithm: str,
+    chain: bytes,
+    sign: Callable[[bytes], bytes],
+    definition: dict[str, Any],
+    mime: str,
+    source: Any,
+    destination: Any,
 ) -> bytes:
     """Sign the open file `source` by `definition` (from `manifest`). Returns the manifest's bytes.
 
-    destination: gets the signed copy if `mime` is in MIME, or image/jpeg; otherwise the manifest is for a file beside
-    the source. Raises c2pa.C2paError.
+    sign: makes the signature, with the key of `chain`. destination: gets the signed copy if `mime` is in MIME, or
+    image/jpeg; otherwise the manifest is for a file beside the source. Raises c2pa.C2paError.
     """
     import c2pa
 
     builder = c2pa.Builder.from_json(definition, context=c2pa.Context.from_dict(SETTINGS))
     if mime not in (*MIME.values(), "image/jpeg"):
         builder.set_no_embed()
-    info = c2pa.C2paSignerInfo(loaded.algorithm.encode(), loaded.chain, loaded.key, None)
-    return bytes(builder.sign(c2pa.Signer.from_info(info), mime, source, destination))
+    signer = c2pa.Signer.from_callback(sign, c2pa.C2paSigningAlg[algorithm.upper()], chain.decode())
+    return bytes(builder.sign(signer, mime, source, destination))
+
+
+def warm_up() -> None:
+    """Load what C2PA's library loads when it is first used; a confined process can load nothing."""
+    import c2pa
+
+    c2pa.Stream(io.BytesIO()).close()
+    c2pa.Context.from_dict(SETTINGS)
 
 
 def sign_file(signer: Signer, definition: dict[str, Any], path: Path, name: str) -> bytes:
-    """Sign the local file `path`, later called `name`, in a process of its own. Returns the manifest's bytes.
+    """Sign the local file `path`, later called `name`. Returns the manifest's bytes.
 
-    If C2PA supports the format, a file that carries the manifest replaces it in one step; otherwise the file does not
-    change. Raises SigningError, and storage.StorageError for the disk.
+    A child makes the signed copy, this process the signature. If C2PA supports the format, a file that carries the
+    manifest replaces `path` in one step; otherwise the file does not change. Raises SigningError, and
+    storage.StorageError for the disk.
     """
-    from pipelines.sandbox import child
+    from pipelines.sandbox import child, lent_files
 
     loaded = load(signer)
     mime = MIME.get(Path(name).suffix.lower(), "application/octet-stream")
     signed = path.with_name(path.name + ".signed" + path.suffix)
-    order = {
-        "path": str(path.absolute()),
-        "signed": str(signed.absolute()),
-        "mime": mime,
-        "definition": definition,
-        "key": loaded.key.decode(),
-        "chain": loaded.chain.decode(),
-        "algorithm": loaded.algorithm,
-    }
+    signatures: list[bytes] = []
+
+    def sign_once(claim: bytes) -> bytes:
+        if signatures:
+            raise SigningError("the child asks for a second signature")
+        signatures.append(loaded.sign(claim))
+        return signatures[0]
+
     try:
-        answer = child.converse("pipelines.provenance.signing_child", order, SIGN_MEMORY_MB, STALL_S)
+        with (
+            lent_files.lend(str(path)) as file,
+            lent_files.Service(sign_once) as service,
+            signed.open("xb+", buffering=0) as copy,
+        ):
+            order = {
+                "file": file.to_json(),
+                "signed": copy.fileno(),
+                "signer": service.fd,
+                "mime": mime,
+                "definition": definition,
+                "chain": loaded.chain.decode(),
+                "algorithm": loaded.algorithm,
+            }
+            answer = child.converse(
+                "pipelines.provenance.signing_child",
+                order,
+                SIGN_MEMORY_MB,
+                STALL_S,
+                fds=(file.fd, copy.fileno(), service.fd),
+                writes=file.size + MANIFEST_BYTES,
+            )
         if "error" in answer:
             message = f"cannot sign {name}: {answer.get('message')}"
             raise storage.StorageError(message) if answer["error"] == "storage" else SigningError(message)
         if mime in MIME.values():
             signed.replace(path)
-        return bytes.fromhex(answer["manifest"])
+        return bytes.fromhex(str(answer["manifest"]))
     except child.ChildFailed as error:
         raise SigningError(f"cannot sign {name}: {error.message}") from error
     except OSError as error:

@@ -1,8 +1,9 @@
 """A child process with one order: both ends of its protocol.
 
 The parent (`converse`) writes one line of JSON to the child's standard input, and raw bytes after it. The child
-(`serve`) writes a dot to its standard output now and then while it advances, and one line of JSON at the end. Nothing
-is pickled: what comes from a process that has parsed a hostile file is only ever read as JSON.
+(`serve`) is confined before it looks at a file, writes a dot to its standard output now and then while it advances, and
+one line of JSON at the end. Nothing is pickled: what comes from a process that has parsed a hostile file is only ever
+read as JSON. Files are lent to it as descriptors (`pipelines.sandbox.lent_files`), and the order holds their numbers.
 
 Muxing, signing and inspecting work like this: one file, one answer, and the process ends. Decoding does not: its
 process (`pipelines.sandbox.decoder_child`) serves thousands of requests, because starting one takes longer than most
@@ -12,25 +13,29 @@ of them, and answers each with megabytes of pictures, which go through shared me
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any
 
-from pipelines import safe_path
-from pipelines.sandbox.limits import limit_this_process
+from pipelines.sandbox import starter
+from pipelines.sandbox.confinement import Limits, NotConfined, confine
 
 _BEAT_S = 0.5
 """Seconds between two signs of life."""
 
 _LONGEST_ANSWER = 1 << 20
 """Bytes of an answer that are read."""
+
+_PATIENCE = 30
+"""Time limit of a child that keeps reporting progress, as a multiple of its `stall_s`. Its CPU time has the same."""
 
 _OUT_OF_MEMORY = {"error": "memory"}
 """Answer of a child that ran out of memory and could still write."""
@@ -48,16 +53,34 @@ class ChildFailed(Exception):
 
 
 def converse(
-    module: str, order: dict[str, Any], memory_mb: int, stall_s: float, data: Iterable[bytes] = ()
+    module: str,
+    order: dict[str, Any],
+    memory_mb: int,
+    stall_s: float,
+    data: Iterable[bytes] = (),
+    *,
+    fds: Sequence[int] = (),
+    writes: int = 0,
 ) -> dict[str, Any]:
     """Answer of a child that runs `module` with `memory_mb` of address space.
 
-    The child is killed when it makes no progress for `stall_s` seconds; time spent waiting for `data` does not count.
-    Raises ChildFailed, OSError if no process can be started, and whatever `data` raises.
+    fds: descriptors that it keeps, under the same numbers. writes: bytes up to which a file may grow by its writing.
+
+    The child is killed when it makes no progress for `stall_s` seconds, or takes 30 times as long in all; time spent
+    waiting for `data` does not count. Raises ChildFailed, NotConfined, OSError if no process can be started, and
+    whatever `data` raises.
     """
-    order = order | {"memory_mb": memory_mb, "parent": os.getpid()}
-    with tempfile.TemporaryFile() as log:
-        child = safe_path.start(module, stderr=log)
+    limits = Limits(memory_mb, writes, max(1, math.ceil(stall_s * _PATIENCE)))
+    order = order | {"limits": dataclasses.asdict(limits), "parent": os.getpid()}
+    # Nobody reads what it prints before it has ended: what does not fit into the pipe is dropped and blocks nothing.
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    os.set_blocking(write_end, False)
+    with os.fdopen(read_end, "rb", buffering=0) as log:
+        try:
+            child = starter.start(module, stderr=write_end, pass_fds=fds)
+        finally:
+            os.close(write_end)
         assert child.stdin is not None and child.stdout is not None
         watch = _Watch(child, child.stdout, stall_s)
         try:
@@ -66,7 +89,7 @@ def converse(
                 for chunk in watch.awaited(data):
                     child.stdin.write(chunk)
                 child.stdin.close()
-            return watch.answer(log)
+            answer = watch.answer(log)
         finally:
             child.kill()
             child.wait()
@@ -74,16 +97,20 @@ def converse(
             with contextlib.suppress(BrokenPipeError):
                 child.stdin.close()
             child.stdout.close()
+    if "refused" in answer:
+        raise NotConfined(str(answer["refused"]))
+    return answer
 
 
 class _Watch:
     """Reads what the child writes, and kills the child when it has written nothing for too long."""
 
-    def __init__(self, child: subprocess.Popen[bytes], answers: IO[bytes], stall_s: float) -> None:
-        self._child, self._answers, self._stall_s = child, answers, stall_s
+    def __init__(self, child: subprocess.Popen[bytes], output: IO[bytes], stall_s: float) -> None:
+        self._child, self._output, self._stall_s = child, output, stall_s
         self._last = time.monotonic()
+        self._end = self._last + stall_s * _PATIENCE
         self._parent_works = False
-        self._stalled = False
+        self._killed_for = ""
         self._done = threading.Event()
         self._text = b""
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -95,9 +122,10 @@ class _Watch:
         """Pass `data` on; the time it takes to make is not held against the child."""
         chunks = iter(data)
         while True:
-            self._parent_works = True
+            self._parent_works, since = True, time.monotonic()
             chunk = next(chunks, None)
             self._last = time.monotonic()
+            self._end += self._last - since
             self._parent_works = False
             if chunk is None:
                 return
@@ -105,20 +133,23 @@ class _Watch:
 
     def answer(self, log: IO[bytes]) -> dict[str, Any]:
         """Wait for the end of the child. Raises ChildFailed."""
+        from pipelines.sandbox import (
+            answers,  # for the parent only: pydantic takes as long to load as all the rest
+        )
+
         self._listener.join()
         code = self._child.wait()
-        if self._stalled:
-            raise ChildFailed("Timeout", f"no progress for {self._stall_s:g} s")
+        if self._killed_for:
+            raise ChildFailed("Timeout", self._killed_for)
         answer = None
         with contextlib.suppress(ValueError):
-            answer = json.loads(self._text.lstrip(b"."))
-        if isinstance(answer, dict) and answer != _OUT_OF_MEMORY:
+            answer = answers.parse(self._text)
+        if answer is not None and answer != _OUT_OF_MEMORY:
             return answer
-        log.seek(0)
-        printed = log.read()[-2000:].decode(errors="replace")
+        printed = (log.read() or b"")[-2000:].decode(errors="replace")
         if answer == _OUT_OF_MEMORY or "MemoryError" in printed:
             raise ChildFailed("OutOfMemory", "exceeded its memory limit")
-        reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        reason = signal_name(-code) if code < 0 else f"exit code {code}"
         last_line = (printed.strip().splitlines() or ["nothing printed"])[-1]
         raise ChildFailed("Crashed", f"{reason}: {last_line}")
 
@@ -128,31 +159,48 @@ class _Watch:
         self._listener.join()
 
     def _listen(self) -> None:
-        while data := os.read(self._answers.fileno(), 4096):
+        while data := os.read(self._output.fileno(), 4096):
             self._last = time.monotonic()
             self._text = (self._text + data).lstrip(b".")[:_LONGEST_ANSWER]
 
     def _kill_when_stalled(self) -> None:
         while not self._done.wait(0.2):
-            if not self._parent_works and time.monotonic() - self._last > self._stall_s:
-                self._stalled = self._child.poll() is None
+            now = time.monotonic()
+            stalled = now - self._last > self._stall_s
+            if not self._parent_works and (stalled or now > self._end):
+                if self._child.poll() is None:
+                    self._killed_for = (
+                        f"no progress for {self._stall_s:g} s" if stalled else "takes too long in all"
+                    )
                 self._child.kill()
                 return
+
+
+def signal_name(number: int) -> str:
+    """Name of a signal, also of one that Python has no name for."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 # ------------------------------------------------------------------------------------- in the child
 
 
-def serve(work: Callable[[dict[str, Any], IO[bytes]], dict[str, Any]], may_write: bool = False) -> None:
-    """Read the order, limit this process, do the work and write its answer.
+def serve(work: Callable[[dict[str, Any], IO[bytes]], dict[str, Any]], *loaders: Callable[[], None]) -> None:
+    """Read the order, confine this process, do the work and write its answer.
 
     work: gets the order and the stream of data that follows it; whatever it raises, MemoryError excepted, ends the
-    process and is a crash to the parent.
+    process and is a crash to the parent. loaders: load what `work` needs and has not imported, while this is possible.
     """
+    for load in loaders:
+        load()
     order = json.loads(sys.stdin.buffer.readline())
-    limit_this_process(order["memory_mb"], order["parent"], may_write)
     try:
+        confine(order["parent"], Limits(**order["limits"]))
         answer = work(order, sys.stdin.buffer)
+    except NotConfined as error:
+        answer = {"refused": str(error)}
     except MemoryError:
         answer = _OUT_OF_MEMORY
     sys.stdout.write(json.dumps(answer))

@@ -1,12 +1,13 @@
 """Decoding in a child process, because the files are untrusted and decoders are large C programs.
 
-`Sandbox` owns one child (`pipelines.sandbox.decoder_child`) and restarts it when it dies. The child opens files itself
-and runs within limits; the parent measures the time. Whatever a file does to the child, the parent sees one exception.
+`Sandbox` owns one child (`pipelines.sandbox.decoder_child`) and restarts it when it dies. The child is confined
+(`pipelines.sandbox.confinement`): it can open nothing and gets each file as a descriptor. The parent measures the time.
+Whatever a file does to the child, the parent sees one exception.
 
 Both exchange lines of JSON: one request, one answer. Sound follows its line as raw bytes. Pictures lie in memory that
 the parent has made and both map; their line only reports that they are there. Nothing is unpickled, and every answer is
-checked against its request before it is used. A compromised child can change pixels in the memory that it was given,
-and nothing else.
+checked against its request and its schema before it is used. A compromised child can lie about the pictures and the
+sound of the files that it is given, and do nothing else. With `--sandbox strict`, each file has a child of its own.
 
 Stretches of pictures use the halves of that memory in turn. The child fills the second half while the caller uses the
 first, then waits for NEXT, which the parent sends when the caller asks for another stretch.
@@ -29,8 +30,10 @@ from pipelines.media import frames, video
 from pipelines.media.audio import CHANNELS, STREAMED
 from pipelines.media.errors import DecodeFailed
 from pipelines.media.video import Probe, View
+from pipelines.sandbox import answers, confinement
 from pipelines.sandbox.decoder_process import DecoderProcess
-from pipelines.sandbox.pipe import NEXT, Shapes, agree, send
+from pipelines.sandbox.lent_files import NEXT, LentFile, lend
+from pipelines.sandbox.pipe import Reader, Shapes, agree, send
 from pipelines.sandbox.shared_memory import halves
 from v2a_models import grid
 
@@ -57,6 +60,7 @@ class Sandbox:
         self.threads, self.retries = threads, retries
         self._process = DecoderProcess(memory_mb)
         self._lock = threading.Lock()
+        self._last_uri = ""
         self._user: int | None = None
         """Identifier of the thread that holds the lock."""
 
@@ -86,17 +90,7 @@ class Sandbox:
 
     def probe(self, uri: str) -> Probe:
         """`video.probe` of the file at `uri`, with its SHA-256."""
-        answer, _ = self._ask("probe", uri, {}, [])
-        try:
-            facts = Probe(**answer)
-            for name in ("duration_s", "fps", "video_start_s"):
-                if not math.isfinite(float(getattr(facts, name))):
-                    raise ValueError(name)
-        except (TypeError, ValueError) as error:
-            raise DecodeFailed(
-                "DecoderCrashed", f"invalid reply from the decoder: {error}", "probe"
-            ) from None
-        return facts
+        return self._facts("probe", uri, {}, answers.ProbeAnswer).probe()
 
     def decode_views(
         self,
@@ -145,24 +139,13 @@ class Sandbox:
 
     def sound_facts(self, uri: str) -> tuple[int, int, int]:
         """`audio.sound_facts` of the file at `uri`: samples at 44.1 kHz, rate, channels."""
-        answer, _ = self._ask("sound_facts", uri, {}, [])
-        try:
-            samples, rate, channels = (int(answer[name]) for name in ("samples", "rate", "channels"))
-        except (KeyError, TypeError, ValueError) as error:
-            raise DecodeFailed(
-                "DecoderCrashed", f"invalid reply from the decoder: {error}", "sound"
-            ) from None
-        return samples, rate, channels
+        facts = self._facts("sound_facts", uri, {}, answers.SoundAnswer)
+        return facts.samples, facts.rate, facts.channels
 
     def track_facts(self, uri: str, track: int | None = None) -> tuple[int, int]:
         """`audio.track_facts` of the file at `uri`: rate and channels."""
-        answer, _ = self._ask("track", uri, {"track": track}, [])
-        try:
-            return int(answer["rate"]), int(answer["channels"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise DecodeFailed(
-                "DecoderCrashed", f"invalid reply from the decoder: {error}", "sound"
-            ) from None
+        facts = self._facts("track", uri, {"track": track}, answers.TrackAnswer)
+        return facts.rate, facts.channels
 
     def iter_sound(
         self,
@@ -179,40 +162,60 @@ class Sandbox:
         """
         if n_samples < 1:
             return
-        request: dict[str, Any] = {"verb": "sound_blocks", "uri": _absolute(uri), "n_samples": n_samples}
+        request: dict[str, Any] = {"verb": "sound_blocks", "n_samples": n_samples}
         request |= {"sample_rate": sample_rate, "channels": channels, "origin_s": origin_s}
         request |= {"block": STREAMED, "track": track}
         sizes = [min(STREAMED, n_samples - at) for at in range(0, n_samples, STREAMED)]
 
         def converse(skip: int) -> Iterator[np.ndarray]:
-            child, _ = self._process.running()
-            with self._process.listening(child, "sound", self.timeout_s) as reader:
-                send(child, {**request, "skip": skip})
+            control, _ = self._process.running()
+            with lend(uri) as file, self._listening("sound", file) as reader:
+                send(control, {**request, "skip": skip, "file": file.to_json()}, file.fd)
                 for size in sizes[skip:]:
                     [shape] = agree(reader.answer()["shapes"], [(channels, size)])
                     block = reader.array(shape, np.float32)
                     with reader.paused():
                         yield block
 
-        yield from self._persist(converse, len(sizes))
+        yield from self._persist(uri, converse, len(sizes))
 
     def _ask(
         self, verb: str, uri: str, request: dict[str, Any], shapes: Shapes
     ) -> tuple[dict[str, Any], list[np.ndarray]]:
         """One request with one answer, whose arrays (float32) come through the pipe."""
 
-        uri = _absolute(uri)
-
         def converse(done: int) -> Iterator[tuple[dict[str, Any], list[np.ndarray]]]:
-            child, _ = self._process.running()
-            with self._process.listening(child, verb, self.timeout_s) as reader:
-                send(child, {"verb": verb, "uri": uri, **request})
+            control, _ = self._process.running()
+            with lend(uri) as file, self._listening(verb, file) as reader:
+                send(control, {"verb": verb, **request, "file": file.to_json()}, file.fd)
                 answer = reader.answer()
                 arrays = [reader.array(shape, np.float32) for shape in agree(answer["shapes"], shapes)]
                 yield dict(answer["result"]), arrays
 
-        [result] = self._persist(converse, 1)
+        [result] = self._persist(uri, converse, 1)
         return result
+
+    def _facts(self, verb: str, uri: str, request: dict[str, Any], schema: type[answers.A]) -> answers.A:
+        """The answer to one request without arrays, checked against its schema."""
+        facts, _ = self._ask(verb, uri, request, [])
+        try:
+            return answers.checked(schema, facts)
+        except ValueError as error:
+            self._process.end()  # a child that lies is not to be trusted with the next file
+            raise DecodeFailed("DecoderCrashed", f"invalid reply from the decoder: {error}", verb) from None
+
+    @contextlib.contextmanager
+    def _listening(self, verb: str, file: LentFile) -> Iterator[Reader]:
+        """`DecoderProcess.listening`, with the parent's own errors of storage instead of those of the child."""
+        try:
+            with self._process.listening(verb, self.timeout_s) as reader:
+                yield reader
+        except DecodeFailed:
+            file.check()
+            raise
+        except storage.StorageError as error:
+            file.check()
+            raise file.failed(str(error)) from error
 
     def _iterate(
         self,
@@ -230,7 +233,6 @@ class Sandbox:
         size = size if len(shapes) > 1 else half
         request: dict[str, Any] = {
             "verb": "decode",
-            "uri": _absolute(uri),
             "views": [[view.fps, view.width, view.height, view.fit] for view in views],
             "start_s": start_s,
             "ends_s": [float(end_s) for end_s in ends_s],
@@ -241,15 +243,16 @@ class Sandbox:
         def converse(skip: int) -> Iterator[list[np.ndarray]]:
             if size > self.memory_mb << 20:
                 raise DecodeFailed("DecoderOutOfMemory", f"needs more than {self.memory_mb} MB", "decode")
-            child, shared = self._process.running()
+            control, shared = self._process.running()
             memory = shared.prepare(size)
-            with self._process.listening(child, "decode", self.timeout_s) as reader:
-                send(child, {**request, "skip": skip})
+            with lend(uri) as file, self._listening("decode", file) as reader:
+                send(control, {**request, "skip": skip, "file": file.to_json()}, file.fd)
                 for k, wanted in enumerate(shapes[skip:], start=1):
                     answer = reader.answer()
                     agree(answer["shapes"], wanted)
                     if damage is not None:
-                        damage[:] = [(float(a), float(b)) for a, b in answer["result"].get("damage", [])]
+                        told = answers.checked(answers.StretchAnswer, answer["result"]).damage
+                        damage[:] = [(start, end) for start, end in told]
                     arrays = frames.carve(memory[(k - 1) % 2 * half :], wanted)
                     if copy:
                         arrays = [array.copy() for array in arrays]
@@ -257,16 +260,19 @@ class Sandbox:
                     with reader.paused():
                         yield arrays
                     if k + 1 < len(shapes) - skip:
-                        send(child, NEXT)
+                        send(control, NEXT)
 
-        return self._persist(converse, len(shapes))
+        return self._persist(uri, converse, len(shapes))
 
-    def _persist(self, converse: Callable[[int], Iterator[T]], n: int) -> Iterator[T]:
-        """The `n` answers of one request, with up to `retries` more tries after a crash.
+    def _persist(self, uri: str, converse: Callable[[int], Iterator[T]], n: int) -> Iterator[T]:
+        """The `n` answers of one request about a file, with up to `retries` more tries after a crash.
 
         converse: `converse(k)` requests the answers after the first k.
         """
         with self._held():
+            if uri != self._last_uri and confinement.is_strict():
+                self._process.end()
+            self._last_uri = uri
             done, tries_left = 0, 1 + self.retries
             while True:
                 try:
@@ -296,11 +302,6 @@ class Sandbox:
                 yield
             finally:
                 self._user = None
-
-
-def _absolute(uri: str) -> str:
-    """The same file as a URI for the child, which has another working folder."""
-    return uri if storage.is_remote(uri) else storage.local_path(uri)
 
 
 def shared_sandbox(threads: int = 1) -> Sandbox:

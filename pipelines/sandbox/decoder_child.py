@@ -1,8 +1,9 @@
 """Child process that decodes untrusted files and may do nothing else: `python -P -m pipelines.sandbox.decoder_child`.
 
-It has a memory limit, no right to write files, few descriptors and no core dumps, and ends with its parent. Requests
-come as lines of JSON on standard input. Answers go the same way, sound as raw bytes after its line, and pictures in
-memory that both processes map (`pipelines.sandbox.shared_memory`).
+It is confined (`pipelines.sandbox.confinement`) before it gets the first request, and can open nothing. Requests are
+lines of JSON from the socket on standard input, each with a descriptor of the file to decode. Answers are lines on
+standard output, sound as raw bytes after its line, and pictures in memory that both processes map
+(`pipelines.sandbox.shared_memory`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import gc
 import json
 import mmap
 import os
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -23,8 +25,9 @@ from pipelines.media import audio, video
 from pipelines.media.errors import DecodeFailed
 from pipelines.media.frames import carve
 from pipelines.media.video import View
-from pipelines.sandbox.limits import limit_this_process
-from pipelines.sandbox.pipe import NEXT
+from pipelines.sandbox import preload
+from pipelines.sandbox.confinement import Limits, NotConfined, confine
+from pipelines.sandbox.lent_files import NEXT, Requests, borrowed
 from pipelines.sandbox.shared_memory import KEPT
 from pipelines.storage import hashing
 
@@ -33,8 +36,8 @@ class _Watched:
     """A file that keeps the error of storage while FFmpeg reads it; without a name, so that only the content decides
     the format."""
 
-    def __init__(self, file: BinaryIO, uri: str) -> None:
-        self.file, self.uri = file, uri
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
         self.error: storage.StorageError | None = None
         self.hash: hashing.Running | None = None
 
@@ -48,7 +51,7 @@ class _Watched:
         except MemoryError:
             raise
         except Exception as error:
-            self.error = storage.StorageError(f"{self.uri}: {error}")
+            self.error = storage.StorageError(str(error))
             raise
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -75,12 +78,12 @@ class _Watched:
 class _Frames:
     """Places for the pictures of one request: the halves of the shared memory in turn."""
 
-    def __init__(self, memory: np.ndarray, half: int) -> None:
-        self.memory, self.half, self.n_sent = memory, half, 0
+    def __init__(self, memory: np.ndarray, half: int, requests: Requests) -> None:
+        self.memory, self.half, self.requests, self.n_sent = memory, half, requests, 0
 
     def allocate(self, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
         # The parent still uses the other half; this one must be free.
-        if self.n_sent >= 2 and sys.stdin.buffer.readline() != NEXT:
+        if self.n_sent >= 2 and self.requests.line() != NEXT:
             os._exit(0)  # the parent is gone, or has stopped iterating
         at = self.n_sent % 2 * self.half
         return carve(self.memory[at : at + self.half], shapes)
@@ -93,18 +96,18 @@ _Answer = tuple[dict[str, Any], np.ndarray]
 class _Server:
     """Server of requests, one at a time."""
 
-    def __init__(self, out: BinaryIO, shared_fd: int) -> None:
-        self.out, self.shared_fd = out, shared_fd
+    def __init__(self, out: BinaryIO, shared_fd: int, requests: Requests) -> None:
+        self.out, self.shared_fd, self.requests = out, shared_fd, requests
         self.memory = np.empty(0, np.uint8)
         self.last_sent = time.monotonic()
 
     def answer(self, request: dict[str, Any]) -> bool:
-        """Serve one request. False if this process cannot go on."""
-        verb, uri = request["verb"], request["uri"]
+        """Serve one request, about the file whose descriptor came with it. False if this process cannot go on."""
+        verb = request["verb"]
         watched: _Watched | None = None
         try:
-            with storage.open_read(uri) as file:
-                watched = _Watched(file, uri)
+            with borrowed(request["file"], self.requests.fds.pop()) as file:
+                watched = _Watched(file)
                 serve = {
                     "probe": self._probe,
                     "decode": self._decode,
@@ -116,19 +119,19 @@ class _Server:
                 answer, sound = serve(request, watched)
             watched.check()
         except MemoryError as error:
-            self._send({"failed": ["DecoderOutOfMemory", str(error) or "more memory than allowed", verb]})
+            self._fail("DecoderOutOfMemory", str(error) or "more memory than allowed", verb)
             return False
         except Exception as raised:
             cause = watched.error if watched is not None and watched.error is not None else raised
             if isinstance(cause, DecodeFailed) and isinstance(cause.__cause__, MemoryError):
-                self._send({"failed": ["DecoderOutOfMemory", "more memory than allowed", cause.stage]})
+                self._fail("DecoderOutOfMemory", "more memory than allowed", cause.stage)
                 return False
             if isinstance(cause, storage.StorageError):
-                self._send({"storage": [type(cause).__name__, str(cause)]})
+                self._send({"storage": str(cause)})
             elif isinstance(cause, DecodeFailed):
-                self._send({"failed": [cause.error_class, cause.message, cause.stage]})
+                self._fail(cause.error_class, cause.message, cause.stage)
             else:
-                self._send({"failed": [type(cause).__name__, str(cause), verb]})
+                self._fail(type(cause).__name__, str(cause), verb)
             return True
         self._send_sound(answer, sound)
         return True
@@ -172,7 +175,7 @@ class _Server:
     def _decode(self, request: dict[str, Any], file: Any) -> _Answer:
         half, size = request["memory"]
         self._map(size)
-        frames = _Frames(self.memory, half)
+        frames = _Frames(self.memory, half, self.requests)
         n_left = len(request["ends_s"]) - request["skip"]
         answer: dict[str, Any] = {}
         damage: list[tuple[float, float]] = []
@@ -207,6 +210,10 @@ class _Server:
         if time.monotonic() - self.last_sent > 1:
             self._send({"tick": 1})
 
+    def _fail(self, error_class: str, message: str, stage: str) -> None:
+        message = message.encode(errors="replace").decode()[:2000]
+        self._send({"failed": {"error_class": error_class, "message": message, "stage": stage}})
+
     def _send(self, message: dict[str, Any]) -> None:
         self.last_sent = time.monotonic()
         self.out.write(json.dumps(message).encode() + b"\n")
@@ -214,16 +221,22 @@ class _Server:
 
 
 def main() -> None:
-    """Serve requests until the parent closes the pipe."""
+    """Serve requests until the parent closes its end."""
     memory_mb, parent_pid, shared_fd = map(int, sys.argv[1:4])
-    limit_this_process(memory_mb, parent_pid)
+    preload.load_decoders()
     gc.freeze()  # modules stay: collecting the rest after each file is fast then
     # Answers get a descriptor of their own: text that a library prints must not end up between them.
     with os.fdopen(os.dup(1), "wb", buffering=1 << 16) as out:
         os.dup2(2, 1)
-        server = _Server(out, shared_fd)
+        requests = Requests(socket.socket(fileno=0))
+        server = _Server(out, shared_fd, requests)
+        try:
+            confine(parent_pid, Limits(memory_mb))
+        except NotConfined as error:
+            server._send({"refused": str(error)})
+            return
         server._send({"ready": 1})
-        while line := sys.stdin.buffer.readline():
+        while line := requests.line():
             # After a failure the parent may have sent NEXT for a stretch that never came.
             if line != NEXT and not server.answer(json.loads(line)):
                 break

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 
-from pipelines import safe_path
 from pipelines.media.errors import DecodeFailed
+from pipelines.sandbox import answers, starter
+from pipelines.sandbox.child import signal_name
+from pipelines.sandbox.confinement import NotConfined
 from pipelines.sandbox.pipe import Reader
 from pipelines.sandbox.shared_memory import SharedMemory
 
@@ -27,6 +29,8 @@ class DecoderProcess:
     def __init__(self, memory_mb: int) -> None:
         self.memory_mb = memory_mb
         self.child: subprocess.Popen[bytes] | None = None
+        self.control: socket.socket | None = None
+        """Socket for requests, and for the descriptors of the files to decode."""
         self.shared: SharedMemory | None = None
         self._closed = False
 
@@ -45,24 +49,27 @@ class DecoderProcess:
         child, self.child = self.child, None
         if child is not None:
             child.kill()
-            for pipe in (child.stdin, child.stdout, child.stderr):
+            for pipe in (child.stdout, child.stderr):
                 if pipe is not None:
                     with contextlib.suppress(OSError):
                         pipe.close()
             child.wait()
+        control, self.control = self.control, None
+        if control is not None:
+            control.close()
         shared, self.shared = self.shared, None
         if shared is not None:
             shared.close()
 
     @contextlib.contextmanager
-    def listening(self, child: subprocess.Popen[bytes], verb: str, timeout_s: float) -> Iterator[Reader]:
-        """A reader of the child's answers to one request, `verb`.
+    def listening(self, verb: str, timeout_s: float) -> Iterator[Reader]:
+        """A reader of the answers of the running child to one request, `verb`.
 
         Raises DecodeFailed for whatever goes wrong in the block: no progress for `timeout_s`, _PATIENCE times as long
         in all, the end of the child, or answers that were not asked for.
         """
-        assert child.stdout is not None
-        reader = Reader(child.stdout.fileno(), timeout_s, timeout_s * _PATIENCE)
+        assert self.child is not None and self.child.stdout is not None
+        reader = Reader(self.child.stdout.fileno(), timeout_s, timeout_s * _PATIENCE)
         try:
             yield reader
         except DecodeFailed as error:
@@ -79,24 +86,33 @@ class DecoderProcess:
             self.end()
             raise DecodeFailed("DecoderCrashed", f"invalid reply from the decoder: {error}", verb) from None
 
-    def running(self) -> tuple[subprocess.Popen[bytes], SharedMemory]:
-        """The child, started if none runs, and its memory. Raises RuntimeError if it does not start."""
+    def running(self) -> tuple[socket.socket, SharedMemory]:
+        """The control socket and the memory of the child, which is started if none runs.
+
+        Raises RuntimeError if it does not start, NotConfined if it may not.
+        """
         if self._closed:
             raise RuntimeError("this sandbox is closed")
-        if self.child is None or self.shared is None or self.child.poll() is not None:
+        if self.child is None or self.control is None or self.shared is None or self.child.poll() is not None:
             self.end()
-            shared = self.shared = SharedMemory()
-            child = self.child = start(self.memory_mb, shared.fd)
+            self.shared = SharedMemory()
+            self.control, theirs = socket.socketpair()
+            try:
+                child = self.child = start(self.memory_mb, self.shared.fd, theirs.fileno())
+            finally:
+                theirs.close()
             assert child.stdout is not None
             try:  # a slow or failed start is not the fault of the file
-                Reader(child.stdout.fileno(), _START_S, _START_S).line()
+                ready = answers.parse(Reader(child.stdout.fileno(), _START_S, _START_S).line())
+                if "refused" in ready:
+                    raise NotConfined(str(ready["refused"]))
             except (OSError, EOFError, ValueError) as error:
                 reason = (
                     "it does not reply" if isinstance(error, TimeoutError) else self._autopsy("open").message
                 )
                 self.end()
                 raise RuntimeError(f"the decoding process failed to start: {reason}") from error
-        return self.child, self.shared
+        return self.control, self.shared
 
     def _autopsy(self, verb: str) -> DecodeFailed:
         """The error for a child that has ended; reads the reason from its standard error."""
@@ -111,21 +127,27 @@ class DecoderProcess:
         if "MemoryError" in text or "Cannot allocate memory" in text:
             return DecodeFailed("DecoderOutOfMemory", f"needs more than {self.memory_mb} MB", verb)
         if code is not None and code < 0:
-            with contextlib.suppress(ValueError):
-                return DecodeFailed("DecoderCrashed", f"ended by {signal.Signals(-code).name}", verb)
+            return DecodeFailed("DecoderCrashed", f"ended by {signal_name(-code)}", verb)
         last = text.splitlines()[-1] if text else f"exit code {code}"
         return DecodeFailed("DecoderCrashed", last, verb)
 
 
-def start(memory_mb: int, shared_fd: int) -> subprocess.Popen[bytes]:
-    """Start a child that may use `memory_mb` and the file `shared_fd`. Its first line reports that it is ready."""
+def start(memory_mb: int, shared_fd: int, control_fd: int) -> subprocess.Popen[bytes]:
+    """Start a child that may use `memory_mb` and the file `shared_fd`, and gets its requests from `control_fd`.
+
+    Its first line reports that it is ready.
+    """
     read_end, write_end = os.pipe()
     # Standard error is read only after a crash: a full pipe must drop text, not block the child.
     os.set_blocking(write_end, False)
     try:
         arguments = memory_mb, os.getpid(), shared_fd
-        child = safe_path.start(
-            "pipelines.sandbox.decoder_child", *arguments, stderr=write_end, pass_fds=(shared_fd,)
+        child = starter.start(
+            "pipelines.sandbox.decoder_child",
+            *arguments,
+            stdin=control_fd,
+            stderr=write_end,
+            pass_fds=(shared_fd,),
         )
     except BaseException:
         os.close(read_end)

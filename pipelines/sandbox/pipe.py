@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import select
-import subprocess
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,14 +19,11 @@ import numpy as np
 
 from pipelines import storage
 from pipelines.media.errors import DecodeFailed
+from pipelines.sandbox import answers
 
 Shapes = Sequence[Sequence[int]]
 
-NEXT = b"next\n"
-"""Line of the parent, without JSON: it is done with a stretch, and the memory may be filled again."""
-
 _LONGEST_LINE = 1 << 20
-_MAX_CHANNELS = 64
 
 
 class Reader:
@@ -58,16 +55,15 @@ class Reader:
 
     def answer(self) -> dict[str, Any]:
         """The next answer that is more than a sign of life. Raises DecodeFailed or StorageError if it is an error."""
-        while "tick" in (answer := json.loads(self.line())):
+        while "tick" in (answer := answers.parse(self.line())):
             self.progress()
         self.progress()
         if "failed" in answer:
-            error_class, message, stage = (str(part) for part in answer["failed"])
-            raise DecodeFailed(error_class, message, stage)
+            failed = answers.checked(answers.FailedAnswer, answer["failed"])
+            raise DecodeFailed(failed.error_class, failed.message, failed.stage)
         if "storage" in answer:
-            kind, message = (str(part) for part in answer["storage"])
-            raise storage.named(kind)(message)
-        return dict(answer)
+            raise storage.StorageError(str(answer["storage"])[:1000])
+        return answer
 
     def line(self) -> bytes:
         """The next line without its end. Raises ValueError if it is too long."""
@@ -113,16 +109,16 @@ def agree(shapes: Shapes, expected: Shapes) -> list[tuple[int, ...]]:
         raise ValueError("another number of arrays than requested")
     for got, wanted in zip(shapes, expected, strict=True):
         fits = len(got) == len(wanted) and all(
-            g == w or (w == -1 and 0 < g <= _MAX_CHANNELS) for g, w in zip(got, wanted, strict=True)
+            g == w or (w == -1 and 0 < g <= answers.MAX_CHANNELS) for g, w in zip(got, wanted, strict=True)
         )
         if not fits:
             raise ValueError(f"an array of {tuple(got)} instead of {wanted}")
     return [tuple(int(n) for n in shape) for shape in shapes]
 
 
-def send(child: subprocess.Popen[bytes], message: dict[str, Any] | bytes) -> None:
-    """Send one line, as JSON unless it is bytes. Raises OSError if the child is gone."""
-    assert child.stdin is not None
-    line = message if isinstance(message, bytes) else json.dumps(message).encode() + b"\n"
-    child.stdin.write(line)
-    child.stdin.flush()
+def send(control: socket.socket, message: dict[str, Any] | bytes, *fds: int) -> None:
+    """Send one line, as JSON unless it is bytes, with descriptors. Raises OSError if the child is gone."""
+    line = memoryview(message if isinstance(message, bytes) else json.dumps(message).encode() + b"\n")
+    if fds:
+        line = line[socket.send_fds(control, [line], fds) :]
+    control.sendall(line)

@@ -258,9 +258,9 @@ def test_a_child_that_lies_is_not_believed(film: str, lie: object, monkeypatch: 
         f"print('{{}}', flush=True)\nwhile input():\n    print({json.dumps(json.dumps(lie))}, flush=True)"
     )
 
-    def start(memory_mb: int, shared_fd: int) -> subprocess.Popen[bytes]:
+    def start(memory_mb: int, shared_fd: int, control_fd: int) -> subprocess.Popen[bytes]:
         pipe = subprocess.PIPE
-        return subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, stderr=pipe)
+        return subprocess.Popen([sys.executable, "-c", script], stdin=control_fd, stdout=pipe, stderr=pipe)
 
     monkeypatch.setattr(decoder_process, "start", start)
     with Sandbox(threads=1) as sandbox, pytest.raises(DecodeFailed, match="invalid reply"):
