@@ -190,14 +190,15 @@ def signal_name(number: int) -> str:
 def serve(work: Callable[[dict[str, Any], IO[bytes]], dict[str, Any]], *loaders: Callable[[], None]) -> None:
     """Read the order, confine this process, do the work and write its answer.
 
-    work: gets the order and the stream of data that follows it; whatever it raises, MemoryError excepted, ends the
-    process and is a crash to the parent. loaders: load what `work` needs and has not imported, while this is possible.
+    work: gets the order, with the measures that are `missing`, and the stream of data that follows it. Whatever it
+    raises, MemoryError excepted, ends the process and is a crash to the parent. loaders: load what `work` needs and has
+    not imported, while this is possible.
     """
     for load in loaders:
         load()
     order = json.loads(sys.stdin.buffer.readline())
     try:
-        confine(order["parent"], Limits(**order["limits"]))
+        order["missing"] = confine(order["parent"], Limits(**order["limits"]))
         answer = work(order, sys.stdin.buffer)
     except NotConfined as error:
         answer = {"refused": str(error)}

@@ -41,9 +41,9 @@ from pipelines.storage.uri import (
     join,
     kind_of,
     local_path,
-    named,
     parent,
     s3_filesystem,
+    translated,
 )
 
 __all__ = [
@@ -70,7 +70,6 @@ __all__ = [
     "local_path",
     "makedirs",
     "name_limit",
-    "named",
     "open_read",
     "parent",
     "put_atomic",
@@ -82,5 +81,6 @@ __all__ = [
     "stat_file",
     "sweep_temporaries",
     "temporary_name",
+    "translated",
     "write_atomic",
 ]

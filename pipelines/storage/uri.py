@@ -54,12 +54,6 @@ def kind_of(error: OSError) -> type[StorageError]:
     return StorageDenied if error.errno in (errno.EACCES, errno.EPERM) else StorageError
 
 
-def named(kind: str) -> type[StorageError]:
-    """The class of StorageError with this name, as other processes report it."""
-    kinds = (StorageNotFound, StorageDenied, StorageRefused)
-    return {each.__name__: each for each in kinds}.get(kind, StorageError)
-
-
 @dataclass(frozen=True)
 class FileInfo:
     """One entry of an archive.
