@@ -56,6 +56,9 @@ VERBS = {
     ),
     "store": Verb("jobs.store", "StoreConfig", "show what a feature store holds"),
     "verify": Verb("jobs.verify", "VerifyConfig", "check signature, hashes and metadata of dubbed files"),
+    "doctor": Verb(
+        "jobs.doctor", "DoctorConfig", "show what this machine offers, and what the sandbox holds back"
+    ),
     "synth": Verb("jobs.synth", "SynthConfig", "render SynthFoley, a corpus with exact sound events"),
 }
 

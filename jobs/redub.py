@@ -14,6 +14,7 @@ from tyro.conf import Positional
 from jobs import dub
 from jobs.cli import DONE, command_line
 from jobs.common import registry
+from jobs.common.options import SandboxLevel
 from jobs.common.verb import Stopped, WrongUsage, run_verb
 from jobs.dub.config import FilmOptions, SoundOptions
 from jobs.dub.preflight import check_signer, make_job
@@ -58,12 +59,13 @@ class RedubConfig:
     """Private key (PEM file), as for `v2a dub`. A signed film must be signed again."""
     sign_cert: str | None = None
     """Certificate chain of that key (PEM file)."""
+    sandbox: SandboxLevel = "auto"
 
 
 def run(config: RedubConfig) -> int:
     """Redub a part; the exit code: 0 done, 1 it failed and the film is unchanged, 2 wrong usage."""
     command = command_line("redub", config, positional=("out", "file"))
-    return run_verb("redub", command, lambda console: _run(config, console))
+    return run_verb("redub", command, lambda console: _run(config, console), config.sandbox)
 
 
 def _run(config: RedubConfig, console: Console) -> int:

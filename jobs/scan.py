@@ -12,7 +12,7 @@ from tyro.conf import Positional
 
 from jobs.cli import DONE, SOME_FAILED
 from jobs.common.checks import at_least, check_out
-from jobs.common.options import Address, NumWorkers
+from jobs.common.options import Address, NumWorkers, SandboxLevel
 from jobs.common.terminal import hours, printable
 from jobs.common.verb import Stopped, WrongUsage, print_error, run_verb
 from pipelines.archive.listing import Listing
@@ -44,6 +44,7 @@ class ScanConfig:
     address: Address = None
     show: int = 200
     """Maximum number of rows to print; the totals count every file."""
+    sandbox: SandboxLevel = "auto"
 
 
 @dataclass
@@ -85,7 +86,7 @@ def run(
         preflight(config)
         return _run(config, console, result, examine, on_rows)
 
-    result.exit_code = run_verb("scan", "", body)
+    result.exit_code = run_verb("scan", "", body, config.sandbox)
     return result
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional
 
 from jobs.cli import DONE, SOME_FAILED
-from jobs.common.options import Note
+from jobs.common.options import Note, SandboxLevel
 from jobs.common.verb import WrongUsage, run_verb
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class VerifyConfig:
     """Certificates (PEM file) of the authorities you trust."""
     json: bool = False
     """Print one JSON object per file instead of lines."""
+    sandbox: SandboxLevel = "auto"
     make_test_certificate: str | None = None
     """Create a key and a certificate to try out signing in this folder, and print how to use them. Every signature
     names them as a test. Checks no file."""
@@ -55,7 +56,7 @@ class VerifyConfig:
 
 def run(config: VerifyConfig) -> int:
     """Verify files. Returns the exit code: 0 all pass, 1 some do not, 2 wrong usage."""
-    return run_verb("verify", "v2a verify FILE...", lambda console: _run(config, console))
+    return run_verb("verify", "v2a verify FILE...", lambda console: _run(config, console), config.sandbox)
 
 
 def _run(config: VerifyConfig, console: Console) -> int:

@@ -46,6 +46,15 @@ Precision = Annotated[
     ),
 ]
 
+SandboxLevel = Annotated[
+    Literal["auto", "strict"],
+    Note(
+        "auto: read films with every measure of the sandbox that this system has. strict: refuse to run unless all "
+        "hold (`v2a doctor` lists them), and read each film in a process of its own; $V2A_SANDBOX has the same effect.",
+        advanced=True,
+    ),
+]
+
 EncoderWeights = Annotated[
     tuple[str, ...],
     Note(

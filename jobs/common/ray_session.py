@@ -17,6 +17,7 @@ from typing import Any
 from jobs.common import ray_processes
 from jobs.common.verb import WrongUsage
 from pipelines.safe_path import ROOT
+from pipelines.sandbox import confinement
 
 OBJECT_STORE_BYTES = 768 << 20
 """Object store of a Ray started here: enough for the segments in flight, and a limit on the job's memory."""
@@ -117,7 +118,7 @@ def _start(num_workers: int | None) -> None:
 def _job_config() -> Any:
     """Ray's job config, with the folder of this code as the only module search path of the workers.
 
-    By default, they search the current folder and the script's folder first.
+    By default, they search the current folder and the script's folder first. A demand on the sandbox goes with it.
     """
     from ray.job_config import JobConfig
 
@@ -128,7 +129,8 @@ def _job_config() -> Any:
             self._py_driver_sys_path = [] if submitted else [str(ROOT)]
             return super()._serialize()
 
-    return OurFolderOnly()
+    strict = {"env_vars": {confinement.VARIABLE: "strict"}} if confinement.is_strict() else None
+    return OurFolderOnly(runtime_env=strict)
 
 
 @contextlib.contextmanager

@@ -22,18 +22,22 @@ class Stopped(Exception):
     """The job cannot go on; the message says why."""
 
 
-def run_verb(name: str, again: str, body: Callable[[Console], int]) -> int:
+def run_verb(name: str, again: str, body: Callable[[Console], int], sandbox: str = "auto") -> int:
     """Run `body` with a console and return its exit code. This is the one place that maps errors to exit codes.
 
-    WrongUsage gives 2, Stopped and StorageError give 1, Ctrl-C gives 130; each is printed to standard error. `again` is
-    the command that resumes the job; empty for verbs without anything to resume.
+    WrongUsage gives 2, as does a sandbox that is less than demanded; Stopped and StorageError give 1, Ctrl-C gives 130;
+    each is printed to standard error. `again` is the command that resumes the job; empty for verbs without anything to
+    resume. sandbox: the demand on children that read films, "auto" or "strict".
     """
+    from jobs.common import sandbox_level
+    from pipelines.sandbox.confinement import NotConfined
     from pipelines.storage import StorageError
 
     resume = f"\nTo resume, run:\n  {again}" if again else ""
     try:
-        return body(_console())
-    except WrongUsage as problem:
+        with sandbox_level.demanded(sandbox):
+            return body(_console())
+    except (WrongUsage, NotConfined) as problem:
         print_error(name, str(problem))
         return WRONG_USAGE
     except (Stopped, StorageError) as problem:

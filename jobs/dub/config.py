@@ -8,7 +8,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from jobs.cli import command_line
-from jobs.common.options import Address, Advanced, NumWorkers, Precision, TrackingUri
+from jobs.common.options import Address, Advanced, NumWorkers, Precision, SandboxLevel, TrackingUri
 
 
 @dataclass
@@ -126,6 +126,7 @@ class DubConfig:
     sign_cert: str | None = None
     """Certificate chain of that key (PEM file); default $V2A_SIGN_CERT. `v2a verify --make-test-certificate FOLDER`
     makes a pair to try out."""
+    sandbox: SandboxLevel = "auto"
     sound: SoundOptions = field(default_factory=SoundOptions)
     film: FilmOptions = field(default_factory=FilmOptions)
     price: PriceOptions = field(default_factory=PriceOptions)

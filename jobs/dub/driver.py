@@ -28,7 +28,7 @@ CLIPS_TRACKED = 3
 
 def run(config: DubConfig) -> int:
     """Dub an archive; the exit code: 0 all done, 1 some files failed, 2 wrong usage, 130 interrupted."""
-    return run_verb("dub", command(config), lambda console: _run(config, console))
+    return run_verb("dub", command(config), lambda console: _run(config, console), config.sandbox)
 
 
 def _run(config: DubConfig, console: Console) -> int:

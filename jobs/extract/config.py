@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from tyro.conf import Positional
 
 from jobs.cli import command_line
-from jobs.common.options import Address, Advanced, EncoderWeights, NumWorkers, Precision, TrackingUri
+from jobs.common.options import (
+    Address,
+    Advanced,
+    EncoderWeights,
+    NumWorkers,
+    Precision,
+    SandboxLevel,
+    TrackingUri,
+)
 
 
 @dataclass
@@ -52,6 +60,7 @@ class ExtractConfig:
     """Print what would be done: stages, schema, resources and an estimate. Writes nothing."""
     address: Address = None
     tracking_uri: TrackingUri = None
+    sandbox: SandboxLevel = "auto"
 
 
 def command(config: ExtractConfig) -> str:

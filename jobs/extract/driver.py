@@ -28,7 +28,7 @@ POLL_S = 2.0
 
 def run(config: ExtractConfig) -> int:
     """Extract an archive. Exit code 0: done, 1: some failed or were put off, 2: wrong usage, 130: interrupted."""
-    return run_verb("extract", command(config), lambda console: _run(config, console))
+    return run_verb("extract", command(config), lambda console: _run(config, console), config.sandbox)
 
 
 def _run(config: ExtractConfig, console: Console) -> int:

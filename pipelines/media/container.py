@@ -18,6 +18,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from pipelines.media.errors import DecodeFailed
+from pipelines.media.formats import DECODERS, DEMUXERS, PICTURES
 
 MAX_PIXELS = 1 << 26
 """Pixels of the largest picture that is decoded (8192 x 8192)."""
@@ -25,13 +26,6 @@ MAX_PIXELS = 1 << 26
 MAX_DAMAGE = 0.5
 """Largest fraction of packets that may be undecodable. Below it the last good picture is held, as players do; above it
 the stretch has failed."""
-
-# Demuxers that read one self-contained file. Playlists and manifests (hls, dash, concat, imf, sdp,
-# image sequences, ...) name other files or URLs and are left out.
-DEMUXERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,m4v,h264,hevc,ogg,"
-    "asf,asf_o,mxf,nut,rm,ivf,dv,wtv,dhav,mjpeg,yuv4mpegpipe,wav,w64,mp3,flac,aac,ac3,eac3,aiff,caf,au,amr"
-)
 
 _PLAYLISTS = (
     b"#extm3u",
@@ -60,16 +54,17 @@ Tick = Callable[[], None]
 
 
 def open_whitelisted(file: Any, metadata_errors: str = "replace") -> InputContainer:
-    """Container in an untrusted open file: only DEMUXERS may read it, and FFmpeg may open nothing else.
+    """Container in an untrusted open file: only DEMUXERS and DECODERS may read it, and FFmpeg may open nothing else.
 
     file: an object with `read` and, if possible, `seek` and `tell`; without a name, so that the content alone decides
     the format. metadata_errors: error handler for tags that are not UTF-8. Raises the errors of PyAV.
     """
-    return av.open(
+    container = av.open(
         file,
         mode="r",
         options={
             "format_whitelist": DEMUXERS,
+            "codec_whitelist": DECODERS,
             "protocol_whitelist": "none",
             "max_pixels": str(MAX_PIXELS),
             "enable_drefs": "0",
@@ -78,6 +73,11 @@ def open_whitelisted(file: Any, metadata_errors: str = "replace") -> InputContai
         buffer_size=_BUFFER,
         io_open=_refuse_to_open,
     )
+    for stream in container.streams:
+        if (context := stream.codec_context) is not None:
+            # The list above is for what FFmpeg decodes while it opens the file; these decoders are opened later.
+            context.options = {"codec_whitelist": DECODERS, "max_pixels": str(MAX_PIXELS)}
+    return container
 
 
 @contextlib.contextmanager
@@ -131,7 +131,8 @@ def video_stream(container: InputContainer, stage: str) -> Any:
     video = default_stream(moving)
     if video.codec_context is None:
         raise DecodeFailed("UnknownCodec", "there is no decoder for the pictures", stage)
-    video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    if (name := video.codec_context.codec.name) not in PICTURES:
+        raise DecodeFailed("ForbiddenFormat", f"pictures in {name}, which v2a does not decode", stage)
     return video
 
 
