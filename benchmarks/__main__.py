@@ -14,6 +14,7 @@ from pathlib import Path
 
 COMMANDS = (
     "decode --profile",
+    "sandbox_cost",
     "extract",
     "dub_speed --minutes 4 --files 4",
     "generation mini",

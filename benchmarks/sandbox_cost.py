@@ -31,8 +31,8 @@ MOST_MS, LEAST_SPEED = 5.0, 0.98
 
 CONFINED = """
 import json, os, sys, time
-from pipelines.sandbox import confinement, decoder_child, preload
-preload.load_decoders()
+from pipelines.sandbox import child, confinement, decoder_child
+child.load_decoders()
 started = time.perf_counter()
 missing = confinement.confine(os.getppid(), confinement.Limits(2048)) if sys.argv[1] == "confined" else {}
 print(json.dumps([1000 * (time.perf_counter() - started), missing]), flush=True)

@@ -145,7 +145,6 @@ UNTESTED = {
     "pipelines/sandbox/child.py",
     "pipelines/sandbox/decoder_child.py",
     "pipelines/sandbox/decoder_process.py",
-    "pipelines/sandbox/limits.py",
     "pipelines/sandbox/pipe.py",
     "pipelines/sandbox/shared_memory.py",
     "pipelines/scoring/clips.py",

@@ -36,11 +36,11 @@ def demanded(level: str) -> Iterator[None]:
 
 def _check() -> None:
     """Raise NotConfined unless every measure holds on this machine, by trying."""
-    from pipelines.sandbox import escape
     from pipelines.sandbox.child import ChildFailed
+    from pipelines.sandbox.escape import self_test
 
     try:
-        result = escape.try_escapes()
+        result = self_test.try_escapes()
     except ChildFailed as error:
         raise NotConfined(
             f"the sandbox cannot be tried on this machine: {error}; see `v2a doctor`"

@@ -20,9 +20,8 @@ from pipelines.mux.containers import container_of
 from pipelines.mux.files import disk_error
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.track import MuxResult, Seal, Track
-from pipelines.sandbox.child import Beat, ChildFailed, converse, serve
+from pipelines.sandbox.child import Beat, ChildFailed, converse, load_decoders, serve
 from pipelines.sandbox.lent_files import LentFile, borrowed, lend
-from pipelines.sandbox.preload import load_decoders
 
 _READ = 1 << 16
 """Bytes of sound that the child reads at a time, at most."""

@@ -14,9 +14,8 @@ from pipelines.media import container
 from pipelines.media.errors import DecodeFailed
 from pipelines.mux import packet_hashes
 from pipelines.provenance import signing
-from pipelines.sandbox.child import BeatingFile, serve
+from pipelines.sandbox.child import BeatingFile, load_decoders, serve
 from pipelines.sandbox.lent_files import borrowed
-from pipelines.sandbox.preload import load_decoders
 from pipelines.storage import hashing
 
 _TEXT = 10_000

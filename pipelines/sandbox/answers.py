@@ -1,4 +1,4 @@
-"""What a child may answer: a schema with bounds for each answer, checked before anything of it is used.
+"""Answers that a child may give: a schema with bounds for each answer, checked before anything of it is used.
 
 A film may have taken the child over, and then its answers are the film's. An answer outside its schema is an error of
 that film. The parser refuses deep nesting, lone surrogates and numbers of thousands of digits.

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import json
 import math
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -36,6 +38,9 @@ _LONGEST_ANSWER = 1 << 20
 
 _PATIENCE = 30
 """Time limit of a child that keeps reporting progress, as a multiple of its `stall_s`. Its CPU time has the same."""
+
+_PROGRAMS = {"av.__main__", "av.datasets"}
+"""Modules of PyAV that are no part of the library."""
 
 _OUT_OF_MEMORY = {"error": "memory"}
 """Answer of a child that ran out of memory and could still write."""
@@ -206,6 +211,24 @@ def serve(work: Callable[[dict[str, Any], IO[bytes]], dict[str, Any]], *loaders:
         answer = _OUT_OF_MEMORY
     sys.stdout.write(json.dumps(answer))
     sys.stdout.flush()
+
+
+def load_decoders() -> None:
+    """Load all of PyAV, and what Python needs for errors and texts.
+
+    Which of these modules a film needs shows only when it is read, and a confined process can load nothing.
+    """
+    import av
+
+    names = {module.name for module in pkgutil.walk_packages(av.__path__, "av.")} - _PROGRAMS
+    for name in (
+        *sorted(names),
+        "encodings.idna",
+        "encodings.latin_1",
+        "encodings.unicode_escape",
+        "linecache",
+    ):
+        importlib.import_module(name)
 
 
 class Beat:

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 
 from pipelines.sandbox.landlock import LandlockUnavailable, forbid_files_and_ports
-from pipelines.sandbox.seccomp import SeccompUnavailable, forbid_other_calls
+from pipelines.sandbox.seccomp import NO_NEW_PRIVS, SeccompUnavailable, forbid_other_calls
 
 MEASURES = {
     "environment": "gets a short list of environment variables, without secrets",
@@ -45,7 +45,7 @@ THREADS = 64
 _NAMESPACES = 0x10000000 | 0x40000000 | 0x00020000 | 0x08000000 | 0x04000000
 """CLONE_NEWUSER, NEWNET, NEWNS, NEWIPC, NEWUTS."""
 
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 1, 4, 38, 47
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAP_AMBIENT = 1, 4, 47
 _CLEAR_ALL = 4
 """PR_CAP_AMBIENT_CLEAR_ALL."""
 
@@ -148,7 +148,7 @@ def _drop_privileges() -> str:
     if sys.platform != "linux" or number is None:
         return f"not known how on {sys.platform} ({platform.machine()})"
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+    if libc.prctl(NO_NEW_PRIVS, 1, 0, 0, 0):
         return "the kernel has no no_new_privs"
     libc.prctl(_PR_CAP_AMBIENT, _CLEAR_ALL, 0, 0, 0)
     header, none = struct.pack("=Ii", _CAPABILITY_VERSION, 0), bytes(24)

@@ -25,7 +25,7 @@ from pipelines.media import audio, video
 from pipelines.media.errors import DecodeFailed
 from pipelines.media.frames import carve
 from pipelines.media.video import View
-from pipelines.sandbox import preload
+from pipelines.sandbox.child import load_decoders
 from pipelines.sandbox.confinement import Limits, NotConfined, confine
 from pipelines.sandbox.lent_files import NEXT, Requests, borrowed
 from pipelines.sandbox.shared_memory import KEPT
@@ -223,7 +223,7 @@ class _Server:
 def main() -> None:
     """Serve requests until the parent closes its end."""
     memory_mb, parent_pid, shared_fd = map(int, sys.argv[1:4])
-    preload.load_decoders()
+    load_decoders()
     gc.freeze()  # modules stay: collecting the rest after each file is fast then
     # Answers get a descriptor of their own: text that a library prints must not end up between them.
     with os.fdopen(os.dup(1), "wb", buffering=1 << 16) as out:

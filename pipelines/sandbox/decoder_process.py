@@ -16,7 +16,7 @@ from pipelines.sandbox.confinement import NotConfined
 from pipelines.sandbox.pipe import Reader
 from pipelines.sandbox.shared_memory import SharedMemory
 
-_PATIENCE = 30
+_REQUEST_PATIENCE = 30
 """Time limit of a request that keeps reporting progress, as a multiple of `timeout_s`."""
 
 _START_S = 180.0
@@ -65,11 +65,11 @@ class DecoderProcess:
     def listening(self, verb: str, timeout_s: float) -> Iterator[Reader]:
         """A reader of the answers of the running child to one request, `verb`.
 
-        Raises DecodeFailed for whatever goes wrong in the block: no progress for `timeout_s`, _PATIENCE times as long
+        Raises DecodeFailed for whatever goes wrong in the block: no progress for `timeout_s`, 30 times as long
         in all, the end of the child, or answers that were not asked for.
         """
         assert self.child is not None and self.child.stdout is not None
-        reader = Reader(self.child.stdout.fileno(), timeout_s, timeout_s * _PATIENCE)
+        reader = Reader(self.child.stdout.fileno(), timeout_s, timeout_s * _REQUEST_PATIENCE)
         try:
             yield reader
         except DecodeFailed as error:
@@ -98,7 +98,7 @@ class DecoderProcess:
             self.shared = SharedMemory()
             self.control, theirs = socket.socketpair()
             try:
-                child = self.child = start(self.memory_mb, self.shared.fd, theirs.fileno())
+                child = self.child = start_decoder(self.memory_mb, self.shared.fd, theirs.fileno())
             finally:
                 theirs.close()
             assert child.stdout is not None
@@ -132,7 +132,7 @@ class DecoderProcess:
         return DecodeFailed("DecoderCrashed", last, verb)
 
 
-def start(memory_mb: int, shared_fd: int, control_fd: int) -> subprocess.Popen[bytes]:
+def start_decoder(memory_mb: int, shared_fd: int, control_fd: int) -> subprocess.Popen[bytes]:
     """Start a child that may use `memory_mb` and the file `shared_fd`, and gets its requests from `control_fd`.
 
     Its first line reports that it is ready.

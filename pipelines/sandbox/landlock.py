@@ -12,11 +12,12 @@ import platform
 import struct
 import sys
 
+from pipelines.sandbox.seccomp import NO_NEW_PRIVS
+
 _CREATE_RULESET, _RESTRICT_SELF = 444, 446
 """System calls, with the same numbers on every machine."""
 
 _CREATE_RULESET_VERSION = 1
-_PR_SET_NO_NEW_PRIVS = 38
 
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 5: 16}
 """Number of kinds of access to files, by the version of Landlock that brought the last of them."""
@@ -53,7 +54,7 @@ def forbid_files_and_ports() -> int:
     size = 8 * (3 if found >= 6 else 2 if found >= 4 else 1)
     attributes = struct.pack("=QQQ", *fields)[:size]
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+    if libc.prctl(NO_NEW_PRIVS, 1, 0, 0, 0):
         raise LandlockUnavailable("the kernel has no no_new_privs")
     ruleset = int(libc.syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(size), 0))
     if ruleset < 0:

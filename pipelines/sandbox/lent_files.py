@@ -22,7 +22,7 @@ _READ = struct.Struct("<QQ")
 """A request for bytes: offset, number."""
 
 _MESSAGE = struct.Struct("<Bq")
-"""What precedes every message of a service: 1 if it is an answer and not an error, and its length in bytes."""
+"""Head of every message of a service: 1 if it is an answer and not an error, and its length in bytes."""
 
 _LONGEST_REQUEST = 1 << 20
 _LONGEST_READ = 4 << 20

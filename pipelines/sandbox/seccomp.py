@@ -16,7 +16,9 @@ import struct
 import sys
 from collections.abc import Callable, Iterable, Mapping
 
-_PR_SET_NO_NEW_PRIVS = 38
+NO_NEW_PRIVS = 38
+"""Number of the option PR_SET_NO_NEW_PRIVS of prctl(2)."""
+
 _SECCOMP_SET_MODE_FILTER = 1
 _FLAG_ALL_THREADS = 1
 """SECCOMP_FILTER_FLAG_TSYNC."""
@@ -95,7 +97,7 @@ def forbid_other_calls() -> None:
     buffer = ctypes.create_string_buffer(code, len(code))
     header = ctypes.create_string_buffer(struct.pack("@HP", len(instructions), ctypes.addressof(buffer)))
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+    if libc.prctl(NO_NEW_PRIVS, 1, 0, 0, 0):
         raise SeccompUnavailable("the kernel has no no_new_privs")
     if libc.syscall(number, _SECCOMP_SET_MODE_FILTER, _FLAG_ALL_THREADS, header):
         raise SeccompUnavailable(f"seccomp: {os.strerror(ctypes.get_errno())}")
@@ -104,18 +106,18 @@ def forbid_other_calls() -> None:
 def program(architecture: int, numbers: Mapping[str, int], pid: int) -> list[Instruction]:
     """The filter for a process `pid`: numbers of the system calls by name, in the order in which they are tried."""
     checked: dict[str, Callable[[int], list[Instruction]]] = {
-        "clone": lambda _: [_load(0), (_ANY_BIT, 0, 1, _CLONE_THREAD), *_then(_ALLOW), *_fail(errno.EPERM)],
+        "clone": lambda _: [_argument(0), (_ANY_BIT, 0, 1, _CLONE_THREAD), *_then(_ALLOW), *_fail(errno.EPERM)],
         "mmap": lambda _: _without_bits(2, _PROT_EXEC),
         "mprotect": lambda _: _without_bits(2, _PROT_EXEC),
         "fcntl": lambda _: [*_one_of(1, _FCNTL_DESCRIPTORS), *_fail(errno.EPERM)],
         "tgkill": lambda _: [*_one_of(0, [pid]), *_fail(errno.EPERM)],
         # Own limits may be read, by a null pointer to new ones.
         "prlimit64": lambda _: [
-            _load(0), (_EQUAL, 0, 5, 0), _load(2), (_EQUAL, 0, 3, 0), _load(2, high=True), (_EQUAL, 0, 1, 0),
-            *_then(_ALLOW), *_fail(errno.EPERM),
+            _argument(0), (_EQUAL, 0, 5, 0), _argument(2), (_EQUAL, 0, 3, 0), _argument(2, high=True),
+            (_EQUAL, 0, 1, 0), *_then(_ALLOW), *_fail(errno.EPERM),
         ],
-        "newfstatat": lambda _: [_load(3), (_ANY_BIT, 0, 1, _AT_EMPTY_PATH), *_then(_ALLOW), *_fail(errno.EPERM)],
-        "statx": lambda _: [_load(2), (_ANY_BIT, 0, 1, _AT_EMPTY_PATH), *_then(_ALLOW), *_fail(errno.EPERM)],
+        "newfstatat": lambda _: [_argument(3), (_ANY_BIT, 0, 1, _AT_EMPTY_PATH), *_then(_ALLOW), *_fail(errno.EPERM)],
+        "statx": lambda _: [_argument(2), (_ANY_BIT, 0, 1, _AT_EMPTY_PATH), *_then(_ALLOW), *_fail(errno.EPERM)],
         "clone3": lambda _: _fail(errno.ENOSYS),
     }  # fmt: skip
     lines: list[Instruction] = [
@@ -131,7 +133,7 @@ def program(architecture: int, numbers: Mapping[str, int], pid: int) -> list[Ins
     return [*lines, *newer, *_fail(errno.ENOSYS), *_fail(errno.EPERM)]
 
 
-def _load(argument: int, high: bool = False) -> Instruction:
+def _argument(argument: int, high: bool = False) -> Instruction:
     """Load half of an argument (counted from 0); flags and numbers fit into the lower half."""
     return _LOAD, 0, 0, 16 + 8 * argument + (4 if high else 0)
 
@@ -145,8 +147,11 @@ def _fail(number: int) -> list[Instruction]:
 
 
 def _without_bits(argument: int, bits: int) -> list[Instruction]:
-    return [_load(argument), (_ANY_BIT, 1, 0, bits), *_then(_ALLOW), *_fail(errno.EPERM)]
+    return [_argument(argument), (_ANY_BIT, 1, 0, bits), *_then(_ALLOW), *_fail(errno.EPERM)]
 
 
 def _one_of(argument: int, values: Iterable[int]) -> list[Instruction]:
-    return [_load(argument), *(line for value in values for line in ((_EQUAL, 0, 1, value), *_then(_ALLOW)))]
+    return [
+        _argument(argument),
+        *(line for value in values for line in ((_EQUAL, 0, 1, value), *_then(_ALLOW))),
+    ]

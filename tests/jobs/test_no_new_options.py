@@ -29,6 +29,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--num-workers": None,
         "--address": None,
         "--show": 200,
+        "--sandbox": "auto",
     },
     "dub": {
         "ARCHIVE": REQUIRED,
@@ -52,6 +53,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--precision": "auto",
         "--sign-key": None,
         "--sign-cert": None,
+        "--sandbox": "auto",
         "--existing": "keep",
         "--loudness": None,
         "--mix-gain": 0.0,
@@ -79,6 +81,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--archive": None,
         "--sign-key": None,
         "--sign-cert": None,
+        "--sandbox": "auto",
     },
     "extract": {
         "ARCHIVE": REQUIRED,
@@ -99,6 +102,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--describe": False,
         "--address": None,
         "--tracking-uri": None,
+        "--sandbox": "auto",
     },
     "train": {
         "NAME": REQUIRED,
@@ -231,7 +235,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--manifest": None,
         "--trust": None,
         "--json": False,
+        "--sandbox": "auto",
         "--make-test-certificate": None,
+    },
+    "doctor": {
+        "--escapes": False,
+        "--json": False,
+        "--sandbox": "auto",
     },
     "synth": {
         "OUT": REQUIRED,
@@ -245,10 +255,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 ADVANCED = {
-    "dub": "keep-top mix-gain motion-level price-core-hour price-gpu-hour segment-s silence-dbfs",
-    "extract": "gpu-share rows-per-file",
+    "doctor": "sandbox",
+    "dub": "keep-top mix-gain motion-level price-core-hour price-gpu-hour sandbox segment-s silence-dbfs",
+    "extract": "gpu-share rows-per-file sandbox",
+    "redub": "sandbox",
+    "scan": "sandbox",
     "train": "clip-norm gpus protocol run-name strategy",
     "tune": "gpus reduction run-name",
+    "verify": "sandbox",
 }
 
 

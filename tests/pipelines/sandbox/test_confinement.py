@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -66,25 +65,6 @@ def test_a_child_ends_with_its_parent(film: str, stopped: bool) -> None:
     parent.kill()
     parent.wait()
     assert ended(pid)
-
-
-def test_a_child_outlives_the_thread_that_wanted_it(film: str) -> None:
-    with Sandbox(threads=1) as sandbox:
-        pids: list[int] = []
-        thread = threading.Thread(target=lambda: pids.append(waiting_child(sandbox, film)))
-        thread.start()
-        thread.join()
-        assert sandbox.probe(film).n_frames == 50
-        assert [sandbox.pid] == pids
-
-
-def test_the_environment_of_a_child_has_no_secrets(film: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
-    with Sandbox(threads=1) as sandbox:
-        environment = Path(f"/proc/{waiting_child(sandbox, film)}/environ").read_bytes()
-    assert b"secret" not in environment
-    assert b"PYTHONPATH=" in environment
 
 
 def test_a_demand_for_every_measure_is_met_or_refused(film: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -262,7 +262,7 @@ def test_a_child_that_lies_is_not_believed(film: str, lie: object, monkeypatch: 
         pipe = subprocess.PIPE
         return subprocess.Popen([sys.executable, "-c", script], stdin=control_fd, stdout=pipe, stderr=pipe)
 
-    monkeypatch.setattr(decoder_process, "start", start)
+    monkeypatch.setattr(decoder_process, "start_decoder", start)
     with Sandbox(threads=1) as sandbox, pytest.raises(DecodeFailed, match="invalid reply"):
         list(sandbox.iter_views(film, LOOKS, 0, ENDS))
 
