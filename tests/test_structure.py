@@ -27,7 +27,7 @@ FORBIDDEN = {
 """Libraries, and folders of this repository, that a layer does without."""
 
 FLOORS = {
-    "safe_path": 0, "memory": 0, "arrow_rows": 0, "storage": 1, "media": 1,
+    "safe_path": 0, "scratch": 0, "memory": 0, "arrow_rows": 0, "storage": 1, "media": 1,
     "retry": 2, "sandbox": 2, "store": 2, "synthfoley": 2,
     "archive": 3, "soundtrack": 3, "mux": 3, "scoring": 3,
     "provenance": 4, "reports": 4, "extract": 4,

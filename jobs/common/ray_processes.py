@@ -6,12 +6,17 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+from pipelines import scratch
 
 
 @contextlib.contextmanager
-def isolated_from_terminal() -> Iterator[None]:
+def isolated_from_terminal(folder: Path | None = None) -> Iterator[None]:
     """Within the block, every process that Ray starts reads /dev/null, and on Linux has no controlling terminal.
+
+    folder: a folder of `pipelines.scratch.guarded`, which they belong to from then on.
 
     Otherwise, workers are background processes of the terminal. If a library there starts a program that configures the
     terminal, as ffmpeg does, the kernel stops both program and worker (SIGTTOU) until somebody continues them.
@@ -26,7 +31,10 @@ def isolated_from_terminal() -> Iterator[None]:
         # which they would leave with a new session.
         session = sys.platform == "linux"
         stdin = subprocess.DEVNULL if stdin is None else stdin
-        return popen(*args, stdin=stdin, start_new_session=session, **options)
+        process = popen(*args, stdin=stdin, start_new_session=session, **options)
+        if folder is not None and session:
+            scratch.add_session(folder, process.pid)
+        return process
 
     replaced: Any = services
     replaced.ConsolePopen = start

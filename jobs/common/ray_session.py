@@ -16,6 +16,7 @@ from typing import Any
 
 from jobs.common import ray_processes
 from jobs.common.verb import WrongUsage
+from pipelines import scratch
 from pipelines.safe_path import ROOT
 from pipelines.sandbox import confinement
 
@@ -25,6 +26,9 @@ OBJECT_STORE_BYTES = 768 << 20
 IDLE_S = 10
 """Seconds after which Ray ends an idle worker. Ray's default, one second, is too short for small files: starting a
 worker takes longer than decoding a film of a few seconds. A minute would keep too many workers, of 200 MB each."""
+
+LONGEST_ROOT = 16
+"""Characters of a folder for temporary files in which Ray's sockets have room."""
 
 START_TRIES = 3
 """Ray gives its own processes 30 s to start, which a busy machine can exceed."""
@@ -45,7 +49,8 @@ def session(num_workers: int | None = None, address: str | None = None) -> Itera
     """A running Ray: the one of this process, the cluster at `address`, or a new one on this machine.
 
     `num_workers` caps the cores that a Ray started here uses (all of them without it). Inside `ray job
-    submit` the address comes from the environment (RAY_ADDRESS). A Ray started here ends with the block.
+    submit` the address comes from the environment (RAY_ADDRESS). A Ray started here ends with the block, with all its
+    processes and files, even if this process is killed.
 
     Raises WrongUsage, with the fix in the message, if the cluster does not answer or Ray does not start.
     """
@@ -57,31 +62,39 @@ def session(num_workers: int | None = None, address: str | None = None) -> Itera
     os.environ["PYTHONSAFEPATH"] = "1"  # of what Ray and libraries start here (see `pipelines.safe_path`)
     import ray
 
-    started_here = False
-    if not ray.is_initialized():
-        address = address or os.environ.get("RAY_ADDRESS") or None
-        at_sigterm = signal.getsignal(signal.SIGTERM)
-        with _held_stderr(), ray_processes.isolated_from_terminal():
-            if address:
-                _join(address)
+    with contextlib.ExitStack() as stack:
+        started_here = False
+        if not ray.is_initialized():
+            address = address or os.environ.get("RAY_ADDRESS") or None
+            folder = None if address else stack.enter_context(scratch.guarded(_short_root()))
+            at_sigterm = signal.getsignal(signal.SIGTERM)
+            with _held_stderr(), ray_processes.isolated_from_terminal(folder):
+                if address:
+                    _join(address)
+                else:
+                    _start(num_workers, str(folder))
+            if at_sigterm is signal.default_int_handler:  # the command line's; Ray has replaced it
+                signal.signal(signal.SIGTERM, at_sigterm)
+            started_here = True
+        _quiet_ray_data()
+        try:
+            total = ray.cluster_resources()
+            cpus = max(1, int(total.get("CPU", 1)))
+            cpus = min(cpus, num_workers) if num_workers else cpus
+            yield Resources(cpus, int(total.get("GPU", 0)), int(total.get("memory", 0)))
+        finally:
+            if started_here:
+                ray.shutdown()
             else:
-                _start(num_workers)
-        if at_sigterm is signal.default_int_handler:  # the command line's; Ray has replaced it
-            signal.signal(signal.SIGTERM, at_sigterm)
-        started_here = True
-    _quiet_ray_data()
-    try:
-        total = ray.cluster_resources()
-        cpus = max(1, int(total.get("CPU", 1)))
-        cpus = min(cpus, num_workers) if num_workers else cpus
-        yield Resources(cpus, int(total.get("GPU", 0)), int(total.get("memory", 0)))
-    finally:
-        if started_here:
-            ray.shutdown()
-        else:
-            # An actor handle in a reference cycle keeps its cores, and Python may not collect cycles for hours. The
-            # next command in this process would wait for those cores.
-            gc.collect()
+                # An actor handle in a reference cycle keeps its cores, and Python may not collect cycles for hours. The
+                # next command in this process would wait for those cores.
+                gc.collect()
+
+
+def _short_root() -> str:
+    """Folder for Ray's own files; the names of its sockets there may have about a hundred characters."""
+    root = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    return root if len(root) <= LONGEST_ROOT else "/tmp"
 
 
 def _join(address: str) -> None:
@@ -94,7 +107,7 @@ def _join(address: str) -> None:
         raise WrongUsage(f"no Ray cluster at {address} ({error}): {fix}") from error
 
 
-def _start(num_workers: int | None) -> None:
+def _start(num_workers: int | None, folder: str) -> None:
     import ray
 
     for attempt in range(START_TRIES):
@@ -104,6 +117,7 @@ def _start(num_workers: int | None) -> None:
                 job_config=_job_config(),
                 num_cpus=num_workers,  # None: Ray counts, and respects a container's quota
                 object_store_memory=OBJECT_STORE_BYTES,
+                _temp_dir=folder,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,

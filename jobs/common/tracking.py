@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cli import without_password
-from pipelines import storage
+from pipelines import scratch, storage
 from pipelines.media.errors import first_line
 
 OFF = "off"
@@ -250,8 +249,8 @@ class Tracker:
         if not storage.is_remote(uri):
             self._client.log_artifact(self.run_id, storage.local_path(uri), folder or None)
             return
-        with tempfile.TemporaryDirectory() as scratch:
-            local = Path(scratch, uri.rsplit("/", 1)[-1])
+        with scratch.folder() as place:
+            local = Path(place, uri.rsplit("/", 1)[-1])
             local.write_bytes(storage.read_bytes(uri))
             self._client.log_artifact(self.run_id, str(local), folder or None)
 

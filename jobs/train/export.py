@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from jobs.train.job import TrainPlan
 from jobs.train.preflight import DONE_FILE, versions
-from pipelines import storage
+from pipelines import scratch, storage
 from v2a_models import pcm
 
 
@@ -36,9 +35,9 @@ def write_model(
         history = json.loads(state["history"])
         optim.fill(plan.generator.task(), optim.finished_weights(state))
         steps = int(state["step"])
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch.folder() as place:
         name = plan.out.rstrip("/").rpartition("/")[2] or system
-        folder = Path(scratch, name)
+        folder = place / name
         save_generator(plan.generator, folder)
         training = training_facts(plan, job, history, steps) | dict(facts)
         training["sha256"] = json.loads((folder / "config.json").read_text())["sha256"]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from jobs.train import preview
 from jobs.train.data import in_groups, prefetch, to_tensors, validation_picks, validation_rows
 from jobs.train.job import STATE, Fatal, TrainJob, out_of_memory
+from pipelines import scratch
 from pipelines.media.errors import first_line
 
 POLL_STOP_EVERY_S = 0.5
@@ -327,7 +326,7 @@ class Worker:
             return
         with checkpoint.as_directory() as folder:
             try:
-                self.learner.restore(torch.load(Path(folder, STATE), map_location="cpu", weights_only=True))
+                self.learner.restore(torch.load(folder / STATE, map_location="cpu", weights_only=True))
             except Exception as error:  # a damaged file can raise anything
                 raise Fatal(
                     f"the checkpoint {checkpoint.path} cannot be used ({first_line(error)}): delete that "
@@ -342,9 +341,9 @@ class Worker:
         state = self.learner.state() | dict(seed=self.job.seed, world=self.world)
         losses = [row["train/loss"] for row in self.learner.history if "train/loss" in row]
         metrics = dict(step=self.learner.step, loss=losses[-1] if losses else math.nan)
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch.folder() as folder:
             checkpoint = None
             if self.rank == 0:
-                torch.save(state, Path(folder, STATE))
-                checkpoint = Checkpoint.from_directory(folder)
+                torch.save(state, folder / STATE)
+                checkpoint = Checkpoint.from_directory(str(folder))
             ray.train.report(metrics, checkpoint=checkpoint)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.cli import DONE, SOME_FAILED, version
 from jobs.common.verb import WrongUsage, run_verb
 from jobs.tune.config import TuneConfig, command
+from pipelines import scratch
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,9 +116,9 @@ def _run_trials(plan: TunePlan, config: TuneConfig, console: Console, children: 
             f"{'GPUs' if granted.gpu else 'processor cores'}.",
             markup=False,
         )
-        with tempfile.TemporaryDirectory() as scratch:
+        with scratch.folder() as folder:
             log = TrialLog(plan, console, children, config, granted.resources)
-            make_tuner(plan, config, granted, missing, log, scratch).fit()
+            make_tuner(plan, config, granted, missing, log, str(folder)).fit()
         return granted.threads
 
 

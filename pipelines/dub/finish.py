@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines import memory, storage
+from pipelines import memory, scratch, storage
 from pipelines.dub.item import Item
 from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.output import Proof, WrittenFilm, write_film
@@ -180,8 +178,8 @@ def _write_card(film: WrittenFilm, task: DubTask, job: DubJob) -> str:
     relative = f"{storage.PRIVATE_FOLDER}/cards/{task.video_id}.webp"
     duration_s = min(film.plan.duration_s, CARD_S)
     try:
-        with tempfile.TemporaryDirectory() as scratch:
-            local = str(Path(scratch, "card.webp"))
+        with scratch.folder() as folder:
+            local = str(folder / "card.webp")
             sound = np.concatenate(film.parts.opening, axis=1)
             picture = film_card.draw_card(film.parts.strip(duration_s), sound, film.plan.fmt.rate, duration_s)
             film_card.save(picture, local)

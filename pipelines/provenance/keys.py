@@ -48,9 +48,9 @@ class Loaded:
         if self.algorithm == "ps256":
             salted = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)
             return bytes(private.sign(claim, salted, hashes.SHA256()))
-        digest = {"es256": hashes.SHA256, "es384": hashes.SHA384, "es512": hashes.SHA512}[self.algorithm]()
+        kinds: dict[str, Any] = {"es256": hashes.SHA256, "es384": hashes.SHA384, "es512": hashes.SHA512}
         width = (private.curve.key_size + 7) // 8
-        numbers = utils.decode_dss_signature(private.sign(claim, ec.ECDSA(digest)))
+        numbers = utils.decode_dss_signature(private.sign(claim, ec.ECDSA(kinds[self.algorithm]())))
         return b"".join(number.to_bytes(width, "big") for number in numbers)
 
 

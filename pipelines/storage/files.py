@@ -12,10 +12,10 @@ import os
 import posixpath
 import secrets
 import stat
-import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
+from pipelines import scratch
 from pipelines.storage.listing import is_dir, s3_info
 from pipelines.storage.uri import (
     TEMPORARY_PREFIX,
@@ -182,9 +182,9 @@ class Pending:
 
     def __init__(self, uri: str) -> None:
         self.uri, self.committed = uri, False
+        self._folder = contextlib.ExitStack()
         if is_remote(uri):
-            handle, self.path = tempfile.mkstemp(suffix=os.path.splitext(uri)[1])
-            os.close(handle)
+            self.path = str(self._folder.enter_context(scratch.folder()) / f"file{os.path.splitext(uri)[1]}")
         else:
             makedirs(parent(uri))
             self.path = temporary_name(uri)
@@ -206,6 +206,7 @@ class Pending:
         if not self.committed:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
+        self._folder.close()
 
 
 def temporary_name(uri: str) -> str:

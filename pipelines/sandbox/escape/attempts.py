@@ -9,13 +9,11 @@ import platform
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pipelines import safe_path
+from pipelines import safe_path, scratch
 
 SECRET = b"a secret that no child may know"
 
@@ -57,11 +55,11 @@ ATTEMPTS: dict[str, tuple[str, Attempt]] = {}
 def victims() -> Iterator[Victims]:
     """Victims for one round of attempts, removed afterwards."""
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="v2a-escape-"))
-        original = Path(folder, "original")
+        folder = stack.enter_context(scratch.folder())
+        original = folder / "original"
         original.write_bytes(SECRET)
         source = stack.enter_context(original.open("rb"))
-        output = stack.enter_context(Path(folder, "output").open("xb"))
+        output = stack.enter_context((folder / "output").open("xb"))
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         process = subprocess.Popen(
             [sys.executable, "-S", "-E", "-c", "import time; time.sleep(600)"], env=safe_path.environment()
@@ -69,7 +67,9 @@ def victims() -> Iterator[Victims]:
         stack.callback(process.wait)
         stack.callback(process.kill)
         port = server.getsockname()[1]
-        yield Victims(folder, str(original), source.fileno(), output.fileno(), port, process.pid, os.getpid())
+        yield Victims(
+            str(folder), str(original), source.fileno(), output.fileno(), port, process.pid, os.getpid()
+        )
 
 
 def attempt(name: str, prevented_by: str) -> Callable[[Attempt], Attempt]:

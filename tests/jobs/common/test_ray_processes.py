@@ -47,3 +47,31 @@ def test_a_program_that_a_worker_starts_finds_no_terminal(tmp_path: Path) -> Non
     program, log = reaching_program(tmp_path, "reaches")
     code, shown = run_in_terminal([sys.executable, "-c", IN_A_WORKER, str(program)], 200, REPOSITORY)
     assert (code, log.read_text()) == (0, "ended\n"), shown
+
+
+DRIVER = """
+import sys, time
+from jobs.common import ray_session
+with ray_session.session(1):
+    import ray
+    ray.get(ray.remote(lambda: 1).remote())
+    print(ray._private.worker._global_node.get_session_dir_path(), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_killed_driver_leaves_no_process_and_no_file() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    driver = subprocess.Popen([sys.executable, "-P", "-c", DRIVER], stdout=subprocess.PIPE, text=True, env=environment)
+    assert driver.stdout is not None
+    session = Path(driver.stdout.readline().strip())
+    family = psutil.Process(driver.pid).children(recursive=True)
+    assert session.exists() and any("raylet" in process.name() for process in family)
+    driver.kill()
+    driver.wait()
+    left, until = family, time.monotonic() + 30
+    while (left or session.exists()) and time.monotonic() < until:
+        time.sleep(0.1)
+        left = [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not left and not session.exists()
