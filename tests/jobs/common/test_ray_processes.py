@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -60,10 +63,19 @@ with ray_session.session(1):
 """
 
 
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_a_killed_driver_leaves_no_process_and_no_file() -> None:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    driver = subprocess.Popen([sys.executable, "-P", "-c", DRIVER], stdout=subprocess.PIPE, text=True, env=environment)
+    driver = subprocess.Popen(
+        [sys.executable, "-P", "-c", DRIVER], stdout=subprocess.PIPE, text=True, env=environment
+    )
     assert driver.stdout is not None
     session = Path(driver.stdout.readline().strip())
     family = psutil.Process(driver.pid).children(recursive=True)
@@ -73,5 +85,5 @@ def test_a_killed_driver_leaves_no_process_and_no_file() -> None:
     left, until = family, time.monotonic() + 30
     while (left or session.exists()) and time.monotonic() < until:
         time.sleep(0.1)
-        left = [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        left = [process for process in family if alive(process)]
     assert not left and not session.exists()
