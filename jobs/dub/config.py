@@ -99,6 +99,9 @@ class DubConfig:
     segment_s: Advanced[float] = 60.0
     """Seconds of film per task. Longer segments cost less and need more memory. Except with crossfades, the length
     changes the sound."""
+    max_hours_per_file: Advanced[float] = 24.0
+    """Longest film to dub, in hours; a longer one is a failed row that names this option. 0 for any length up to 14
+    days. Films of an hour and more are dubbed after all shorter ones, the shortest first."""
     batch_size: int = 1
     """Windows generated at a time (films, for autoregressive models): 1 is fastest on CPU cores, 16 or more on a
     GPU."""

@@ -31,7 +31,7 @@ def preflight(config: DubConfig) -> None:
     from pipelines import storage
     from pipelines.dub.state import State
 
-    at_least(config, num_workers=1, batch_size=1, candidates=1)
+    at_least(config, num_workers=1, batch_size=1, candidates=1, max_hours_per_file=0)
     if not 1 <= config.keep_top <= min(config.candidates, MOST_TRACKS):
         raise WrongUsage(
             f"--keep-top must be from 1 to the number of --candidates ({config.candidates}) and at most "
@@ -189,6 +189,7 @@ def make_job(config: DubConfig, requests: dict[str, ManifestRow] | None = None) 
         sign_cert=sign_cert,
         treatment=mix_policy(config.sound),
         keep_top=config.keep_top,
+        max_hours=config.max_hours_per_file,
         keep_sound=config.sound.keep_sound,
         version=version(),
         run_id=uuid.uuid4().hex[:12],

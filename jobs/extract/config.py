@@ -48,6 +48,8 @@ class ExtractConfig:
     """Leave out windows whose pictures differ by less than this from one to the next (mean, 0 to 255), such as 0.5."""
     max_failed: str | None = None
     """Stop when more than this percentage of windows fail, such as 5%. Finished rows are kept."""
+    max_hours_per_file: Advanced[float] = 24.0
+    """Longest film to extract, in hours; a longer one is among the failures. 0 for any length up to 14 days."""
     num_workers: NumWorkers = None
     gpu_share: Advanced[float] = 1.0
     """Fraction of a GPU per set of encoders; 0.5 puts two on each GPU."""

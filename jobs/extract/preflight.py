@@ -82,7 +82,7 @@ def prepare(config: ExtractConfig) -> Prepared:
     from v2a_models.checkpoint_files import CheckpointError
     from v2a_models.encoders.published import WeightsError
 
-    at_least(config, num_workers=1, batch_size=1, rows_per_file=1, drop_static=0)
+    at_least(config, num_workers=1, batch_size=1, rows_per_file=1, drop_static=0, max_hours_per_file=0)
     if not 0 < config.gpu_share <= 1:
         raise WrongUsage(f"--gpu-share must be more than 0 and at most 1, not {config.gpu_share:g}")
     fraction(config.max_failed)
@@ -191,11 +191,17 @@ def find_work(
     Files that an earlier run scanned, and that have not changed since, are not opened again.
     """
     from pipelines import storage
+    from pipelines.archive import scan
     from pipelines.extract import windows
 
     store = prepared.store
     storage.sweep_temporaries(store.root)
-    rows = _scanned(prepared, config, resources, console)
+    rows = [
+        row | {"status": "failed", "error_class": "TooLong", "error": reason}
+        if (reason := scan.too_long(row, config.max_hours_per_file))
+        else row
+        for row in _scanned(prepared, config, resources, console)
+    ]
     videos = [row for row in rows if row["status"] == "ok" and row["audio_state"] == "audible"]
     failed = [row for row in rows if row["status"] == "failed"]
     scan_failures = [_scan_failure(row) for row in failed]

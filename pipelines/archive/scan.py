@@ -180,6 +180,17 @@ def looks_like_media(head: bytes) -> bool:
     )
 
 
+def too_long(row: dict[str, Any], max_hours: float) -> str:
+    """The reason why a video is longer than `--max-hours-per-file` allows (0: any length); empty if it is not."""
+    hours = (row["duration_s"] or 0.0) / 3600
+    if not max_hours or row["status"] != "ok" or hours <= max_hours:
+        return ""
+    return (
+        f"it lasts {hours:.4g} h, and --max-hours-per-file allows {max_hours:g}; if that is its true length, give a "
+        "larger number (0 for any length)"
+    )
+
+
 def scan_file(info: FileInfo, sandbox: Sandbox) -> dict[str, Any]:
     """Row of one file, with the columns of SCAN_SCHEMA.
 

@@ -17,6 +17,9 @@ from v2a_models.recipe import View
 CUTTING_KEYS = ("window", "overlap", "segment_s", "joins", "scenes", "static")
 """Keys of a job's identity that decide how films are cut; a job has those that apply."""
 
+LONG_FILM_S = 3600.0
+"""Films of this length wait for all shorter ones."""
+
 TEXTS = ("prompt", "negative")
 """Keys of a job's identity that it has only if they are given, so that older outputs stay valid."""
 
@@ -85,6 +88,8 @@ class DubJob:
     only."""
     motion_level: float = 4.0
     """Windows whose motion (`media.shots.peak_motion`) is below this are still."""
+    max_hours: float = 24.0
+    """Hours of the longest film that is dubbed; 0 for any length. Has no effect on the sound."""
     keep_sound: bool = True
     """True if the samples of lossy tracks are kept for `v2a redub`."""
 
@@ -192,6 +197,14 @@ class DubTask:
     def from_json(cls, text: str) -> DubTask:
         values = json.loads(text)
         return cls(**{**values, "segment": segments.Segment(**values["segment"])})
+
+
+def turn(video: dict[str, Any]) -> int:
+    """Turn of a film (its scan row): 0 for films shorter than LONG_FILM_S, and so on.
+
+    One long film would otherwise keep all behind it waiting, for days if its time stamps lie.
+    """
+    return int(video["duration_s"] // LONG_FILM_S)
 
 
 def file_segments(job: DubJob, duration_s: float) -> list[segments.Segment]:

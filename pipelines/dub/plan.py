@@ -10,7 +10,7 @@ from pipelines import storage
 from pipelines.archive import scan
 from pipelines.archive.scan import SILENT_STATES
 from pipelines.dub import segments
-from pipelines.dub.job import DubJob, DubTask, file_segments, first_missing, within
+from pipelines.dub.job import DubJob, DubTask, file_segments, first_missing, turn, within
 from pipelines.dub.manifest import BEYOND_S, ManifestRow
 from pipelines.dub.output_names import output_names
 from pipelines.dub.state import State, concerns_one_film
@@ -27,7 +27,7 @@ class DubPlan:
     """Tasks of a run, and the report rows that are known before it."""
 
     tasks: list[DubTask] = field(default_factory=list)
-    """Segments to generate, in the order of the archive."""
+    """Segments to generate, film by film: in the order of the archive, but by `turn` first."""
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     """video_id -> report row of files that are finished, skipped or failed."""
     to_dub: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -79,6 +79,7 @@ def make_plan(
         row = dub_rows.failed_row(unknown(path), Failure("manifest", "UnknownPath", UNKNOWN.format(path)))
         plan.order.append(row["video_id"])
         plan.rows[row["video_id"]] = row
+    plan.tasks.sort(key=lambda task: turn(task.video))
     return plan
 
 
@@ -133,6 +134,9 @@ def _add(
     if row is not None and row.get("status") == "dubbed" and _still_there(job.out, row):
         plan.rows[video_id] = row
         plan.kept += 1
+        return
+    if message := scan.too_long(video, job.max_hours):
+        plan.rows[video_id] = dub_rows.failed_row(video, Failure("plan", "TooLong", message))
         return
     storage.check_name(storage.join(job.out, output))
     if job.treatment.existing == "mix" and unreadable(video):

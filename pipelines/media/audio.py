@@ -24,6 +24,9 @@ SILENCE_DBFS = -60.0
 FLOOR_DBFS = -120.0
 """Level reported for digital silence (a peak of exactly zero has no logarithm)."""
 
+LOWEST_RATE = 4000
+"""Samples per second below which no track is believed: a rate is only a claim of the header."""
+
 CHANNELS = (1, 2)
 """Numbers of channels that sound can be mixed to."""
 
@@ -39,6 +42,8 @@ class Level:
 
     def __init__(self) -> None:
         self.peak, self.n_samples, self.n_bad, self.context = 0.0, 0, 0, None
+        self.seconds = 0.0
+        """Length of what was decoded."""
 
     def add(self, packet: Any) -> None:
         """Decode and measure a packet; count it as bad if it is encrypted or damaged."""
@@ -61,6 +66,7 @@ class Level:
     def _measure(self, frames: Iterable[Any]) -> None:
         for frame in frames:
             self.n_samples += frame.samples
+            self.seconds += frame.samples / max(frame.sample_rate, LOWEST_RATE)
             self.peak = max(self.peak, _peak(_samples(frame)))
 
     @property

@@ -21,14 +21,12 @@ from pipelines.media.audio import Level, audio_state, decode_sound
 from pipelines.media.container import Tick
 from pipelines.media.errors import DecodeFailed
 from pipelines.media.frames import Allocate, Painter, Scaler
+from pipelines.media.length import PictureTimes
 from v2a_models import grid
 from v2a_models.recipe import View
 
 __all__ = ["DecodeFailed", "Probe", "View", "decode_sound", "decode_views",
            "iter_views", "pick_frames", "probe"]  # fmt: skip
-
-MAX_DURATION_S = 14 * 86_400.0
-"""Longest plausible footage in one file; beyond it the timestamps are broken or hostile."""
 
 _READ_AHEAD_S = (0.0, 5.0, 30.0, math.inf)
 """Seconds before the wanted time at which decoding starts, tried in this order."""
@@ -110,8 +108,7 @@ def probe(file: BinaryIO, tick: Tick | None = None) -> Probe:
         audio = list(container.streams.audio)
         levels = {stream.index: Level() for stream in audio}
         first = media_container.FirstPicture(video)
-        nominal_s = media_container.frame_step(video)
-        n_frames, begin_s, end_s, stamped = 0, math.inf, -math.inf, False
+        times = PictureTimes(media_container.frame_step(video))
         for number, packet in enumerate(media_container.packets(container, [video, *audio])):
             if tick is not None and number % 512 == 0:
                 tick()
@@ -122,12 +119,7 @@ def probe(file: BinaryIO, tick: Tick | None = None) -> Probe:
                 raise DecodeFailed("Encrypted", "the pictures are encrypted", "probe")
             first.offer(packet)
             if not packet.is_discard:
-                n_frames += 1
-                stamped = stamped or packet.pts is not None
-                stamp = packet.pts if packet.pts is not None else packet.dts
-                time_s = float(stamp * packet.time_base) if stamp is not None else max(end_s, 0.0)
-                lasts_s = float(packet.duration * packet.time_base) if packet.duration else nominal_s
-                begin_s, end_s = min(begin_s, time_s), max(end_s, time_s + lasts_s)
+                times.add(packet)
         frame = first.frame()
         start_s = media_container.time_of(frame, video) or 0.0
         quarter_turns, _ = geometry.orientation(geometry.display_matrix(frame))
@@ -136,16 +128,11 @@ def probe(file: BinaryIO, tick: Tick | None = None) -> Probe:
         )
         for level in levels.values():
             level.flush()
-        # Containers with decode times only (AVI) begin and end a few pictures before the displayed time.
-        duration_s = end_s - (start_s if stamped else begin_s)
-        if not math.isfinite(duration_s) or duration_s > MAX_DURATION_S:
-            raise DecodeFailed("BadTimestamps", f"pictures span {duration_s:.0f} s", "probe")
-        if duration_s <= 0:
-            raise DecodeFailed("ZeroDuration", "the video has no duration", "probe")
+        duration_s = times.duration_s(start_s, max((level.seconds for level in levels.values()), default=0.0))
         state, peak_dbfs = audio_state(list(levels.values()))
         return Probe(
             duration_s=duration_s,
-            fps=n_frames / duration_s,
+            fps=len(times) / duration_s,
             width=width,
             height=height,
             rotation=90 * quarter_turns,
@@ -155,7 +142,7 @@ def probe(file: BinaryIO, tick: Tick | None = None) -> Probe:
             peak_dbfs=peak_dbfs,
             video_start_s=start_s,
             n_audio_tracks=len(audio),
-            n_frames=n_frames,
+            n_frames=len(times),
             note=_note(video, duration_s, list(levels.values())),
         )
 

@@ -164,7 +164,8 @@ class Output:
             # PyAV cannot pass it to the Matroska muxer: only the codec's own headers can keep it.
             if aspect != 1 and self.kind.muxer in ("matroska", "webm") and context.name in ("vp8", "vp9"):
                 self.dropped.append(f"video stream {stream.index}: its pixel aspect of {aspect}")
-        if keep_codec_tag:
+        # For uncompressed pictures the tag is the layout of their bytes; Matroska holds none without it.
+        if keep_codec_tag or context.name == "rawvideo":
             copy.codec_context.codec_tag = context.codec_tag
         self.copies[stream] = copy
         return ""

@@ -43,6 +43,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--address": None,
         "--tracking-uri": None,
         "--segment-s": 60.0,
+        "--max-hours-per-file": 24.0,
         "--batch-size": 1,
         "--candidates": 1,
         "--keep-top": 1,
@@ -94,6 +95,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--drop-silent": None,
         "--drop-static": None,
         "--max-failed": None,
+        "--max-hours-per-file": 24.0,
         "--num-workers": None,
         "--gpu-share": 1.0,
         "--batch-size": None,
@@ -256,8 +258,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 ADVANCED = {
     "doctor": "sandbox",
-    "dub": "keep-top mix-gain motion-level price-core-hour price-gpu-hour sandbox segment-s silence-dbfs",
-    "extract": "gpu-share rows-per-file sandbox",
+    "dub": "keep-top max-hours-per-file mix-gain motion-level price-core-hour price-gpu-hour sandbox segment-s silence-dbfs",
+    "extract": "gpu-share max-hours-per-file rows-per-file sandbox",
     "redub": "sandbox",
     "scan": "sandbox",
     "train": "clip-norm gpus protocol run-name strategy",

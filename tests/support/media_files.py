@@ -220,6 +220,14 @@ def set_jpeg_size(path: Path, width: int, height: int) -> None:
     path.write_bytes(data)
 
 
+def y4m(path: Path, s_per_picture: int, n: int = 1) -> Path:
+    """An uncompressed film of `n` pictures of 32 x 16, each of which its header lets stand for so many seconds."""
+    head = f"YUV4MPEG2 W32 H16 F1:{s_per_picture} Ip A1:1 C420jpeg\n".encode()
+    pictures = (b"FRAME\n" + bytes([40 * k % 256]) * (32 * 16 * 3 // 2) for k in range(n))
+    path.write_bytes(head + b"".join(pictures))
+    return path
+
+
 def truncated(source: Path, path: Path, share: float = 0.5) -> Path:
     """The first `share` of a file."""
     data = source.read_bytes()

@@ -21,7 +21,7 @@ from pipelines.dub import decode
 from pipelines.dub.generate.batches import batch_of
 from pipelines.dub.generate.dubber import load_for
 from pipelines.dub.item import Item
-from pipelines.dub.job import DubJob, DubTask, call_length, first_missing
+from pipelines.dub.job import DubJob, DubTask, call_length, first_missing, turn
 from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.dub.state import State
 from pipelines.media.errors import Failure
@@ -33,12 +33,13 @@ Film = list[DubTask]
 
 
 def film_groups(tasks: Sequence[DubTask], batch_size: int, actors: int) -> list[list[Film]]:
-    """Films in groups of at most `batch_size`, each group for one actor at a time; the longest first.
+    """Films in groups of at most `batch_size`, each group for one actor at a time; turn by turn, the
+    longest of a `turn` first.
 
     Films of a group are about equally long, and every actor gets a group if there are enough films.
     """
     films = [list(film) for _, film in itertools.groupby(tasks, lambda task: task.video_id)]
-    films.sort(key=len, reverse=True)
+    films.sort(key=lambda film: (turn(film[0].video), -len(film)))
     size = max(1, min(batch_size, -(-len(films) // actors)))
     return [films[at : at + size] for at in range(0, len(films), size)]
 

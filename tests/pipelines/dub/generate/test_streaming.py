@@ -281,6 +281,9 @@ def test_films_are_shared_out() -> None:
     ]
     assert [len(group) for group in streaming.film_groups(tasks, 16, 4)] == [2, 2, 2, 1]
     assert streaming.from_json(streaming.to_json(groups[0])) == groups[0]
+    long = plan(job, {"video_id": "long", "path": "a", "duration_s": 3600.0})
+    *_, last = streaming.film_groups([*long, *tasks], 1, 1)
+    assert last[0][0].video_id == "long"  # it waits for all others
 
 
 OUT = "out of the patient generator"
