@@ -163,7 +163,7 @@ def original(config: RedubConfig, film: Dubbed, kept_config: dict[str, Any]) -> 
     from pipelines.sandbox.decoder import shared_sandbox
 
     root = config.archive or kept_config["archive"]
-    uri = storage.join(root, *film.row["path"].split("/"))
+    uri = storage.uri_of(root, film.row["path"])
     try:
         row = scan.scan_file(storage.stat_file(uri, film.row["path"]), shared_sandbox())
     except storage.StorageError as error:

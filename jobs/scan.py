@@ -28,6 +28,10 @@ FEW_FILES = 256
 """Archives of at most this many files are read from this process; starting Ray would take longer."""
 
 
+PASSED_OVER_SHOWN = 10
+"""Maximum number of entries that were not looked at in the last lines; the table has all."""
+
+
 @dataclass
 class ScanConfig:
     """List an archive: every file with its kind, length and sound.
@@ -152,17 +156,26 @@ def _run(
 class Totals:
     """Counts and lengths of files, for the lines below the table."""
 
-    COLUMNS = ("status", "audio_state", "duration_s")
+    COLUMNS = ("status", "audio_state", "duration_s", "error_class", "path", "error")
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(("ok", "audio_only", "not_video", "failed"), 0)
         self.seconds: dict[str, float] = {}
         self.files: dict[str, int] = {}
+        self.passed_over: list[str] = []
+        """Entries that were not looked at, and why: the first few."""
+        self.n_passed_over = 0
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
         """Count further rows; they need the columns `COLUMNS`."""
+        from pipelines.archive.scan import NOT_LOOKED_AT
+
         for row in rows:
             self.counts[row["status"]] += 1
+            if row["status"] == "not_video" and row["error_class"] == NOT_LOOKED_AT:
+                self.n_passed_over += 1
+                if len(self.passed_over) < PASSED_OVER_SHOWN:
+                    self.passed_over.append(f"  {printable(row['path'])}: {row['error']}")
             if row["status"] == "ok":
                 state = row["audio_state"]
                 self.seconds[state] = self.seconds.get(state, 0.0) + row["duration_s"]
@@ -172,6 +185,8 @@ class Totals:
         """The totals as lines of text."""
         from pipelines.archive.scan import SILENT_STATES
 
+        n, shown = self.n_passed_over, self.passed_over
+        more = [f"  ... and {n - len(shown)} more"] if n > len(shown) else []
         counts, seconds = self.counts, self.seconds
         silent_s = sum(seconds.get(state, 0.0) for state in SILENT_STATES)
         parts = [
@@ -184,6 +199,7 @@ class Totals:
             f"{counts['not_video']} no footage, {counts['failed']} failed",
             f"footage: {hours(sum(seconds.values()))}, of which silent: {hours(silent_s)}"
             + (f" = {', '.join(parts)}" if parts else ""),
+            *([f"not looked at: {n}", *shown, *more] if n else []),
         ]
 
 

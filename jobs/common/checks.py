@@ -34,6 +34,8 @@ def check_not_foreign(out: str, name: str) -> None:
     if not storage.exists(out):
         return
     for info in storage.list_tree(out):
+        if storage.PRIVATE_FOLDER in info.path.split("/")[:-1]:
+            continue  # what a run that was killed at its very beginning has left
         if not info.problem and not info.path.rpartition("/")[2].startswith("."):
             raise WrongUsage(
                 f"{name} ({out}) holds files that v2a did not write, such as {info.path}; choose an empty folder"

@@ -17,7 +17,7 @@ FILES_SHOWN = 30
 """Maximum number of files that a dry run lists."""
 
 FAILURES_SHOWN = 10
-"""Maximum number of failed files in the last lines; the report has all."""
+"""Maximum number of failed files in the last lines, and of entries that were not looked at; the report has all."""
 
 X_REALTIME_PER_CORE = 1.5
 """Assumed speed for the estimate of a dry run, until this output has measured ones."""
@@ -130,6 +130,7 @@ def print_result(
     """Print the last lines: counts, failures with reasons, and the place of the report."""
     from jobs.common.terminal import clock, printable
     from pipelines import storage
+    from pipelines.dub.plan import NOT_LOOKED_AT
     from pipelines.reports.costs import money
 
     counts = ", ".join(f"{figures[f'files_{status}']} {status}" for status in ("dubbed", "skipped", "failed"))
@@ -137,10 +138,12 @@ def print_result(
     console.print(
         f"{figures['files']} files: {counts}, in {clock(elapsed_s)}{speed}.", markup=False, soft_wrap=True
     )
-    failed = [f"  failed: {row['path']}: {row['reason']}" for row in table if row["status"] == "failed"]
-    more = [f"  ... and {len(failed) - FAILURES_SHOWN} more"] if len(failed) > FAILURES_SHOWN else []
-    for line in failed[:FAILURES_SHOWN] + more:
-        console.print(printable(line), markup=False, soft_wrap=True)
+    failed = [f"failed: {row['path']}: {row['reason']}" for row in table if row["status"] == "failed"]
+    passed_over = [row for row in table if row["reason"].startswith(NOT_LOOKED_AT)]
+    for lines in (failed, [f"{row['path']}: {row['reason']}" for row in passed_over]):
+        more = [f"... and {len(lines) - FAILURES_SHOWN} more"] if len(lines) > FAILURES_SHOWN else []
+        for line in lines[:FAILURES_SHOWN] + more:
+            console.print(printable(f"  {line}"), markup=False, soft_wrap=True)
     if spent.core_s or spent.gpu_s:
         gpus = f" and {spent.gpu_s:,.0f} GPU-seconds" if spent.gpu_s else ""
         console.print(

@@ -101,10 +101,12 @@ def plan_of(
 ) -> DubPlan:
     """Scan the archive, and its sound where the plan depends on it, and plan the run."""
     from pipelines.archive.ray_scan import scan_rows
+    from pipelines.dub import manifest
     from pipelines.dub.plan import ManifestRow, make_plan, wants_silence
     from pipelines.soundtrack import silence
 
     rows, policy = scan_rows(config.archive, resources.cpus), job.treatment
+    requests = manifest.resolved(requests, rows)
     partly = [v for v in rows if wants_silence(v, policy.existing, requests.get(v["path"], ManifestRow()))]
     silences = silence.find_all(partly, policy.silence_dbfs, resources.cpus)
     return make_plan(

@@ -244,7 +244,7 @@ def _scanned(
 
     scanned = {row["video_id"]: row for row in prepared.store.scan() if row["status"] != "failed"}
     rows, fresh = [], []
-    for info in storage.list_tree(config.archive):
+    for info in storage.list_tree(config.archive, everything=True):
         row = scanned.get(scan.video_id(info.path, info.size, info.version))
         # The archive may be mounted elsewhere now.
         rows.append({**row, "uri": info.uri}) if row else fresh.append(info)

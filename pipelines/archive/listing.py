@@ -24,7 +24,7 @@ class Listing:
         from pipelines import storage
 
         try:
-            for info in storage.list_tree(self.root):
+            for info in storage.list_tree(self.root, everything=True):
                 self.n += 1
                 yield info
         except storage.StorageError as error:

@@ -133,6 +133,9 @@ _FACTS = (
 )
 
 
+NOT_LOOKED_AT = "NotReadable"
+"""`error_class` of an entry that was not opened: a link that leads away, a pipe, what v2a wrote itself."""
+
 SILENT_STATES = ("none", "empty", "silent")
 """Values of `audio_state` for videos that count as silent."""
 
@@ -209,8 +212,8 @@ def scan_file(info: FileInfo, sandbox: Sandbox) -> dict[str, Any]:
     )
     named_video = suffix(info.path) in VIDEO_SUFFIXES
     if info.problem:
-        status = "failed" if named_video else "not_video"
-        return row | {"status": status, "error_class": "NotReadable", "error": info.problem}
+        status = "failed" if info.lost or (named_video and not info.own) else "not_video"
+        return row | {"status": status, "error_class": NOT_LOOKED_AT, "error": info.problem}
     try:
         for attempt in retry.storage_attempts(retry.SCAN):
             with attempt:
@@ -245,10 +248,10 @@ def scan(root: str, sandbox: Sandbox | None = None) -> Iterator[dict[str, Any]]:
     Raises StorageError if the root cannot be listed.
     """
     if sandbox is not None:
-        yield from (scan_file(info, sandbox) for info in storage.list_tree(root))
+        yield from (scan_file(info, sandbox) for info in storage.list_tree(root, everything=True))
         return
     with Sandbox() as own:
-        yield from (scan_file(info, own) for info in storage.list_tree(root))
+        yield from (scan_file(info, own) for info in storage.list_tree(root, everything=True))
 
 
 def to_table(rows: Iterable[dict[str, Any]]) -> pa.Table:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -103,18 +104,36 @@ def parse(uri: str, names: list[str], rows: Iterable[Mapping[str, Any]]) -> dict
     return by_path
 
 
+def resolved(
+    requests: Mapping[str, ManifestRow], scanned: Iterable[Mapping[str, Any]]
+) -> dict[str, ManifestRow]:
+    """Rows by the paths of the scan. These differ from those of the manifest for names with backslashes, or with spaces
+    at their ends."""
+    paths = {str(row["path"]) for row in scanned} if requests else set()
+    odd: dict[str, list[str]] = {}
+    for path in paths:
+        if (tidy := _tidy(path)) not in paths:
+            odd.setdefault(tidy, []).append(path)
+    meant = {tidy: found[0] for tidy, found in odd.items() if len(found) == 1}
+    return {meant.get(path, path): row for path, row in requests.items()}
+
+
+def _tidy(path: str) -> str:
+    # Tables made on Windows have backslashes between folders; the scan has them in names that are not UTF-8 (\\xff).
+    return re.sub(r"\\(?!x[0-9a-f]{2})", "/", path.strip()).removeprefix("./")
+
+
 def _parse_row(row: Mapping[str, Any]) -> tuple[str, ManifestRow]:
     if extra := [name for name in row if name not in COLUMNS]:
         raise ManifestError(f"it has {extra[0]}; put texts with commas in quotes")
     cells = {name: row.get(name) for name in COLUMNS}
-    path = _text(cells["path"])
+    path = _tidy(_text(cells["path"]))
     if not path:
         raise ManifestError("no path")
     start_s, end_s = (_time(name, cells[name]) for name in ("start_s", "end_s"))
     if end_s is not None and end_s <= (start_s or 0.0):
         raise ManifestError(f"end_s ({end_s:g}) must be later than start_s ({start_s or 0:g})")
     prompt, negative = (_text(cells[name]) or None for name in ("prompt", "negative"))
-    path = path.replace("\\", "/").removeprefix("./")
     return path, ManifestRow(prompt, negative, _seed(cells["seed"]), start_s, end_s, _yes(cells["skip"]))
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pipelines import storage
@@ -12,27 +16,101 @@ from pipelines.provenance import signing
 SRT_SUFFIX = ".srt"
 """Added to the name of a dubbed film whose container holds no subtitles."""
 
+_APART = "-films"
+"""Added to the name of a user's folder that is called like v2a's own."""
 
-def output_names(job: DubJob, video: dict[str, Any], used_names: set[str]) -> tuple[str, str]:
+
+class UsedNames:
+    """Names of outputs so far, and of the folders that outputs will lie in.
+
+    Names that one file system or another takes for the same count as one: those that differ only in case, in how
+    characters are composed, or in dots and spaces at their ends.
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._reserved: dict[str, str] = {}
+        """video_id of the film to which an earlier run gave a name."""
+        self._folders: set[str] = set()
+
+    def take(self, name: str) -> None:
+        self._taken.add(name_key(name))
+
+    def reserve(self, name: str, video_id: str) -> None:
+        self._reserved.setdefault(name_key(name), video_id)
+
+    def add_folder(self, name: str) -> None:
+        """Add the folders that the output `name` lies in: no other output may take their place."""
+        parts = name_key(name).split("/")[:-1]
+        self._folders.update("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+
+    def free(self, name: str, video_id: str) -> bool:
+        key = name_key(name)
+        theirs = self._reserved.get(key, video_id) != video_id
+        return not (theirs or key in self._taken or key in self._folders)
+
+
+def name_key(name: str) -> str:
+    """The name as the least discerning file system sees it."""
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return "/".join(part.rstrip(" .") for part in folded.split("/"))
+
+
+def used_names(
+    job: DubJob, videos: Iterable[dict[str, Any]], row_of: Callable[[str], dict[str, Any] | None]
+) -> UsedNames:
+    """Names to begin with: the folders of all films, and those outputs of earlier runs whose name another film of the
+    archive (scan rows) would like.
+
+    row_of: report row of a finished film by video_id, or None. Raises StorageError if it does.
+    """
+    used, claims = UsedNames(), defaultdict[str, set[str]](set)
+    for video in videos:
+        if video["status"] != "ok":
+            continue
+        with contextlib.suppress(ValueError, TypeError, AttributeError):  # the plan says why
+            for name in (preferred_output(job, video), fallback_output(video)):
+                used.add_folder(name)
+                claims[name_key(name)].add(video["video_id"])
+    for video_id in sorted({each for rivals in claims.values() if len(rivals) > 1 for each in rivals}):
+        row = row_of(video_id)
+        if row is not None and row.get("status") == "dubbed" and row.get("output"):
+            used.reserve(str(row["output"]), video_id)
+    return used
+
+
+def output_names(job: DubJob, video: dict[str, Any], used: UsedNames) -> tuple[str, str]:
     """Unique paths of the output and of its Matroska fallback, relative to OUT. Raises ValueError as
     `preferred_output` does."""
-    video_id, path = video["video_id"], video["path"]
+    video_id, path = video["video_id"], path_in_out(video["path"])
     preferred = preferred_output(job, video)
-    output = unique_output(preferred, video_id, used_names, most_bytes(job, path, preferred))
+    output = unique_output(preferred, video_id, used, most_bytes(job, path, preferred))
     if job.treatment.sidecar != "none":
         return output, output
-    preferred = f"{path}.mkv"
-    return output, unique_output(preferred, video_id, used_names, most_bytes(job, path, preferred))
+    preferred = fallback_output(video)
+    return output, unique_output(preferred, video_id, used, most_bytes(job, path, preferred))
+
+
+def path_in_out(path: str) -> str:
+    """Path of a film in OUT: that in the archive, but apart from v2a's own records there."""
+    name = storage.original_name(path)
+    first, slash, rest = name.partition("/")
+    return first + _APART + slash + rest if name_key(first) == storage.PRIVATE_FOLDER else name
+
+
+def fallback_output(video: dict[str, Any]) -> str:
+    """Path of a film in Matroska, which holds almost everything."""
+    return f"{path_in_out(video['path'])}.mkv"
 
 
 def preferred_output(job: DubJob, video: dict[str, Any]) -> str:
     """Path of the film's copy, or of its sound file, relative to OUT. Raises ValueError if no container holds both its
     picture and the requested codec."""
-    policy = job.treatment
+    policy, path = job.treatment, path_in_out(video["path"])
     if policy.sidecar != "none":
-        return f"{video['path']}.{policy.sidecar}"
+        return f"{path}.{policy.sidecar}"
     name = containers.output_name(
-        video["path"],
+        path,
         container=video["container"],
         video_codec=video["video_codec"],
         audio_codec=policy.audio_codec,
@@ -58,21 +136,21 @@ def most_bytes(job: DubJob, path: str, output: str) -> int | None:
     return limit - number - max(added)
 
 
-def unique_output(preferred: str, video_id: str, used_names: set[str], most: int | None = None) -> str:
-    """An output name that no other file of the archive has, such as `a.mp4.mkv`, which may be the name of a film.
+def unique_output(preferred: str, video_id: str, used: UsedNames, most: int | None = None) -> str:
+    """An output name that no other film of the archive has, such as `a.mp4.mkv`, which may be the name of a film.
 
-    Its last component is cut to `most` bytes. Adds the name to `used_names`.
+    Its last component is cut to `most` bytes. Adds the name to `used`.
     """
     folder, slash, name = preferred.rpartition("/")
     too_long = most is not None and len(name.encode()) > most
-    if preferred.casefold() in used_names or too_long:
+    if too_long or not used.free(preferred, video_id):
         stem, dot, suffix = name.rpartition(".")
         end = f".{video_id}{dot}{suffix}"
         if most is not None:
             stem = stem.encode()[: max(0, most - len(end.encode()))].decode(errors="ignore")
         name = stem + end
     output = folder + slash + name
-    used_names.add(output.casefold())
+    used.take(output)
     return output
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from pipelines import storage
 from pipelines.archive import scan
 from pipelines.archive.scan import SILENT_STATES
-from pipelines.dub import segments
+from pipelines.dub import manifest, segments
 from pipelines.dub.job import DubJob, DubTask, file_segments, first_missing, turn, within
 from pipelines.dub.manifest import BEYOND_S, ManifestRow
-from pipelines.dub.output_names import output_names
+from pipelines.dub.output_names import UsedNames, output_names, used_names
 from pipelines.dub.state import State, concerns_one_film
 from pipelines.media.errors import Failure
 from pipelines.reports import dub_rows
@@ -20,6 +20,9 @@ from pipelines.soundtrack import mixing
 from pipelines.soundtrack.mixing import Seconds
 from pipelines.soundtrack.silence import Silence
 from v2a_models import grid
+
+NOT_LOOKED_AT = "not looked at"
+"""Beginning of the reason of a row that is no file, or is v2a's own."""
 
 
 @dataclass
@@ -59,15 +62,15 @@ def make_plan(
     video_id. Raises StorageError if OUT as a whole cannot be written.
     """
     plan = DubPlan()
-    used_names: set[str] = set()
     scanned = list(scanned)
-    requests, silences = requests or {}, silences or {}
+    used = used_names(job, scanned, lambda video_id: None if restart else _row_before(job, video_id))
+    requests, silences = manifest.resolved(requests or {}, scanned), silences or {}
     for video in scanned:
         video_id = video["video_id"]
         plan.order.append(video_id)
         request, silence = requests.get(video["path"], ManifestRow()), silences.get(video_id)
         try:
-            _add(plan, job, video, only, request, silence, used_names, restart=restart, dry_run=dry_run)
+            _add(plan, job, video, only, request, silence, used, restart=restart, dry_run=dry_run)
         except storage.StorageError as error:
             if not concerns_one_film(error) or not (dry_run or State(job.out).writable()):
                 raise
@@ -81,6 +84,15 @@ def make_plan(
         plan.rows[row["video_id"]] = row
     plan.tasks.sort(key=lambda task: turn(task.video))
     return plan
+
+
+def _row_before(job: DubJob, video_id: str) -> dict[str, Any] | None:
+    try:
+        return State(job.out).read_row(video_id)
+    except storage.StorageError as error:
+        if not concerns_one_film(error):
+            raise
+        return None  # the plan of this film will fail, and say why
 
 
 UNKNOWN = "the manifest names {!r}, which is not in the archive; give its path relative to the archive"
@@ -98,12 +110,12 @@ def _add(
     only: str,
     request: ManifestRow,
     silence: Silence | None,
-    used_names: set[str],
+    used: UsedNames,
     *,
     restart: bool,
     dry_run: bool,
 ) -> None:
-    """Add the tasks of one scanned film to the plan, or its report row. `used_names`: output names so far.
+    """Add the tasks of one scanned film to the plan, or its report row. `used`: output names so far.
 
     Raises StorageError if its output or its state cannot be read or written.
     """
@@ -120,7 +132,7 @@ def _add(
         plan.rows[video_id] = dub_rows.report_row(video, "skipped", "not silent between in and out time")
         return
     try:
-        output, fallback = output_names(job, video, used_names)
+        output, fallback = output_names(job, video, used)
     except ValueError as error:
         plan.rows[video_id] = dub_rows.failed_row(video, Failure("plan", "ContainerCannotHold", str(error)))
         return
@@ -189,7 +201,8 @@ def decide(
 def classify(row: dict[str, Any], only: str) -> tuple[str, str]:
     """Decide on a scanned file by itself: (dub | skipped | failed, reason)."""
     if row["status"] == "not_video":
-        return "skipped", "not a video"
+        looked = row["error_class"] != scan.NOT_LOOKED_AT
+        return "skipped", "not a video" if looked else f"{NOT_LOOKED_AT}: {row['error']}"
     if row["status"] == "audio_only":
         return "skipped", "sound without a picture"
     if row["status"] != "ok":

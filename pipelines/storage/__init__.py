@@ -28,6 +28,8 @@ from pipelines.storage.listing import (
     check_readable,
     is_dir,
     list_tree,
+    original_name,
+    uri_of,
 )
 from pipelines.storage.uri import (
     PRIVATE_FOLDER,
@@ -71,6 +73,7 @@ __all__ = [
     "makedirs",
     "name_limit",
     "open_read",
+    "original_name",
     "parent",
     "put_atomic",
     "read_bytes",
@@ -82,5 +85,6 @@ __all__ = [
     "sweep_temporaries",
     "temporary_name",
     "translated",
+    "uri_of",
     "write_atomic",
 ]

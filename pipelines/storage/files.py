@@ -25,6 +25,7 @@ from pipelines.storage.uri import (
     StorageNotFound,
     StorageRefused,
     is_remote,
+    is_temporary,
     join,
     key,
     local_path,
@@ -113,7 +114,7 @@ def makedirs(uri: str) -> None:
     """Create a folder and its parents; does nothing on S3."""
     if not is_remote(uri):
         with translated(uri):
-            os.makedirs(local_path(uri), exist_ok=True)
+            _make_folders(local_path(uri))
 
 
 def remove_empty(uri: str) -> None:
@@ -227,7 +228,7 @@ def sweep_temporaries(root: str) -> int:
     removed = 0
     for folder, _, names in os.walk(local_path(root)):
         for name in names:
-            if name.startswith(TEMPORARY_PREFIX):
+            if is_temporary(name):
                 with contextlib.suppress(OSError):
                     os.unlink(os.path.join(folder, name))
                     removed += 1
@@ -304,9 +305,23 @@ def _existing(path: str) -> str:
     return path
 
 
+def _make_folders(path: str) -> None:
+    """`os.makedirs`, which calls itself for each folder, for paths of a thousand and more."""
+    missing = []
+    while not os.path.isdir(path) and path != os.path.dirname(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for folder in reversed(missing):
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            if not os.path.isdir(folder):
+                raise
+
+
 @contextlib.contextmanager
 def _beside(path: str) -> Iterator[str]:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    _make_folders(os.path.dirname(path))
     temporary = temporary_name(path)
     try:
         yield temporary

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from urllib.parse import quote
 
 from pipelines.storage import uri as uris
 from pipelines.storage.uri import (
     PRIVATE_FOLDER,
-    TEMPORARY_PREFIX,
+    RECORDS,
     FileInfo,
     StorageDenied,
     StorageNotFound,
     StorageRefused,
     is_remote,
+    is_temporary,
     is_within,
+    join,
     key,
     local_path,
     translated,
@@ -23,6 +26,12 @@ from pipelines.storage.uri import (
 
 S3_PAGE = 1000
 """Keys per request; the most that S3 returns."""
+
+OWN_FOLDER = "records of an earlier run of v2a"
+OWN_FILE = "a file that v2a had not finished writing"
+
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
+_LIKE_ESCAPED = re.compile(rb"\\(?=x[0-9a-f]{2})")
 
 
 def is_dir(uri: str) -> bool:
@@ -56,52 +65,102 @@ def check_readable(root: str) -> None:
         raise StorageNotFound(f"no such bucket or prefix: {root} (check the name, region and endpoint)")
 
 
-def list_tree(root: str) -> Iterator[FileInfo]:
+def list_tree(root: str, everything: bool = False) -> Iterator[FileInfo]:
     """Every file below `root`, sorted by the bytes of its path.
 
     Streams: at most one folder's names per level, or a thousand keys, are in memory. Links to files inside the root are
-    followed. Links that leave the root, links to folders, broken links, pipes, devices, folders that cannot be listed
-    and keys that leave their folder (`..`) are yielded with `problem` set and must not be opened. Folders named `_v2a`
-    and v2a's temporary files are left out.
+    followed. Entries that must not be opened are yielded with `problem` set: links that leave the root, links to
+    folders, broken links, pipes, devices, folders that cannot be listed and keys that name no file.
+
+    What v2a wrote itself is left out: a folder `_v2a` with its records, and files that are half-written. everything:
+    yield these too, the folder as one entry with a problem, and keys of folders that have content.
+
+    `path` is the name itself, but for bytes that are not UTF-8, which are written `\\xff`. A backslash in a name that
+    reads like this becomes `\\x5c`, so that no two files have one path; `uri_of` leads back.
 
     Raises StorageError if the root itself cannot be listed.
     """
     check_readable(root)
     if is_remote(root):
-        yield from _list_s3(key(root).rstrip("/"))
+        found = _list_s3(key(root).rstrip("/"))
     else:
         top = local_path(root)
-        yield from _list_local(os.path.realpath(top), top, "")
+        found = _list_local(os.path.realpath(top), top)
+    yield from found if everything else (info for info in found if not info.own)
 
 
-def _list_local(real_root: str, folder: str, prefix: str) -> Iterator[FileInfo]:
+def uri_of(root: str, path: str) -> str:
+    """URI of the file that `list_tree(root)` calls `path`. Raises ValueError for a path that would leave the root."""
+    name = os.fsdecode(_ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), os.fsencode(path)))
+    uri = join(root, name)
+    return uri if is_remote(root) else local_uri(local_path(uri))
+
+
+def original_name(path: str) -> str:
+    """The name that `list_tree` calls `path`, or `path` itself if the name is not UTF-8."""
+    name = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), os.fsencode(path))
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return path
+
+
+def _list_local(real_root: str, top: str) -> Iterator[FileInfo]:
+    # A stack instead of recursion: folders may be nested deeper than Python's calls.
+    stack = [iter(_entries(top, ""))]
+    while stack:
+        entry = next(stack[-1], None)
+        if entry is None:
+            stack.pop()
+        elif isinstance(entry, FileInfo):
+            yield entry
+        else:
+            found, path = entry
+            try:
+                if _is_folder(found) and not _is_own(found.path):
+                    stack.append(iter(_entries(found.path, path + "/")))
+                else:
+                    yield _examined(real_root, found, path)
+            except OSError as error:
+                yield _local_problem(found.path, path, error.strerror or str(error))
+
+
+def _entries(folder: str, prefix: str) -> list[tuple[os.DirEntry[str], str] | FileInfo]:
+    """Entries of a folder and their paths, sorted; one with a problem for a folder that cannot be listed."""
     try:
         with os.scandir(folder) as entries:
-            listed = sorted(entries, key=_sort_key)
+            return [(entry, prefix + entry.name) for entry in sorted(entries, key=_sort_key)]
     except OSError as error:
-        yield _local_problem(folder, prefix.rstrip("/"), f"folder cannot be listed: {error.strerror}")
-        return
-    for entry in listed:
-        path = prefix + entry.name
-        if entry.name.startswith(TEMPORARY_PREFIX):
-            continue
-        try:
-            if entry.is_symlink():
-                yield _follow(real_root, entry.path, path)
-            elif entry.is_dir():
-                if entry.name != PRIVATE_FOLDER:
-                    yield from _list_local(real_root, entry.path, path + "/")
-            elif entry.is_file():
-                yield local_info(entry.path, path, entry.stat())
-            else:
-                yield _local_problem(entry.path, path, "not a regular file")
-        except OSError as error:
-            yield _local_problem(entry.path, path, error.strerror or str(error))
+        why = f"folder cannot be listed: {error.strerror}"
+        return [_local_problem(folder, prefix.rstrip("/") or ".", why, lost=True)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False)
+
+
+def _is_own(folder: str) -> bool:
+    return os.path.basename(folder) == PRIVATE_FOLDER and any(
+        os.path.exists(os.path.join(folder, name)) for name in RECORDS
+    )
+
+
+def _examined(real_root: str, entry: os.DirEntry[str], path: str) -> FileInfo:
+    """An entry that is not a folder to go into. Raises OSError."""
+    if entry.is_symlink():
+        return _follow(real_root, entry.path, path)
+    if _is_folder(entry):
+        return _local_problem(entry.path, path, OWN_FOLDER, own=True)
+    if not entry.is_file():
+        return _local_problem(entry.path, path, "not a regular file")
+    if is_temporary(entry.name):
+        return _local_problem(entry.path, path, OWN_FILE, own=True)
+    return local_info(entry.path, path, entry.stat())
 
 
 def _sort_key(entry: os.DirEntry[str]) -> bytes:
     """Sort key that puts `a.mp4` before `a/b.mp4`, like whole paths and S3."""
-    return os.fsencode(entry.name) + (b"/" if entry.is_dir(follow_symlinks=False) else b"")
+    return os.fsencode(entry.name) + (b"/" if _is_folder(entry) else b"")
 
 
 def _follow(real_root: str, place: str, path: str) -> FileInfo:
@@ -119,8 +178,8 @@ def local_info(place: str, path: str, facts: os.stat_result) -> FileInfo:
     return FileInfo(printable(path), local_uri(place), facts.st_size, str(facts.st_mtime_ns))
 
 
-def _local_problem(place: str, path: str, problem: str) -> FileInfo:
-    return FileInfo(printable(path), local_uri(place), 0, "", problem)
+def _local_problem(place: str, path: str, problem: str, *, lost: bool = False, own: bool = False) -> FileInfo:
+    return FileInfo(printable(path), local_uri(place), 0, "", problem, lost, own)
 
 
 def local_uri(place: str) -> str:
@@ -129,13 +188,16 @@ def local_uri(place: str) -> str:
 
 
 def printable(path: str) -> str:
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """The path as text that no other path has (`list_tree`)."""
+    return _LIKE_ESCAPED.sub(lambda _: rb"\x5c", os.fsencode(path)).decode("utf-8", "backslashreplace")
 
 
 def _list_s3(root: str) -> Iterator[FileInfo]:
     bucket, _, prefix = root.partition("/")
     prefix = f"{prefix}/" if prefix else ""
     where: dict[str, str] | None = {}
+    users: set[str] = set()
+    """Folders named like v2a's own that are a user's."""
     while where is not None:
         # Page by page: `S3FileSystem.ls` holds a whole folder, and loses keys with empty parts (`a//b`).
         with translated(f"s3://{root}"):
@@ -143,19 +205,41 @@ def _list_s3(root: str) -> Iterator[FileInfo]:
         where = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
         for entry in page.get("Contents", ()):
             path = str(entry["Key"])[len(prefix) :]
-            *folders, name = path.split("/")
-            if PRIVATE_FOLDER in folders:
+            if own := _own_folder(bucket, prefix, path, users):
+                yield FileInfo(printable(own), f"s3://{bucket}/{prefix}{own}", 0, "", OWN_FOLDER, own=True)
                 # It may hold as much as everything else: continue after it.
-                inside = "/".join(folders[: folders.index(PRIVATE_FOLDER) + 1])
-                where = {"StartAfter": f"{prefix}{inside}/\U0010ffff"}
+                where = {"StartAfter": f"{prefix}{own}/\U0010ffff"}
                 break
-            # A key that ends in a slash marks an empty folder.
-            if name and not name.startswith(TEMPORARY_PREFIX):
+            # An empty key that ends in a slash marks a folder.
+            if path and not (path.endswith("/") and not entry["Size"]):
                 uri = f"s3://{bucket}/{entry['Key']}"
                 yield s3_info(path, uri, entry["Size"], str(entry.get("ETag", "")))
 
 
+def _own_folder(bucket: str, prefix: str, path: str, users: set[str]) -> str:
+    """The folder of v2a's records that a key lies in; empty if it lies in none. `users`: folders known to be none."""
+    folders = path.split("/")[:-1]
+    for depth, name in enumerate(folders, start=1):
+        folder = "/".join(folders[:depth])
+        if name == PRIVATE_FOLDER and folder not in users:
+            with translated(f"s3://{bucket}/{prefix}{folder}"):
+                page = uris.s3_page(bucket, f"{prefix}{folder}/", S3_PAGE, Delimiter="/")
+            keys = [str(entry["Key"]) for entry in page.get("Contents", ())]
+            keys += [str(entry["Prefix"]).rstrip("/") for entry in page.get("CommonPrefixes", ())]
+            if not {each.rpartition("/")[2] for each in keys}.isdisjoint(RECORDS):
+                return folder
+            users.add(folder)
+    return ""
+
+
 def s3_info(path: str, uri: str, size: int, etag: str) -> FileInfo:
-    odd = {"", ".", ".."} & set(path.split("/"))
-    problem = "a key with an empty part, . or .. names no file that could lie in a folder" if odd else ""
-    return FileInfo(path, uri, int(size), etag.strip('"'), problem)
+    own = is_temporary(path.rpartition("/")[2]) or path.endswith("/")
+    problem = OWN_FILE if own else ""
+    if path.endswith("/"):
+        problem = "the key of a folder, which holds data: rename it"
+    elif {"", ".", ".."} & set(path.split("/")):
+        problem = "a key with an empty part, . or .. names no file that could lie in a folder"
+    elif "?versionId=" in path:
+        problem = "a key with ?versionId= cannot be told from a version of another object: rename it"
+    lost = path.endswith("/") or "?versionId=" in path
+    return FileInfo(printable(path), uri, int(size), etag.strip('"'), problem, lost, own)

@@ -9,16 +9,25 @@ import contextlib
 import errno
 import functools
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import quote, unquote_to_bytes
 
 TEMPORARY_PREFIX = ".v2a-tmp-"
-"""Prefix of the name of every file that is still being written."""
+"""Prefix of the name of every file that is still being written; a file of a user may begin like this, too."""
+
+_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"(probe|\d+-.+)", re.DOTALL)
 
 PRIVATE_FOLDER = "_v2a"
-"""Folder for v2a's own records; never part of an archive."""
+"""Folder for v2a's own records; never part of an archive, unless a user has one of that name."""
+
+RECORDS = (
+    *("config.json", "report.parquet", "report.html", "summary.json", "mlflow.db", "rows", "parts", "asked"),
+    *("provenance", "scan.parquet", "index.parquet", "train.json", "tune.json", "compare.json", "synth.json"),
+)
+"""Files and folders of which each PRIVATE_FOLDER that v2a made has one or more."""
 
 
 class StorageError(Exception):
@@ -60,7 +69,8 @@ class FileInfo:
 
     path: relative to the root, with `/` between folders. version: changes with the content (ETag on S3, modification
     time in nanoseconds locally). problem: empty for a readable regular file; otherwise the reason why the entry must
-    not be opened.
+    not be opened. lost: True if films may lie behind the problem, whatever the name is. own: True for what v2a itself
+    has written.
     """
 
     path: str
@@ -68,6 +78,13 @@ class FileInfo:
     size: int
     version: str
     problem: str = ""
+    lost: bool = False
+    own: bool = False
+
+
+def is_temporary(name: str) -> bool:
+    """True for the name of a file that v2a is writing, or was when it was killed."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def is_remote(uri: str) -> bool:

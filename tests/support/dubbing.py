@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from jobs import cli, dub
 from jobs.dub import console, driver, preflight
 from pipelines.archive import scan
-from pipelines.dub import decode, finish, state
+from pipelines.dub import decode, finish, manifest, state
 from pipelines.dub.generate.dubber import Dubber
 from pipelines.dub.manifest import ManifestRow
 from pipelines.dub.plan import make_plan, wants_silence
@@ -47,6 +47,7 @@ def quickly(*arguments: str | Path) -> dict[str, dict[str, Any]]:
     preflight.check_identity(config, job)
     sandbox = shared_sandbox()
     scanned = list(scan.scan(config.archive, sandbox))
+    requests = manifest.resolved(requests, scanned)
     policy = job.treatment
     silences = {
         video["video_id"]: silence.find(video, policy.silence_dbfs, sandbox)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from jobs.common import checks
@@ -26,6 +28,15 @@ def test_a_value_below_its_bound_is_named_with_the_bound(field: str, value: floa
 
 def test_values_at_the_bound_and_none_pass() -> None:
     checks.at_least(SynthConfig("out", clips=1, num_workers=None), clips=1, num_workers=1, seed=0)
+
+
+def test_files_of_others_are_foreign_and_those_of_a_run_that_just_began_are_not(tmp_path: Path) -> None:
+    (tmp_path / "_v2a" / "asked").mkdir(parents=True)
+    (tmp_path / "_v2a" / "first").write_bytes(b"x")
+    checks.check_not_foreign(str(tmp_path), "OUT")
+    (tmp_path / "film.mp4").write_bytes(b"x")
+    with pytest.raises(WrongUsage, match=r"film\.mp4; choose an empty folder"):
+        checks.check_not_foreign(str(tmp_path), "OUT")
 
 
 def test_named_values() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.dub.output_names import most_bytes, output_names, subtitles_at, unique_output
+from pipelines.dub.output_names import UsedNames, most_bytes, output_names, subtitles_at, unique_output
 from pipelines.soundtrack.mixing import MixPolicy
 from tests.support.dub_stages import make_job
 
@@ -17,7 +17,7 @@ def video(path: str) -> dict[str, Any]:
 
 
 def test_outputs_never_collide() -> None:
-    taken: set[str] = set()
+    taken = UsedNames()
     names = [unique_output("a.mp4.mkv", video_id, taken) for video_id in ("one", "two")]
     names.append(unique_output("A.mp4.MKV", "three", taken))
     names.append(unique_output("sub/a", "four", taken))
@@ -28,7 +28,7 @@ def test_outputs_never_collide() -> None:
 
 
 def test_a_film_keeps_its_name_and_has_a_matroska_one_to_fall_back_on() -> None:
-    taken: set[str] = set()
+    taken = UsedNames()
     assert output_names(make_job("out"), video("sub/a.mp4"), taken) == ("sub/a.mp4", "sub/a.mp4.mkv")
     assert output_names(make_job("out"), video("sub/a.mp4"), taken) == ("sub/a.v.mp4", "sub/a.mp4.v.mkv")
 
@@ -36,7 +36,7 @@ def test_a_film_keeps_its_name_and_has_a_matroska_one_to_fall_back_on() -> None:
 @pytest.mark.parametrize("kind", ["wav", "flac"])
 def test_a_sound_file_is_named_after_its_film(kind: str) -> None:
     job = make_job("out", treatment=MixPolicy(sidecar=kind))
-    assert output_names(job, video("a.mp4"), set()) == (f"a.mp4.{kind}", f"a.mp4.{kind}")
+    assert output_names(job, video("a.mp4"), UsedNames()) == (f"a.mp4.{kind}", f"a.mp4.{kind}")
 
 
 def test_names_leave_room_for_the_files_beside_them(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_names_leave_room_for_the_files_beside_them(tmp_path: Path) -> None:
     assert most_bytes(signed, "a.mkv", "a.mkv") == most - len(".c2pa")
     sounds = make_job(tmp_path, keep_top=10, treatment=MixPolicy(sidecar="wav"))
     assert most_bytes(sounds, "a.mp4", "a.mp4.wav") == most - len(".10")
-    long = unique_output("x" * 253 + ".mkv", "v", set(), most)
+    long = unique_output("x" * 253 + ".mkv", "v", UsedNames(), most)
     assert len(long) == most and long.endswith(".v.mkv")
 
 
