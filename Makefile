@@ -41,7 +41,7 @@ slow: $(STAMP) ## Run the slow tests: a dozen random kills, a second S3 server, 
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m pytest -n 2 -m hypothesis --hypothesis-profile explore
 
-fuzz: $(STAMP) ## Put 5,000 damaged and hostile files through scan and decode
+fuzz: $(STAMP) ## Put 5,000 damaged and hostile files through a whole dub
 	$(BIN)/python -m tests.fuzz --inputs 5000
 
 lint: $(STAMP) ## Check style, formatting, types, the Dockerfile, and the packages for known vulnerabilities
