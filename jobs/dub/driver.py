@@ -107,7 +107,13 @@ def plan_of(
 
     rows, policy = scan_rows(config.archive, resources.cpus), job.treatment
     requests = manifest.resolved(requests, rows)
-    partly = [v for v in rows if wants_silence(v, policy.existing, requests.get(v["path"], ManifestRow()))]
+    partly = [
+        video
+        for video in rows
+        if wants_silence(
+            video, policy.existing, requests.get(video["path"], ManifestRow()), config.max_hours_per_file
+        )
+    ]
     silences = silence.find_all(partly, policy.silence_dbfs, resources.cpus)
     return make_plan(
         job,

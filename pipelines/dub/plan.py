@@ -120,6 +120,10 @@ def _add(
     Raises StorageError if its output or its state cannot be read or written.
     """
     state, video_id = State(job.out), video["video_id"]
+    long = scan.too_long(video, job.max_hours)
+    if long and silence is None and wants_silence(video, job.treatment.existing, request):
+        plan.rows[video_id] = dub_rows.failed_row(video, Failure("plan", "TooLong", long))
+        return
     action, reason = decide(video, only, request, silence)
     if action == "skipped":
         plan.rows[video_id] = dub_rows.report_row(video, "skipped", reason)
@@ -147,8 +151,8 @@ def _add(
         plan.rows[video_id] = row
         plan.kept += 1
         return
-    if message := scan.too_long(video, job.max_hours):
-        plan.rows[video_id] = dub_rows.failed_row(video, Failure("plan", "TooLong", message))
+    if long:
+        plan.rows[video_id] = dub_rows.failed_row(video, Failure("plan", "TooLong", long))
         return
     storage.check_name(storage.join(job.out, output))
     if job.treatment.existing == "mix" and unreadable(video):
@@ -171,8 +175,11 @@ def _add(
     plan.to_dub[video_id] = video
 
 
-def wants_silence(video: dict[str, Any], existing: str, request: ManifestRow) -> bool:
-    """True if the silent stretches of the film's own sound are needed for its plan."""
+def wants_silence(video: dict[str, Any], existing: str, request: ManifestRow, max_hours: float = 0.0) -> bool:
+    """True if the silent stretches of the film's own sound are needed for its plan; not for a film of more than
+    `max_hours` (0: any length), which is not dubbed."""
+    if scan.too_long(video, max_hours):
+        return False
     audible = video["status"] == "ok" and video["audio_state"] not in SILENT_STATES
     return existing == "replace-silent-parts" and audible and not request.skip
 

@@ -122,7 +122,7 @@ class Line:
         silences = {
             video["video_id"]: silence.find(video, job.treatment.silence_dbfs, self.sandbox)
             for video in scanned
-            if wants_silence(video, job.treatment.existing, ManifestRow())
+            if wants_silence(video, job.treatment.existing, ManifestRow(), job.max_hours)
         }
         plan = make_plan(job, scanned, "all", silences=silences)
         for task in plan.tasks:

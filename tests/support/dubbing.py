@@ -52,7 +52,7 @@ def quickly(*arguments: str | Path) -> dict[str, dict[str, Any]]:
     silences = {
         video["video_id"]: silence.find(video, policy.silence_dbfs, sandbox)
         for video in scanned
-        if wants_silence(video, policy.existing, requests.get(video["path"], ManifestRow()))
+        if wants_silence(video, policy.existing, requests.get(video["path"], ManifestRow()), job.max_hours)
     }
     plan = make_plan(job, scanned, config.only, restart=config.restart, requests=requests, silences=silences)
     state.State(config.out).write_config(driver.saved_settings(config, job))

@@ -13,7 +13,8 @@ from jobs.dub import preflight
 from jobs.extract import ExtractConfig
 from jobs.extract import preflight as extract_preflight
 from pipelines.archive import scan
-from pipelines.dub.plan import DubPlan, make_plan
+from pipelines.dub.manifest import ManifestRow
+from pipelines.dub.plan import DubPlan, make_plan, wants_silence
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.store.store import Store
 from tests.support import extraction
@@ -93,6 +94,19 @@ def test_a_time_lapse_is_dubbed_and_stays_so(tmp_path: Path) -> None:
     assert again == first
     other = quickly(archive, tmp_path / "other", "--max-hours-per-file", "0.001")["a.y4m"]
     assert (other["status"], other["stage"], other["error_class"]) == ("failed", "plan", "TooLong")
+
+
+def test_the_sound_of_a_film_that_is_too_long_is_not_searched(tmp_path: Path) -> None:
+    """Its gaps would be searched from end to end before anything is dubbed."""
+    film = {
+        "video_id": "v", "path": "a.mkv", "status": "ok", "audio_state": "audible", "duration_s": 25 * HOUR,
+        "peak_dbfs": -3.0, "container": "matroska", "video_codec": "h264", "error_class": "", "error": "",
+    }  # fmt: skip
+    assert wants_silence(film, "replace-silent-parts", ManifestRow(), 0)
+    assert not wants_silence(film, "replace-silent-parts", ManifestRow(), 24)
+    config = parse(tmp_path, tmp_path / "out", "--existing", "replace-silent-parts")
+    plan = make_plan(preflight.make_job(config), [film], "silent")
+    assert plan.rows["v"]["error_class"] == "TooLong" and not plan.tasks
 
 
 def test_an_extraction_is_bounded_too(tmp_path: Path) -> None:
