@@ -224,4 +224,6 @@ def concerns_one_film(error: storage.StorageError) -> bool:
 
 
 def _json(values: dict[str, Any]) -> bytes:
-    return json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False).encode()
+    # A path that is not UTF-8 has characters that cannot be written; escaped, they are JSON all the same.
+    text = json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace")

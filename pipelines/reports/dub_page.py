@@ -44,9 +44,10 @@ def write(out_root: str, rows: Iterable[Mapping[str, Any]], run: Mapping[str, An
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     storage.write_atomic(storage.join(out_root, storage.PRIVATE_FOLDER, "report.parquet"), sink.getvalue())
-    storage.write_atomic(
-        storage.join(out_root, storage.PRIVATE_FOLDER, "report.html"), render_report(ordered, run).encode()
-    )
+    page = render_report(ordered, run).encode(
+        "utf-8", "backslashreplace"
+    )  # ARCHIVE may be a name that is not UTF-8
+    storage.write_atomic(storage.join(out_root, storage.PRIVATE_FOLDER, "report.html"), page)
 
 
 def render_report(rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> str:

@@ -140,6 +140,16 @@ def test_a_manifest_reaches_every_name(archive: Path, tmp_path: Path) -> None:
     assert len(plan.rows) == len(NAMES)
 
 
+def test_folders_may_have_any_name(film: Path, tmp_path: Path) -> None:
+    """ARCHIVE and OUT below a folder whose name is not UTF-8."""
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/odd \xff"))
+    put(film, root / "archive", b"a.mp4", 0)
+    for _ in range(2):
+        [row] = quickly(root / "archive", root / "out").values()
+        assert row["status"] == "dubbed" and (root / "out" / "a.mp4").exists()
+    assert os.path.exists(root / "out" / "_v2a" / "report.html")
+
+
 IN_A_STORE = """
 import sys
 from pipelines import storage
