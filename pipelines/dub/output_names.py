@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import unicodedata
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -64,15 +63,17 @@ def used_names(
 
     row_of: report row of a finished film by video_id, or None. Raises StorageError if it does.
     """
-    used, claims = UsedNames(), defaultdict[str, set[str]](set)
+    used, claimed, rivals = UsedNames(), dict[str, str](), set[str]()
     for video in videos:
         if video["status"] != "ok":
             continue
         with contextlib.suppress(ValueError, TypeError, AttributeError):  # the plan says why
             for name in (preferred_output(job, video), fallback_output(video)):
                 used.add_folder(name)
-                claims[name_key(name)].add(video["video_id"])
-    for video_id in sorted({each for rivals in claims.values() if len(rivals) > 1 for each in rivals}):
+                first = claimed.setdefault(name_key(name), video["video_id"])
+                if first != video["video_id"]:
+                    rivals |= {first, video["video_id"]}
+    for video_id in sorted(rivals):
         row = row_of(video_id)
         if row is not None and row.get("status") == "dubbed" and row.get("output"):
             used.reserve(str(row["output"]), video_id)

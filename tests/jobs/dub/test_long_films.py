@@ -97,7 +97,7 @@ def test_a_time_lapse_is_dubbed_and_stays_so(tmp_path: Path) -> None:
 
 
 def test_the_sound_of_a_film_that_is_too_long_is_not_searched(tmp_path: Path) -> None:
-    """Its gaps would be searched from end to end before anything is dubbed."""
+    """The search for gaps in it would come before everything else."""
     film = {
         "video_id": "v", "path": "a.mkv", "status": "ok", "audio_state": "audible", "duration_s": 25 * HOUR,
         "peak_dbfs": -3.0, "container": "matroska", "video_codec": "h264", "error_class": "", "error": "",
