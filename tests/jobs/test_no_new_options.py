@@ -258,7 +258,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 ADVANCED = {
     "doctor": "sandbox",
-    "dub": "keep-top max-hours-per-file mix-gain motion-level price-core-hour price-gpu-hour sandbox segment-s silence-dbfs",
+    "dub": "keep-top max-hours-per-file mix-gain motion-level price-core-hour price-gpu-hour sandbox segment-s "
+    "silence-dbfs",
     "extract": "gpu-share max-hours-per-file rows-per-file sandbox",
     "redub": "sandbox",
     "scan": "sandbox",
