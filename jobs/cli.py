@@ -193,7 +193,7 @@ def command_line(verb: str, config: Any, positional: Sequence[str], without: Seq
     because the line is printed and stored in reports.
     """
     words, options = ["v2a", verb], []
-    for item, value in _fields(config):
+    for item, value in option_fields(config):
         factory = item.default_factory
         default = item.default if factory is dataclasses.MISSING else factory()
         flag = "--" + item.name.replace("_", "-")
@@ -212,12 +212,12 @@ def command_line(verb: str, config: Any, positional: Sequence[str], without: Seq
     return shlex.join(without_password(word) for word in [*words, *options])
 
 
-def _fields(config: Any) -> Iterator[tuple[Any, Any]]:
+def option_fields(config: Any) -> Iterator[tuple[Any, Any]]:
     """Fields of a configuration with their values, those of option groups in place of the group."""
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if dataclasses.is_dataclass(value):
-            yield from _fields(value)
+            yield from option_fields(value)
         else:
             yield item, value
 

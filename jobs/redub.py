@@ -14,6 +14,7 @@ from tyro.conf import Positional
 from jobs import dub
 from jobs.cli import DONE, command_line
 from jobs.common import registry
+from jobs.common.checks import at_least
 from jobs.common.options import SandboxLevel
 from jobs.common.verb import Stopped, WrongUsage, run_verb
 from jobs.dub.config import FilmOptions, SoundOptions
@@ -74,6 +75,7 @@ def _run(config: RedubConfig, console: Console) -> int:
     from pipelines.media.errors import DecodeFailed
     from pipelines.redub import dubbed, redub
 
+    at_least(config, start=0, end=0)
     started, span = time.perf_counter(), (config.start, config.end)
     state = State(config.out)
     kept_config = state.read_config()

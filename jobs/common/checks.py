@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jobs.cli import option_fields
 from jobs.common.verb import WrongUsage, differences
 
 
@@ -65,12 +66,44 @@ def full_model(model: str) -> str:
     return os.path.abspath(model) if os.path.isdir(model) else model
 
 
+LARGEST_SEED = 2**63 - 1
+"""Seeds are columns of tables (int64), and numpy takes none below 0."""
+
+LARGEST_WHOLE, LARGEST_NUMBER = 2**31 - 1, 1e12
+"""Bounds of all other whole numbers (columns of int32), and of numbers in general."""
+
+
+def check_values(config: Any) -> None:
+    """Raises WrongUsage for a number that fits into no column, NaN, and text that is not UTF-8, in any field."""
+    for item, value in option_fields(config):
+        flag = "--" + item.name.replace("_", "-")
+        for one in value if isinstance(value, (tuple, list)) else [value]:
+            if isinstance(one, str) and item.name != "archive":  # whose names may be of any bytes
+                try:
+                    one.encode()
+                except UnicodeEncodeError as error:
+                    raise WrongUsage(f"{flag} is not UTF-8 text: {one!r}") from error
+            elif isinstance(one, bool) or not isinstance(one, (int, float)):
+                continue
+            elif item.name == "seed":
+                if not 0 <= one <= LARGEST_SEED:
+                    raise WrongUsage(f"{flag} must be a whole number from 0 to {LARGEST_SEED}, not {one}")
+            elif isinstance(one, int) and abs(one) > LARGEST_WHOLE:
+                raise WrongUsage(f"{flag} must be from {-LARGEST_WHOLE} to {LARGEST_WHOLE}, not {one}")
+            elif not abs(one) <= LARGEST_NUMBER:
+                raise WrongUsage(
+                    f"{flag} must be from {-LARGEST_NUMBER:g} to {LARGEST_NUMBER:g}, not {one:g}"
+                )
+
+
 def at_least(config: Any, **lowest: float) -> None:
-    """Raises WrongUsage if a field of `config` is below its bound, infinite or NaN. None passes."""
+    """Raises WrongUsage if a field of `config` is below its bound, infinite or NaN; None passes. `check_values` checks
+    all other fields."""
     for name, bound in lowest.items():
         value = getattr(config, name)
         if value is not None and not bound <= value < math.inf:
             raise WrongUsage(f"--{name.replace('_', '-')} must be at least {bound}, not {value}")
+    check_values(config)
 
 
 def named_values(

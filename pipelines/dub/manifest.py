@@ -22,6 +22,9 @@ from pipelines import storage
 BEYOND_S = 0.05
 """Seconds by which an in or out time may lie beyond the end of a film: tables are rounded."""
 
+LARGEST_SEED = 2**63 - 1
+"""Seeds are a column of the report (int64)."""
+
 _YES, _NO = ("1", "true", "yes", "y"), ("0", "false", "no", "n", "")
 
 
@@ -149,9 +152,12 @@ def _seed(value: Any) -> int | None:
         number = float(text)
         if number != int(number):
             raise ValueError
-        return int(text) if text.lstrip("+-").isdigit() else int(number)
+        seed = int(text) if text.lstrip("+-").isdigit() else int(number)
+        if not 0 <= seed <= LARGEST_SEED:
+            raise ValueError
     except (ValueError, OverflowError):
-        raise ManifestError(f"seed must be a whole number, not {text!r}") from None
+        raise ManifestError(f"seed must be a whole number from 0 to {LARGEST_SEED}, not {text!r}") from None
+    return seed
 
 
 def _time(name: str, value: Any) -> float | None:
