@@ -13,7 +13,7 @@ from tyro.conf import Positional
 from jobs.cli import DONE, command_line
 from jobs.common.checks import at_least
 from jobs.common.options import Address, NumWorkers
-from jobs.common.verb import Stopped, WrongUsage, reason_of, run_verb
+from jobs.common.verb import Stopped, WrongUsage, run_verb
 
 STAMP = ("_v2a", "synth.json")
 """File in OUT that records which corpus it holds."""
@@ -53,8 +53,6 @@ def command(config: SynthConfig) -> str:
 
 
 def _run(config: SynthConfig, console: Any) -> int:
-    import ray.exceptions
-
     from jobs.common import ray_session
     from jobs.common.progress import Progress
     from pipelines import storage, synthfoley
@@ -74,11 +72,8 @@ def _run(config: SynthConfig, console: Any) -> int:
             "out": config.out,
             "strip_sound": config.strip_sound,
         }
-        try:
-            for _ in render_clips(config.clips, resources.cpus, **settings):
-                progress.advance(finished=1)
-        except ray.exceptions.RayError as error:
-            raise Stopped(f"a worker was lost: {reason_of(error)}") from error
+        for _ in render_clips(config.clips, resources.cpus, **settings):
+            progress.advance(finished=1)
     scenes = [synthfoley.make_scene(config.seed, i, config.seconds) for i in range(config.clips)]
     table = mp4.events_table(scenes)
     try:
@@ -99,7 +94,7 @@ def preflight(config: SynthConfig) -> None:
     """Raises WrongUsage, with the fix, for options that make no sense or an OUT that cannot be written."""
     from pipelines import storage
 
-    at_least(config, clips=1, seconds=1, seed=0, num_workers=1)
+    at_least(config, clips=1, seconds=1, num_workers=1)
     try:
         storage.check_writable(config.out)
     except storage.StorageError as error:

@@ -144,7 +144,6 @@ UNTESTED = {
     "pipelines/reports/store_page.py",
     "pipelines/sandbox/child.py",
     "pipelines/sandbox/decoder_child.py",
-    "pipelines/sandbox/decoder_process.py",
     "pipelines/sandbox/pipe.py",
     "pipelines/sandbox/shared_memory.py",
     "pipelines/scoring/clips.py",

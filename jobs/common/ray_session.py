@@ -52,7 +52,8 @@ def session(num_workers: int | None = None, address: str | None = None) -> Itera
     submit` the address comes from the environment (RAY_ADDRESS). A Ray started here ends with the block, with all its
     processes and files, even if this process is killed.
 
-    Raises WrongUsage, with the fix in the message, if the cluster does not answer or Ray does not start.
+    Raises WrongUsage, with the fix in the message, if the cluster does not answer or Ray does not start; Stopped if
+    Ray or a worker is lost within the block.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Limits what the C++ side prints to the terminal; its log files hold the rest.
@@ -81,10 +82,11 @@ def session(num_workers: int | None = None, address: str | None = None) -> Itera
             total = ray.cluster_resources()
             cpus = max(1, int(total.get("CPU", 1)))
             cpus = min(cpus, num_workers) if num_workers else cpus
-            yield Resources(cpus, int(total.get("GPU", 0)), int(total.get("memory", 0)))
+            with ray_processes.guarded():
+                yield Resources(cpus, int(total.get("GPU", 0)), int(total.get("memory", 0)))
         finally:
             if started_here:
-                ray.shutdown()
+                ray_processes.shut_down()
             else:
                 # An actor handle in a reference cycle keeps its cores, and Python may not collect cycles for hours. The
                 # next command in this process would wait for those cores.

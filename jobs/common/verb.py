@@ -25,27 +25,38 @@ class Stopped(Exception):
 def run_verb(name: str, again: str, body: Callable[[Console], int], sandbox: str = "auto") -> int:
     """Run `body` with a console and return its exit code. This is the one place that maps errors to exit codes.
 
-    WrongUsage gives 2, as does a sandbox that is less than demanded; Stopped and StorageError give 1, Ctrl-C gives 130;
-    each is printed to standard error. `again` is the command that resumes the job; empty for verbs without anything to
-    resume. sandbox: the demand on children that read films, "auto" or "strict".
+    WrongUsage gives 2, as does a sandbox that is less than demanded; Stopped, StorageError and a decoder that does not
+    start give 1; Ctrl-C gives 130. Each is printed to standard error. `again` is the command that resumes the job;
+    empty for verbs without anything to resume. sandbox: the demand on children that read films, "auto" or "strict".
     """
-    from jobs.common import sandbox_level
+    from pipelines.media.errors import DecoderNotStarted
     from pipelines.sandbox.confinement import NotConfined
+    from pipelines.sandbox.escape.demand import demanded
     from pipelines.storage import StorageError
 
     resume = f"\nTo resume, run:\n  {again}" if again else ""
+    _running[:] = [name, resume]
     try:
-        with sandbox_level.demanded(sandbox):
+        with demanded(sandbox):
             return body(_console())
     except (WrongUsage, NotConfined) as problem:
         print_error(name, str(problem))
         return WRONG_USAGE
-    except (Stopped, StorageError) as problem:
+    except (Stopped, StorageError, DecoderNotStarted) as problem:
         print_error(name, f"{problem}{resume}")
         return SOME_FAILED
     except KeyboardInterrupt:
         print_error(name, f"interrupted{resume}")
         return INTERRUPTED
+
+
+_running = ["", ""]
+
+
+def ended(problem: str) -> str:
+    """The text of an error that ends the verb that runs now, for another process that prints it in its place."""
+    name, resume = _running
+    return without_password(f"v2a {name}: {problem}{resume}")
 
 
 def print_error(name: str, problem: str) -> None:

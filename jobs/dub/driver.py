@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli import DONE, SOME_FAILED
 from jobs.common.checks import full_address, full_model
-from jobs.common.verb import Stopped, reason_of, run_verb
+from jobs.common.ray_processes import ray_errors
+from jobs.common.terminal import printable
+from jobs.common.verb import Stopped, run_verb
 from jobs.dub.config import DubConfig, command
 from jobs.dub.console import describe, print_plan, print_result, summary, write_report
 from jobs.dub.preflight import check_identity, make_job, preflight, prices, read_manifest
@@ -17,10 +20,15 @@ from jobs.dub.preflight import check_identity, make_job, preflight, prices, read
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from jobs.common.progress import Progress
     from jobs.common.ray_session import Resources
-    from pipelines.dub.job import DubJob
+    from jobs.common.watchdog import Watchdog
+    from pipelines.dub.job import DubJob, DubTask
     from pipelines.dub.manifest import ManifestRow
     from pipelines.dub.plan import DubPlan
+
+PASSES = 3
+"""Times that a film is begun of which a part cannot be read; each sets such parts aside and makes them again."""
 
 CLIPS_TRACKED = 3
 """Dubbed clips kept with the MLflow run."""
@@ -58,6 +66,7 @@ def _run_on_ray(
 
     started, started_at = time.perf_counter(), time.time()
     plan = plan_of(config, job, requests, resources)
+    tell_notices(console, plan)
     if config.dry_run:
         print_plan(console, plan, resources.cpus, job.candidates, prices(config.price))
         return DONE
@@ -78,6 +87,7 @@ def _run_on_ray(
         spent = costs.costs(table, prices(config.price))
         figures = summary(table, plan, elapsed_s) | spent.figures()
         facts = report_facts(config, job, started_at) | figures
+        facts |= {"set_aside": plan.notices} if plan.notices else {}
         if plan.to_dub:
             facts["wall_s"] = time.perf_counter() - started
         write_report(config.out, table, facts)
@@ -128,40 +138,72 @@ def plan_of(
 
 def execute(plan: DubPlan, job: DubJob, console: Console, resources: Resources) -> float:
     """Run the pipeline over the plan's tasks and fill in the plan's rows; the seconds it took. Raises Stopped."""
-    import ray.exceptions
-
     from jobs.common.progress import Progress
     from jobs.common.watchdog import Watchdog
-    from pipelines.dub import pipeline as dub_pipeline
+    from pipelines.dub.plan import plan_again
     from pipelines.dub.state import State
     from pipelines.media.errors import Failure
     from pipelines.reports import dub_rows
 
     watchdog = Watchdog(lambda text: console.print(text, markup=False))
     with Progress(console, len(plan.to_dub), plan.footage_s) as progress, watchdog:
-        if plan.tasks:
-            pipeline = dub_pipeline.dataset(
-                plan.tasks, job, cpus=resources.cpus, gpus=resources.gpus, memory=resources.memory
-            )
-            try:
-                for result in dub_pipeline.results(pipeline):
-                    watchdog.reset()
-                    if result["fatal"]:
-                        raise Stopped(f"OUT can no longer be written: {result['fatal']}")
-                    row = json.loads(result["row"]) if result["row"] else None
-                    fresh = row is not None and row["video_id"] not in plan.rows
-                    if row is not None:
-                        plan.rows[row["video_id"]] = row
-                    failed = fresh and row is not None and row["status"] == "failed"
-                    progress.advance(result["seconds"], finished=fresh, failed=failed)
-            except ray.exceptions.RayError as error:
-                raise Stopped(f"a worker was lost: {reason_of(error)}") from error
+        tasks, passes = plan.tasks, 0
+        while tasks and passes < PASSES:
+            broken = _run_tasks(tasks, plan, job, console, resources, progress, watchdog)
+            tasks, passes = plan_again(job, plan, sorted(broken)), passes + 1
+            tell_notices(console, plan)
     for video_id, video in plan.to_dub.items():
         if video_id not in plan.rows:
             row = State(job.out).read_row(video_id)
             lost = Failure("generate", "Unfinished", "the job ended before this file; run it again")
             plan.rows[video_id] = row or dub_rows.failed_row(video, lost)
     return progress.elapsed_s
+
+
+def _run_tasks(
+    tasks: Sequence[DubTask],
+    plan: DubPlan,
+    job: DubJob,
+    console: Console,
+    resources: Resources,
+    progress: Progress,
+    watchdog: Watchdog,
+) -> set[str]:
+    """Run the pipeline over some tasks and fill in the plan's rows; video_ids of films with a part to be made again.
+
+    Raises Stopped.
+    """
+    from pipelines.dub import pipeline as dub_pipeline
+
+    broken: set[str] = set()
+    pipeline = dub_pipeline.dataset(
+        tasks, job, cpus=resources.cpus, gpus=resources.gpus, memory=resources.memory
+    )
+    with ray_errors():
+        for result in dub_pipeline.results(pipeline):
+            watchdog.reset()
+            tell_notices(console, plan, result["notices"])
+            if result["fatal"]:
+                raise Stopped(f"OUT can no longer be written: {result['fatal']}")
+            if result["again"]:
+                broken.add(result["video_id"])
+            row = json.loads(result["row"]) if result["row"] else None
+            fresh = row is not None and row["video_id"] not in plan.rows
+            if row is not None:
+                plan.rows[row["video_id"]] = row
+            failed = fresh and row is not None and row["status"] == "failed"
+            progress.advance(result["seconds"], finished=fresh, failed=failed)
+    return broken - plan.rows.keys()
+
+
+def tell_notices(console: Console, plan: DubPlan, notices: Iterable[str] = ()) -> None:
+    """Print notices about records that were set aside, those of a worker and those of this process, and add them to
+    the plan's."""
+    from pipelines import storage
+
+    for text in (*notices, *storage.take_notices()):
+        plan.notices.append(text)
+        console.print(printable(text), markup=False, soft_wrap=True)
 
 
 def report_facts(config: DubConfig, job: DubJob, started_at: float) -> dict[str, Any]:

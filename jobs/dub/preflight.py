@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MOST_TRACKS = 7
 """Most tracks that `pipelines.soundtrack.resampling` resamples together."""
 
+SUMMARISED = ("model", "model_sha256", "seed")
+"""Settings that summary.json repeats."""
+
 LOUDEST, SOFTEST = -5.0, -60.0
 """Bounds of --loudness in LUFS."""
 
@@ -48,7 +51,10 @@ def preflight(config: DubConfig) -> None:
     check_signer(config)
     try:
         check_places(config.archive, config.out, "OUT", writes=not config.dry_run)
-        if State(config.out).read_config() is None:
+        state = State(config.out, mends=not config.dry_run)
+        if not config.dry_run:
+            state.make_way()
+        if state.read_config() is None and not state.begun():
             check_not_foreign(config.out, "OUT")
     except storage.StorageError as error:
         raise WrongUsage(str(error)) from error
@@ -237,21 +243,30 @@ def check_identity(config: DubConfig, job: DubJob) -> None:
     from pipelines.dub.state import State
     from pipelines.soundtrack.mixing import NAMES
 
-    state = State(config.out)
+    state = State(config.out, mends=not config.dry_run)
     if config.restart and not config.dry_run:
         state.clear()
     before = state.read_config()
     if not config.dry_run:
         storage.sweep_temporaries(config.out)
-    if before is None or config.restart:
+    if config.restart or (before is None and not state.begun()):
         return
     now = job.identity() | {"archive": full_address(config.archive)}
     # These are stored only if they are set.
     optional = (*CUTTING_KEYS, "selection", "captions", "signed", "keep_top", *NAMES, *TEXTS)
-    if differing := differences(before, dict.fromkeys(optional) | now):
+    compared = dict.fromkeys(optional) | now
+    lost = before is None
+    if before is None:
+        # The latest report names the most important ones.
+        before = {name: value for name, value in state.read_summary().items() if name in SUMMARISED}
+        compared = {name: compared[name] for name in before}
+        storage.notice(
+            f"the settings of {config.out} are lost: its finished films stay, and the others are begun again"
+        )
+    if differing := differences(before, compared):
         raise WrongUsage(
             f"OUT ({config.out}) was made with other settings:\n{differing}\n"
             "Use the same settings, choose another OUT, or add --restart to start over."
         )
-    if before.get("windows_per_segment") != job.windows_per_segment and not config.dry_run:
-        state.clear_parts()  # segments have other borders now, so begun ones do not fit
+    if (lost or before.get("windows_per_segment") != job.windows_per_segment) and not config.dry_run:
+        state.clear_parts()  # begun segments have other borders, or unknown settings

@@ -9,7 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli import DONE, SOME_FAILED, version
-from jobs.common.verb import Stopped, reason_of, run_verb
+from jobs.common.ray_processes import ray_errors
+from jobs.common.verb import Stopped, run_verb
 from jobs.extract.config import ExtractConfig, command
 
 if TYPE_CHECKING:
@@ -184,15 +185,15 @@ def _pipeline_thread(
 
 def _stopped_by(error: BaseException) -> BaseException:
     """Stopped, with the reason, for an error of the pipeline that has one; else the error itself."""
-    import ray
-
     from pipelines.extract.pipeline import ExtractionStopped
 
     if isinstance(error, ExtractionStopped):
         return Stopped(str(error))
-    if isinstance(error, ray.exceptions.RayError):
-        return Stopped(f"a worker was lost: {reason_of(error)}")
-    return error
+    try:
+        with ray_errors():
+            raise error
+    except BaseException as named:
+        return named
 
 
 def _throughput(counts: Counts, elapsed_s: float) -> dict[str, float]:

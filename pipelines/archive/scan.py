@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines import retry, storage
-from pipelines.media.errors import DecodeFailed
+from pipelines.media.errors import DecodeFailed, DecoderNotStarted
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.storage import FileInfo
 
@@ -198,7 +198,7 @@ def scan_file(info: FileInfo, sandbox: Sandbox) -> dict[str, Any]:
     """Row of one file, with the columns of SCAN_SCHEMA.
 
     Never raises for an error of the file or of its storage: storage gets the tries of `retry.SCAN` before the row has
-    failed.
+    failed. Raises DecoderNotStarted.
     """
     row: dict[str, Any] = dict.fromkeys(SCAN_SCHEMA.names)
     row.update(
@@ -218,6 +218,8 @@ def scan_file(info: FileInfo, sandbox: Sandbox) -> dict[str, Any]:
         for attempt in retry.storage_attempts(retry.SCAN):
             with attempt:
                 row |= _examine(info, sandbox, named_video)
+    except DecoderNotStarted:  # no fault of the file
+        raise
     except Exception as error:  # one file never stops a scan, whatever is wrong with it
         status = "failed" if named_media(info.path) else "not_video"
         row |= {"status": status, "error_class": type(error).__name__, "error": str(error)}

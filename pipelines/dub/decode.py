@@ -5,6 +5,7 @@ Every task gives an item: an error becomes the item's failure, and never ends th
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator
@@ -18,9 +19,9 @@ from pipelines.dub import segment_windows
 from pipelines.dub.item import FIRST, Item
 from pipelines.dub.job import DubJob, DubTask, stretch
 from pipelines.dub.segment_facts import SegmentFacts
-from pipelines.dub.state import State
+from pipelines.dub.state import BrokenState, State
 from pipelines.media import video as media_video
-from pipelines.media.errors import DecodeFailed, Failure
+from pipelines.media.errors import DecodeFailed, DecoderNotStarted, Failure
 from pipelines.reports.film_card import CARD_S, THUMB_HEIGHT, THUMBS
 from pipelines.sandbox.decoder import Sandbox, shared_sandbox
 from pipelines.soundtrack.mixing import Seconds
@@ -43,14 +44,16 @@ def decode_task(task: DubTask, job: DubJob, sandbox: Sandbox) -> Item:
     if task.n_segments > 1:
         done = State(job.out).segments_done(task.video_id)
         failed = [index for index, is_failure in done.items() if is_failure]
-        if failed:
-            item.failure = State(job.out).read_failure(task.video_id, failed[0])
-            return item
+        with contextlib.suppress(BrokenState, storage.StorageNotFound):
+            if failed:
+                item.failure = State(job.out).read_failure(task.video_id, failed[0])
+                return item
+        item.notices += storage.take_notices()
     return decode_item(item, job, sandbox)
 
 
 def decode_item(item: Item, job: DubJob, sandbox: Sandbox) -> Item:
-    """The item with its frames, or with the failure to decode them."""
+    """The item with its frames, or with the failure to decode them. Raises DecoderNotStarted."""
     started = time.perf_counter()
     try:
         _decode_into(item, job, sandbox)
@@ -58,6 +61,8 @@ def decode_item(item: Item, job: DubJob, sandbox: Sandbox) -> Item:
         item.failure = Failure("decode", error.error_class, error.message)
     except storage.StorageError as error:
         item.failure = Failure("storage", type(error).__name__, str(error))
+    except DecoderNotStarted:  # no fault of the film
+        raise
     except Exception as error:  # one film never stops a run
         item.failure = Failure("decode", type(error).__name__, str(error))
     item.spend(time.perf_counter() - started)

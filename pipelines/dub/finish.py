@@ -17,9 +17,9 @@ from pipelines.dub.item import Item
 from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.output import Proof, WrittenFilm, write_film
 from pipelines.dub.part_reader import PartReader, caption_columns
-from pipelines.dub.segment_facts import SegmentFacts
-from pipelines.dub.state import Part, State, concerns_one_film
-from pipelines.media.errors import DecodeFailed, Failure
+from pipelines.dub.segment_facts import Part, SegmentFacts
+from pipelines.dub.state import BrokenState, State, concerns_one_film
+from pipelines.media.errors import DecodeFailed, DecoderNotStarted, Failure
 from pipelines.mux import subtitles
 from pipelines.reports import contact_sheet, film_card
 from pipelines.reports.dub_rows import failed_row, report_row, unwritable_row
@@ -27,20 +27,23 @@ from pipelines.reports.film_card import CARD_S
 
 
 def finish(batch: pa.Table, job: DubJob) -> Iterator[pa.Table]:
-    """Items with sound to one row each: video_id, segment, seconds, row (JSON, empty unless the film is finished) and
-    fatal (a message if OUT can no longer be written)."""
+    """Items with sound to one row each: video_id, segment, seconds, row (JSON, empty unless the film is finished),
+    fatal (a message if OUT can no longer be written), again (the film has a segment that must be made again) and
+    notices (about what was set aside)."""
     for item in Item.from_table(batch):
         row: dict[str, Any] | None = None
-        fatal = ""
+        fatal, again = "", False
         try:
             row = finish_item(item, job)
+        except BrokenState:
+            again = True
         except storage.StorageError as error:
             row = _unwritable(item, job, error)
             fatal = "" if row is not None else str(error)
-        except MemoryError:
+        except (MemoryError, DecoderNotStarted):
             raise
         except Exception as error:
-            # For example a damaged part: it is dropped, so that the next run generates it again.
+            # Whatever it is, the parts may have to do with it: the next run generates them again.
             failure = Failure("finish", type(error).__name__, str(error))
             row = _write_row(failed_row(item.task.video, failure), job)
             with contextlib.suppress(storage.StorageError):
@@ -52,24 +55,31 @@ def finish(batch: pa.Table, job: DubJob) -> Iterator[pa.Table]:
                 "seconds": [item.task.seconds],
                 "row": [json.dumps(row) if row else ""],
                 "fatal": [fatal],
+                "again": [again],
+                "notices": pa.array([item.notices + storage.take_notices()], pa.list_(pa.string())),
             }
         )
     memory.give_back()
 
 
 def finish_item(item: Item, job: DubJob) -> dict[str, Any] | None:
-    """Keep the part of a segment; after the film's last segment, finish the film and return its report row."""
+    """Keep the part of a segment; after the film's last segment, finish the film and return its report row.
+
+    Raises BrokenState if a part of the film could not be read, so that it has to be made again.
+    """
     state, task = State(job.out), item.task
     row = state.read_row(task.video_id)
     if row is not None and row.get("run_id") == job.run_id:
         return row  # a retried task, or the second of two: everything is done
+    if item.failure is not None and item.failure.error_class == BrokenState.__name__:
+        raise BrokenState(item.failure.message)
     _write_part(item, job)
-    if len(state.segments_done(task.video_id)) < task.n_segments:
+    if sum(index < task.n_segments for index in state.segments_done(task.video_id)) < task.n_segments:
         return None
     try:
         row = finish_film(task, job)
-    except storage.StorageNotFound:
-        # Another task finished the same film after this one listed its parts.
+    except (storage.StorageNotFound, BrokenState):
+        # Another task finished the same film after this one listed its parts, or found that one cannot be read.
         row = state.read_row(task.video_id)
         if row is None:
             raise
@@ -106,7 +116,7 @@ def _is_damaged_part(item: Item) -> bool:
 def finish_film(task: DubTask, job: DubJob) -> dict[str, Any]:
     """Write the output of a film of which every segment is done; its report row. Safe to repeat, even concurrently.
 
-    Raises StorageError if OUT cannot be written, StorageNotFound if a part is gone.
+    Raises StorageError if OUT cannot be written, StorageNotFound if a part is gone, BrokenState if one cannot be read.
     """
     started = time.perf_counter()
     if (failure := _failure_of_segments(task, job)) is not None:
@@ -141,7 +151,8 @@ def _failure_of_segments(task: DubTask, job: DubJob) -> Failure | None:
     """The failure of a film's first failed segment, or of a film of which no frame can be decoded; None if it can be
     finished."""
     state = State(job.out)
-    failed = [index for index, is_failure in state.segments_done(task.video_id).items() if is_failure]
+    done = state.segments_done(task.video_id)
+    failed = [index for index, is_failure in done.items() if is_failure and index < task.n_segments]
     if failed:
         return state.read_failure(task.video_id, min(failed))
     return state.unseen(task.video_id, task.n_segments)

@@ -22,7 +22,7 @@ _ARRAYS = {
     **dict.fromkeys((*_PICTURES, *(name + FIRST for name in _PICTURES), "thumbs"), np.uint8),
     "sound": np.int16,
 }
-_NOTES = ("decoded_from_s", "thumb_times", "cuts", "border_cuts", "still_windows")
+_NOTES = ("decoded_from_s", "thumb_times", "cuts", "border_cuts", "still_windows", "notices")
 """Fields that are JSON values already."""
 
 
@@ -44,6 +44,8 @@ class Item:
     """Hard cuts found when the windows at the segment's borders are searched alone, in codec frames."""
     still_windows: list[FrameSpan] = field(default_factory=list)
     """Windows without motion, in codec frames."""
+    notices: list[str] = field(default_factory=list)
+    """Notices about records that were set aside (`storage.take_notices`)."""
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     """The views of the job and thumbs: uint8 [frames, h, w, 3]; sound: int16 [channels, n]."""
 

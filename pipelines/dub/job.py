@@ -215,6 +215,11 @@ def file_segments(job: DubJob, duration_s: float) -> list[segments.Segment]:
     return list(segments.segments(n_samples, job.window, job.overlap, job.windows_per_segment))
 
 
+def part_shapes(job: DubJob, duration_s: float) -> list[tuple[int, int]]:
+    """Channels and samples of the sound of every segment of a film."""
+    return [(job.made_channels, segment.stop - segment.start) for segment in file_segments(job, duration_s)]
+
+
 def stretch(job: DubJob, segment: segments.Segment) -> tuple[int, int]:
     """First sample of the footage that a segment's sound depends on, and one past its last (maybe past the film's
     end)."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.dub.job import DubJob, DubTask, file_segments
+from pipelines.dub.job import DubJob, DubTask, file_segments, part_shapes
 from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.dub.state import State
 from pipelines.media.video import damage_within
@@ -40,10 +40,10 @@ class PartReader:
         """int16 [channels, n] blocks of the first `CARD_S` seconds, as they are written to the output."""
 
     def sounds(self) -> Iterator[np.ndarray]:
-        """int16 [channels, n] of each part. Raises StorageNotFound or ValueError for a missing or damaged part."""
+        """int16 [channels, n] of each part. Raises StorageNotFound or BrokenState for a missing or damaged part."""
         state = State(self.job.out)
-        for index in range(self.task.n_segments):
-            part = state.read_part(self.task.video_id, index)
+        for index, sound in enumerate(part_shapes(self.job, self.duration_s)):
+            part = state.read_part(self.task.video_id, index, sound)
             self.facts += part.facts
             if part.facts.unseen:
                 self.unseen.append(index)

@@ -45,8 +45,8 @@ def dataset(
 ) -> ray.data.Dataset:
     """The pipeline over `tasks`, not started yet.
 
-    Its rows are those of `finish.finish`: video_id, segment, seconds, row (JSON, empty unless the film is finished) and
-    fatal (a message if OUT can no longer be written).
+    Its rows are those of `finish.finish`: video_id, segment, seconds, row (JSON, empty unless the film is finished),
+    fatal (a message if OUT can no longer be written), again (true if the film has a part to be made again) and notices.
     """
     import ray.data
 

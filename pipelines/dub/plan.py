@@ -10,7 +10,7 @@ from pipelines import storage
 from pipelines.archive import scan
 from pipelines.archive.scan import SILENT_STATES
 from pipelines.dub import manifest, segments
-from pipelines.dub.job import DubJob, DubTask, file_segments, first_missing, turn, within
+from pipelines.dub.job import DubJob, DubTask, file_segments, first_missing, part_shapes, turn, within
 from pipelines.dub.manifest import BEYOND_S, ManifestRow
 from pipelines.dub.output_names import UsedNames, output_names, used_names
 from pipelines.dub.state import State, concerns_one_film
@@ -39,6 +39,8 @@ class DubPlan:
     """video_ids of all files, in the order of the report."""
     kept: int = 0
     """Number of files that an earlier run dubbed."""
+    notices: list[str] = field(default_factory=list)
+    """Notices about records that were set aside, as they were printed."""
 
     @property
     def footage_s(self) -> float:
@@ -119,7 +121,7 @@ def _add(
 
     Raises StorageError if its output or its state cannot be read or written.
     """
-    state, video_id = State(job.out), video["video_id"]
+    state, video_id = State(job.out, mends=not dry_run), video["video_id"]
     long = scan.too_long(video, job.max_hours)
     if long and silence is None and wants_silence(video, job.treatment.existing, request):
         plan.rows[video_id] = dub_rows.failed_row(video, Failure("plan", "TooLong", long))
@@ -163,16 +165,37 @@ def _add(
         state.drop_row(video_id)
     done: frozenset[int] = frozenset()
     if not restart:
-        segments_done = state.segments_done(video_id)
-        if any(segments_done.values()) and not dry_run:
-            state.drop_parts(video_id, failures_only=True)
-        done = frozenset(index for index, is_failure in segments_done.items() if not is_failure)
+        done = kept_parts(state, job, video)
     try:
         plan.tasks += plan_file(job, video, output, fallback, done, overrides, spans)
     except ValueError as error:
         plan.rows[video_id] = dub_rows.failed_row(video, Failure("scan", "ZeroDuration", str(error)))
         return
     plan.to_dub[video_id] = video
+
+
+def kept_parts(state: State, job: DubJob, video: dict[str, Any]) -> frozenset[int]:
+    """Segments of a film that have a part of the right shape. Forgets failures, and sets other parts aside."""
+    video_id, shapes = video["video_id"], part_shapes(job, video["duration_s"])
+    segments_done = state.segments_done(video_id)
+    if any(segments_done.values()) and state.mends:
+        state.drop_parts(video_id, failures_only=True)
+    return frozenset(
+        index
+        for index, is_failure in segments_done.items()
+        if not is_failure and index < len(shapes) and state.has_part(video_id, index, shapes[index])
+    )
+
+
+def plan_again(job: DubJob, plan: DubPlan, video_ids: Iterable[str]) -> list[DubTask]:
+    """Tasks of begun films of the plan of which a part was set aside."""
+    firsts = {task.video_id: task for task in reversed(plan.tasks)}
+    state, tasks = State(job.out), list[DubTask]()
+    for video_id in video_ids:
+        first = firsts[video_id]
+        done, spans = kept_parts(state, job, first.video), state.read_request(video_id).get("spans")
+        tasks += plan_file(job, first.video, first.output, first.fallback, done, first.overrides, spans)
+    return tasks
 
 
 def wants_silence(video: dict[str, Any], existing: str, request: ManifestRow, max_hours: float = 0.0) -> bool:

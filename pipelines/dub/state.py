@@ -10,78 +10,45 @@
     OUT/_v2a/rows/<video_id>.json               report row of a finished file, written last
 
 Every write is atomic and every name is a function of the input: repeating a step is harmless, and a kill leaves
-nothing half-written.
+nothing half-written. What cannot be read all the same (a damaged disk, a foreign tool) is set aside as `*.broken`
+(`storage.set_aside`) and made again.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import re
+from dataclasses import asdict, fields
 from typing import Any
 
-import numpy as np
-
 from pipelines import storage
-from pipelines.dub.segment_facts import SegmentFacts
+from pipelines.dub.segment_facts import Part, check_part
 from pipelines.media.errors import Failure
+from pipelines.reports import dub_rows
+
+FOLDERS = ("parts", "rows", "provenance", "asked", "sound", "cards", "redub")
+FILES = ("config.json", "summary.json", "report.parquet", "report.html", "mlflow.db")
+"""Names in OUT/_v2a."""
+
+CONFIG_TYPES = {
+    **dict.fromkeys(("model", "model_sha256", "recipe", "precision"), str),
+    **dict.fromkeys(("seed", "batch_size"), int),
+}
+"""Settings without which config.json is not ours."""
+
+_PART_NAME = re.compile(r"([0-9]{5,})\.(npz|json)")
 
 
-@dataclass
-class Part:
-    """Generated sound of one segment, a few frames for the report, and the facts about it."""
-
-    sound: np.ndarray
-    """int16 [channels, n]."""
-    thumbs: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 1, 3), np.uint8))
-    """uint8 [frames, height, width, 3]."""
-    thumb_times: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    """float64 [frames], seconds from the film's start."""
-    facts: SegmentFacts = SegmentFacts()
-
-    def to_bytes(self) -> bytes:
-        """An uncompressed npz; the facts are JSON."""
-        stream = io.BytesIO()
-        facts = np.str_(json.dumps(self.facts.to_json()))
-        np.savez(stream, sound=self.sound, thumbs=self.thumbs, thumb_times=self.thumb_times, facts=facts)
-        return stream.getvalue()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Part:
-        """Inverse of `to_bytes`. Raises ValueError if `data` is not a part."""
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                if "facts" in arrays:
-                    facts = SegmentFacts.from_json(json.loads(str(arrays["facts"])))
-                else:
-                    facts = _facts_from_arrays(arrays)
-                return cls(arrays["sound"], arrays["thumbs"], arrays["thumb_times"], facts)
-        except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"not a part: {error}") from error
+class BrokenState(ValueError):
+    """A part, or the record of a failure, could not be read and is set aside: the segment has to be made again."""
 
 
-def _facts_from_arrays(arrays: Mapping[str, np.ndarray]) -> SegmentFacts:
-    """Facts of a part that v2a wrote before they were JSON: one array each."""
-    scenes, windows = arrays["counts"].tolist()
-    captions = zip(arrays["caption_times"].tolist(), arrays["captions"].tolist(), strict=True)
-    values = {
-        name: arrays[name].tolist() for name in ("cost_s", "gpu_s", "unseen", "damage", "still", "seams")
-    }
-    values |= {"captions": [(*times, text) for times, text in captions]}
-    return SegmentFacts.from_json(values | {"scenes": scenes, "windows": windows})
-
-
-class State:
+class State(storage.Records):
     """Reads and writes the state of one output folder. Small and picklable: it holds only the address."""
 
-    def __init__(self, out: str) -> None:
+    def __init__(self, out: str, mends: bool = True) -> None:
+        super().__init__(storage.join(out, storage.PRIVATE_FOLDER), mends)
         self.out = out
-
-    def uri(self, *parts: str) -> str:
-        """Address of something in the state folder."""
-        return storage.join(self.out, storage.PRIVATE_FOLDER, *parts)
 
     # parts
 
@@ -92,19 +59,36 @@ class State:
         """Segments with a part or a failure: index -> True for a failure. One listing per film."""
         folder = self.uri("parts", video_id)
         done: dict[int, bool] = {}
-        if storage.exists(folder):
-            for info in storage.list_tree(folder):
-                stem, _, suffix = info.path.partition(".")
-                if stem.isdigit() and suffix in ("npz", "json"):
-                    done[int(stem)] = done.get(int(stem), False) or suffix == "json"
+        if not storage.is_dir(folder):
+            if self.mends and storage.exists(folder):
+                storage.clear_way(self.root, storage.join(folder, "any"))
+            return done
+        for info in storage.list_tree(folder):
+            if match := _PART_NAME.fullmatch(info.path):
+                index = int(match[1])
+                done[index] = done.get(index, False) or match[2] == "json"
         return done
 
     def write_part(self, video_id: str, segment: int, part: Part) -> None:
-        storage.write_atomic(self.part_uri(video_id, segment), part.to_bytes())
+        self.write(self.part_uri(video_id, segment), part.to_bytes())
 
-    def read_part(self, video_id: str, segment: int) -> Part:
-        """Raises storage.StorageNotFound if it is gone, ValueError if it is damaged."""
-        return Part.from_bytes(storage.read_bytes(self.part_uri(video_id, segment)))
+    def has_part(self, video_id: str, segment: int, sound: tuple[int, int]) -> bool:
+        """True for a part whose headers are those of `sound` (channels and samples); another is set aside."""
+
+        def check() -> bool:
+            with storage.reading(self.part_uri(video_id, segment)) as file:
+                check_part(file, sound)
+            return True
+
+        return bool(self.read(self.part_uri(video_id, segment), check))
+
+    def read_part(self, video_id: str, segment: int, sound: tuple[int, int] | None = None) -> Part:
+        """Raises storage.StorageNotFound if it is gone, BrokenState if it is none with `sound` (channels, samples)."""
+        uri = self.part_uri(video_id, segment)
+        part = self.read(uri, lambda: Part.from_bytes(storage.read_bytes(uri), sound), missing_ok=False)
+        if part is None:
+            raise BrokenState(f"part {segment} of the film could not be read and is set aside")
+        return part
 
     def unseen(self, video_id: str, n_segments: int) -> Failure | None:
         """Failure of a film of which no segment can be decoded; None if one can."""
@@ -116,11 +100,20 @@ class State:
         return Failure("decode", "InvalidData", f"no frame can be decoded: {reason}")
 
     def write_failure(self, video_id: str, segment: int, failure: Failure) -> None:
-        storage.write_atomic(self.part_uri(video_id, segment, "json"), _json(asdict(failure)))
+        self.write(self.part_uri(video_id, segment, "json"), _json(asdict(failure)))
 
     def read_failure(self, video_id: str, segment: int) -> Failure:
-        """Raises storage.StorageNotFound if it is gone."""
-        return Failure(**json.loads(storage.read_bytes(self.part_uri(video_id, segment, "json"))))
+        """Raises storage.StorageNotFound if it is gone, BrokenState if it is none."""
+
+        def parse(values: dict[str, Any]) -> Failure:
+            if values.keys() != {f.name for f in fields(Failure)} or not _all(str, values.values()):
+                raise ValueError(f"not a failure: {', '.join(values)}")
+            return Failure(**values)
+
+        failure = self.read_json(self.part_uri(video_id, segment, "json"), parse, missing_ok=False)
+        if failure is None:
+            raise BrokenState(f"the failure of part {segment} of the film could not be read")
+        return failure
 
     def drop_parts(self, video_id: str, *, failures_only: bool = False) -> None:
         """Remove the parts and failures of a film, if there are any."""
@@ -137,21 +130,24 @@ class State:
         return self.uri("rows", f"{video_id}.json")
 
     def write_provenance(self, video_id: str, facts: dict[str, Any]) -> None:
-        storage.write_atomic(self.uri("provenance", f"{video_id}.json"), _json(facts))
+        self.write(self.uri("provenance", f"{video_id}.json"), _json(facts))
 
     def write_manifest(self, video_id: str, manifest: bytes) -> None:
-        storage.write_atomic(self.uri("provenance", f"{video_id}.c2pa"), manifest)
+        self.write(self.uri("provenance", f"{video_id}.c2pa"), manifest)
 
     def read_row(self, video_id: str) -> dict[str, Any] | None:
         """The report row of a finished file, or None."""
-        try:
-            row = json.loads(storage.read_bytes(self.row_uri(video_id)))
-        except (storage.StorageNotFound, ValueError):
-            return None
-        return row if isinstance(row, dict) else None
+
+        def parse(row: dict[str, Any]) -> dict[str, Any]:
+            dub_rows.check_row(row)
+            if row["video_id"] != video_id:
+                raise ValueError(f"the row of another film, {row['video_id']}")
+            return row
+
+        return self.read_json(self.row_uri(video_id), parse)
 
     def write_row(self, row: dict[str, Any]) -> None:
-        storage.write_atomic(self.row_uri(row["video_id"]), _json(row))
+        self.write(self.row_uri(row["video_id"]), _json(row))
 
     def drop_row(self, video_id: str) -> None:
         storage.delete(self.row_uri(video_id), missing_ok=True)
@@ -160,16 +156,12 @@ class State:
 
     def read_request(self, video_id: str) -> dict[str, Any]:
         """Settings of one film when it was begun; empty if it has none of its own."""
-        try:
-            request = json.loads(storage.read_bytes(self.uri("asked", f"{video_id}.json")))
-        except (storage.StorageNotFound, ValueError):
-            return {}
-        return request if isinstance(request, dict) else {}
+        return self.read_json(self.uri("asked", f"{video_id}.json"), _checked_request) or {}
 
     def write_request(self, video_id: str, request: dict[str, Any]) -> None:
         uri = self.uri("asked", f"{video_id}.json")
         if request:
-            storage.write_atomic(uri, _json(request))
+            self.write(uri, _json(request))
         else:
             storage.delete(uri, missing_ok=True)
 
@@ -188,16 +180,32 @@ class State:
             return False
         return True
 
+    def begun(self) -> bool:
+        """True if OUT holds records of v2a, even if its settings are lost."""
+        names = ("rows", "parts", "summary.json", f"config.json{storage.BROKEN}")
+        return any(storage.exists(self.uri(name)) for name in names)
+
+    def make_way(self) -> None:
+        """Set aside what has the wrong kind in OUT/_v2a: folders with the names of files, and the reverse."""
+        storage.set_aside_strangers(self.root, FOLDERS, FILES)
+
     def read_config(self) -> dict[str, Any] | None:
-        """Settings that the sound in this folder was made with; None for a new folder."""
-        try:
-            config: dict[str, Any] = json.loads(storage.read_bytes(self.uri("config.json")))
+        """Settings that the sound in this folder was made with; None for a new folder, and if they are lost."""
+
+        def parse(config: dict[str, Any]) -> dict[str, Any]:
+            for name, kind in CONFIG_TYPES.items():
+                if not _all(kind, [config.get(name)]):
+                    raise ValueError(f"{name} is {config.get(name)!r}")
             return config
-        except (storage.StorageNotFound, ValueError):
-            return None
+
+        return self.read_json(self.uri("config.json"), parse)
+
+    def read_summary(self) -> dict[str, Any]:
+        """Figures and settings of the latest run that ended; empty if there are none."""
+        return self.read_json(self.uri("summary.json"), dict) or {}
 
     def write_config(self, config: dict[str, Any]) -> None:
-        storage.write_atomic(self.uri("config.json"), _json(config))
+        self.write(self.uri("config.json"), _json(config))
 
     def clear(self) -> None:
         """Remove rows, parts and settings. Dubbed files stay until they are written again."""
@@ -227,3 +235,23 @@ def _json(values: dict[str, Any]) -> bytes:
     # A path that is not UTF-8 has characters that cannot be written; escaped, they are JSON all the same.
     text = json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False)
     return text.encode("utf-8", "backslashreplace")
+
+
+def _checked_request(request: dict[str, Any]) -> dict[str, Any]:
+    """A film's own settings. Raises ValueError if they are none."""
+    spans = request.get("spans", [])
+    ours = (
+        request.keys() <= {"prompt", "negative", "seed", "spans"}
+        and _all(str, [request[name] for name in ("prompt", "negative") if name in request])
+        and _all(int, [request.get("seed", 0)])
+        and isinstance(spans, list)
+        and all(isinstance(span, list) and len(span) == 2 and _all((int, float), span) for span in spans)
+    )
+    if not ours:
+        raise ValueError("not the settings of a film")
+    return request
+
+
+def _all(kind: type | tuple[type, ...], values: Any) -> bool:
+    """True if every value is of that kind; a bool counts as no number."""
+    return all(isinstance(value, kind) and not isinstance(value, bool) for value in values)

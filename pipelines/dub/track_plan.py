@@ -11,7 +11,7 @@ import numpy as np
 from pipelines import storage
 from pipelines.archive.scan import SILENT_STATES
 from pipelines.dub import segments
-from pipelines.dub.job import DubJob, DubTask
+from pipelines.dub.job import DubJob, DubTask, part_shapes
 from pipelines.dub.state import State
 from pipelines.mux import remux
 from pipelines.sandbox.decoder import shared_sandbox
@@ -131,7 +131,8 @@ def measure_gains(plan: TrackPlan, task: DubTask, job: DubJob) -> list[Gains]:
     state = State(job.out)
 
     def generated() -> Iterator[np.ndarray]:
-        parts = (state.read_part(task.video_id, k).sound for k in range(task.n_segments))
+        shapes = enumerate(part_shapes(job, plan.duration_s))
+        parts = (state.read_part(task.video_id, k, shape).sound for k, shape in shapes)
         return segments.join(parts, job.overlap)
 
     return mixing.track_gains(plan.sources(generated), plan.policy, plan.fmt)

@@ -19,7 +19,7 @@ from pipelines import arrow_rows, retry, storage
 from pipelines.extract import windows as extract_windows
 from pipelines.extract.job import ExtractJob
 from pipelines.extract.windows import Clip
-from pipelines.media.errors import DecodeFailed, Failure
+from pipelines.media.errors import DecodeFailed, DecoderNotStarted, Failure
 from pipelines.media.shots import mean_motion
 from pipelines.sandbox.decoder import Sandbox, shared_sandbox
 from v2a_models import grid, pcm
@@ -130,6 +130,8 @@ def decode_segment(
         return
     except DecodeFailed as error:
         failure = Failure(error.stage, error.error_class, error.message)
+    except DecoderNotStarted:  # no fault of the file
+        raise
     except Exception as error:  # one file never stops a run, whatever the error
         failure = Failure("decode", type(error).__name__, str(error))
     yield from (Window(clip, failure) for clip in left)

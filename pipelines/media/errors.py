@@ -24,6 +24,21 @@ class DecodeFailed(Exception):
         return type(self), (self.error_class, self.message, self.stage)
 
 
+class DecoderNotStarted(RuntimeError):
+    """The decoding process could not be started, several times in a row: the machine is the reason, and no file."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"the decoding process failed to start, several times in a row: {self.reason}\n"
+            "Mostly memory is short: use fewer --num-workers, or give the machine or container more memory and a "
+            "larger /dev/shm (docker run --shm-size=2g); then run the command again"
+        )
+
+
 @dataclass(frozen=True)
 class Failure:
     """The reason why a file has no new sound."""

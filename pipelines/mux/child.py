@@ -68,7 +68,7 @@ def mux_in_child(
         if seal is not None:
             seal(temporary, 1, result)
             result = dataclasses.replace(result, size=temporary.stat().st_size)
-        temporary.replace(target)
+        storage.rename(temporary, target)
     except ChildFailed as error:
         raise remux.MuxFailed(f"Muxer{error.reason}", error.message) from error
     except OSError as error:

@@ -51,7 +51,7 @@ def mux(
     try:
         with storage.open_read(source_uri) as source, temporary.open("xb", buffering=0) as output:
             result = mux_files(source, output, sound, kind, track)
-        temporary.replace(target)
+        storage.rename(temporary, target)
     except OSError as error:
         raise disk_error(target, error) from error
     finally:

@@ -25,7 +25,8 @@ from pipelines.dub import decode, output, plan, segments, track_plan
 from pipelines.dub.generate.dubber import Dubber
 from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.output import Proof, Sealer
-from pipelines.dub.state import Part, State
+from pipelines.dub.segment_facts import Part
+from pipelines.dub.state import State
 from pipelines.mux import audio_file
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.track import MuxResult, Track

@@ -111,3 +111,27 @@ def failed_row(video: dict[str, Any], failure: Failure) -> dict[str, Any]:
 def unwritable_row(video: dict[str, Any], error: storage.StorageError) -> dict[str, Any]:
     """Report row of a film that storage could not read or write."""
     return failed_row(video, Failure("storage", type(error).__name__, str(error)))
+
+
+def check_row(row: dict[str, Any]) -> None:
+    """Fill the columns that a row of an earlier release lacks as `report_row` does, but for numbers, which it did not
+    count.
+
+    Raises ValueError for a row that cannot stand in the report: without a film or a status, or with values of another
+    type.
+    """
+    if not isinstance(row.get("path"), str) or not row["path"] or not isinstance(row.get("video_id"), str):
+        raise ValueError("not the row of a film")
+    if row.get("status") not in STATUSES:
+        raise ValueError(f"status is {row.get('status')!r}")
+    for field in REPORT_SCHEMA:
+        if row.get(field.name) is None:
+            counted = field.name in (*_FROM_0, *_FROM_SCAN)
+            row[field.name] = None if counted else _default(field)
+        try:
+            pa.array([row[field.name]], field.type)
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+            raise ValueError(f"{field.name} is {str(row[field.name])[:80]!r}") from error
+    size = row.get("output_size")
+    if row["status"] == "dubbed" and not (row["output"] and isinstance(size, int) and row["duration_s"]):
+        raise ValueError("a dubbed film without output, output_size or duration_s")

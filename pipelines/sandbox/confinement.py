@@ -18,6 +18,7 @@ import threading
 import time
 from dataclasses import dataclass
 
+from pipelines.media.errors import DecoderNotStarted
 from pipelines.sandbox.landlock import LandlockUnavailable, forbid_files_and_ports
 from pipelines.sandbox.seccomp import NO_NEW_PRIVS, SeccompUnavailable, forbid_other_calls
 
@@ -53,8 +54,11 @@ _CAPSET = {"x86_64": 126, "aarch64": 91}
 _CAPABILITY_VERSION = 0x20080522
 
 
-class NotConfined(Exception):
+class NotConfined(DecoderNotStarted):
     """The user demands every measure, and this system lacks some; the message names them."""
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 @dataclass(frozen=True)

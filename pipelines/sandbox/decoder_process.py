@@ -9,7 +9,9 @@ import socket
 import subprocess
 from collections.abc import Iterator
 
-from pipelines.media.errors import DecodeFailed
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
+from pipelines.media.errors import DecodeFailed, DecoderNotStarted
 from pipelines.sandbox import answers, starter
 from pipelines.sandbox.child import signal_name
 from pipelines.sandbox.confinement import NotConfined
@@ -21,6 +23,10 @@ _REQUEST_PATIENCE = 30
 
 _START_S = 180.0
 """Time for a child to start, on a machine under load."""
+
+START_TRIES = 5
+START_PAUSE_S = 1.0
+"""Pause after a failed start; each further one is twice as long, 15 s in all."""
 
 
 class DecoderProcess:
@@ -89,30 +95,48 @@ class DecoderProcess:
     def running(self) -> tuple[socket.socket, SharedMemory]:
         """The control socket and the memory of the child, which is started if none runs.
 
-        Raises RuntimeError if it does not start, NotConfined if it may not.
+        Raises DecoderNotStarted if it does not start, not even after pauses: the kernel may have ended it for want of
+        memory, which others give back. Raises NotConfined if it may not start.
         """
         if self._closed:
             raise RuntimeError("this sandbox is closed")
-        if self.child is None or self.control is None or self.shared is None or self.child.poll() is not None:
-            self.end()
+        if self.child is None or self.child.poll() is not None:
+            for attempt in Retrying(
+                stop=stop_after_attempt(START_TRIES),
+                wait=wait_exponential(START_PAUSE_S),
+                retry=retry_if_exception(_may_start_later),
+                reraise=True,
+            ):
+                with attempt:
+                    self._start()
+        assert self.control is not None and self.shared is not None
+        return self.control, self.shared
+
+    def _start(self) -> None:
+        """Start a child once. Raises DecoderNotStarted, NotConfined."""
+        self.end()
+        if self._closed:
+            raise RuntimeError("this sandbox is closed")
+        try:  # a slow or failed start is not the fault of the file
             self.shared = SharedMemory()
             self.control, theirs = socket.socketpair()
-            try:
+            with theirs:
                 child = self.child = start_decoder(self.memory_mb, self.shared.fd, theirs.fileno())
-            finally:
-                theirs.close()
             assert child.stdout is not None
-            try:  # a slow or failed start is not the fault of the file
-                ready = answers.parse(Reader(child.stdout.fileno(), _START_S, _START_S).line())
-                if "refused" in ready:
-                    raise NotConfined(str(ready["refused"]))
-            except (OSError, EOFError, ValueError) as error:
-                reason = (
-                    "it does not reply" if isinstance(error, TimeoutError) else self._autopsy("open").message
-                )
-                self.end()
-                raise RuntimeError(f"the decoding process failed to start: {reason}") from error
-        return self.control, self.shared
+            ready = answers.parse(Reader(child.stdout.fileno(), _START_S, _START_S).line())
+        except (OSError, EOFError, ValueError, MemoryError) as error:
+            reason = (
+                "it does not reply"
+                if isinstance(error, TimeoutError)
+                else self._autopsy("open").message
+                if self.child is not None
+                else str(error) or type(error).__name__
+            )
+            self.end()
+            raise DecoderNotStarted(reason) from error
+        if "refused" in ready:
+            self.end()
+            raise NotConfined(str(ready["refused"]))
 
     def _autopsy(self, verb: str) -> DecodeFailed:
         """The error for a child that has ended; reads the reason from its standard error."""
@@ -130,6 +154,10 @@ class DecoderProcess:
             return DecodeFailed("DecoderCrashed", f"ended by {signal_name(-code)}", verb)
         last = text.splitlines()[-1] if text else f"exit code {code}"
         return DecodeFailed("DecoderCrashed", last, verb)
+
+
+def _may_start_later(error: BaseException) -> bool:
+    return isinstance(error, DecoderNotStarted) and not isinstance(error, NotConfined)
 
 
 def start_decoder(memory_mb: int, shared_fd: int, control_fd: int) -> subprocess.Popen[bytes]:

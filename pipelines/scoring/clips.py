@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import torch
 
 from pipelines import memory, storage
-from pipelines.media.errors import DecodeFailed, first_line
+from pipelines.media.errors import DecodeFailed, DecoderNotStarted, first_line
 from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.scoring import sound_folder
 from pipelines.scoring.job import ClipJob
@@ -120,7 +120,7 @@ class ClipMaker:
                 able.append(row)
             except (DecodeFailed, storage.StorageNotFound) as error:
                 answers.append(result_row(row, self.system, problem=str(error)))
-            except storage.StorageError:
+            except (storage.StorageError, DecoderNotStarted):
                 raise
             except Exception as error:
                 answers.append(result_row(row, self.system, problem=_reason(error)))

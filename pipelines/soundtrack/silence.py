@@ -111,11 +111,14 @@ def find_all(videos: Sequence[dict[str, Any]], loudest_dbfs: float, cpus: int) -
 def _find(batch: Any, loudest_dbfs: float) -> Iterator[Any]:
     import pyarrow as pa
 
+    from pipelines.media.errors import DecoderNotStarted
     from pipelines.sandbox.decoder import shared_sandbox
 
     for video in batch.to_pylist():
         try:
             silence = find(video, loudest_dbfs, shared_sandbox())
+        except DecoderNotStarted:
+            raise
         except Exception as error:  # one film never stops a run, whatever is wrong with its sound
             silence = Silence((), type(error).__name__, str(error))
         yield pa.table(

@@ -17,9 +17,11 @@ from pipelines.storage.files import (
     read_bytes,
     reading,
     remove_empty,
+    rename,
     size,
     stat_file,
     sweep_temporaries,
+    sync_folder,
     temporary_name,
     write_atomic,
 )
@@ -30,6 +32,15 @@ from pipelines.storage.listing import (
     list_tree,
     original_name,
     uri_of,
+)
+from pipelines.storage.records import (
+    BROKEN,
+    Records,
+    clear_way,
+    notice,
+    set_aside,
+    set_aside_strangers,
+    take_notices,
 )
 from pipelines.storage.uri import (
     PRIVATE_FOLDER,
@@ -49,10 +60,12 @@ from pipelines.storage.uri import (
 )
 
 __all__ = [
+    "BROKEN",
     "PRIVATE_FOLDER",
     "S3_PAGE",
     "FileInfo",
     "Pending",
+    "Records",
     "StorageDenied",
     "StorageError",
     "StorageNotFound",
@@ -60,6 +73,7 @@ __all__ = [
     "check_name",
     "check_readable",
     "check_writable",
+    "clear_way",
     "copy",
     "delete",
     "exists",
@@ -72,6 +86,7 @@ __all__ = [
     "local_path",
     "makedirs",
     "name_limit",
+    "notice",
     "open_read",
     "original_name",
     "parent",
@@ -79,10 +94,15 @@ __all__ = [
     "read_bytes",
     "reading",
     "remove_empty",
+    "rename",
     "s3_filesystem",
+    "set_aside",
+    "set_aside_strangers",
     "size",
     "stat_file",
     "sweep_temporaries",
+    "sync_folder",
+    "take_notices",
     "temporary_name",
     "translated",
     "uri_of",

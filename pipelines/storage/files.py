@@ -197,7 +197,7 @@ class Pending:
         else:
             with translated(self.uri), open(self.path, "rb+") as file:
                 os.fsync(file.fileno())
-                os.replace(self.path, local_path(self.uri))
+                rename(self.path, local_path(self.uri))
                 self.committed = True
 
     def __enter__(self) -> Pending:
@@ -208,6 +208,22 @@ class Pending:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
         self._folder.close()
+
+
+def rename(path: str | os.PathLike[str], to: str | os.PathLike[str]) -> None:
+    """Give a finished local file its name, and bring that to disk: a power cut does not undo it. Raises OSError."""
+    os.replace(path, to)
+    sync_folder(os.path.dirname(os.path.abspath(to)))
+
+
+def sync_folder(folder: str) -> None:
+    """Bring the names in a local folder to disk, where its file system can do that."""
+    with contextlib.suppress(OSError):  # the file is there; some network file systems refuse folders
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def temporary_name(uri: str) -> str:
@@ -306,7 +322,10 @@ def _existing(path: str) -> str:
 
 
 def _make_folders(path: str) -> None:
-    """`os.makedirs`, which calls itself for each folder, for paths of a thousand and more."""
+    """Create a folder and its parents, and bring their names to disk.
+
+    `os.makedirs` calls itself for each folder, and a path may have a thousand.
+    """
     missing = []
     while not os.path.isdir(path) and path != os.path.dirname(path):
         missing.append(path)
@@ -314,6 +333,7 @@ def _make_folders(path: str) -> None:
     for folder in reversed(missing):
         try:
             os.mkdir(folder)
+            sync_folder(os.path.dirname(folder))
         except FileExistsError:
             if not os.path.isdir(folder):
                 raise
@@ -325,7 +345,7 @@ def _beside(path: str) -> Iterator[str]:
     temporary = temporary_name(path)
     try:
         yield temporary
-        os.replace(temporary, path)
+        rename(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)

@@ -57,7 +57,7 @@ def from_json(text: str) -> list[Film]:
 def kept_tail(state: State, video_id: str, segment: int, n: int, channels: int) -> np.ndarray:
     """The last `n` samples before a segment, from the parts before it: int16 [channels, n].
 
-    Raises StorageNotFound or ValueError if those are missing or damaged.
+    Raises StorageNotFound or BrokenState if those are missing or damaged.
     """
     tail = np.zeros((channels, 0), np.int16)
     while tail.shape[1] < n:
@@ -79,7 +79,7 @@ class FilmStream:
         """int16 [channels, n]: the context of the next segment."""
         try:
             self._catch_up(first)
-        except (storage.StorageError, ValueError) as error:
+        except (storage.StorageError, ValueError) as error:  # BrokenState among them: the film is begun again
             self.failure = Failure("storage", type(error).__name__, str(error))
 
     def _catch_up(self, first: DubTask) -> None:
@@ -103,7 +103,7 @@ class FilmStream:
         if task.segment.index < self.n_done:
             return Item(replace(task, have_part=True))
         if self.failure is not None:
-            return Item(task, self.failure)
+            return Item(task, self.failure, notices=storage.take_notices())
         item = decode.decode_item(Item(task), self.job, sandbox)
         self.failure = item.failure
         return item

@@ -16,9 +16,11 @@ from pipelines.dub import pipeline as dub_pipeline
 from pipelines.dub import plan as planning
 from pipelines.dub.generate.dubber import Dubber
 from pipelines.dub.item import Item
-from pipelines.dub.state import Part, State
+from pipelines.dub.segment_facts import Part
+from pipelines.dub.state import State
 from pipelines.media.errors import DecodeFailed, Failure
 from pipelines.sandbox.decoder import Sandbox
+from pipelines.storage import records
 from tests.support.dub_stages import make_job, plan, run_stages
 from tests.support.toy_generators import (
     NoiseGenerator,
@@ -168,7 +170,7 @@ def test_a_full_disk_ends_the_job_with_the_reason(
     def full(uri: str, data: bytes) -> None:
         raise storage.StorageError(f"{uri}: No space left on device")
 
-    monkeypatch.setattr(storage, "write_atomic", full)
+    monkeypatch.setattr(records, "write_atomic", full)
     [answer] = [table.to_pylist()[0] for table in finish.finish(item.to_table(), job)]
     assert "No space left" in answer["fatal"]
     assert answer["row"] == ""
@@ -209,21 +211,35 @@ def test_an_output_folder_that_is_gone_ends_the_job(
     assert answer["row"] == ""
 
 
-def test_a_damaged_part_costs_its_film_and_is_made_again(
+def test_a_damaged_part_is_set_aside_and_made_again(
     videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    job, video = make_job(tmp_path), videos["short.mp4"]
-    place = Path(State(job.out).part_uri(video["video_id"], 0))
-    place.parent.mkdir(parents=True)
-    place.write_bytes(b"half a part")
-    [task] = planning.make_plan(job, [video], "silent").tasks
-    assert task.have_part
-    [answer] = [table.to_pylist()[0] for table in finish.finish(Item(task).to_table(), job)]
-    row = json.loads(answer["row"])
-    assert (row["status"], row["stage"], row["error_class"]) == ("failed", "finish", "ValueError")
-    assert "not a part" in row["message"]
-    [task] = planning.make_plan(dataclasses.replace(job, run_id="run2"), [video], "silent").tasks
-    assert not task.have_part
+    job, video = make_job(tmp_path), videos["silent.mp4"]
+    state = State(job.out)
+    tasks = plan(job, video)
+    items = Dubber(job).generate([decode.decode_task(task, job, sandbox) for task in tasks])
+    place = Path(state.part_uri(video["video_id"], 0))
+    for content, number in ((b"half a part", ""), (b"", ".2")):  # by the next run, and by the one before it
+        assert finish.finish_item(items[0], job) is None
+        place.write_bytes(content)
+        resumed = planning.make_plan(job, [video], "silent")
+        assert [(task.segment.index, task.have_part) for task in resumed.tasks] == [(0, False), (1, False)]
+        assert place.with_name(f"{place.name}.broken{number}").read_bytes() == content
+        assert str(place) in storage.take_notices()[0]
+    # While the film is finished: it has no row, and is planned again for what is missing.
+    assert finish.finish_item(items[0], job) is None
+    place.write_bytes(place.read_bytes()[:-1])
+    [answer] = [table.to_pylist()[0] for table in finish.finish(items[1].to_table(), job)]
+    assert (answer["again"], answer["row"], answer["fatal"]) == (True, "", "")
+    assert len(answer["notices"]) == 1 and "set aside as 00000.npz.broken.3" in answer["notices"][0]
+    assert state.read_row(video["video_id"]) is None
+    again = planning.plan_again(job, planning.DubPlan(tasks=tasks), [video["video_id"]])
+    assert [(task.segment.index, task.have_part) for task in again] == [(0, False)]
+    [row] = run_stages(again, job, sandbox)
+    assert row["status"] == "dubbed"
+    alone = make_job(tmp_path / "alone")
+    run_stages(plan(alone, video), alone, sandbox)
+    assert (tmp_path / "silent.mp4").read_bytes() == (tmp_path / "alone" / "silent.mp4").read_bytes()
 
 
 # on Ray

@@ -8,8 +8,7 @@ import json
 
 import numpy as np
 
-from pipelines.dub.segment_facts import SegmentFacts
-from pipelines.dub.state import Part
+from pipelines.dub.segment_facts import Part, SegmentFacts
 
 FIRST = SegmentFacts(
     cost_s=2.5,

@@ -11,9 +11,12 @@ import pytest
 from pipelines import storage
 from pipelines.dub.state import State
 from pipelines.redub import dubbed
+from pipelines.reports.dub_rows import report_row
 from pipelines.storage import hashing
 
-OLD: dict[str, Any] = {"video_id": "v", "path": "sub/a.mp4", "output": "sub/a.mkv", "status": "dubbed"}
+OLD: dict[str, Any] = report_row(
+    {"video_id": "v", "path": "sub/a.mp4", "duration_s": 1.0}, "dubbed", output="sub/a.mkv", output_size=3
+)
 
 
 def output(out: Path, data: bytes) -> str:

@@ -13,7 +13,8 @@ from pipelines.dub import decode
 from pipelines.dub.generate.crossfade import caption_span
 from pipelines.dub.generate.dubber import Dubber
 from pipelines.dub.item import Item
-from pipelines.dub.state import Part, State
+from pipelines.dub.segment_facts import Part
+from pipelines.dub.state import State
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.soundtrack import resampling
 from tests.support.dub_stages import dubbed_sound, make_job, plan, run_stages

@@ -23,6 +23,7 @@ from pipelines.dub import plan as dub_plan
 from pipelines.dub.generate import streaming
 from pipelines.dub.item import Item
 from pipelines.dub.job import DubJob, DubTask, call_length, stretch
+from pipelines.dub.plan import DubPlan, plan_again
 from pipelines.dub.state import State
 from pipelines.sandbox.decoder import Sandbox
 from tests.support.toy_generators import EchoGenerator, reference, write_video
@@ -266,7 +267,12 @@ def test_a_damaged_part_is_told(videos: dict[str, dict[str, Any]], sandbox: Sand
     Path(place).parent.mkdir(parents=True)
     Path(place).write_bytes(b"half a file")
     items = list(streaming.Streamer(job, sandbox=sandbox).stream([plan(job, video, done={0})]))
-    assert items and all(item.failure and "not a part" in item.failure.message for item in items)
+    assert items and all(item.failure and item.failure.error_class == "BrokenState" for item in items)
+    assert any("not a part" in notice for item in items for notice in item.notices)
+    [answer] = [table.to_pylist()[0] for table in finish.finish(items[0].to_table(), job)]
+    assert answer["again"] and not answer["row"]
+    first, *_ = plan_again(job, DubPlan(plan(job, video)), [video["video_id"]])
+    assert first.segment.index == 0 and not first.have_part
 
 
 def test_films_are_shared_out() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from jobs import cli
-from jobs.common.sandbox_level import demanded
 from pipelines.sandbox import confinement
 from pipelines.sandbox.confinement import NotConfined
 from pipelines.sandbox.escape import self_test
+from pipelines.sandbox.escape.demand import demanded
 from tests.support.toy_generators import write_video
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the measures are Linux's")

@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterator
 
 from pipelines.sandbox import confinement
+from pipelines.sandbox.child import ChildFailed
 from pipelines.sandbox.confinement import NotConfined
+from pipelines.sandbox.escape import self_test
 
 
 @contextlib.contextmanager
@@ -36,9 +38,6 @@ def demanded(level: str) -> Iterator[None]:
 
 def _check() -> None:
     """Raise NotConfined unless every measure holds on this machine, by trying."""
-    from pipelines.sandbox.child import ChildFailed
-    from pipelines.sandbox.escape import self_test
-
     try:
         result = self_test.try_escapes()
     except ChildFailed as error:
