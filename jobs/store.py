@@ -50,7 +50,7 @@ def _run(config: StoreConfig, console: Console) -> int:
     from pipelines.store.store import Store, StoreError
 
     preflight(config)
-    store = Store(full_address(config.store))
+    store = Store(full_address(config.store), mends=False)
     try:
         with console.status("reading ..."):
             facts = summary.gather(store, config.clips if config.html else 0)

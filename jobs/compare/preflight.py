@@ -127,7 +127,7 @@ def _prepare(config: CompareConfig) -> ComparePlan:
     return ComparePlan(
         out=out, store=store, archive=archive, rows=rows, models=models, window=grid.samples(recipe.window_s),
         stored_rate=stored_rate, codec=codec,
-        fps={row["path"]: float(row["fps"] or 0) for row in Store(store).scan() if "fps" in row},
+        fps={row["path"]: float(row["fps"] or 0) for row in Store(store, mends=False).scan() if "fps" in row},
         facts=read_events(events) if events else {}, missing=missing, networks=available,
         precision=resolve_precision(config.precision),
     )  # fmt: skip

@@ -90,11 +90,12 @@ def prepare(config: ExtractConfig) -> Prepared:
     if min(config.splits) < 0 or not total > 0:
         raise WrongUsage(f"--splits must be three fractions such as 80 10 10, not {config.splits}")
     fractions = (config.splits[0] / total, config.splits[1] / total, config.splits[2] / total)
-    store = Store(full_address(config.store))
+    store = Store(full_address(config.store), mends=not config.describe)
     try:
         check_places(config.archive, config.store, "STORE", writes=not config.describe)
-        before = store.read_identity()
-        if before is None and not storage.exists(store.uri(storage.PRIVATE_FOLDER, "scan.parquet")):
+        before = store.recover_identity()
+        ours = (storage.PRIVATE_FOLDER, f"_recipe.json{storage.BROKEN}")
+        if before is None and not any(storage.exists(store.uri(name)) for name in ours):
             check_not_foreign(config.store, "STORE")  # neither finished nor begun by v2a
         recipe, files = recipes.resolve(
             recipes.find(config.recipe), encoder_weights(config.weights), config.overlap_s
@@ -157,6 +158,8 @@ def _check_identity(prepared: Prepared, config: ExtractConfig) -> None:
         settings["precision"] = config.precision
     if config.batch_size is not None:
         settings["batch_size"] = config.batch_size
+    if set(before) == {"recipe"}:
+        settings = {}  # the rest is lost (`Store.recover_identity`)
     if differing := differences(before, settings):
         raise WrongUsage(
             f"STORE ({config.store}) was made with other settings:\n{differing}\n"
@@ -242,7 +245,8 @@ def _scanned(
     from pipelines.archive import scan
     from pipelines.archive.ray_scan import scan_infos
 
-    scanned = {row["video_id"]: row for row in prepared.store.scan() if row["status"] != "failed"}
+    known = prepared.store.scan(scan.SCAN_SCHEMA)
+    scanned = {row["video_id"]: row for row in known if row["status"] != "failed"}
     rows, fresh = [], []
     for info in storage.list_tree(config.archive, everything=True):
         row = scanned.get(scan.video_id(info.path, info.size, info.version))

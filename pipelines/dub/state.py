@@ -26,7 +26,7 @@ from pipelines.dub.segment_facts import Part, check_part
 from pipelines.media.errors import Failure
 from pipelines.reports import dub_rows
 
-FOLDERS = ("parts", "rows", "provenance", "asked", "sound", "cards", "redub")
+FOLDERS = ("rows", "provenance", "asked", "sound", "cards", "redub")
 FILES = ("config.json", "summary.json", "report.parquet", "report.html", "mlflow.db")
 """Names in OUT/_v2a."""
 
@@ -187,7 +187,7 @@ class State(storage.Records):
 
     def make_way(self) -> None:
         """Set aside what has the wrong kind in OUT/_v2a: folders with the names of files, and the reverse."""
-        storage.set_aside_strangers(self.root, FOLDERS, FILES)
+        storage.set_aside_strangers(self.root, FOLDERS, FILES, ("parts",))
 
     def read_config(self) -> dict[str, Any] | None:
         """Settings that the sound in this folder was made with; None for a new folder, and if they are lost."""

@@ -38,26 +38,26 @@ LARGEST_JSON = 64 << 20
 _notices: deque[str] = deque(maxlen=NOTICES_KEPT)
 
 
-def set_aside(uri: str, reason: object, rename: bool = True) -> str:
+def set_aside(uri: str, reason: object, rename: bool = True, to: str = "") -> str:
     """Rename the file at `uri`, or a local folder, to a name with `BROKEN` that is free, and keep a notice with the
     reason. Its new address; empty if nothing is there any more.
 
-    rename: False only to keep the notice, for commands that write nothing. Raises StorageError.
+    rename: False only to keep the notice, for commands that write nothing. to: another place for it than beside.
+    Raises StorageError.
     """
     if not rename:
         notice(f"{uri} cannot be read ({reason}): it will be set aside and made again")
         return uri
     number = 1
     while True:
-        place = uri + BROKEN + (f".{number}" if number > 1 else "")
+        place = (to or uri) + BROKEN + (f".{number}" if number > 1 else "")
         try:
             moved = _move_copy(uri, place) if is_remote(uri) else _move_local(local_path(uri), place)
         except StorageNotFound:
             return ""  # another process was quicker
         if moved:
-            notice(
-                f"{uri} cannot be read ({reason}): set aside as {place.rpartition('/')[2]}, and made again"
-            )
+            name = place if to else place.rpartition("/")[2]
+            notice(f"{uri} cannot be read ({reason}): set aside as {name}, and made again")
             return place
         number += 1
 
@@ -90,14 +90,17 @@ def clear_way(root: str, uri: str) -> bool:
     return found
 
 
-def set_aside_strangers(root: str, folders: tuple[str, ...], files: tuple[str, ...]) -> None:
-    """Set aside what has the wrong kind in a local folder of records: a file with one of the names of its `folders`, a
-    folder with one of the names of its `files`, or a folder inside one of its `folders`."""
+def set_aside_strangers(
+    root: str, folders: tuple[str, ...], files: tuple[str, ...], nested: tuple[str, ...] = ()
+) -> None:
+    """Set aside what has the wrong kind in a local folder of records: a file with one of the names of its `folders` or
+    `nested` folders, a folder with one of the names of its `files`, a folder inside one of its `folders`, or a file
+    inside a `nested` one, which holds nothing but folders."""
     if is_remote(root) or not os.path.isdir(local_path(root)):
         return
     for name in files:
         clear_way(root, join(root, name))
-    for name in folders:
+    for name in (*folders, *nested):
         folder = local_path(join(root, name))
         if not os.path.isdir(folder):
             clear_way(root, join(root, name, "any"))
@@ -106,10 +109,10 @@ def set_aside_strangers(root: str, folders: tuple[str, ...], files: tuple[str, .
             strangers = [
                 entry.path
                 for entry in entries
-                if entry.is_dir(follow_symlinks=False) and BROKEN not in entry.name
+                if entry.is_dir(follow_symlinks=False) != (name in nested) and BROKEN not in entry.name
             ]
         for place in strangers:
-            set_aside(place, "a folder has the name of a file")
+            set_aside(place, f"a {'file' if name in nested else 'folder'} has its name")
 
 
 def _move_local(path: str, place: str) -> bool:
@@ -118,6 +121,7 @@ def _move_local(path: str, place: str) -> bool:
     with translated(path):
         if os.path.lexists(place):
             return False
+        os.makedirs(os.path.dirname(place), exist_ok=True)
         try:
             if os.path.isdir(path) and not os.path.islink(path):
                 os.rename(path, place)  # replaces an empty folder at most
@@ -155,11 +159,11 @@ class Records:
         """Address of something in the folder."""
         return join(self.root, *parts)
 
-    def read(self, uri: str, read: Callable[[], T], missing_ok: bool = True) -> T | None:
+    def read(self, uri: str, read: Callable[[], T], missing_ok: bool = True, to: str = "") -> T | None:
         """The result of `read` for the file at `uri`; None if that is impossible, and the file is set aside.
 
-        None as well if there is no file and `missing_ok`; otherwise StorageNotFound. Raises StorageError for storage
-        that does not answer.
+        None as well if there is no file and `missing_ok`; otherwise StorageNotFound. to: as for `set_aside`.
+        Raises StorageError for storage that does not answer.
         """
         try:
             return read()
@@ -177,7 +181,7 @@ class Records:
         except Exception as error:
             reason = error
         words = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
-        set_aside(uri, words[:200], rename=self.mends)
+        set_aside(uri, words[:200], rename=self.mends, to=to)
         return None
 
     def read_json(self, uri: str, parse: Callable[[dict[str, Any]], T], missing_ok: bool = True) -> T | None:

@@ -13,18 +13,21 @@ one put), and its name is a hash of the clips in it, so that writing it again ov
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
+from pipelines.media.errors import first_line
 from pipelines.store.tables import FAILURES_SCHEMA, INDEX_SCHEMA, LEFT_OUT_SCHEMA, row_bytes
 from v2a_models.recipe import Recipe
 
@@ -56,15 +59,8 @@ def part_name(clip_ids: Iterable[str]) -> str:
     return f"part-{hashlib.sha256(text.encode()).hexdigest()[:16]}.parquet"
 
 
-class Store:
+class Store(storage.Records):
     """The store at one address. Small and picklable: it holds only the address."""
-
-    def __init__(self, root: str) -> None:
-        self.root = root
-
-    def uri(self, *parts: str) -> str:
-        """Address of something in the store."""
-        return storage.join(self.root, *parts)
 
     # what it is
 
@@ -72,19 +68,34 @@ class Store:
         """Recipe and settings that decide the rows; None if this is no store yet."""
         try:
             identity = json.loads(storage.read_bytes(self.uri("_recipe.json")))
+            _check_identity(identity)
         except storage.StorageNotFound:
             return None
-        except ValueError as error:
+        except (ValueError, RecursionError, storage.StorageRefused) as error:
             raise StoreError(
-                f"{self.uri('_recipe.json')} is damaged ({error}); choose another STORE"
+                f"{self.uri('_recipe.json')} is damaged ({error}); v2a extract writes it again"
             ) from error
-        return identity if isinstance(identity, dict) else None
+        return dict(identity)
+
+    def recover_identity(self) -> dict[str, Any] | None:
+        """`read_identity`, after a damaged file was set aside; the recipe of the rows if there is none any more."""
+        try:
+            identity = self.read_identity()
+        except StoreError as error:
+            storage.set_aside(self.uri("_recipe.json"), first_line(error), rename=self.mends)
+            identity = None
+        if identity is not None:
+            return identity
+        for info in self.files():
+            recipe = self.read(info.uri, partial(_recipe_of, info.uri), to=self._aside(info.path))
+            if recipe is not None:
+                storage.notice(f"the settings of {self.root} are lost, and are written again")
+                return {"recipe": recipe}
+        return None
 
     def write_identity(self, identity: Mapping[str, Any]) -> None:
         """Written before the first row; later runs write the same again."""
-        storage.write_atomic(
-            self.uri("_recipe.json"), json.dumps(identity, indent=2, sort_keys=True).encode()
-        )
+        self.write(self.uri("_recipe.json"), json.dumps(identity, indent=2, sort_keys=True).encode())
 
     def recipe(self) -> Recipe:
         """Raises StoreError if there is no store here."""
@@ -143,6 +154,14 @@ class Store:
             for clip_id in (read[info.path] if info.path in read else indexed[info.path][1])
         ]
 
+    def n_rows(self) -> int:
+        """Number of rows; files that are in the index are not opened."""
+        indexed, n = self._read_index(), 0
+        for info in self.files():
+            facts, clips = indexed.get(info.path, ((), []))
+            n += len(clips if facts == (info.size, info.version) else self._clip_ids(info))
+        return n
+
     def write_index(self) -> int:
         """Makes `done` quick for the next time, and removes rows that two runs at once wrote twice; how many.
 
@@ -192,13 +211,19 @@ class Store:
         return parts
 
     def _clip_ids(self, info: storage.FileInfo) -> list[str]:
-        try:
+        def read() -> list[str]:
             with storage.reading(info.uri) as file:
-                return list(_read(file, ["clip_id"])["clip_id"].to_pylist())
-        except pa.ArrowInvalid:
-            # Damaged since it was written: its rows are made again, and it must not be read as rows.
-            storage.delete(info.uri)
-            return []
+                clip_ids = _read(file, ["clip_id"])["clip_id"].to_pylist()
+            if not all(isinstance(clip_id, str) for clip_id in clip_ids):
+                raise ValueError("no clip_id")
+            return clip_ids
+
+        # Damaged since it was written: its rows are made again, and it must not be read as rows.
+        return self.read(info.uri, read, to=self._aside(info.path)) or []
+
+    def _aside(self, path: str) -> str:
+        """Place for a damaged file of rows: beside the others, readers of Parquet folders would trip over it."""
+        return self.uri(storage.PRIVATE_FOLDER, "broken", *path.split("/"))
 
     def _column(self, prefix: str, name: str) -> list[Any]:
         values: list[Any] = []
@@ -208,9 +233,9 @@ class Store:
         return values
 
     def _read_index(self) -> dict[str, tuple[tuple[int, str], list[str]]]:
-        index = self.read_table(f"{storage.PRIVATE_FOLDER}/index.parquet")
+        index = self.read_table(f"{storage.PRIVATE_FOLDER}/index.parquet", INDEX_SCHEMA)
         entries: dict[str, tuple[tuple[int, str], list[str]]] = {}
-        if index is not None and index.schema.names == INDEX_SCHEMA.names:
+        if index is not None:
             for row in zip(*(index[name].to_pylist() for name in INDEX_SCHEMA.names), strict=True):
                 entries.setdefault(row[0], ((row[1], row[2]), []))[1].append(row[3])
         return entries
@@ -224,23 +249,35 @@ class Store:
 
     def failures(self) -> list[dict[str, Any]]:
         """Rows of the table of what failed in the latest run."""
-        failed = self.read_table("_failures.parquet")
+        failed = self.read_table("_failures.parquet", FAILURES_SCHEMA)
         return [] if failed is None else failed.to_pylist()
 
     def write_scan(self, scanned: pa.Table) -> None:
         self._write_table(f"{storage.PRIVATE_FOLDER}/scan.parquet", scanned)
 
-    def scan(self) -> list[dict[str, Any]]:
-        """Rows of the archive as the latest run saw it."""
-        scanned = self.read_table(f"{storage.PRIVATE_FOLDER}/scan.parquet")
+    def scan(self, schema: pa.Schema | None = None) -> list[dict[str, Any]]:
+        """Rows of the archive as the latest run saw it. schema: columns that the table must have."""
+        scanned = self.read_table(f"{storage.PRIVATE_FOLDER}/scan.parquet", schema)
         return [] if scanned is None else scanned.to_pylist()
 
-    def read_table(self, path: str) -> pa.Table | None:
-        """A table beside the rows; None if it is missing or damaged (all of them can be made again)."""
-        try:
-            return self._read_table(self.uri(*path.split("/")))
-        except (storage.StorageNotFound, pa.ArrowInvalid):
-            return None
+    def read_table(self, path: str, schema: pa.Schema | None = None) -> pa.Table | None:
+        """A table beside the rows; None if it is missing, damaged, or without the columns of `schema` (all of them can
+        be made again)."""
+        uri = self.uri(*path.split("/"))
+
+        def read() -> pa.Table:
+            table = self._read_table(uri)
+            for column in schema or ():
+                if (
+                    column.name not in table.schema.names
+                    or table.schema.field(column.name).type != column.type
+                ):
+                    raise ValueError(f"no column {column.name} of {column.type}")
+                if not column.nullable and table[column.name].null_count:
+                    raise ValueError(f"{column.name} is null")
+            return table
+
+        return self.read(uri, read)
 
     def _read_table(self, uri: str, columns: list[str] | None = None) -> pa.Table:
         return _read(io.BytesIO(storage.read_bytes(uri)), columns)
@@ -249,12 +286,47 @@ class Store:
         options = {"use_dictionary": True, **options}
         sink = io.BytesIO()
         pq.write_table(rows, sink, compression="zstd", **options)
-        storage.write_atomic(self.uri(*path.split("/")), sink.getvalue())
+        self.write(self.uri(*path.split("/")), sink.getvalue())
 
 
 def _read(file: Any, columns: list[str] | None = None) -> pa.Table:
     # Not `pq.read_table`: that loads pandas, which takes longer than all else a finished store needs.
-    return pq.ParquetFile(file).read(columns=columns, use_threads=False)
+    with _damage():
+        return pq.ParquetFile(file).read(columns=columns, use_threads=False)
+
+
+@contextlib.contextmanager
+def _damage() -> Iterator[None]:
+    """Errors of a Parquet file become ValueError: Arrow raises OSError, without a number, for some."""
+    try:
+        yield
+    except pa.ArrowException as error:
+        raise ValueError(first_line(error)) from error
+    except OSError as error:
+        if error.errno is None:
+            raise ValueError(first_line(error)) from error
+        raise
+
+
+def _recipe_of(uri: str) -> dict[str, Any]:
+    """The recipe in the metadata of a file of rows. Raises ValueError."""
+    with storage.reading(uri) as file, _damage():
+        metadata = pq.ParquetFile(file).schema_arrow.metadata or {}
+    recipe = json.loads(metadata.get(b"v2a_recipe", b"null"))
+    if not isinstance(recipe, dict):
+        raise ValueError("no recipe in its metadata")
+    return recipe
+
+
+def _check_identity(identity: Any) -> None:
+    """Raises ValueError for JSON that is not the identity of a store."""
+    if not isinstance(identity, dict) or not isinstance(identity.get("recipe"), dict):
+        raise ValueError("it holds no recipe")
+    batch_size, precision = identity.get("batch_size"), identity.get("precision")
+    if not (batch_size is None or (isinstance(batch_size, int) and batch_size >= 1)):
+        raise ValueError(f"batch_size is {batch_size!r}")
+    if not (precision is None or isinstance(precision, str)):
+        raise ValueError(f"precision is {precision!r}")
 
 
 def texts_of(store: Store, split: str = SPLIT, most: int = MOST) -> list[str]:

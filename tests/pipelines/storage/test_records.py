@@ -82,11 +82,15 @@ def test_strangers_among_the_records_make_way(tmp_path: Path) -> None:
     (tmp_path / "rows" / "2.json").write_text("{}")
     (tmp_path / "cards").write_text("a file")
     (tmp_path / "report.html").mkdir()
-    set_aside_strangers(str(tmp_path), ("rows", "cards", "sound"), ("report.html", "summary.json"))
+    (tmp_path / "parts" / "1").mkdir(parents=True)
+    (tmp_path / "parts" / "2").write_text("a file")
+    names = ("rows", "cards", "sound"), ("report.html", "summary.json"), ("parts",)
+    set_aside_strangers(str(tmp_path), *names)
     left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
-    assert left == ["cards.broken", "report.html.broken", "rows", "rows/1.json.broken", "rows/2.json"]
+    parts = ["parts", "parts/1", "parts/2.broken"]
+    assert left == ["cards.broken", *parts, "report.html.broken", "rows", "rows/1.json.broken", "rows/2.json"]
     take_notices()
-    set_aside_strangers(str(tmp_path), ("rows", "cards", "sound"), ("report.html", "summary.json"))
+    set_aside_strangers(str(tmp_path), *names)
     assert take_notices() == [], "what was set aside was set aside again"
 
 
