@@ -54,20 +54,53 @@ def _run(config: ExtractConfig, console: Console) -> int:
             return session[0]
 
         work = preflight.find_work(prepared, config, resources, console)
+        _tell_notices(console)
         if not work.todo:
             return _nothing_to_do(work, config, console)
         return _extract(work, config, console, resources(), started)
 
 
+def _tell_notices(console: Console) -> None:
+    """Print notices about files of the store that were set aside."""
+    from jobs.common.terminal import printable
+    from pipelines import storage
+
+    for text in storage.take_notices():
+        console.print(printable(text), markup=False)
+
+
 def _nothing_to_do(work: Work, config: ExtractConfig, console: Console) -> int:
     if work.store.failures() != work.scan_failures:
         work.store.write_failures(work.scan_failures)
+    check_rows(work, config)
     failed = f", {len(work.scan_failures)} files cannot be read" if work.scan_failures else ""
     console.print(
         f"Nothing to do: all {len(work.clips)} windows of {work.n_videos} files are in {config.store}{failed}.",
         markup=False,
     )
     return SOME_FAILED if work.scan_failures else DONE
+
+
+def check_rows(work: Work, config: ExtractConfig) -> None:
+    """Raises Stopped, with the reason, for a store without a single row: nothing could be trained on it."""
+    if work.store.n_rows():
+        return
+    reasons = [
+        f"{n} windows were left out ({why}: see --drop-silent and --drop-static)"
+        for why, n in work.store.left_out().items()
+    ]
+    failures = work.store.failures()
+    if failures:
+        first = failures[0]
+        reasons.append(
+            f"{len(failures)} files or windows failed, the first: {first['path']} "
+            f"({first['error_class']}: {first['error']})"
+        )
+    if work.passed_over:
+        reasons.append(f"{work.passed_over} files have no sound, or no picture")
+    if work.n_videos and not work.clips:
+        reasons.append(f"{work.n_videos} films are too short for a window")
+    raise Stopped(f"{config.store} holds no rows: {'; '.join(reasons) or f'{config.archive} holds no files'}")
 
 
 def _extract(
@@ -95,10 +128,13 @@ def _extract(
         figures = _finish(work, counts, elapsed_s)
         tracker.metrics(figures)
         tracker.artifacts([work.store.uri("_recipe.json"), work.store.uri("_failures.parquet")])
-        status = "FINISHED"
+        status = "FINISHED" if work.store.n_rows() else "FAILED"
     finally:
         tracker.finish(status, wait_s=60.0 if status == "FINISHED" else 3.0)
-    return _print_result(config, console, figures, counts, time.perf_counter() - started)
+    _tell_notices(console)
+    code = _print_result(config, console, figures, counts, time.perf_counter() - started)
+    check_rows(work, config)
+    return code
 
 
 def _print_plan(work: Work, console: Console) -> None:

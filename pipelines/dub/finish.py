@@ -120,7 +120,7 @@ def finish_film(task: DubTask, job: DubJob) -> dict[str, Any]:
     """
     started = time.perf_counter()
     if (failure := _failure_of_segments(task, job)) is not None:
-        return _of_run(failed_row(task.video, failure), job)
+        return _of_run(failed_row(task.video, since_scan(failure, task.video)), job)
     captions: list[subtitles.Cue] = []
     if job.subtitles:  # the muxer needs them before the first sample
         reader = PartReader(task, job)
@@ -137,6 +137,7 @@ def finish_film(task: DubTask, job: DubJob) -> dict[str, Any]:
             film = write_film(task, job, task.fallback, captions, proof)
     except DecodeFailed as error:
         failure = Failure(error.stage, error.error_class, error.message)
+        failure = since_scan(failure, task.video)
         row = failed_row(task.video, failure) | {"source_sha256_after": proof.source_sha256}
         return _of_run(row, job)
     pictures = {"card": _write_card(film, task, job), "contact_sheet": _write_contact_sheet(film, task, job)}
@@ -156,6 +157,24 @@ def _failure_of_segments(task: DubTask, job: DubJob) -> Failure | None:
     if failed:
         return state.read_failure(task.video_id, min(failed))
     return state.unseen(task.video_id, task.n_segments)
+
+
+def since_scan(failure: Failure, video: dict[str, Any]) -> Failure:
+    """The failure of a film, which is that of its source if that was changed or removed after the scan."""
+    try:
+        now = storage.stat_file(video["uri"])
+    except storage.StorageNotFound:
+        gone = f"the source was removed after the scan ({video['uri']}): {failure.message}"
+        return Failure(failure.stage, "SourceGone", gone)
+    except storage.StorageError:
+        return failure
+    if (now.size, now.version) == (video["size"], video["version"]):
+        return failure
+    changed = (
+        f"the source was changed after the scan (from {video['size']} to {now.size} bytes): {failure.message}; run the "
+        "command again once nothing writes to it"
+    )
+    return Failure(failure.stage, "SourceChanged", changed)
 
 
 def _columns(film: WrittenFilm, task: DubTask, job: DubJob) -> dict[str, Any]:

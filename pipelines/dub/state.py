@@ -228,7 +228,8 @@ class State(storage.Records):
 
 def concerns_one_film(error: storage.StorageError) -> bool:
     """True for an error that may concern the files of one film alone, while OUT as a whole can be written."""
-    return isinstance(error, (storage.StorageRefused, storage.StorageDenied, storage.StorageNotFound))
+    kinds = storage.StorageRefused, storage.StorageDenied, storage.StorageNotFound, storage.SourceLost
+    return isinstance(error, kinds)
 
 
 def _json(values: dict[str, Any]) -> bytes:

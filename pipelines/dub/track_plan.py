@@ -96,16 +96,17 @@ class TrackPlan:
 
         def original() -> Iterator[np.ndarray]:
             fmt = self.fmt
-            return shared_sandbox().iter_sound(
-                self.uri, fmt.n_samples, fmt.rate, fmt.channels, self.video_start_s
-            )
+            with storage.reading_source():
+                yield from shared_sandbox().iter_sound(
+                    self.uri, fmt.n_samples, fmt.rate, fmt.channels, self.video_start_s
+                )
 
         existing = original if self.holds_original else None
         return TrackSources(generated, *self.generated_format, existing, self.spans)
 
 
 def plan_track(task: DubTask, job: DubJob) -> TrackPlan:
-    """Plan the tracks of a film. Raises DecodeFailed if its own sound is needed and cannot be read."""
+    """Plan the tracks of a film. Raises DecodeFailed or SourceLost if its own sound is needed and cannot be read."""
     policy, video = job.treatment, task.video
     duration_s = float(video["duration_s"])
     spans = State(job.out).read_request(task.video_id).get("spans")
@@ -113,7 +114,8 @@ def plan_track(task: DubTask, job: DubJob) -> TrackPlan:
         policy = replace(policy, existing="keep")
     fmt = AudioFormat(grid.SAMPLE_RATE, policy.channels or job.channels, grid.samples(duration_s))
     if policy.existing != "keep":
-        original = silence.format_of(shared_sandbox(), video["uri"], duration_s)
+        with storage.reading_source():
+            original = silence.format_of(shared_sandbox(), video["uri"], duration_s)
         fmt = AudioFormat(original.rate, policy.channels or original.channels, original.n_samples)
     return TrackPlan(
         fmt=fmt,
@@ -147,6 +149,6 @@ def blocks(plan: TrackPlan, generated: Iterable[np.ndarray], gains: list[Gains])
 
 
 def source_sha256(uri: str) -> str:
-    """SHA-256 of the file at `uri`, for an output that does not copy it. Raises StorageError."""
-    with storage.reading(uri) as file:
+    """SHA-256 of the file at `uri`, for an output that does not copy it. Raises SourceLost."""
+    with storage.reading_source(), storage.reading(uri) as file:
         return hashing.sha256(file)

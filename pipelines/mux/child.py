@@ -53,7 +53,10 @@ def mux_in_child(
     temporary = Path(storage.temporary_name(str(target.absolute())))
     data = (np.ascontiguousarray(block.T).tobytes() for block in sound)
     try:
-        with lend(source_uri) as source, temporary.open("xb+", buffering=0) as output:
+        with contextlib.ExitStack() as stack:
+            with storage.reading_source():
+                source = stack.enter_context(lend(source_uri))
+            output = stack.enter_context(temporary.open("xb+", buffering=0))
             order = {
                 "source": source.to_json(),
                 "output": output.fileno(),
@@ -97,7 +100,10 @@ def _result(answer: dict[str, Any], source: LentFile, output: int) -> MuxResult:
         failed = answers.checked(answers.FailedAnswer, answer)
     except (KeyError, answers.ValidationFailed) as error:
         raise remux.MuxFailed("MuxerCrashed", f"invalid reply from the muxer: {error}") from None
-    source.check()
+    with storage.reading_source():
+        source.check()
+    if kind == "source":
+        raise storage.SourceLost(f"the source can no longer be read: {source.failed(failed.message)}")
     if kind == "output":
         _check_disk(output)
     raise remux.MuxFailed(failed.error_class, failed.message, failed.stage)
@@ -125,8 +131,8 @@ def _mux(order: dict[str, Any], data: IO[bytes]) -> dict[str, Any]:
             return dataclasses.asdict(remux.mux_files(source, output, sound, kind, track, Beat()))
         except remux.MuxFailed as error:
             return _failure("file", error.error_class, error.message, error.stage)
-        except storage.StorageError as error:
-            return _failure("source", "SourceUnreadable", str(error))
+        except storage.SourceLost as error:
+            return _failure("source", "SourceLost", str(error))
         except OSError as error:
             return _failure("output", "OutputUnwritable", error.strerror or str(error))
         except ValueError as error:

@@ -34,17 +34,17 @@ class Source:
             offset = self._file.tell()
             data = self._file.read(n)
         except Exception as error:
-            self.error = storage.StorageError(str(error))
+            self.error = storage.SourceLost(str(error))
             raise
         self._hash.update(offset, data)
         return data
 
     def sha256(self, tick: Callable[[], None]) -> str:
-        """SHA-256 of the whole file in hex digits; reads the parts that were not read before. Raises StorageError."""
+        """SHA-256 of the whole file in hex digits; reads the parts that were not read before. Raises SourceLost."""
         try:
             return self._hash.finish(self._file, tick)
         except Exception as error:
-            raise storage.StorageError(str(error)) from error
+            raise storage.SourceLost(str(error)) from error
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return self._file.seek(offset, whence)

@@ -42,14 +42,16 @@ def mux(
     destination: a local path; its suffix names the container (`containers.CONTAINERS`). Written under a temporary
         name, then renamed: there is never a partial file under that name.
 
-    Raises MuxFailed for errors of the file (`ContainerCannotHold`: take the `.mkv` name), StorageError for
-    the disk, ValueError for sound that is not as announced.
+    Raises MuxFailed for errors of the file (`ContainerCannotHold`: take the `.mkv` name), SourceLost if it can no
+    longer be read, StorageError for the disk, ValueError for sound that is not as announced.
     """
     target = Path(destination)
     kind = container_of(target).coded(track.codec)
     temporary = Path(storage.temporary_name(str(target)))
     try:
-        with storage.open_read(source_uri) as source, temporary.open("xb", buffering=0) as output:
+        with storage.reading_source():
+            source = storage.open_read(source_uri)
+        with source, temporary.open("xb", buffering=0) as output:
             result = mux_files(source, output, sound, kind, track)
         storage.rename(temporary, target)
     except OSError as error:
@@ -69,7 +71,7 @@ def mux_files(
 ) -> MuxResult:
     """`mux` from one open file to another, which is unbuffered; a failure leaves a partial file there.
 
-    Calls `beat` as it advances. Raises OSError for `output`, StorageError for `source`.
+    Calls `beat` as it advances. Raises OSError for `output`, SourceLost for `source`.
     """
     film = Source(source)
     sink = Sink(output, size_limit(film.size, track))

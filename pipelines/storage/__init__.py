@@ -45,6 +45,7 @@ from pipelines.storage.records import (
 from pipelines.storage.uri import (
     PRIVATE_FOLDER,
     FileInfo,
+    SourceLost,
     StorageDenied,
     StorageError,
     StorageNotFound,
@@ -55,6 +56,7 @@ from pipelines.storage.uri import (
     kind_of,
     local_path,
     parent,
+    reading_source,
     s3_filesystem,
     translated,
 )
@@ -66,6 +68,7 @@ __all__ = [
     "FileInfo",
     "Pending",
     "Records",
+    "SourceLost",
     "StorageDenied",
     "StorageError",
     "StorageNotFound",
@@ -93,6 +96,7 @@ __all__ = [
     "put_atomic",
     "read_bytes",
     "reading",
+    "reading_source",
     "remove_empty",
     "rename",
     "s3_filesystem",

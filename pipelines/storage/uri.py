@@ -47,6 +47,10 @@ class StorageRefused(StorageError):
     where a folder is needed."""
 
 
+class SourceLost(StorageError):
+    """The file that is read can no longer be read; what is written is not concerned."""
+
+
 _NAME_ERRORS = frozenset(
     {
         *(errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP),
@@ -165,6 +169,17 @@ def _s3_lister(process: int) -> Any:
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
     # `s3_filesystem` cannot do this: it is sent to other processes, and a session cannot be.
     return s3fs.S3FileSystem(use_listings_cache=False, session=session)
+
+
+@contextlib.contextmanager
+def reading_source() -> Iterator[None]:
+    """Errors of storage in the block are SourceLost: it only reads a source."""
+    try:
+        yield
+    except SourceLost:
+        raise
+    except StorageError as error:
+        raise SourceLost(f"the source can no longer be read: {error}") from error
 
 
 @contextlib.contextmanager

@@ -154,6 +154,10 @@ class Store(storage.Records):
             for clip_id in (read[info.path] if info.path in read else indexed[info.path][1])
         ]
 
+    def gone(self) -> list[str]:
+        """Files that the index lists and that are not there, by name."""
+        return sorted(self._read_index().keys() - {info.path for info in self._parts()})
+
     def n_rows(self) -> int:
         """Number of rows; files that are in the index are not opened."""
         indexed, n = self._read_index(), 0

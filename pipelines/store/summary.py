@@ -165,8 +165,13 @@ def gather(store: Store, n_samples: int = 0) -> Facts | None:
         _add_files(facts, infos, files, n_samples)
         try:
             facts.left_out = dict(sorted(left_out.result().items(), key=lambda item: (-item[1], item[0])))
-        except (pa.ArrowException, KeyError) as error:
+        except (ValueError, KeyError) as error:
             facts.problems.append(f"{storage.PRIVATE_FOLDER}/left_out: a damaged file ({first_line(error)})")
+    if gone := store.gone():
+        facts.problems.append(
+            f"{storage.PRIVATE_FOLDER}/index.parquet lists {len(gone)} files that are gone, such as {gone[0]}: "
+            "v2a extract makes their rows again"
+        )
     facts.failures = group_failures(store.failures())
     return facts
 

@@ -21,6 +21,7 @@ import pytest
 from pipelines.store.store import Store
 from tests.support import REPOSITORY, media_files, servers
 from tests.support.extraction import footage, rows, run
+from tests.support.toy_generators import write_video
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -256,3 +257,27 @@ def test_a_window_of_a_long_file_does_not_fetch_the_file(s3_port: int, tmp_path:
         environment = {**os.environ, **servers.environment(proxy.port)}
         subprocess.run([sys.executable, "-c", code], env=environment, cwd=REPOSITORY, check=True, timeout=200)
         assert 0 < sum(proxy.sent.values()) < size / 3
+
+
+def test_a_store_without_rows_is_an_error_with_the_reason(
+    recipe: str, ray_session: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive, store = tmp_path / "archive", tmp_path / "store"
+    archive.mkdir()
+
+    def reason(store: Path, **options: Any) -> str:
+        assert run(archive, store, recipe, **options) == 1
+        said = capsys.readouterr().err
+        assert "holds no rows: " in said
+        return said
+
+    assert "archive holds no files" in reason(store)
+    write_video(archive / "mute.mp4", 1.0, fps=10)
+    assert "1 files have no sound, or no picture" in reason(store)
+    (archive / "broken.mp4").write_bytes(b"nothing")
+    assert "1 files or windows failed, the first: broken.mp4 (" in reason(store)
+    write_video(archive / "soft.mp4", 1.0, fps=10, sound=0.5)
+    for _ in range(2):  # there is nothing left to do for the second run
+        assert "2 windows were left out (static picture: see --drop-silent" in reason(
+            tmp_path / "other", drop_static=255.0
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.archive import scan
 from pipelines.store import tables
 from pipelines.store.store import Store, StoreError
 from v2a_models.recipe import Encoder, Recipe, View
@@ -141,7 +143,71 @@ def test_done_is_what_can_be_read(tmp_path: Path) -> None:
     (tmp_path / lost).write_bytes(b"PAR1 half a file")
     assert store.done() == everything - {"clip-0003"}
     assert not (tmp_path / lost).exists(), "what cannot be read must not be read as rows"
+    assert (tmp_path / "_v2a" / "broken" / f"{lost}.broken").read_bytes() == b"PAR1 half a file"
+    assert store.gone() == [lost] and store.n_rows() == 3
     assert store.left_out() == {"silence": 1}
+
+
+def damaged(content: bytes) -> dict[str, bytes]:
+    """Damaged and foreign Parquet files, by what is wrong with them."""
+    sink = io.BytesIO()
+    at = len(content) - 8 - int.from_bytes(content[-8:-4], "little")  # where the footer begins
+    pq.write_table(pa.table({"other": [1]}), sink)
+    return {
+        "empty": b"",
+        "half": content[: len(content) // 2],
+        "another footer": content[:at] + bytes(40) + content[at + 40 :],
+        "other columns": sink.getvalue(),
+        "no Parquet": b"[1]",
+    }
+
+
+@pytest.mark.parametrize("what", damaged(bytes(8)))
+def test_nothing_damaged_ends_an_extraction(tmp_path: Path, what: str) -> None:
+    store = Store(str(tmp_path))
+    path = tmp_path / store.write_rows(tables.table([row(k) for k in range(3)], KIND), "train")
+    store.write_left_out({"clip-0100": "silence"})
+    store.write_failures([dict.fromkeys(tables.FAILURES_SCHEMA.names, "x") | {"start_s": 4.0}])
+    store.write_scan(scan.to_table([]))
+    store.write_index()
+    [left_out] = (tmp_path / "_v2a" / "left_out").iterdir()
+    places = [path, left_out, tmp_path / "_failures.parquet"]
+    places += [tmp_path / "_v2a" / name for name in ("scan.parquet", "index.parquet")]
+    for place in places:
+        place.write_bytes(damaged(place.read_bytes())[what])
+    looking = Store(str(tmp_path), mends=False)
+    assert (looking.done(), looking.failures(), looking.scan(scan.SCAN_SCHEMA)) == (set(), [], [])
+    assert all(place.exists() for place in places), "a command that only reads has renamed something"
+    assert (store.done(), store.failures(), store.scan(scan.SCAN_SCHEMA)) == (set(), [], [])
+    assert not any(place.exists() for place in places)
+    assert len(list(tmp_path.rglob("*.broken"))) == len(places)
+    beside = [
+        file
+        for file in tmp_path.rglob("*.broken")
+        if "split=train" in file.parts and "_v2a" not in file.parts
+    ]
+    assert not beside, "readers of the folder would read it"
+    store.write_rows(tables.table([row(k) for k in range(3)], KIND), "train")
+    assert store.write_index() == 0 and store.n_rows() == 3
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"recipe": 1}', '{"recipe": {}, "batch_size": "x"}', None]
+)
+def test_a_lost_recipe_comes_back_from_the_rows(tmp_path: Path, text: str | None) -> None:
+    store, place = Store(str(tmp_path)), tmp_path / "_recipe.json"
+    identity = {"recipe": RECIPE.to_dict(), "batch_size": 1, "precision": "float32"}
+    store.write_identity(identity)
+    assert store.recover_identity() == json.loads(json.dumps(identity))
+    place.unlink()
+    if text is not None:
+        place.write_text(text)
+        with pytest.raises(StoreError, match="v2a extract writes it again"):
+            store.read_identity()
+    assert store.recover_identity() is None
+    assert (tmp_path / "_recipe.json.broken").exists() == (text is not None)
+    store.write_rows(tables.table([row(0)], KIND), "train")
+    assert store.recover_identity() == {"recipe": json.loads(json.dumps(RECIPE.to_dict()))}
 
 
 def test_rows_written_by_two_runs_at_once_are_removed(tmp_path: Path) -> None:
