@@ -119,7 +119,6 @@ UNTESTED = {
     "pipelines/archive/thread_scan.py",
     "pipelines/arrow_rows.py",
     "pipelines/captions/captioning.py",
-    "pipelines/dub/finish.py",
     "pipelines/dub/item.py",
     "pipelines/dub/job.py",
     "pipelines/dub/manifest.py",
