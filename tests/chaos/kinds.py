@@ -17,10 +17,16 @@ KILLS = (
     "s3-server",
 )
 STORMS = ("s3-errors", "s3-truncated", "s3-slow", "s3-gone")
+TORN = ("torn-part", "torn-row", "torn-config", "source-gone")
 DISK = ("disk-full",)
 FILMS = ("film-segfault", "film-hang")
-KINDS = KILLS + STORMS + DISK + FILMS
-OFTEN = {**dict.fromkeys(KILLS, 6), **dict.fromkeys(STORMS, 5), "raylet": 3, "mlflow": 3, "disk-full": 1}
+KINDS = KILLS + STORMS + TORN + DISK + FILMS
+OFTEN = {
+    **dict.fromkeys(KILLS, 6),
+    **dict.fromkeys(STORMS, 5),
+    **dict.fromkeys(TORN, 4),
+    **{"raylet": 3, "mlflow": 3, "disk-full": 1},
+}
 """Frequency of each kind. `FILMS` come once, together: to wait for a decoder that hangs takes two minutes."""
 
 
@@ -40,6 +46,8 @@ class Summary:
     """Files that could be seen before they were whole."""
     left: list[str] = field(default_factory=list)
     """Temporary files, parts and uploads that nobody will end."""
+    stopped: str = ""
+    """Reason why the campaign ended before it had injected all its faults; empty if it did not."""
     seconds: float = 0.0
     busy_s: float = 0.0
     """Processor seconds of all that was started: what the campaign takes on cores of its own."""
@@ -52,6 +60,7 @@ class Summary:
         total = sum(self.injected.values())
         told = [f"{total} faults in {self.rounds} rounds, {self.runs} runs, {self.seconds:.0f} s, "
                 f"{self.busy_s:.0f} processor seconds"]  # fmt: skip
+        told += [f"stopped: {self.stopped}"] if self.stopped else []
         told += [
             f"  {count:5d}  {name}" + (f" ({self.requests[name]} requests)" if self.requests[name] else "")
             for name, count in sorted(self.injected.items())

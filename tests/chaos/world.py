@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 
-from tests.chaos.kinds import STORMS, Summary
+from tests.chaos.kinds import STORMS, TORN, Summary
 from tests.support import REPOSITORY, servers
 from tests.support.toy_generators import SlowGenerator, reference, write_video
 
@@ -38,12 +38,14 @@ RUNS = 6
 class World:
     """Archive, cluster and servers, and the proxy through which S3 is spoken to."""
 
-    def __init__(self, folder: Path, films: int, seed: int, mlflow: bool) -> None:
+    def __init__(self, folder: Path, films: int, seed: int, mlflow: bool, summary: Summary) -> None:
         self.folder, self.rng = folder, random.Random(seed)
         self.stack = contextlib.ExitStack()
         self.storm = ""
-        self.summary = Summary()
+        self.summary = summary
         self.films = films
+        self.driver: subprocess.Popen[str] | None = None
+        """The run that was started last."""
         self.mlflow_port = servers.free_port() if mlflow else 0
         self.mlflow: contextlib.AbstractContextManager[str] | None = None
         self.starting: threading.Thread | None = None
@@ -67,6 +69,7 @@ class World:
         self.cluster = self.stack.enter_context(servers.RayCluster(2))
         self.start_mlflow()
         self.stack.callback(self.stop_mlflow)
+        self.stack.callback(self.stop_driver)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -83,6 +86,12 @@ class World:
         if self.mlflow is not None:
             self.mlflow.__exit__(None, None, None)
             self.mlflow = None
+
+    def stop_driver(self) -> None:
+        """SIGKILL, for a campaign that is stopped during a run."""
+        if self.driver is not None and self.driver.poll() is None:
+            self.driver.kill()
+            self.driver.wait()
 
     def restart_mlflow(self) -> None:
         """Kills the server, and starts another while the run goes on."""
@@ -128,10 +137,11 @@ class World:
         tracking = f"http://127.0.0.1:{self.mlflow_port}" if self.mlflow_port else "off"
         arguments = [archive, out, "--segment-s", "1.0", "--address", self.cluster.address]
         arguments += ["--model", reference(SlowGenerator)]
-        return subprocess.Popen(
+        self.driver = subprocess.Popen(
             [sys.executable, "-m", "jobs.dub", *arguments, "--tracking-uri", tracking],
             cwd=self.folder, stdout=self.log, stderr=self.log, text=True, start_new_session=True,
         )  # fmt: skip
+        return self.driver
 
     def run(self, archive: str, out: str) -> int:
         """The exit code of an undisturbed run; of one that does not end, 124."""
@@ -156,8 +166,8 @@ class World:
         said = (self.folder / "log.txt").read_text()[-2000:]
         self.summary.lost.append(f"{out}: does not come to an end, exit codes {codes}:\n{said}")
 
-    def strike(self, kind: str, driver: subprocess.Popen[str]) -> bool:
-        """One fault; whether there was something to strike."""
+    def strike(self, kind: str, driver: subprocess.Popen[str], prefix: str) -> bool:
+        """One fault into the run that writes to `prefix`; whether there was something to strike."""
         if kind == "driver":
             driver.kill()
             driver.wait()
@@ -169,6 +179,10 @@ class World:
             self.relay.kill()
             time.sleep(self.rng.uniform(0.2, 1.5))
             self.relay.start()
+        elif kind == "source-gone":
+            self.hide_a_source()
+        elif kind in TORN:
+            return self.tear(kind, prefix)
         elif kind in STORMS:
             before, self.storm = self.summary.requests[kind], kind
             time.sleep(self.rng.uniform(0.5, 2.5))
@@ -197,6 +211,32 @@ class World:
                     victim.kill()
             except psutil.NoSuchProcess:
                 return False
+        return True
+
+    def hide_a_source(self) -> None:
+        """Removes a film from the archive, and puts it back before the next run."""
+        key = f"films/reel {self.rng.randrange(self.films)}.mp4"
+        film = self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        self.s3.delete_object(Bucket=BUCKET, Key=key)
+        time.sleep(self.rng.uniform(0.5, 2.5))
+        self.s3.put_object(Bucket=BUCKET, Key=key, Body=film)
+
+    def tear(self, kind: str, prefix: str) -> bool:
+        """Truncates a record of the run; whether there was one."""
+        folder, suffix = {
+            "torn-part": ("_v2a/parts/", ".npz"),
+            "torn-row": ("_v2a/rows/", ".json"),
+            "torn-config": ("_v2a/config", ".json"),
+        }[kind]
+        keys = [key for key in self.objects(prefix) if key.startswith(folder) and key.endswith(suffix)]
+        if not keys:
+            return False
+        key = f"{prefix}/{self.rng.choice(sorted(keys))}"
+        try:
+            record = self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        except self.s3.exceptions.NoSuchKey:
+            return False
+        self.s3.put_object(Bucket=BUCKET, Key=key, Body=record[: self.rng.randrange(len(record))])
         return True
 
     def await_target(self, kind: str, driver: subprocess.Popen[str]) -> None:
@@ -278,7 +318,7 @@ class World:
                     driver.wait(self.rng.uniform(0.0, 1.5))
                 if driver.poll() is None:
                     kind = left.pop(0)
-                    struck = self.strike(kind, driver)
+                    struck = self.strike(kind, driver, prefix)
                     self.note(f"{kind}{'' if struck else ': nothing to strike'}")
                     self.summary.injected[kind] += struck
                     if not struck:
@@ -300,7 +340,7 @@ class World:
         self.summary.left += [
             f"{prefix}/{key}"
             for key in self.objects(prefix)
-            if ".v2a-tmp-" in key or key.startswith("_v2a/parts/")
+            if ".v2a-tmp-" in key or (key.startswith("_v2a/parts/") and ".broken" not in key)
         ]
         uploads = self.s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
         self.summary.left += [f"upload of {upload['Key']}" for upload in uploads]
