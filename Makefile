@@ -7,27 +7,33 @@ ARCHIVE ?=
 OUT    ?= out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow fuzz chaos lint format bench mini vatt-mini lock clean
+.PHONY: help setup demo test slow fuzz chaos lint format bench mini vatt-mini lock lock-cpu sbom clean
+
+# Nothing is installed whose SHA-256 is not in a lock file, nor is anything built with such a thing.
+HASHED := --quiet --require-hashes --require-build-hashes --preview-features build-dependency-hashes \
+	--build-constraints requirements-build.lock
 
 help: ## Print this list
 	@echo "v2a: sound for silent footage, at the scale of archives"; echo
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
 	@echo; echo "  make demo ARCHIVE=folder [OUT=folder]   dubs your own footage"
 
-setup: $(STAMP) ## Create .venv and install the pinned packages (uv is fetched with pip)
+setup: $(STAMP) ## Create .venv and install the locked packages, each checked against its SHA-256
 
 # uv lives in a small environment of its own, so the system's Python stays untouched.
-$(VENV)/uv/bin/uv:
+$(VENV)/uv/bin/uv: requirements-build.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "v2a needs Python 3.11 or newer; try make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)/uv
-	$(VENV)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)/uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+		-r requirements-build.lock
+	@touch $@
 
-$(STAMP): requirements.lock requirements-cluster.lock pyproject.toml | $(VENV)/uv/bin/uv
+$(STAMP): requirements.lock requirements-cluster.lock pyproject.toml $(VENV)/uv/bin/uv
 	@test -x $(BIN)/python || $(VENV)/uv/bin/uv venv --quiet --allow-existing --python $(PYTHON) $(VENV)
-	$(VENV)/uv/bin/uv pip sync --quiet --python $(BIN)/python requirements.lock
-	$(VENV)/uv/bin/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	$(VENV)/uv/bin/uv pip sync $(HASHED) --python $(BIN)/python requirements.lock
+	$(VENV)/uv/bin/uv pip install $(filter-out --require-hashes,$(HASHED)) --python $(BIN)/python --no-deps --editable .
 	# Packages that only a Ray head needs, kept apart: with them installed, every Ray starts its full dashboard agent.
-	$(VENV)/uv/bin/uv pip install --quiet --python $(BIN)/python --no-deps --target $(VENV)/cluster -r requirements-cluster.lock
+	$(VENV)/uv/bin/uv pip install $(HASHED) --python $(BIN)/python --no-deps --target $(VENV)/cluster -r requirements-cluster.lock
 	@touch $@
 
 demo: $(STAMP) ## Dub a small archive (or ARCHIVE=folder) with the bundled model
@@ -49,7 +55,7 @@ lint: $(STAMP) ## Check style, formatting, types, the Dockerfile, and the packag
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/hadolint infra/Dockerfile
-	@$(BIN)/python .ci/audit.py $(VENV)/uv/bin/uv requirements.lock requirements-cluster.lock
+	@$(BIN)/python .ci/audit.py requirements.lock requirements-cluster.lock requirements-build.lock
 
 chaos: $(STAMP) ## Put 200 faults into dub: kills, failing S3, a full disk (an hour or two)
 	$(BIN)/python -m tests.chaos --faults 200
@@ -67,11 +73,25 @@ mini: $(STAMP) ## Train the bundled mini again (resumable; about two hours of on
 vatt-mini: $(STAMP) ## Train the bundled vatt-mini again, on top of mini (resumable; about two hours of two cores)
 	$(BIN)/python -m jobs.mini.vatt --corpus.blocks 45 --audio.minutes 90 --audio.steps 6000
 
-lock: | $(VENV)/uv/bin/uv ## Resolve both lock files again
-	$(VENV)/uv/bin/uv pip compile pyproject.toml --extra dev --extra server --universal --python-version 3.11 --quiet \
-		--no-header --upgrade --output-file requirements.lock
-	$(VENV)/uv/bin/uv pip compile pyproject.toml --extra cluster --universal --python-version 3.11 --quiet --no-header \
-		--no-annotate --constraints requirements.lock | grep -vxFf requirements.lock > requirements-cluster.lock
+# `make lock UPGRADE=` keeps the versions that are locked. Hashes of every wheel and source archive; neither addresses nor
+# names of indexes get into the files.
+UPGRADE ?= --upgrade
+COMPILE := $(VENV)/uv/bin/uv pip compile --universal --python-version 3.11 --quiet --no-header --generate-hashes \
+	--no-emit-index-url --no-emit-find-links
+lock: | $(VENV)/uv/bin/uv ## Resolve all lock files again, with hashes
+	$(COMPILE) $(UPGRADE) --group build --no-annotate --output-file requirements-build.lock
+	$(COMPILE) $(UPGRADE) pyproject.toml --extra dev --extra server --output-file requirements.lock
+	$(COMPILE) $(UPGRADE) pyproject.toml --extra cluster --no-annotate --constraints requirements.lock \
+		$$(sed -nE 's/^([a-z0-9.-]+)==.*/--no-emit-package \1/p' requirements.lock) --output-file requirements-cluster.lock
+	$(COMPILE) $(UPGRADE) pyproject.toml --extra cluster --extra server --no-annotate --constraints requirements.lock \
+		--constraints requirements-cluster.lock --output-file requirements-image.lock
+
+lock-cpu: | $(VENV)/uv/bin/uv ## Lock torch's smaller wheels for an image without CUDA (asks another index)
+	$(COMPILE) $(UPGRADE) pyproject.toml --extra cluster --extra server --no-annotate --constraints requirements.lock \
+		--constraints requirements-cluster.lock --torch-backend cpu --output-file requirements-image-cpu.lock
+
+sbom: $(STAMP) ## Write out/sbom.cdx.json: packages and the native libraries inside them (CycloneDX)
+	$(BIN)/python .ci/sbom.py --out out/sbom.cdx.json
 
 clean: ## Remove build output (not .venv)
 	rm -rf build out dist .pytest_cache .ruff_cache .mypy_cache
