@@ -66,7 +66,6 @@ def test_aws_would_start_its_machines(aws: Any, monkeypatch: pytest.MonkeyPatch,
         assert request["InstanceType"] in INSTANCE_TYPES
         made = ec2.run_instances(**request, NetworkInterfaces=network, MinCount=1, MaxCount=1)
         assert made["Instances"][0].get("InstanceLifecycle") == {"head": None, "worker": "spot"}[kind]
-        assert request["MetadataOptions"]["HttpTokens"] == "required"
 
 
 def test_its_ray_commands_are_rays_own_and_guarded() -> None:
@@ -91,16 +90,6 @@ def test_policies_are_ones_that_iam_takes(aws: Any, name: str) -> None:
         iam.create_policy(PolicyName="wrong", PolicyDocument=document.replace('"Effect"', '"Efect"'))
 
 
-def test_the_archive_is_never_written() -> None:
-    statements = json.loads((AWS / "s3-policy.json").read_text())["Statement"]
-    archive = [s for s in statements if "arn:aws:s3:::example-archive/*" in s["Resource"]]
-    allowed = {action for s in archive if s["Effect"] == "Allow" for action in s["Action"]}
-    assert allowed == {"s3:GetObject", "s3:ListBucket", "s3:GetBucketLocation"}
-    assert {"s3:PutObject", "s3:DeleteObject"} <= {
-        a for s in archive if s["Effect"] == "Deny" for a in s["Action"]
-    }
-
-
 def test_lifecycle_rules_are_ones_that_s3_takes(aws: Any) -> None:
     s3 = aws.client("s3", region_name="us-east-1")
     s3.create_bucket(Bucket="dubbed")
@@ -110,3 +99,26 @@ def test_lifecycle_rules_are_ones_that_s3_takes(aws: Any) -> None:
     assert [rule["ID"] for rule in kept] == [rule["ID"] for rule in rules["Rules"]]
     # Nothing may expire but what a film that is done no longer needs.
     assert [rule["Filter"]["Prefix"] for rule in kept if "Expiration" in rule] == ["films/_v2a/parts/"]
+
+
+def test_the_head_marks_its_machines_as_its_policy_asks() -> None:
+    from ray.autoscaler.tags import TAG_RAY_CLUSTER_NAME
+
+    text = (AWS / "head-policy.json").read_text()
+    for key in ("aws:ResourceTag", "aws:RequestTag"):
+        assert text.count(f'"{key}/{TAG_RAY_CLUSTER_NAME}": "{launcher()["cluster_name"]}"') == 2
+
+
+def test_keys_of_a_machine_stay_on_it() -> None:
+    """Metadata asks for a session (IMDSv2), and its answers end on the machine, whose network containers use."""
+    from ray.autoscaler._private import docker
+
+    for node in launcher()["available_node_types"].values():
+        options = node["node_config"]["MetadataOptions"]
+        assert options == {"HttpTokens": "required", "HttpPutResponseHopLimit": 1}
+        assert node["node_config"]["BlockDeviceMappings"][0]["Ebs"]["Encrypted"] is True
+    assert "--net=host" in Path(docker.__file__).read_text()
+    assert {"--cap-drop ALL", "--security-opt no-new-privileges:true"} <= set(
+        launcher()["docker"]["run_options"]
+    )
+    assert "MLFLOW_TRACKING_URI=https:" in " ".join(launcher()["docker"]["run_options"])

@@ -9,6 +9,7 @@ understands a RayCluster when it scales it.
 from __future__ import annotations
 
 import copy
+import ipaddress
 import shlex
 import shutil
 import subprocess
@@ -213,6 +214,7 @@ def test_entrypoints_are_real_commands(overlay: str) -> None:
 def test_settings_reach_the_entrypoints() -> None:
     settings = yaml.safe_load((KUBERNETES / "base" / "settings.yaml").read_text())["data"]
     words = {word for job in of_kind("cpu", "RayJob") for word in shlex.split(job["spec"]["entrypoint"])}
+    assert settings.pop("storage-addresses") not in words  # for the network policy
     assert set(settings.values()) <= words
 
 
@@ -234,15 +236,69 @@ def test_pods_have_no_more_rights_than_they_need(overlay: str) -> None:
         for template in templates(document):
             pod = template["spec"]
             assert pod["securityContext"]["runAsNonRoot"] and pod["automountServiceAccountToken"] is False
+            assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+            written = {volume["name"] for volume in pod["volumes"] if "emptyDir" in volume}
+            mounts = {mount["mountPath"]: mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+            assert {mounts["/tmp"], mounts["/home/ray"], mounts["/dev/shm"]} <= written
             for container in pod["containers"]:
                 rights = container["securityContext"]
-                assert rights["allowPrivilegeEscalation"] is False
+                assert (
+                    rights["allowPrivilegeEscalation"] is False and rights["readOnlyRootFilesystem"] is True
+                )
                 assert rights["capabilities"]["drop"] == ["ALL"]
                 assert not container["image"].endswith(":latest") and ":" in container["image"]
                 assert container["resources"]["requests"] == container["resources"]["limits"]
-    policy = of_kind(overlay, "NetworkPolicy")[0]["spec"]
-    labels = templates(of_kind(overlay, "RayCluster")[0])[0]["metadata"]["labels"]
-    assert policy["podSelector"]["matchLabels"].items() <= labels.items(), "the policy is for nobody"
+
+
+def test_accounts_are_apart_and_have_no_token() -> None:
+    accounts = {each["metadata"]["name"]: each for each in of_kind("cpu", "ServiceAccount")}
+    assert set(accounts) == {"default", "v2a-head", "v2a-worker"}
+    assert all(each["automountServiceAccountToken"] is False for each in accounts.values())
+    for document in of_kind("cpu", "RayCluster") + of_kind("cpu", "RayJob"):
+        assert [t["spec"]["serviceAccountName"] for t in templates(document)] == ["v2a-head", "v2a-worker"]
+    roles = {name: each["metadata"].get("annotations") for name, each in accounts.items()}
+    assert roles["default"] is None and roles["v2a-head"] != roles["v2a-worker"]
+
+
+def reached(policies: list[dict[str, Any]], labels: dict[str, str]) -> list[tuple[str, int | None]]:
+    """Places and ports that a pod with these labels may go to, by the union of the policies that choose it."""
+    places: list[tuple[str, int | None]] = []
+    for policy in policies:
+        if policy["podSelector"].get("matchLabels", {}).items() <= labels.items():
+            assert "Egress" in policy["policyTypes"]
+            for rule in policy.get("egress", []):
+                assert rule.get("to"), "a rule without `to` is for everywhere"
+                for peer in rule["to"]:
+                    chosen = peer.get("namespaceSelector", peer.get("podSelector", {})).get("matchLabels", {})
+                    place = peer["ipBlock"]["cidr"] if "ipBlock" in peer else ",".join(chosen.values())
+                    assert place, "an empty selector is for everybody"
+                    places += [(place, port["port"]) for port in rule.get("ports", [{"port": None}])]
+    return places
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_reach_what_they_need_and_nothing_else(overlay: str) -> None:
+    policies = [each["spec"] for each in of_kind(overlay, "NetworkPolicy")]
+    assert {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} in policies, "nothing by default"
+    addresses = yaml.safe_load((KUBERNETES / "base" / "settings.yaml").read_text())["data"][
+        "storage-addresses"
+    ]
+    assert ipaddress.ip_network(addresses).is_private
+    expected = [("v2a", None), ("kube-system", 53), ("kube-system", 53), ("mlflow", 5000), (addresses, 443)]
+    for document in of_kind(overlay, "RayCluster") + of_kind(overlay, "RayJob"):
+        for template in templates(document):
+            assert reached(policies, template["metadata"]["labels"]) == expected
+    assert reached(policies, {"app": "other"}) == []
+    [ours] = [each for each in policies if each["podSelector"]]
+    [dashboard] = [rule for rule in ours["ingress"] if "ports" in rule]
+    assert dashboard["ports"] == [{"protocol": "TCP", "port": 8265}]
+
+
+def test_the_login_at_mlflow_is_a_secret() -> None:
+    for template in templates(of_kind("cpu", "RayJob")[0]):
+        sources = template["spec"]["containers"][0]["envFrom"]
+        assert {"secretRef": {"name": "v2a-mlflow"}} in sources
+    assert not of_kind("cpu", "Secret"), "no secret is in the files"
 
 
 def test_spot_nodes_are_for_workers_only() -> None:
