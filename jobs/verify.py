@@ -16,22 +16,31 @@ from jobs.common.verb import WrongUsage, run_verb
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipelines.provenance.verify import Finding
+    from pipelines.provenance.inspection import Inspection
+    from pipelines.provenance.records import Records
+    from pipelines.provenance.verdict import Verdict
 
 _SIGNS = {"good": "ok  ", "note": "note", "bad": "BAD "}
 
 
 @dataclass
 class VerifyConfig:
-    """Check dubbed files: signature, hashes, sidecar, and whether picture and sound are still the same.
+    """Check dubbed files: the signature, the film itself, and the records about it.
 
-    Every check prints one line: ok, note or BAD. A file passes if nothing is BAD. The checks tell apart a changed
-    picture, a changed sound, a manifest of another file, and an edited sidecar. A copy into another container passes
-    with a note, as its packets are still the signed ones. The sidecar is taken from the _v2a folder of the output; the
-    manifest from the file, from NAME.c2pa beside it, or from that folder.
+    Each file gets three separate answers, worst first, each ok, note or BAD. A file passes if none is BAD.
 
-    A valid signature means that nothing was changed since. Whom you trust as signer is a separate question: see
-    --trust. Files are read by child processes with limits, without network access.
+    signature: valid, by a signer you trust (ok); valid, by an unknown signer (note); expired at check, signed in time
+    (note); none (note); invalid, or missing though a record says there was one (BAD).
+
+    film: unchanged, byte for byte (ok); re-muxed (note): another container that presents the same pictures, sounds,
+    subtitles, times, geometry, colours, names, languages and flags; changed (BAD), with words for what; changed or
+    re-muxed (BAD), which cannot be told of films that an older version signed.
+
+    records: sidecar, report and manifest agree (ok); there are none, or they are not signed (note); they differ (BAD),
+    with the names of the fields.
+
+    The records are taken from the _v2a folder of the output; the manifest from the file, or from NAME.c2pa beside it.
+    Files are read by child processes with limits, without network access.
 
     Exit codes: 0 all pass, 1 some do not, 2 wrong usage.
     """
@@ -43,11 +52,18 @@ class VerifyConfig:
     sidecar: str | None = None
     """Sidecar (.json) of the one FILE, if it is elsewhere."""
     manifest: str | None = None
-    """Manifest (.c2pa) of the one FILE, if it is elsewhere. OUT/_v2a/provenance keeps a copy of each."""
+    """Manifest (.c2pa) of the one FILE, if it is elsewhere. OUT/_v2a/provenance keeps a copy of each. Use it for a film
+    that lost its own in a re-mux."""
     trust: str | None = None
-    """Certificates (PEM file) of the authorities you trust."""
+    """Certificates (PEM file) of the authorities you trust. Demands a signer whose certificate leads to one of them:
+    unsigned files, unknown signers and expired certificates are BAD."""
+    require_signature: bool = False
+    """Demand a valid signature, by anyone: unsigned files are BAD."""
+    strict: bool = False
+    """Demand the best answer to each question: every note is BAD. A file passes only unchanged, with records that agree
+    and a signer trusted by --trust."""
     json: bool = False
-    """Print one JSON object per file instead of lines."""
+    """Print one JSON object per file instead of lines, with all answers and their details."""
     sandbox: SandboxLevel = "auto"
     make_test_certificate: str | None = None
     """Create a key and a certificate to try out signing in this folder, and print how to use them. Every signature
@@ -70,10 +86,9 @@ def _run(config: VerifyConfig, console: Console) -> int:
     trust = _trust(config)
     passed = True
     for name in config.files:
-        findings = check(name, config, trust)
-        good = all(finding.level != "bad" for finding in findings)
-        passed = passed and good
-        print_findings(console, name, findings, good, config.json)
+        checked = check(name, config, trust)
+        passed = passed and checked.verdict.passed
+        print_verdict(console, checked, config.json)
     return DONE if passed else SOME_FAILED
 
 
@@ -97,51 +112,99 @@ def make_test_certificate(config: VerifyConfig, console: Console) -> int:
     return DONE
 
 
-def check(name: str, config: VerifyConfig, trust: str = "") -> list[Finding]:
-    """Findings about one file. Raises WrongUsage for a sidecar, manifest or source that cannot be read."""
+@dataclass(frozen=True)
+class Checked:
+    """A file, the verdict on it, and what was read of it (None if nothing could be)."""
+
+    name: str
+    verdict: Verdict
+    inspected: Inspection | None = None
+
+
+def check(name: str, config: VerifyConfig, trust: str | None = None) -> Checked:
+    """Check one file. trust: certificates, PEM; by default those of `config`.
+
+    Raises WrongUsage for a sidecar, manifest or source that cannot be read.
+    """
     from pipelines import storage
     from pipelines.media.errors import DecodeFailed
-    from pipelines.provenance import inspection, signing, verify
-    from pipelines.provenance.verify import Finding
+    from pipelines.mux.presented import clocks_of
+    from pipelines.provenance import inspection, signing
+    from pipelines.provenance.records import read_manifest_file
+    from pipelines.provenance.verdict import Answer, Demands, judge, verdict
 
+    trust = _trust(config) if trust is None else trust
+    demands = Demands(config.trust is not None, config.require_signature, config.strict)
     if name.endswith(signing.BESIDE):
-        film = name.removesuffix(signing.BESIDE)
-        if storage.exists(film):
-            return [Finding("note", "manifest", f"the manifest of {film}: checked with that file")]
-        return [Finding("bad", "manifest-alone", f"a manifest without its film ({film} was not found)")]
+        return _check_manifest_alone(name)
     try:
-        side = _sidecar(name, config)
+        records = _records(name, config)
+        clocks = clocks_of((records.side or {}).get("presented"))
         manifest = _read(config.manifest, "manifest") if config.manifest is not None else None
         if manifest is None and storage.exists(name + signing.BESIDE):
-            manifest = storage.read_bytes(name + signing.BESIDE)
-        inspected = inspection.inspect(name, manifest=manifest, trust=trust)
-        if inspected.signed is None and manifest is None and side is not None and side.manifest_uri:
-            # Another program has re-muxed the file and lost its manifest; the records keep a copy.
-            manifest = storage.read_bytes(side.manifest_uri)
-            inspected = inspection.inspect(name, manifest=manifest, trust=trust)
+            manifest = read_manifest_file(name + signing.BESIDE)
+        inspected = inspection.inspect(name, manifest=manifest, trust=trust, clocks=clocks)
+        from_copy = inspected.signed is None and manifest is None and records.manifest is not None
+        if from_copy and not inspected.manifest_error:
+            # The file has no manifest, but the records keep a copy: it tells whether the film was changed.
+            inspected = inspection.inspect(name, manifest=records.manifest, trust=trust, clocks=clocks)
+        else:
+            from_copy = False
     except storage.StorageError as error:
-        return [Finding("bad", "unreadable", str(error))]
+        return Checked(name, verdict([Answer("film", "unreadable", "bad", str(error))]))
     except DecodeFailed as error:
-        return [Finding("bad", "not-a-film", f"cannot be read as a film: {error}")]
-    source = None
-    if config.source is not None:
-        try:
-            source = inspection.inspect(config.source)
-        except (storage.StorageError, DecodeFailed) as error:
-            raise WrongUsage(f"cannot read --source {config.source}: {error}") from error
-    return verify.check(inspected, side.facts if side is not None else None, source)
+        text = f"cannot be read as a film: {error}"
+        return Checked(name, verdict([Answer("film", "unreadable", "bad", text)]))
+    source = _source(config)
+    return Checked(name, judge(inspected, records, demands, from_copy=from_copy, source=source), inspected)
 
 
-def _sidecar(name: str, config: VerifyConfig) -> Any:
-    from pipelines.provenance import verify
+def _check_manifest_alone(name: str) -> Checked:
+    from pipelines import storage
+    from pipelines.provenance import signing
+    from pipelines.provenance.verdict import Answer, verdict
+
+    film = name.removesuffix(signing.BESIDE)
+    if storage.exists(film):
+        answer = Answer("film", "manifest", "good", f"the manifest of {film}: checked with that file")
+    else:
+        answer = Answer(
+            "film", "manifest-alone", "bad", f"a manifest without its film ({film} was not found)"
+        )
+    return Checked(name, verdict([answer]))
+
+
+def _records(name: str, config: VerifyConfig) -> Records:
+    from pipelines import storage
+    from pipelines.provenance import records
+    from pipelines.provenance.hostile_json import Hostile
 
     if config.sidecar is None:
-        return verify.find_sidecar(name)
-    _read(config.sidecar, "sidecar")
-    side = verify.read_sidecar(config.sidecar)
-    if side is None:
-        raise WrongUsage(f"--sidecar {config.sidecar} is not a JSON record written by v2a")
-    return side
+        return records.find(name)
+    try:
+        return records.read(config.sidecar)
+    except Hostile as error:
+        raise WrongUsage(
+            f"--sidecar {config.sidecar} is not a JSON record written by v2a: {error}"
+        ) from error
+    except storage.StorageError as error:
+        raise WrongUsage(f"cannot read --sidecar {config.sidecar}: {error}") from error
+
+
+def _source(config: VerifyConfig) -> Inspection | None:
+    from pipelines import storage
+    from pipelines.media.errors import DecodeFailed
+    from pipelines.provenance import inspection
+
+    if config.source is None:
+        return None
+    try:
+        source = inspection.inspect(config.source)
+    except (storage.StorageError, DecodeFailed) as error:
+        raise WrongUsage(f"cannot read --source {config.source}: {error}") from error
+    if source.media_error:
+        raise WrongUsage(f"cannot read --source {config.source}: {source.media_error}")
+    return source
 
 
 def _trust(config: VerifyConfig) -> str:
@@ -162,18 +225,43 @@ def _read(place: str, option: str) -> bytes:
         raise WrongUsage(f"cannot read --{option} {place}: {error}") from error
 
 
-def print_findings(console: Console, name: str, findings: list[Finding], good: bool, as_json: bool) -> None:
-    """Print the findings about one file."""
+def print_verdict(console: Console, checked: Checked, as_json: bool) -> None:
+    """Print the answers about one file."""
     from jobs.common.terminal import printable
 
+    verdict = checked.verdict
     if as_json:
-        print(
-            json.dumps({"file": name, "passed": good, "findings": [asdict(finding) for finding in findings]})
-        )
+        print(json.dumps(_as_json(checked)))
         return
-    console.print(printable(f"{name}: {'passes' if good else 'DOES NOT PASS'}"), markup=False)
-    for finding in findings:
-        console.print(printable(f"  {_SIGNS[finding.level]} {finding.code}: {finding.text}"), markup=False)
+    console.print(
+        printable(f"{checked.name}: {'passes' if verdict.passed else 'DOES NOT PASS'}"), markup=False
+    )
+    for answer in verdict.answers:
+        words = f"{answer.question} {answer.state}: {answer.text}"
+        console.print(printable(f"  {_SIGNS[answer.level]} {words}"), markup=False)
+
+
+def _as_json(checked: Checked) -> dict[str, Any]:
+    """JSON values of a verdict: `answers` by question, and what the signature says of itself."""
+    values: dict[str, Any] = {"file": checked.name, "passed": checked.verdict.passed}
+    values["answers"] = [asdict(answer) for answer in checked.verdict.answers]
+    inspected = checked.inspected
+    if inspected is None:
+        return values
+    values["sha256"] = inspected.sha256
+    if (signed := inspected.signed) is not None:
+        values["manifest"] = {
+            "label": signed.label,
+            "signer": signed.signer,
+            "serial": signed.serial,
+            "trusted": signed.trusted,
+            "expired": signed.expired,
+            "signedAt": signed.signed_at,
+            "validFrom": signed.valid_from,
+            "validTo": signed.valid_to,
+            "failures": list(signed.failures),
+        }
+    return values
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pipelines.dub.output_names import SRT_SUFFIX, has_srt_file, subtitles_at
 from pipelines.dub.part_reader import PartReader
 from pipelines.dub.state import State
 from pipelines.dub.track_plan import TrackPlan
-from pipelines.mux import audio_file, child, remux, subtitles
+from pipelines.mux import audio_file, child, presented, remux, subtitles
 from pipelines.mux.containers import LOSSLESS, container_of
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.track import MuxResult, Seal, Track
@@ -108,9 +108,10 @@ def _write_sound_files(target: Target, sound: Iterable[np.ndarray], seal: Seal) 
             list(zip(range(1, len(files) + 1), files, digests, strict=True))
         ):
             path = Path(file.path)
-            result = MuxResult(
-                kind, audio_file.KINDS[kind], spec.n_samples, path.stat().st_size, digests=digest
-            )
+            with path.open("rb") as written:
+                described = presented.describe(written)
+            facts = kind, audio_file.KINDS[kind], spec.n_samples, path.stat().st_size
+            result = MuxResult(*facts, digests=digest, presented=described)
             seal(path, number, result)
             result = replace(result, size=path.stat().st_size)
             file.commit()
@@ -229,7 +230,7 @@ class _FilmWriter:
         name = audio_file.numbered(self.name, number)
         proof = self.proof if number == 1 else Proof(source_sha256)
         samples_sha256 = self.samples.sha256 if number == 1 else ""
-        proof.facts = self._facts(name, source_sha256, result.digests, samples_sha256)
+        proof.facts = self._facts(name, source_sha256, result, samples_sha256)
         self.sealer.seal(path, name, proof)
         if number > 1:
             self.sealer.write_record(f"{self.task.video_id}.{number}", name, proof)
@@ -238,15 +239,16 @@ class _FilmWriter:
     def _source_sha256(self) -> str:
         return track_plan.source_sha256(self.task.video["uri"])
 
-    def _facts(self, name: str, source_sha256: str, digests: Digests, samples_sha256: str) -> dict[str, Any]:
+    def _facts(self, name: str, source_sha256: str, result: MuxResult, samples_sha256: str) -> dict[str, Any]:
         """The sidecar of one file, which its signed manifest repeats."""
         video = self.task.video
         treatment = self.plan.facts() | {"gains": [asdict(gain) for gain in self.gains]}
         duration_s, windows = float(video["duration_s"]), self.task.n_windows
+        hashes = source_sha256, result.digests.to_json(), result.presented
         return sidecar.sidecar(
             self._generator,
             TrackFacts(self.plan.title, duration_s, windows, samples_sha256, treatment),
-            FileFacts(video["path"], name, self.task.video_id, source_sha256, digests.to_json()),
+            FileFacts(video["path"], name, self.task.video_id, *hashes),
         )
 
     @cached_property
@@ -275,13 +277,15 @@ class Proof:
     manifest: bytes = b""
     """Signed C2PA manifest; empty if nothing is signed."""
     signer: str = ""
+    signer_serial: str = ""
+    """Serial number of the signer's certificate."""
 
     def record(self, output: str) -> dict[str, Any]:
         """The sidecar of the file that is written as OUT/`output`."""
         facts = self.facts | {"outputSha256": self.output_sha256}
         if self.manifest:
             where = "embedded" if signing.embeds(output) else output + signing.BESIDE
-            facts |= {"manifest": where, "signer": self.signer}
+            facts |= {"manifest": where, "signer": self.signer, "signerSerial": self.signer_serial}
         return facts
 
 
@@ -304,7 +308,8 @@ class Sealer:
             signer = signing.Signer(self.sign_key, self.sign_cert)
             definition = signing.manifest(proof.facts, name, proof.source_sha256, self.version)
             try:
-                proof.signer = signing.load(signer).name
+                loaded = signing.load(signer)
+                proof.signer, proof.signer_serial = loaded.name, loaded.serial
                 proof.manifest = signing.sign_file(signer, definition, path, name)
             except signing.SigningError as error:
                 raise remux.MuxFailed("SigningFailed", str(error), "sign") from error

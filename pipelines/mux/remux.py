@@ -21,7 +21,7 @@ import numpy as np
 
 from pipelines import storage
 from pipelines.media import container as media_container
-from pipelines.mux import packet_hashes, subtitles
+from pipelines.mux import packet_hashes, presented, subtitles
 from pipelines.mux.audio_encoder import BLOCK, Encoder
 from pipelines.mux.containers import Container, container_of, output_name
 from pipelines.mux.files import Sink, Source, TooLarge, disk_error
@@ -51,7 +51,7 @@ def mux(
     try:
         with storage.reading_source():
             source = storage.open_read(source_uri)
-        with source, temporary.open("xb", buffering=0) as output:
+        with source, temporary.open("xb+", buffering=0) as output:
             result = mux_files(source, output, sound, kind, track)
         storage.rename(temporary, target)
     except OSError as error:
@@ -69,7 +69,7 @@ def mux_files(
     track: Track,
     beat: Callable[[], None] = lambda: None,
 ) -> MuxResult:
-    """`mux` from one open file to another, which is unbuffered; a failure leaves a partial file there.
+    """`mux` from one open file to another, for reading and writing and unbuffered; a failure leaves a part of it there.
 
     Calls `beat` as it advances. Raises OSError for `output`, SourceLost for `source`.
     """
@@ -77,9 +77,9 @@ def mux_files(
     sink = Sink(output, size_limit(film.size, track))
     dropped, digests = _copy(film, sink, kind, _blocks(sound, track), track, beat)
     size = sink.finish()
-    return MuxResult(
-        kind.muxer, kind.codec, track.n_samples, size, tuple(dropped), film.sha256(beat), digests
-    )
+    facts = kind.muxer, kind.codec, track.n_samples, size, tuple(dropped), film.sha256(beat)
+    with open(output.fileno(), "rb", closefd=False) as written:
+        return MuxResult(*facts, digests, presented.describe(written, tick=beat))
 
 
 def size_limit(source_size: int, track: Track) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipelines.media.errors import DecodeFailed
 from pipelines.mux import subtitles
@@ -36,6 +37,8 @@ class MuxResult:
     """SHA-256 of the whole source as it was read for this copy."""
     digests: Digests = field(default_factory=Digests)
     """Hashes of the packets that were written."""
+    presented: dict[str, Any] = field(default_factory=dict)
+    """Description of what the file presents (`pipelines.mux.presented`)."""
 
 
 Seal = Callable[[Path, int, MuxResult], None]

@@ -6,6 +6,8 @@ JSON comes back.
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +15,10 @@ from pipelines.media.errors import DecodeFailed
 
 INSPECT_MEMORY_MB = 2048
 """Address space of the process that reads. C2PA reads up to 256 MB at a time."""
+
+
+MOST_MANIFEST = 16 << 20
+"""Bytes of the largest manifest beside a file that is read; v2a's own have some ten thousand."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,20 @@ class Signed:
     source_type: str
     """IPTC digital source type of the edit."""
     failures: tuple[str, ...]
-    """C2PA's failure codes, without those about trust."""
+    """C2PA's failure codes, without those about trust and about the end of the certificate."""
     trusted: bool
     """True if the certificate leads to one of the given authorities."""
+    expired: bool = False
+    """True if the certificate is no longer valid."""
+    signed_at: str = ""
+    """Time of signing that the signer states, ISO 8601; empty if he states none."""
+    valid_from: str = ""
+    valid_to: str = ""
+    """Dates of the certificate, ISO 8601."""
+    serial: str = ""
+    """Serial number of the certificate."""
+    label: str = ""
+    """Identifier of the manifest, which no other has."""
 
     @property
     def intact(self) -> bool:
@@ -37,8 +54,22 @@ class Signed:
 
     @property
     def binds(self) -> bool:
-        """True if the file is, byte for byte, the one that was signed."""
+        """True if the file is, in every byte that the signature covers, the one that was signed."""
         return not self.failures
+
+    @property
+    def signed_in_time(self) -> bool:
+        """True if the stated time of signing lies within the dates of the certificate."""
+        try:
+            at, begins, ends = map(_moment, (self.signed_at, self.valid_from, self.valid_to))
+        except ValueError:
+            return False
+        return begins <= at <= ends
+
+
+def _moment(text: str) -> datetime.datetime:
+    moment = datetime.datetime.fromisoformat(text)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
 
 
 def is_binding(code: str) -> bool:
@@ -62,56 +93,86 @@ class Inspection:
     """Reason why the manifest cannot be read; empty if it can, or if there is none."""
     titles: tuple[str, ...] = field(default=())
     """Titles of the sound tracks."""
+    presented: dict[str, Any] = field(default_factory=dict)
+    """Description of what the film presents (`pipelines.mux.presented`); empty if it cannot be read."""
+    media_error: str = ""
+    """Reason why the file cannot be read as a film."""
 
 
 def inspect(
-    uri: str, *, manifest: bytes | None = None, trust: str = "", stall_s: float = 120.0
+    uri: str,
+    *,
+    manifest: bytes | None = None,
+    trust: str = "",
+    clocks: Iterable[str] = (),
+    stall_s: float = 120.0,
 ) -> Inspection:
     """Inspect the film at `uri`.
 
     manifest: a manifest to check the file against, instead of the one in it. trust: certificates of trusted
-    authorities, PEM.
+    authorities, PEM. clocks: steps of time of the description that this one is compared to (`presented.clocks_of`).
 
-    Raises DecodeFailed for a file that cannot be read as a film (`ReaderCrashed`, `ReaderTimeout`, `ReaderOutOfMemory`
-    for its process), StorageError for storage.
+    A manifest that crashes its reader, or takes all of its memory, is unreadable; the film is read all the same.
+    Raises DecodeFailed if the process that reads the film fails (`ReaderCrashed`, `ReaderTimeout`,
+    `ReaderOutOfMemory`), StorageError for storage.
     """
-    from pipelines.sandbox import child, lent_files
-
-    order = {"manifest": None if manifest is None else manifest.hex(), "trust": trust}
-    try:
-        with lent_files.lend(uri) as file:
-            answer = child.converse(
-                "pipelines.provenance.inspect_child",
-                order | {"file": file.to_json()},
-                INSPECT_MEMORY_MB,
-                stall_s,
-                fds=(file.fd,),
-            )
-            if "error" in answer:
-                file.check()
-            if answer.get("error") == "storage":
-                raise file.failed(str(answer.get("message"))[:1000])
-    except child.ChildFailed as error:
-        raise DecodeFailed(f"Reader{error.reason}", error.message, "verify") from error
-    if "error" in answer:
-        raise DecodeFailed(*(str(answer.get(name, "")) for name in ("error_class", "message", "stage")))
+    order = {
+        "manifest": None if manifest is None else manifest.hex(),
+        "skip_manifest": manifest is not None and len(manifest) > MOST_MANIFEST,
+        "trust": trust,
+        "clocks": sorted(clocks),
+    }
+    if order["skip_manifest"]:
+        answer = _conversed(uri, order | {"manifest": None}, stall_s)
+        answer["manifest_error"] = f"larger than {MOST_MANIFEST} bytes"
+    else:
+        try:
+            answer = _conversed(uri, order, stall_s)
+        except DecodeFailed as error:
+            answer = _conversed(uri, order | {"manifest": None, "skip_manifest": True}, stall_s)
+            answer["manifest_error"] = f"reading it failed: {error.error_class}: {error.message}"
     try:
         return _parsed(answer)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DecodeFailed("ReaderCrashed", f"invalid reply from the reader: {error}", "verify") from None
 
 
+def _conversed(uri: str, order: dict[str, Any], stall_s: float) -> dict[str, Any]:
+    from pipelines.sandbox import child, lent_files
+
+    module = "pipelines.provenance.inspect_child"
+    try:
+        with lent_files.lend(uri) as file:
+            order = order | {"file": file.to_json()}
+            answer = child.converse(module, order, INSPECT_MEMORY_MB, stall_s, fds=(file.fd,))
+            file.check()
+            if "error" in answer:
+                raise file.failed(str(answer.get("message"))[:1000])
+            return answer
+    except child.ChildFailed as error:
+        raise DecodeFailed(f"Reader{error.reason}", error.message, "verify") from error
+
+
 def _parsed(answer: dict[str, Any]) -> Inspection:
     manifest = answer["signed"]
+    texts = ("signer", "source_type", "signed_at", "valid_from", "valid_to", "serial", "label")
     signed = manifest and Signed(
-        dict(manifest["facts"]),
-        str(manifest["signer"]),
-        str(manifest["source_type"]),
-        tuple(map(str, manifest["failures"])),
-        bool(manifest["trusted"]),
+        facts=dict(manifest["facts"]),
+        failures=tuple(map(str, manifest["failures"])),
+        trusted=bool(manifest["trusted"]),
+        expired=bool(manifest["expired"]),
+        **{name: str(manifest[name]) for name in texts},
     )
-    tags = {str(name): str(value) for name, value in answer["tags"].items()}
-    video, sound, titles = (tuple(map(str, answer[name])) for name in ("video", "sound", "titles"))
+    tags = {str(name): str(value) for name, value in answer.get("tags", {}).items()}
+    video, sound, titles = (tuple(map(str, answer.get(name, ()))) for name in ("video", "sound", "titles"))
     return Inspection(
-        str(answer["sha256"]), tags, video, sound, signed or None, str(answer["manifest_error"]), titles
+        str(answer["sha256"]),
+        tags,
+        video,
+        sound,
+        signed or None,
+        str(answer["manifest_error"])[:1000],
+        titles,
+        dict(answer.get("presented", {})),
+        str(answer.get("media_error", "")),
     )

@@ -33,6 +33,8 @@ class Loaded:
     algorithm: str
     """C2PA's name: es256, es384, es512, ps256 or ed25519."""
     name: str = ""
+    serial: str = ""
+    """Serial number of the certificate, in decimal."""
 
     def __repr__(self) -> str:
         return f"Loaded({self.name!r})"
@@ -87,7 +89,8 @@ def load(signer: Signer, now: datetime.datetime | None = None) -> Loaded:
             f"the certificate {signer.certificate} is not valid before {begins:%Y-%m-%d %H:%M} UTC; "
             "check this machine's clock, or use another certificate"
         )
-    return Loaded(key, chain, _algorithm(private, signer.key), leaf.subject.rfc4514_string())
+    name, serial = leaf.subject.rfc4514_string(), str(leaf.serial_number)
+    return Loaded(key, chain, _algorithm(private, signer.key), name, serial)
 
 
 def _read(path: str, kind: str) -> bytes:

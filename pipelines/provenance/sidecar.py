@@ -68,6 +68,8 @@ class FileFacts:
     source_sha256: str = ""
     packets: Mapping[str, Any] = field(default_factory=dict)
     """Hashes of the packets, from `packet_hashes.Digests.to_json`."""
+    presented: Mapping[str, Any] = field(default_factory=dict)
+    """Description of what the file presents, from `pipelines.mux.presented`."""
 
 
 def tags(generator: GeneratorFacts, edits: Sequence[Mapping[str, Any]] = ()) -> dict[str, str]:
@@ -109,6 +111,7 @@ def sidecar(generator: GeneratorFacts, track: TrackFacts, file: FileFacts) -> di
         "sourceSha256": file.source_sha256,
         "output": file.output,
         "packets": file.packets,
+        **({"presented": file.presented} if file.presented else {}),
         "track": sound,
         "generator": {
             "model": generator.model,
@@ -123,9 +126,12 @@ def sidecar(generator: GeneratorFacts, track: TrackFacts, file: FileFacts) -> di
     }
 
 
+_AFTER_SIGNING = ("outputSha256", "manifest", "signer", "signerSerial")
+
+
 def facts_of(side: dict[str, Any]) -> dict[str, Any]:
     """The part of a sidecar that the signed manifest also holds: everything known before signing."""
-    return {name: value for name, value in side.items() if name not in ("outputSha256", "manifest", "signer")}
+    return {name: value for name, value in side.items() if name not in _AFTER_SIGNING}
 
 
 def tags_of(side: Mapping[str, Any]) -> dict[str, str]:

@@ -91,7 +91,8 @@ def check_signer(signer: Signer) -> Loaded:
 def manifest(facts: dict[str, Any], title: str, source_sha256: str, version: str) -> dict[str, Any]:
     """The unsigned C2PA manifest of a dubbed file: the edit, the software and the source.
 
-    facts: the facts of the sidecar (`sidecar.facts_of`). title: name of the file.
+    facts: the facts of the sidecar (`sidecar.facts_of`). title: name of the file. The manifest states the present time
+    as that of the signature; nobody else vouches for it.
     """
     ingredient = {
         "title": facts.get("source", title),
@@ -102,6 +103,7 @@ def manifest(facts: dict[str, Any], title: str, source_sha256: str, version: str
     linked = {"parameters": {"ingredientIds": ["source"]}}
     edited = {
         "action": "c2pa.edited",
+        "when": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "digitalSourceType": sidecar.SOURCE_TYPE,
         "description": sidecar.STATEMENT,
         "softwareAgent": {"name": "v2a", "version": version},
@@ -206,7 +208,7 @@ def sign_file(signer: Signer, definition: dict[str, Any], path: Path, name: str)
 
 
 def make_test_certificate(
-    folder: str | Path, days: int = 365, now: datetime.datetime | None = None
+    folder: str | Path, days: float = 365, now: datetime.datetime | None = None
 ) -> Signer:
     """Write `test-key.pem` and `test-cert.pem` into `folder`: a certificate that nobody trusts, marked as a test.
 
@@ -232,7 +234,7 @@ def make_test_certificate(
     return signer
 
 
-def _test_chain(now: datetime.datetime, days: int) -> tuple[bytes, Any]:
+def _test_chain(now: datetime.datetime, days: float) -> tuple[bytes, Any]:
     """A certificate with that of its authority (PEM), and its private key."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization

@@ -94,7 +94,9 @@ class RedubbedPart:
                 self.still += part.facts.still
                 yield part.sound
 
-    def sidecar(self, digests: Digests, samples_sha256: str) -> dict[str, Any]:
+    def sidecar(
+        self, digests: Digests, samples_sha256: str, presented: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Sidecar of the new film: that of the old one, with the redubbed part as an edit."""
         facts, span = facts_of(self.film.sidecar), self.span
         segments_made = [task.segment for task in self.tasks if not task.needless]
@@ -106,6 +108,7 @@ class RedubbedPart:
         edit["windows"] = {"first": first, "number": stop - first}
         return facts | {
             "packets": digests.to_json(),
+            "presented": presented or {},
             "track": facts["track"] | {"samplesSha256": samples_sha256},
             "edits": [*facts.get("edits", []), edit],
             "software": {"name": "v2a", "version": self.job.version},
@@ -151,7 +154,7 @@ def _write(edit: RedubbedPart, streams: inspection.Inspection) -> None:
 
     def seal(path: Path, number: int, result: MuxResult) -> None:
         proof.source_sha256 = film.sidecar["sourceSha256"]
-        proof.facts = edit.sidecar(_digests(old_digests, result.digests), samples.sha256)
+        proof.facts = edit.sidecar(_digests(old_digests, result.digests), samples.sha256, result.presented)
         Sealer(job.out, job.version, job.sign_key, job.sign_cert).seal(path, film.output, proof)
         dubbed.stage(state, _row(edit, path, proof, meter), proof.record(film.output), proof.manifest)
 

@@ -107,6 +107,7 @@ class MuxAnswer(Answer):
     dropped: list[Text] = Field(max_length=MAX_TRACKS)
     source_sha256: Sha256
     digests: DigestsAnswer
+    presented: dict[str, Any]
 
 
 A = TypeVar("A", bound=Answer)
