@@ -31,6 +31,8 @@ class HeaderFacts:
     """`crop` (left top right bottom), `announced` (width x height), `volume`, `disabled`; usual values are left out."""
     chapters: list[str] | None = None
     """Titles in the list of chapters that mp4 has besides a track of them; None without such a list."""
+    brand: str = ""
+    """Major brand of an mp4 or mov file, without spaces."""
     odd: list[str] = field(default_factory=list)
     """Unusual facts about the file as a whole, in words."""
 
@@ -58,7 +60,9 @@ class _Mp4:
     def film(self, size: int) -> None:
         indexes = 0
         for kind, start, stop in self._boxes(0, size):
-            if kind == b"moov":
+            if kind == b"ftyp" and not self._facts.brand:
+                self._facts.brand = self._read(start, stop)[:4].decode("latin-1").strip()
+            elif kind == b"moov":
                 indexes += 1
                 if indexes == 1:
                     self._movie(start, stop)

@@ -101,7 +101,6 @@ class Describer:
         """What the packets and FFmpeg tell; `headers` has the rest."""
         origin = self._origin()
         described: dict[str, Any] = {"by": ".".join(map(str, av.library_versions["libavformat"]))}
-        described["format"] = self._container()
         described["start"] = f"{origin:.6f}"
         for kind in KINDS:
             tracks = [track for track in self._tracks if track.kind == kind]
@@ -120,7 +119,7 @@ class Describer:
     def headers(self, file: BinaryIO) -> dict[str, Any]:
         """Facts that only the headers tell. Call it when the packets are read: it moves the file's position."""
         facts = boxes.read_headers(file, self._format)
-        described: dict[str, Any] = {}
+        described: dict[str, Any] = {"format": "qt" if facts.brand == "qt" else self._format.split(",")[0]}
         for kind in KINDS:
             tracks = [track for track in self._tracks if track.kind == kind][:MOST_TRACKS]
             defaults = any("default" in track.described.get("flags", "") for track in tracks)
@@ -133,10 +132,6 @@ class Describer:
         if facts.chapters is not None and titles and facts.chapters != titles[:255]:
             facts.odd.append("two different lists of chapters")
         return described | ({"odd": facts.odd} if facts.odd else {})
-
-    def _container(self) -> str:
-        brand = str(self._film.metadata.get("major_brand", "")).strip()
-        return "qt" if brand == "qt" else self._format.split(",")[0]
 
     def _identifier(self, track: _Track) -> int:
         return track.index if "matroska" in self._format else track.id

@@ -236,6 +236,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--sidecar": None,
         "--manifest": None,
         "--trust": None,
+        "--require-signature": False,
+        "--strict": False,
         "--json": False,
         "--sandbox": "auto",
         "--make-test-certificate": None,

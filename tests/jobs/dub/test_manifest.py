@@ -165,8 +165,8 @@ def test_the_best_candidates_become_tracks_or_files(tmp_path: Path) -> None:
 
     for place in ("all/a.mkv", "files/a.mkv.flac", "files/a.mkv.2.flac"):
         config = verify.VerifyConfig((str(tmp_path / place),))
-        found = {f.code: f.level for f in verify.check(config.files[0], config)}
-        assert "bad" not in found.values() and "unchanged" in found
+        found = verify.check(config.files[0], config).verdict
+        assert found.passed and found.states["film"] == "unchanged"
 
     # One track again: the alternatives stay, packet for packet.
     from jobs import cli, redub
@@ -177,4 +177,4 @@ def test_the_best_candidates_become_tracks_or_files(tmp_path: Path) -> None:
     assert np.array_equal(again[1], tracks[1]) and np.array_equal(again[2], tracks[2])
     assert not np.array_equal(again[0], tracks[0])
     config = verify.VerifyConfig((str(tmp_path / "all/a.mkv"),))
-    assert "bad" not in {f.level for f in verify.check(config.files[0], config)}
+    assert verify.check(config.files[0], config).verdict.passed

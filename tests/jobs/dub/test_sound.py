@@ -199,9 +199,12 @@ def test_sound_files_instead_of_films(tmp_path: Path, kind: str) -> None:
     files = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file() and "_v2a" not in p.parts}
     assert files == {f"sub/{made.name}"} | ({f"sub/{made.name}.c2pa"} if kind == "flac" else set())
     config = verify.VerifyConfig((str(made),), source=str(archive / "sub" / "reel.mp4"))
-    found = {f.code: f.level for f in verify.check(str(made), config)}
-    assert "bad" not in found.values(), found
-    assert {"marked", "unchanged", "sidecar", "source"} <= found.keys()
+    found = verify.check(str(made), config).verdict
+    assert found.passed, found
+    assert found.states | {"picture": "sound-only"} == found.states
+    assert (found.states["film"], found.states["records"], found.states["source"]) == (
+        "unchanged", "agree", "unchanged",
+    )  # fmt: skip
     assert sidecar.SOURCE_TYPE.encode() in made.read_bytes()
     # One sample changed is found.
     data = bytearray(made.read_bytes())
