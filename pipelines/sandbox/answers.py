@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from pipelines.media.container import MAX_PIXELS
-from pipelines.media.video import MAX_DURATION_S, Probe
+from pipelines.media.length import MAX_DURATION_S
+from pipelines.media.video import Probe
 
 MAX_CHANNELS = 64
 MAX_RATE = 768_000

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from pipelines.provenance import inspect_child, inspection, sidecar, signing
 from pipelines.provenance.sidecar import FileFacts, GeneratorFacts, TrackFacts
 from pipelines.provenance.signing import Signer
 from pipelines.reports.dub_rows import REPORT_SCHEMA, report_row
+from pipelines.sandbox import lent_files
 from pipelines.storage import hashing
 from tests.support import media_files
 
@@ -166,7 +168,10 @@ def sign_in_place(path: Path, signer: Signer, facts: dict[str, Any]) -> bytes:
     definition = signing.manifest(facts, path.name, str(facts["sourceSha256"]), "0.1.0")
     signed = io.BytesIO()
     with path.open("rb") as file:
-        manifest = signing.sign_stream(signing.load(signer), definition, mime, file, signed)
+        loaded = signing.load(signer)
+        manifest = signing.sign_stream(
+            loaded.algorithm, loaded.chain, loaded.sign, definition, mime, file, signed
+        )
     if signing.embeds(path.name):
         path.write_bytes(signed.getvalue())
     return manifest
@@ -265,8 +270,10 @@ def inspected_here(monkeypatch: pytest.MonkeyPatch | None = None) -> Iterator[No
     """Inspect films in this process, which takes a tenth of the time of a child."""
     patch = monkeypatch or pytest.MonkeyPatch()
 
-    def conversed(order: dict[str, Any], stall_s: float) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(json.dumps(inspect_child._answer(order, io.BytesIO())))
+    def conversed(uri: str, order: dict[str, Any], stall_s: float) -> dict[str, Any]:
+        with lent_files.lend(uri) as file:
+            order = order | {"file": file.to_json(os.dup(file.fd))}
+            answer: dict[str, Any] = json.loads(json.dumps(inspect_child._answer(order, io.BytesIO())))
         return answer
 
     patch.setattr(inspection, "_conversed", conversed)

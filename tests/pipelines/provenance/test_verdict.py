@@ -140,10 +140,12 @@ def test_a_manifest_that_crashes_its_reader_is_invalid(
 
     conversing = child.converse
 
-    def crashing(module: str, order: dict[str, object], *more: object) -> dict[str, object]:
+    def crashing(
+        module: str, order: dict[str, object], *more: object, **options: object
+    ) -> dict[str, object]:
         if not order["skip_manifest"]:
             raise child.ChildFailed("OutOfMemory", "exceeded its memory limit")
-        return conversing(module, order, *more)  # type: ignore[arg-type]
+        return conversing(module, order, *more, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(child, "converse", crashing)
     assert run(world.films["mp4"].path) == 1
