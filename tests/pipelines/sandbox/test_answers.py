@@ -23,7 +23,7 @@ PROBE: dict[str, Any] = {
 }  # fmt: skip
 DIGESTS = {"video": [SHA], "kept": [], "generated": SHA, "alternatives": []}
 MUX = {"container": "mp4", "audio_codec": "aac", "n_samples": 1, "size": 1, "dropped": [], "source_sha256": SHA,
-       "digests": DIGESTS}  # fmt: skip
+       "digests": DIGESTS, "presented": {}}  # fmt: skip
 
 LIES = {
     "duration_s": ["2.0", -1.0, 0.0, 1e300, True, None, [], 14 * 86_400 + 1.0],

@@ -26,8 +26,8 @@ class Starts:
     """Starts of decoders, of which the first `deaths` are killed, as by the kernel for want of memory."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, deaths: int, error: Exception | None = None) -> None:
-        self.n, self.deaths, self.error, self.start = 0, deaths, error, decoder_process.start
-        monkeypatch.setattr(decoder_process, "start", self)
+        self.n, self.deaths, self.error, self.start = 0, deaths, error, decoder_process.start_decoder
+        monkeypatch.setattr(decoder_process, "start_decoder", self)
         monkeypatch.setattr(decoder_process, "START_PAUSE_S", 0.01)
 
     def __call__(self, *arguments: Any) -> subprocess.Popen[bytes]:
