@@ -123,7 +123,7 @@ def resolved(
 
 def _tidy(path: str) -> str:
     # Tables made on Windows have backslashes between folders; the scan has them in names that are not UTF-8 (\\xff).
-    return re.sub(r"\\(?!x[0-9a-f]{2})", "/", path.strip()).removeprefix("./")
+    return re.sub(r"\\(?!x(5c|[89a-f][0-9a-f]))", "/", path.strip()).removeprefix("./")
 
 
 def _parse_row(row: Mapping[str, Any]) -> tuple[str, ManifestRow]:

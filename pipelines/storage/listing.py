@@ -30,8 +30,8 @@ S3_PAGE = 1000
 OWN_FOLDER = "records of an earlier run of v2a"
 OWN_FILE = "a file that v2a had not finished writing"
 
-_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
-_LIKE_ESCAPED = re.compile(rb"\\(?=x[0-9a-f]{2})")
+_ESCAPED = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
+_LIKE_ESCAPED = re.compile(rb"\\(?=x(5c|[89a-f][0-9a-f]))")
 
 
 def is_dir(uri: str) -> bool:
@@ -106,33 +106,34 @@ def original_name(path: str) -> str:
 
 
 def _list_local(real_root: str, top: str) -> Iterator[FileInfo]:
-    # A stack instead of recursion: folders may be nested deeper than Python's calls.
-    stack = [iter(_entries(top, ""))]
-    while stack:
-        entry = next(stack[-1], None)
+    # A stack instead of recursion: folders may be nested deeper than Python's calls. By level, the entries to come and
+    # the path before their names.
+    stack: list[tuple[Iterator[os.DirEntry[str]], str]] = []
+    folder: str | None = top
+    prefix = ""
+    while folder is not None or stack:
+        if folder is not None:
+            try:
+                with os.scandir(folder) as entries:
+                    stack.append((iter(sorted(entries, key=_sort_key)), prefix))
+            except OSError as error:
+                why = f"folder cannot be listed: {error.strerror}"
+                yield _local_problem(folder, prefix.rstrip("/") or ".", why, lost=True)
+            folder = None
+            continue
+        names, before = stack[-1]
+        entry = next(names, None)
         if entry is None:
             stack.pop()
-        elif isinstance(entry, FileInfo):
-            yield entry
-        else:
-            found, path = entry
-            try:
-                if _is_folder(found) and not _is_own(found.path):
-                    stack.append(iter(_entries(found.path, path + "/")))
-                else:
-                    yield _examined(real_root, found, path)
-            except OSError as error:
-                yield _local_problem(found.path, path, error.strerror or str(error))
-
-
-def _entries(folder: str, prefix: str) -> list[tuple[os.DirEntry[str], str] | FileInfo]:
-    """Entries of a folder and their paths, sorted; one with a problem for a folder that cannot be listed."""
-    try:
-        with os.scandir(folder) as entries:
-            return [(entry, prefix + entry.name) for entry in sorted(entries, key=_sort_key)]
-    except OSError as error:
-        why = f"folder cannot be listed: {error.strerror}"
-        return [_local_problem(folder, prefix.rstrip("/") or ".", why, lost=True)]
+            continue
+        path = before + entry.name
+        try:
+            if _is_folder(entry) and not _is_own(entry.path):
+                folder, prefix = entry.path, path + "/"
+            else:
+                yield _examined(real_root, entry, path)
+        except OSError as error:
+            yield _local_problem(entry.path, path, error.strerror or str(error))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

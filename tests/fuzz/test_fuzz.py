@@ -20,12 +20,12 @@ from tests.support import REPOSITORY, media_files
 
 
 def test_damaged_and_hostile_films_end_as_one_row_each(tmp_path: Path) -> None:
-    """Sixty films through a whole dub: the unchanged ones of every container, and damaged ones."""
-    tally = __main__.campaign(60, seed=7, keep=tmp_path / "kept")
+    """Four dozen films through a whole dub: the unchanged ones of every container, and damaged ones."""
+    tally = __main__.campaign(48, seed=7, keep=tmp_path / "kept")
     assert tally.clean, "\n".join(tally.lines())
-    assert sum(tally.outcomes.values()) == tally.inputs == 60
+    assert sum(tally.outcomes.values()) == tally.inputs == 48
     # Neither all refused nor all harmless, or it would show nothing.
-    assert tally.outcomes["dubbed"] > 15
+    assert tally.outcomes["dubbed"] > 12
     assert tally.outcomes["failed ForbiddenFormat"] > 5
     assert tally.outcomes["failed NotAVideo"] > 2
     said = "\n".join(tally.lines())
