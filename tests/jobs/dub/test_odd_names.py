@@ -27,7 +27,7 @@ from tests.support.media_files import write_video
 NAMES = (
     b"\xff.mp4", rb"\xff.mp4", rb"\x5cxff.mp4", b"\xed\xa0\x80.mp4", rb"\xed\xa0\x80.mp4",
     "\u00e9.mp4".encode(), "e\u0301.mp4".encode(), b"A.mp4", b"a.mp4", b"a.mp4.", b"a.mp4 ", b" a.mp4",
-    b"new\nline.mp4", b"\x1b[2J\x07.mp4", b"back\\slash.mp4", 
+    b"new\nline.mp4", b"\x1b[2J\x07.mp4", b"back\\slash.mp4",
     b"sub/a.mp4", b"SUB/a.mp4", b"a.flv", b"a.flv.mkv/b.mp4", b"_v2a/film.mp4", b"sub/_v2a/film.mp4",
     b"_v2a-films/film.mp4", f"{TEMPORARY_PREFIX}film.mp4".encode(), f"{TEMPORARY_PREFIX}dir/film.mp4".encode(),
     b"x" * 251 + b".mp4",
