@@ -152,17 +152,22 @@ def test_folders_may_have_any_name(film: Path, tmp_path: Path) -> None:
 
 IN_A_STORE = """
 import sys
+from jobs.dub import preflight
 from pipelines import storage
-from tests.support.dubbing import parse, quickly
+from pipelines.archive import scan
+from pipelines.dub.plan import make_plan
+from tests.support.dubbing import parse
 bucket, out = sys.argv[1:]
-rows = quickly(bucket, out)
-films = {path: row for path, row in rows.items() if row["status"] == "dubbed"}
-assert set(films) == set(GOOD), (set(films) ^ set(GOOD), rows)
-assert len({row["video_id"] for row in rows.values()}) == len(rows) == len(GOOD) + 4, rows.keys()
-assert len({row["output"].casefold() for row in films.values()}) == len(films)
+found = list(scan.scan(bucket))
+films = {row["path"]: row for row in found if row["status"] == "ok"}
+assert set(films) == set(GOOD), (set(films) ^ set(GOOD), found)
+assert len({row["video_id"] for row in found}) == len(found) == len(GOOD) + 4, found
 for path, row in films.items():
     with storage.reading(storage.uri_of(bucket, path)) as file:
-        assert storage.hashing.sha256(file) == row["source_sha256"], path
+        assert storage.hashing.sha256(file) == row["sha256"], path
+plan = make_plan(preflight.make_job(parse(bucket, out)), found, "silent")
+assert len({task.output.casefold() for task in plan.tasks}) == len(plan.tasks) == len(GOOD)
+rows = {row["path"]: row for row in plan.rows.values()}
 assert rows["old/_v2a"]["reason"] == "not looked at: records of an earlier run of v2a"
 assert rows[".v2a-tmp-probe"]["status"] == "skipped"
 for odd, why in (("folder.mp4/", "holds data"), ("a.mp4?versionId=null", "version of another object")):
