@@ -88,7 +88,7 @@ class DubConfig:
     only: Literal["silent", "all"] = "silent"
     """Videos to dub: those without sound (no track, an empty or a silent one), or all."""
     seed: int = 0
-    """Random seed. The same seed gives the same sound on any number of workers."""
+    """Random seed, from 0 to 2^63 - 1. The same seed gives the same sound on any number of workers."""
     num_workers: NumWorkers = None
     dry_run: bool = False
     """Print what would be done and how long it would take. Writes nothing."""
