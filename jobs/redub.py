@@ -79,6 +79,8 @@ def _run(config: RedubConfig, console: Console) -> int:
     started, span = time.perf_counter(), (config.start, config.end)
     state = State(config.out)
     kept_config = state.read_config()
+    if kept_config is None and state.begun():
+        raise WrongUsage(f"the settings of {config.out} are lost: run v2a dub again, which writes them again")
     if kept_config is None:
         raise WrongUsage(f"{config.out} is not an output folder of v2a dub")
     try:
@@ -112,13 +114,20 @@ def report_rows(out: str) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     from pipelines import storage
+    from pipelines.media.errors import first_line
     from pipelines.redub.dubbed import RedubError
+    from pipelines.reports import dub_rows
 
     try:
         data = storage.read_bytes(storage.join(out, storage.PRIVATE_FOLDER, "report.parquet"))
     except storage.StorageNotFound as error:
         raise RedubError(f"{out} has no report yet: run v2a dub to completion first") from error
-    return pq.read_table(pa.BufferReader(data)).to_pylist()
+    try:
+        return pq.read_table(pa.BufferReader(data), schema=dub_rows.REPORT_SCHEMA).to_pylist()
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise RedubError(
+            f"the report of {out} is damaged ({first_line(error)}): run v2a dub again, which writes it again"
+        ) from error
 
 
 def job_of(config: RedubConfig, film: Dubbed, kept_config: dict[str, Any]) -> DubJob:
@@ -133,6 +142,9 @@ def job_of(config: RedubConfig, film: Dubbed, kept_config: dict[str, Any]) -> Du
             f"the film was dubbed by the Python object {model}. v2a does not run code that only a file names: "
             f"add --model {model} if you trust it"
         )
+    film = kept_config.get("film", {"joins": "crossfade"})
+    if not isinstance(film, dict) or film.keys() - {item.name for item in dataclasses.fields(FilmOptions)}:
+        raise WrongUsage(f"{config.out} has other settings of films than this version knows: {film}")
     texts = {name: getattr(config, name) for name in ("prompt", "negative")}
     texts = {name: generator.get(name, "") if text is None else text for name, text in texts.items()}
     dub_config = dub.DubConfig(
@@ -148,7 +160,7 @@ def job_of(config: RedubConfig, film: Dubbed, kept_config: dict[str, Any]) -> Du
         sound=SoundOptions(keep_sound=True),
         # The same windows; outputs of releases without a choice were crossfaded.
         segment_s=kept_config.get("segment_s", dub.DubConfig.segment_s),
-        film=FilmOptions(**kept_config.get("film", {"joins": "crossfade"})),
+        film=FilmOptions(**film),
         **texts,
     )
     check_signer(dub_config)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,19 @@ def checked_sha256(folder: Path, config: dict[str, Any]) -> str:
             f"{str(config.get('sha256'))[:16]}…: the file is truncated or belongs to another model; copy it again"
         )
     return digest
+
+
+def put_in_place(beside: Path, file: Path) -> None:
+    """Give a finished file its name, and bring both to disk: a power cut leaves the old file or the new one."""
+    with beside.open("rb") as finished:
+        os.fsync(finished.fileno())
+    os.replace(beside, file)
+    with contextlib.suppress(OSError):  # some network file systems refuse folders
+        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def sha256(file: Path) -> str:

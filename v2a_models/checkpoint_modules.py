@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from v2a_models.checkpoint_files import CheckpointError, find_checkpoint, read_config, sha256
+from v2a_models.checkpoint_files import CheckpointError, find_checkpoint, put_in_place, read_config, sha256
 from v2a_models.encoders.audio import EventClassifier
 from v2a_models.scav import SCAV, SCAVConfig
 
@@ -67,7 +66,7 @@ def save_module(module: nn.Module, file: Path, stored: Callable[[str], bool] = l
     """
     beside = file.with_name(f".{file.stem}.tmp")
     save_file({k: _halved(v) for k, v in module.state_dict().items() if stored(k)}, beside)
-    os.replace(beside, file)
+    put_in_place(beside, file)
 
 
 def fill_module(
@@ -96,7 +95,7 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
     """Replace config.json of a checkpoint in one step."""
     beside = folder / ".config.tmp"
     beside.write_text(json.dumps(config, indent=2) + "\n")
-    os.replace(beside, folder / "config.json")
+    put_in_place(beside, folder / "config.json")
 
 
 def _halved(tensor: torch.Tensor) -> torch.Tensor:

@@ -22,13 +22,16 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from pipelines import storage
-from pipelines.dub.segment_facts import Part, check_part
+from pipelines.dub.segment_facts import LARGEST_PART, Part, check_part
 from pipelines.media.errors import Failure
 from pipelines.reports import dub_rows
 
 FOLDERS = ("rows", "provenance", "asked", "sound", "cards", "redub")
 FILES = ("config.json", "summary.json", "report.parquet", "report.html", "mlflow.db")
 """Names in OUT/_v2a."""
+
+SQLITE = b"SQLite format 3\0"
+"""First bytes of a database."""
 
 CONFIG_TYPES = {
     **dict.fromkeys(("model", "model_sha256", "recipe", "precision"), str),
@@ -85,7 +88,13 @@ class State(storage.Records):
     def read_part(self, video_id: str, segment: int, sound: tuple[int, int] | None = None) -> Part:
         """Raises storage.StorageNotFound if it is gone, BrokenState if it is none with `sound` (channels, samples)."""
         uri = self.part_uri(video_id, segment)
-        part = self.read(uri, lambda: Part.from_bytes(storage.read_bytes(uri), sound), missing_ok=False)
+
+        def load() -> Part:
+            if (size := storage.size(uri)) > LARGEST_PART:
+                raise ValueError(f"{size} bytes are more than any part has")
+            return Part.from_bytes(storage.read_bytes(uri), sound)
+
+        part = self.read(uri, load, missing_ok=False)
         if part is None:
             raise BrokenState(f"part {segment} of the film could not be read and is set aside")
         return part
@@ -186,8 +195,18 @@ class State(storage.Records):
         return any(storage.exists(self.uri(name)) for name in names)
 
     def make_way(self) -> None:
-        """Set aside what has the wrong kind in OUT/_v2a: folders with the names of files, and the reverse."""
+        """Set aside what has the wrong kind in OUT/_v2a: folders with the names of files, the reverse, and an
+        mlflow.db that is no database."""
         storage.set_aside_strangers(self.root, FOLDERS, FILES, ("parts",))
+        database = self.uri("mlflow.db")
+
+        def check() -> None:
+            with storage.reading(database) as file:
+                if (head := file.read(len(SQLITE))) and head != SQLITE:
+                    raise ValueError("not a database of SQLite")
+
+        if not storage.is_remote(database):
+            self.read(database, check)
 
     def read_config(self) -> dict[str, Any] | None:
         """Settings that the sound in this folder was made with; None for a new folder, and if they are lost."""

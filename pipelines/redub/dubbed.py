@@ -20,8 +20,12 @@ from pipelines.dub.job import DubJob
 from pipelines.dub.state import State
 from pipelines.mux import containers
 from pipelines.mux.packet_hashes import Digests
+from pipelines.reports import dub_rows
 from pipelines.soundtrack.mixing import AudioFormat, Gains, Seconds
 from pipelines.storage import hashing
+
+UNREADABLE = (ValueError, KeyError, TypeError, RecursionError)
+"""Errors of JSON that is not what it should be."""
 
 
 class RedubError(Exception):
@@ -94,9 +98,13 @@ def find(out: str, name: str, rows: Iterable[dict[str, Any]]) -> Dubbed:
     row = state.read_row(matches[0]["video_id"]) or matches[0]
     try:
         sidecar = json.loads(storage.read_bytes(state.uri("provenance", f"{row['video_id']}.json")))
-    except (storage.StorageNotFound, ValueError) as error:
-        raise RedubError(f"the sidecar of {name}, which records its settings, is missing: {error}") from error
-    if "samplesSha256" not in sidecar["track"]:
+        track = dict(sidecar["track"])
+    except (storage.StorageNotFound, storage.StorageRefused, *UNREADABLE) as error:
+        raise RedubError(
+            f"the sidecar of {name}, which records its settings, is missing or damaged ({error}): dub it again "
+            "with v2a dub --restart"
+        ) from error
+    if "samplesSha256" not in track:
         raise RedubError(
             f"{name} was dubbed before v2a kept what redubbing needs: dub it again with v2a dub --restart"
         )
@@ -145,9 +153,9 @@ def stage(state: State, row: dict[str, Any], record: dict[str, Any], manifest: b
 
 def resume(state: State, video_id: str) -> None:
     """Commit what a killed redub of this film has staged if the new film is there; discard it otherwise."""
-    try:
-        staged = json.loads(storage.read_bytes(staged_uri(state, video_id, "json")))
-    except (storage.StorageNotFound, ValueError):
+    staged = state.read_json(staged_uri(state, video_id, "json"), _checked)
+    if staged is None:
+        discard(state, video_id)
         return
     with storage.reading(storage.join(state.out, staged["row"]["output"])) as file:
         sha256 = hashing.sha256(file)
@@ -155,6 +163,19 @@ def resume(state: State, video_id: str) -> None:
         commit(state, video_id)
     else:
         discard(state, video_id)
+
+
+def _checked(staged: dict[str, Any]) -> dict[str, Any]:
+    """The staged record itself. Raises ValueError if it is incomplete."""
+    row, record = staged.get("row"), staged.get("record")
+    if (
+        not isinstance(row, dict)
+        or not isinstance(record, dict)
+        or not isinstance(row.get("output_sha256"), str)
+    ):
+        raise ValueError("not a redubbed film")
+    dub_rows.check_row(row)
+    return staged
 
 
 def commit(state: State, video_id: str) -> dict[str, Any]:

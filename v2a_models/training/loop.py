@@ -7,7 +7,6 @@ an undisturbed one would have drawn, and no sampler state needs saving.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from v2a_models.checkpoint_files import put_in_place
 from v2a_models.training import optim
 from v2a_models.training.learner import Learner
 
@@ -124,7 +124,7 @@ class _Means:
 def _save(learner: Learner, file: Path, extra: Mapping[str, Tensor], spent: float) -> None:
     beside = file.with_suffix(".tmp")
     torch.save(learner.state() | dict(extra=dict(extra), spent=spent), beside)
-    os.replace(beside, file)
+    put_in_place(beside, file)
     text = "".join(json.dumps(row) + "\n" for row in learner.history)
     file.with_name(file.name.replace(".state.pt", ".log.jsonl")).write_text(text)
 

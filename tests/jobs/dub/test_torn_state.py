@@ -51,6 +51,7 @@ def test_torn_state_is_set_aside_told_and_made_again(
     (records / "report.html").unlink()
     (records / "report.html").mkdir()
     (records / "asked").write_text("a file")
+    (records / "mlflow.db").write_text("no database")
     (records / "provenance" / f"{ids['b.mp4']}.json").unlink()
     (records / "provenance" / f"{ids['b.mp4']}.json").mkdir()
     capsys.readouterr()
@@ -65,7 +66,13 @@ def test_torn_state_is_set_aside_told_and_made_again(
     parts = f"parts/{ids['c.mp4']}"
     assert aside == {
         *(f"rows/{ids[name]}.json.broken" for name in ("b.mp4", "c.mp4")),
-        *("cards.broken", "report.html.broken", "asked.broken", f"provenance/{ids['b.mp4']}.json.broken"),
+        *(
+            "cards.broken",
+            "mlflow.db.broken",
+            "report.html.broken",
+            "asked.broken",
+            f"provenance/{ids['b.mp4']}.json.broken",
+        ),
         *(f"{parts}/00000.npz.broken", f"{parts}/00001.npz.broken"),
     }
     notices = json.loads((records / "summary.json").read_text())["set_aside"]

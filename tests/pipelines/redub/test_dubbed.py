@@ -58,3 +58,27 @@ def test_what_is_staged_counts_once_the_film_has_its_name(tmp_path: Path, named:
     assert Path(state.uri("provenance", "v.c2pa")).exists() == named
     assert not list(tmp_path.glob("_v2a/redub/*"))
     dubbed.resume(state, "v")  # nothing is staged: nothing happens
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"row": {}, "record": {}}', '{"row": 1, "record": {}}']
+)
+def test_a_torn_record_of_a_killed_redub_is_set_aside(tmp_path: Path, text: str) -> None:
+    state = State(str(tmp_path))
+    state.write_row(OLD)
+    output(tmp_path, b"old")
+    dubbed.stage(state, OLD | {"output_sha256": "0"}, {"facts": 1}, b"manifest")
+    place = Path(dubbed.staged_uri(state, "v", "json"))
+    place.write_text(text)
+    dubbed.resume(state, "v")
+    assert state.read_row("v") == OLD
+    assert [path.name for path in (tmp_path / "_v2a" / "redub").iterdir()] == ["v.json.broken"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"track": 3}', None])
+def test_a_damaged_sidecar_is_told(tmp_path: Path, text: str | None) -> None:
+    place = Path(State(str(tmp_path)).uri("provenance", "v.json"))
+    place.parent.mkdir(parents=True)
+    place.mkdir() if text is None else place.write_text(text)
+    with pytest.raises(dubbed.RedubError, match="--restart"):
+        dubbed.find(str(tmp_path), "sub/a.mp4", [OLD])
