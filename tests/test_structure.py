@@ -121,7 +121,6 @@ UNTESTED = {
     "pipelines/captions/captioning.py",
     "pipelines/dub/item.py",
     "pipelines/dub/job.py",
-    "pipelines/dub/manifest.py",
     "pipelines/dub/part_reader.py",
     "pipelines/extract/label_tables.py",
     "pipelines/extract/pipeline.py",

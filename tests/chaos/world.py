@@ -31,6 +31,13 @@ MARKS = {"worker": "ray::", "actor": "MapWorker", "decoder": "decoder_child", "m
 NOT_WORKERS = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
 """Workers that wait for work, and processes of a node with which it dies: that is a fault of its own."""
 
+RECORDS = {
+    "torn-part": ("_v2a/parts/", ".npz"),
+    "torn-row": ("_v2a/rows/", ".json"),
+    "torn-config": ("_v2a/config", ".json"),
+}
+"""Records that are torn: how their names begin and end."""
+
 RUNS = 6
 """Undisturbed runs at most until all must be done: one is enough, if nothing is left over from a fault."""
 
@@ -221,17 +228,18 @@ class World:
         time.sleep(self.rng.uniform(0.5, 2.5))
         self.s3.put_object(Bucket=BUCKET, Key=key, Body=film)
 
+    def records(self, kind: str, prefix: str) -> list[str]:
+        """Records of a run that this kind of fault can tear."""
+        folder, suffix = RECORDS[kind]
+        keys = self.objects(prefix)
+        return sorted(key for key in keys if key.startswith(folder) and key.endswith(suffix))
+
     def tear(self, kind: str, prefix: str) -> bool:
         """Truncates a record of the run; whether there was one."""
-        folder, suffix = {
-            "torn-part": ("_v2a/parts/", ".npz"),
-            "torn-row": ("_v2a/rows/", ".json"),
-            "torn-config": ("_v2a/config", ".json"),
-        }[kind]
-        keys = [key for key in self.objects(prefix) if key.startswith(folder) and key.endswith(suffix)]
+        keys = self.records(kind, prefix)
         if not keys:
             return False
-        key = f"{prefix}/{self.rng.choice(sorted(keys))}"
+        key = f"{prefix}/{self.rng.choice(keys)}"
         try:
             record = self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
         except self.s3.exceptions.NoSuchKey:
@@ -239,7 +247,7 @@ class World:
         self.s3.put_object(Bucket=BUCKET, Key=key, Body=record[: self.rng.randrange(len(record))])
         return True
 
-    def await_target(self, kind: str, driver: subprocess.Popen[str]) -> None:
+    def await_target(self, kind: str, driver: subprocess.Popen[str], prefix: str) -> None:
         """Waits for what is to be struck; a driver is struck before there is an actor as well as after that."""
         mark = MARKS.get(kind.partition("-")[0], "")
         if kind == "driver" and self.rng.random() < 0.7:
@@ -247,6 +255,10 @@ class World:
         until = time.monotonic() + 60
         while mark and driver.poll() is None and not self.processes(mark) and time.monotonic() < until:
             time.sleep(0.2)
+        while kind in TORN and driver.poll() is None and time.monotonic() < until:
+            if kind not in RECORDS or self.records(kind, prefix):
+                return
+            time.sleep(0.1)
 
     def processes(self, mark: str) -> list[psutil.Process]:
         """Processes that this campaign has started, found by their command lines."""
@@ -313,7 +325,7 @@ class World:
                 until = time.monotonic() + 120
                 while driver.poll() is None and not self.objects(prefix) and time.monotonic() < until:
                     time.sleep(0.1)
-                self.await_target(left[0], driver)
+                self.await_target(left[0], driver, prefix)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     driver.wait(self.rng.uniform(0.0, 1.5))
                 if driver.poll() is None:

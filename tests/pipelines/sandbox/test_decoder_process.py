@@ -52,10 +52,16 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_decoder_that_is_killed_at_its_start_is_started_again(
     films: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None
 ) -> None:
+    pauses: list[float] = []
     starts = Starts(monkeypatch, decoder_process.START_TRIES - 1, error)
+    monkeypatch.setattr(decoder_process, "START_PAUSE_S", 1.0)
+    monkeypatch.setattr("tenacity.nap.time.sleep", pauses.append)
     with Sandbox() as sandbox:
         assert sandbox.probe(str(films / "a.mp4")).duration_s == pytest.approx(0.5, abs=0.05)
-    assert starts.n == decoder_process.START_TRIES
+    assert starts.n == decoder_process.START_TRIES >= 3
+    assert [s for s in pauses if s >= 1] == [1, 2, 4, 8][: starts.n - 1], (
+        "each pause is twice as long as the one before"
+    )
 
 
 def test_a_scan_ends_with_the_fix_if_no_decoder_starts(
