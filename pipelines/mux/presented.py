@@ -23,7 +23,7 @@ import numpy as np
 from pipelines.media import container
 from pipelines.mux import access_units, boxes, stream_facts
 
-KINDS = ("video", "sound", "subtitles", "cover", "attachment", "data")
+TRACK_KINDS = ("video", "sound", "subtitles", "cover", "attachment", "data")
 """Kinds of tracks, in the order of a description."""
 
 MOST_TRACKS = 64
@@ -98,11 +98,11 @@ class Describer:
             track.update(packet)
 
     def description(self) -> dict[str, Any]:
-        """What the packets and FFmpeg tell; `headers` has the rest."""
+        """Facts that the packets and FFmpeg tell; `headers` has the rest."""
         origin = self._origin()
         described: dict[str, Any] = {"by": ".".join(map(str, av.library_versions["libavformat"]))}
         described["start"] = f"{origin:.6f}"
-        for kind in KINDS:
+        for kind in TRACK_KINDS:
             tracks = [track for track in self._tracks if track.kind == kind]
             if tracks:
                 described[kind] = [t.description(origin, self._clocks) for t in tracks[:MOST_TRACKS]]
@@ -120,7 +120,7 @@ class Describer:
         """Facts that only the headers tell. Call it when the packets are read: it moves the file's position."""
         facts = boxes.read_headers(file, self._format)
         described: dict[str, Any] = {"format": "qt" if facts.brand == "qt" else self._format.split(",")[0]}
-        for kind in KINDS:
+        for kind in TRACK_KINDS:
             tracks = [track for track in self._tracks if track.kind == kind][:MOST_TRACKS]
             defaults = any("default" in track.described.get("flags", "") for track in tracks)
             if tracks and kind in ("video", "sound") and "mov" in self._format and not defaults:

@@ -68,7 +68,7 @@ def codec(stream: Any) -> str:
 
 
 def facts(stream: Any, kind_: str) -> dict[str, Any]:
-    """What the container says about a stream. Unset values are left out."""
+    """Statements of the container about a stream. Unset values are left out."""
     metadata = {key.lower(): value for key, value in stream.metadata.items()}
     names = [metadata.get(name, "") for name in ("title", "name", "handler_name")]
     names = [name for name in names if name and name not in _HANDLERS]

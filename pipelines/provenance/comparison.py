@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from pipelines.mux.presented import KINDS, MOST_TRACKS
+from pipelines.mux.presented import TRACK_KINDS, MOST_TRACKS
 from pipelines.mux.stream_facts import PLAIN_STYLE
 
 Track = Mapping[str, Any]
@@ -57,7 +57,7 @@ _LONG = 32
 
 
 def differences(signed: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What changed, in words; empty if a copy presents the same. Raises ValueError if one is no description."""
+    """Changes, in words; empty if a copy presents the same. Raises ValueError if one is no description."""
     _check(signed)
     _check(now)
     signed = _without(signed, lost_names(signed, now))
@@ -80,7 +80,7 @@ def lost_names(signed: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The words `names` and `languages`, as far as a copy has none for any track: it says nothing false about them."""
 
     def has(film: Mapping[str, Any], keys: tuple[str, ...]) -> bool:
-        return any(track.get(key) for kind in KINDS for track in film.get(kind, []) for key in keys)
+        return any(track.get(key) for kind in TRACK_KINDS for track in film.get(kind, []) for key in keys)
 
     return [word for word, keys in _NAMES.items() if has(signed, keys) and not has(now, keys)]
 
@@ -90,7 +90,7 @@ def _without(film: Mapping[str, Any], lost: Sequence[str]) -> dict[str, Any]:
     keys = {key for word in lost for key in _NAMES[word]}
     bare = {
         kind: [{k: v for k, v in t.items() if k not in keys} for t in film[kind]]
-        for kind in KINDS
+        for kind in TRACK_KINDS
         if kind in film
     }
     return {**film, **bare}
@@ -101,7 +101,7 @@ def _check(values: Any) -> None:
     if not isinstance(values, Mapping) or not isinstance(values.get("start"), str):
         raise ValueError("not a description of a film")
     for name, value in values.items():
-        if name in KINDS:
+        if name in TRACK_KINDS:
             good = isinstance(value, list) and len(value) <= MOST_TRACKS and all(map(_is_track, value))
         elif name == "tags":
             good = _is_texts(value)
@@ -135,7 +135,7 @@ def _seconds(text: str) -> float:
 
 
 def _tracks_differ(signed: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    for kind in KINDS:
+    for kind in TRACK_KINDS:
         before, after = signed.get(kind, []), now.get(kind, [])
         word = _WORDS[kind]
         missing, more = _unmatched(before, after), _unmatched(after, before)

@@ -200,7 +200,7 @@ def _same_bytes(inspected: Inspection, records: Records, signed: Signed | None) 
 
 
 def _changes(inspected: Inspection, facts: Mapping[str, Any], signed: Signed | None) -> tuple[list[str], str]:
-    """What the film presents otherwise than a record says, and whether that can be told.
+    """Differences between the film and the description in a record, and whether they can be told.
 
     The latter is `surely` if the record was made by the same version of FFmpeg, `yes` for another one, and empty if the
     record has no description of what the film presents.

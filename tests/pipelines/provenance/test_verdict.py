@@ -134,7 +134,7 @@ def test_json_is_complete(world: World, capsys: pytest.CaptureFixture[str]) -> N
 def test_a_manifest_that_crashes_its_reader_is_invalid(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As with one that takes all memory: the film is read by a second process, without its manifest."""
+    """Nor does one that takes all memory stop anything: the film is read by a second process, without its manifest."""
     monkeypatch.setattr(inspection, "INSPECT_MEMORY_MB", 2048)
     from pipelines.sandbox import child
 
