@@ -50,5 +50,4 @@ def steering_html(
             )
         )  # fmt: skip
     facts_of_page = dict(clip=clip, duration_s=duration_s, model=model, seed=seed, caption=caption)
-    page = pages.environment().from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return page.render(takes=rows, **facts_of_page)
+    return pages.render(TEMPLATE, takes=rows, **facts_of_page)

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import functools
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from pipelines.reports.costs import money
+from pipelines.reports.policy import Policy, script, style
 
 
-def render(template: str, **values: Any) -> str:
-    """HTML of a file in `templates/`. Values are escaped wherever the template prints them."""
-    return environment().get_template(template).render(**values)
+def render(template: str | Path, **values: Any) -> str:
+    """HTML of a file in `templates/`, or elsewhere, with its Content-Security-Policy.
+
+    Values are escaped wherever the template prints them.
+    """
+    policy = Policy()
+    if isinstance(template, Path):
+        found = environment().from_string(template.read_text(encoding="utf-8"))
+    else:
+        found = environment().get_template(template)
+    return policy.finish(found.render(policy=policy, **values))
 
 
 @functools.cache
@@ -26,7 +36,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,  # so that an included style sheet ends its line
     )
-    for show in (clock, date, footage, money, plain, plural, thousands):
+    for show in (clock, date, footage, money, plain, plural, script, style, thousands):
         shared.filters[show.__name__] = show
     return shared
 

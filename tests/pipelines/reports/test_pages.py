@@ -49,11 +49,11 @@ def test_thousands() -> None:
     assert [pages.thousands(n) for n in (0, 999, 1200, 1_000_000)] == ["0", "999", "1,200", "1,000,000"]
 
 
-def test_values_are_escaped_and_the_style_sheet_is_not() -> None:
-    page = pages.environment().from_string(
+def test_values_are_escaped_and_the_style_sheet_is_not(tmp_path: Path) -> None:
+    (tmp_path / "page.j2").write_text(
         '{% extends "base.html.j2" %}{% block heading %}{{ name }}{% endblock %}'
     )
-    text = page.render(name="<b>")
+    text = pages.render(tmp_path / "page.j2", name="<b>")
     assert text.startswith("<!doctype html>\n") and text.endswith("</html>\n")
     assert "<h1>&lt;b&gt;</h1>" in text and ".stack > *" in text
 
