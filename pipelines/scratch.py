@@ -22,7 +22,7 @@ from pathlib import Path
 PREFIX = "v2a-scratch-"
 
 _LOCK, _SESSIONS, _FILES = "owner.lock", "sessions", "files"
-"""In a scratch folder: the file whose lock its owner holds, the processes that belong to it, and what it is for."""
+"""Entries of a scratch folder: a file that its owner locks, a list of processes, and a folder for what it is for."""
 
 _PATIENCE_S = 2.0
 """Time for processes to end by themselves."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from pipelines.mux.presented import TRACK_KINDS, MOST_TRACKS
+from pipelines.mux.presented import MOST_TRACKS, TRACK_KINDS
 from pipelines.mux.stream_facts import PLAIN_STYLE
 
 Track = Mapping[str, Any]

@@ -5,13 +5,10 @@ Other packages import from here, not from the modules inside.
 
 from pipelines.storage.files import (
     Pending,
-    check_name,
-    check_writable,
     copy,
     delete,
     exists,
     makedirs,
-    name_limit,
     open_read,
     put_atomic,
     read_bytes,
@@ -33,6 +30,7 @@ from pipelines.storage.listing import (
     original_name,
     uri_of,
 )
+from pipelines.storage.name_checks import check_name, check_writable, name_limit
 from pipelines.storage.records import (
     BROKEN,
     Records,
