@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import os
+import socket
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from pipelines.mux.child import mux_in_child
 from pipelines.mux.track import MuxResult, Track
 from pipelines.provenance import signing
 from pipelines.provenance.signing import Signer, SigningError
+from pipelines.sandbox import child, lent_files
 from tests.support import media_files
 
 
@@ -77,3 +81,26 @@ def test_a_manifest_states_when_it_was_signed() -> None:
     definition = signing.manifest({}, "a.mp4", "", "0")
     [action] = [a for a in definition["assertions"][0]["data"]["actions"] if "when" in a]
     assert before <= datetime.datetime.fromisoformat(action["when"]) <= datetime.datetime.now(datetime.UTC)
+
+
+def test_the_child_gets_one_signature_and_never_the_key(
+    tmp_path: Path, signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, orders = media_files.write_video(tmp_path / "a.mp4"), []
+
+    def hostile(module: str, order: dict[str, Any], *_: object, **more: object) -> dict[str, Any]:
+        orders.append(order)
+        service = socket.socket(fileno=os.dup(order["signer"]))
+        try:
+            assert len(lent_files.ask(service, b"a claim")) == 64
+            with pytest.raises(lent_files.Refused):
+                lent_files.ask(service, b"another claim")
+        finally:
+            service.close()
+        return {"error": "signing", "message": "enough"}
+
+    monkeypatch.setattr(child, "converse", hostile)
+    with pytest.raises(SigningError, match="enough"):
+        signing.sign_file(signer, {}, path, "a.mp4")
+    secret = Path(signer.key).read_text().splitlines()[1]
+    assert secret not in str(orders) and "PRIVATE" not in str(orders)
