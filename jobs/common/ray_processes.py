@@ -22,7 +22,8 @@ from pipelines import scratch
 
 LOOK_EVERY_S = 1.0
 GIVE_UP_S = 30.0
-"""Seconds without an answer after which a process counts as dead. One on this machine that refuses is dead at once."""
+"""Seconds without an answer after which a process counts as dead. One that was started here and refuses is dead at
+once."""
 
 DEAF_S = 20.0
 """Seconds that the main thread has to end the job before the process is ended."""
@@ -96,7 +97,7 @@ class _Lost(BaseException):
 
 
 @contextlib.contextmanager
-def guarded() -> Iterator[None]:
+def guarded() -> Iterator[_Watch]:
     """Within the block, the death of Ray's head process (GCS) or of this machine's raylet raises Stopped.
 
     Without this, Ray's C++ side ends the process without a word: after a minute, or at once. In the latter case a
@@ -105,17 +106,20 @@ def guarded() -> Iterator[None]:
     watch = _Watch()
     try:
         with _witness(watch), watch, ray_errors():
-            yield
+            yield watch
     except (_Lost, Exception) as error:
         if message := watch.lost():
             raise Stopped(message) from error
         raise
 
 
-def shut_down() -> None:
-    """Shut Ray down, within a few seconds even if half of it is dead."""
+def shut_down(watch: _Watch | None) -> None:
+    """Shut Ray down, within a few seconds if some of it is dead."""
     import ray
 
+    if watch is None or not watch.lost():
+        ray.shutdown()
+        return
     thread = threading.Thread(target=ray.shutdown, name="ray shutdown", daemon=True)
     thread.start()
     thread.join(SHUTDOWN_S)
@@ -183,17 +187,20 @@ class _Watch:
             raise _Lost
 
     def _is_dead(self, what: str) -> bool:
-        """True for a process that refuses connections twice, or has not answered for `GIVE_UP_S`."""
+        """True for a process of ours that refuses connections twice, and for any that has not answered for
+        `GIVE_UP_S`."""
+        *place, started_here = self.places[what]
         for _ in range(2):
             try:
-                socket.create_connection(self.places[what][:2], timeout=5.0).close()
+                socket.create_connection((str(place[0]), int(place[1])), timeout=5.0).close()
                 self._silent_since.pop(what, None)
                 return False
-            except ConnectionRefusedError:
+            except OSError as error:
+                # One of a cluster may come back, as GCS does where it keeps its tables.
+                if not (started_here and isinstance(error, ConnectionRefusedError)):
+                    since = self._silent_since.setdefault(what, time.monotonic())
+                    return time.monotonic() - since > GIVE_UP_S
                 time.sleep(0.2)
-            except OSError:
-                since = self._silent_since.setdefault(what, time.monotonic())
-                return time.monotonic() - since > GIVE_UP_S
         return True
 
 

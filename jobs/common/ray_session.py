@@ -78,15 +78,16 @@ def session(num_workers: int | None = None, address: str | None = None) -> Itera
                 signal.signal(signal.SIGTERM, at_sigterm)
             started_here = True
         _quiet_ray_data()
+        watch = None
         try:
             total = ray.cluster_resources()
             cpus = max(1, int(total.get("CPU", 1)))
             cpus = min(cpus, num_workers) if num_workers else cpus
-            with ray_processes.guarded():
+            with ray_processes.guarded() as watch:
                 yield Resources(cpus, int(total.get("GPU", 0)), int(total.get("memory", 0)))
         finally:
             if started_here:
-                ray_processes.shut_down()
+                ray_processes.shut_down(watch)
             else:
                 # An actor handle in a reference cycle keeps its cores, and Python may not collect cycles for hours. The
                 # next command in this process would wait for those cores.

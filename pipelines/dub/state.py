@@ -191,8 +191,10 @@ class State(storage.Records):
 
     def begun(self) -> bool:
         """True if OUT holds records of v2a, even if its settings are lost."""
-        names = ("rows", "parts", "summary.json", f"config.json{storage.BROKEN}")
-        return any(storage.exists(self.uri(name)) for name in names)
+        if any(storage.exists(self.uri(name)) for name in ("summary.json", f"config.json{storage.BROKEN}")):
+            return True
+        folders = [self.uri(name) for name in ("rows", "parts")]
+        return any(any(True for _ in storage.list_tree(place)) for place in folders if storage.is_dir(place))
 
     def make_way(self) -> None:
         """Set aside what has the wrong kind in OUT/_v2a: folders with the names of files, the reverse, and an
@@ -232,7 +234,8 @@ class State(storage.Records):
         self._empty("asked")
         self._empty("sound")
         self.clear_parts()
-        storage.delete(self.uri("config.json"), missing_ok=True)
+        for name in ("summary.json", "config.json"):
+            storage.delete(self.uri(name), missing_ok=True)
 
     def clear_parts(self) -> None:
         """Remove the parts of all films."""

@@ -105,7 +105,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     monkeypatch.setattr(ray_processes, "_logs", lambda: "/logs")
     with socket.create_server(("127.0.0.1", 0)) as server:
         host, port = server.getsockname()
-        monkeypatch.setattr(ray_processes, "_places", lambda: {"the raylet": (host, port, 0)})
+        monkeypatch.setattr(ray_processes, "_places", lambda: {"the raylet": (host, port, os.getpid())})
         yield server
 
 
@@ -130,6 +130,16 @@ def test_an_error_that_the_death_causes_is_told_as_that(place: socket.socket) ->
     with pytest.raises(Stopped, match="the raylet has died"), ray_processes.guarded():
         place.close()
         raise ray.exceptions.LocalRayletDiedError
+
+
+def test_a_process_of_a_cluster_has_time_to_come_back(place: socket.socket) -> None:
+    host, port = place.getsockname()
+    with ray_processes.guarded() as watch:
+        watch.places = {"GCS": (host, port, 0)}
+        place.close()
+        assert watch.lost() == "" and threading.Event().wait(0.5) is False
+        with socket.create_server((host, port)):
+            assert watch.lost() == ""
 
 
 def test_other_errors_stay_what_they_are(place: socket.socket) -> None:

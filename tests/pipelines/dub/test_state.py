@@ -49,7 +49,12 @@ def test_parts_and_rows_are_kept(tmp_path: Path) -> None:
     assert state.read_row("v") == row
     state.write_config(CONFIG)
     assert state.read_config() == CONFIG
+    storage.write_atomic(state.uri("summary.json"), b"{}")
+    assert state.begun()
     state.clear()
+    assert not state.begun(), (
+        "a run that is killed after --restart would be refused for the settings of before"
+    )
     assert state.read_row("v") is None
     assert state.read_config() is None
 
