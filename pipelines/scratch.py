@@ -1,9 +1,10 @@
 """Temporary folders that do not outlive their process, and removal of those that a killed process left.
 
 The owner of a folder holds a lock on a file in it, which ends with the process however it ends. Whoever gets the lock
-may remove the folder, and ends the processes that belong to it first. This happens when the owner leaves it, when the
-next process makes one (`sweep`), or, for folders with processes (`guarded`), at once: a small process waits for the end
-of the owner. This module imports nothing but Python's own, because that process runs it as a script.
+may remove the folder, and ends the processes that belong to it first. This happens when the owner leaves it, or when
+the next process makes one (`sweep`); until then, logs in it can be read. Processes of a folder (`guarded`) end at once:
+a small process waits for the end of the owner. This module imports nothing but Python's own, because that process runs
+it as a script.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from pathlib import Path
 
 PREFIX = "v2a-scratch-"
 
-_LOCK, _SESSIONS, _FILES = "owner.lock", "sessions", "files"
-"""Entries of a scratch folder: a file that its owner locks, a list of processes, and a folder for what it is for."""
+_LOCK, _SESSIONS, _KEPT, _FILES = "owner.lock", "sessions", "kept", "files"
+"""Entries of a scratch folder: a file that its owner locks, a list of processes, a mark, and what it is for."""
 
 _PATIENCE_S = 2.0
 """Time for processes to end by themselves."""
@@ -43,7 +44,8 @@ def folder(root: str = "") -> Iterator[Path]:
         (path / _FILES).mkdir()
         yield path / _FILES
     finally:
-        _remove(path)
+        if not (path / _KEPT).exists():
+            _remove(path)
         if lock is not None:
             os.close(lock)
 
@@ -74,6 +76,13 @@ def add_session(path: Path, leader: int) -> None:
     """Record that the processes of the session that `leader` leads belong to the folder `path`."""
     with contextlib.suppress(OSError), (path.parent / _SESSIONS).open("a") as file:
         file.write(f"{leader} {_facts(leader)[1]}\n")
+
+
+def keep(path: Path) -> None:
+    """Leave the folder `path` to the next `sweep`, because somebody is told to look into it."""
+    if path.parent.name.startswith(PREFIX):
+        with contextlib.suppress(OSError):
+            (path.parent / _KEPT).touch()
 
 
 def sweep(root: str = "") -> int:
@@ -161,11 +170,9 @@ def _remove(path: Path) -> None:
 
 
 def main() -> None:
-    """Wait for the end of the owner of a folder, then end its processes and remove it."""
-    path = Path(sys.argv[1])
+    """Wait for the end of the owner of a folder, then end its processes."""
     sys.stdin.buffer.read()
-    end_sessions(path)
-    _remove(path)
+    end_sessions(Path(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -109,6 +109,7 @@ def guarded() -> Iterator[_Watch]:
             yield watch
     except (_Lost, Exception) as error:
         if message := watch.lost():
+            scratch.keep(Path(watch.logs).parent.parent)
             raise Stopped(message) from error
         raise
 
@@ -133,7 +134,7 @@ class _Watch:
 
     def __init__(self) -> None:
         self.places = _places()
-        self._logs = _logs()
+        self.logs = _logs()
         self._silent_since: dict[str, float] = {}
         self._message = ""
         self._told = threading.Event()
@@ -163,7 +164,7 @@ class _Watch:
         """The two lines of an error."""
         return (
             f"{first}\nMostly the machine was out of memory (see dmesg, or the pod's events): use fewer --num-workers, "
-            f"or more memory. Ray's logs are in {self._logs}. What is finished stays: run the command again."
+            f"or more memory. Ray's logs are in {self.logs}. What is finished stays: run the command again."
         )
 
     def _look(self) -> None:

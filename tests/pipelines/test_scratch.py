@@ -96,8 +96,21 @@ def test_a_guarded_folder_ends_with_its_owner(tmp_path: Path, how: signal.Signal
     else:
         process.send_signal(how)
     process.wait()
-    assert soon(lambda: not alive(family) and not path.exists())
-    assert soon(lambda: list(tmp_path.iterdir()) == [])
+    assert soon(lambda: not alive(family))
+    if how is None:
+        assert list(tmp_path.iterdir()) == []
+    else:
+        assert (path / "file").exists()  # logs can be read until the next run
+        assert scratch.sweep(str(tmp_path)) == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_a_kept_folder_is_there_until_the_next_sweep(tmp_path: Path) -> None:
+    with scratch.folder(str(tmp_path)) as path:
+        (path / "log").write_text("why")
+        scratch.keep(path)
+    assert (path / "log").read_text() == "why"
+    scratch.keep(tmp_path)  # no folder of ours: nothing happens
+    assert scratch.sweep(str(tmp_path)) == 1 and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")

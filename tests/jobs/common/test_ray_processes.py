@@ -19,7 +19,7 @@ import ray.exceptions
 
 from jobs.common import ray_processes
 from jobs.common.verb import Stopped, run_verb
-from pipelines import storage
+from pipelines import scratch, storage
 from pipelines.media.errors import DecoderNotStarted
 from tests.support import REPOSITORY
 from tests.support.terminal import reaching_program, run_in_terminal
@@ -80,7 +80,7 @@ def alive(process: psutil.Process) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_a_killed_driver_leaves_no_process_and_no_file() -> None:
+def test_a_killed_driver_leaves_no_process_and_the_next_no_file() -> None:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     driver = subprocess.Popen(
         [sys.executable, "-P", "-c", DRIVER], stdout=subprocess.PIPE, text=True, env=environment
@@ -92,10 +92,12 @@ def test_a_killed_driver_leaves_no_process_and_no_file() -> None:
     driver.kill()
     driver.wait()
     left, until = family, time.monotonic() + 30
-    while (left or session.exists()) and time.monotonic() < until:
+    while left and time.monotonic() < until:
         time.sleep(0.1)
         left = [process for process in family if alive(process)]
-    assert not left and not session.exists()
+    assert not left
+    scratch.sweep()
+    assert not session.exists()
 
 
 @pytest.fixture
