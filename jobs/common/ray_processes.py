@@ -190,10 +190,10 @@ class _Watch:
     def _is_dead(self, what: str) -> bool:
         """True for a process of ours that refuses connections twice, and for any that has not answered for
         `GIVE_UP_S`."""
-        *place, started_here = self.places[what]
+        host, port, started_here = self.places[what]
         for _ in range(2):
             try:
-                socket.create_connection((str(place[0]), int(place[1])), timeout=5.0).close()
+                socket.create_connection((host, port), timeout=5.0).close()
                 self._silent_since.pop(what, None)
                 return False
             except OSError as error:
