@@ -12,12 +12,15 @@ from v2a_models.checkpoint_files import (
     BUNDLED,
     CheckpointError,
     bundled_names,
+    check_bundled,
     checked_sha256,
     find_checkpoint,
     read_config,
+    read_recipe,
     sha256,
 )
 from v2a_models.checkpoint_modules import (
+    Bounded,
     fill_module,
     load_classifier,
     load_scav,
@@ -26,8 +29,8 @@ from v2a_models.checkpoint_modules import (
     write_config,
 )
 from v2a_models.generator import Generator, best_precision
-from v2a_models.recipe import Recipe
 from v2a_models.systems import SYSTEMS
+from v2a_models.vatt.language import base_files
 
 __all__ = [
     "BUNDLED",
@@ -92,18 +95,22 @@ def load_generator(
         raise CheckpointError(f"unknown precision {precision!r}: choose one of {list(PRECISIONS)}")
     folder = find_checkpoint(name_or_path)
     config = read_config(folder)
-    if config.get("system") not in SYSTEMS:
+    if config.get("system", "") not in SYSTEMS:
         raise CheckpointError(f"{folder}: unknown system {config.get('system')!r}; known: {sorted(SYSTEMS)}")
+    recipe = read_recipe(folder, config)
+    digest = checked_sha256(folder, config)
+    check_bundled(folder / "model.safetensors")
     try:
-        generator = SYSTEMS[config["system"]].from_config(Recipe.from_dict(config["recipe"]), config["model"])
+        with Bounded(folder, folder / "model.safetensors", *base_files(config)):
+            generator = SYSTEMS[config["system"]].from_config(recipe, config["model"])
     except CheckpointError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever the values of a damaged or hostile config bring about
         raise CheckpointError(
-            f"{folder}/config.json does not describe a {config['system']}: {error}"
+            f"{folder}/config.json does not describe a {config['system']}: {type(error).__name__}: {error}"
         ) from error
     generator.name = str(config.get("name", folder.name))
-    generator.sha256 = checked_sha256(folder, config)
+    generator.sha256 = digest
     fill_module(generator, folder / "model.safetensors", generator.stored)
     generator.scav = load_scav(str(folder))
     generator.precision = best_precision(device) if precision == "auto" else precision

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from v2a_models.recipe import Recipe
 
 BUNDLED = Path(__file__).parent / "weights"
 """Folder of the bundled checkpoints, which are named without a path, such as `mini`."""
+
+BUNDLED_SHA256 = {
+    "mini/config.json": "e34600eca3d1c5adbf436edcb7e2b1fe3c2d6218a423f0f54d50b4122aab6ad7",
+    "vatt-mini/config.json": "659449b15f87a948ae9d20563e706180c7c155614ffff636260f40c0fd9971b9",
+    "mini/classifier.safetensors": "960abfbd3a1d136400a67b861afaee92f81d330baa962c7795c35bb3b9ee49e7",
+    "mini/model.safetensors": "2e87e441b676a6554daa007ccbdb9c764cf394a6fe6881f39bcbf5e5c39638f4",
+    "mini/scav.safetensors": "a79f23febbcd89d24f56c47c3bdb888ab60300519e73cb4f1badefe8b64e348e",
+    "vatt-mini/classifier.safetensors": "960abfbd3a1d136400a67b861afaee92f81d330baa962c7795c35bb3b9ee49e7",
+    "vatt-mini/model.safetensors": "2124510ef75ebb6492f46417e6ee6869e2a1bb749266db40a4ca576af50a1046",
+    "vatt-mini/scav.safetensors": "a79f23febbcd89d24f56c47c3bdb888ab60300519e73cb4f1badefe8b64e348e",
+}
+"""SHA-256 of the bundled files, checked before one of them is parsed. `make mini` and `make vatt-mini` make new ones:
+put their hashes here."""
+
+CONFIG_BYTES = 4 << 20
+"""Largest config.json that is read."""
 
 
 class CheckpointError(ValueError):
@@ -41,11 +61,69 @@ def find_checkpoint(name_or_path: str) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Content of config.json. Raises CheckpointError if it cannot be read."""
+    """Content of config.json. Raises CheckpointError, with the fix, if it is none."""
+    file = folder / "config.json"
+    check_bundled(file)
     try:
-        return json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}/config.json cannot be read: {error}") from error
+        if file.stat().st_size > CONFIG_BYTES:
+            raise ValueError(f"it has more than {CONFIG_BYTES >> 20} MB")
+        config = json.loads(file.read_bytes(), parse_constant=_no_number)
+        if not isinstance(config, dict):
+            raise ValueError("it holds no object")
+        for key, kind in dict(
+            system=str, name=str, sha256=str, recipe=dict, model=dict, classes=list
+        ).items():
+            if key in config and not isinstance(config[key], kind):
+                raise ValueError(f"{key!r} is no {kind.__name__}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{file} cannot be read: {error}; copy the folder of the model again"
+        ) from error
+    return config
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def read_recipe(folder: Path, config: dict[str, Any]) -> Recipe:
+    """Recipe in a config. Raises CheckpointError for values that no model has."""
+    from v2a_models.recipe import Recipe
+
+    try:
+        recipe = Recipe.from_dict(config["recipe"])
+        numbers = [(recipe.window_s, 3600.0), (recipe.sample_rate, 768_000), (recipe.hop, 1 << 16)]
+        numbers += [(recipe.channels, 64)]
+        for view in recipe.views.values():
+            numbers += [(view.fps, 1000.0), (view.width, 1 << 14), (view.height, 1 << 14)]
+        for value, most in numbers:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
+                raise ValueError(f"{value!r} is not between 0 and {most}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{folder}/config.json has no usable recipe: {error!r}; copy the folder of the model again"
+        ) from error
+    return recipe
+
+
+def check_bundled(file: Path) -> None:
+    """Compare a bundled file with its SHA-256 in BUNDLED_SHA256; other files pass. Raises CheckpointError."""
+    if file.parent.parent != BUNDLED:
+        return
+    name = f"{file.parent.name}/{file.name}"
+    if not file.is_file():
+        raise CheckpointError(f"{file} is missing: install v2a again")
+    facts = file.stat()
+    if _digest(file, facts.st_size, facts.st_mtime_ns) != BUNDLED_SHA256.get(name):
+        raise CheckpointError(
+            f"{file} is not the file that v2a was released with: install v2a again. If you trained it yourself, keep "
+            f"it in a folder of your own, or put its sha256 into BUNDLED_SHA256 of {Path(__file__).name}"
+        )
+
+
+@functools.lru_cache(maxsize=32)
+def _digest(file: Path, size: int, changed_ns: int) -> str:
+    return sha256(file)
 
 
 def inpaints(config: dict[str, Any]) -> bool:

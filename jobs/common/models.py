@@ -50,8 +50,8 @@ def checkpoint_info(model: str) -> ModelInfo:
         find_checkpoint,
         inpaints,
         read_config,
+        read_recipe,
     )
-    from v2a_models.recipe import Recipe
     from v2a_models.vatt.language import check_adapter, usual_negative
 
     folder = find_checkpoint(model)
@@ -63,8 +63,8 @@ def checkpoint_info(model: str) -> ModelInfo:
             f"v2a train {config['system']} STORE --start {folder} --set stage=2 --out NEW"
         )
     return ModelInfo(
-        recipe=Recipe.from_dict(config["recipe"]),
-        name=str(config["name"]),
+        recipe=read_recipe(folder, config),
+        name=str(config.get("name", folder.name)),
         sha256=checked_sha256(folder, config),
         streams=bool(config.get("streams", False)),
         context_frames=int(config.get("context_frames", 0)),

@@ -14,6 +14,10 @@ from pipelines.media.errors import first_line
 
 PREFIX = "models:/"
 CHAMPION = "champion"
+SHA256_TAG = "v2a.sha256"
+"""Tag of a registered version: SHA-256 of its weights, written when it is registered."""
+_untagged: set[str] = set()
+"""Models of which was said that they cannot be checked."""
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w.-]+))")
 
 
@@ -52,6 +56,7 @@ def resolve(model: str, tracking_uri: str | None) -> str:
         cache_folder() / registered.name / f"{registered.version}-{_digest(f'{uri} {registered.source}')}"
     )
     if (folder / "config.json").is_file():
+        check_weights(model, registered, folder)
         return str(folder)
     import mlflow.artifacts
 
@@ -63,6 +68,7 @@ def resolve(model: str, tracking_uri: str | None) -> str:
         )
         if not Path(fetched, "config.json").is_file():
             raise WrongUsage(f"{model} is not a v2a model: {registered.source} has no config.json")
+        check_weights(model, registered, Path(fetched))
         with contextlib.suppress(OSError):  # another command was quicker
             os.rename(fetched, folder)
     except WrongUsage:
@@ -74,6 +80,32 @@ def resolve(model: str, tracking_uri: str | None) -> str:
 
         shutil.rmtree(beside, ignore_errors=True)
     return str(folder)
+
+
+def check_weights(model: str, registered: Registered, folder: Path) -> None:
+    """Compare a model's weights with the SHA-256 that its version in the registry has as a tag.
+
+    Says so where the version has none. Raises WrongUsage if they differ.
+    """
+    from v2a_models.checkpoint_files import CheckpointError, sha256
+
+    if not registered.sha256:
+        if model not in _untagged:
+            _untagged.add(model)
+            print(
+                f"{model} has no tag {SHA256_TAG} in the registry: its weights are used as they were fetched."
+            )
+        return
+    try:
+        digest = sha256(folder / "model.safetensors")
+    except CheckpointError as error:
+        raise WrongUsage(f"{model} is not a v2a model: {error}") from error
+    if digest != registered.sha256:
+        raise WrongUsage(
+            f"{model} is not what was registered: its weights in {folder} have sha256 {digest[:16]}…, the registry "
+            f"says {registered.sha256[:16]}…. Remove that folder to fetch them again; if they differ then too, "
+            "somebody has changed the model or its tag: do not use it"
+        )
 
 
 def find(client: Any, uri: str) -> Registered:
@@ -93,7 +125,7 @@ def find(client: Any, uri: str) -> Registered:
         raise WrongUsage(
             f"{uri} is not in the registry ({_first(error)}); {_registered_names(client)}"
         ) from error
-    return Registered(name, str(version.version), version.source, version.tags.get("v2a.sha256", ""))
+    return Registered(name, str(version.version), version.source, version.tags.get(SHA256_TAG, ""))
 
 
 def champion(client: Any, name: str) -> Registered | None:
@@ -147,12 +179,12 @@ def promote(client: Any, tracker: Any, name: str, folder: str, sha256: str, metr
     from v2a_models.checkpoint_files import find_checkpoint
 
     files = sorted(str(file) for file in find_checkpoint(folder).iterdir() if file.is_file())
-    tracker.register(name, files, {"v2a.sha256": sha256, "v2a.promoted_by": metric})
+    tracker.register(name, files, {SHA256_TAG: sha256, "v2a.promoted_by": metric})
     until = time.monotonic() + 600
     while time.monotonic() < until and not tracker.problem:
         with contextlib.suppress(Exception):
             for version in client.search_model_versions(f"name = '{name}'"):
-                if version.tags.get("v2a.sha256") == sha256 and version.run_id == tracker.run_id:
+                if version.tags.get(SHA256_TAG) == sha256 and version.run_id == tracker.run_id:
                     client.set_registered_model_alias(name, CHAMPION, version.version)
                     return True
         time.sleep(0.5)

@@ -101,10 +101,25 @@ def checked_base(name: str, digest: str = "") -> tuple[Path, str]:
 def check_adapter(config: Mapping[str, Any]) -> None:
     """Raises CheckpointError unless the language model of a checkpoint (given its config.json) is present and the one
     it was trained with. Loads no weights."""
+    try:
+        model = config.get("model") or {}
+        converter = model.get("converter") or (model.get("settings") or {}).get("converter")
+        if converter and converter["base"] != OWN:
+            checked_base(converter["base"], converter["base_sha256"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"config.json names no language model as it should: {error!r}") from error
+
+
+def base_files(config: Mapping[str, Any]) -> list[Path]:
+    """Weights of the published language model that a checkpoint (given its config.json) was trained with; usually none.
+
+    Raises CheckpointError unless it is present.
+    """
     model = config.get("model") or {}
     converter = model.get("converter") or (model.get("settings") or {}).get("converter")
-    if converter and converter["base"] != OWN:
-        checked_base(converter["base"], converter["base_sha256"])
+    if not converter or converter["base"] == OWN:
+        return []
+    return sorted(find_base(converter["base"]).glob("*.safetensors"))
 
 
 def load_base(folder: Path) -> tuple[Any, Any]:
