@@ -169,7 +169,7 @@ def stored_tensors(file: Path) -> tuple[int, int]:
 
 
 class Bounded(TorchFunctionMode):
-    """Context in which new tensors may have as many elements, in all, as a checkpoint's files and SLACK_ELEMENTS together.
+    """Context in which new tensors have at most the elements of a checkpoint's files and SLACK_ELEMENTS, in all.
 
     Raises CheckpointError before the tensor that is too much is allocated.
     """
