@@ -55,7 +55,8 @@ def _joined(units: list[bytes]) -> bytes:
 
 
 def _by_length(payload: bytes, width: int) -> list[bytes]:
-    units, at = [], 0
+    units: list[bytes] = []
+    at = 0
     while at + width <= len(payload):
         size = int.from_bytes(payload[at : at + width], "big")
         if at + width + size > len(payload):

@@ -127,7 +127,7 @@ def _signature(inspected: Inspection, records: Records, demands: Demands, from_c
 def _no_signature(records: Records, demands: Demands, copied: Signed | None) -> Answer:
     if said := records.says_signed:
         text = f"missing: the film carries none, but {said} says that it was signed"
-        details = ()
+        details: tuple[str, ...] = ()
         if copied is not None:
             state = "valid" if copied.intact else "invalid"
             details = (

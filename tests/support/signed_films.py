@@ -120,7 +120,7 @@ def source(path: Path, number: int = 0) -> Path:
 def signed_film(
     folder: Path,
     name: str,
-    signer: Signer | None,
+    signer: Signer | Callable[[], Signer] | None,
     number: int = 0,
     old: bool = False,
     made_from: Path | None = None,
@@ -128,7 +128,8 @@ def signed_film(
 ) -> Film:
     """OUT/name with its records.
 
-    old: as an earlier version of v2a signed it, without the description. made_from: another source than `source`.
+    signer: may be a function, which is called when everything else is done. old: as an earlier version of v2a signed
+    it, without the description. made_from: another source than `source`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     made_from = made_from or source(folder / f"source-{name}", number)
@@ -140,7 +141,7 @@ def signed_film(
     )
     sound = np.random.default_rng(number).integers(-9000, 9000, (1, RATE)).astype(np.int16)
     made = remux.mux(str(made_from), [sound], film.path, spec)
-    _sign(film, proof, made, signer, old)
+    _sign(film, proof, made, signer() if callable(signer) else signer, old)
     film.side.write_text(json.dumps(proof.record(name)))
     _write_rows(film, proof, made)
     return film
