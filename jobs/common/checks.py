@@ -78,7 +78,10 @@ def check_values(config: Any) -> None:
     for item, value in option_fields(config):
         flag = "--" + item.name.replace("_", "-")
         for one in value if isinstance(value, (tuple, list)) else [value]:
-            if isinstance(one, str) and item.name != "archive":  # whose names may be of any bytes
+            if isinstance(one, str) and item.name not in (
+                "archive",
+                "out",
+            ):  # whose names may be of any bytes
                 try:
                     one.encode()
                 except UnicodeEncodeError as error:

@@ -101,7 +101,10 @@ def test_parquet_reads_as_csv_does(tmp_path: Path) -> None:
         ("path,sed\na.mkv,8\n", "unknown columns: sed; known are path, prompt, negative, seed"),
         ("file,seed\na.mkv,8\n", "unknown columns: file"),
         ("seed\n8\n", "no column 'path'"),
-        ("path,seed\na.mkv,8.5\n", "row 2: seed must be a whole number, not '8.5'"),
+        (
+            "path,seed\na.mkv,8.5\n",
+            "row 2: seed must be a whole number from 0 to 9223372036854775807, not '8.5'",
+        ),
         ("path,seed\na.mkv,eight\n", "row 2: seed must be"),
         ("path,start_s\na.mkv,1:30\n", "row 2: start_s must be seconds from the film's start"),
         ("path,end_s\na.mkv,-2\n", "row 2: end_s must be seconds"),
