@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipelines import storage
+from pipelines.storage import uri as storage_uri
 from tests.support import servers
 from tests.support.iam import Request, allowed
 
@@ -80,6 +81,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, 
         s3.put_object(Bucket="example-archive", Key="films/a.mp4", Body=b"film")
         patch.setattr(aiobotocore.client.AioBaseClient, "_make_api_call", spy)
         storage.s3_filesystem().clear_instance_cache()
+        storage_uri._s3_lister.cache_clear()
         archive, out = "s3://example-archive/films", "s3://example-dubbed/films"
         [film] = storage.list_tree(archive)
         assert (
@@ -104,6 +106,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, 
         files.delete_dir(f"{place}/one")
         storage.delete(f"{out}/a.mp4")
         storage.s3_filesystem().clear_instance_cache()
+        storage_uri._s3_lister.cache_clear()
     yield seen
 
 

@@ -68,6 +68,9 @@ def test_a_scan_ends_with_the_fix_if_no_decoder_starts(
     films: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Starts(monkeypatch, 1000)
+    monkeypatch.setattr(
+        "jobs.scan._ray_is_running", lambda: False
+    )  # of other tests: its workers would start others
     assert cli.main(["scan", str(films), "--num-workers", "1"]) == 1
     first, second = capsys.readouterr().err.strip().splitlines()
     assert first == (
