@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from jobs.train import preview
@@ -326,7 +327,7 @@ class Worker:
             return
         with checkpoint.as_directory() as folder:
             try:
-                self.learner.restore(torch.load(folder / STATE, map_location="cpu", weights_only=True))
+                self.learner.restore(torch.load(Path(folder, STATE), map_location="cpu", weights_only=True))
             except Exception as error:  # a damaged file can raise anything
                 raise Fatal(
                     f"the checkpoint {checkpoint.path} cannot be used ({first_line(error)}): delete that "

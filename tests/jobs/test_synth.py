@@ -78,10 +78,18 @@ def test_another_corpus_or_foreign_files_are_left_alone(corpus, tmp_path, capsys
     assert "holiday.jpg" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("wrong", [{"clips": 0}, {"seconds": 0.5}, {"seed": -1}, {"num_workers": 0}])
-def test_wrong_options_are_refused_with_the_limit(tmp_path, wrong, capsys):
+@pytest.mark.parametrize(
+    ("wrong", "limit"),
+    [
+        ({"clips": 0}, "must be at least 1"),
+        ({"seconds": 0.5}, "must be at least 1"),
+        ({"seed": -1}, "from 0 to 9223372036854775807"),
+        ({"num_workers": 0}, "must be at least 1"),
+    ],
+)
+def test_wrong_options_are_refused_with_the_limit(tmp_path, wrong, limit, capsys):
     assert synth.run(synth.SynthConfig(str(tmp_path / "out"), **wrong)) == 2
-    assert "must be at least" in capsys.readouterr().err
+    assert limit in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -111,7 +111,7 @@ def test_a_collapsed_codebook_is_named_with_its_perplexity(
 def test_a_training_that_diverges_is_stopped_and_told(
     store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    diverging = training("wavenet", store, tmp_path / "out", learning_rate=1e30, warmup=0)
+    diverging = training("wavenet", store, tmp_path / "out", learning_rate=1e12, warmup=0)
     assert train.run(diverging) == 1
     captured = capsys.readouterr()
     said = " ".join((captured.out + captured.err).split())
