@@ -11,12 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from pipelines import synthfoley
+from pipelines.foley import corpus as foley
+from pipelines.foley.corpus import DRAWN, LABELS
+from pipelines.synthfoley import corpus as synthfoley_corpus
+from pipelines.synthfoley.corpus import Corpus
 from v2a_models import grid
 from v2a_models.codec.dac import MINI, Codec
 from v2a_models.encoders.audio import EventClassifier
-from v2a_models.encoders.clip_s3d import SemanticEncoder, SyncEncoder
+from v2a_models.encoders.clip_s3d import SyncEncoder
+from v2a_models.encoders.efficientnet import SoundExpectation
 from v2a_models.maskvat.model import MaskVAT, sized
-from v2a_models.recipe import Recipe
+from v2a_models.recipe import Recipe, View
 from v2a_models.scav import SCAV, SCAVConfig
 
 if TYPE_CHECKING:
@@ -24,24 +29,27 @@ if TYPE_CHECKING:
 
 Log = Callable[[str], None]
 
-MINI_MASKVAT = sized("hybrid", "mini")
+RECIPE = Recipe(name="mini", semantic=View(2.5, 224, 224, "crop"))
+"""Inputs of `mini`. Windows begin every 3.6 s, a whole number of semantic frames, so those too keep their phase."""
+
+MINI_MASKVAT = sized("hybrid", "mini", semantic_dim=len(LABELS))
+MINI_SCAV = SCAVConfig(semantic_dim=len(LABELS))
 
 PARTS: dict[str, Callable[[], nn.Module]] = dict(
     codec_spectra=lambda: Codec(MINI),
     codec=lambda: Codec(MINI),
-    clip=SemanticEncoder.mini,
+    semantic=SoundExpectation,
     sync=SyncEncoder.mini,
-    scav=lambda: SCAV(SCAVConfig()),
+    scav=lambda: SCAV(MINI_SCAV),
     maskvat=lambda: MaskVAT(MINI_MASKVAT),
-    classifier=lambda: EventClassifier(len(synthfoley.CLASSES)),
+    classifier=lambda: EventClassifier(len(LABELS)),
 )
 
 
 def load_part(config: MiniConfig, part: str, device: str) -> nn.Module:
     """Trained part from the work folder, in evaluation mode."""
     model: nn.Module = PARTS[part]()
-    inner = model.visual if isinstance(model, SemanticEncoder) else model
-    inner.load_state_dict(torch.load(config.work / f"{part}.pt", map_location="cpu", weights_only=True))
+    model.load_state_dict(torch.load(config.work / f"{part}.pt", map_location="cpu", weights_only=True))
     return model.to(device).eval()
 
 
@@ -50,6 +58,7 @@ class Scenes:
     """Features and tokens of whole scenes, to cut windows from."""
 
     semantic: Tensor
+    """float16 (N, V, T1, D): V answers of the image classifier to each scene, of which a crop takes one."""
     sync: Tensor
     codes: Tensor
     recipe: Recipe
@@ -67,16 +76,31 @@ class Scenes:
         n_slow, n_fast = (grid.frame_count(recipe.window_s, fps) for fps in (slow, fast))
         start = int(rng.integers(self.sync.shape[1] - n_fast + 1))
         first = min(round(grid.samples(start / fast) / grid.HOP), self.codes.shape[-1] - recipe.codec_frames)
-        start_slow = min(round(start * slow / fast), self.semantic.shape[1] - n_slow)
+        start_slow = min(round(start * slow / fast), self.semantic.shape[2] - n_slow)
+        answer = int(rng.integers(self.semantic.shape[1]))
         return (
-            self.semantic[row, start_slow : start_slow + n_slow],
+            self.semantic[row, answer, start_slow : start_slow + n_slow],
             self.sync[row, start : start + n_fast],
             self.codes[row, :, first : first + recipe.codec_frames],
         )
+
+
+def corpus_of(config: MiniConfig, split: str, *, with_frames: bool = True) -> Corpus:
+    """All scenes of a split, Foley's before SynthFoley's; labels are indices into `LABELS`."""
+    ours = foley.load(config.work / "foley", config.foley, split, with_frames=with_frames)
+    drawn = synthfoley_corpus.load(config.work / "corpus", config.corpus, split, with_frames=with_frames)
+    labels = [LABELS.index(DRAWN[synthfoley.CLASSES[label]]) for label in drawn.labels]
+    return Corpus(
+        ours.sounds + drawn.sounds,
+        ours.frames + drawn.frames,
+        np.concatenate([ours.labels, np.array(labels, np.int64)]),
+        ours.captions + drawn.captions,
+        ours.events + drawn.events,
+    )
 
 
 def windows_of(config: MiniConfig, split: str) -> Scenes:
     """Scenes as the stages `tokens` and `features` wrote them."""
     data = torch.load(config.work / f"features_{split}.pt", weights_only=True)
     codes = torch.load(config.work / f"codes_{split}.pt", weights_only=True)
-    return Scenes(data["semantic"], data["sync"], codes, Recipe(name="mini"))
+    return Scenes(data["semantic"], data["sync"], codes, RECIPE)

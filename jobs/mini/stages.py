@@ -11,25 +11,43 @@ import torch
 from torch import Tensor
 
 from jobs.mini import training
-from jobs.mini.parts import Log, load_part
+from jobs.mini.parts import RECIPE, Log, corpus_of, load_part, windows_of
+from jobs.mini.training import drawn_frames
 from pipelines import synthfoley
-from pipelines.synthfoley.corpus import load, render
+from pipelines.foley import corpus as foley
+from pipelines.foley.corpus import LABELS
+from pipelines.foley.expectation import answers_of
+from pipelines.synthfoley.corpus import Corpus, render
 from v2a_models import grid, pcm
+from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_classifier, load_generator, save_generator
 from v2a_models.codec.dac import Codec
+from v2a_models.encoders.efficientnet import SoundExpectation
+from v2a_models.encoders.sound_classes import EVENT_CLASSES
 from v2a_models.generator import Generator, autocast, best_precision
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.metrics.foley import FoleyScore, foley_score
-from v2a_models.recipe import Recipe
 from v2a_models.seeds import window_seed
 
 if TYPE_CHECKING:
     from jobs.mini.config import MiniConfig
 
+ANSWERS = 6
+"""Different answers of the image classifier to each Foley scene."""
+
+
+def recordings(config: MiniConfig, device: str, log: Log) -> None:
+    """Read the folder of recordings once, and synthesise what it lacks."""
+    library = foley.write_library(config.work / "foley", config.sounds, config.exclude, log)
+    log(
+        f"recordings: {len(library.recordings)} of {len(library.labels)} classes, {len(library.left_out)} left out"
+    )
+
 
 def render_corpus(config: MiniConfig, device: str, log: Log) -> None:
     """Render the scenes to arrays on disk, by a pool of processes."""
     for kind in ("sounds", "frames"):
+        foley.render(config.work / "foley", config.foley, kind, torch.get_num_threads(), log)
         render(config.work / "corpus", config.corpus, kind, torch.get_num_threads(), log)
 
 
@@ -37,47 +55,75 @@ def tokens(config: MiniConfig, device: str, log: Log) -> None:
     """Encode every whole scene to codec tokens."""
     model = load_part(config, "codec", device)
     assert isinstance(model, Codec)
-    target = config.work / "codes_train.pt"
-    if target.exists():
-        return
-    corpus = load(config.work / "corpus", config.corpus, "train", with_frames=False)
-    codes = []
-    for at in range(0, len(corpus), 4):
-        sounds = torch.from_numpy(np.stack(corpus.sounds[at : at + 4])).float()[:, None] / pcm.EXACT_SCALE
-        # bfloat16 changes the latents far less than the quantiser does, and is five times as fast where supported.
-        with autocast(device, best_precision(device)):
-            codes.append(model.encode(sounds.to(device)).to(torch.int16).cpu())
-        if at % 100 == 0:
-            log(f"tokens: {at}/{len(corpus)}")
-    torch.save(torch.cat(codes), target)
+    for split in ("train", "val"):
+        target = config.work / f"codes_{split}.pt"
+        if target.exists():
+            continue
+        corpus = corpus_of(config, split, with_frames=False)
+        codes = []
+        for at in range(0, len(corpus), 4):
+            sounds = torch.from_numpy(np.stack(corpus.sounds[at : at + 4])).float()[:, None] / pcm.EXACT_SCALE
+            # bfloat16 changes the latents far less than the quantiser does, and is five times as fast where supported.
+            with autocast(device, best_precision(device)):
+                codes.append(model.encode(sounds.to(device)).to(torch.int16).cpu())
+            if at % 400 == 0:
+                log(f"tokens: {split} {at}/{len(corpus)}")
+        torch.save(torch.cat(codes), target)
 
 
 def features(config: MiniConfig, device: str, log: Log) -> None:
-    """Compute the CLIP and S3D features of every whole scene."""
-    semantic, sync = load_part(config, "clip", device), load_part(config, "sync", device)
-    target = config.work / "features_train.pt"
-    if target.exists():
-        return
-    corpus = load(config.work / "corpus", config.corpus, "train")
-    picks = [grid.frame_index(t, 25) for t in grid.frame_times(0, config.corpus.seconds, 8)]
-    computed: dict[str, list[Tensor]] = dict(semantic=[], sync=[])
+    """Compute the synchrony features of every whole scene, and semantic features, several for each Foley scene."""
+    for split in ("train", "val"):
+        target = config.work / f"features_{split}.pt"
+        if not target.exists():
+            corpus = corpus_of(config, split)
+            semantic = semantic_features(config, split, device, log)
+            torch.save(dict(semantic=semantic, sync=_sync_features(config, corpus, device, log)), target)
+
+
+def _sync_features(config: MiniConfig, corpus: Corpus, device: str, log: Log) -> Tensor:
+    """S3D features float16 (N, T2, D)."""
+    sync, computed = load_part(config, "sync", device), []
     with torch.no_grad(), autocast(device, best_precision(device)):
         for at in range(0, len(corpus), 4):
             frames = torch.from_numpy(np.stack(corpus.frames[at : at + 4])).to(device)
-            computed["semantic"].append(semantic(frames[:, picks]).half().cpu())
-            computed["sync"].append(sync(frames).half().cpu())
-            if at % 100 == 0:
+            computed.append(sync(frames).half().cpu())
+            if at % 400 == 0:
                 log(f"features: {at}/{len(corpus)}")
-    torch.save({k: torch.cat(v) for k, v in computed.items()}, target)
+    return torch.cat(computed)
+
+
+def semantic_features(config: MiniConfig, split: str, device: str, log: Log) -> Tensor:
+    """Answers of the image classifier, float16 (N, ANSWERS, T1, D): drawn for Foley scenes, true for SynthFoley's."""
+    expectation = load_part(config, "semantic", device)
+    assert isinstance(expectation, SoundExpectation)
+    fps = RECIPE.view("semantic").fps
+    n_frames = grid.frame_count(config.foley.seconds, fps)
+    sampler, rows = answers_of(expectation.cpu()), []
+    for scene in foley.scenes_of(config.work / "foley", config.foley, split):
+        rows.append(np.stack([sampler.draw(scene, n_frames, scene.rng(20 + k)) for k in range(ANSWERS)]))
+    expectation.to(device)
+    for index in range(config.corpus.scenes):
+        drawn = synthfoley.make_scene(config.corpus.seed, index, config.corpus.seconds)
+        if drawn.split != split:
+            continue
+        times = np.minimum(grid.frame_times(0.0, config.corpus.seconds, fps), config.corpus.seconds - 0.05)
+        frames = torch.from_numpy(drawn_frames(drawn, times)).to(device)
+        with torch.no_grad(), autocast(device, best_precision(device)):
+            answer = expectation(frames[None])[0].float().cpu().numpy()
+        rows.append(np.repeat(answer[None, :n_frames], ANSWERS, 0))
+        if index % 50 == 0:
+            log(f"features: {split} {index}/{config.corpus.scenes} drawings")
+    return torch.from_numpy(np.stack(rows)).half()
 
 
 def export(config: MiniConfig, device: str, log: Log) -> None:
     """Join the parts into the checkpoint folder that `v2a dub --model mini` loads."""
-    parts: Any = [load_part(config, part, "cpu") for part in ("codec", "clip", "sync", "maskvat")]
-    generator = MaskVATGenerator(Recipe(name="mini"), *parts)
+    parts: Any = [load_part(config, part, "cpu") for part in ("codec", "semantic", "sync", "maskvat")]
+    generator = MaskVATGenerator(RECIPE, *parts)
     scav: Any = load_part(config, "scav", "cpu")
     generator.scav, classifier = scav, load_part(config, "classifier", "cpu")
-    save_generator(generator, config.out, extra=dict(classifier=classifier), classes=synthfoley.CLASSES)
+    save_generator(generator, config.out, extra=dict(classifier=classifier), classes=LABELS)
     size = sum(f.stat().st_size for f in config.out.iterdir())
     log(f"export: {config.out}, {size / 1e6:.1f} MB; sha256 {generator.sha256[:16]}")
 
@@ -102,36 +148,33 @@ def _figures(score: FoleyScore) -> str:
 
 @dataclass
 class HeldOut:
-    """Windows of the validation scenes."""
+    """Windows from the middle of the validation scenes."""
 
-    frames: list[np.ndarray]
+    semantic: Tensor
+    sync: Tensor
     sounds: list[np.ndarray]
     events: list[list[float] | None]
     labels: np.ndarray
 
 
-def held_out_windows(config: MiniConfig, recipe: Recipe) -> HeldOut:
+def held_out_windows(config: MiniConfig) -> HeldOut:
     """Cut one window from the middle of each validation scene."""
-    corpus = load(config.work / "corpus", config.corpus, "val")
-    n_frames, start = grid.frame_count(recipe.window_s, recipe.view("sync").fps), 40
-    first = grid.samples(start / recipe.view("sync").fps)
+    corpus, data = corpus_of(config, "val", with_frames=False), windows_of(config, "val")
+    fast, slow = RECIPE.view("sync").fps, RECIPE.view("semantic").fps
+    n_fast, n_slow = (grid.frame_count(RECIPE.window_s, fps) for fps in (fast, slow))
+    start_s = 1.6  # a whole number of frames of both
+    first, at_fast, at_slow = grid.samples(start_s), round(start_s * fast), round(start_s * slow)
     events: list[list[float] | None] = []
-    for label, scene_events in zip(corpus.labels, corpus.events, strict=True):
-        onsets = [t - grid.seconds(first) for t in scene_events]
-        inside = [t for t in onsets if 0 <= t < recipe.window_s]
-        events.append(inside if synthfoley.CLASSES[label] in synthfoley.IMPACTS else None)
+    for label, onsets in zip(corpus.labels, corpus.events, strict=True):
+        inside = [t - start_s for t in onsets if 0 <= t - start_s < RECIPE.window_s]
+        events.append(inside if LABELS[label] in EVENT_CLASSES else None)
     return HeldOut(
-        [f[start : start + n_frames] for f in corpus.frames],
-        [s[first : first + recipe.window].astype(np.float32) / pcm.EXACT_SCALE for s in corpus.sounds],
+        data.semantic[:, 0, at_slow : at_slow + n_slow].float(),
+        data.sync[:, at_fast : at_fast + n_fast].float(),
+        [s[first : first + RECIPE.window].astype(np.float32) / pcm.EXACT_SCALE for s in corpus.sounds],
         events,
         corpus.labels,
     )
-
-
-def semantic_picks(recipe: Recipe) -> list[int]:
-    """Indices of the semantic frames among the sync frames of a window."""
-    times = grid.frame_times(0, recipe.window_s, recipe.view("semantic").fps)
-    return [grid.frame_index(t, recipe.view("sync").fps) for t in times]
 
 
 def held_out_sounds(
@@ -139,34 +182,28 @@ def held_out_sounds(
 ) -> Iterator[tuple[str, list[np.ndarray], HeldOut]]:
     """Rows of the quality table: the true sound, its resynthesis by the codec (the upper bound), and the model's."""
     assert isinstance(generator, MaskVATGenerator)
-    held_out = held_out_windows(config, generator.recipe)
+    held_out = held_out_windows(config)
     yield "ground truth", held_out.sounds, held_out
-    picks = semantic_picks(generator.recipe)
     resynthesised: list[np.ndarray] = []
     generated: list[np.ndarray] = []
-    for at in range(0, len(held_out.frames), 8):
+    for at in range(0, len(held_out.sounds), 8):
         sounds = torch.from_numpy(np.stack(held_out.sounds[at : at + 8]))[:, None].to(device)
-        resynthesised += list(
-            generator.codec.decode(generator.codec.encode(sounds), sounds.shape[-1])[:, 0].cpu().numpy()
-        )
-        frames = torch.from_numpy(np.stack(held_out.frames[at : at + 8])).to(device)
-        seeds = [window_seed(0, "val", at + i) for i in range(len(frames))]
-        generated += list(
-            generator.generate_from_frames({"semantic": frames[:, picks], "sync": frames}, seeds, **sampling)[
-                :, 0
-            ]
-            .cpu()
-            .numpy()
-        )
+        codec, rows = generator.codec, slice(at, at + 8)
+        resynthesised += list(codec.decode(codec.encode(sounds), sounds.shape[-1])[:, 0].cpu().numpy())
+        batch = Batch(semantic=held_out.semantic[rows].to(device), sync=held_out.sync[rows].to(device))
+        seeds = [window_seed(0, "val", at + i) for i in range(len(sounds))]
+        generated += list(generator.generate(batch, seeds=seeds, **sampling)[:, 0].cpu().numpy())
     yield "resynthesis", resynthesised, held_out
     yield "model", generated, held_out
 
 
 STAGES: dict[str, Callable[[MiniConfig, str, Log], None]] = dict(
+    recordings=recordings,
     corpus=render_corpus,
+    semantic=training.semantic,
     codec_spectra=training.codec_spectra,
     codec=training.codec,
-    visual=training.visual,
+    sync=training.sync,
     tokens=tokens,
     features=features,
     scav=training.scav,

@@ -5,25 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jobs.mini.parts import MINI_MASKVAT, Log, load_part, windows_of
+from jobs.mini.parts import MINI_MASKVAT, MINI_SCAV, RECIPE, Log, corpus_of, load_part, windows_of
 from pipelines import synthfoley
-from pipelines.synthfoley.corpus import Corpus, load
+from pipelines.foley.corpus import DRAWN, LABELS
+from pipelines.synthfoley.corpus import Corpus
 from v2a_models import grid, pcm
 from v2a_models.checkpoint import load_generator
 from v2a_models.codec.dac import MINI, CodebookKeeper, Codec, perplexity
 from v2a_models.codec.training import CodecTask
+from v2a_models.encoders import published, state_dicts
 from v2a_models.encoders.audio import EventClassifier
-from v2a_models.encoders.clip_s3d import CLIP_MINI, SemanticEncoder
+from v2a_models.encoders.efficientnet import SoundExpectation
+from v2a_models.encoders.shapes import EFFICIENTNET
 from v2a_models.generator import autocast, best_precision
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.maskvat.model import MaskVAT
-from v2a_models.recipe import Recipe
-from v2a_models.scav import SCAV, SCAVConfig, SCAVTask
+from v2a_models.scav import SCAV, SCAVTask
 from v2a_models.training.loop import FitConfig, fit
 from v2a_models.training.sync_task import SyncTask, augment
 
@@ -61,7 +62,7 @@ def _fit_codec(
     adversarial: bool,
 ) -> None:
     """Train `model` and save it in the work folder; log its losses on held-out sound."""
-    corpus = load(config.work / "corpus", config.corpus, "train", with_frames=False)
+    corpus = corpus_of(config, "train", with_frames=False)
     task = CodecTask(model, adversarial).to(device)
     keeper = CodebookKeeper(model, start_step=-1 if adversarial or config.codec_from else 40)
     length, rows = 32 * grid.HOP, 10
@@ -77,7 +78,7 @@ def _fit_codec(
     fit(name, task, step_loss, fitting, config.work, after_step=after_step,
         extra_state=dict(last_used=keeper.last_used), log=log)  # fmt: skip
     torch.save(model.state_dict(), config.work / f"{name}.pt")
-    held_out = load(config.work / "corpus", config.corpus, "val", with_frames=False)
+    held_out = corpus_of(config, "val", with_frames=False)
     waves = torch.from_numpy(np.stack(held_out.sounds[:32])).float()[:, None] / pcm.EXACT_SCALE
     with torch.no_grad():
         codes = torch.cat([model.encode(w.to(device)) for w in waves.split(8)])
@@ -104,42 +105,47 @@ def _random_stretch(corpus: Corpus, rng: np.random.Generator, length: int) -> np
     return np.clip(best * 10 ** rng.uniform(-0.3, 0.3), -1, 1).astype(np.float32)
 
 
-def visual(config: MiniConfig, device: str, log: Log) -> None:
-    """Train CLIP-mini on captions, then S3D-mini on audio-visual offsets."""
-    corpus = load(config.work / "corpus", config.corpus, "train")
-    _clip(config, corpus, device, log)
-    _sync(config, corpus, device, log)
-
-
-def _clip(config: MiniConfig, corpus: Corpus, device: str, log: Log) -> None:
-    model = open_clip.CLIP(**CLIP_MINI).to(device)
-    tokenize = open_clip.SimpleTokenizer(context_length=CLIP_MINI["text_cfg"]["context_length"])
-    tokens = tokenize(corpus.captions)
-    normalize = SemanticEncoder(model.visual, CLIP_MINI["embed_dim"]).to(device).normalize
-    contrast = open_clip.ClipLoss()
-
-    def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        rows = rng.choice(len(corpus), min(64, len(corpus)), replace=False)
-        frames = torch.from_numpy(
-            np.stack([corpus.frames[r][rng.integers(len(corpus.frames[r]))] for r in rows])
+def semantic(config: MiniConfig, device: str, log: Log) -> None:
+    """Take over the published image classifier, and fit its plane of drawings to SynthFoley."""
+    state, _ = state_dicts.read_state(published.find_weights(EFFICIENTNET, "semantic"))
+    model = SoundExpectation.of(state_dicts.efficientnet_lite(state)).to(device)
+    rows: dict[str, list[tuple[Tensor, int]]] = dict(train=[], val=[], test=[])
+    for index in range(config.corpus.scenes):
+        scene = synthfoley.make_scene(config.corpus.seed, index, config.corpus.seconds)
+        rng = synthfoley.physics.generator(config.corpus.seed, index, 21)
+        frames = torch.from_numpy(drawn_frames(scene, rng.uniform(0, config.corpus.seconds - 0.1, 4)))
+        with torch.no_grad():
+            features = model.encoder(frames[None].to(device))[0].cpu()
+        rows[scene.split] += [(row, LABELS.index(DRAWN[scene.label])) for row in features]
+    model.cpu().drawings.fit(*_stacked(rows["train"]))
+    if rows["val"]:
+        features, labels = _stacked(rows["val"])
+        with torch.no_grad():
+            drawn, which = model.drawings(features)
+        right = float((which.argmax(-1) == labels).float().mean())
+        log(
+            f"semantic: held-out drawings recognised as drawings {float(drawn.mean()):.2f}, class {right:.2f}"
         )
-        with autocast(device, best_precision(device)):
-            image, text, scale = model(normalize(frames.to(device)), tokens[rows].to(device))
-        return dict(loss=contrast(image.float(), text.float(), scale))
-
-    fit("clip", model, step_loss, config.clip, config.work, log=log)
-    # Zero-shot check on held-out scenes: is the caption nearest to the middle frame one of its own class?
-    held_out = load(config.work / "corpus", config.corpus, "val")
-    with torch.no_grad():
-        frames = torch.from_numpy(np.stack([f[len(f) // 2] for f in held_out.frames])).to(device)
-        image = model.encode_image(normalize(frames), normalize=True)
-        text = model.encode_text(tokenize(held_out.captions).to(device), normalize=True)
-        nearest = held_out.labels[(image @ text.T).argmax(1).cpu().numpy()]
-    log(f"clip: nearest held-out caption has the right class in {np.mean(nearest == held_out.labels):.2f}")
-    torch.save(model.visual.state_dict(), config.work / "clip.pt")
+    torch.save(model.state_dict(), config.work / "semantic.pt")
 
 
-def _sync(config: MiniConfig, corpus: Corpus, device: str, log: Log) -> None:
+def _stacked(rows: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    return torch.stack([row for row, _ in rows]), torch.tensor([label for _, label in rows])
+
+
+def drawn_frames(scene: synthfoley.Scene, times: np.ndarray) -> np.ndarray:
+    """Frames of a SynthFoley scene as the semantic view crops them: uint8 [T, H, W, 3]."""
+    view = RECIPE.view("semantic")
+    scale = max(view.width / scene.width, view.height / scene.height)
+    width, height = round(scene.width * scale), round(scene.height * scale)
+    frames = synthfoley.render_frames(scene, times, width, height)
+    left, top = (width - view.width) // 2, (height - view.height) // 2
+    return np.ascontiguousarray(frames[:, top : top + view.height, left : left + view.width])
+
+
+def sync(config: MiniConfig, device: str, log: Log) -> None:
+    """Train S3D-mini on audio-visual offsets."""
+    corpus = corpus_of(config, "train")
     model = SyncTask().to(device)
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -150,7 +156,7 @@ def _sync(config: MiniConfig, corpus: Corpus, device: str, log: Log) -> None:
             return model(picture, torch.from_numpy(np.stack(sound)).to(device))
 
     fit("sync", model, step_loss, config.sync, config.work, log=log)
-    held_out = load(config.work / "corpus", config.corpus, "val")
+    held_out = corpus_of(config, "val")
     rng = np.random.default_rng(0)
     with torch.no_grad():
         offsets = []
@@ -181,8 +187,7 @@ def scav(config: MiniConfig, device: str, log: Log) -> None:
     """Train SCAV, on features and codec latents, to match sound and picture over time."""
     data, codec = windows_of(config, "train"), load_part(config, "codec", device)
     assert isinstance(codec, Codec)
-    recipe = Recipe(name="mini")
-    task = SCAVTask(SCAV(SCAVConfig()), recipe.window_s, latents=codec.latents).to(device)
+    task = SCAVTask(SCAV(MINI_SCAV), RECIPE.window_s, latents=codec.latents).to(device)
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         return task(data.crops(rng, 32, device), step)
@@ -194,8 +199,8 @@ def scav(config: MiniConfig, device: str, log: Log) -> None:
 def maskvat(config: MiniConfig, device: str, log: Log) -> None:
     """Train MaskVAT-Hybrid on the features; its encoder predicts the features of SCAV's audio encoder."""
     data = windows_of(config, "train")
-    parts: Any = [load_part(config, part, device) for part in ("codec", "clip", "sync")]
-    generator = MaskVATGenerator(Recipe(name="mini"), *(*parts, MaskVAT(MINI_MASKVAT))).to(device)
+    parts: Any = [load_part(config, part, device) for part in ("codec", "semantic", "sync")]
+    generator = MaskVATGenerator(RECIPE, *(*parts, MaskVAT(MINI_MASKVAT))).to(device)
     generator.scav = load_part(config, "scav", device)  # type: ignore[assignment]
     task = generator.task()
 
@@ -210,8 +215,8 @@ def maskvat(config: MiniConfig, device: str, log: Log) -> None:
 
 def classifier(config: MiniConfig, device: str, log: Log) -> None:
     """Train the event classifier, which scores generated sound, on real SynthFoley sound."""
-    splits = {s: load(config.work / "corpus", config.corpus, s, with_frames=False) for s in ("train", "val")}
-    model = EventClassifier(len(synthfoley.CLASSES)).to(device)
+    splits = {split: corpus_of(config, split, with_frames=False) for split in ("train", "val")}
+    model = EventClassifier(len(LABELS)).to(device)
     length = 4 * grid.SAMPLE_RATE
 
     def crops(corpus: Corpus, rows: np.ndarray, rng: np.random.Generator) -> Tensor:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,25 +57,40 @@ def render(
     root: Path, config: CorpusConfig, kind: str, workers: int, log: Callable[[str], None] = print
 ) -> None:
     """Render the shards of `kind` ("sounds" or "frames") that are missing below `root`."""
-    folder = root / kind
+    render_shards(
+        root / kind, asdict(config), config.scenes, partial(_render_scene, config, kind), workers, log
+    )
+
+
+def render_shards(
+    folder: Path,
+    facts: Mapping[str, Any],
+    scenes: int,
+    render_scene: Callable[[int], np.ndarray],
+    workers: int,
+    log: Callable[[str], None],
+) -> None:
+    """Write the shards that are missing in a folder, by a pool of processes.
+
+    facts: what the arrays follow from, kept beside them. Raises ValueError for a folder made from other facts.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     stamp = folder / "config.json"
-    expected = json.dumps(asdict(config), sort_keys=True)
+    expected = json.dumps(facts, sort_keys=True)
     if stamp.exists() and stamp.read_text() != expected:
         raise ValueError(
             f"{folder} holds another corpus: {stamp.read_text()}, not {expected}; remove it first"
         )
     stamp.write_text(expected)
-    missing = [s for s in range(-(-config.scenes // SHARD)) if not (folder / f"{s:04d}.npy").exists()]
+    missing = [s for s in range(-(-scenes // SHARD)) if not (folder / f"{s:04d}.npy").exists()]
     if not missing:
         return
-    log(f"corpus: rendering {len(missing)} shards of {kind} with {workers} processes")
+    log(f"corpus: rendering {len(missing)} shards of {folder.name} with {workers} processes")
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers) as pool:
-        for done, _ in enumerate(
-            pool.imap_unordered(partial(_render_shard, folder, config, kind), missing), 1
-        ):
-            log(f"corpus: {kind} {done}/{len(missing)}")
+        shard = partial(_render_shard, folder, scenes, render_scene)
+        for done, _ in enumerate(pool.imap_unordered(shard, missing), 1):
+            log(f"corpus: {folder.name} {done}/{len(missing)}")
 
 
 def load(root: Path, config: CorpusConfig, split: str, *, with_frames: bool = True) -> Corpus:
@@ -107,20 +123,20 @@ def picked_times(scene: synthfoley.Scene, fps: float) -> np.ndarray:
     return np.array([grid.frame_index(t, scene.fps) for t in targets]) / scene.fps
 
 
-def _render_shard(folder: Path, config: CorpusConfig, kind: str, shard: int) -> None:
-    rows = []
-    for index in range(shard * SHARD, min((shard + 1) * SHARD, config.scenes)):
-        scene = synthfoley.make_scene(config.seed, index, config.seconds)
-        if kind == "sounds":
-            rows.append(pcm.quantise(synthfoley.render_sound(scene)))
-        else:
-            # Rendered at twice the size and averaged, which is closer to downscaling a decoded file.
-            times = picked_times(scene, config.fps)
-            large = synthfoley.render_frames(scene, times, 2 * config.size, 2 * config.size)
-            rows.append(halve(large))
+def _render_shard(folder: Path, scenes: int, render_scene: Callable[[int], np.ndarray], shard: int) -> None:
+    rows = [render_scene(index) for index in range(shard * SHARD, min((shard + 1) * SHARD, scenes))]
     beside = folder / f"{shard:04d}.tmp.npy"
     np.save(beside, np.stack(rows))
     os.replace(beside, folder / f"{shard:04d}.npy")
+
+
+def _render_scene(config: CorpusConfig, kind: str, index: int) -> np.ndarray:
+    scene = synthfoley.make_scene(config.seed, index, config.seconds)
+    if kind == "sounds":
+        return pcm.quantise(synthfoley.render_sound(scene))
+    # Rendered at twice the size and averaged, which is closer to downscaling a decoded file.
+    times = picked_times(scene, config.fps)
+    return halve(synthfoley.render_frames(scene, times, 2 * config.size, 2 * config.size))
 
 
 def halve(frames: np.ndarray) -> np.ndarray:

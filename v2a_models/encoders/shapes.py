@@ -13,6 +13,8 @@ MINI = "mini"
 MINI_DIMS = {"semantic": 128, "sync": 128}
 MINI_CODEBOOKS = 4
 
+EFFICIENTNET = "efficientnet-lite0"
+EFFICIENTNET_DIM = 1280
 S3D_DIM = 1024
 DAC_CODEBOOKS = 9
 BEATS_DIM = 768
@@ -37,6 +39,8 @@ def feature_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
             shapes[role] = (n_frames, MINI_DIMS[role])
         elif role == "sync":
             shapes[role] = (s3d_steps(n_frames), S3D_DIM)
+        elif encoder.name == EFFICIENTNET:
+            shapes[role] = (n_frames, EFFICIENTNET_DIM)
         else:
             shapes[role] = (n_frames, clip_dim(encoder.name.split("/")[0]))
     audio = recipe.encoder("audio")

