@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from pipelines.foley.actors import ACTORS, style_of
-from pipelines.foley.scene import QUIET, FoleyScene
+from pipelines.foley.actors import ACTORS
+from pipelines.foley.scene import FoleyScene
+from pipelines.foley.style import style_of
 from pipelines.synthfoley.shapes import Canvas
 
 STAGE = 144
@@ -220,6 +221,3 @@ def _silent_movers(scene: FoleyScene) -> list:
 
         movers.append(move)
     return movers
-
-
-__all__ = ["QUIET", "Film", "film_of", "render_frames"]

@@ -132,9 +132,14 @@ class Library:
 
 
 def gather(
-    folder: str, *, exclude: Sequence[str] = (), seed: int = 0, log: Callable[[str], None] = print
+    folder: str,
+    *,
+    exclude: Sequence[str] = (),
+    fewest: int = FEWEST,
+    seed: int = 0,
+    log: Callable[[str], None] = print,
 ) -> Library:
-    """Read the recordings of a folder, and synthesise takes for classes that have fewer than `FEWEST`.
+    """Read the recordings of a folder, and synthesise takes for classes that have fewer than `fewest`.
 
     folder: "" for synthesised sounds only. exclude: patterns of file names that are left out. What cannot be read, is
     silent or of no known class is left out and named. Raises ValueError for a folder without a manifest, StorageError.
@@ -163,7 +168,7 @@ def gather(
         log(f"recordings: {len(rows)} read, {len(left_out)} left out")
     counts = Counter(row.label for row in rows)
     for label, make in takes.TAKES.items():
-        for k in range(max(0, FEWEST - counts[label])):
+        for k in range(max(0, fewest - counts[label])):
             wave = make(synthfoley.physics.generator(seed, SOUND_CLASSES.index(label), k, 11))
             add(wave, Recording(label, f"synthesised/{label}_{k:02d}", f"{label}/synthesised {k}",
                                 "Apache-2.0", "", "", 0, 0, ()))  # fmt: skip

@@ -123,7 +123,7 @@ def crowd(rng: np.random.Generator) -> np.ndarray:
     n = round(LONG_S * RATE)
     t = np.arange(n) / RATE
     out = np.zeros(n)
-    for _ in range(14):
+    for _ in range(9):
         pitch = rng.uniform(90, 240) * 2 ** (
             0.2 * np.interp(t, np.linspace(0, LONG_S, 40), rng.uniform(-1, 1, 40))
         )
