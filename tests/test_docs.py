@@ -268,6 +268,8 @@ HELPERS = {
     "films",
     "raw_footage",
     "raw_vqvae",
+    "real_clips",
+    "real_page",
     "encoders",
     "mini_curves",
     "steering_page",

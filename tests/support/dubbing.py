@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,10 @@ def film(
     seconds: float = 3.0,
     codec: str = "pcm_s16le",
     rate: int = RATE,
+    brightness: Callable[[int], int] = lambda k: (k * 29) % 256,
 ) -> Path:
-    """Moving pictures at 12 per second, with the sound int16 [channels, n] coded by `codec`."""
+    """Grey pictures at 12 per second, each as bright as its number asks for, with the sound int16 [channels, n] coded
+    by `codec`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as out:
         video: Any = out.add_stream("mpeg4", rate=12)
@@ -88,7 +91,7 @@ def film(
             audio = out.add_stream(codec, rate=rate)
             audio.codec_context.layout = "mono" if len(sound) == 1 else "stereo"
         for k in range(round(seconds * 12)):
-            picture = np.full((48, 64, 3), (k * 29) % 256, np.uint8)
+            picture = np.full((48, 64, 3), brightness(k), np.uint8)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = k, Fraction(1, 12)
             out.mux(video.encode(frame))
