@@ -42,7 +42,7 @@ def test_events_are_the_attacks_of_what_is_laid_down(library: Library) -> None:
 def test_what_goes_on_has_a_level(library: Library, label: str) -> None:
     curves = [make_scene(library, 0, index, label=label) for index in range(12)]
     assert all(scene.goes_on and not scene.events for scene in curves)
-    assert all(0 <= scene.curve.min() and scene.curve.max() <= 1.0001 for scene in curves)
+    assert all(scene.curve.min() >= 0 and scene.curve.max() <= 1.0001 for scene in curves)
     assert all(scene.phase(8.0) == pytest.approx(scene.curve[:800].mean() * 8, rel=0.02) for scene in curves)
     assert len({float(scene.curve.std().round(3)) for scene in curves}) > 3
 
