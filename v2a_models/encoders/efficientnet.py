@@ -77,7 +77,8 @@ class Drawings(nn.Module):
         """Set the plane and the classifier from features (N, 1280) and labels (N,): least squares with a penalty."""
         self.mean.copy_(features.mean(0))
         _, _, directions = torch.linalg.svd(features - self.mean, full_matrices=False)
-        self.basis.copy_(directions[: len(self.basis)])
+        self.basis.zero_()  # fewer rows than dimensions span only some of them
+        self.basis[: len(directions)] = directions[: len(self.basis)]
         inside = (features - self.mean) @ self.basis.T
         inputs = torch.cat([inside, torch.ones(len(inside), 1)], 1).double()
         targets = F.one_hot(labels, 1 + len(SOUND_CLASSES)).double()

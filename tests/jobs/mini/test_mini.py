@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from jobs.mini import MiniConfig, run
+from pipelines.foley.corpus import LABELS, FoleyConfig
 from pipelines.synthfoley.corpus import CorpusConfig
 from v2a_models.checkpoint import load_classifier, load_generator
 from v2a_models.training.loop import FitConfig
@@ -16,8 +17,9 @@ from v2a_models.training.loop import FitConfig
 def toy(tmp_path: Path, stages: tuple[str, ...] | None = None) -> MiniConfig:
     short = FitConfig(steps=1)
     config = MiniConfig(
-        work=tmp_path / "work", out=tmp_path / "toy", corpus=CorpusConfig(scenes=12, seconds=5.0), codec_spectra=short,
-        codec=short, clip=short, sync=short, scav=short, maskvat=short, classifier=short, threads=1,
+        work=tmp_path / "work", out=tmp_path / "toy", foley=FoleyConfig(scenes=24, seconds=5.0),
+        corpus=CorpusConfig(scenes=12, seconds=5.0), codec_spectra=short, codec=short, sync=short, scav=short,
+        maskvat=short, classifier=short, threads=1,
     )  # fmt: skip
     return config if stages is None else MiniConfig(**{**vars(config), "stages": stages})
 
@@ -33,18 +35,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_stage_runs_and_the_result_generates(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generator = load_generator(str(trained / "toy"))
     frames = torch.zeros(1, 100, 64, 64, 3, dtype=torch.uint8)
-    sound = generator.generate_from_frames({"semantic": frames[:, :32], "sync": frames}, [1], steps=2)
+    large = torch.zeros(1, 10, 224, 224, 3, dtype=torch.uint8)
+    sound = generator.generate_from_frames({"semantic": large, "sync": frames}, [1], steps=2)
     assert sound.shape == (1, 1, 4 * 44_100) and torch.isfinite(sound).all()
-    assert len(load_classifier(str(trained / "toy"))[1]) == 14
+    assert load_classifier(str(trained / "toy"))[1] == list(LABELS)
 
 
 def test_a_finished_training_does_nothing_twice(trained: Path) -> None:
     before = (trained / "toy" / "model.safetensors").read_bytes()
     files = [
-        trained / "work" / name for name in ("codes_train.pt", "features_train.pt", "corpus/frames/0000.npy")
+        trained / "work" / name
+        for name in ("codes_train.pt", "features_train.pt", "corpus/frames/0000.npy", "foley/recordings.npy")
     ]
     times = [file.stat().st_mtime_ns for file in files]
-    assert run(toy(trained, ("corpus", "codec", "tokens", "features", "maskvat", "export"))) == 0
+    assert run(toy(trained, ("recordings", "corpus", "codec", "tokens", "features", "maskvat", "export"))) == 0
     assert (trained / "toy" / "model.safetensors").read_bytes() == before
     assert [file.stat().st_mtime_ns for file in files] == times
 

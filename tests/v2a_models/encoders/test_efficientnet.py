@@ -14,7 +14,7 @@ from timm.data import ImageNetInfo
 
 from v2a_models.checkpoint_files import WeightsError
 from v2a_models.encoders import efficientnet, published, state_dicts
-from v2a_models.encoders.efficientnet import EfficientNetEncoder, SoundExpectation, imagenet_sounds
+from v2a_models.encoders.efficientnet import Drawings, EfficientNetEncoder, SoundExpectation, imagenet_sounds
 from v2a_models.encoders.encoders import load_encoders
 from v2a_models.encoders.shapes import EFFICIENTNET
 from v2a_models.encoders.sound_classes import CATALOGUE, SOUND_CLASSES
@@ -88,6 +88,19 @@ def test_every_class_of_sound_has_words() -> None:
     assert len(set(SOUND_CLASSES)) == len(SOUND_CLASSES) == len(CATALOGUE)
     assert all(item.kind in ("event", "continuous", "ambience") for item in CATALOGUE)
     assert all(item.words and item.plural_words for item in CATALOGUE)
+
+
+def test_drawings_are_told_from_pictures_and_from_each_other() -> None:
+    generator = torch.Generator().manual_seed(0)
+    kinds = torch.randn(3, 1280, generator=generator)
+    labels = torch.arange(3).repeat(20)
+    drawn = kinds[labels] + 0.1 * torch.randn(60, 1280, generator=generator)
+    drawings = Drawings()
+    drawings.fit(drawn[:45], labels[:45])
+    share, which = drawings(drawn[45:])
+    assert float(share.min()) > 0.95 and torch.equal(which.argmax(-1), labels[45:])
+    other, _ = drawings(torch.randn(10, 1280, generator=generator))
+    assert float(other.max()) < 0.05
 
 
 @pytest.mark.parametrize(("sounds", "words"), [("dog 0.7; cat 0.5", "more than 1"), ("doge 0.7", "doge")])
