@@ -30,7 +30,7 @@ FLOORS = {
     "safe_path": 0, "scratch": 0, "memory": 0, "arrow_rows": 0, "storage": 1, "media": 1,
     "retry": 2, "sandbox": 2, "store": 2, "synthfoley": 2,
     "archive": 3, "soundtrack": 3, "mux": 3, "scoring": 3,
-    "provenance": 4, "reports": 4, "extract": 4,
+    "provenance": 4, "reports": 4, "extract": 4, "foley": 4,
     "dub": 5, "captions": 5, "redub": 6,
 }  # fmt: skip
 """Packages and modules of pipelines/: imports go to a lower floor, but for `SAME_FLOOR`."""

@@ -86,7 +86,7 @@ class Scenes:
 
 
 def corpus_of(config: MiniConfig, split: str, *, with_frames: bool = True) -> Corpus:
-    """All scenes of a split, Foley's before SynthFoley's; labels are indices into `LABELS`."""
+    """Scenes of a split, Foley's before SynthFoley's; labels are indices into `LABELS`."""
     ours = foley.load(config.work / "foley", config.foley, split, with_frames=with_frames)
     drawn = synthfoley_corpus.load(config.work / "corpus", config.corpus, split, with_frames=with_frames)
     labels = [LABELS.index(DRAWN[synthfoley.CLASSES[label]]) for label in drawn.labels]

@@ -178,7 +178,7 @@ def held_out_windows(config: MiniConfig) -> HeldOut:
 
 
 def held_out_sounds(
-    config: MiniConfig, generator: Generator, device: str, **sampling: float
+    config: MiniConfig, generator: Generator, device: str, **sampling: Any
 ) -> Iterator[tuple[str, list[np.ndarray], HeldOut]]:
     """Rows of the quality table: the true sound, its resynthesis by the codec (the upper bound), and the model's."""
     assert isinstance(generator, MaskVATGenerator)

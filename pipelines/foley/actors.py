@@ -1,4 +1,4 @@
-"""All motions of Foley scenes, by the names that `classes.csv` gives them."""
+"""Motions of Foley scenes, by the names that `classes.csv` gives them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,32 @@ from pipelines.synthfoley.shapes import Canvas
 Actor = Callable[[Canvas, Any, Style, float], None]
 """Draws a scene's motion at a time."""
 
-ACTORS: dict[str, Actor] = {
-    actor.__name__: actor
-    for actor in (
-        events.swing, events.drummer, events.press, events.bounce, events.mouth, events.flash, events.burst,
-        events.stepper, events.fall, events.door, events.fingers, events.pendulum, events.sheet, events.bow,
-        steady.wheel, steady.shake, steady.passer, steady.saw, steady.flow, steady.flicker, steady.sway,
-        steady.people, steady.gesture, steady.still,
-    )
-}  # fmt: skip
+_EVENTS: tuple[Actor, ...] = (
+    events.swing,
+    events.drummer,
+    events.press,
+    events.bounce,
+    events.mouth,
+    events.flash,
+    events.burst,
+    events.stepper,
+    events.fall,
+    events.door,
+    events.fingers,
+    events.pendulum,
+    events.sheet,
+    events.bow,
+)
+_STEADY: tuple[Actor, ...] = (
+    steady.wheel,
+    steady.shake,
+    steady.passer,
+    steady.saw,
+    steady.flow,
+    steady.flicker,
+    steady.sway,
+    steady.people,
+    steady.gesture,
+    steady.still,
+)
+ACTORS: dict[str, Actor] = {actor.__name__: actor for actor in (*_EVENTS, *_STEADY)}  # type: ignore[attr-defined]

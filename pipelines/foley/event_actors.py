@@ -45,7 +45,7 @@ def drummer(c: Canvas, scene: Any, s: Style, t: float) -> None:
     c.disc(0, -0.22 * s.size, 0.12 * s.size, s.colours[0])
     c.disc(0, 0.05 * s.size, 0.16 * s.size, s.colours[3], ry=0.2 * s.size)
     for side in (0, 1):
-        mine = Only(tuple(e for k, e in enumerate(scene.events) if k % 2 == side))
+        mine: Any = Only(tuple(e for k, e in enumerate(scene.events) if k % 2 == side))
         x = (0.28 if side else -0.28) * s.size
         y = 0.2 * s.size + quake(mine, t, 0.03 * s.size)
         c.disc(x, y, 0.17 * s.size, s.colours[2], ry=0.06 * s.size, edge=s.dark)
@@ -229,7 +229,7 @@ def fingers(c: Canvas, scene: Any, s: Style, t: float) -> None:
     """Fingers above a board, one of which goes down at each event."""
     c.box(0, 0.16 * s.size, 0.45 * s.size, 0.1 * s.size, s.colours[2], angle=0.2 * s.turn)
     for k in range(5):
-        mine = Only(tuple(e for n, e in enumerate(scene.events) if (n * 3 + int(8 * s.u[0])) % 5 == k))
+        mine: Any = Only(tuple(e for n, e in enumerate(scene.events) if (n * 3 + int(8 * s.u[0])) % 5 == k))
         lift = (0.04 + 0.08 * s.u[1]) * s.size * stroke(mine, t, 0.14)
         x = (k - 2) * 0.12 * s.size
         c.line(x + 0.03, -0.25 * s.size - 0.5 * lift, x, 0.1 * s.size - lift, 0.06 * s.size, s.colours[0])

@@ -20,7 +20,7 @@ from v2a_models.encoders.sound_classes import SOUND_CLASSES
 
 @dataclass(frozen=True)
 class Confusion:
-    """How clear the answers are."""
+    """Clarity of the answers."""
 
     clear: float = 0.62
     """Share of scenes whose picture shows a class that makes the sound; in the others it could be anything."""

@@ -9,8 +9,6 @@ from pipelines.foley.recordings import Library
 from pipelines.foley.scene import CURVE_RATE, FoleyScene, Placed
 from v2a_models import grid
 
-RATE = grid.SAMPLE_RATE
-
 EVENT_PEAK_DB = (-9.0, -1.0)
 """Peaks of the loudest event of a scene, dBFS."""
 STEADY_RMS_DB = (-25.0, -14.0)
@@ -19,7 +17,7 @@ STEADY_RMS_DB = (-25.0, -14.0)
 
 def render_sound(library: Library, scene: FoleyScene) -> np.ndarray:
     """Mono sound of the scene, float32 [round(duration_s * 44100)], peak at most 0.95."""
-    n, rng = round(scene.duration_s * RATE), scene.rng(1)
+    n, rng = round(scene.duration_s * grid.SAMPLE_RATE), scene.rng(1)
     dry = np.zeros(n)
     for item in scene.placed:
         if scene.goes_on:
@@ -27,7 +25,9 @@ def render_sound(library: Library, scene: FoleyScene) -> np.ndarray:
         else:
             _lay(dry, _played(library, item), item.at_s)
     if scene.goes_on:
-        level = np.interp(np.arange(n) / RATE * CURVE_RATE, np.arange(len(scene.curve)), scene.curve)
+        level = np.interp(
+            np.arange(n) / grid.SAMPLE_RATE * CURVE_RATE, np.arange(len(scene.curve)), scene.curve
+        )
         dry *= level**1.2
     sound = _in_a_room(dry, rng)
     if scene.goes_on:
@@ -37,7 +37,7 @@ def render_sound(library: Library, scene: FoleyScene) -> np.ndarray:
         sound *= 10 ** (rng.uniform(*EVENT_PEAK_DB) / 20) / max(float(np.abs(sound).max()), 1e-6)
     for item in scene.bed:
         beside = np.zeros(n)
-        if item.recording.length > 3 * RATE:
+        if item.recording.length > 3 * grid.SAMPLE_RATE:
             beside += _looped(library, item, n) * item.gain
         else:
             _lay(beside, _played(library, item), item.at_s)
@@ -50,7 +50,7 @@ def render_sound(library: Library, scene: FoleyScene) -> np.ndarray:
 
 def _lay(target: np.ndarray, wave: np.ndarray, at_s: float) -> None:
     """Add a wave to the target at a time, cut at both ends."""
-    at = round(at_s * RATE)
+    at = round(at_s * grid.SAMPLE_RATE)
     wave, at = wave[max(0, -at) :], max(0, at)
     m = min(len(wave), len(target) - at)
     if m > 0:
@@ -64,7 +64,9 @@ def _played(library: Library, item: Placed) -> np.ndarray:
     played = np.interp(places, np.arange(len(wave)), wave)
     if item.gain < 0.6:
         corner = 3000 + 16000 * item.gain
-        played = signal.sosfilt(signal.butter(1, min(corner, 20000), fs=RATE, output="sos"), played)
+        played = signal.sosfilt(
+            signal.butter(1, min(corner, 20000), fs=grid.SAMPLE_RATE, output="sos"), played
+        )
     return played * item.gain
 
 
@@ -73,11 +75,11 @@ def _looped(library: Library, item: Placed, n: int) -> np.ndarray:
     wave = library.sound(item.recording)
     played = np.interp(np.arange(0, len(wave) - 1, item.speed), np.arange(len(wave)), wave)
     played = played / max(float(np.sqrt(np.mean(played**2))), 1e-4)
-    fade = min(RATE // 4, len(played) // 4)
+    fade = min(grid.SAMPLE_RATE // 4, len(played) // 4)
     ramp = np.sqrt(np.linspace(0, 1, fade))
     piece = played[: len(played) - fade].copy()
     piece[:fade] = piece[:fade] * ramp + played[len(played) - fade :] * ramp[::-1]
-    begin = round(-item.at_s * RATE) % len(piece)
+    begin = round(-item.at_s * grid.SAMPLE_RATE) % len(piece)
     return np.tile(piece, 2 + n // len(piece))[begin : begin + n]
 
 
@@ -85,9 +87,9 @@ def _in_a_room(dry: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """With the decaying echo of a room, from none to a hall, and the treble that distance takes."""
     if rng.uniform() < 0.35:
         return dry
-    tail = int(rng.uniform(0.08, 0.9) * RATE)
+    tail = int(rng.uniform(0.08, 0.9) * grid.SAMPLE_RATE)
     echo = rng.standard_normal(tail) * np.exp(-6.0 * np.arange(tail) / tail)
-    echo = signal.sosfilt(signal.butter(1, rng.uniform(2000, 9000), fs=RATE, output="sos"), echo)
-    echo[: int(rng.uniform(0.001, 0.012) * RATE)] = 0
+    echo = signal.sosfilt(signal.butter(1, rng.uniform(2000, 9000), fs=grid.SAMPLE_RATE, output="sos"), echo)
+    echo[: int(rng.uniform(0.001, 0.012) * grid.SAMPLE_RATE)] = 0
     echo /= np.sqrt(np.sum(echo**2))
     return dry + rng.uniform(0.03, 0.3) * signal.oaconvolve(dry, echo)[: len(dry)]

@@ -10,8 +10,8 @@ from scipy import signal
 
 from pipelines import synthfoley
 from pipelines.synthfoley.physics import Event
+from v2a_models import grid
 
-RATE = synthfoley.SAMPLE_RATE
 LONG_S = 8.0
 """Length of a take that goes on."""
 
@@ -22,7 +22,7 @@ def _struck(label: str, length_s: float) -> Callable[[np.random.Generator], np.n
     def make(rng: np.random.Generator) -> np.ndarray:
         scene = synthfoley.make_scene(int(rng.integers(1 << 30)), 0, length_s + 1.0, label=label)
         stroke = Event(0.01, float(rng.uniform(0.5, 1.0)), label)
-        return synthfoley.render_sound(replace(scene, events=(stroke,)))[: round(length_s * RATE)]
+        return synthfoley.render_sound(replace(scene, events=(stroke,)))[: round(length_s * grid.SAMPLE_RATE)]
 
     return make
 
@@ -41,11 +41,11 @@ def _going_on(label: str) -> Callable[[np.random.Generator], np.ndarray]:
 
 
 def _band(noise: np.ndarray, low: float, high: float) -> np.ndarray:
-    return signal.sosfilt(signal.butter(2, (low, high), "bandpass", fs=RATE, output="sos"), noise)
+    return signal.sosfilt(signal.butter(2, (low, high), "bandpass", fs=grid.SAMPLE_RATE, output="sos"), noise)
 
 
 def _click(rng: np.random.Generator, length_s: float, low: float, high: float, decay_s: float) -> np.ndarray:
-    t = np.arange(round(length_s * RATE)) / RATE
+    t = np.arange(round(length_s * grid.SAMPLE_RATE)) / grid.SAMPLE_RATE
     return _band(rng.standard_normal(len(t)), low, high) * np.exp(-t / decay_s)
 
 
@@ -53,14 +53,14 @@ def typing(rng: np.random.Generator) -> np.ndarray:
     """A key goes down and, softer, comes up."""
     down = _click(rng, 0.16, rng.uniform(300, 900), rng.uniform(3000, 8000), rng.uniform(0.006, 0.015))
     up = _click(rng, 0.16, rng.uniform(800, 1500), rng.uniform(4000, 9000), rng.uniform(0.004, 0.008))
-    delay = round(rng.uniform(0.06, 0.1) * RATE)
+    delay = round(rng.uniform(0.06, 0.1) * grid.SAMPLE_RATE)
     down[delay:] += rng.uniform(0.2, 0.5) * up[: len(down) - delay]
     return down.astype(np.float32)
 
 
 def clock(rng: np.random.Generator) -> np.ndarray:
     """A tick with a small ringing case."""
-    t = np.arange(round(0.15 * RATE)) / RATE
+    t = np.arange(round(0.15 * grid.SAMPLE_RATE)) / grid.SAMPLE_RATE
     ring = sum(
         a * np.exp(-t / d) * np.sin(2 * np.pi * f * rng.uniform(0.9, 1.1) * t)
         for f, d, a in ((2300, 0.02, 0.5), (4100, 0.012, 0.4), (6700, 0.008, 0.3))
@@ -70,26 +70,26 @@ def clock(rng: np.random.Generator) -> np.ndarray:
 
 def insects(rng: np.random.Generator) -> np.ndarray:
     """Bees and flies, which hum, or crickets, which chirp."""
-    t = np.arange(round(LONG_S * RATE)) / RATE
+    t = np.arange(round(LONG_S * grid.SAMPLE_RATE)) / grid.SAMPLE_RATE
     wander = np.interp(t, np.linspace(0, LONG_S, 24), rng.uniform(-1, 1, 24))
     if rng.uniform() < 0.5:
         pitch = rng.uniform(120, 260) * 2 ** (0.15 * wander)
-        cycle = 2 * np.pi * np.cumsum(pitch) / RATE
+        cycle = 2 * np.pi * np.cumsum(pitch) / grid.SAMPLE_RATE
         tone = sum(np.sin(k * cycle + k) / k**0.7 for k in range(1, 14))
         near = np.interp(t, np.linspace(0, LONG_S, 12), rng.uniform(0.2, 1.0, 12))
         return (tone * near).astype(np.float32)
-    rate, pitch = rng.uniform(1.2, 3.0), rng.uniform(3500, 5500)
+    rate, tune = rng.uniform(1.2, 3.0), rng.uniform(3500, 5500)
     chirp = np.clip(np.sin(2 * np.pi * rate * t), 0, 1) ** 0.5 * (np.sin(2 * np.pi * 45 * t) > 0)
     return (
-        chirp * np.sin(2 * np.pi * pitch * t) + 0.05 * _band(rng.standard_normal(len(t)), 3000, 9000)
+        chirp * np.sin(2 * np.pi * tune * t) + 0.05 * _band(rng.standard_normal(len(t)), 3000, 9000)
     ).astype(np.float32)
 
 
 def motorcycle(rng: np.random.Generator) -> np.ndarray:
     """Two cylinders: uneven pulses through an open pipe."""
-    t = np.arange(round(LONG_S * RATE)) / RATE
+    t = np.arange(round(LONG_S * grid.SAMPLE_RATE)) / grid.SAMPLE_RATE
     turns = rng.uniform(18, 45) * 2 ** (0.4 * np.interp(t, np.linspace(0, LONG_S, 8), rng.uniform(-1, 1, 8)))
-    phase = np.cumsum(turns) / RATE
+    phase = np.cumsum(turns) / grid.SAMPLE_RATE
     beat = np.exp(-((phase % 1.0) / 0.16)) + 0.8 * np.exp(-(((phase + rng.uniform(0.35, 0.5)) % 1.0) / 0.16))
     rough = 1 + 0.3 * _band(rng.standard_normal(len(t)), 20, 200)
     pipe = _band(beat * rough, 60, rng.uniform(900, 2200))
@@ -100,8 +100,8 @@ def motorcycle(rng: np.random.Generator) -> np.ndarray:
 
 def street(rng: np.random.Generator) -> np.ndarray:
     """Tyres and engines far away, which come and go."""
-    n = round(LONG_S * RATE)
-    t = np.arange(n) / RATE
+    n = round(LONG_S * grid.SAMPLE_RATE)
+    t = np.arange(n) / grid.SAMPLE_RATE
     out = 0.5 * _band(rng.standard_normal(n), 60, 500)
     for _ in range(int(rng.integers(2, 5))):
         near = 1 / (1 + ((t - rng.uniform(0, LONG_S)) / rng.uniform(0.8, 2.0)) ** 2)
@@ -111,8 +111,8 @@ def street(rng: np.random.Generator) -> np.ndarray:
 
 def room(rng: np.random.Generator) -> np.ndarray:
     """Quiet air with a trace of mains hum."""
-    n = round(LONG_S * RATE)
-    t = np.arange(n) / RATE
+    n = round(LONG_S * grid.SAMPLE_RATE)
+    t = np.arange(n) / grid.SAMPLE_RATE
     air = _band(rng.standard_normal(n), 40, rng.uniform(400, 1200))
     hum = sum(np.sin(2 * np.pi * 50 * k * t + k) / k for k in (1, 2, 4))
     return (air / np.abs(air).max() + rng.uniform(0.0, 0.08) * hum).astype(np.float32)
@@ -120,14 +120,16 @@ def room(rng: np.random.Generator) -> np.ndarray:
 
 def crowd(rng: np.random.Generator) -> np.ndarray:
     """Many voices at once: noise in the formants of speech, each voice with its own syllables."""
-    n = round(LONG_S * RATE)
-    t = np.arange(n) / RATE
+    n = round(LONG_S * grid.SAMPLE_RATE)
+    t = np.arange(n) / grid.SAMPLE_RATE
     out = np.zeros(n)
     for _ in range(9):
         pitch = rng.uniform(90, 240) * 2 ** (
             0.2 * np.interp(t, np.linspace(0, LONG_S, 40), rng.uniform(-1, 1, 40))
         )
-        voice = signal.sawtooth(2 * np.pi * np.cumsum(pitch) / RATE) + 0.3 * rng.standard_normal(n)
+        voice = signal.sawtooth(2 * np.pi * np.cumsum(pitch) / grid.SAMPLE_RATE) + 0.3 * rng.standard_normal(
+            n
+        )
         formant = rng.uniform(350, 900)
         words = np.clip(np.interp(t, np.linspace(0, LONG_S, 48), rng.uniform(-0.6, 1, 48)), 0, 1)
         out += words * (_band(voice, formant * 0.7, formant * 1.4) + 0.5 * _band(voice, 1200, 2600))

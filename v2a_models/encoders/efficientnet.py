@@ -65,7 +65,7 @@ class Drawings(nn.Module):
         self.head = nn.Linear(dim, 1 + len(SOUND_CLASSES))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether features (..., 1280) are of a drawing (..., 1), and of which sound (..., 1 + sound classes)."""
+        """Probabilities that features (..., 1280) are of a drawing (..., 1), and of its sounds (..., 1 + classes)."""
         centred = features - self.mean
         inside = centred @ self.basis.T
         total = centred.norm(dim=-1, keepdim=True).clamp(min=1e-6)

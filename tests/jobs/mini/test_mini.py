@@ -48,7 +48,9 @@ def test_a_finished_training_does_nothing_twice(trained: Path) -> None:
         for name in ("codes_train.pt", "features_train.pt", "corpus/frames/0000.npy", "foley/recordings.npy")
     ]
     times = [file.stat().st_mtime_ns for file in files]
-    assert run(toy(trained, ("recordings", "corpus", "codec", "tokens", "features", "maskvat", "export"))) == 0
+    assert (
+        run(toy(trained, ("recordings", "corpus", "codec", "tokens", "features", "maskvat", "export"))) == 0
+    )
     assert (trained / "toy" / "model.safetensors").read_bytes() == before
     assert [file.stat().st_mtime_ns for file in files] == times
 

