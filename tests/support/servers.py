@@ -265,8 +265,10 @@ class RayCluster:
         from ray.cluster_utils import Cluster
 
         self.cpus, store = cpus, {"object_store_memory": 256 << 20}
+        # A node of one core would end every worker that waits for a second, and start another for the next task.
+        keep = {"_system_config": {"num_workers_soft_limit": 3}}
         # The head's own core is for the controller's bookkeeping only: workers live on the nodes.
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **store})
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **store, **keep})
         self.nodes = [self.cluster.add_node(num_cpus=cpus, **store) for _ in range(nodes)]
 
     def __enter__(self) -> RayCluster:
