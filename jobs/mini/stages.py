@@ -124,7 +124,7 @@ def export(config: MiniConfig, device: str, log: Log) -> None:
     scav: Any = load_part(config, "scav", "cpu")
     generator.scav, classifier = scav, load_part(config, "classifier", "cpu")
     save_generator(generator, config.out, extra=dict(classifier=classifier), classes=LABELS)
-    size = sum(f.stat().st_size for f in config.out.iterdir())
+    size = sum(file.stat().st_size for file in config.out.iterdir())
     log(f"export: {config.out}, {size / 1e6:.1f} MB; sha256 {generator.sha256[:16]}")
 
 

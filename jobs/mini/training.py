@@ -17,10 +17,8 @@ from v2a_models import grid, pcm
 from v2a_models.checkpoint import load_generator
 from v2a_models.codec.dac import MINI, CodebookKeeper, Codec, perplexity
 from v2a_models.codec.training import CodecTask
-from v2a_models.encoders import published, state_dicts
 from v2a_models.encoders.audio import EventClassifier
-from v2a_models.encoders.efficientnet import SoundExpectation
-from v2a_models.encoders.shapes import EFFICIENTNET
+from v2a_models.encoders.untrained import sound_expectation
 from v2a_models.generator import autocast, best_precision
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.maskvat.model import MaskVAT
@@ -107,8 +105,7 @@ def _random_stretch(corpus: Corpus, rng: np.random.Generator, length: int) -> np
 
 def semantic(config: MiniConfig, device: str, log: Log) -> None:
     """Take over the published image classifier, and fit its plane of drawings to SynthFoley."""
-    state, _ = state_dicts.read_state(published.find_weights(EFFICIENTNET, "semantic"))
-    model = SoundExpectation.of(state_dicts.efficientnet_lite(state)).to(device)
+    model = sound_expectation().to(device)
     rows: dict[str, list[tuple[Tensor, int]]] = dict(train=[], val=[], test=[])
     for index in range(config.corpus.scenes):
         scene = synthfoley.make_scene(config.corpus.seed, index, config.corpus.seconds)

@@ -30,7 +30,8 @@ def load_bundled(roles: Iterable[str]) -> dict[str, nn.Module]:
     for role in roles:
         codec = role == "codec"
         modules[role] = Codec(config["model"]["codec"]) if codec else untrained_encoder(recipe, role)
-        fill_module(modules[role], folder / "model.safetensors", prefix=f"{role}.")
+        stored: Any = getattr(modules[role], "stored", lambda name: True)
+        fill_module(modules[role], folder / "model.safetensors", stored, prefix=f"{role}.")
         modules[role].eval()
     return modules
 

@@ -111,6 +111,10 @@ class SoundExpectation(nn.Module):
         """Width of the vectors."""
         return self.table.shape[1]
 
+    def stored(self, name: str) -> bool:
+        """False for a tensor of the published weights, which checkpoints do not repeat."""
+        return not name.startswith(("encoder.", "classifier."))
+
     @classmethod
     def of(cls, state: State) -> SoundExpectation:
         """Build from weights with timm's key names. Raises WeightsError for weights of another network."""

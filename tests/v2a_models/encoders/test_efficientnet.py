@@ -13,11 +13,12 @@ from matplotlib.image import imread
 from timm.data import ImageNetInfo
 
 from v2a_models.checkpoint_files import WeightsError
-from v2a_models.encoders import efficientnet, published, state_dicts
+from v2a_models.encoders import efficientnet, published
 from v2a_models.encoders.efficientnet import Drawings, EfficientNetEncoder, SoundExpectation, imagenet_sounds
 from v2a_models.encoders.encoders import load_encoders
 from v2a_models.encoders.shapes import EFFICIENTNET
 from v2a_models.encoders.sound_classes import CATALOGUE, SOUND_CLASSES
+from v2a_models.encoders.untrained import sound_expectation
 from v2a_models.recipe import Encoder, Recipe, View
 
 
@@ -27,9 +28,8 @@ def weights() -> Path:
 
 
 @pytest.fixture(scope="module")
-def expectation(weights: Path) -> SoundExpectation:
-    state, _ = state_dicts.read_state(weights)
-    return SoundExpectation.of(state_dicts.efficientnet_lite(state))
+def expectation() -> SoundExpectation:
+    return sound_expectation()
 
 
 @pytest.fixture(scope="module")
