@@ -198,7 +198,7 @@ def disagreements(
             found += _of_other_signature(records, side, signed)
         if same_bytes and side.get("outputSha256") != inspected.sha256:
             found.append("outputSha256: sidecar and film")
-        if signed is None:
+        if signed is None or not signed.facts:
             found += _marks(side, inspected)
     for name, row in (("report", records.report), ("row", records.row)):
         facts = side if side is not None else signed.facts if signed is not None else None

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import struct
@@ -39,7 +40,7 @@ class World:
 
     @classmethod
     def make(cls, folder: Path) -> World:
-        """Films by name, signed but for `unsigned`; `old` as an earlier version signed it."""
+        """Films by name, signed but for the unsigned ones; `old` as an earlier version signed it."""
         signers = {name: signing.make_test_certificate(folder / name) for name in ("usual", "other")}
         usual = signers["usual"]
         brief, signers["brief"], expires = brief_film(folder)
@@ -50,6 +51,7 @@ class World:
             "another": signed_film(folder / "another", "a.mp4", usual, number=20),
             "another-mkv": signed_film(folder / "another-mkv", "a.mkv", usual, number=20),
             "unsigned": signed_film(folder / "unsigned", "a.mp4", None),
+            "unsigned-mkv": signed_film(folder / "unsigned-mkv", "a.mkv", None),
             "old": signed_film(folder / "old", "a.mp4", usual, old=True),
         }
         time.sleep(max(0.0, expires - time.time()))
@@ -290,6 +292,24 @@ def sign_again(signer: str, follow: bool = False) -> Tamper:
         for name in ("outputSha256", "manifest", "signer", "signerSerial"):
             facts.pop(name)
         sign_in_place(case.path, case.world.signers[signer], facts)
+
+    return tamper
+
+
+def foreign_manifest(follow: bool) -> Tamper:
+    """A manifest of the usual signer without v2a's facts, such as a camera writes: of another film, or of this one."""
+
+    def tamper(case: Case) -> None:
+        definition = signing.manifest({}, "clip.mp4", "0", "0.1.0")
+        definition["assertions"] = definition["assertions"][:1]
+        loaded = signing.load(case.world.signers["usual"])
+        mime = "application/octet-stream" if follow else "video/mp4"
+        film = case.path if follow else case.world.films["another"].path
+        with film.open("rb") as file:
+            manifest = signing.sign_stream(
+                loaded.algorithm, loaded.chain, loaded.sign, definition, mime, file, io.BytesIO()
+            )
+        case.film.beside.write_bytes(manifest)
 
     return tamper
 
@@ -614,6 +634,12 @@ ROWS = [
         base="mkv"),
     Row("mkv: 20 MB beside it", written("beside", bytes(20 << 20)), "unchanged", "invalid", "agree-unsigned",
         base="mkv"),
+    Row("camera's manifest of another film beside it", foreign_manifest(False), "no-record", "trusted",
+        "agree-unsigned", base="unsigned", options={"trust": "usual"}),
+    Row("camera's manifest of this film beside it", foreign_manifest(True), "unchanged", "trusted", "agree-unsigned", 0,
+        base="unsigned-mkv", options={"trust": "usual"}),
+    Row("... --strict", foreign_manifest(True), "unchanged", "trusted", "agree-unsigned",
+        base="unsigned-mkv", options={"trust": "usual", "strict": True}),
     # bytes
     Row("byte of the picture flipped", flip("video"), says="picture: content"),
     Row("byte of the generated sound flipped", flip("audio", 1), says="'v2a (generated)': content"),
