@@ -158,7 +158,7 @@ def _film(inspected: Inspection, records: Records, signed: Signed | None) -> Ans
     question = "film"
     if inspected.media_error:
         return Answer(question, "unreadable", "bad", f"cannot be read as a film: {inspected.media_error}")
-    # What nobody signed does not describe a signed film: a signer's manifest without v2a's facts may lie beside any film.
+    # What nobody signed does not describe a signed film: a manifest without v2a's facts may lie beside any film.
     facts = records.side if signed is None else signed.facts or None
     if facts is None and signed is not None and not signed.binds:
         text = "its manifest is that of another film, or of this one before a change, and does not say what it presents"
