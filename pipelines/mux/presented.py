@@ -69,6 +69,42 @@ def clocks_of(description: Any) -> set[str]:
     return {name for name in list(found)[: 4 * MOST_TRACKS] if _CLOCK.fullmatch(name)}
 
 
+class NotDescribed(ValueError):
+    """Values that are no description of a film."""
+
+
+def check(values: Any) -> None:
+    """Raises NotDescribed unless `values` has the types of a description."""
+    if not isinstance(values, Mapping) or not isinstance(values.get("start"), str):
+        raise NotDescribed("not a description of a film")
+    for name, value in values.items():
+        if name in TRACK_KINDS:
+            good = isinstance(value, list) and len(value) <= MOST_TRACKS and all(map(_is_track, value))
+        elif name == "tags":
+            good = _is_texts(value)
+        elif name in ("odd", "chapters"):
+            good = isinstance(value, list) and all(isinstance(text, str) for text in value)
+        else:
+            good = isinstance(value, str)
+        if not good:
+            raise NotDescribed(f"a description of a film with a damaged {name[:30]!r}")
+    if "tags" not in values:
+        raise NotDescribed("a description of a film without tags")
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(text, str) for text in (*value, *value.values()))
+
+
+def _is_track(value: Any) -> bool:
+    nested = ("tags", "times")
+    return (
+        isinstance(value, Mapping)
+        and all(_is_texts(value[name]) for name in nested if name in value)
+        and _is_texts({key: text for key, text in value.items() if key not in nested})
+    )
+
+
 class Describer:
     """Running description of an open film, packet by packet."""
 
