@@ -163,11 +163,22 @@ class Describer:
                 # A player of mp4 shows none of them.
                 facts.tracks.setdefault(tracks[0].id, {})["disabled"] = "yes"
             if tracks:
-                described[kind] = [t.described | facts.tracks.get(self._identifier(t), {}) for t in tracks]
+                described[kind] = [t.described | self._headers_of(t, facts) for t in tracks]
+        if facts.read and self._headers_differ(facts):
+            facts.odd.append("tracks that readers find in different places")
         titles = [title[:255] for title in self._titles]
         if facts.chapters is not None and titles and facts.chapters != titles[:255]:
             facts.odd.append("two different lists of chapters")
         return described | ({"odd": facts.odd} if facts.odd else {})
+
+    def _headers_of(self, track: _Track, facts: boxes.HeaderFacts) -> dict[str, str]:
+        found = facts.tracks.get(self._identifier(track), {})
+        return {k: v for k, v in found.items() if k != "announced" or track.kind in ("video", "cover")}
+
+    def _headers_differ(self, facts: boxes.HeaderFacts) -> bool:
+        """True if FFmpeg has other tracks than the reader of the headers: facts would be missed, or be another's."""
+        theirs = [self._identifier(t) for t in self._tracks if t.kind not in ("cover", "attachment")]
+        return self._n_streams <= len(self._tracks) and sorted(theirs) != sorted(facts.tracks)
 
     def _identifier(self, track: _Track) -> int:
         return track.index if "matroska" in self._format else track.id

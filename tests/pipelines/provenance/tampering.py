@@ -12,6 +12,7 @@ import struct
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -536,25 +537,92 @@ def there_and_back(case: Case) -> None:
     case.copy(".mp4")
 
 
-def clap(case: Case) -> None:
-    """Crop the picture by the container: a `clap` box in place of the box of bit rates."""
+def clap(case: Case, size: int = 40, frames: bytes = b"\0\1") -> None:
+    """Crop the picture by the container: a `clap` box in the entry of the picture.
+
+    size: of the box, as it says itself. frames: number of pictures in a sample, as the entry says.
+    """
 
     def change(data: bytearray) -> bytearray:
-        box = struct.pack(">I4sIIIIiIiI", 40, b"clap", 48, 1, 32, 1, 0, 1, 0, 1)
+        box = struct.pack(">I4sIIIIiIiI", size, b"clap", 48, 1, 32, 1, 0, 1, 0, 1)
         sample = data.index(b"avc1", data.index(b"stsd", data.index(b"moov")))
+        data[sample + 44 : sample + 46] = frames
         end = sample - 4 + int.from_bytes(data[sample - 4 : sample], "big")
         data[end:end] = box
         at = data.index(b"moov")
         for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
             at = data.index(kind, at)
-            size = int.from_bytes(data[at - 4 : at], "big") + 40
-            data[at - 4 : at] = size.to_bytes(4, "big")
+            grown = int.from_bytes(data[at - 4 : at], "big") + 40
+            data[at - 4 : at] = grown.to_bytes(4, "big")
         return data
 
-    def moved(case: Case) -> None:
+    case.bytes(change)
+
+
+def behind_many_boxes(case: Case) -> None:
+    """A cropped picture, whose index lies behind a hundred thousand empty boxes."""
+    clap(case)
+
+    def change(data: bytearray) -> None:
+        at = data.index(b"moov") - 4
+        data[at:at] = b"\0\0\0\x08free" * 100_000
+
+    case.bytes(change)
+
+
+def compressed_index(case: Case) -> None:
+    """A cropped picture, whose index is compressed as QuickTime once did."""
+    clap(case)
+
+    def change(data: bytearray) -> bytearray:
+        at = data.index(b"moov") - 4
+        end = at + int.from_bytes(data[at : at + 4], "big")
+        index = bytes(data[at:end])
+        packed = struct.pack(">I", len(index)) + zlib.compress(index)
+        inner = box(b"dcom", b"zlib") + box(b"cmvd", packed)
+        data[at:end] = box(b"moov", box(b"cmov", inner))
+        return data
+
+    case.bytes(change)
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def cropped_element(before: bytes = b"") -> Tamper:
+    """Crop a picture by Matroska. before: bytes in front of the list of tracks."""
+
+    def tamper(case: Case) -> None:
+        def change(data: bytearray) -> bytearray:
+            crop, path, at, stop = b"\x54\xdd\x81\x20", [], 0, len(data)
+            for name in (b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0"):  # Segment ... Video
+                begins, at, stop = element(data, name, at, stop)
+                path.append((begins, begins + len(name)))
+            data[stop:stop] = crop
+            for number, (_, size_at) in enumerate(path):
+                width = 9 - data[size_at].bit_length()
+                size = int.from_bytes(data[size_at : size_at + width], "big") + len(crop)
+                size += len(before) if number == 0 else 0
+                data[size_at : size_at + width] = size.to_bytes(width, "big")
+            data[path[1][0] : path[1][0]] = before
+            return data
+
         case.bytes(change)
 
-    moved(case)
+    return tamper
+
+
+def element(data: bytes, name: bytes, at: int, stop: int) -> tuple[int, int, int]:
+    """Place of the first Matroska element of a name between two places: its start, and those of its content."""
+    while at < stop:
+        size_at = at + 9 - data[at].bit_length()
+        content = size_at + 9 - data[size_at].bit_length()
+        size = int.from_bytes(data[size_at:content], "big") - (1 << 7 * (content - size_at))
+        if data[at:size_at] == name:
+            return at, content, content + size
+        at = content + size
+    raise ValueError(name)
 
 
 # ---- records
@@ -671,6 +739,13 @@ ROWS = [
     Row("width for display (tkhd)", at_box(b"tkhd", 76, struct.pack(">I", 192 << 16)), says="shape of the pixels"),
     Row("width announced (stsd)", at_box(b"avc1", 24, struct.pack(">H", 32)), says="size"),
     Row("cropped by the container (clap)", clap, says="cropping by the container"),
+    Row("... by a box too large for its place", lambda case: clap(case, 41), says="cropping by the container"),
+    Row("... in an entry of several pictures", lambda case: clap(case, frames=b"\0\0"), says="cropping by"),
+    Row("... behind many boxes", behind_many_boxes, says="unusual"),
+    Row("... in a compressed index", compressed_index, says="unusual"),
+    Row("mkv: cropped by the container", cropped_element(), base="mkv", says="cropping by the container"),
+    Row("... behind noise", cropped_element(b"\0\0\0"), base="mkv", says="unusual"),
+    Row("... behind many elements", cropped_element(b"\xec\x80" * 100_000), base="mkv", says="unusual"),
     Row("track switched off (tkhd)", at_box(b"tkhd", 3, b"\2", number=1), says="switched off"),
     Row("track renamed", swap_names, says="name"),
     Row("language of a track", set_language, says="language: deu signed, fra now"),
@@ -721,6 +796,7 @@ ROWS = [
     Row("colours", tracks(coloured), says="colour"),
     Row("chapter renamed", chapter_named("Closing"), says="'Opening' signed, 'Closing' now"),
     Row("title changed", tagged("title", "Another reel"), says="tag of the film: title"),
+    Row("mkv: mark in another language", tagged("comment-fra", "recorded on location"), base="mkv", says="comment-fr"),
     Row("tag added", tagged("copyright", "somebody"), says="copyright"),
     Row("mark of synthetic sound changed", tagged("comment", "recorded on location"), says="comment"),
     Row("another film under its name", lambda case: shutil.copy(case.world.films["another"].path, case.path),
