@@ -161,6 +161,13 @@ class FilmAnswer(Answer):
     media_error: Text = ""
 
 
+class ReportAnswer(Answer):
+    """A film's row of a report, if there is one, or the reason why the report cannot be read."""
+
+    row: dict[Word, str | int | None] | None
+    damaged: Text = ""
+
+
 A = TypeVar("A", bound=Answer)
 
 

@@ -64,3 +64,9 @@ def test_damaged_headers_cost_little_and_raise_nothing(films: dict[str, bytes], 
 
 def test_other_containers(tmp_path: Path) -> None:
     assert read_headers(io.BytesIO(b"RIFF"), "avi").tracks == {}
+
+
+def test_headers_behind_too_many_others_are_unusual(films: dict[str, bytes]) -> None:
+    at = films["a.mp4"].index(b"moov") - 4
+    boxes = films["a.mp4"][:at] + b"\0\0\0\x08free" * 100_000 + films["a.mp4"][at:]
+    assert read_headers(io.BytesIO(boxes), "mov,mp4,m4a").odd == ["more than 100000 headers"]

@@ -559,17 +559,6 @@ def clap(case: Case, size: int = 40, frames: bytes = b"\0\1") -> None:
     case.bytes(change)
 
 
-def behind_many_boxes(case: Case) -> None:
-    """A cropped picture, whose index lies behind a hundred thousand empty boxes."""
-    clap(case)
-
-    def change(data: bytearray) -> None:
-        at = data.index(b"moov") - 4
-        data[at:at] = b"\0\0\0\x08free" * 100_000
-
-    case.bytes(change)
-
-
 def compressed_index(case: Case) -> None:
     """A cropped picture, whose index is compressed as QuickTime once did."""
     clap(case)
@@ -741,7 +730,6 @@ ROWS = [
     Row("cropped by the container (clap)", clap, says="cropping by the container"),
     Row("... by a box too large for its place", lambda case: clap(case, 41), says="cropping by the container"),
     Row("... in an entry of several pictures", lambda case: clap(case, frames=b"\0\0"), says="cropping by"),
-    Row("... behind many boxes", behind_many_boxes, says="unusual"),
     Row("... in a compressed index", compressed_index, says="unusual"),
     Row("mkv: cropped by the container", cropped_element(), base="mkv", says="cropping by the container"),
     Row("... behind noise", cropped_element(b"\0\0\0"), base="mkv", says="unusual"),

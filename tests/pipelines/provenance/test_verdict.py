@@ -143,7 +143,7 @@ def test_a_manifest_that_crashes_its_reader_is_invalid(
     def crashing(
         module: str, order: dict[str, object], *more: object, **options: object
     ) -> dict[str, object]:
-        if order["reads"] == "manifest":
+        if order.get("reads") == "manifest":
             raise child.ChildFailed("OutOfMemory", "exceeded its memory limit")
         return conversing(module, order, *more, **options)  # type: ignore[arg-type]
 
