@@ -30,8 +30,8 @@ class HeaderFacts:
     """
 
     tracks: dict[int, dict[str, str]] = field(default_factory=dict)
-    """`crop` (left top right bottom), `announced` (width x height of a picture), `volume`, `disabled`; usual values are
-    left out."""
+    """`crop` (left top right bottom), `announced` (width x height of a picture), `volume`, `balance`, `layer`, `blend`
+    (graphics mode), `disabled`; usual values are left out."""
     chapters: list[str] | None = None
     """Titles in the list of chapters that mp4 has besides a track of them; None without such a list."""
     brand: str = ""
@@ -126,11 +126,22 @@ class _Mp4:
             elif kind == b"tkhd":
                 data = self._read(a, b)
                 at = 4 + (16 if data[0] == 1 else 8)
-                self._track = self._facts.tracks.setdefault(struct.unpack(">I", data[at : at + 4])[0], {})
+                found = self._facts.tracks.setdefault(struct.unpack(">I", data[at : at + 4])[0], {})
+                found.update(self._track)  # of boxes that came before
+                self._track = found
                 at += 4 + (12 if data[0] == 1 else 8) + 8 + 4
-                volume = struct.unpack(">h", data[at : at + 2])[0]
+                layer, volume = struct.unpack(">hxxh", data[at - 4 : at + 2])
                 if volume not in (0, 256):
                     self._track["volume"] = f"{volume / 256:.4g}"
+                if layer:
+                    self._track["layer"] = str(layer)
+            elif kind == b"smhd":
+                if balance := struct.unpack(">h", self._read(a, b)[4:6])[0]:
+                    self._track["balance"] = f"{balance / 256:.4g}"
+            elif kind == b"vmhd":
+                mode = struct.unpack(">H", self._read(a, b)[4:6])[0]
+                if mode not in (0, 0x40):  # copied, also with dithering
+                    self._track["blend"] = f"{mode:#x}"
             elif kind == b"elst":
                 self._edits(self._read(a, b))
             elif kind == b"stsd":

@@ -559,6 +559,15 @@ def clap(case: Case, size: int = 40, frames: bytes = b"\0\1") -> None:
     case.bytes(change)
 
 
+def head_last(data: bytearray) -> None:
+    """Move the head of the first track (tkhd) to the end of the track."""
+    track = data.index(b"trak", data.index(b"moov")) - 4
+    end = track + int.from_bytes(data[track : track + 4], "big")
+    head = data[track + 8 : track + 100]
+    assert head[:8] == b"\0\0\0\x5ctkhd"
+    data[track + 8 : end] = data[track + 100 : end] + head
+
+
 def compressed_index(case: Case) -> None:
     """A cropped picture, whose index is compressed as QuickTime once did."""
     clap(case)
@@ -723,6 +732,9 @@ ROWS = [
     Row("edit list: at half speed", edit_list(struct.pack(">i", 0x8000), 8), says="rate"),
     Row("preferred rate doubled (mvhd)", at_box(b"mvhd", 20, struct.pack(">I", 0x20000)), says="preferred rate"),
     Row("volume of a track (tkhd)", at_box(b"tkhd", 36, struct.pack(">H", 0x10), number=2), says="volume"),
+    Row("sound on the left only (smhd)", at_box(b"smhd", 4, b"\xff\0"), says="balance"),
+    Row("picture behind others (tkhd)", at_box(b"tkhd", 32, b"\0\5"), says="layer"),
+    Row("picture transparent (vmhd)", at_box(b"vmhd", 4, b"\0\x24"), says="covers"),
     Row("rotated", lambda case: media_files.set_matrix(case.path, media_files.matrix(90)), says="rotation"),
     Row("mirrored", lambda case: media_files.set_matrix(case.path, media_files.matrix(0, True)), says="mirroring"),
     Row("width for display (tkhd)", at_box(b"tkhd", 76, struct.pack(">I", 192 << 16)), says="shape of the pixels"),
@@ -730,6 +742,7 @@ ROWS = [
     Row("cropped by the container (clap)", clap, says="cropping by the container"),
     Row("... by a box too large for its place", lambda case: clap(case, 41), says="cropping by the container"),
     Row("... in an entry of several pictures", lambda case: clap(case, frames=b"\0\0"), says="cropping by"),
+    Row("... before the head of its track", lambda case: (clap(case), case.bytes(head_last)), says="cropping by"),
     Row("... in a compressed index", compressed_index, says="unusual"),
     Row("mkv: cropped by the container", cropped_element(), base="mkv", says="cropping by the container"),
     Row("... behind noise", cropped_element(b"\0\0\0"), base="mkv", says="unusual"),
