@@ -135,7 +135,6 @@ UNTESTED = {
     "pipelines/mux/packets.py",
     "pipelines/mux/track.py",
     "pipelines/provenance/inspect_child.py",
-    "pipelines/provenance/inspection.py",
     "pipelines/provenance/signing_child.py",
     "pipelines/reports/store_page.py",
     "pipelines/sandbox/child.py",
