@@ -28,8 +28,9 @@ def run_verb(name: str, again: str, body: Callable[[Console], int], sandbox: str
     """Run `body` with a console and return its exit code. This is the one place that maps errors to exit codes.
 
     WrongUsage gives 2, as does a sandbox that is less than demanded, or a machine without a folder for temporary files;
-    Stopped, StorageError, a full disk (`MACHINE_ERRORS`) and a decoder that does not start give 1; Ctrl-C gives 130. Each is printed to standard error. `again` is the command that resumes the job;
-    empty for verbs without anything to resume. sandbox: the demand on children that read films, "auto" or "strict".
+    Stopped, StorageError, a full disk (`MACHINE_ERRORS`) and a decoder that does not start give 1; Ctrl-C gives 130.
+    Each is printed to standard error. `again` is the command that resumes the job; empty for verbs without anything to
+    resume. sandbox: the demand on children that read films, "auto" or "strict".
     """
     from pipelines.media.errors import DecoderNotStarted
     from pipelines.sandbox.confinement import NotConfined

@@ -159,7 +159,7 @@ def read_state(out: str) -> dict[str, Any] | None:
     """Recorded identity and models of OUT; None where there are none. Raises WrongUsage for a damaged record."""
     uri = storage.join(out, storage.PRIVATE_FOLDER, STATE_FILE)
     try:
-        state = json.loads(storage.read_bytes(uri))
+        state = storage.read_object(uri)
         return {"identity": dict(state["identity"]), "models": dict(state["models"])}
     except storage.StorageNotFound:
         return None

@@ -93,7 +93,7 @@ def summarise(
 def _costs(out: str) -> dict[str, dict[str, Any]]:
     """Costs that an earlier run of the same comparison measured, by system."""
     try:
-        before = json.loads(storage.read_bytes(storage.join(out, "summary.json")))
+        before = storage.read_object(storage.join(out, "summary.json"))
         return {
             system["name"]: {
                 name: system["metrics"][name]
@@ -224,13 +224,13 @@ def votes(out: str, path: str) -> dict[str, Any]:
     from v2a_models.metrics.preference import preferences
 
     try:
-        ballot = json.loads(storage.read_bytes(path))
+        ballot = storage.read_object(path)
         page = str(ballot["page"])
         if not re.fullmatch(r"[0-9a-f]{16}", page):
             raise ValueError("it has no page id")
-        key = json.loads(storage.read_bytes(storage.join(out, storage.PRIVATE_FOLDER, f"listen-{page}.json")))
+        key = storage.read_object(storage.join(out, storage.PRIVATE_FOLDER, f"listen-{page}.json"))
         results = [preference.result() for preference in preferences(ballot, key)]
-    except (storage.StorageError, ValueError, KeyError, TypeError) as error:
+    except (storage.StorageError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WrongUsage(f"the votes {path} do not belong to the listening page of {out}: {error}") from error
     return {"file": path.rpartition("/")[2], "n": sum(result["n"] for result in results), "results": results}
 
