@@ -147,7 +147,9 @@ def client_of(uri: str) -> Any:
         logging.getLogger(logger).setLevel(logging.ERROR)
     try:
         return MlflowClient(tracking_uri=uri)
-    except Exception as error:  # an unknown kind of address, a file that is no database, a missing driver, ...
+    except (
+        Exception
+    ) as error:  # an unknown kind of address, a file that is no database, a missing driver, ...
         raise WrongUsage(
             f"no MLflow registry at {uri} ({_first(error)}): check --tracking-uri and MLFLOW_TRACKING_URI"
         ) from error

@@ -8,6 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -289,7 +290,7 @@ def scoring_clips(plan: ComparePlan) -> list[Any]:
         facts = plan.facts.get(row.path.rpartition(".")[0], {})
         inside = [
             (at - row.start_s, strength)
-            for at, strength in zip(facts.get("events", ()), facts.get("strengths", ()), strict=False)
+            for at, strength in zip_longest(facts.get("events", ()), facts.get("strengths", ()))
             if 0 <= at - row.start_s < window_s
         ]
         clips.append(
@@ -301,9 +302,9 @@ def scoring_clips(plan: ComparePlan) -> list[Any]:
                 label=row.label or facts.get("label", ""),
                 text=row.text,
                 events=tuple(at for at, _ in inside) if "events" in facts else None,
-                strengths=tuple(strength for _, strength in inside),
+                strengths=tuple(strength for _, strength in inside) if "strengths" in facts else (),
                 fps=plan.fps.get(row.path, 0.0),
-                film=storage.join(plan.archive, *row.path.split("/")) if plan.archive else "",
+                film=storage.uri_of(plan.archive, row.path) if plan.archive else "",
                 start_s=row.start_s,
             )
         )

@@ -91,7 +91,9 @@ def _prepare(config: TuneConfig) -> TunePlan | None:
             plan.run_id, plan.reported = str(before.get("run_id", "")), int(before.get("reported", 0))
             plan.registered = before.get("registered")
     except (ValueError, TypeError) as error:
-        raise WrongUsage(f"the records in --out ({out}) cannot be used ({error}); choose another --out") from error
+        raise WrongUsage(
+            f"the records in --out ({out}) cannot be used ({error}); choose another --out"
+        ) from error
     if len(plan.records.finished) >= config.trials and plan.reported == len(plan.records.finished):
         return None
     storage.check_writable(out)

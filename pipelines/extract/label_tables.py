@@ -163,7 +163,12 @@ def _parquet_columns(uri: str, data: bytes) -> dict[str, list[str]]:
         table = file.read(columns=list(picked.values()))
         texts = {meaning: table.column(name).cast(pa.string()) for meaning, name in picked.items()}
         values = {name: column.to_pylist() for name, column in texts.items()}
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:  # texts that are not UTF-8 are a ValueError
+    except (
+        pa.ArrowException,
+        OSError,
+        KeyError,
+        ValueError,
+    ) as error:  # texts that are not UTF-8 are a ValueError
         fix = "write it again with text columns, or give a .csv"
         raise LabelsError(f"{uri}: not a parquet table of texts: {error} ({fix})") from error
     return {name: [(text or "").strip() for text in column] for name, column in values.items()}

@@ -59,11 +59,13 @@ def read_events(path: str) -> dict[str, dict[str, Any]]:
             _clip_name(clip),
             {"label": str(rows[0].get("class") or ""), "text": str(rows[0].get("caption") or "")},
         )
-        for row in rows:
-            if row["onset_s"] is not None:
-                fact["events"] = (*fact.get("events", ()), row["onset_s"])
-                if row["strength"] is not None:
-                    fact["strengths"] = (*fact.get("strengths", ()), row["strength"])
+        heard = [row for row in rows if row["onset_s"] is not None]
+        if heard:
+            fact["events"] = (*fact.get("events", ()), *(row["onset_s"] for row in heard))
+            fact["strengths"] = (*fact.get("strengths", ()), *(row["strength"] for row in heard))
+    for fact in facts.values():
+        if None in fact.get("strengths", ()):  # a strength each, or none at all
+            del fact["strengths"]
     return {clip: _sounding(fact) for clip, fact in facts.items()}
 
 

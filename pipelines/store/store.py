@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from pipelines import storage
 from pipelines.media.errors import first_line
-from pipelines.store.tables import FAILURES_SCHEMA, INDEX_SCHEMA, LEFT_OUT_SCHEMA, row_bytes
+from pipelines.store.tables import FAILURES_SCHEMA, INDEX_SCHEMA, LEFT_OUT_SCHEMA, read_small, row_bytes
 from v2a_models.recipe import Recipe
 
 SPLITS = ("train", "val", "test")
@@ -104,7 +104,13 @@ class Store(storage.Records):
             raise StoreError(
                 f"{self.root} holds no feature store (it has no _recipe.json); make one: v2a extract"
             )
-        return Recipe.from_dict(identity["recipe"])
+        try:
+            return Recipe.from_dict(identity["recipe"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise StoreError(
+                f"{self.uri('_recipe.json')} holds no recipe of this version ({error}); v2a extract with a new STORE "
+                "makes one"
+            ) from error
 
     # rows
 
@@ -333,13 +339,23 @@ def _check_identity(identity: Any) -> None:
         raise ValueError(f"precision is {precision!r}")
 
 
+def small_columns(info: storage.FileInfo, names: Sequence[str]) -> pa.Table:
+    """Columns of `tables.SMALL_SCHEMA` of one file of a store. Raises StoreError, which names the file, for a damaged or
+    foreign one, StorageError."""
+    try:
+        with storage.reading(info.uri) as file, _damage():
+            return read_small(pq.ParquetFile(file), names)
+    except ValueError as error:
+        raise StoreError(
+            f"{info.uri} cannot be used ({first_line(error)}); v2a extract makes its rows again"
+        ) from error
+
+
 def texts_of(store: Store, split: str = SPLIT, most: int = MOST) -> list[str]:
     """The different texts of a split, sorted: the first `most` of them."""
     texts: set[str] = set()
     for info in store.files():
         if not info.path.startswith(f"split={split}/"):
             continue
-        with storage.reading(info.uri) as file:
-            column = pq.ParquetFile(file).read(columns=["text"], use_threads=False)["text"]
-        texts.update(text for text in column.to_pylist() if text)
+        texts.update(text for text in small_columns(info, ["text"])["text"].to_pylist() if text)
     return sorted(texts)[:most]

@@ -20,9 +20,10 @@ from pipelines import storage
 from pipelines.media.errors import first_line
 from pipelines.store.problems import in_two_splits, recipe_problems, repeated_clips
 from pipelines.store.store import SPLITS, Store, StoreError
+from pipelines.store.tables import SMALL_SCHEMA, read_small
 from v2a_models.recipe import Recipe
 
-SMALL = ("clip_id", "video_id", "path", "start_s", "duration_s", "label", "text")
+SMALL = tuple(SMALL_SCHEMA.names)
 PATHS_SHOWN = 3
 
 _LABELS_HELD = 4096
@@ -224,11 +225,10 @@ def _read_file(info: storage.FileInfo, recipe: Mapping[str, Any], n_samples: int
     try:
         with storage.reading(info.uri) as opened, pq.ParquetFile(opened) as file:
             kind = file.schema_arrow
-            missing = [name for name in SMALL if name not in kind.names]
-            if missing:
+            if missing := [name for name in SMALL if name not in kind.names]:
                 return _File([f"{info.path}: no rows of a store (it lacks {', '.join(missing)})"])
-            rows = file.read(columns=list(SMALL), use_threads=False)
-    except (storage.StorageError, pa.ArrowException) as error:
+            rows = read_small(file)
+    except (storage.StorageError, pa.ArrowException, ValueError) as error:
         return _File([f"{info.path}: damaged or not readable ({first_line(error)})"])
     labels = [label or "" for label in rows["label"].to_pylist()]
     return _File(

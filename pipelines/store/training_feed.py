@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pipelines import storage
 from pipelines.media.errors import first_line
 from pipelines.store.shards import Feed, Shard
-from pipelines.store.store import Store, StoreError
+from pipelines.store.store import Store, StoreError, small_columns
 from v2a_models.recipe import Recipe
 
 TASK_BYTES = 16 << 20
@@ -114,10 +114,7 @@ def _bytes(kind: Any) -> int:
 
 def _held_out(store: Store, files: Sequence[storage.FileInfo]) -> list[np.ndarray]:
     """bool per row of each file: kept from training. By video, so that no footage is on both sides."""
-    named = []
-    for info in files:
-        with storage.reading(info.uri) as opened:
-            named.append(pq.ParquetFile(opened).read(columns=["video_id", "clip_id"], use_threads=False))
+    named = [small_columns(info, ["video_id", "clip_id"]) for info in files]
     by = "video_id" if len({v for table in named for v in table["video_id"].to_pylist()}) > 1 else "clip_id"
     names = [table[by].to_pylist() for table in named]
     digests = {name: hashlib.sha256(name.encode()).digest() for table in names for name in table}
@@ -137,10 +134,7 @@ def _first_and_last(
     Windows across the border belong to neither.
     """
     names = ["video_id", "start_s", "duration_s"]
-    tables = []
-    for info in files:
-        with storage.reading(info.uri) as opened:
-            tables.append(pq.ParquetFile(opened).read(columns=names, use_threads=False).to_pylist())
+    tables = [small_columns(info, names).to_pylist() for info in files]
     ends: dict[str, float] = {}
     for row in (row for table in tables for row in table):
         end_s = row["start_s"] + row["duration_s"]

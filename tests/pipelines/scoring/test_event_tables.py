@@ -95,3 +95,10 @@ def test_columns_of_other_types_and_damaged_pages_are_refused(tmp_path: Path) ->
     file.write_bytes(damaged_page(file.read_bytes()))
     with pytest.raises(EventTableError, match="not a table of events"):
         event_rows(str(file))
+
+
+def test_strengths_are_those_of_every_onset_or_of_none(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("clip,onset_s,strength\na,1,0.5\na,2,\nb,1,0.5\n")
+    facts = read_events(str(tmp_path / "events.csv"))
+    assert facts["a"]["events"] == (1.0, 2.0) and "strengths" not in facts["a"]
+    assert facts["b"]["strengths"] == (0.5,)
