@@ -80,7 +80,7 @@ def _of_csv(uri: str, data: bytes) -> tuple[list[str], Iterable[Mapping[str, Any
         return list(reader.fieldnames or []), list(reader)
     except csv.Error as error:
         raise ManifestError(
-            f"{uri}, after line {reader.line_num}: {error} (a quoted text must be closed, with quotes inside it doubled)"
+            f"{uri}, after line {reader.line_num}: {error} (a quoted text must be closed, and its quotes doubled)"
         ) from error
 
 

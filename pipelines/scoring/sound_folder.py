@@ -116,8 +116,8 @@ def sound_of(wave: np.ndarray, rate: int) -> Sound:
 
 
 def _ratio(rate: int) -> Fraction:
-    """44.1 kHz over a rate. The filters that resample have as many taps as its numerator times its denominator, thousands
-    of millions for a rate such as 44,099: then a fraction near it, off by about one sample in a second."""
+    """44.1 kHz over a rate. The filters that resample have as many taps as its numerator times its denominator,
+    thousands of millions for a rate such as 44,099: then a fraction near it, off by about one sample in a second."""
     exact = near = Fraction(grid.SAMPLE_RATE, rate)
     most = LARGEST_FILTER
     while near.numerator * near.denominator > LARGEST_FILTER:

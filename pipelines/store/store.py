@@ -106,7 +106,7 @@ class Store(storage.Records):
             )
         try:
             return Recipe.from_dict(identity["recipe"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except ValueError as error:
             raise StoreError(
                 f"{self.uri('_recipe.json')} holds no recipe of this version ({error}); v2a extract with a new STORE "
                 "makes one"
@@ -340,8 +340,8 @@ def _check_identity(identity: Any) -> None:
 
 
 def small_columns(info: storage.FileInfo, names: Sequence[str]) -> pa.Table:
-    """Columns of `tables.SMALL_SCHEMA` of one file of a store. Raises StoreError, which names the file, for a damaged or
-    foreign one, StorageError."""
+    """Columns of `tables.SMALL_SCHEMA` of one file of a store. Raises StoreError, which names the file, for a damaged
+    or foreign one, StorageError."""
     try:
         with storage.reading(info.uri) as file, _damage():
             return read_small(pq.ParquetFile(file), names)

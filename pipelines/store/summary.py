@@ -151,7 +151,7 @@ def gather(store: Store, n_samples: int = 0) -> Facts | None:
         return None
     try:
         recipe = Recipe.from_dict(identity["recipe"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except ValueError as error:
         raise StoreError(f"{store.uri('_recipe.json')} holds no recipe of this version ({error})") from error
     facts = Facts(store.root, identity, recipe)
     if identity.get("digest", recipe.digest) != recipe.digest:

@@ -95,8 +95,12 @@ def _row_facts(info: storage.FileInfo, recipe: Recipe, columns: tuple[str, ...])
     if missing:
         raise StoreError(f"{info.uri} has no {', '.join(missing)}, which this model trains on")
     text = (kind.metadata or {}).get(b"v2a_recipe")
-    if text is None or (embedded := Recipe.from_dict(json.loads(text))) != recipe:
-        other = "no recipe" if text is None else f"the recipe {embedded.name} ({embedded.digest})"
+    try:
+        embedded = None if text is None else Recipe.from_dict(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{info.uri}: the recipe in its metadata is damaged ({first_line(error)})") from error
+    if embedded != recipe:
+        other = "no recipe" if embedded is None else f"the recipe {embedded.name} ({embedded.digest})"
         raise StoreError(f"{info.uri} has {other}, its store {recipe.name} ({recipe.digest})")
     return n, sum(_bytes(kind.field(name).type) for name in columns)
 

@@ -32,7 +32,7 @@ def test_a_seed_in_range_is_taken_as_it_is(seed: Any) -> None:
 )
 def test_cells_that_no_table_has_are_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "films.csv").write_text(text)
-    with pytest.raises(manifest.ManifestError, match="films.csv, after line"):
+    with pytest.raises(manifest.ManifestError, match=r"films\.csv, after line"):
         manifest.read(str(tmp_path / "films.csv"))
 
 
