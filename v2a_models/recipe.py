@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from v2a_models import grid
 
-
 LARGEST_WINDOW = 1 << 31
 """Bytes of the frames of a window at most, uncompressed."""
 
@@ -159,7 +158,9 @@ def _check_values(recipe: Recipe) -> None:
         if (n := recipe.window_s * view.fps * view.width * view.height * 3) > LARGEST_WINDOW:
             raise ValueError(f"the {name} frames of a window would take {n / (1 << 30):.3g} GiB")
     if recipe.window <= recipe.overlap:
-        raise ValueError(f"windows of {recipe.window_s:g} s, {recipe.overlap_s:g} s of them shared, never advance")
+        raise ValueError(
+            f"windows of {recipe.window_s:g} s, {recipe.overlap_s:g} s of them shared, never advance"
+        )
 
 
 def _known_fields(kind: Any, values: dict[str, Any], what: str) -> dict[str, Any]:

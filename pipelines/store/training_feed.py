@@ -98,7 +98,9 @@ def _row_facts(info: storage.FileInfo, recipe: Recipe, columns: tuple[str, ...])
     try:
         embedded = None if text is None else Recipe.from_dict(json.loads(text))
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"{info.uri}: the recipe in its metadata is damaged ({first_line(error)})") from error
+        raise StoreError(
+            f"{info.uri}: the recipe in its metadata is damaged ({first_line(error)})"
+        ) from error
     if embedded != recipe:
         other = "no recipe" if embedded is None else f"the recipe {embedded.name} ({embedded.digest})"
         raise StoreError(f"{info.uri} has {other}, its store {recipe.name} ({recipe.digest})")
