@@ -115,7 +115,7 @@ def onsets_of(table: str | None) -> dict[str, list[float]] | None:
 def _videos(store: Any) -> list[tuple[str, str]]:
     """(video, split) of every video in the store, whose small columns are all read. Raises StoreError."""
     from pipelines.captions.captioning import FACTS
-    from pipelines.store.store import small_columns
+    from pipelines.store.small_columns import small_columns
 
     videos = []
     for info in store.files():

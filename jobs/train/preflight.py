@@ -94,7 +94,7 @@ def _tokenizer(system: str, store: Any, options: Mapping[str, Any], start: str) 
     if system != "vatt-converter" or start or options.get("base", language.OWN) != language.OWN:
         return {}
     from pipelines.captions import instructions
-    from pipelines.store.store import texts_of
+    from pipelines.store.small_columns import texts_of
 
     texts = texts_of(store)
     if not texts:

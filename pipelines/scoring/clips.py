@@ -25,7 +25,8 @@ from pipelines.media.errors import DecodeFailed, DecoderNotStarted, first_line
 from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.scoring import sound_folder
 from pipelines.scoring.job import ClipJob
-from pipelines.store.store import Store, StoreError, small_columns
+from pipelines.store.small_columns import small_columns
+from pipelines.store.store import Store, StoreError
 from v2a_models import grid, pcm
 from v2a_models.batch import Batch
 from v2a_models.grid import decode_start

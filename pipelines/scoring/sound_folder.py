@@ -110,12 +110,12 @@ def sound_of(wave: np.ndarray, rate: int) -> Sound:
         import torch
         from torchaudio.functional import resample
 
-        ratio = _ratio(rate)
+        ratio = _rate_ratio(rate)
         mono = resample(torch.from_numpy(mono), ratio.denominator, ratio.numerator).contiguous().numpy()
     return Sound(mono, rate, len(wave))
 
 
-def _ratio(rate: int) -> Fraction:
+def _rate_ratio(rate: int) -> Fraction:
     """44.1 kHz over a rate. The filters that resample have as many taps as its numerator times its denominator,
     thousands of millions for a rate such as 44,099: then a fraction near it, off by about one sample in a second."""
     exact = near = Fraction(grid.SAMPLE_RATE, rate)

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from pipelines import storage
 from pipelines.media.errors import first_line
-from pipelines.store.tables import FAILURES_SCHEMA, INDEX_SCHEMA, LEFT_OUT_SCHEMA, read_small, row_bytes
+from pipelines.store.tables import FAILURES_SCHEMA, INDEX_SCHEMA, LEFT_OUT_SCHEMA, row_bytes
 from v2a_models.recipe import Recipe
 
 SPLITS = ("train", "val", "test")
@@ -40,13 +40,6 @@ _READERS = 16
 """Footers read at once: waiting for storage, not for the processor."""
 
 _PART = re.compile(r"(?:split=(\w+)|_v2a/left_out)/part-[0-9a-f]{16}\.parquet")
-
-
-SPLIT = "train"
-"""Split whose texts train a tokenizer."""
-
-MOST = 100_000
-"""Maximum number of texts for a tokenizer; more would not change it much."""
 
 
 class StoreError(ValueError):
@@ -301,12 +294,12 @@ class Store(storage.Records):
 
 def _read(file: Any, columns: list[str] | None = None) -> pa.Table:
     # Not `pq.read_table`: that loads pandas, which takes longer than all else a finished store needs.
-    with _damage():
+    with damage():
         return pq.ParquetFile(file).read(columns=columns, use_threads=False)
 
 
 @contextlib.contextmanager
-def _damage() -> Iterator[None]:
+def damage() -> Iterator[None]:
     """Errors of a Parquet file become ValueError: Arrow raises OSError, without a number, for some."""
     try:
         yield
@@ -320,7 +313,7 @@ def _damage() -> Iterator[None]:
 
 def _recipe_of(uri: str) -> dict[str, Any]:
     """The recipe in the metadata of a file of rows. Raises ValueError."""
-    with storage.reading(uri) as file, _damage():
+    with storage.reading(uri) as file, damage():
         metadata = pq.ParquetFile(file).schema_arrow.metadata or {}
     recipe = json.loads(metadata.get(b"v2a_recipe", b"null"))
     if not isinstance(recipe, dict):
@@ -337,25 +330,3 @@ def _check_identity(identity: Any) -> None:
         raise ValueError(f"batch_size is {batch_size!r}")
     if not (precision is None or isinstance(precision, str)):
         raise ValueError(f"precision is {precision!r}")
-
-
-def small_columns(info: storage.FileInfo, names: Sequence[str]) -> pa.Table:
-    """Columns of `tables.SMALL_SCHEMA` of one file of a store. Raises StoreError, which names the file, for a damaged
-    or foreign one, StorageError."""
-    try:
-        with storage.reading(info.uri) as file, _damage():
-            return read_small(pq.ParquetFile(file), names)
-    except ValueError as error:
-        raise StoreError(
-            f"{info.uri} cannot be used ({first_line(error)}); v2a extract makes its rows again"
-        ) from error
-
-
-def texts_of(store: Store, split: str = SPLIT, most: int = MOST) -> list[str]:
-    """The different texts of a split, sorted: the first `most` of them."""
-    texts: set[str] = set()
-    for info in store.files():
-        if not info.path.startswith(f"split={split}/"):
-            continue
-        texts.update(text for text in small_columns(info, ["text"])["text"].to_pylist() if text)
-    return sorted(texts)[:most]

@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 from pipelines import storage
 from pipelines.media.errors import first_line
 from pipelines.store.problems import in_two_splits, recipe_problems, repeated_clips
+from pipelines.store.small_columns import read_small
 from pipelines.store.store import SPLITS, Store, StoreError
-from pipelines.store.tables import SMALL_SCHEMA, read_small
+from pipelines.store.tables import SMALL_SCHEMA
 from v2a_models.recipe import Recipe
 
 SMALL = tuple(SMALL_SCHEMA.names)

@@ -8,10 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipelines.media.errors import first_line
 from v2a_models.recipe import Recipe
 
 SCHEMA_VERSION = "store/1"
@@ -58,27 +55,6 @@ SMALL_SCHEMA = pa.schema(
     ]
 )
 """The columns without arrays."""
-
-
-def read_small(file: pq.ParquetFile, names: Sequence[str] = tuple(SMALL_SCHEMA.names)) -> pa.Table:
-    """Columns of `SMALL_SCHEMA` of a file of rows, whoever wrote it.
-
-    Raises ValueError for columns that are missing, or hold what no store has.
-    """
-    kind = pa.schema([SMALL_SCHEMA.field(name) for name in names])
-    if lacking := [name for name in names if name not in file.schema_arrow.names]:
-        raise ValueError(f"no rows of a store (it lacks {', '.join(lacking)})")
-    try:
-        held = file.read(columns=list(names), use_threads=False).select(list(names)).cast(kind)
-        held.validate(full=True)
-    except pa.ArrowException as error:
-        raise ValueError(first_line(error)) from error
-    for field, column in zip(kind, held.columns, strict=True):
-        if not field.nullable and column.null_count:
-            raise ValueError(f"{field.name} is null")
-        if field.type == pa.float64() and not pc.all(pc.is_finite(column), min_count=0).as_py():
-            raise ValueError(f"{field.name} is no finite number")
-    return held
 
 
 def schema(recipe: Recipe, shapes: Mapping[str, tuple[int, ...]]) -> pa.Schema:

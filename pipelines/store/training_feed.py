@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from pipelines import storage
 from pipelines.media.errors import first_line
 from pipelines.store.shards import Feed, Shard
-from pipelines.store.store import Store, StoreError, small_columns
+from pipelines.store.small_columns import small_columns
+from pipelines.store.store import Store, StoreError
 from v2a_models.recipe import Recipe
 
 TASK_BYTES = 16 << 20

@@ -113,7 +113,7 @@ def test_clips_are_exported_flat(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rate", [44099, 44101, 47951, 997, 767_999])
 def test_any_rate_is_resampled_with_little_memory(rate: int, tmp_path: Path) -> None:
     seconds = 0.5
-    ratio = sound_folder._ratio(rate)
+    ratio = sound_folder._rate_ratio(rate)
     assert ratio.numerator * ratio.denominator <= sound_folder.LARGEST_FILTER
     assert abs(float(ratio) * rate / RATE - 1) < 3e-5
     sound = read_sound(write(tmp_path / "a.wav", tone(round(seconds * rate), rate), rate))
@@ -122,7 +122,7 @@ def test_any_rate_is_resampled_with_little_memory(rate: int, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("rate", [44100, 48000, 22050, 8000, 96000, 192000])
 def test_usual_rates_are_resampled_exactly(rate: int) -> None:
-    assert sound_folder._ratio(rate) * rate == RATE
+    assert sound_folder._rate_ratio(rate) * rate == RATE
 
 
 def test_huge_files_and_rates_are_no_clips(tmp_path: Path) -> None:

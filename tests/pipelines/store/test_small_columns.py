@@ -10,7 +10,8 @@ import pytest
 
 from jobs import cli
 from pipelines.scoring import clips
-from pipelines.store.store import Store, StoreError, small_columns
+from pipelines.store.small_columns import small_columns
+from pipelines.store.store import Store, StoreError
 from pipelines.store.tables import SMALL_SCHEMA
 from tests.support.media_files import damaged_page, texts_of_no_encoding
 from tests.support.train_store import make_store
