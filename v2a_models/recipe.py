@@ -148,10 +148,12 @@ def _check_values(recipe: Recipe) -> None:
     for text in texts:
         if not isinstance(text, str):
             raise ValueError(f"{text!r} is no text")
-    for kind, pairs in ((int, whole), ((int, float), numbers)):
-        for value, most in pairs:
-            if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value <= most:  # type: ignore[arg-type]
-                raise ValueError(f"{value!r} is not between 0 and {most}")
+    for value, most in whole:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most:
+            raise ValueError(f"{value!r} is no whole number from 1 to {most}")
+    for value, limit in numbers:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= limit:
+            raise ValueError(f"{value!r} is not between 0 and {limit:g}")
     for name, view in recipe.views.items():
         if view.fit not in ("squeeze", "crop"):
             raise ValueError(f"the {name} frames cannot be fitted by {view.fit!r}")
