@@ -52,22 +52,28 @@ def run(config: CaptionConfig) -> int:
     return run_verb("caption", command(config), lambda console: _run(config, console))
 
 
+def page_of(table: str) -> str:
+    """Place of the page beside a table."""
+    return table.removesuffix(".parquet") + ".html"
+
+
 def _run(config: CaptionConfig, console: Console) -> int:
     from jobs.common import ray_session
-    from jobs.common.checks import at_least, check_out, full_address
+    from jobs.common.checks import at_least, check_file, check_out, full_address
     from jobs.common.models import check_captioner, model_place
     from pipelines import storage
     from pipelines.archive.ray_scan import scan_rows
     from pipelines.captions import captioning
     from pipelines.reports import caption_pages
 
-    check_out(config.out)
     at_least(config, windows=1, beams=1, num_workers=1)
     out = full_address(config.out)
     try:
         storage.check_readable(config.archive)
         if storage.is_within(config.archive, out):
             raise WrongUsage(f"--out ({config.out}) lies inside ARCHIVE; choose a place outside")
+        check_out(out)
+        check_file(page_of(out))
         check_captioner(config.model)
     except (storage.StorageError, ValueError) as error:
         raise WrongUsage(str(error)) from error
@@ -83,7 +89,7 @@ def _run(config: CaptionConfig, console: Console) -> int:
     frames = {row["path"]: row["frame"] for row in rows if row.get("frame")}
     model = config.model.rstrip("/").rpartition("/")[2]
     page = caption_pages.captions_html(rows, frames, archive=config.archive, model=model, summary=summary)
-    place = out.removesuffix(".parquet") + ".html"
+    place = page_of(out)
     storage.write_atomic(place, page.encode("utf-8", "backslashreplace"))
     console.print(f"{summary}. Table: {config.out}, page: {place}", markup=False)
     return SOME_FAILED if states["failed"] else DONE

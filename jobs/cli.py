@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import errno
 import importlib
+import io
 import os
 import re
 import select
@@ -81,6 +83,14 @@ EXAMPLES = (
 )
 
 DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED, READER_LEFT = 0, 1, 2, 130, 141
+MACHINE_ERRORS = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    }
+)
+"""Errors of the machine and not of the program: a full or broken disk, and no more files or memory to open."""
+
 AGAIN_S = 0.1
 """Seconds until a lost Ctrl-C is raised again."""
 
@@ -99,6 +109,7 @@ def overview() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code, 141 if the reader of a pipe (`| head`) has left."""
+    _complete_streams()
     try:
         try:
             return _main(argv)
@@ -108,6 +119,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not _stdout_is_closed():
             raise
         return READER_LEFT
+    except OSError as error:
+        if error.errno not in MACHINE_ERRORS:
+            raise
+        _discard_stdout()
+        print(f"v2a: cannot write to standard output: {os.strerror(error.errno)}", file=sys.stderr)
+        return SOME_FAILED
+
+
+def _complete_streams() -> None:
+    """Make up for standard streams that are closed (`>&-`), and print any character in any encoding.
+
+    A file opened later would otherwise get the number of a closed stream, and with it what libraries print.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _stdout_is_closed() -> bool:
@@ -115,9 +149,14 @@ def _stdout_is_closed() -> bool:
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     closed = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
-    if closed:  # Python flushes once more as it exits, and would print a traceback then
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if closed:
+        _discard_stdout()
     return closed
+
+
+def _discard_stdout() -> None:
+    # Python flushes once more as it exits, and would print a traceback then.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _main(argv: Sequence[str] | None) -> int:

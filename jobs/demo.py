@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,14 +63,23 @@ def _run(config: DemoConfig) -> int:
         except OSError as error:
             raise WrongUsage(f"cannot build the archive in {archive}: {error}") from error
     dubbed = str(Path(config.out, "dubbed"))
+    page = Path(dubbed, "_v2a", "report.html").absolute()
+    before = _changed_ns(page)
     code = dub.run(dub.DubConfig(archive, dubbed, model=config.model, num_workers=config.num_workers))
-    if code in (WRONG_USAGE, INTERRUPTED):
+    if code in (WRONG_USAGE, INTERRUPTED) or _changed_ns(page) == before:  # no report: the job was stopped
         return code
-    page = Path(dubbed, "_v2a", "report.html").resolve()
     print(f"\nTo see and hear every file, open {page.as_uri()} in a browser.")
     print(f"The dubbed copies are in {Path(dubbed).resolve()}. To browse the recorded runs:")
     print(f"  mlflow ui --backend-store-uri sqlite:///{page.parent / 'mlflow.db'}")
-    return 0 if config.archive is None and code == SOME_FAILED and page.exists() else code
+    return 0 if config.archive is None and code == SOME_FAILED else code
+
+
+def _changed_ns(page: Path) -> int:
+    """Time at which a file was written; 0 if there is none."""
+    try:
+        return page.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def build(archive: Path) -> None:
@@ -90,7 +98,7 @@ def build(archive: Path) -> None:
         target = archive / "real" / clip.name
         if not target.exists():
             target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(clip, target)
+            _write(target, clip.read_bytes())
     _write(archive / "damaged.mp4", b"\x00\x00\x00\x20ftypisom" + bytes(range(256)) * 16)
     _write(archive / "notes.txt", b"A text file, to show what happens to files that are not videos.\n")
 

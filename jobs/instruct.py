@@ -113,16 +113,14 @@ def onsets_of(table: str | None) -> dict[str, list[float]] | None:
 
 
 def _videos(store: Any) -> list[tuple[str, str]]:
-    """(video, split) of every video in the store."""
-    import pyarrow.parquet as pq
-
-    from pipelines import storage
+    """(video, split) of every video in the store, whose small columns are all read. Raises StoreError."""
+    from pipelines.captions.captioning import FACTS
+    from pipelines.store.small_columns import small_columns
 
     videos = []
     for info in store.files():
         split = info.path.split("/", 1)[0].removeprefix("split=")
-        with storage.reading(info.uri) as file:
-            column = pq.ParquetFile(file).read(columns=["video_id"], use_threads=False)["video_id"]
+        column = small_columns(info, FACTS)["video_id"]
         videos += [(video, split) for video in set(column.to_pylist())]
     return videos
 

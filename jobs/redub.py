@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -90,6 +89,11 @@ def _run(config: RedubConfig, console: Console) -> int:
         dubbed.check(film, job, span, spans)
     except dubbed.RedubError as error:
         raise WrongUsage(str(error)) from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise WrongUsage(
+            f"the records of {config.out} are damaged ({type(error).__name__}: {error}): dub {config.file} again with "
+            "v2a dub --restart"
+        ) from error
     if film.sidecar.get("signer") and not job.sign_key:
         raise WrongUsage(f"{film.output} was signed: pass --sign-key and --sign-cert to sign the new file")
     storage.check_writable(config.out)
@@ -190,14 +194,11 @@ def original(config: RedubConfig, film: Dubbed, kept_config: dict[str, Any]) -> 
 
 
 def _report(out: str, row: dict[str, Any]) -> None:
-    from pipelines import storage
+    from pipelines.dub.state import State
     from pipelines.reports import dub_page, dub_rows
 
     rows = [row if old["video_id"] == row["video_id"] else old for old in report_rows(out)]
-    try:
-        facts = json.loads(storage.read_bytes(storage.join(out, storage.PRIVATE_FOLDER, "summary.json")))
-    except (storage.StorageNotFound, ValueError):
-        facts = {"out": out}
+    facts = State(out).read_summary() or {"out": out}
     names = dub_rows.REPORT_SCHEMA.names
     dub_page.write(out, [{name: old.get(name) for name in names} for old in rows], facts)
 

@@ -99,14 +99,12 @@ def preflight(config: ScanConfig) -> None:
     from pipelines import storage
 
     at_least(config, num_workers=1)
-    if config.out is not None:
-        check_out(config.out)
     try:
         storage.check_readable(config.archive)
-        if config.out is not None:
-            storage.check_writable(storage.parent(config.out))
     except storage.StorageError as error:
         raise WrongUsage(str(error)) from error
+    if config.out is not None:
+        check_out(config.out)
 
 
 def _run(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tyro.conf import Positional
 
 from jobs.cli import DONE, SOME_FAILED
-from jobs.common.checks import at_least, full_address
+from jobs.common.checks import at_least, check_file, full_address
 from jobs.common.verb import Stopped, WrongUsage, run_verb
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def preflight(config: StoreConfig) -> None:
                 raise WrongUsage(
                     f"--html must lie outside the store ({config.html}): readers would treat it as data"
                 )
-            storage.check_writable(storage.parent(config.html))
+            check_file(config.html)
     except storage.StorageError as error:
         raise WrongUsage(str(error)) from error
 

@@ -110,7 +110,7 @@ def claim(config: SynthConfig) -> None:
     most = config.clips
     try:
         if storage.exists(stamp):
-            before = json.loads(storage.read_bytes(stamp))
+            before = storage.read_object(stamp)
             if {name: before.get(name) for name in identity} != identity:
                 previous = ", ".join(f"{name} {before.get(name)}" for name in identity)
                 raise WrongUsage(
@@ -133,7 +133,7 @@ def claim(config: SynthConfig) -> None:
         storage.write_atomic(stamp, json.dumps({**identity, "clips": most}).encode())
     except storage.StorageError as error:
         raise WrongUsage(str(error)) from error
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise WrongUsage(f"{stamp} cannot be read ({error}); choose another folder") from error
 
 

@@ -136,7 +136,7 @@ def check(name: str, config: VerifyConfig, trust: str | None = None) -> Checked:
     trust = _trust(config) if trust is None else trust
     demands = Demands(config.trust is not None, config.require_signature, config.strict)
     if name.endswith(signing.BESIDE):
-        return _check_manifest_alone(name)
+        return _check_manifest(name, config, trust)
     try:
         records = _records(name, config)
         clocks = clocks_of((records.side or {}).get("presented"))
@@ -159,19 +159,21 @@ def check(name: str, config: VerifyConfig, trust: str | None = None) -> Checked:
     return Checked(name, judge(inspected, records, demands, from_copy=from_copy, source=source), inspected)
 
 
-def _check_manifest_alone(name: str) -> Checked:
+def _check_manifest(name: str, config: VerifyConfig, trust: str) -> Checked:
+    """Check a manifest beside a film, by checking the film, unless that is one of the files to check anyway."""
     from pipelines import storage
     from pipelines.provenance import signing
     from pipelines.provenance.verdict import Answer, verdict
 
     film = name.removesuffix(signing.BESIDE)
-    if storage.exists(film):
-        answer = Answer("film", "manifest", "good", f"the manifest of {film}: checked with that file")
-    else:
-        answer = Answer(
-            "film", "manifest-alone", "bad", f"a manifest without its film ({film} was not found)"
-        )
-    return Checked(name, verdict([answer]))
+    if not storage.exists(film):
+        text = f"a manifest without its film ({film} was not found)"
+        return Checked(name, verdict([Answer("film", "manifest-alone", "bad", text)]))
+    if film in config.files:
+        text = f"the manifest of {film}: checked with that file"
+        return Checked(name, verdict([Answer("film", "manifest", "good", text)]))
+    found = check(film, config, trust)
+    return Checked(name, found.verdict, found.inspected)
 
 
 def _records(name: str, config: VerifyConfig) -> Records:

@@ -24,7 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PASSED = ("LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "V2A_SANDBOX")
 """Environment variables that children inherit, with those that begin with LC_. Credentials are not among them."""
 
-_FEW = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+_FEW = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"} | {
+    "JE_ARROW_MALLOC_CONF": "background_thread:false"
+}
 """Few threads and little memory kept. A child must have one thread until it is confined."""
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,9 @@ PREFIX = "v2a-scratch-"
 
 _LOCK, _SESSIONS, _KEPT, _FILES = "owner.lock", "sessions", "kept", "files"
 """Entries of a scratch folder: a file that its owner locks, a list of processes, a mark, and what it is for."""
+
+_SESSION = re.compile(r"(\d{1,10}) (\d{1,20})", re.ASCII)
+"""Line of that list: the session's leader, and its start in clock ticks."""
 
 _PATIENCE_S = 2.0
 """Time for processes to end by themselves."""
@@ -107,10 +111,12 @@ def sweep(root: str = "") -> int:
 def end_sessions(path: Path) -> None:
     """Kill what is left of the sessions of a folder, after a moment in which they may end by themselves."""
     try:
-        lines = (path / _SESSIONS).read_text().splitlines()
+        lines = (path / _SESSIONS).read_text("ascii", "replace").splitlines()
     except OSError:
         return
-    sessions = {int(leader): int(started) for leader, started in map(str.split, lines)}
+    # A line may be torn: a power cut, or a kill between two writes.
+    found = [match for line in lines if (match := _SESSION.fullmatch(line))]
+    sessions = {int(match[1]): int(match[2]) for match in found}
     until = time.monotonic() + _PATIENCE_S
     while left := _members(sessions):
         if time.monotonic() > until:

@@ -91,19 +91,11 @@ def read_recipe(folder: Path, config: dict[str, Any]) -> Recipe:
     from v2a_models.recipe import Recipe
 
     try:
-        recipe = Recipe.from_dict(config["recipe"])
-        numbers = [(recipe.window_s, 3600.0), (recipe.sample_rate, 768_000), (recipe.hop, 1 << 16)]
-        numbers += [(recipe.channels, 64)]
-        for view in recipe.views.values():
-            numbers += [(view.fps, 1000.0), (view.width, 1 << 14), (view.height, 1 << 14)]
-        for value, most in numbers:
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
-                raise ValueError(f"{value!r} is not between 0 and {most}")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return Recipe.from_dict(config["recipe"])
+    except (KeyError, ValueError) as error:
         raise CheckpointError(
             f"{folder}/config.json has no usable recipe: {error!r}; copy the folder of the model again"
         ) from error
-    return recipe
 
 
 def check_bundled(file: Path) -> None:

@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from v2a_models import grid
 
+LARGEST_WINDOW = 1 << 31
+"""Bytes of the frames of a window at most, uncompressed."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -109,20 +112,57 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
-        """Inverse of `to_dict`. Raises ValueError naming unknown fields."""
-        values = _known_fields(cls, values, "recipe")
-        for name in ("semantic", "sync", "frames"):
-            if isinstance(values.get(name), dict):
-                values[name] = View(**_known_fields(View, values[name], name))
-        encoders = (Encoder(**_known_fields(Encoder, item, "encoder")) for item in values.get("encoders", ()))
-        values["encoders"] = tuple(encoders)
-        return cls(**values)
+        """Inverse of `to_dict`, for values from a file. Raises ValueError naming unknown fields, and values that no
+        model has."""
+        try:
+            values = _known_fields(cls, values, "recipe")
+            for name in ("semantic", "sync", "frames"):
+                if values.get(name) is not None:
+                    values[name] = View(**_known_fields(View, values[name], name))
+            encoders = (
+                Encoder(**_known_fields(Encoder, item, "encoder")) for item in values.get("encoders", ())
+            )
+            values["encoders"] = tuple(encoders)
+            recipe = cls(**values)
+            _check_values(recipe)
+        except (TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(f"not a recipe: {error}") from error
+        return recipe
 
     @property
     def digest(self) -> str:
         """First 16 hex digits of the SHA-256 of all fields."""
         text = json.dumps(self.to_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _check_values(recipe: Recipe) -> None:
+    """Raises ValueError for values that no model has; they may come from a damaged file, or from anybody."""
+    texts = [recipe.name, *(text for each in recipe.encoders for text in (each.role, each.name, each.sha256))]
+    whole = [(recipe.sample_rate, 768_000), (recipe.hop, 1 << 16), (recipe.channels, 64)]
+    numbers: list[tuple[Any, float]] = [(recipe.window_s, 3600.0)]
+    for view in recipe.views.values():
+        texts.append(view.fit)
+        numbers.append((view.fps, 1000.0))
+        whole += [(view.width, 1 << 14), (view.height, 1 << 14)]
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"{text!r} is no text")
+    for value, most in whole:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most:
+            raise ValueError(f"{value!r} is no whole number from 1 to {most}")
+    for value, limit in numbers:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= limit:
+            raise ValueError(f"{value!r} is not between 0 and {limit:g}")
+    for name, view in recipe.views.items():
+        if view.fit not in ("squeeze", "crop"):
+            raise ValueError(f"the {name} frames cannot be fitted by {view.fit!r}")
+        if (n := recipe.window_s * view.fps * view.width * view.height * 3) > LARGEST_WINDOW:
+            raise ValueError(f"the {name} frames of a window would take {n / (1 << 30):.3g} GiB")
+    if recipe.window <= recipe.overlap:
+        raise ValueError(
+            f"windows of {recipe.window_s:g} s, {recipe.overlap_s:g} s of them shared, never advance"
+        )
 
 
 def _known_fields(kind: Any, values: dict[str, Any], what: str) -> dict[str, Any]:

@@ -158,6 +158,19 @@ def check_same(out: str, what: str, before: Mapping[str, Any], now: Mapping[str,
 
 
 def check_out(out: str) -> None:
-    """Raises WrongUsage unless `out` names a .parquet file."""
+    """Raises WrongUsage unless `out` names a .parquet file that can be written: before the work, not after it."""
     if not out.endswith(".parquet"):
         raise WrongUsage(f"--out must be a .parquet file, not {out}")
+    check_file(out)
+
+
+def check_file(place: str) -> None:
+    """Raises WrongUsage unless a file can be written at `place`."""
+    from pipelines import storage
+
+    place = full_address(place)
+    try:
+        storage.check_writable(storage.parent(place))
+        storage.check_name(place)
+    except storage.StorageError as error:
+        raise WrongUsage(str(error)) from error

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from v2a_models.generator import Generator
     from v2a_models.recipe import Recipe
 
@@ -67,11 +69,26 @@ def checkpoint_info(model: str) -> ModelInfo:
         name=str(config.get("name", folder.name)),
         sha256=checked_sha256(folder, config),
         streams=bool(config.get("streams", False)),
-        context_frames=int(config.get("context_frames", 0)),
+        context_frames=_context(folder, config),
         follows_text=bool(config.get("follows_text", False)),
         inpaints=inpaints(config),
         negative=usual_negative(config),
     )
+
+
+LONGEST_CONTEXT = 1 << 16
+"""Frames before a segment that a streaming model may want."""
+
+
+def _context(folder: Path, config: dict[str, Any]) -> int:
+    from v2a_models.checkpoint_files import CheckpointError
+
+    n = config.get("context_frames", 0)
+    if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n <= LONGEST_CONTEXT:
+        raise CheckpointError(
+            f"{folder}/config.json: context_frames is {n!r}, not from 0 to {LONGEST_CONTEXT}; copy the folder again"
+        )
+    return n
 
 
 def scav_sha256(model: str) -> str:
@@ -142,17 +159,17 @@ def model_place(model: str) -> str:
 
 def check_captioner(model: str, recipe: Any = None) -> None:
     """Raises ValueError for a model that writes no captions, or takes other features than those of `recipe`."""
-    from v2a_models.checkpoint_files import find_checkpoint, read_config
-    from v2a_models.recipe import Recipe
+    from v2a_models.checkpoint_files import find_checkpoint, read_config, read_recipe
     from v2a_models.vatt.language import check_adapter
 
-    config = read_config(find_checkpoint(model))
+    folder = find_checkpoint(model)
+    config = read_config(folder)
     check_adapter(config)
     if config.get("system") != "vatt-converter" and not config.get("follows_text"):
         raise ValueError(f"the model {model!r} writes no captions; use a vatt or a vatt-converter")
     if recipe is None:
         return
-    theirs, ours = Recipe.from_dict(config["recipe"]).encoder("semantic"), recipe.encoder("semantic")
+    theirs, ours = read_recipe(folder, config).encoder("semantic"), recipe.encoder("semantic")
     if theirs != ours:
         raise ValueError(
             f"the model {model!r} was trained on another encoder's features than this store holds"

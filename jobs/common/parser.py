@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import os
 import shutil
 import textwrap
 import types
@@ -23,8 +24,8 @@ _POSITIONAL = tyro.conf.Positional[Any].__metadata__[0]  # type: ignore[misc]
 ADVANCED = "advanced"
 """Section of the options that few people need."""
 
-WIDEST = 100
-"""Columns of help texts at most."""
+NARROWEST, WIDEST = 40, 100
+"""Columns of help texts, whatever the terminal has. In a few columns, tyro never ends."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Option:
 
 def parse(config: type, arguments: Sequence[str], prog: str) -> Any:
     """An instance of the dataclass `config`. Exits with 2, after naming the valid choices, for wrong arguments."""
+    if shutil.get_terminal_size().columns < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)
     width = min(WIDEST, shutil.get_terminal_size().columns) - 2
     paragraphs = reflowed(config.__doc__ or "").split("\n\n")
     answers: Any = tyro.cli(

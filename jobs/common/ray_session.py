@@ -67,7 +67,7 @@ def session(num_workers: int | None = None, address: str | None = None) -> Itera
         started_here = False
         if not ray.is_initialized():
             address = address or os.environ.get("RAY_ADDRESS") or None
-            folder = None if address else stack.enter_context(scratch.guarded(_short_root()))
+            folder = None if address else stack.enter_context(_own_folder())
             at_sigterm = signal.getsignal(signal.SIGTERM)
             with _held_stderr(), ray_processes.isolated_from_terminal(folder):
                 if address:
@@ -92,6 +92,21 @@ def session(num_workers: int | None = None, address: str | None = None) -> Itera
                 # An actor handle in a reference cycle keeps its cores, and Python may not collect cycles for hours. The
                 # next command in this process would wait for those cores.
                 gc.collect()
+
+
+@contextlib.contextmanager
+def _own_folder() -> Iterator[Path]:
+    """A folder for Ray's own files. Raises WrongUsage, with the fix, where none can be made."""
+    root = _short_root()
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(scratch.guarded(root))
+        except OSError as error:
+            raise WrongUsage(
+                f"Ray needs a folder for its files, and none can be made in {root} ({error.strerror}): set RAY_TMPDIR "
+                f"to one that can be written, with a path of at most {LONGEST_ROOT} characters"
+            ) from error
+        yield folder
 
 
 def _short_root() -> str:

@@ -61,8 +61,8 @@ def resolve(model: str, tracking_uri: str | None) -> str:
     import mlflow.artifacts
 
     beside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    beside.mkdir(parents=True, exist_ok=True)
     try:
+        beside.mkdir(parents=True, exist_ok=True)
         fetched = mlflow.artifacts.download_artifacts(
             artifact_uri=registered.source, dst_path=str(beside), tracking_uri=uri
         )
@@ -136,7 +136,7 @@ def champion(client: Any, name: str) -> Registered | None:
 
 
 def client_of(uri: str) -> Any:
-    """An MLflow client for the server or database at `uri`."""
+    """An MLflow client for the server or database at `uri`. Raises WrongUsage for one that cannot be used."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     import logging
@@ -145,7 +145,14 @@ def client_of(uri: str) -> Any:
 
     for logger in ("mlflow", "mlflow.store.db.utils", "alembic"):
         logging.getLogger(logger).setLevel(logging.ERROR)
-    return MlflowClient(tracking_uri=uri)
+    try:
+        return MlflowClient(tracking_uri=uri)
+    except (
+        Exception
+    ) as error:  # an unknown kind of address, a file that is no database, a missing driver, ...
+        raise WrongUsage(
+            f"no MLflow registry at {uri} ({_first(error)}): check --tracking-uri and MLFLOW_TRACKING_URI"
+        ) from error
 
 
 def _uri(tracking_uri: str | None) -> str:

@@ -39,9 +39,10 @@ def print_summary(summary: Mapping[str, Any], board: Board, name: str, console: 
     wide.print(table, soft_wrap=False)
     for system in summary["systems"]:
         for reason, clips in system["aligned"].items():
-            console.print(f"{system['name']}: {len(clips)} clips: {reason}: {listed(clips)}", markup=False)
+            line = f"{system['name']}: {len(clips)} clips: {reason}: {listed(clips)}"
+            console.print(printable(line), markup=False)
     for clip, reason in list(board.systems[name].failures.items())[:LISTED]:
-        console.print(f"not scored: {clip}: {reason}", markup=False)
+        console.print(printable(f"not scored: {clip}: {reason}"), markup=False)
     for metric in summary["metrics"]:
         notes = {system["metrics"].get(metric["name"], {}).get("note", "") for system in summary["systems"]}
         for note in sorted(note for note in notes if FEW in note):

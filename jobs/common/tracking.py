@@ -29,10 +29,12 @@ PARAM_LENGTH = 500
 
 
 def default_uri(out: str) -> str | None:
-    """A sqlite file beside the output; None on S3, where a database file cannot live."""
+    """A sqlite file beside the output; None on S3, where a database file cannot live, and in a folder with a question
+    mark in its path, at which SQLAlchemy would cut the path off."""
     if storage.is_remote(out):
         return None
-    return f"sqlite:///{storage.join(out, '_v2a', 'mlflow.db')}"
+    place = storage.local_path(storage.join(out, "_v2a", "mlflow.db"))
+    return None if "?" in place else f"sqlite:///{place}"
 
 
 def resolve_uri(out: str, tracking_uri: str | None) -> str | None:

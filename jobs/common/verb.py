@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from jobs.cli import INTERRUPTED, SOME_FAILED, WRONG_USAGE, without_password
+from jobs.cli import INTERRUPTED, MACHINE_ERRORS, SOME_FAILED, WRONG_USAGE, without_password
+from jobs.common.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,9 +27,10 @@ class Stopped(Exception):
 def run_verb(name: str, again: str, body: Callable[[Console], int], sandbox: str = "auto") -> int:
     """Run `body` with a console and return its exit code. This is the one place that maps errors to exit codes.
 
-    WrongUsage gives 2, as does a sandbox that is less than demanded; Stopped, StorageError and a decoder that does not
-    start give 1; Ctrl-C gives 130. Each is printed to standard error. `again` is the command that resumes the job;
-    empty for verbs without anything to resume. sandbox: the demand on children that read films, "auto" or "strict".
+    WrongUsage gives 2, as does a sandbox that is less than demanded, or a machine without a folder for temporary files;
+    Stopped, StorageError, a full disk (`MACHINE_ERRORS`) and a decoder that does not start give 1; Ctrl-C gives 130.
+    Each is printed to standard error. `again` is the command that resumes the job; empty for verbs without anything to
+    resume. sandbox: the demand on children that read films, "auto" or "strict".
     """
     from pipelines.media.errors import DecoderNotStarted
     from pipelines.sandbox.confinement import NotConfined
@@ -37,12 +40,22 @@ def run_verb(name: str, again: str, body: Callable[[Console], int], sandbox: str
     resume = f"\nTo resume, run:\n  {again}" if again else ""
     _running[:] = [name, resume]
     try:
+        tempfile.gettempdir()
+    except FileNotFoundError as problem:
+        print_error(name, f"{problem.strerror}: set TMPDIR to a folder that can be written")
+        return WRONG_USAGE
+    try:
         with demanded(sandbox):
             return body(_console())
     except (WrongUsage, NotConfined) as problem:
         print_error(name, str(problem))
         return WRONG_USAGE
     except (Stopped, StorageError, DecoderNotStarted) as problem:
+        print_error(name, f"{problem}{resume}")
+        return SOME_FAILED
+    except OSError as problem:
+        if problem.errno not in MACHINE_ERRORS:
+            raise
         print_error(name, f"{problem}{resume}")
         return SOME_FAILED
     except KeyboardInterrupt:
@@ -56,15 +69,20 @@ _running = ["", ""]
 def ended(problem: str) -> str:
     """The text of an error that ends the verb that runs now, for another process that prints it in its place."""
     name, resume = _running
-    return without_password(f"v2a {name}: {problem}{resume}")
+    return _shown(f"v2a {name}: {problem}{resume}")
 
 
 def print_error(name: str, problem: str) -> None:
-    """Print a problem of the verb `name` to standard error, without the passwords of URLs."""
+    """Print a problem of the verb `name` to standard error, without the passwords of URLs, and with the control
+    characters of names as escape sequences."""
     from rich.console import Console
 
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    errors.print(without_password(f"v2a {name}: {problem}"), markup=False)
+    errors.print(_shown(f"v2a {name}: {problem}"), markup=False)
+
+
+def _shown(text: str) -> str:
+    return "\n".join(map(printable, without_password(text).split("\n")))
 
 
 def _console() -> Console:

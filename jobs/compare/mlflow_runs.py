@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jobs.common import registry
+from jobs.common.verb import WrongUsage
 from pipelines import storage
 from pipelines.reports.comparison_page import sound_url
 from pipelines.reports.comparison_table import fit, is_finite
@@ -125,7 +126,10 @@ def promote(
     if not tracker.opened():
         return _decision(metric, "", "MLflow is not reachable.")
     model = next(m for m in plan.models if m.slug == best)
-    client = registry.client_of(uri)
+    try:
+        client = registry.client_of(uri)
+    except WrongUsage as error:
+        return _decision(metric, "", f"{error}.")
     present = registry.champion(client, REGISTERED)
     if present is not None and present.sha256 == model.sha256:
         return _decision(metric, best, "it already was the champion.")

@@ -12,6 +12,7 @@ from jobs.common.checks import at_least, check_not_foreign, full_address, networ
 from jobs.common.models import ModelInfo, checkpoint_info
 from jobs.common.verb import WrongUsage, differences
 from pipelines import storage
+from pipelines.scoring.job import BASELINES
 
 if TYPE_CHECKING:
     from jobs.compare.config import CompareConfig
@@ -159,7 +160,7 @@ def read_state(out: str) -> dict[str, Any] | None:
     """Recorded identity and models of OUT; None where there are none. Raises WrongUsage for a damaged record."""
     uri = storage.join(out, storage.PRIVATE_FOLDER, STATE_FILE)
     try:
-        state = json.loads(storage.read_bytes(uri))
+        state = storage.read_object(uri)
         return {"identity": dict(state["identity"]), "models": dict(state["models"])}
     except storage.StorageNotFound:
         return None
@@ -184,9 +185,10 @@ def _model(argument: str, recipe: Any, config: CompareConfig) -> Model:
         if argument != folder
         else argument.rstrip("/").rpartition("/")[2]
     )
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", called).strip("-.")
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", called).strip("-.") or "model"
+    slug = f"model-{slug}" if slug in BASELINES else slug  # its sounds must not lie among those of a baseline
     codec = generator.codec is not None
-    return Model(slug or "model", argument, folder, info.sha256, parameters, codec, from_archive)
+    return Model(slug, argument, folder, info.sha256, parameters, codec, from_archive)
 
 
 def needs_archive(model: ModelInfo, columns: Sequence[str], recipe: Recipe, archive: str | None) -> bool:

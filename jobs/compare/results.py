@@ -8,6 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def summarise(
 def _costs(out: str) -> dict[str, dict[str, Any]]:
     """Costs that an earlier run of the same comparison measured, by system."""
     try:
-        before = json.loads(storage.read_bytes(storage.join(out, "summary.json")))
+        before = storage.read_object(storage.join(out, "summary.json"))
         return {
             system["name"]: {
                 name: system["metrics"][name]
@@ -224,13 +225,13 @@ def votes(out: str, path: str) -> dict[str, Any]:
     from v2a_models.metrics.preference import preferences
 
     try:
-        ballot = json.loads(storage.read_bytes(path))
+        ballot = storage.read_object(path)
         page = str(ballot["page"])
         if not re.fullmatch(r"[0-9a-f]{16}", page):
             raise ValueError("it has no page id")
-        key = json.loads(storage.read_bytes(storage.join(out, storage.PRIVATE_FOLDER, f"listen-{page}.json")))
+        key = storage.read_object(storage.join(out, storage.PRIVATE_FOLDER, f"listen-{page}.json"))
         results = [preference.result() for preference in preferences(ballot, key)]
-    except (storage.StorageError, ValueError, KeyError, TypeError) as error:
+    except (storage.StorageError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WrongUsage(f"the votes {path} do not belong to the listening page of {out}: {error}") from error
     return {"file": path.rpartition("/")[2], "n": sum(result["n"] for result in results), "results": results}
 
@@ -289,7 +290,7 @@ def scoring_clips(plan: ComparePlan) -> list[Any]:
         facts = plan.facts.get(row.path.rpartition(".")[0], {})
         inside = [
             (at - row.start_s, strength)
-            for at, strength in zip(facts.get("events", ()), facts.get("strengths", ()), strict=False)
+            for at, strength in zip_longest(facts.get("events", ()), facts.get("strengths", ()))
             if 0 <= at - row.start_s < window_s
         ]
         clips.append(
@@ -301,9 +302,9 @@ def scoring_clips(plan: ComparePlan) -> list[Any]:
                 label=row.label or facts.get("label", ""),
                 text=row.text,
                 events=tuple(at for at, _ in inside) if "events" in facts else None,
-                strengths=tuple(strength for _, strength in inside),
+                strengths=tuple(strength for _, strength in inside) if "strengths" in facts else (),
                 fps=plan.fps.get(row.path, 0.0),
-                film=storage.join(plan.archive, *row.path.split("/")) if plan.archive else "",
+                film=storage.uri_of(plan.archive, row.path) if plan.archive else "",
                 start_s=row.start_s,
             )
         )

@@ -10,7 +10,7 @@ from jobs.common.checks import network_weights
 from jobs.common.verb import run_verb
 from jobs.evaluate.config import EvaluateConfig, command
 from jobs.evaluate.export import export
-from jobs.evaluate.preflight import find_captions, find_clips, preflight
+from jobs.evaluate.preflight import find_captions, find_clips, preflight, system_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +34,7 @@ def _run(config: EvaluateConfig, console: Console) -> int:
 
     started = time.perf_counter()
     preflight(config)
-    name = config.pred.rstrip("/").rpartition("/")[2] or "pred"
+    name = system_name(config.pred)
     clips, notes = find_clips(config, name)
     captions, true = find_captions(config, {clip.name: clip.text for clip in clips})
     networks = (*config.networks, *["bertscore"] * bool(captions))

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from jobs.common.checks import at_least, network_weights
+from jobs.common.checks import at_least, full_address, network_weights
 from jobs.common.verb import WrongUsage
 
 if TYPE_CHECKING:
     from jobs.evaluate.config import EvaluateConfig
     from pipelines.scoring.job import Clip
+
+
+def system_name(pred: str) -> str:
+    """Name of the system whose sounds lie in the folder `pred`: that of the folder, unless a baseline has it."""
+    from pipelines.scoring.job import BASELINES
+
+    name = full_address(pred).rstrip("/").rpartition("/")[2]
+    return f"pred-{name}" if name in ("", *BASELINES) else name
 
 
 def preflight(config: EvaluateConfig) -> None:
@@ -31,9 +39,23 @@ def preflight(config: EvaluateConfig) -> None:
             storage.check_readable(folder)
             if storage.is_within(folder, config.out):
                 raise WrongUsage(f"--out ({config.out}) must be outside {folder}")
+            check_export(config, folder)
         storage.check_writable(config.out)
+        if config.export:
+            storage.check_writable(config.export)
     except (storage.StorageError, ValueError) as error:
         raise WrongUsage(str(error)) from error
+
+
+def check_export(config: EvaluateConfig, folder: str) -> None:
+    """Raises WrongUsage if the sounds that --export writes would lie in `folder`, and replace those that are scored."""
+    from pipelines import storage
+    from pipelines.scoring.job import REFERENCE
+
+    for system in (system_name(config.pred), REFERENCE) if config.export else ():
+        place = storage.join(str(config.export), system)
+        if storage.is_within(folder, place) or storage.is_within(place, folder):
+            raise WrongUsage(f"--export writes to {place}, and {folder} is scored: choose another folder")
 
 
 def find_clips(config: EvaluateConfig, name: str) -> tuple[list[Clip], list[str]]:

@@ -94,7 +94,7 @@ def _tokenizer(system: str, store: Any, options: Mapping[str, Any], start: str) 
     if system != "vatt-converter" or start or options.get("base", language.OWN) != language.OWN:
         return {}
     from pipelines.captions import instructions
-    from pipelines.store.store import texts_of
+    from pipelines.store.small_columns import texts_of
 
     texts = texts_of(store)
     if not texts:
@@ -150,7 +150,7 @@ def read_state(out: str, file: str = STATE_FILE) -> dict[str, Any] | None:
     """Recorded state of OUT; None where there is none. Raises WrongUsage for a damaged one."""
     uri = state_uri(out, file)
     try:
-        state = json.loads(storage.read_bytes(uri))
+        state = storage.read_object(uri)
         if not isinstance(state["identity"], dict):
             raise TypeError("no settings in it")
         return state
@@ -169,8 +169,8 @@ def write_state(plan: TrainPlan, run_id: str) -> None:
 def finished_steps(out: str) -> int:
     """Steps of the finished model in OUT; 0 without one."""
     try:
-        done = json.loads(storage.read_bytes(storage.join(out, DONE_FILE)))
-        config = json.loads(storage.read_bytes(storage.join(out, "config.json")))
+        done = storage.read_object(storage.join(out, DONE_FILE))
+        config = storage.read_object(storage.join(out, "config.json"))
         return int(done["steps"]) if done["sha256"] == config["sha256"] else 0
     except (storage.StorageNotFound, ValueError, KeyError, TypeError):
         return 0

@@ -85,10 +85,15 @@ def _prepare(config: TuneConfig) -> TunePlan | None:
         checks.check_same(out, "a search", before["identity"], identity)
     from jobs.tune.search import Records
 
-    plan = TunePlan(out, base, Records(state_uri(out, "tune")), identity)
-    if before is not None:
-        plan.run_id, plan.reported = str(before.get("run_id", "")), int(before.get("reported", 0))
-        plan.registered = before.get("registered")
+    try:
+        plan = TunePlan(out, base, Records(state_uri(out, "tune")), identity)
+        if before is not None:
+            plan.run_id, plan.reported = str(before.get("run_id", "")), int(before.get("reported", 0))
+            plan.registered = before.get("registered")
+    except (ValueError, TypeError) as error:
+        raise WrongUsage(
+            f"the records in --out ({out}) cannot be used ({error}); choose another --out"
+        ) from error
     if len(plan.records.finished) >= config.trials and plan.reported == len(plan.records.finished):
         return None
     storage.check_writable(out)

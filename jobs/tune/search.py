@@ -57,16 +57,33 @@ class Record:
         return int(self.curve[-1][0]) if self.curve else 0
 
 
+def _record(uri: str, number: int) -> Record:
+    """Record number `number`. Raises ValueError for a damaged one, StorageError."""
+    try:
+        record = Record(**storage.read_object(uri))
+        ours = (
+            record.number == number
+            and record.status in (RUNNING, DONE, STOPPED, FAILED)
+            and isinstance(record.parameters, dict)
+            and all(math.isfinite(step) and isinstance(loss, (int, float)) for step, loss in record.curve)
+        )
+        if not ours:
+            raise ValueError("not the record of a trial")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{uri} is damaged ({error})") from error
+    return record
+
+
 class Records:
-    """Records of a search, in files that a kill leaves whole."""
+    """Records of a search, in files that a kill leaves whole. Raises ValueError for a damaged one."""
 
     def __init__(self, place: str) -> None:
         self.place = place
         self.all: list[Record] = []
         with contextlib.suppress(storage.StorageNotFound):
             while True:  # numbered without gaps
-                content = storage.read_bytes(self._uri(len(self.all)))
-                self.all.append(Record(**json.loads(content)))
+                uri = self._uri(len(self.all))
+                self.all.append(_record(uri, len(self.all)))
 
     def _uri(self, number: int) -> str:
         return storage.join(self.place, f"{number:04d}.json")

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import storage
+from pipelines import retry, storage
 from pipelines.captions import instructions
-from pipelines.media.errors import DecodeFailed
+from pipelines.media.errors import DecodeFailed, DecoderNotStarted
 from pipelines.reports.caption_pages import FRAME_HEIGHT, FRAME_WIDTH, contact_frame
 from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.store.store import Store
@@ -129,7 +129,9 @@ class Captioner:
             status = "skipped" if film["status"] in ("not_video", "audio_only") else "failed"
             return [caption_row(film, status=status, error=str(film["error"] or film["status"]))]
         try:
-            captions, picture = self._captions(film)
+            for attempt in retry.storage_attempts(retry.SCAN):
+                with attempt:
+                    captions, picture = self._captions(film)
             rows = [
                 caption_row(
                     film, start_s, min(self.model.recipe.window_s, film["duration_s"] - start_s), text
@@ -137,9 +139,12 @@ class Captioner:
                 for start_s, text in captions
             ]
             return [rows[0] | {"frame": contact_frame(picture)}, *rows[1:]]
-        except DecodeFailed as error:
+        except (
+            DecodeFailed,
+            storage.StorageError,
+        ) as error:  # only films are read here, and nothing is written
             return [caption_row(film, status="failed", error=str(error))]
-        except storage.StorageError:
+        except DecoderNotStarted:  # no fault of the film
             raise
         except Exception as error:  # an error of the model fails this film alone
             return [caption_row(film, status="failed", error=f"{type(error).__name__}: {error}")]

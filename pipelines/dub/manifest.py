@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from pipelines import storage
+from pipelines.media.errors import first_line
 
 BEYOND_S = 0.05
 """Seconds by which an in or out time may lie beyond the end of a film: tables are rounded."""
@@ -72,8 +73,15 @@ def _of_csv(uri: str, data: bytes) -> tuple[list[str], Iterable[Mapping[str, Any
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ManifestError(f"{uri} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="(more cells than columns)")
-    return list(reader.fieldnames or []), reader
+    # Strict: a quote that is never closed must not swallow the rest of the table.
+    lines = io.StringIO(text, newline="")
+    reader = csv.DictReader(lines, restkey="(more cells than columns)", strict=True)
+    try:
+        return list(reader.fieldnames or []), list(reader)
+    except csv.Error as error:
+        raise ManifestError(
+            f"{uri}, after line {reader.line_num}: {error} (a quoted text must be closed, and its quotes doubled)"
+        ) from error
 
 
 def _of_parquet(uri: str, data: bytes) -> tuple[list[str], Iterable[Mapping[str, Any]]]:
@@ -82,9 +90,9 @@ def _of_parquet(uri: str, data: bytes) -> tuple[list[str], Iterable[Mapping[str,
 
     try:
         table = pq.read_table(pa.BufferReader(data))
-    except pa.ArrowInvalid as error:
-        raise ManifestError(f"{uri} is not a Parquet file: {error}") from error
-    return list(table.column_names), table.to_pylist()
+        return list(table.column_names), table.to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:  # a damaged page is an OSError
+        raise ManifestError(f"{uri} is not a Parquet file with texts: {first_line(error)}") from error
 
 
 def parse(uri: str, names: list[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, ManifestRow]:

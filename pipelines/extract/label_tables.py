@@ -162,7 +162,13 @@ def _parquet_columns(uri: str, data: bytes) -> dict[str, list[str]]:
         picked = _pick(uri, file.schema_arrow.names)
         table = file.read(columns=list(picked.values()))
         texts = {meaning: table.column(name).cast(pa.string()) for meaning, name in picked.items()}
-    except (pa.ArrowException, OSError, KeyError) as error:
+        values = {name: column.to_pylist() for name, column in texts.items()}
+    except (
+        pa.ArrowException,
+        OSError,
+        KeyError,
+        ValueError,
+    ) as error:  # texts that are not UTF-8 are a ValueError
         fix = "write it again with text columns, or give a .csv"
         raise LabelsError(f"{uri}: not a parquet table of texts: {error} ({fix})") from error
-    return {name: [(text or "").strip() for text in column.to_pylist()] for name, column in texts.items()}
+    return {name: [(text or "").strip() for text in column] for name, column in values.items()}

@@ -1,12 +1,12 @@
 """Facts in the headers of mp4 and Matroska that players follow and FFmpeg does not tell.
 
 Cropping by the container, the volume of a track, the announced size, tracks that are switched off, speed factors,
-ordered chapters. Every loop is bounded, so a hostile header costs little.
+ordered chapters. Every loop is bounded, so a hostile header costs little. What is not read to its end is unusual, and a
+size that is too large ends with what is around it, as FFmpeg takes it: no header can hide facts from this reader alone.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
 from collections.abc import Iterator
@@ -15,6 +15,8 @@ from typing import Any, BinaryIO, ClassVar
 
 _MOST = 100_000
 """Boxes or elements that are looked at in one file."""
+
+_TOO_MANY = f"more than {_MOST} headers"
 
 _LEAF = 1 << 16
 """Bytes that are read of one box."""
@@ -28,11 +30,14 @@ class HeaderFacts:
     """
 
     tracks: dict[int, dict[str, str]] = field(default_factory=dict)
-    """`crop` (left top right bottom), `announced` (width x height), `volume`, `disabled`; usual values are left out."""
+    """`crop` (left top right bottom), `announced` (width x height of a picture), `volume`, `balance`, `layer`, `blend`
+    (graphics mode), `disabled`; usual values are left out."""
     chapters: list[str] | None = None
     """Titles in the list of chapters that mp4 has besides a track of them; None without such a list."""
     brand: str = ""
     """Major brand of an mp4 or mov file, without spaces."""
+    read: bool = False
+    """True for a container whose headers are read."""
     odd: list[str] = field(default_factory=list)
     """Unusual facts about the file as a whole, in words."""
 
@@ -41,11 +46,15 @@ def read_headers(file: BinaryIO, format_name: str) -> HeaderFacts:
     """Facts in the headers of an open file, which may be damaged. format_name: FFmpeg's demuxer."""
     facts = HeaderFacts()
     size = file.seek(0, os.SEEK_END)
-    with contextlib.suppress(struct.error, IndexError, ValueError, OverflowError):
-        if "mov" in format_name.split(","):
+    names = format_name.split(",")
+    facts.read = "mov" in names or "matroska" in names
+    try:
+        if "mov" in names:
             _Mp4(file, facts).film(size)
-        elif "matroska" in format_name.split(","):
+        elif "matroska" in names:
             _Matroska(file, facts).film(size)
+    except (struct.error, IndexError, ValueError, OverflowError):
+        facts.odd.append("a damaged header")
     facts.odd = sorted(set(facts.odd))[:20]
     return facts
 
@@ -71,7 +80,10 @@ class _Mp4:
 
     def _boxes(self, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
         """(type, start and stop of the content) of the boxes between two places."""
-        while start + 8 <= stop and self._left:
+        while start + 8 <= stop:
+            if not self._left:
+                self._facts.odd.append(_TOO_MANY)
+                return
             self._left -= 1
             self._file.seek(start)
             head = self._file.read(16)
@@ -79,8 +91,8 @@ class _Mp4:
             content = start + 8
             if size == 1:
                 size, content = struct.unpack(">Q", head[8:16])[0], start + 16
-            end = stop if size == 0 else start + size
-            if end < content or end > stop:
+            end = stop if size == 0 else min(start + size, stop)
+            if end < content:
                 return
             yield kind, content, end
             start = end
@@ -114,11 +126,22 @@ class _Mp4:
             elif kind == b"tkhd":
                 data = self._read(a, b)
                 at = 4 + (16 if data[0] == 1 else 8)
-                self._track = self._facts.tracks.setdefault(struct.unpack(">I", data[at : at + 4])[0], {})
+                found = self._facts.tracks.setdefault(struct.unpack(">I", data[at : at + 4])[0], {})
+                found.update(self._track)  # of boxes that came before
+                self._track = found
                 at += 4 + (12 if data[0] == 1 else 8) + 8 + 4
-                volume = struct.unpack(">h", data[at : at + 2])[0]
+                layer, volume = struct.unpack(">hxxh", data[at - 4 : at + 2])
                 if volume not in (0, 256):
                     self._track["volume"] = f"{volume / 256:.4g}"
+                if layer:
+                    self._track["layer"] = str(layer)
+            elif kind == b"smhd":
+                if balance := struct.unpack(">h", self._read(a, b)[4:6])[0]:
+                    self._track["balance"] = f"{balance / 256:.4g}"
+            elif kind == b"vmhd":
+                mode = struct.unpack(">H", self._read(a, b)[4:6])[0]
+                if mode not in (0, 0x40):  # copied, also with dithering
+                    self._track["blend"] = f"{mode:#x}"
             elif kind == b"elst":
                 self._edits(self._read(a, b))
             elif kind == b"stsd":
@@ -127,7 +150,10 @@ class _Mp4:
     def _edits(self, data: bytes) -> None:
         entry = ">QqI" if data[0] == 1 else ">IiI"
         width = struct.calcsize(entry)
-        number = min(struct.unpack(">I", data[4:8])[0], (len(data) - 8) // width)
+        announced = struct.unpack(">I", data[4:8])[0]
+        number = min(announced, (len(data) - 8) // width)
+        if number < announced:
+            self._facts.odd.append("an edit list that goes on")
         for k in range(number):
             rate = struct.unpack(entry, data[8 + k * width : 8 + (k + 1) * width])[2]
             if rate != 1 << 16:
@@ -136,19 +162,14 @@ class _Mp4:
     def _entries(self, start: int, stop: int) -> None:
         for number, (_, a, b) in enumerate(self._boxes(start, stop)):
             data = self._read(a, b)
-            width, height = struct.unpack(">HH", data[24:28]) if len(data) >= 78 else (0, 0)
-            if number == 0 and self._is_picture(data):
+            if number == 0 and len(data) >= 78:
+                width, height = struct.unpack(">HH", data[24:28])
                 self._track["announced"] = f"{width}x{height}"
                 for kind, inner, end in self._boxes(a + 78, b):
                     if kind == b"clap" and end - inner >= 32:
                         self._track["crop"] = _aperture(self._read(inner, end), width, height)
             elif number > 0:
                 self._facts.odd.append("a track with several configurations")
-
-    @staticmethod
-    def _is_picture(data: bytes) -> bool:
-        """True for a VisualSampleEntry: 72 dpi or another plausible resolution, and one picture per sample."""
-        return len(data) >= 78 and data[40:42] == b"\0\1"
 
 
 def _titles(data: bytes) -> list[str]:
@@ -209,7 +230,10 @@ class _Matroska:
 
     def _elements(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """(identifier, start and stop of the content) of the elements between two places."""
-        while start < stop and self._left:
+        while start < stop:
+            if not self._left:
+                self._facts.odd.append(_TOO_MANY)
+                return
             self._left -= 1
             self._file.seek(start)
             name = self._number(keep_marker=True)

@@ -15,9 +15,9 @@ from typing import IO, Any
 import numpy as np
 
 from pipelines import storage
-from pipelines.mux import remux
+from pipelines.mux import presented, remux
 from pipelines.mux.containers import container_of
-from pipelines.mux.files import disk_error
+from pipelines.mux.files import check_disk, disk_error
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.track import MuxResult, Seal, Track
 from pipelines.sandbox.child import Beat, ChildFailed, converse, load_decoders, serve
@@ -93,29 +93,21 @@ def _result(answer: dict[str, Any], source: LentFile, output: int) -> MuxResult:
         kind = answer.pop("error", None)
         if kind is None:
             fields = answers.checked(answers.MuxAnswer, answer).model_dump()
+            presented.check(fields["presented"])
             digests = Digests.from_json(fields.pop("digests"))
             return MuxResult(**fields | {"dropped": tuple(fields["dropped"]), "digests": digests})
         if kind == "value":
             raise ValueError(str(answer["message"])[:1000])
         failed = answers.checked(answers.FailedAnswer, answer)
-    except (KeyError, answers.ValidationFailed) as error:
+    except (KeyError, presented.NotDescribed, answers.ValidationFailed) as error:
         raise remux.MuxFailed("MuxerCrashed", f"invalid reply from the muxer: {error}") from None
     with storage.reading_source():
         source.check()
     if kind == "source":
         raise storage.SourceLost(f"the source can no longer be read: {source.failed(failed.message)}")
     if kind == "output":
-        _check_disk(output)
+        check_disk(output)
     raise remux.MuxFailed(failed.error_class, failed.message, failed.stage)
-
-
-def _check_disk(output: int) -> None:
-    """Raise OSError if a little more cannot be written to the file, whose content is lost anyway."""
-    os.lseek(output, 0, os.SEEK_END)
-    left = bytes(_SLACK)
-    while left:
-        left = left[os.write(output, left) :]
-    os.fsync(output)
 
 
 # ------------------------------------------------------------------------------------- in the child

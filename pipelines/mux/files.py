@@ -110,6 +110,15 @@ class Sink:
         return self._file.seek(0, os.SEEK_END)
 
 
+def check_disk(output: int) -> None:
+    """Raise OSError if a little more cannot be written to the file, whose content is lost anyway."""
+    os.lseek(output, 0, os.SEEK_END)
+    left = bytes(1 << 20)
+    while left:
+        left = left[os.write(output, left) :]
+    os.fsync(output)
+
+
 def disk_error(target: Path, error: OSError) -> storage.StorageError:
     """The storage error for an OSError while writing `target`."""
     kind = storage.kind_of(error)

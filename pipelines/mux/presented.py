@@ -69,6 +69,42 @@ def clocks_of(description: Any) -> set[str]:
     return {name for name in list(found)[: 4 * MOST_TRACKS] if _CLOCK.fullmatch(name)}
 
 
+class NotDescribed(ValueError):
+    """Values that are no description of a film."""
+
+
+def check(values: Any) -> None:
+    """Raises NotDescribed unless `values` has the types of a description."""
+    if not isinstance(values, Mapping) or not isinstance(values.get("start"), str):
+        raise NotDescribed("not a description of a film")
+    for name, value in values.items():
+        if name in TRACK_KINDS:
+            good = isinstance(value, list) and len(value) <= MOST_TRACKS and all(map(_is_track, value))
+        elif name == "tags":
+            good = _is_texts(value)
+        elif name in ("odd", "chapters"):
+            good = isinstance(value, list) and all(isinstance(text, str) for text in value)
+        else:
+            good = isinstance(value, str)
+        if not good:
+            raise NotDescribed(f"a description of a film with a damaged {name[:30]!r}")
+    if "tags" not in values:
+        raise NotDescribed("a description of a film without tags")
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(text, str) for text in (*value, *value.values()))
+
+
+def _is_track(value: Any) -> bool:
+    nested = ("tags", "times")
+    return (
+        isinstance(value, Mapping)
+        and all(_is_texts(value[name]) for name in nested if name in value)
+        and _is_texts({key: text for key, text in value.items() if key not in nested})
+    )
+
+
 class Describer:
     """Running description of an open film, packet by packet."""
 
@@ -127,11 +163,22 @@ class Describer:
                 # A player of mp4 shows none of them.
                 facts.tracks.setdefault(tracks[0].id, {})["disabled"] = "yes"
             if tracks:
-                described[kind] = [t.described | facts.tracks.get(self._identifier(t), {}) for t in tracks]
+                described[kind] = [t.described | self._headers_of(t, facts) for t in tracks]
+        if facts.read and self._headers_differ(facts):
+            facts.odd.append("tracks that readers find in different places")
         titles = [title[:255] for title in self._titles]
         if facts.chapters is not None and titles and facts.chapters != titles[:255]:
             facts.odd.append("two different lists of chapters")
         return described | ({"odd": facts.odd} if facts.odd else {})
+
+    def _headers_of(self, track: _Track, facts: boxes.HeaderFacts) -> dict[str, str]:
+        found = facts.tracks.get(self._identifier(track), {})
+        return {k: v for k, v in found.items() if k != "announced" or track.kind in ("video", "cover")}
+
+    def _headers_differ(self, facts: boxes.HeaderFacts) -> bool:
+        """True if FFmpeg has other tracks than the reader of the headers: facts would be missed, or be another's."""
+        theirs = [self._identifier(t) for t in self._tracks if t.kind not in ("cover", "attachment")]
+        return self._n_streams <= len(self._tracks) and sorted(theirs) != sorted(facts.tracks)
 
     def _identifier(self, track: _Track) -> int:
         return track.index if "matroska" in self._format else track.id

@@ -13,8 +13,8 @@ from av.stream import Discard, Disposition
 
 from pipelines.media import container
 
-SIDE_DATA = ("new_extradata", "param_change", "palette", "webvtt_settings")
-"""Side data of packets that changes what is presented."""
+SIDE_DATA = ("new_extradata", "param_change", "palette", "webvtt_settings", "matroska_block_additional")
+"""Side data of packets that changes what is presented; the last one is transparency, and colour of wide range."""
 
 _TECHNICAL = re.compile(
     r"major_brand|minor_version|compatible_brands|encoder|creation_time|modification_time|duration|_statistics.*|bps"
@@ -49,6 +49,9 @@ PLAIN_STYLE = "6b41990a7c949b7a6b8360647020907c"
 _LONGEST = 300
 """Characters of a name that are kept."""
 
+_MOST_TAGS = 200
+"""Tags that are compared one by one."""
+
 
 def kind(stream: Any) -> str:
     """Kind of a stream in a description: video, sound, subtitles, cover, attachment or data; empty for none.
@@ -74,8 +77,8 @@ def facts(stream: Any, kind_: str) -> dict[str, Any]:
     names = [name for name in names if name and name not in _HANDLERS]
     described: dict[str, Any] = {
         "codec": codec(stream) or "unknown",
-        "name": names[0][:_LONGEST] if names else "",
-        "otherNames": " / ".join(dict.fromkeys(name for name in names[1:] if name != names[0]))[:_LONGEST],
+        "name": _clipped(names[0]) if names else "",
+        "otherNames": _clipped(" / ".join(dict.fromkeys(name for name in names[1:] if name != names[0]))),
         "language": language(metadata.get("language", "")),
         "flags": " ".join(str(flag.name) for flag in _FLAGS if stream.disposition & flag),
         "tags": tags(stream.metadata),
@@ -88,7 +91,7 @@ def facts(stream: Any, kind_: str) -> dict[str, Any]:
     elif kind_ == "subtitles" and context is not None and described["codec"] == "mov_text":
         described["style"] = _short(_BIT_RATE.sub(b"", bytes(context.extradata or b"")))
     elif kind_ == "attachment":
-        described["name"] = str(metadata.get("filename") or stream.name or "")[:_LONGEST]
+        described["name"] = _clipped(str(metadata.get("filename") or stream.name or ""))
         described["content"] = _short(bytes(stream.data or b""))
     return {name: value for name, value in described.items() if value not in ("", {})}
 
@@ -96,7 +99,7 @@ def facts(stream: Any, kind_: str) -> dict[str, Any]:
 def language(code: str) -> str:
     """ISO 639-2/T code; empty for undetermined."""
     code = _BIBLIOGRAPHIC.get(code.lower(), code.lower())
-    return "" if code == "und" else code[:20]
+    return "" if code == "und" else _clipped(code, 50)
 
 
 def _picture(stream: Any, context: Any) -> dict[str, str]:
@@ -127,20 +130,32 @@ def _short(data: bytes) -> str:
 def tags(metadata: Mapping[str, str], titled: bool = False) -> dict[str, str]:
     """Digests of the tags by name in lower case, without those of muxers. titled: with the title."""
     found: dict[str, str] = {}
-    for key, value in sorted(metadata.items())[:200]:
-        name = key.lower()[:60]
-        if re.fullmatch(r".+-[a-z]{3}", name) and name[:-4] in found:
+    for key, value in sorted(metadata.items()):
+        name, digest = key.lower(), _short(value.strip().encode(errors="replace"))
+        if re.fullmatch(r".+-[a-z]{3}", name) and found.get(name[:-4]) == digest:
             continue  # FFmpeg lists a tag that has a language twice
         if value and (not _TECHNICAL.fullmatch(name) or (titled and name == "title")):
-            found[name] = _short(value.strip().encode(errors="replace"))
-    return found
+            found[_clipped(name, 60)] = digest
+    kept = dict(sorted(found.items())[:_MOST_TAGS])
+    return (
+        kept
+        if len(kept) == len(found)
+        else kept | {"more tags": _short(repr(sorted(found.items())).encode())}
+    )
+
+
+def _clipped(text: str, longest: int = _LONGEST) -> str:
+    """A text of at most so many characters; one that is longer ends with a digest of all."""
+    return (
+        text if len(text) <= longest else text[: longest - 33] + " " + _short(text.encode(errors="replace"))
+    )
 
 
 def chapters(film: Any, origin: float) -> list[str]:
     """Start in seconds from the first picture, and title, of each chapter."""
     marks, titles = film.chapters()[:10_000], chapter_titles(film)
     starts = [float(mark["start"] * (mark["time_base"] or Fraction(1, 1000))) - origin for mark in marks]
-    return [f"{start:.3f} {title}"[:_LONGEST] for start, title in zip(starts, titles, strict=True)]
+    return [_clipped(f"{start:.3f} {title}") for start, title in zip(starts, titles, strict=True)]
 
 
 def chapter_titles(film: Any) -> list[str]:
@@ -200,8 +215,10 @@ class FirstLook:
             name, raw = data.type.name, bytes(data)
             if name == "DISPLAYMATRIX" and len(raw) >= 36:
                 found["matrix"] = _turn(struct.unpack("=9i", raw[:36]))
-            elif name in ("STEREO3D", "SPHERICAL"):
-                found[name.lower()] = str(struct.unpack("=i", raw[:4])[0])
+            elif name == "STEREO3D":  # kind, and whether the eyes are exchanged
+                found["stereo3d"] = "{} {}".format(*struct.unpack("=2i", raw[:8]))
+            elif name == "SPHERICAL":  # projection, yaw, pitch, roll
+                found["spherical"] = "{} {} {} {}".format(*struct.unpack("=4i", raw[:16]))
             elif name == "ICC_PROFILE":
                 found["icc"] = _short(raw)
             elif name == "CONTENT_LIGHT_LEVEL":

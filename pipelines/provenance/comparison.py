@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from pipelines.mux.presented import MOST_TRACKS, TRACK_KINDS
+from pipelines.mux.presented import TRACK_KINDS, check
 from pipelines.mux.stream_facts import PLAIN_STYLE
 
 Track = Mapping[str, Any]
@@ -45,6 +45,9 @@ _EXACT = {
     "rate": "sample rate",
     "layout": "channels",
     "volume": "volume of the track",
+    "balance": "balance of the track",
+    "layer": "layer of the track",
+    "blend": "how the picture covers others",
     "disabled": "switched off",
     "language": "language",
     "gaps": "gaps in the sound",
@@ -58,8 +61,8 @@ _LONG = 32
 
 def differences(signed: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Changes, in words; empty if a copy presents the same. Raises ValueError if one is no description."""
-    _check(signed)
-    _check(now)
+    check(signed)
+    check(now)
     signed = _without(signed, lost_names(signed, now))
     found = list(_tracks_differ(signed, now))
     if abs(_seconds(signed["start"]) - _seconds(now["start"])) > _START_S:
@@ -94,38 +97,6 @@ def _without(film: Mapping[str, Any], lost: Sequence[str]) -> dict[str, Any]:
         if kind in film
     }
     return {**film, **bare}
-
-
-def _check(values: Any) -> None:
-    """Raises ValueError unless `values` has the types of a description."""
-    if not isinstance(values, Mapping) or not isinstance(values.get("start"), str):
-        raise ValueError("not a description of a film")
-    for name, value in values.items():
-        if name in TRACK_KINDS:
-            good = isinstance(value, list) and len(value) <= MOST_TRACKS and all(map(_is_track, value))
-        elif name == "tags":
-            good = _is_texts(value)
-        elif name in ("odd", "chapters"):
-            good = isinstance(value, list) and all(isinstance(text, str) for text in value)
-        else:
-            good = isinstance(value, str)
-        if not good:
-            raise ValueError(f"a description of a film with a damaged {name!r}")
-    if "tags" not in values:
-        raise ValueError("a description of a film without tags")
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(text, str) for text in (*value, *value.values()))
-
-
-def _is_track(value: Any) -> bool:
-    nested = ("tags", "times")
-    return (
-        isinstance(value, Mapping)
-        and all(_is_texts(value[name]) for name in nested if name in value)
-        and _is_texts({key: text for key, text in value.items() if key not in nested})
-    )
 
 
 def _seconds(text: str) -> float:

@@ -15,7 +15,8 @@ MOST_DEPTH = 40
 MOST_VALUES = 100_000
 """Lists, objects and members."""
 
-_TEXTS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_TEXTS = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+"""A text, also one without an end: each sign is looked at once, whatever the signs are."""
 
 
 class Hostile(ValueError):
@@ -37,9 +38,21 @@ def parse(text: str | bytes) -> Any:
     if deepest > MOST_DEPTH or values > MOST_VALUES:
         raise Hostile(f"too large: {deepest} levels, {values} values")
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_members, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise Hostile(f"not JSON: {str(error)[:200]}") from error
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object. A name that occurs twice has another value for every reader."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("a name occurs twice in an object")
+    return members
+
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is no number")
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:

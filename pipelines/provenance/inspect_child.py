@@ -1,6 +1,7 @@
-"""Child process that inspects one file, which is untrusted: `python -P -m pipelines.provenance.inspect_child`.
+"""Child process that reads the manifest or the film of one file, which is untrusted.
 
-It follows the protocol of `pipelines.sandbox.child` and may write nothing. It is lent the file (order `file`).
+Started as `python -P -m pipelines.provenance.inspect_child`, it follows the protocol of `pipelines.sandbox.child` and
+may write nothing. It is lent the file (order `file`).
 """
 
 from __future__ import annotations
@@ -15,29 +16,24 @@ from pipelines.provenance import signing
 from pipelines.provenance.manifest_reader import read_manifest
 from pipelines.sandbox.child import BeatingFile, load_decoders, serve
 from pipelines.sandbox.lent_files import borrowed
-from pipelines.storage import hashing
 
 _TEXT = 10_000
-"""Longest tag that is returned, in characters; v2a's own are far shorter."""
+"""Characters of a tag that are returned."""
 
 _DESCRIPTION = 300_000
 """Longest description of a film that is returned, in characters of JSON."""
 
 
 def _answer(order: dict[str, Any], data: IO[bytes]) -> dict[str, Any]:
-    """Fields of `inspection.Inspection` as JSON, or the error."""
-    manifest = None if order["manifest"] is None else bytes.fromhex(order["manifest"])
+    """`answers.ManifestAnswer` or `answers.FilmAnswer`, as the order demands, or the error."""
     try:
         with borrowed(order["file"]) as opened:
             file = BeatingFile(opened)
-            answer: dict[str, Any] = {"sha256": hashing.sha256(file)}
-            file.seek(0)
-            answer["signed"], answer["manifest_error"] = (
-                (None, "") if order["skip_manifest"] else read_manifest(file, manifest, order["trust"])
-            )
-            file.seek(0)
-            signed = (answer["signed"] or {}).get("facts", {}).get("presented")
-            return answer | _media(file, presented.clocks_of(signed) | set(order["clocks"]))
+            if order["reads"] == "film":
+                return _media(file, set(order["clocks"]))
+            manifest = None if order["manifest"] is None else bytes.fromhex(order["manifest"])
+            signed, error = read_manifest(file, manifest, order["trust"])
+            return {"signed": signed, "manifest_error": error}
     except OSError as error:
         return {"error": "storage", "message": error.strerror or str(error)}
 

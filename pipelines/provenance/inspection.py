@@ -1,7 +1,7 @@
 """Inspection of a file to be verified: metadata, manifest, SHA-256 of the file and of its tracks' packets.
 
-Such files are the least trusted of all. They are read in a process of their own (`pipelines.sandbox.child`), and only
-JSON comes back.
+Such files are the least trusted of all. They are read in processes of their own (`pipelines.sandbox.child`), and only
+JSON comes back, which is checked.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipelines import storage
 from pipelines.media.errors import DecodeFailed
+from pipelines.mux.presented import check, clocks_of
+from pipelines.storage import hashing
 
 INSPECT_MEMORY_MB = 2048
 """Address space of the process that reads. C2PA reads up to 256 MB at a time."""
@@ -112,28 +115,56 @@ def inspect(
     manifest: a manifest to check the file against, instead of the one in it. trust: certificates of trusted
     authorities, PEM. clocks: steps of time of the description that this one is compared to (`presented.clocks_of`).
 
-    A manifest that crashes its reader, or takes all of its memory, is unreadable; the film is read all the same.
+    One process reads the manifest and another one the film, so that a film which takes its reader over says nothing
+    about the signature. Neither makes the SHA-256 of the file. A manifest that crashes its reader, or takes all of its
+    memory, is unreadable; the film is read all the same.
+
     Raises DecodeFailed if the process that reads the film fails (`ReaderCrashed`, `ReaderTimeout`,
     `ReaderOutOfMemory`), StorageError for storage.
     """
-    order = {
-        "manifest": None if manifest is None else manifest.hex(),
-        "skip_manifest": manifest is not None and len(manifest) > MOST_MANIFEST,
-        "trust": trust,
-        "clocks": sorted(clocks),
-    }
-    if order["skip_manifest"]:
-        answer = _conversed(uri, order | {"manifest": None}, stall_s)
-        answer["manifest_error"] = f"larger than {MOST_MANIFEST} bytes"
-    else:
-        try:
-            answer = _conversed(uri, order, stall_s)
-        except DecodeFailed as error:
-            answer = _conversed(uri, order | {"manifest": None, "skip_manifest": True}, stall_s)
-            answer["manifest_error"] = f"reading it failed: {error.error_class}: {error.message}"
+    with storage.reading(uri) as file:
+        sha256 = hashing.sha256(file)
+    signed, unreadable = _manifest(uri, manifest, trust, stall_s)
+    described = clocks_of(signed.facts.get("presented")) if signed is not None else set()
+    answer = _conversed(uri, {"reads": "film", "clocks": sorted({*clocks, *described})}, stall_s)
+    film = _checked("FilmAnswer", answer)
+    return Inspection(
+        sha256,
+        film["tags"],
+        tuple(film["video"]),
+        tuple(film["sound"]),
+        signed,
+        unreadable,
+        tuple(film["titles"]),
+        film["presented"],
+        film["media_error"],
+    )
+
+
+def _manifest(uri: str, manifest: bytes | None, trust: str, stall_s: float) -> tuple[Signed | None, str]:
+    """The manifest, and the reason if it cannot be read."""
+    if manifest is not None and len(manifest) > MOST_MANIFEST:
+        return None, f"larger than {MOST_MANIFEST} bytes"
+    order = {"reads": "manifest", "manifest": None if manifest is None else manifest.hex(), "trust": trust}
     try:
-        return _parsed(answer)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        answer = _checked("ManifestAnswer", _conversed(uri, order, stall_s))
+    except DecodeFailed as error:
+        return None, f"reading it failed: {error.error_class}: {error.message}"
+    fields = answer["signed"]
+    signed = fields and Signed(**fields | {"failures": tuple(fields["failures"])})
+    return signed, answer["manifest_error"]
+
+
+def _checked(schema: str, answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer of a reader, if it keeps to its schema. Raises DecodeFailed."""
+    from pipelines.sandbox import answers
+
+    try:
+        fields = answers.checked(getattr(answers, schema), answer).model_dump()
+        if fields.get("presented"):
+            check(fields["presented"])
+        return dict(fields)
+    except ValueError as error:
         raise DecodeFailed("ReaderCrashed", f"invalid reply from the reader: {error}", "verify") from None
 
 
@@ -151,28 +182,3 @@ def _conversed(uri: str, order: dict[str, Any], stall_s: float) -> dict[str, Any
             return answer
     except child.ChildFailed as error:
         raise DecodeFailed(f"Reader{error.reason}", error.message, "verify") from error
-
-
-def _parsed(answer: dict[str, Any]) -> Inspection:
-    manifest = answer["signed"]
-    texts = ("signer", "source_type", "signed_at", "valid_from", "valid_to", "serial", "label")
-    signed = manifest and Signed(
-        facts=dict(manifest["facts"]),
-        failures=tuple(map(str, manifest["failures"])),
-        trusted=bool(manifest["trusted"]),
-        expired=bool(manifest["expired"]),
-        **{name: str(manifest[name]) for name in texts},
-    )
-    tags = {str(name): str(value) for name, value in answer.get("tags", {}).items()}
-    video, sound, titles = (tuple(map(str, answer.get(name, ()))) for name in ("video", "sound", "titles"))
-    return Inspection(
-        str(answer["sha256"]),
-        tags,
-        video,
-        sound,
-        signed or None,
-        str(answer["manifest_error"])[:1000],
-        titles,
-        dict(answer.get("presented", {})),
-        str(answer.get("media_error", "")),
-    )

@@ -32,6 +32,9 @@ _ROW_AND_SIDECAR = {
 }
 """Columns of the report, and the same facts in the sidecar."""
 
+_REPORT_MEMORY_MB = 2048
+_STALL_S = 120.0
+
 _MOST_FIELDS = 30
 _ABSENT = object()
 
@@ -159,22 +162,32 @@ def _report_row(out: str, output: str, damaged: list[str]) -> dict[str, Any] | N
     uri = storage.join(out, storage.PRIVATE_FOLDER, "report.parquet")
     if not storage.exists(uri):
         return None
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
+    from pipelines.sandbox import answers, child
 
     try:
         if storage.size(uri) > _MOST_REPORT:
             raise ValueError("too large")
-        with storage.reading(uri) as file:
-            table = pq.ParquetFile(file)
-            wanted = {"video_id", *_ROW_AND_SIDECAR} & set(table.schema_arrow.names)
-            rows = table.read(columns=sorted(wanted))
-            found = rows.filter(pc.equal(rows["output"], output)).slice(0, 1).to_pylist()
-    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
+        answer = _asked(uri, {"output": output, "columns": ["video_id", *_ROW_AND_SIDECAR]})
+        found = answers.checked(answers.ReportAnswer, answer)
+        if found.damaged:
+            raise ValueError(found.damaged)
+    except (child.ChildFailed, ValueError) as error:
         damaged.append(f"report.parquet: {str(error)[:200]}")
         return None
-    return found[0] if found else None
+    return found.row
+
+
+def _asked(uri: str, order: dict[str, Any]) -> dict[str, Any]:
+    """The answer of the process that reads a report."""
+    from pipelines.sandbox import child, lent_files
+
+    with lent_files.lend(uri) as file:
+        order = order | {"file": file.to_json()}
+        answer = child.converse(
+            "pipelines.provenance.report_child", order, _REPORT_MEMORY_MB, _STALL_S, fds=(file.fd,)
+        )
+        file.check()
+    return answer
 
 
 # ---- agreement
@@ -198,7 +211,7 @@ def disagreements(
             found += _of_other_signature(records, side, signed)
         if same_bytes and side.get("outputSha256") != inspected.sha256:
             found.append("outputSha256: sidecar and film")
-        if signed is None:
+        if signed is None or not signed.facts:
             found += _marks(side, inspected)
     for name, row in (("report", records.report), ("row", records.row)):
         facts = side if side is not None else signed.facts if signed is not None else None

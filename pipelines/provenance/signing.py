@@ -193,18 +193,35 @@ def sign_file(signer: Signer, definition: dict[str, Any], path: Path, name: str)
                 fds=(file.fd, copy.fileno(), service.fd),
                 writes=file.size + MANIFEST_BYTES,
             )
-        if "error" in answer:
-            message = f"cannot sign {name}: {answer.get('message')}"
-            raise storage.StorageError(message) if answer["error"] == "storage" else SigningError(message)
+            manifest = _copied(answer, name, copy.fileno())
         if mime in MIME.values():
             signed.replace(path)
-        return bytes.fromhex(str(answer["manifest"]))
+        return manifest
     except child.ChildFailed as error:
         raise SigningError(f"cannot sign {name}: {error.message}") from error
     except OSError as error:
         raise storage.kind_of(error)(f"cannot write in {path.parent}: {error.strerror or error}") from error
     finally:
         signed.unlink(missing_ok=True)
+
+
+def _copied(answer: dict[str, Any], name: str, copy: int) -> bytes:
+    """The manifest in an answer of the child. Raises SigningError, and OSError if the disk takes no more.
+
+    The child may lie: an error of the disk counts only if this process meets it as well.
+    """
+    from pipelines.mux.files import check_disk
+    from pipelines.sandbox import answers
+
+    try:
+        if "error" not in answer:
+            return bytes.fromhex(answers.checked(answers.SignedCopyAnswer, answer).manifest)
+        failed = answers.checked(answers.NoCopyAnswer, answer)
+    except answers.ValidationFailed as error:
+        raise SigningError(f"cannot sign {name}: invalid reply from the signer: {error}") from None
+    if failed.error == "storage":
+        check_disk(copy)
+    raise SigningError(f"cannot sign {name}: {failed.message}")
 
 
 def make_test_certificate(

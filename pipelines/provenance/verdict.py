@@ -158,8 +158,12 @@ def _film(inspected: Inspection, records: Records, signed: Signed | None) -> Ans
     question = "film"
     if inspected.media_error:
         return Answer(question, "unreadable", "bad", f"cannot be read as a film: {inspected.media_error}")
-    facts = signed.facts if signed is not None and signed.facts else records.side
-    if facts is None and not (signed is not None and signed.binds):
+    # What nobody signed does not describe a signed film: a manifest without v2a's facts may lie beside any film.
+    facts = records.side if signed is None else signed.facts or None
+    if facts is None and signed is not None and not signed.binds:
+        text = "its manifest is that of another film, or of this one before a change, and does not say what it presents"
+        return Answer(question, "no-record", "bad", text)
+    if facts is None and signed is None:
         marked = sidecar.SOURCE_TYPE in inspected.tags.get("comment", "")
         said = "its metadata says that its sound is synthetic" if marked else "nothing says that v2a made it"
         return Answer(
@@ -268,8 +272,9 @@ def _records(records: Records, differing: list[str], signed: Signed | None) -> A
             return Answer("records", "differ", "bad", "the report lists the film, but its sidecar is missing")
         return Answer("records", "none", "note", "no sidecar was found, so nothing was compared")
     text = f"{', '.join(there)} agree"
-    if signed is None:
-        text += ", but anyone who can write them can change them: nothing is signed"
+    if signed is None or not signed.facts:
+        why = "nothing is signed" if signed is None else "the manifest does not hold them"
+        text += f", but anyone who can write them can change them: {why}"
         return Answer("records", "agree-unsigned", "note", text)
     return Answer("records", "agree", "good", text)
 

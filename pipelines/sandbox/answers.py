@@ -21,6 +21,9 @@ MAX_RATE = 768_000
 
 MAX_TRACKS = 1_000
 
+MAX_TAG = 10_000
+"""Characters of a tag of v2a; its own are far shorter."""
+
 _MAX_CLOCK_S = 1e11
 """Largest container time; recorders count from 1970, others from 1601."""
 
@@ -109,6 +112,60 @@ class MuxAnswer(Answer):
     source_sha256: Sha256
     digests: DigestsAnswer
     presented: dict[str, Any]
+
+
+class SignedCopyAnswer(Answer):
+    """The manifest of a signed copy, in hex digits."""
+
+    manifest: Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
+
+
+class NoCopyAnswer(Answer):
+    """The reason why there is no signed copy."""
+
+    error: Literal["signing", "storage"]
+    message: Text
+
+
+class SignedAnswer(Answer):
+    """Fields of `inspection.Signed`."""
+
+    facts: dict[str, Any]
+    signer: Text
+    source_type: Text
+    failures: list[Text] = Field(max_length=MAX_TRACKS)
+    trusted: bool
+    expired: bool
+    signed_at: Text
+    valid_from: Text
+    valid_to: Text
+    serial: Text
+    label: Text
+
+
+class ManifestAnswer(Answer):
+    """A manifest, or the reason why there is none that can be read."""
+
+    signed: SignedAnswer | None
+    manifest_error: Text
+
+
+class FilmAnswer(Answer):
+    """Facts about a film that is verified; only `media_error` if it cannot be read."""
+
+    tags: dict[Word, Annotated[str, Field(max_length=MAX_TAG)]] = Field({}, max_length=10)
+    video: list[Sha256] = Field([], max_length=MAX_TRACKS)
+    sound: list[Sha256] = Field([], max_length=MAX_TRACKS)
+    titles: list[Text] = Field([], max_length=MAX_TRACKS)
+    presented: dict[str, Any] = {}
+    media_error: Text = ""
+
+
+class ReportAnswer(Answer):
+    """A film's row of a report, if there is one, or the reason why the report cannot be read."""
+
+    row: dict[Word, str | int | None] | None
+    damaged: Text = ""
 
 
 A = TypeVar("A", bound=Answer)

@@ -1,9 +1,10 @@
 """A child process with one order: both ends of its protocol.
 
 The parent (`converse`) writes one line of JSON to the child's standard input, and raw bytes after it. The child
-(`serve`) is confined before it looks at a file, writes a dot to its standard output now and then while it advances, and
-one line of JSON at the end. Nothing is pickled: what comes from a process that has parsed a hostile file is only ever
-read as JSON. Files are lent to it as descriptors (`pipelines.sandbox.lent_files`), and the order holds their numbers.
+(`serve`) is confined before it looks at a file. It writes a dot to its standard output once it is, and now and then
+while it advances, and one line of JSON at the end. Nothing is pickled: what comes from a process that has parsed a
+hostile file is only ever read as JSON. Files are lent to it as descriptors (`pipelines.sandbox.lent_files`), and the
+order holds their numbers.
 
 Muxing, signing and inspecting work like this: one file, one answer, and the process ends. Decoding does not: its
 process (`pipelines.sandbox.decoder_child`) serves thousands of requests, because starting one takes longer than most
@@ -34,7 +35,7 @@ _BEAT_S = 0.5
 """Seconds between two signs of life."""
 
 _LONGEST_ANSWER = 1 << 20
-"""Bytes of an answer that are read."""
+"""Bytes of the longest answer; a child that says more is ended."""
 
 _PATIENCE = 30
 """Time limit of a child that keeps reporting progress, as a multiple of its `stall_s`. Its CPU time has the same."""
@@ -102,7 +103,7 @@ def converse(
             with contextlib.suppress(BrokenPipeError):
                 child.stdin.close()
             child.stdout.close()
-    if "refused" in answer:
+    if "refused" in answer and not watch.confined:
         raise NotConfined(str(answer["refused"]))
     return answer
 
@@ -117,7 +118,9 @@ class _Watch:
         self._parent_works = False
         self._killed_for = ""
         self._done = threading.Event()
-        self._text = b""
+        self._text = bytearray()
+        self.confined = False
+        """True once the child has reported that it is confined: from then on a film may speak for it."""
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._guard = threading.Thread(target=self._kill_when_stalled, daemon=True)
         self._listener.start()
@@ -148,7 +151,7 @@ class _Watch:
             raise ChildFailed("Timeout", self._killed_for)
         answer = None
         with contextlib.suppress(ValueError):
-            answer = answers.parse(self._text)
+            answer = answers.parse(bytes(self._text))
         if answer is not None and answer != _OUT_OF_MEMORY:
             return answer
         printed = (log.read() or b"")[-2000:].decode(errors="replace")
@@ -164,9 +167,15 @@ class _Watch:
         self._listener.join()
 
     def _listen(self) -> None:
-        while data := os.read(self._output.fileno(), 4096):
+        while data := os.read(self._output.fileno(), 1 << 16):
             self._last = time.monotonic()
-            self._text = (self._text + data).lstrip(b".")[:_LONGEST_ANSWER]
+            if not self._text:
+                self.confined = self.confined or data.startswith(b".")
+                data = data.lstrip(b".")
+            self._text += data
+            if len(self._text) > _LONGEST_ANSWER:
+                self._child.kill()
+                return
 
     def _kill_when_stalled(self) -> None:
         while not self._done.wait(0.2):
@@ -204,6 +213,7 @@ def serve(work: Callable[[dict[str, Any], IO[bytes]], dict[str, Any]], *loaders:
     order = json.loads(sys.stdin.buffer.readline())
     try:
         order["missing"] = confine(order["parent"], Limits(**order["limits"]))
+        Beat()()
         answer = work(order, sys.stdin.buffer)
     except NotConfined as error:
         answer = {"refused": str(error)}

@@ -74,7 +74,8 @@ class DecoderProcess:
         Raises DecodeFailed for whatever goes wrong in the block: no progress for `timeout_s`, 30 times as long
         in all, the end of the child, or answers that were not asked for.
         """
-        assert self.child is not None and self.child.stdout is not None
+        assert self.child is not None and self.child.stdout is not None and self.control is not None
+        self.control.settimeout(timeout_s)  # a child that answers and reads no request would block its parent
         reader = Reader(self.child.stdout.fileno(), timeout_s, timeout_s * _REQUEST_PATIENCE)
         try:
             yield reader

@@ -32,8 +32,9 @@ _X32 = 0x40000000
 _CLONE_THREAD = 0x00010000
 _PROT_EXEC = 4
 _AT_EMPTY_PATH = 0x1000
-_FCNTL_DESCRIPTORS = (0, 1, 2, 3, 4, 1030)
-"""F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC; not F_SETOWN, which sends signals to others."""
+_FCNTL_DESCRIPTORS = (0, 1, 2, 3, 1030)
+"""F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC; not F_SETOWN, which sends signals to others, and not F_SETFL,
+which changes how the parent reads and writes what it has lent."""
 
 _NEWEST_KNOWN = 424
 """Numbers from here on are new calls, the same on every machine. C libraries try them and take the older call if the
@@ -41,10 +42,10 @@ kernel does not have them (ENOSYS), but not if they are refused."""
 
 # (x86-64, arm64); None where the machine has no such call.
 _NUMBERS: dict[str, tuple[int | None, int | None]] = {
-    # Descriptors that are open.
+    # Descriptors that are open; not `fallocate`, which takes disk space beyond the limit on the size of a file.
     "read": (0, 63), "write": (1, 64), "readv": (19, 65), "writev": (20, 66), "pread64": (17, 67),
     "pwrite64": (18, 68), "lseek": (8, 62), "close": (3, 57), "fstat": (5, 80), "dup": (32, 23),
-    "dup2": (33, None), "dup3": (292, 24), "ftruncate": (77, 46), "fallocate": (285, 47), "fsync": (74, 82),
+    "dup2": (33, None), "dup3": (292, 24), "ftruncate": (77, 46), "fsync": (74, 82),
     "fdatasync": (75, 83), "poll": (7, None), "ppoll": (271, 73), "select": (23, None), "pselect6": (270, 72),
     "recvfrom": (45, 207), "recvmsg": (47, 212), "sendto": (44, 206), "sendmsg": (46, 211), "shutdown": (48, 210),
     "getsockname": (51, 204), "getsockopt": (55, 209),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pipelines import storage, synthfoley
+from pipelines.media.errors import first_line
 
 
 class EventTableError(ValueError):
@@ -19,19 +21,31 @@ class EventTableError(ValueError):
 def event_rows(path: str) -> dict[str, list[dict[str, Any]]]:
     """Rows of a table of events (.csv or Parquet) by the clip's name, each clip's by onset.
 
-    Raises EventTableError for a table without `clip` and `onset_s`, StorageError.
+    Raises EventTableError for a table without `clip` and `onset_s`, or with onsets or strengths that are no finite
+    numbers, StorageError.
     """
     rows: dict[str, list[dict[str, Any]]] = {}
     try:
-        for row in sorted(
-            _read_table(path).to_pylist(), key=lambda row: (str(row["clip"]), row["onset_s"] or 0.0)
-        ):
+        read = [row | {name: _number(row, name) for name in _NUMBERS} for row in _read_rows(path)]
+        for row in sorted(read, key=lambda row: (str(row["clip"]), row["onset_s"] or 0.0)):
             rows.setdefault(str(row["clip"]), []).append(row)
-    except (KeyError, ValueError, TypeError, OSError) as error:
+    except UNREADABLE as error:
         raise EventTableError(
-            f"{path} is not a table of events (columns clip, onset_s; optionally class, strength): {error}"
+            f"{path} is not a table of events (columns clip, onset_s; optionally class, strength): "
+            f"{_words(error)}"
         ) from error
     return rows
+
+
+_NUMBERS = ("onset_s", "strength")
+
+
+def _number(row: dict[str, Any], name: str) -> float | None:
+    """Raises KeyError without onsets, ValueError or TypeError for what is no finite number."""
+    value = row[name] if name == "onset_s" else row.get(name)
+    if value is not None and not math.isfinite(value := float(value)):
+        raise ValueError(f"{name} is {value} for {row['clip']}")
+    return value
 
 
 def read_events(path: str) -> dict[str, dict[str, Any]]:
@@ -40,19 +54,18 @@ def read_events(path: str) -> dict[str, dict[str, Any]]:
     Sounds that go on all the time have no onsets. Raises EventTableError, StorageError.
     """
     facts: dict[str, dict[str, Any]] = {}
-    try:
-        for clip, rows in event_rows(path).items():
-            fact = facts.setdefault(
-                _clip_name(clip),
-                {"label": str(rows[0].get("class") or ""), "text": str(rows[0].get("caption") or "")},
-            )
-            for row in rows:
-                if row["onset_s"] is not None:
-                    fact["events"] = (*fact.get("events", ()), float(row["onset_s"]))
-                    if row.get("strength") is not None:
-                        fact["strengths"] = (*fact.get("strengths", ()), float(row["strength"]))
-    except (ValueError, TypeError) as error:
-        raise EventTableError(f"{path} is not a table of events: {error}") from error
+    for clip, rows in event_rows(path).items():
+        fact = facts.setdefault(
+            _clip_name(clip),
+            {"label": str(rows[0].get("class") or ""), "text": str(rows[0].get("caption") or "")},
+        )
+        heard = [row for row in rows if row["onset_s"] is not None]
+        if heard:
+            fact["events"] = (*fact.get("events", ()), *(row["onset_s"] for row in heard))
+            fact["strengths"] = (*fact.get("strengths", ()), *(row["strength"] for row in heard))
+    for fact in facts.values():
+        if None in fact.get("strengths", ()):  # a strength each, or none at all
+            del fact["strengths"]
     return {clip: _sounding(fact) for clip, fact in facts.items()}
 
 
@@ -61,22 +74,32 @@ def read_captions(path: str) -> dict[str, list[str]]:
 
     Raises EventTableError for a table without the columns clip and caption, StorageError.
     """
+    captions: dict[str, list[str]] = {}
     try:
-        captions: dict[str, list[str]] = {}
-        for row in _read_table(path).to_pylist():
+        for row in _read_rows(path):
             if row["caption"]:
                 captions.setdefault(_clip_name(row["clip"]), []).append(str(row["caption"]))
-        return captions
-    except (KeyError, ValueError, OSError) as error:
+    except UNREADABLE as error:
         raise EventTableError(
-            f"{path} is not a table of captions (columns clip, caption): {error}"
+            f"{path} is not a table of captions (columns clip, caption): {_words(error)}"
         ) from error
+    return captions
 
 
-def _read_table(path: str) -> pa.Table:
-    """Table of a .csv or Parquet file. Raises ValueError or OSError for another file, StorageError."""
+UNREADABLE = (KeyError, ValueError, TypeError, OSError, pa.ArrowException)
+"""Errors for a table that is damaged or holds something else; damaged pages of Parquet are an OSError."""
+
+
+def _words(error: Exception) -> str:
+    return f"no column {error}" if isinstance(error, KeyError) else first_line(error)
+
+
+def _read_rows(path: str) -> list[dict[str, Any]]:
+    """Rows of a .csv or Parquet file. Raises one of `UNREADABLE` for another file, StorageError."""
     content = io.BytesIO(storage.read_bytes(path))
-    return pyarrow.csv.read_csv(content) if path.endswith(".csv") else pq.read_table(content)
+    table = pyarrow.csv.read_csv(content) if path.lower().endswith(".csv") else pq.read_table(content)
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
 
 
 def _clip_name(value: Any) -> str:

@@ -35,7 +35,7 @@ class Worker:
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         clips = map(clip_from, batch["clip"].to_pylist())
-        for answers in self.pool.map(lambda clip: list(self.scorer.score(clip)), clips):
+        for answers in self.pool.map(self.scorer.score, clips):
             for scored in answers:
                 notes = {k: v for k, v in asdict(scored).items() if k != "arrays"}
                 yield arrow_rows.pack(notes, scored.arrays, kinds(self.job))

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines import storage
-from pipelines.media.errors import DecodeFailed
+from pipelines import retry, storage
+from pipelines.media.errors import DecodeFailed, DecoderNotStarted, first_line
 from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.scoring import sound_folder
 from pipelines.scoring.job import REFERENCE, Clip, Scored, ScoringJob, audio_networks
-from pipelines.scoring.sound_folder import SoundError
+from pipelines.scoring.sound_folder import Sound, SoundError
 from v2a_models import grid
 from v2a_models.metrics import baselines, quality, synchrony, waveform
 from v2a_models.metrics.alignment import nearer
@@ -60,15 +60,29 @@ class Scorer:
         self.audio: dict[str, Network] = {name: loaded[name] for name in audio_networks(job)}
         self.visual = {name: loaded[name] for name in job.networks if NETWORKS[name].takes_frames}
 
-    @torch.inference_mode()
-    def score(self, clip: Clip) -> Iterator[Scored]:
+    def score(self, clip: Clip) -> list[Scored]:
         """Scores of every system on a clip, and of the baselines.
 
-        If one system has no sound for the clip, none is scored on it, so that all figures cover the same clips.
+        If one system has no sound for the clip, none is scored on it, so that all figures cover the same clips. Raises
+        StorageError if the sounds of baselines cannot be kept.
         """
         try:
-            samples = sound_folder.read_sound(clip.reference).samples
-        except (SoundError, storage.StorageNotFound) as error:
+            return list(self._score(clip))
+        except (storage.StorageError, MemoryError, DecoderNotStarted):
+            raise
+        except Exception as error:  # one clip never ends an evaluation
+            words = (
+                str(error)
+                if isinstance(error, SoundError)
+                else f"{type(error).__name__}: {first_line(error)}"
+            )
+            return [Scored(system, clip.name, words) for system in clip.systems]
+
+    @torch.inference_mode()
+    def _score(self, clip: Clip) -> Iterator[Scored]:
+        try:
+            samples = _read(clip.reference).samples
+        except SoundError as error:
             for system in clip.systems:
                 yield Scored(system, clip.name, f"the reference: {error}")
             return
@@ -76,8 +90,8 @@ class Scorer:
         failed = False
         for system, uri in clip.systems.items():
             try:
-                read[system] = sound_folder.read_sound(uri).fitted(len(samples))
-            except (SoundError, storage.StorageNotFound) as error:
+                read[system] = _read(uri).fitted(len(samples))
+            except SoundError as error:
                 failed = True
                 yield Scored(system, clip.name, str(error))
         if failed:
@@ -85,8 +99,8 @@ class Scorer:
         other = None
         if clip.other and (self.job.baselines or "scav" in self.visual):
             try:
-                other = sound_folder.read_sound(clip.other).fitted(len(samples))[0]
-            except (SoundError, storage.StorageNotFound) as error:
+                other = _read(clip.other).fitted(len(samples))[0]
+            except SoundError as error:
                 yield Scored("shuffled", clip.name, f"the sound of another clip: {error}")
         truth = Truth(
             samples,
@@ -132,6 +146,8 @@ class Scorer:
             frames = shared_sandbox().decode_views(clip.film, list(views.values()), clip.start_s, end_s)
         except DecodeFailed:  # a sound without a picture: visual metrics skip the clip
             return {}
+        except storage.StorageError as error:
+            raise SoundError(f"the film: {error}") from error
         pictures: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self.visual}
         for (name, key), view in zip(views, frames, strict=True):
             pictures[name][key] = torch.from_numpy(view)
@@ -202,6 +218,17 @@ class Scorer:
                     nearer(truth.visual["scav"], ours, truth.other["scav.embedding"])
                 )
         return figures
+
+
+def _read(uri: str) -> Sound:
+    """The sound of a file. Raises SoundError, also where storage does not give it."""
+    try:
+        for attempt in retry.storage_attempts(retry.SCAN):
+            with attempt:
+                return sound_folder.read_sound(uri)
+    except storage.StorageError as error:
+        raise SoundError(str(error)) from error
+    raise AssertionError("a try returns or raises")
 
 
 def _at_rate(wave: torch.Tensor, rate: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from scipy.io import wavfile
@@ -24,6 +25,12 @@ PICTURELESS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
 """Suffixes of files without a picture."""
 LONGEST_S = 600.0
 """Maximum length of a clip; longer files are not clips."""
+LARGEST_WAV = 1 << 30
+"""Bytes of the largest .wav file that is read: eight channels of `LONGEST_S` in floats."""
+FASTEST = 768_000
+"""Highest sample rate."""
+LARGEST_FILTER = 1 << 22
+"""Numerator times denominator of the largest ratio of two rates."""
 
 
 class SoundError(ValueError):
@@ -74,7 +81,10 @@ def read_sound(uri: str) -> Sound:
 
     Raises SoundError if it is no sound, holds NaN, or is longer than `LONGEST_S`; StorageError.
     """
-    sound = _read_wav(storage.read_bytes(uri)) if uri.lower().endswith(".wav") else _decode(uri)
+    is_wav = uri.lower().endswith(".wav")
+    if is_wav and (size := storage.size(uri)) > LARGEST_WAV:
+        raise SoundError(f"a .wav file of {size >> 20} MiB: not a clip")
+    sound = _read_wav(storage.read_bytes(uri)) if is_wav else _decode(uri)
     if not len(sound.samples):
         raise SoundError("the file holds no sound")
     if not np.isfinite(sound.samples).all():
@@ -87,8 +97,8 @@ def _read_wav(content: bytes) -> Sound:
         rate, data = wavfile.read(io.BytesIO(content))
     except Exception as error:  # a broken header can make scipy raise anything
         raise SoundError(f"not a .wav file ({error})") from error
-    if rate <= 0 or len(data) > LONGEST_S * rate:
-        raise SoundError(f"longer than {LONGEST_S:.0f} s, or without a rate: not a clip")
+    if not 0 < rate <= FASTEST or len(data) > LONGEST_S * rate:
+        raise SoundError(f"longer than {LONGEST_S:.0f} s, or of {rate} samples per second: not a clip")
     samples = _as_float(data)
     return sound_of(samples[None] if samples.ndim == 1 else samples.T, int(rate))
 
@@ -100,8 +110,20 @@ def sound_of(wave: np.ndarray, rate: int) -> Sound:
         import torch
         from torchaudio.functional import resample
 
-        mono = np.ascontiguousarray(resample(torch.from_numpy(mono), rate, grid.SAMPLE_RATE).numpy())
+        ratio = _rate_ratio(rate)
+        mono = resample(torch.from_numpy(mono), ratio.denominator, ratio.numerator).contiguous().numpy()
     return Sound(mono, rate, len(wave))
+
+
+def _rate_ratio(rate: int) -> Fraction:
+    """44.1 kHz over a rate. The filters that resample have as many taps as its numerator times its denominator,
+    thousands of millions for a rate such as 44,099: then a fraction near it, off by about one sample in a second."""
+    exact = near = Fraction(grid.SAMPLE_RATE, rate)
+    most = LARGEST_FILTER
+    while near.numerator * near.denominator > LARGEST_FILTER:
+        most //= 2
+        near = exact.limit_denominator(most)
+    return near
 
 
 def _as_float(data: np.ndarray) -> np.ndarray:

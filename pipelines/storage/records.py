@@ -146,6 +146,22 @@ def _move_copy(uri: str, place: str) -> bool:
     return True
 
 
+def read_object(uri: str) -> dict[str, Any]:
+    """The JSON object in a file of at most `LARGEST_JSON` bytes. Raises ValueError for any other content,
+    StorageError."""
+    with reading(uri) as file:
+        data = file.read(LARGEST_JSON + 1)
+    if len(data) > LARGEST_JSON:
+        raise ValueError(f"larger than {LARGEST_JSON} bytes")
+    try:
+        values = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(values, dict):
+        raise ValueError("not a JSON object")
+    return values
+
+
 class Records:
     """Records in one folder. Small and picklable: it holds only the address.
 
@@ -187,17 +203,7 @@ class Records:
     def read_json(self, uri: str, parse: Callable[[dict[str, Any]], T], missing_ok: bool = True) -> T | None:
         """`read` of a JSON object of at most `LARGEST_JSON` bytes. `parse` raises ValueError for another kind."""
 
-        def load() -> T:
-            with reading(uri) as file:
-                data = file.read(LARGEST_JSON + 1)
-            if len(data) > LARGEST_JSON:
-                raise ValueError(f"larger than {LARGEST_JSON} bytes")
-            values = json.loads(data)
-            if not isinstance(values, dict):
-                raise ValueError("not a JSON object")
-            return parse(values)
-
-        return self.read(uri, load, missing_ok)
+        return self.read(uri, lambda: parse(read_object(uri)), missing_ok)
 
     def write(self, uri: str, data: bytes) -> None:
         """Write a file atomically, whatever lies in its way."""

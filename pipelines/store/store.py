@@ -42,13 +42,6 @@ _READERS = 16
 _PART = re.compile(r"(?:split=(\w+)|_v2a/left_out)/part-[0-9a-f]{16}\.parquet")
 
 
-SPLIT = "train"
-"""Split whose texts train a tokenizer."""
-
-MOST = 100_000
-"""Maximum number of texts for a tokenizer; more would not change it much."""
-
-
 class StoreError(ValueError):
     """A store that does not fit what is asked of it; the message says what to do."""
 
@@ -104,7 +97,13 @@ class Store(storage.Records):
             raise StoreError(
                 f"{self.root} holds no feature store (it has no _recipe.json); make one: v2a extract"
             )
-        return Recipe.from_dict(identity["recipe"])
+        try:
+            return Recipe.from_dict(identity["recipe"])
+        except ValueError as error:
+            raise StoreError(
+                f"{self.uri('_recipe.json')} holds no recipe of this version ({error}); v2a extract with a new STORE "
+                "makes one"
+            ) from error
 
     # rows
 
@@ -295,12 +294,12 @@ class Store(storage.Records):
 
 def _read(file: Any, columns: list[str] | None = None) -> pa.Table:
     # Not `pq.read_table`: that loads pandas, which takes longer than all else a finished store needs.
-    with _damage():
+    with damage():
         return pq.ParquetFile(file).read(columns=columns, use_threads=False)
 
 
 @contextlib.contextmanager
-def _damage() -> Iterator[None]:
+def damage() -> Iterator[None]:
     """Errors of a Parquet file become ValueError: Arrow raises OSError, without a number, for some."""
     try:
         yield
@@ -314,7 +313,7 @@ def _damage() -> Iterator[None]:
 
 def _recipe_of(uri: str) -> dict[str, Any]:
     """The recipe in the metadata of a file of rows. Raises ValueError."""
-    with storage.reading(uri) as file, _damage():
+    with storage.reading(uri) as file, damage():
         metadata = pq.ParquetFile(file).schema_arrow.metadata or {}
     recipe = json.loads(metadata.get(b"v2a_recipe", b"null"))
     if not isinstance(recipe, dict):
@@ -331,15 +330,3 @@ def _check_identity(identity: Any) -> None:
         raise ValueError(f"batch_size is {batch_size!r}")
     if not (precision is None or isinstance(precision, str)):
         raise ValueError(f"precision is {precision!r}")
-
-
-def texts_of(store: Store, split: str = SPLIT, most: int = MOST) -> list[str]:
-    """The different texts of a split, sorted: the first `most` of them."""
-    texts: set[str] = set()
-    for info in store.files():
-        if not info.path.startswith(f"split={split}/"):
-            continue
-        with storage.reading(info.uri) as file:
-            column = pq.ParquetFile(file).read(columns=["text"], use_threads=False)["text"]
-        texts.update(text for text in column.to_pylist() if text)
-    return sorted(texts)[:most]

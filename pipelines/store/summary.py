@@ -19,10 +19,12 @@ import pyarrow.parquet as pq
 from pipelines import storage
 from pipelines.media.errors import first_line
 from pipelines.store.problems import in_two_splits, recipe_problems, repeated_clips
+from pipelines.store.small_columns import read_small
 from pipelines.store.store import SPLITS, Store, StoreError
+from pipelines.store.tables import SMALL_SCHEMA
 from v2a_models.recipe import Recipe
 
-SMALL = ("clip_id", "video_id", "path", "start_s", "duration_s", "label", "text")
+SMALL = tuple(SMALL_SCHEMA.names)
 PATHS_SHOWN = 3
 
 _LABELS_HELD = 4096
@@ -150,7 +152,7 @@ def gather(store: Store, n_samples: int = 0) -> Facts | None:
         return None
     try:
         recipe = Recipe.from_dict(identity["recipe"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except ValueError as error:
         raise StoreError(f"{store.uri('_recipe.json')} holds no recipe of this version ({error})") from error
     facts = Facts(store.root, identity, recipe)
     if identity.get("digest", recipe.digest) != recipe.digest:
@@ -224,11 +226,10 @@ def _read_file(info: storage.FileInfo, recipe: Mapping[str, Any], n_samples: int
     try:
         with storage.reading(info.uri) as opened, pq.ParquetFile(opened) as file:
             kind = file.schema_arrow
-            missing = [name for name in SMALL if name not in kind.names]
-            if missing:
+            if missing := [name for name in SMALL if name not in kind.names]:
                 return _File([f"{info.path}: no rows of a store (it lacks {', '.join(missing)})"])
-            rows = file.read(columns=list(SMALL), use_threads=False)
-    except (storage.StorageError, pa.ArrowException) as error:
+            rows = read_small(file)
+    except (storage.StorageError, pa.ArrowException, ValueError) as error:
         return _File([f"{info.path}: damaged or not readable ({first_line(error)})"])
     labels = [label or "" for label in rows["label"].to_pylist()]
     return _File(

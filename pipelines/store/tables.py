@@ -43,12 +43,8 @@ INDEX_SCHEMA = pa.schema(
 )
 
 
-def schema(recipe: Recipe, shapes: Mapping[str, tuple[int, ...]]) -> pa.Schema:
-    """Columns of the store, tensors as `arrow.fixed_shape_tensor`. `shapes`: those of `encoders.shapes.feature_shapes`.
-
-    `mask` is 1 for every codec frame (for every picture where there are no codes) that holds footage.
-    """
-    fields = [
+SMALL_SCHEMA = pa.schema(
+    [
         pa.field("clip_id", pa.string(), nullable=False),
         pa.field("video_id", pa.string(), nullable=False),
         pa.field("path", pa.string(), nullable=False),
@@ -57,6 +53,16 @@ def schema(recipe: Recipe, shapes: Mapping[str, tuple[int, ...]]) -> pa.Schema:
         pa.field("label", pa.string()),
         pa.field("text", pa.string()),
     ]
+)
+"""The columns without arrays."""
+
+
+def schema(recipe: Recipe, shapes: Mapping[str, tuple[int, ...]]) -> pa.Schema:
+    """Columns of the store, tensors as `arrow.fixed_shape_tensor`. `shapes`: those of `encoders.shapes.feature_shapes`.
+
+    `mask` is 1 for every codec frame (for every picture where there are no codes) that holds footage.
+    """
+    fields = list(SMALL_SCHEMA)
     for name, shape in {"mask": mask_shape(shapes), **shapes}.items():
         fields.append(pa.field(name, pa.fixed_shape_tensor(_TENSORS[name], shape), nullable=False))
     metadata = {"v2a_schema": SCHEMA_VERSION, "v2a_recipe": json.dumps(recipe.to_dict(), sort_keys=True)}

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from pipelines import storage
 from pipelines.media.errors import first_line
 from pipelines.store.shards import Feed, Shard
+from pipelines.store.small_columns import small_columns
 from pipelines.store.store import Store, StoreError
 from v2a_models.recipe import Recipe
 
@@ -95,8 +96,14 @@ def _row_facts(info: storage.FileInfo, recipe: Recipe, columns: tuple[str, ...])
     if missing:
         raise StoreError(f"{info.uri} has no {', '.join(missing)}, which this model trains on")
     text = (kind.metadata or {}).get(b"v2a_recipe")
-    if text is None or (embedded := Recipe.from_dict(json.loads(text))) != recipe:
-        other = "no recipe" if text is None else f"the recipe {embedded.name} ({embedded.digest})"
+    try:
+        embedded = None if text is None else Recipe.from_dict(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise StoreError(
+            f"{info.uri}: the recipe in its metadata is damaged ({first_line(error)})"
+        ) from error
+    if embedded != recipe:
+        other = "no recipe" if embedded is None else f"the recipe {embedded.name} ({embedded.digest})"
         raise StoreError(f"{info.uri} has {other}, its store {recipe.name} ({recipe.digest})")
     return n, sum(_bytes(kind.field(name).type) for name in columns)
 
@@ -114,10 +121,7 @@ def _bytes(kind: Any) -> int:
 
 def _held_out(store: Store, files: Sequence[storage.FileInfo]) -> list[np.ndarray]:
     """bool per row of each file: kept from training. By video, so that no footage is on both sides."""
-    named = []
-    for info in files:
-        with storage.reading(info.uri) as opened:
-            named.append(pq.ParquetFile(opened).read(columns=["video_id", "clip_id"], use_threads=False))
+    named = [small_columns(info, ["video_id", "clip_id"]) for info in files]
     by = "video_id" if len({v for table in named for v in table["video_id"].to_pylist()}) > 1 else "clip_id"
     names = [table[by].to_pylist() for table in named]
     digests = {name: hashlib.sha256(name.encode()).digest() for table in names for name in table}
@@ -137,10 +141,7 @@ def _first_and_last(
     Windows across the border belong to neither.
     """
     names = ["video_id", "start_s", "duration_s"]
-    tables = []
-    for info in files:
-        with storage.reading(info.uri) as opened:
-            tables.append(pq.ParquetFile(opened).read(columns=names, use_threads=False).to_pylist())
+    tables = [small_columns(info, names).to_pylist() for info in files]
     ends: dict[str, float] = {}
     for row in (row for table in tables for row in table):
         end_s = row["start_s"] + row["duration_s"]

@@ -8,6 +8,7 @@ import inspect
 import itertools
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -191,6 +192,48 @@ def test_a_reader_that_leaves_ends_the_command_quietly(words: str) -> None:
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(write)
     assert (done.returncode, done.stderr) == (cli.READER_LEFT, "")
+
+
+def shell(words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`v2a WORDS` in a shell, for redirections."""
+    command = f"exec {shlex.quote(sys.executable)} -m jobs.cli {words}"
+    return subprocess.run(
+        ["bash", "-c", command], env=os.environ | variables, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "closed"), [("--version", ">&-"), ("scan --help", ">&-"), ("scan {folder}", "<&- >&- 2>&-")]
+)
+def test_closed_streams_end_no_command(words: str, closed: str, tmp_path: Path) -> None:
+    done = shell(f"{words.format(folder=tmp_path)} {closed}")
+    assert (done.returncode, done.stderr) == (cli.DONE, "")
+
+
+def test_a_message_without_standard_error_is_lost_and_nothing_else() -> None:
+    done = shell("scan /nowhere 2>&-")
+    assert (done.returncode, done.stdout, done.stderr) == (cli.WRONG_USAGE, "", "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+@pytest.mark.parametrize("words", ["--version", "scan {folder}"])
+def test_output_on_a_full_disk_is_told_in_lines(words: str, tmp_path: Path) -> None:
+    done = shell(f"{words.format(folder=tmp_path)} > /dev/full")
+    assert done.returncode == cli.SOME_FAILED
+    assert "No space left" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("columns", ["1", "5"])
+@pytest.mark.parametrize(("words", "code"), [("dub --help", cli.DONE), ("dub --sede 3", cli.WRONG_USAGE)])
+def test_help_fits_terminals_of_any_width(words: str, code: int, columns: str) -> None:
+    assert shell(words, COLUMNS=columns).returncode == code
+
+
+def test_names_that_the_encoding_of_the_terminal_lacks_are_escaped(tmp_path: Path) -> None:
+    (tmp_path / "\u21bb.mp4").touch()
+    done = shell(f"scan {tmp_path}", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert done.returncode == cli.SOME_FAILED and not done.stderr
+    assert "\\u21bb.mp4" in done.stdout
 
 
 @pytest.mark.parametrize("config", sorted(Path(cli.__file__).parent.glob("*/config.py")), ids=str)

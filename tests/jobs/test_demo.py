@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from jobs import demo
+from jobs import demo, dub
 from pipelines.archive import scan
 
 
@@ -29,3 +30,24 @@ def test_the_archive_shows_every_status(tmp_path: Path, monkeypatch: pytest.Monk
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("r*/*")}
     demo.build(tmp_path)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("r*/*")} == before
+
+
+@pytest.mark.parametrize("earlier_report", [False, True])
+@pytest.mark.parametrize("writes", [False, True])
+def test_only_a_dub_that_ended_counts_as_done(
+    writes: bool, earlier_report: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "dubbed" / "_v2a" / "report.html"
+    page.parent.mkdir(parents=True)
+    if earlier_report:
+        page.touch()
+        os.utime(page, ns=(1, 1))
+
+    def dub_some(config: object) -> int:
+        if writes:
+            page.write_text("report")
+        return 1
+
+    monkeypatch.setattr(dub, "run", dub_some)
+    monkeypatch.setattr(demo, "build", lambda archive: None)
+    assert demo.run(demo.DemoConfig(out=str(tmp_path))) == (0 if writes else 1)

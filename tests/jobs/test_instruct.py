@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from jobs import cli
+from pipelines import storage
 from pipelines.archive import scan
 from pipelines.captions import captioning
 from pipelines.captions.captioning import starts
@@ -125,3 +126,28 @@ def test_no_model_is_taken_for_another(tmp_path: Path, capsys: pytest.CaptureFix
     assert "the model 'mini' writes no captions" in capsys.readouterr().err
     assert cli.main([*command, "no-such"]) == 2
     assert "no model 'no-such': choose one of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [storage.StorageNotFound, storage.StorageDenied, storage.StorageError])
+def test_a_film_that_storage_withholds_fails_alone(
+    error: type[Exception], model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def withheld(*_: Any, **__: Any) -> None:
+        raise error("the film is gone")
+
+    monkeypatch.setattr(Sandbox, "decode_views", withheld)
+    monkeypatch.setattr(captioning.retry, "SCAN", captioning.retry.RetryPolicy(2, 0.0))
+    film = {"video_id": "1", "path": "a.mp4", "uri": "/nowhere/a.mp4", "status": "ok", "duration_s": 4.0}
+    [answer] = captioning.Captioner(model, 1, 1).film(film)
+    assert (answer["status"], answer["error"]) == ("failed", "the film is gone")
+
+
+@pytest.mark.parametrize("taken", ["t.parquet", "t.html"])
+def test_a_place_that_is_taken_is_told_before_the_work(
+    taken: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "film.mp4").touch()
+    (tmp_path / taken).mkdir()
+    assert cli.main(["caption", str(tmp_path / "films"), "--out", str(tmp_path / "t.parquet")]) == 2
+    assert "a folder has that name" in capsys.readouterr().err

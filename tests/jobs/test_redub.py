@@ -286,3 +286,19 @@ def test_in_an_object_store(tmp_path: Path, s3_port: int) -> None:
     assert np.array_equal(old[:, :RATE], new[:, :RATE])
     assert np.array_equal(old[:, 2 * RATE :], new[:, 2 * RATE :])
     assert not np.array_equal(old, new)
+
+
+def test_records_of_another_form_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = dict.fromkeys(("model", "model_sha256", "recipe", "precision"), "") | {
+        "seed": 0,
+        "batch_size": 1,
+    }
+    (tmp_path / "_v2a").mkdir()
+    (tmp_path / "_v2a" / "config.json").write_text(json.dumps(settings))
+    odd = dubbed.Dubbed({"video_id": "1"}, {"track": {}})
+    monkeypatch.setattr(redub, "report_rows", lambda out: [])
+    monkeypatch.setattr(dubbed, "find", lambda *_: odd)
+    assert redub.run(redub.RedubConfig(str(tmp_path), "a.mp4", 0.0, 1.0, 1)) == 2
+    assert "--restart" in capsys.readouterr().err

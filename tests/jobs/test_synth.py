@@ -155,3 +155,12 @@ def test_odd_sizes_are_refused():
 def test_the_resuming_command_is_quoted():
     config = synth.SynthConfig("my films", clips=3, strip_sound=True, num_workers=2)
     assert synth.command(config) == "v2a synth 'my films' --clips 3 --strip-sound --num-workers 2"
+
+
+@pytest.mark.parametrize(
+    "stamp", ["[1]", '{"seed": 0, "seconds": 2.0, "strip_sound": false, "clips": null}', "[" * 99999]
+)
+def test_a_damaged_record_of_the_corpus_is_wrong_usage(stamp: str, tmp_path: Path) -> None:
+    (tmp_path / "_v2a").mkdir()
+    (tmp_path / "_v2a" / "synth.json").write_text(stamp)
+    assert synth.run(synth.SynthConfig(str(tmp_path), clips=1, seconds=2.0)) == 2

@@ -123,3 +123,12 @@ def test_a_session_that_only_has_the_same_number_is_left_alone(tmp_path: Path) -
     finally:
         other.kill()
         other.wait()
+
+
+def test_a_torn_list_of_sessions_does_not_stop_the_sweep(tmp_path: Path) -> None:
+    left = tmp_path / f"{scratch.PREFIX}left"
+    left.mkdir()
+    (left / "owner.lock").touch()
+    (left / "sessions").write_bytes(b"\0\0\0\0 12\n999999 \xff\n\n12")
+    assert scratch.sweep(str(tmp_path)) == 1
+    assert not left.exists()

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import av
 import numpy as np
+import pyarrow as pa
 from av.stream import Disposition
 
 Sound = Literal["empty", "silent", "quiet", "audible"]
@@ -279,3 +280,13 @@ ODD_NAMES = (
     "file:like.mp4",
 )
 """File names that have broken tools before."""
+
+
+def damaged_page(content: bytes) -> bytes:
+    """A Parquet file (compressed with snappy) of which the footer can be read and the first page cannot."""
+    return content[:60] + bytes(byte ^ 0xFF for byte in content[60:200]) + content[200:]
+
+
+def texts_of_no_encoding(*values: bytes) -> pa.Array:
+    """A column of texts that are not UTF-8, as another program may have written it."""
+    return pa.Array.from_buffers(pa.string(), len(values), pa.array(values, pa.binary()).buffers())

@@ -26,7 +26,7 @@ from pipelines.dub.output import Proof
 from pipelines.mux import remux
 from pipelines.mux.packets import repair_times
 from pipelines.mux.track import MuxResult, Track
-from pipelines.provenance import inspect_child, inspection, sidecar, signing
+from pipelines.provenance import inspect_child, inspection, records, report_child, sidecar, signing
 from pipelines.provenance.sidecar import FileFacts, GeneratorFacts, TrackFacts
 from pipelines.provenance.signing import Signer
 from pipelines.reports.dub_rows import REPORT_SCHEMA, report_row
@@ -277,7 +277,13 @@ def inspected_here(monkeypatch: pytest.MonkeyPatch | None = None) -> Iterator[No
             answer: dict[str, Any] = json.loads(json.dumps(inspect_child._answer(order, io.BytesIO())))
         return answer
 
+    def asked(uri: str, order: dict[str, Any]) -> dict[str, Any]:
+        with lent_files.lend(uri) as file:
+            order = order | {"file": file.to_json(os.dup(file.fd))}
+            return report_child._find(order, io.BytesIO())
+
     patch.setattr(inspection, "_conversed", conversed)
+    patch.setattr(records, "_asked", asked)
     patch.setattr(inspect_child, "BeatingFile", lambda file: file)
     try:
         yield

@@ -89,6 +89,7 @@ _SYSTEM_CALLS: dict[str, tuple[int, int]] = {
     "mknodat": (259, 33), "clone": (56, 220), "add_key": (248, 217), "sched_setaffinity": (203, 122),
     "openat2": (437, 437), "quotactl": (179, 60), "syslog": (103, 116), "acct": (163, 89), "swapon": (167, 224),
     "shmget": (29, 194), "msgget": (68, 186), "inotify_init1": (294, 26), "fanotify_init": (300, 262),
+    "fallocate": (285, 47),
 }  # fmt: skip
 """System calls on x86-64 and arm64."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import stat
@@ -12,7 +13,16 @@ import sys
 from pathlib import Path
 
 from pipelines import safe_path
-from pipelines.sandbox.escape.attempts import MEMORY_MB, SECRET, WRITES, Victims, attempt, call, reaches
+from pipelines.sandbox.escape.attempts import (
+    MEMORY_MB,
+    SECRET,
+    WRITES,
+    Impossible,
+    Victims,
+    attempt,
+    call,
+    reaches,
+)
 
 
 @attempt("reads the parent's environment", "files")
@@ -162,3 +172,19 @@ def _memory(them: Victims) -> None:
 def _output(them: Victims) -> None:
     if os.pwrite(them.output, b"x", 2 * WRITES) == 1:
         os.ftruncate(them.output, 0)
+
+
+@attempt("takes more of the disk than it may write", "system calls")
+def _reserve(them: Victims) -> None:
+    try:
+        call("fallocate", them.output, 1, 0, 2 * WRITES)  # FALLOC_FL_KEEP_SIZE: the file seems to stay small
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            raise Impossible from None
+        raise
+    os.ftruncate(them.output, 0)
+
+
+@attempt("changes how its parent writes to the output", "system calls")
+def _flags(them: Victims) -> None:
+    fcntl.fcntl(them.output, fcntl.F_SETFL, fcntl.fcntl(them.output, fcntl.F_GETFL))

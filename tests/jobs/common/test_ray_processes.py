@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 import ray.exceptions
 
-from jobs.common import ray_processes
-from jobs.common.verb import Stopped, run_verb
+from jobs.common import ray_processes, ray_session
+from jobs.common.verb import Stopped, WrongUsage, run_verb
 from pipelines import scratch, storage
 from pipelines.media.errors import DecoderNotStarted
 from tests.support import REPOSITORY
@@ -205,3 +205,9 @@ def body(console):
 sys.exit(run_verb("dub", "v2a dub A B", body))
 """
 """A job whose Ray loses one of its own processes."""
+
+
+def test_ray_without_a_folder_for_its_files_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/nowhere")
+    with pytest.raises(WrongUsage, match="set RAY_TMPDIR"), ray_session._own_folder():
+        pass

@@ -81,3 +81,19 @@ def test_a_version_without_a_tag_is_used_and_said_once(
     for _ in range(2):
         resolve(monkeypatch, "")
     assert capsys.readouterr().out.count("has no tag v2a.sha256 in the registry") == 1
+
+
+@pytest.mark.parametrize("uri", ["bogus://x", "sqlite:///{folder}/junk"])
+def test_a_registry_that_is_none_is_wrong_usage(uri: str, tmp_path: Path) -> None:
+    (tmp_path / "junk").write_text("no database")
+    with pytest.raises(WrongUsage, match="--tracking-uri"):
+        registry.resolve("models:/v2a/3", uri.format(folder=tmp_path))
+
+
+def test_a_cache_that_cannot_be_written_is_wrong_usage(
+    fetched: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models").write_text("a file")
+    with pytest.raises(WrongUsage, match="cannot be fetched"):
+        resolve(monkeypatch, DIGEST)
+    assert fetched == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.common.tracking import OFF, Tracker, resolve_uri
+from jobs.common.tracking import OFF, Tracker, default_uri, resolve_uri
 from tests.support import servers
 
 
@@ -152,3 +152,8 @@ def test_no_password_is_kept_in_a_run_or_said(
     tracker.finish()
     assert len(said) == 1 and "hunter2" not in said[0]
     assert "hunter2" not in "".join(capfd.readouterr())  # MLflow's client prints, too
+
+
+def test_no_database_lands_beside_an_output_with_a_question_mark(tmp_path: Path) -> None:
+    assert default_uri(str(tmp_path / "o?x=1")) is None
+    assert default_uri(str(tmp_path / "o#%41")) == f"sqlite:///{tmp_path}/o#%41/_v2a/mlflow.db"

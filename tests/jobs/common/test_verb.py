@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
+
 import pytest
 
 from jobs import cli
@@ -34,6 +37,35 @@ def test_errors_become_exit_codes_and_a_message(
 
     assert run_verb("dub", "v2a dub in out", body) == code
     assert capsys.readouterr() == ("", message)
+
+
+def test_a_full_disk_is_an_error_of_the_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    def body(console: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "/scratch/rows")
+
+    assert run_verb("scan", "", body) == cli.SOME_FAILED
+    assert "No space left on device: '/scratch/rows'" in capsys.readouterr().err
+
+
+def test_a_machine_without_temporary_files_is_told_what_to_set(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    assert run_verb("scan", "", lambda console: 0) == cli.WRONG_USAGE
+    assert "TMPDIR" in capsys.readouterr().err
+
+
+def test_names_in_messages_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    def body(console: object) -> int:
+        raise Stopped("the film \x1b[2J\x1b]0;owned\x07.mp4 is gone\nrun it again")
+
+    run_verb("scan", "", body)
+    assert (
+        capsys.readouterr().err == "v2a scan: the film \\x1b[2J\\x1b]0;owned\\x07.mp4 is gone\nrun it again\n"
+    )
 
 
 def test_without_anything_to_resume_no_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:

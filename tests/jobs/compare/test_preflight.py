@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,17 @@ import torch
 from torch import nn
 
 from jobs import cli
+from jobs.compare import CompareConfig, preflight
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.scoring import clips, sound_folder
 from pipelines.scoring.job import ClipJob
 from pipelines.store import tables
 from pipelines.store.store import Store
 from tests.support.toy_generators import EchoGenerator, toy_checkpoint, write_video
+from tests.support.train_store import recipe as train_recipe
 from v2a_models import systems
 from v2a_models.batch import Batch
-from v2a_models.checkpoint import save_generator
+from v2a_models.checkpoint import BUNDLED, save_generator
 from v2a_models.generator import Generator
 from v2a_models.recipe import Recipe
 from v2a_models.seeds import window_seed
@@ -223,3 +226,10 @@ def test_a_model_that_cannot_be_fed_is_told_before_anything_starts(
     assert compare(store, tmp_path / "out", models["echo"], models[name], archive=given) == 2
     assert words in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_called_like_a_baseline_keeps_its_sounds_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "reference"
+    shutil.copytree(BUNDLED / "mini", folder)
+    config = CompareConfig((str(folder),), store="store", out="out")
+    assert preflight._model(str(folder), train_recipe(), config).slug == "model-reference"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -212,3 +213,18 @@ def test_the_tables_name_what_cannot_be_had(tmp_path: Path) -> None:
         assert f"- {title} n/a: " in text
     assert "memory (MiB) ↓" in text and "900" in text
     assert listed([str(k) for k in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
+
+
+@pytest.mark.parametrize(("strengths", "kept"), [({}, ()), ({"strengths": (0.5, 1.0)}, (0.5,))])
+def test_events_without_strengths_are_events_all_the_same(
+    strengths: dict[str, Any], kept: tuple[float, ...], tmp_path: Path
+) -> None:
+    row = Row("a-0", "films/\\xff.mp4", 0.0, 4.0, "", "", "part", 0)
+    plan: Any = SimpleNamespace(
+        out=str(tmp_path), archive=str(tmp_path), window=4 * RATE, rows=[row], models=[], fps={},
+        facts={"films/\\xff": {"events": (1.0, 9.0)} | strengths},
+    )  # fmt: skip
+    [clip] = results.scoring_clips(plan)
+    assert (clip.events, clip.strengths) == ((1.0,), kept)
+    # A film whose name is not UTF-8 is found by its bytes.
+    assert clip.film == f"file://{tmp_path}/films/%FF.mp4"

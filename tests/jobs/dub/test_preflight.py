@@ -10,6 +10,7 @@ import av
 import pytest
 
 from jobs import dub
+from jobs.common.verb import WrongUsage
 from jobs.dub import DubConfig
 from jobs.dub.config import FilmOptions
 from tests.support.dubbing import report
@@ -134,6 +135,18 @@ def test_a_checkpoint_says_whether_it_streams(tmp_path: Path) -> None:
     job = make_job(config)
     assert job.streams and (job.rate, job.channels, job.frame, job.context) == (16_000, 2, 640, 7 * 640)
     assert (job.window, job.overlap, job.windows_per_segment) == (160_000, 0, 1)
+
+
+@pytest.mark.parametrize("frames", ["1e999", "[1]", "-1", "1e12", '"7"'])
+def test_a_context_that_no_model_has_is_wrong_usage(frames: str, tmp_path: Path) -> None:
+    from jobs.dub.preflight import make_job
+
+    folder = toy_checkpoint(tmp_path / "toy")
+    file = tmp_path / "toy" / "config.json"
+    known = json.loads(file.read_text())
+    file.write_text(json.dumps(known | {"context_frames": "HERE"}).replace('"HERE"', frames))
+    with pytest.raises(WrongUsage, match="context_frames"):
+        make_job(DubConfig("archive", "out", model=folder))
 
 
 class OddRate(EchoGenerator):

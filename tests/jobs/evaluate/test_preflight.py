@@ -9,7 +9,7 @@ import pytest
 
 from jobs.common.verb import WrongUsage
 from jobs.evaluate.config import EvaluateConfig
-from jobs.evaluate.preflight import find_captions, find_clips, preflight
+from jobs.evaluate.preflight import find_captions, find_clips, preflight, system_name
 from pipelines.scoring.sound_folder import wav_bytes
 
 
@@ -70,3 +70,24 @@ def test_results_lie_outside_of_both_folders(config: EvaluateConfig, tmp_path: P
     config.out = str(tmp_path / out)
     with pytest.raises(WrongUsage, match="must be outside"):
         preflight(config)
+
+
+@pytest.mark.parametrize("pred", ["pred", "reference"])
+def test_exported_sounds_never_replace_those_that_are_scored(
+    config: EvaluateConfig, tmp_path: Path, pred: str
+) -> None:
+    (tmp_path / "pred").rename(tmp_path / pred)
+    config.pred, config.export = str(tmp_path / pred), str(tmp_path)
+    with pytest.raises(WrongUsage, match="--export writes to"):
+        preflight(config)
+    config.export = str(tmp_path / "export")
+    preflight(config)
+
+
+def test_a_folder_called_like_a_baseline_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert system_name("models/ours/") == "ours"
+    assert system_name("s3://bucket/noise") == "pred-noise"
+    monkeypatch.chdir(tmp_path)
+    assert system_name(".") == tmp_path.name and system_name("/") == "pred-"

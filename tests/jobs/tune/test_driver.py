@@ -20,6 +20,7 @@ from jobs import cli, tune
 from jobs.train import TrainConfig
 from jobs.tune import TuneConfig, driver
 from jobs.tune.config import Space
+from jobs.tune.search import Records
 from tests.support.train_store import TINY, captioned, make_store, row
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_generator
@@ -272,3 +273,19 @@ def test_a_killed_search_goes_on(store: str, ray_session: Any, tmp_path: Path) -
     curve = [[r["step"], r["val/loss"]] for r in reached if "val/loss" in r]
     assert again["curve"][: len(curve)] == curve, "the trial went on from its weights, it did not begin again"
     assert found[1]["seconds"] > saved["seconds"]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "[1]",
+        '{"number": 0}',
+        '{"number": 1, "parameters": {}}',
+        '{"number": 0, "parameters": {}, "curve": [["a", 1.0]]}',
+        '{"number": 0, "parameters": {}, "status": "lost"}',
+    ],
+)
+def test_a_damaged_record_of_a_trial_is_told(record: str, tmp_path: Path) -> None:
+    (tmp_path / "0000.json").write_text(record)
+    with pytest.raises(ValueError, match=r"0000\.json is damaged"):
+        Records(str(tmp_path))

@@ -339,3 +339,10 @@ def test_splits_stay_the_same_for_ever_and_depend_on_the_seed() -> None:
 def test_shares_that_are_none_are_refused(shares: tuple[float, float, float]) -> None:
     with pytest.raises(ValueError, match="add up to 1"):
         labels.split_of("a.mp4", shares)
+
+
+def test_texts_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    columns = {"path": media_files.texts_of_no_encoding(b"\xff.mp4"), "label": ["dog"]}
+    pq.write_table(pa.table(columns), tmp_path / "labels.parquet")
+    with pytest.raises(LabelsError, match="not a parquet table of texts"):
+        labels.read(str(tmp_path / "labels.parquet"))

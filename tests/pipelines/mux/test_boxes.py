@@ -23,7 +23,8 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 def test_plain_films(films: dict[str, bytes]) -> None:
     found = read_headers(io.BytesIO(films["a.mp4"]), "mov,mp4,m4a")
-    assert found.tracks == {1: {"announced": "96x64"}, 2: {}} and found.odd == [] and found.brand == "isom"
+    assert found.tracks[1] == {"announced": "96x64"} and found.odd == [] and found.brand == "isom"
+    assert set(found.tracks) == {1, 2} and set(found.tracks[2]) <= {"announced"}
     found = read_headers(io.BytesIO(films["a.mkv"]), "matroska,webm")
     assert found.tracks == {0: {"announced": "96x64"}, 1: {}} and found.odd == []
 
@@ -63,3 +64,9 @@ def test_damaged_headers_cost_little_and_raise_nothing(films: dict[str, bytes], 
 
 def test_other_containers(tmp_path: Path) -> None:
     assert read_headers(io.BytesIO(b"RIFF"), "avi").tracks == {}
+
+
+def test_headers_behind_too_many_others_are_unusual(films: dict[str, bytes]) -> None:
+    at = films["a.mp4"].index(b"moov") - 4
+    boxes = films["a.mp4"][:at] + b"\0\0\0\x08free" * 100_000 + films["a.mp4"][at:]
+    assert read_headers(io.BytesIO(boxes), "mov,mp4,m4a").odd == ["more than 100000 headers"]

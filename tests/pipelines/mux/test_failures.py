@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from pipelines import storage
+from pipelines.mux import child as mux_child
 from pipelines.mux import files, remux
 from pipelines.mux.child import mux_in_child
 from pipelines.mux.track import Track
@@ -209,3 +210,28 @@ def test_a_missing_source_is_a_storage_error(tmp_path: Path) -> None:
             tmp_path / "o.mp4",
             Track(n_samples=RATE, video_start_s=0.0),
         )
+
+
+@pytest.mark.parametrize(
+    "presented", [{}, {"start": "0", "tags": {}, "video": 5}, {"start": [[[]]], "tags": {}}]
+)
+def test_a_muxer_that_lies_about_what_the_film_presents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, presented: dict[str, Any]
+) -> None:
+    source = media_files.write_video(tmp_path / "a.mp4", duration_s=0.2)
+    sha = "0" * 64
+    answer = {
+        "container": "mp4",
+        "audio_codec": "aac",
+        "n_samples": 1,
+        "size": 1,
+        "dropped": [],
+        "source_sha256": sha,
+    }
+    answer |= {
+        "digests": {"video": [], "kept": [], "generated": sha, "alternatives": []},
+        "presented": presented,
+    }
+    monkeypatch.setattr(mux_child, "converse", lambda *_, **__: answer)
+    with pytest.raises(remux.MuxFailed, match="invalid reply"):
+        mux_in_child(str(source), [], tmp_path / "out.mp4", Track(n_samples=RATE, video_start_s=0.0))

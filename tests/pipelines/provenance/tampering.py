@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import struct
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -39,7 +41,7 @@ class World:
 
     @classmethod
     def make(cls, folder: Path) -> World:
-        """Films by name, signed but for `unsigned`; `old` as an earlier version signed it."""
+        """Films by name, signed but for the unsigned ones; `old` as an earlier version signed it."""
         signers = {name: signing.make_test_certificate(folder / name) for name in ("usual", "other")}
         usual = signers["usual"]
         brief, signers["brief"], expires = brief_film(folder)
@@ -50,6 +52,7 @@ class World:
             "another": signed_film(folder / "another", "a.mp4", usual, number=20),
             "another-mkv": signed_film(folder / "another-mkv", "a.mkv", usual, number=20),
             "unsigned": signed_film(folder / "unsigned", "a.mp4", None),
+            "unsigned-mkv": signed_film(folder / "unsigned-mkv", "a.mkv", None),
             "old": signed_film(folder / "old", "a.mp4", usual, old=True),
         }
         time.sleep(max(0.0, expires - time.time()))
@@ -294,6 +297,24 @@ def sign_again(signer: str, follow: bool = False) -> Tamper:
     return tamper
 
 
+def foreign_manifest(follow: bool) -> Tamper:
+    """A manifest of the usual signer without v2a's facts, such as a camera writes: of another film, or of this one."""
+
+    def tamper(case: Case) -> None:
+        definition = signing.manifest({}, "clip.mp4", "0", "0.1.0")
+        definition["assertions"] = definition["assertions"][:1]
+        loaded = signing.load(case.world.signers["usual"])
+        mime = "application/octet-stream" if follow else "video/mp4"
+        film = case.path if follow else case.world.films["another"].path
+        with film.open("rb") as file:
+            manifest = signing.sign_stream(
+                loaded.algorithm, loaded.chain, loaded.sign, definition, mime, file, io.BytesIO()
+            )
+        case.film.beside.write_bytes(manifest)
+
+    return tamper
+
+
 def one_chapter(case: Case) -> None:
     """Rename a chapter in one of the two lists of chapters that mp4 has."""
 
@@ -516,25 +537,90 @@ def there_and_back(case: Case) -> None:
     case.copy(".mp4")
 
 
-def clap(case: Case) -> None:
-    """Crop the picture by the container: a `clap` box in place of the box of bit rates."""
+def clap(case: Case, size: int = 40, frames: bytes = b"\0\1") -> None:
+    """Crop the picture by the container: a `clap` box in the entry of the picture.
+
+    size: of the box, as it says itself. frames: number of pictures in a sample, as the entry says.
+    """
 
     def change(data: bytearray) -> bytearray:
-        box = struct.pack(">I4sIIIIiIiI", 40, b"clap", 48, 1, 32, 1, 0, 1, 0, 1)
+        box = struct.pack(">I4sIIIIiIiI", size, b"clap", 48, 1, 32, 1, 0, 1, 0, 1)
         sample = data.index(b"avc1", data.index(b"stsd", data.index(b"moov")))
+        data[sample + 44 : sample + 46] = frames
         end = sample - 4 + int.from_bytes(data[sample - 4 : sample], "big")
         data[end:end] = box
         at = data.index(b"moov")
         for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
             at = data.index(kind, at)
-            size = int.from_bytes(data[at - 4 : at], "big") + 40
-            data[at - 4 : at] = size.to_bytes(4, "big")
+            grown = int.from_bytes(data[at - 4 : at], "big") + 40
+            data[at - 4 : at] = grown.to_bytes(4, "big")
         return data
 
-    def moved(case: Case) -> None:
+    case.bytes(change)
+
+
+def head_last(data: bytearray) -> None:
+    """Move the head of the first track (tkhd) to the end of the track."""
+    track = data.index(b"trak", data.index(b"moov")) - 4
+    end = track + int.from_bytes(data[track : track + 4], "big")
+    head = data[track + 8 : track + 100]
+    assert head[:8] == b"\0\0\0\x5ctkhd"
+    data[track + 8 : end] = data[track + 100 : end] + head
+
+
+def compressed_index(case: Case) -> None:
+    """A cropped picture, whose index is compressed as QuickTime once did."""
+    clap(case)
+
+    def change(data: bytearray) -> bytearray:
+        at = data.index(b"moov") - 4
+        end = at + int.from_bytes(data[at : at + 4], "big")
+        index = bytes(data[at:end])
+        packed = struct.pack(">I", len(index)) + zlib.compress(index)
+        inner = box(b"dcom", b"zlib") + box(b"cmvd", packed)
+        data[at:end] = box(b"moov", box(b"cmov", inner))
+        return data
+
+    case.bytes(change)
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def cropped_element(before: bytes = b"") -> Tamper:
+    """Crop a picture by Matroska. before: bytes in front of the list of tracks."""
+
+    def tamper(case: Case) -> None:
+        def change(data: bytearray) -> bytearray:
+            crop, path, at, stop = b"\x54\xdd\x81\x20", [], 0, len(data)
+            for name in (b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0"):  # Segment ... Video
+                begins, at, stop = element(data, name, at, stop)
+                path.append((begins, begins + len(name)))
+            data[stop:stop] = crop
+            for number, (_, size_at) in enumerate(path):
+                width = 9 - data[size_at].bit_length()
+                size = int.from_bytes(data[size_at : size_at + width], "big") + len(crop)
+                size += len(before) if number == 0 else 0
+                data[size_at : size_at + width] = size.to_bytes(width, "big")
+            data[path[1][0] : path[1][0]] = before
+            return data
+
         case.bytes(change)
 
-    moved(case)
+    return tamper
+
+
+def element(data: bytes, name: bytes, at: int, stop: int) -> tuple[int, int, int]:
+    """Place of the first Matroska element of a name between two places: its start, and those of its content."""
+    while at < stop:
+        size_at = at + 9 - data[at].bit_length()
+        content = size_at + 9 - data[size_at].bit_length()
+        size = int.from_bytes(data[size_at:content], "big") - (1 << 7 * (content - size_at))
+        if data[at:size_at] == name:
+            return at, content, content + size
+        at = content + size
+    raise ValueError(name)
 
 
 # ---- records
@@ -614,6 +700,12 @@ ROWS = [
         base="mkv"),
     Row("mkv: 20 MB beside it", written("beside", bytes(20 << 20)), "unchanged", "invalid", "agree-unsigned",
         base="mkv"),
+    Row("camera's manifest of another film beside it", foreign_manifest(False), "no-record", "trusted",
+        "agree-unsigned", base="unsigned", options={"trust": "usual"}),
+    Row("camera's manifest of this film beside it", foreign_manifest(True), "unchanged", "trusted", "agree-unsigned", 0,
+        base="unsigned-mkv", options={"trust": "usual"}),
+    Row("... --strict", foreign_manifest(True), "unchanged", "trusted", "agree-unsigned",
+        base="unsigned-mkv", options={"trust": "usual", "strict": True}),
     # bytes
     Row("byte of the picture flipped", flip("video"), says="picture: content"),
     Row("byte of the generated sound flipped", flip("audio", 1), says="'v2a (generated)': content"),
@@ -640,11 +732,21 @@ ROWS = [
     Row("edit list: at half speed", edit_list(struct.pack(">i", 0x8000), 8), says="rate"),
     Row("preferred rate doubled (mvhd)", at_box(b"mvhd", 20, struct.pack(">I", 0x20000)), says="preferred rate"),
     Row("volume of a track (tkhd)", at_box(b"tkhd", 36, struct.pack(">H", 0x10), number=2), says="volume"),
+    Row("sound on the left only (smhd)", at_box(b"smhd", 4, b"\xff\0"), says="balance"),
+    Row("picture behind others (tkhd)", at_box(b"tkhd", 32, b"\0\5"), says="layer"),
+    Row("picture transparent (vmhd)", at_box(b"vmhd", 4, b"\0\x24"), says="covers"),
     Row("rotated", lambda case: media_files.set_matrix(case.path, media_files.matrix(90)), says="rotation"),
     Row("mirrored", lambda case: media_files.set_matrix(case.path, media_files.matrix(0, True)), says="mirroring"),
     Row("width for display (tkhd)", at_box(b"tkhd", 76, struct.pack(">I", 192 << 16)), says="shape of the pixels"),
     Row("width announced (stsd)", at_box(b"avc1", 24, struct.pack(">H", 32)), says="size"),
     Row("cropped by the container (clap)", clap, says="cropping by the container"),
+    Row("... by a box too large for its place", lambda case: clap(case, 41), says="cropping by the container"),
+    Row("... in an entry of several pictures", lambda case: clap(case, frames=b"\0\0"), says="cropping by"),
+    Row("... before the head of its track", lambda case: (clap(case), case.bytes(head_last)), says="cropping by"),
+    Row("... in a compressed index", compressed_index, says="unusual"),
+    Row("mkv: cropped by the container", cropped_element(), base="mkv", says="cropping by the container"),
+    Row("... behind noise", cropped_element(b"\0\0\0"), base="mkv", says="unusual"),
+    Row("... behind many elements", cropped_element(b"\xec\x80" * 100_000), base="mkv", says="unusual"),
     Row("track switched off (tkhd)", at_box(b"tkhd", 3, b"\2", number=1), says="switched off"),
     Row("track renamed", swap_names, says="name"),
     Row("language of a track", set_language, says="language: deu signed, fra now"),
@@ -695,6 +797,7 @@ ROWS = [
     Row("colours", tracks(coloured), says="colour"),
     Row("chapter renamed", chapter_named("Closing"), says="'Opening' signed, 'Closing' now"),
     Row("title changed", tagged("title", "Another reel"), says="tag of the film: title"),
+    Row("mkv: mark in another language", tagged("comment-fra", "recorded on location"), base="mkv", says="comment-fr"),
     Row("tag added", tagged("copyright", "somebody"), says="copyright"),
     Row("mark of synthetic sound changed", tagged("comment", "recorded on location"), says="comment"),
     Row("another film under its name", lambda case: shutil.copy(case.world.films["another"].path, case.path),

@@ -104,3 +104,26 @@ def test_the_child_gets_one_signature_and_never_the_key(
         signing.sign_file(signer, {}, path, "a.mp4")
     secret = Path(signer.key).read_text().splitlines()[1]
     assert secret not in str(orders) and "PRIVATE" not in str(orders)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({}, "manifest"),
+        ({"manifest": 5}, "manifest"),
+        ({"manifest": "no digits"}, "manifest"),
+        ({"manifest": "00", "more": 1}, "more"),
+        ({"refused": "no sandbox"}, "invalid reply"),
+        ({"error": "else", "message": ""}, "error"),
+        ({"error": "storage", "message": "No space left on device"}, "No space"),  # a lie: there is
+    ],
+)
+def test_a_child_that_lies_is_the_films_fault(
+    tmp_path: Path, signer: Signer, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any], words: str
+) -> None:
+    path = media_files.write_video(tmp_path / "a.mp4", duration_s=0.2)
+    film = path.read_bytes()
+    monkeypatch.setattr(child, "converse", lambda *_, **__: answer)
+    with pytest.raises(SigningError, match=words):
+        signing.sign_file(signer, {}, path, "a.mp4")
+    assert path.read_bytes() == film and list(tmp_path.iterdir()) == [path]

@@ -113,6 +113,21 @@ def test_the_command_line(world: World, tmp_path: Path, capsys: pytest.CaptureFi
         assert text in capsys.readouterr().out.replace("\n", " ").replace("  ", " ")
 
 
+def test_a_manifest_beside_a_film_is_checked_with_it(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], here: None
+) -> None:
+    film = world.films["mkv"].copied(tmp_path / "out")
+    assert run(film.beside, film.path) == 0
+    assert "checked with that file" in capsys.readouterr().out.replace("\n", " ")
+    assert run(film.beside) == 0
+    assert run(film.beside, "--trust", world.signers["other"].certificate) == 1
+    film.path.write_bytes(film.path.read_bytes()[:-20_000])
+    assert run(film.beside) == 1
+    film.path.unlink()
+    assert run(film.beside) == 1
+    assert "without its film" in capsys.readouterr().out
+
+
 def test_json_is_complete(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     film = world.films["mp4"]
     assert run(film.path, "--json", "--source", film.out.parent / "source-a.mp4") == 0
@@ -143,7 +158,7 @@ def test_a_manifest_that_crashes_its_reader_is_invalid(
     def crashing(
         module: str, order: dict[str, object], *more: object, **options: object
     ) -> dict[str, object]:
-        if not order["skip_manifest"]:
+        if order.get("reads") == "manifest":
             raise child.ChildFailed("OutOfMemory", "exceeded its memory limit")
         return conversing(module, order, *more, **options)  # type: ignore[arg-type]
 

@@ -99,3 +99,21 @@ def test_signs_of_life_do_not_last_for_ever(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(child, "_PATIENCE", 2)
     with pytest.raises(ChildFailed, match="too long in all"):
         converse("tests.support.beating_child", {}, 1024, 2.0)
+
+
+def test_only_a_child_that_has_seen_no_film_may_refuse_to_run() -> None:
+    """Otherwise a film that takes its child over could end the job."""
+    lie = {"refused": "the sandbox is not complete on this machine"}
+    for text in ("", "...", '"'):
+        order = {"answer": lie, "text": text}
+        try:
+            assert converse("tests.support.lying_child", order, 1024, 60.0) == lie
+        except ChildFailed as error:
+            assert error.reason == "Crashed"
+
+
+def test_an_answer_without_end_ends_the_child() -> None:
+    began = time.monotonic()
+    with pytest.raises(ChildFailed, match="Crashed"):
+        converse("tests.support.lying_child", {"answer": {}, "endless": True}, 1024, 60.0)
+    assert time.monotonic() - began < 30

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,12 @@ import pytest
 from jobs import cli
 from pipelines.archive import scan
 from pipelines.dub import decode
-from pipelines.media.errors import DecoderNotStarted
+from pipelines.media.errors import DecodeFailed, DecoderNotStarted
 from pipelines.sandbox import decoder_process
 from pipelines.sandbox.decoder import Sandbox
+from pipelines.sandbox.decoder_process import DecoderProcess
+from pipelines.sandbox.lent_files import NEXT
+from pipelines.sandbox.pipe import send
 from pipelines.storage import stat_file
 from tests.support.dub_stages import make_job, plan
 from tests.support.toy_generators import write_video
@@ -105,3 +110,15 @@ def test_a_closed_sandbox_starts_nothing(films: Path, monkeypatch: pytest.Monkey
     with pytest.raises(RuntimeError, match="closed"):
         sandbox.probe(str(films / "a.mp4"))
     assert starts.n == 0
+
+
+def test_a_child_that_reads_no_request_times_out() -> None:
+    process = DecoderProcess(1024)
+    process.child = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"], stdout=subprocess.PIPE
+    )
+    process.control, theirs = socket.socketpair()
+    with theirs, pytest.raises(DecodeFailed, match="DecoderTimeout"), process.listening("decode", 1.0):
+        for _ in range(100_000):
+            send(process.control, NEXT)
+    assert process.pid is None

@@ -85,6 +85,7 @@ def test_listed_calls_are_allowed() -> None:
         ("mprotect", [0, 4096, 1], True),
         ("mprotect", [0, 4096, 5], False),
         ("fcntl", [3, 3, 0], True),
+        ("fcntl", [3, 4, 0x4000], False),  # F_SETFL
         ("fcntl", [3, 8, 1], False),  # F_SETOWN
         ("fcntl", [3, 1024, 1], False),  # F_SETLEASE
         ("fcntl", [3, 1030, 1], True),

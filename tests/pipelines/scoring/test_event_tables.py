@@ -11,6 +11,7 @@ import pytest
 
 from pipelines import storage
 from pipelines.scoring.event_tables import EventTableError, event_rows, read_captions, read_events
+from tests.support.media_files import damaged_page, texts_of_no_encoding
 
 ROWS: list[dict[str, Any]] = [
     {"clip": "b.mp4", "class": "drum", "onset_s": 2.0, "strength": 0.5, "caption": "a drum"},
@@ -69,3 +70,34 @@ def test_another_table_is_refused_by_name(name: str, content: bytes, tmp_path: P
 def test_a_missing_table_is_an_error_of_storage(tmp_path: Path) -> None:
     with pytest.raises(storage.StorageNotFound):
         read_events(str(tmp_path / "none.csv"))
+
+
+@pytest.mark.parametrize("onset", ["soon", "nan", "inf", "-inf"])
+@pytest.mark.parametrize("column", ["onset_s", "strength"])
+def test_onsets_and_strengths_are_finite_numbers(column: str, onset: str, tmp_path: Path) -> None:
+    values = {"onset_s": "1", "strength": "1"} | {column: onset}
+    lines = ["clip,onset_s,strength", f"x.mp4,{values['onset_s']},{values['strength']}", "y.mp4,a,a"]
+    (tmp_path / "events.csv").write_text("\n".join(lines))
+    with pytest.raises(EventTableError, match=r"events\.csv"):
+        event_rows(str(tmp_path / "events.csv"))
+
+
+def test_columns_of_other_types_and_damaged_pages_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "events.parquet"
+    pq.write_table(pa.table({"clip": ["a"], "onset_s": pa.array([10**18], pa.timestamp("ns"))}), file)
+    with pytest.raises(EventTableError, match="not a table of events"):
+        event_rows(str(file))
+    pq.write_table(pa.table({"clip": texts_of_no_encoding(b"\xff"), "caption": ["a"]}), file)
+    with pytest.raises(EventTableError, match="not a table of captions"):
+        read_captions(str(file))
+    pq.write_table(pa.table({"clip": [str(k) for k in range(9999)]}), file, use_dictionary=False)
+    file.write_bytes(damaged_page(file.read_bytes()))
+    with pytest.raises(EventTableError, match="not a table of events"):
+        event_rows(str(file))
+
+
+def test_strengths_are_those_of_every_onset_or_of_none(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("clip,onset_s,strength\na,1,0.5\na,2,\nb,1,0.5\n")
+    facts = read_events(str(tmp_path / "events.csv"))
+    assert facts["a"]["events"] == (1.0, 2.0) and "strengths" not in facts["a"]
+    assert facts["b"]["strengths"] == (0.5,)

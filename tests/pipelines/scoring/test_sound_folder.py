@@ -108,3 +108,27 @@ def test_clips_are_exported_flat(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "sub-c.wav").read_bytes() == (source / "c.wav").read_bytes()
     with pytest.raises(SoundError, match=r"two clips would have the name sub-c\.wav"):
         sound_folder.flat_names(["sub/c", "sub-c"])
+
+
+@pytest.mark.parametrize("rate", [44099, 44101, 47951, 997, 767_999])
+def test_any_rate_is_resampled_with_little_memory(rate: int, tmp_path: Path) -> None:
+    seconds = 0.5
+    ratio = sound_folder._rate_ratio(rate)
+    assert ratio.numerator * ratio.denominator <= sound_folder.LARGEST_FILTER
+    assert abs(float(ratio) * rate / RATE - 1) < 3e-5
+    sound = read_sound(write(tmp_path / "a.wav", tone(round(seconds * rate), rate), rate))
+    assert abs(len(sound.samples) - seconds * RATE) <= 100
+
+
+@pytest.mark.parametrize("rate", [44100, 48000, 22050, 8000, 96000, 192000])
+def test_usual_rates_are_resampled_exactly(rate: int) -> None:
+    assert sound_folder._rate_ratio(rate) * rate == RATE
+
+
+def test_huge_files_and_rates_are_no_clips(tmp_path: Path) -> None:
+    with (tmp_path / "a.wav").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(SoundError, match="not a clip"):
+        read_sound(str(tmp_path / "a.wav"))
+    with pytest.raises(SoundError, match="4000000000 samples per second"):
+        read_sound(write(tmp_path / "b.wav", np.full(100, 200, np.uint8), 4_000_000_000))

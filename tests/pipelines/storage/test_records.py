@@ -138,3 +138,10 @@ def test_a_name_is_on_disk_before_it_counts(tmp_path: Path, monkeypatch: pytest.
     synced.clear()
     set_aside(str(tmp_path / "new" / "c"), "why")
     assert synced == [str(tmp_path / "new")]
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"null", b"\xff", b"", b"[" * 1_000_000, b'{"a":' * 1_000_000])
+def test_anything_but_a_json_object_is_a_value_error(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_bytes(content)
+    with pytest.raises(ValueError):
+        storage.read_object(str(tmp_path / "state.json"))
