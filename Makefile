@@ -67,8 +67,10 @@ format: $(STAMP) ## Apply the formatter and the safe fixes
 bench: $(STAMP) ## Measure the figures of benchmarks/README.md that need no GPU (many hours)
 	$(BIN)/python -m benchmarks
 
-mini: $(STAMP) ## Train the bundled mini again (resumable; about two hours of one core)
-	$(BIN)/python -m jobs.mini
+# The shipped mini is older: it was trained on SynthFoley alone.
+SOUNDS ?=
+mini: $(STAMP) ## Train a mini for real footage (SOUNDS=folder of recordings; resumable; hours of two cores)
+	$(BIN)/python -m jobs.mini $(if $(SOUNDS),--sounds "$(SOUNDS)")
 
 vatt-mini: $(STAMP) ## Train the bundled vatt-mini again, on top of mini (resumable; about two hours of two cores)
 	$(BIN)/python -m jobs.mini.vatt --corpus.blocks 45 --audio.minutes 90 --audio.steps 6000

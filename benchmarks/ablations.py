@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from jobs.mini import MiniConfig, stages
-from jobs.mini.parts import windows_of
+from jobs.mini.parts import MINI_MASKVAT, windows_of
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_classifier, load_generator
 from v2a_models.maskvat.generator import MaskVATGenerator
@@ -37,14 +37,17 @@ from v2a_models.training.loop import FitConfig, fit
 SMALL = dict(dim=192, depth=4, heads=4, encoder_depth=2)
 """Sizes of the models that are trained here."""
 
+SEEN = dict(semantic_dim=MINI_MASKVAT.semantic_dim)
+"""Width of the semantic features that `make mini` computes."""
+
 TRAINED: dict[str, dict[str, dict[str, Any]]] = {
     "streams": {
-        "CLIP only": dict(variant="hybrid", sync_dim=0),
+        "CLIP only": dict(variant="hybrid", sync_dim=0, **SEEN),
         "S3D only": dict(variant="hybrid", semantic_dim=0),
-        "both": dict(variant="hybrid"),
+        "both": dict(variant="hybrid", **SEEN),
     },
-    "variants": {name: dict(variant=name) for name in ("adaln", "seq2seq", "hybrid")},
-    "levels": {f"{n} of 4 levels": dict(variant="hybrid", n_codebooks=n) for n in (1, 2, 3, 4)},
+    "variants": {name: dict(variant=name, **SEEN) for name in ("adaln", "seq2seq", "hybrid")},
+    "levels": {f"{n} of 4 levels": dict(variant="hybrid", n_codebooks=n, **SEEN) for n in (1, 2, 3, 4)},
 }
 
 
@@ -57,24 +60,15 @@ class Bench:
         self.generator = loaded
         self.classifier, _ = load_classifier(model)
         self.config = MiniConfig(work=work)
-        self.held_out = stages.held_out_windows(self.config, loaded.recipe)
-        self.n = min(windows, len(self.held_out.frames))
-        self.features = self._features()
-
-    def _features(self) -> Batch:
-        frames = torch.from_numpy(np.stack(self.held_out.frames[: self.n]))
-        picks = stages.semantic_picks(self.generator.recipe)
-        parts = [self.generator.features({"semantic": f[:, picks], "sync": f}) for f in frames.split(8)]
-        semantic, sync = zip(*((p.semantic, p.sync) for p in parts), strict=True)
-        return Batch(semantic=torch.cat(semantic), sync=torch.cat(sync))
+        self.held_out = stages.held_out_windows(self.config)
+        self.n = min(windows, len(self.held_out.sounds))
 
     def rows(self) -> Iterator[tuple[Batch, list[int]]]:
         """Batches of eight windows with their seeds."""
-        assert self.features.semantic is not None and self.features.sync is not None
         for at in range(0, self.n, 8):
             rows = slice(at, min(at + 8, self.n))
             seeds = [window_seed(0, "val", i) for i in range(rows.start, rows.stop)]
-            yield Batch(semantic=self.features.semantic[rows], sync=self.features.sync[rows]), seeds
+            yield Batch(semantic=self.held_out.semantic[rows], sync=self.held_out.sync[rows]), seeds
 
     def score(self, sounds: list[Tensor]) -> FoleyScore:
         tracks = [row[0].numpy() for part in sounds for row in part]
@@ -129,7 +123,7 @@ def experiment(bench: Bench, what: str, steps: int, folder: Path) -> Iterator[tu
             # The full model of two tables is one and the same.
             file = (
                 "hybrid both"
-                if sizes in (dict(variant="hybrid"), dict(variant="hybrid", n_codebooks=4))
+                if sizes in (dict(variant="hybrid", **SEEN), dict(variant="hybrid", n_codebooks=4, **SEEN))
                 else name
             )
             yield name, bench.score_model(trained(bench, file, sizes, steps, folder))
