@@ -115,9 +115,9 @@ def _run(config: RedubConfig, console: Console) -> int:
 def report_rows(out: str) -> list[dict[str, Any]]:
     """Rows of the report. Raises RedubError if there is none."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from pipelines import storage
+    from pipelines.arrow_rows import read_parquet
     from pipelines.media.errors import first_line
     from pipelines.redub.dubbed import RedubError
     from pipelines.reports import dub_rows
@@ -127,7 +127,7 @@ def report_rows(out: str) -> list[dict[str, Any]]:
     except storage.StorageNotFound as error:
         raise RedubError(f"{out} has no report yet: run v2a dub to completion first") from error
     try:
-        return pq.read_table(pa.BufferReader(data), schema=dub_rows.REPORT_SCHEMA).to_pylist()
+        return read_parquet(data, dub_rows.REPORT_SCHEMA).to_pylist()
     except (pa.ArrowException, OSError, KeyError) as error:
         raise RedubError(
             f"the report of {out} is damaged ({first_line(error)}): run v2a dub again, which writes it again"

@@ -1,13 +1,14 @@
-"""Rows with arrays for Ray Data operators: notes as JSON, each array as the bytes of a binary column.
+"""Arrow tables: rows with arrays for Ray Data operators, and Parquet files read without threads.
 
-Arrays of any shape share a column, and neither packing nor unpacking copies them.
+A row with arrays has its notes as JSON and each array as the bytes of a binary column. Arrays of any shape share a
+column, and neither packing nor unpacking copies them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +47,27 @@ def unpack(
             for name, shape in shapes.items()
         }
         yield notes, arrays
+
+
+def read_parquet(file: BinaryIO | bytes, schema: pa.Schema | None = None) -> pa.Table:
+    """Table of a Parquet file, with the columns of `schema`, null where the file has none; without one, all of its own.
+
+    This thread alone reads. Arrow's threads free Python's buffers late: one that does while the interpreter ends aborts
+    the process. Raises pa.ArrowException or OSError for a damaged file or one of other types.
+    """
+    import pyarrow.parquet as pq
+
+    source = pa.BufferReader(file) if isinstance(file, bytes) else file
+    opened = pq.ParquetFile(source, pre_buffer=False)
+    if schema is None:
+        return opened.read(use_threads=False)
+    names = [name for name in schema.names if name in opened.schema_arrow.names]
+    table = opened.read(columns=names, use_threads=False)
+    nulls = pa.nulls(table.num_rows) if names else pa.nulls(opened.metadata.num_rows)
+    columns = [table[name] if name in names else nulls for name in schema.names]
+    return pa.table(
+        [column.cast(field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+    )
 
 
 def _binary(array: np.ndarray | None) -> pa.Array:

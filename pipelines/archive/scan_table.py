@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.archive.scan import SCAN_SCHEMA
+from pipelines.arrow_rows import read_parquet
 
 ROWS_HELD = 8192
 """Rows per row group, the part that is in memory."""
@@ -63,9 +64,10 @@ class ScanTable:
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The rows, one row group at a time."""
-        with pq.ParquetFile(self._file) as file:
+        with pq.ParquetFile(self._file, pre_buffer=False) as file:
             for k in range(file.num_row_groups):
-                yield file.read_row_group(k, columns=None if columns is None else list(columns))
+                names = None if columns is None else list(columns)
+                yield file.read_row_group(k, columns=names, use_threads=False)
 
     def rows(self, most: int) -> Iterator[dict[str, Any]]:
         """The first rows, at most `most`."""
@@ -78,7 +80,7 @@ class ScanTable:
 
     def table(self) -> pa.Table:
         """The whole table in memory."""
-        return pq.read_table(self._file, schema=SCAN_SCHEMA)
+        return read_parquet(self._file)
 
     def _flush(self) -> None:
         if self._held:

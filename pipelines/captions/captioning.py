@@ -74,7 +74,7 @@ class Instructor:
         split = path.split("/", 1)[0].removeprefix("split=")
         names = [*FACTS, *(["semantic"] if self.model is not None else [])]
         with storage.reading(Store(self.job.store).uri(*path.split("/"))) as file:
-            table = pq.ParquetFile(file).read(columns=names, use_threads=False)
+            table = pq.ParquetFile(file, pre_buffer=False).read(columns=names, use_threads=False)
         written = self._written(table)
         rows = []
         for at, clip in enumerate(table.select(list(FACTS)).to_pylist()):

@@ -86,10 +86,11 @@ def _of_csv(uri: str, data: bytes) -> tuple[list[str], Iterable[Mapping[str, Any
 
 def _of_parquet(uri: str, data: bytes) -> tuple[list[str], Iterable[Mapping[str, Any]]]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from pipelines.arrow_rows import read_parquet
 
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        table = read_parquet(data)
         return list(table.column_names), table.to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:  # a damaged page is an OSError
         raise ManifestError(f"{uri} is not a Parquet file with texts: {first_line(error)}") from error

@@ -158,9 +158,9 @@ def _csv_columns(uri: str, header: list[str], rows: Iterable[tuple[int, list[str
 def _parquet_columns(uri: str, data: bytes) -> dict[str, list[str]]:
     """Values by meaning, as text; null becomes empty."""
     try:
-        file = pq.ParquetFile(io.BytesIO(data))
+        file = pq.ParquetFile(io.BytesIO(data), pre_buffer=False)
         picked = _pick(uri, file.schema_arrow.names)
-        table = file.read(columns=list(picked.values()))
+        table = file.read(columns=list(picked.values()), use_threads=False)
         texts = {meaning: table.column(name).cast(pa.string()) for meaning, name in picked.items()}
         values = {name: column.to_pylist() for name, column in texts.items()}
     except (

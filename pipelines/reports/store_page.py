@@ -85,7 +85,7 @@ def read_arrays(rows: Sequence[Row]) -> dict[str, dict[str, np.ndarray] | str]:
     for uri in dict.fromkeys(row.uri for row in rows):
         rows_of_file = [row for row in rows if row.uri == uri]
         try:
-            with storage.reading(uri) as opened, pq.ParquetFile(opened) as file:
+            with storage.reading(uri) as opened, pq.ParquetFile(opened, pre_buffer=False) as file:
                 ends = np.cumsum([file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)])
                 for group in sorted(
                     {int(np.searchsorted(ends, row.at, side="right")) for row in rows_of_file}

@@ -209,7 +209,7 @@ def result_row(
 def stored(row: Row, job: ClipJob, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Arrays of one row of the store, by column."""
     with storage.reading(Store(job.store).uri(*row.file.split("/"))) as file:
-        return _row(pq.ParquetFile(file), row.at, names)
+        return _row(pq.ParquetFile(file, pre_buffer=False), row.at, names)
 
 
 def decoded_views(row: Row, job: ClipJob, views: Mapping[str, View]) -> dict[str, np.ndarray]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 
 from pipelines import storage, synthfoley
+from pipelines.arrow_rows import read_parquet
 from pipelines.media.errors import first_line
 
 
@@ -96,8 +96,12 @@ def _words(error: Exception) -> str:
 
 def _read_rows(path: str) -> list[dict[str, Any]]:
     """Rows of a .csv or Parquet file. Raises one of `UNREADABLE` for another file, StorageError."""
-    content = io.BytesIO(storage.read_bytes(path))
-    table = pyarrow.csv.read_csv(content) if path.lower().endswith(".csv") else pq.read_table(content)
+    content = storage.read_bytes(path)
+    if path.lower().endswith(".csv"):
+        reading = pyarrow.csv.ReadOptions(use_threads=False)
+        table = pyarrow.csv.read_csv(io.BytesIO(content), reading)
+    else:
+        table = read_parquet(content)
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 

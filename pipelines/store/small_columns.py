@@ -46,7 +46,7 @@ def small_columns(info: storage.FileInfo, names: Sequence[str]) -> pa.Table:
     or foreign one, StorageError."""
     try:
         with storage.reading(info.uri) as file, damage():
-            return read_small(pq.ParquetFile(file), names)
+            return read_small(pq.ParquetFile(file, pre_buffer=False), names)
     except ValueError as error:
         raise StoreError(
             f"{info.uri} cannot be used ({first_line(error)}); v2a extract makes its rows again"

@@ -295,7 +295,7 @@ class Store(storage.Records):
 def _read(file: Any, columns: list[str] | None = None) -> pa.Table:
     # Not `pq.read_table`: that loads pandas, which takes longer than all else a finished store needs.
     with damage():
-        return pq.ParquetFile(file).read(columns=columns, use_threads=False)
+        return pq.ParquetFile(file, pre_buffer=False).read(columns=columns, use_threads=False)
 
 
 @contextlib.contextmanager
@@ -314,7 +314,7 @@ def damage() -> Iterator[None]:
 def _recipe_of(uri: str) -> dict[str, Any]:
     """The recipe in the metadata of a file of rows. Raises ValueError."""
     with storage.reading(uri) as file, damage():
-        metadata = pq.ParquetFile(file).schema_arrow.metadata or {}
+        metadata = pq.ParquetFile(file, pre_buffer=False).schema_arrow.metadata or {}
     recipe = json.loads(metadata.get(b"v2a_recipe", b"null"))
     if not isinstance(recipe, dict):
         raise ValueError("no recipe in its metadata")

@@ -224,7 +224,7 @@ def split_of(path: str) -> str:
 def _read_file(info: storage.FileInfo, recipe: Mapping[str, Any], n_samples: int) -> _File:
     """Facts about one file. Errors are recorded as its problems."""
     try:
-        with storage.reading(info.uri) as opened, pq.ParquetFile(opened) as file:
+        with storage.reading(info.uri) as opened, pq.ParquetFile(opened, pre_buffer=False) as file:
             kind = file.schema_arrow
             if missing := [name for name in SMALL if name not in kind.names]:
                 return _File([f"{info.path}: no rows of a store (it lacks {', '.join(missing)})"])
