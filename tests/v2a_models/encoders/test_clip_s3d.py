@@ -79,7 +79,8 @@ def test_onsets_of_a_sound_are_at_its_strokes() -> None:
     for step in (10, 30):
         sound[0, step * 1764 + 200 : step * 1764 + 1500] += 0.3 * torch.randn(1300)
     steps = onset_steps(SyncTask().coarse_spectrum(sound, 50))[0]
-    assert torch.nonzero(steps)[:, 0].tolist() in ([9, 10, 11, 29, 30, 31], [9, 10, 11, 12, 29, 30, 31, 32])
+    found = set(torch.nonzero(steps)[:, 0].tolist())
+    assert {9, 10, 11, 29, 30, 31} <= found <= {*range(8, 13), *range(28, 33)}
 
 
 @pytest.mark.parametrize("kernel, stride, bias", [(1, 1, True), (3, 1, False), (7, 2, False)])
