@@ -39,7 +39,7 @@ PARTS: dict[str, Callable[[], nn.Module]] = dict(
     codec_spectra=lambda: Codec(MINI),
     codec=lambda: Codec(MINI),
     semantic=SoundExpectation,
-    sync=SyncEncoder.mini,
+    sync=lambda: SyncEncoder.mini(motion=True),
     scav=lambda: SCAV(MINI_SCAV),
     maskvat=lambda: MaskVAT(MINI_MASKVAT),
     classifier=lambda: EventClassifier(len(LABELS)),

@@ -27,11 +27,10 @@ def untrained_encoder(recipe: Recipe, role: str) -> nn.Module:
 
     encoder = recipe.encoder(role)
     if encoder is None or encoder.name == "mini":
+        for_footage = recipe.semantic is not None and recipe.semantic.width == 224
         if role == "sync":
-            return SyncEncoder.mini()
-        if recipe.view("semantic").width == 224:
-            return sound_expectation()
-        return SemanticEncoder.mini()
+            return SyncEncoder.mini(motion=for_footage)
+        return sound_expectation() if for_footage else SemanticEncoder.mini()
     if encoder.name == EFFICIENTNET:
         from v2a_models.encoders.efficientnet import EfficientNetEncoder
 

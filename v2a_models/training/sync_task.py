@@ -1,9 +1,9 @@
 """Training task of the synchrony encoder: audio-visual offset detection on unlabelled footage.
 
 Every time step of picture and of sound gets an embedding; a step of the picture must match its own step of sound among
-the steps of every clip in the batch (InfoNCE form of the offset task of SparseSync, 2210.07055). A linear probe also
-predicts the coarse spectrogram from the picture: the same supervision, but dense, which a small model on a small
-corpus needs (ours).
+the steps of every clip in the batch (InfoNCE form of the offset task of SparseSync, 2210.07055). Linear probes also
+predict the coarse spectrogram and its onsets from the picture: the same supervision, but dense, which a small model on
+a small corpus needs (ours).
 """
 
 from __future__ import annotations
@@ -19,15 +19,19 @@ from v2a_models.encoders.clip_s3d import SyncEncoder
 BANDS = 16
 """Bands of the coarse spectrogram."""
 
+ONSET_RISE = 0.08
+"""Mean rise of the bands, in units of `LogMel`, from which on a step is an onset: about 4 dB in each band."""
+
 
 class SyncTask(nn.Module):
     """Losses from frames uint8 (B, T, H, W, 3) and sound (B, N) of the same stretch of time."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.video = SyncEncoder.mini()
+        self.video = SyncEncoder.mini(motion=True)
         self.audio = AudioEncoder(self.video.dim)
         self.probe = nn.Linear(self.video.dim, 2 * BANDS)
+        self.onset = nn.Linear(self.video.dim, 1)
         self.log_scale = nn.Parameter(torch.tensor(2.3))
 
     def forward(self, frames: Tensor, sound: Tensor) -> dict[str, Tensor]:
@@ -38,8 +42,17 @@ class SyncTask(nn.Module):
         logits = (self.log_scale.exp().clamp_max(50) * a @ b.T).float()
         target = torch.arange(len(logits), device=logits.device)
         offset = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        spectrum = F.l1_loss(self.probe(visual).float(), self.coarse_spectrum(sound, steps))
-        return dict(loss=offset + 10 * spectrum, offset=offset.detach(), spectrum=spectrum.detach())
+        coarse = self.coarse_spectrum(sound, steps)
+        spectrum = F.l1_loss(self.probe(visual).float(), coarse)
+        onset = F.binary_cross_entropy_with_logits(
+            self.onset(visual)[..., 0].float(), onset_steps(coarse), pos_weight=coarse.new_tensor(4.0)
+        )
+        return dict(
+            loss=offset + 10 * spectrum + 2 * onset,
+            offset=offset.detach(),
+            spectrum=spectrum.detach(),
+            onset=onset.detach(),
+        )
 
     @torch.no_grad()
     def coarse_spectrum(self, sound: Tensor, steps: int) -> Tensor:
@@ -56,6 +69,12 @@ class SyncTask(nn.Module):
         audio = F.normalize(self.audio(sound, len(visual))[0], dim=-1)
         similarity = visual @ audio.T
         return max(range(-reach, reach + 1), key=lambda shift: float(similarity.diagonal(shift).mean()))
+
+
+def onset_steps(coarse: Tensor) -> Tensor:
+    """Onsets in a coarse spectrum (B, T, 2 * BANDS), each with its neighbours: 0 or 1 (B, T)."""
+    rise = coarse[..., BANDS:].mean(-1) / 2
+    return F.max_pool1d((rise > ONSET_RISE).float()[:, None], 3, 1, 1)[:, 0]
 
 
 def augment(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
