@@ -2,7 +2,8 @@
 
 Takes any folder of clips that have sound, copies them without it, dubs the copies with `v2a dub`, and compares the
 generated tracks with the true ones: onset F1, also on the wrong clips; the share of near silence; the level. Prints the
-figures, with 95 % intervals of resampled clips, and a row per clip. Writes OUT/real_footage.html with the films, their
+figures, with 95 % intervals of resampled clips, and a row per clip, with the sounds that its pictures promise
+(`v2a_models.encoders.efficientnet`). Writes OUT/real_footage.html with the films, their
 true, generated and shuffled sound, and all onsets.
 
     python -m benchmarks.real_footage FOLDER [--model mini] [--out out/real_footage] [--seed 0] [--limit N]
@@ -20,12 +21,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmarks import real_page
 from benchmarks.real_clips import RealClip, dub_clips, find_clips, track_sound
 from jobs.common.terminal import printable
 from pipelines.media.errors import DecodeFailed
 from pipelines.sandbox.decoder import Sandbox
+from v2a_models.checkpoint_files import WeightsError
+from v2a_models.encoders.sound_classes import SOUND_CLASSES
+from v2a_models.encoders.untrained import sound_expectation
 from v2a_models.metrics.estimate import Estimate
 from v2a_models.metrics.recorded import RecordedFigures, measure_clip, recorded_figures
 from v2a_models.recipe import View
@@ -60,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not clips:
             parser.error(f"no clips in {args.folder}")
         dub_clips(clips, folder, out, args.model, args.seed)
-        figures = compare(clips, folder, sandbox)
+        figures = compare(clips, folder, sandbox, expected_sounds())
         print(heading(clips, args.folder.name, args.model, args.seed))
         print(f"\n{table(figures)}\n\n{listing(clips)}")
         if figures is not None:
@@ -95,6 +100,24 @@ def compare(
             clip.fail(error.message)
     scores = [clip.score for clip in clips if clip.score is not None]
     return recorded_figures(scores) if scores else None
+
+
+def expected_sounds() -> Look | None:
+    """A Look that names the sounds that pictures promise; None without the package of EfficientNet-Lite0's weights."""
+    try:
+        expectation = sound_expectation()
+    except WeightsError as error:
+        print(f"what is seen is not named: {error}", file=sys.stderr)
+        return None
+    names = ("nothing", *SOUND_CLASSES)
+
+    def look(frames: np.ndarray) -> dict[str, float]:
+        with torch.inference_mode():
+            parts = [expectation.probabilities(part[None])[0] for part in torch.from_numpy(frames).split(16)]
+        mean = torch.cat(parts).mean(0)
+        return dict(zip(names, mean.tolist(), strict=True))
+
+    return look
 
 
 def heading(clips: Sequence[RealClip], name: str, model: str, seed: int) -> str:

@@ -167,6 +167,7 @@ def sync(config: MiniConfig, device: str, log: Log) -> None:
     log(
         f"sync: held-out clips with the offset estimated within one frame: {np.mean(np.abs(offsets) <= 1):.2f}"
     )
+    torch.save(model.state_dict(), config.work / "sync_task.pt")
     torch.save(model.video.state_dict(), config.work / "sync.pt")
 
 

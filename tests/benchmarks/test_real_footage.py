@@ -131,6 +131,13 @@ def test_the_films_own_track_is_first_and_the_generated_one_last(tmp_path: Path)
     assert clips[0].score.generated_onsets[:3] == pytest.approx(expected[1], abs=0.03)
 
 
+def test_sounds_that_pictures_promise_are_named() -> None:
+    look = real_footage.expected_sounds()
+    assert look is not None
+    seen = look(np.zeros((3, 224, 224, 3), np.uint8))
+    assert sum(seen.values()) == pytest.approx(1, abs=1e-3) and {"nothing", "dog", "waves"} <= set(seen)
+
+
 def test_what_is_seen_stands_beside_each_clip(tmp_path: Path) -> None:
     true = flashing(tmp_path / "true/a.mkv", FLASHES[0])
 
