@@ -13,7 +13,7 @@ from torch import Tensor
 from jobs.mini import training
 from jobs.mini.parts import RECIPE, Log, corpus_of, load_part, windows_of
 from jobs.mini.training import drawn_frames
-from pipelines import synthfoley
+from pipelines import storage, synthfoley
 from pipelines.foley import corpus as foley
 from pipelines.foley.corpus import LABELS
 from pipelines.foley.expectation import answers_of
@@ -38,7 +38,10 @@ ANSWERS = 6
 
 def recordings(config: MiniConfig, device: str, log: Log) -> None:
     """Read the folder of recordings once, and synthesise what it lacks."""
-    library = foley.write_library(config.work / "foley", config.sounds, config.exclude, log)
+    try:
+        library = foley.write_library(config.work / "foley", config.sounds, config.exclude, log)
+    except (storage.StorageError, ValueError) as error:
+        raise SystemExit(f"--sounds {config.sounds}: {error}") from error
     log(
         f"recordings: {len(library.recordings)} of {len(library.labels)} classes, {len(library.left_out)} left out"
     )

@@ -142,7 +142,8 @@ def gather(
     """Read the recordings of a folder, and synthesise takes for classes that have fewer than `fewest`.
 
     folder: "" for synthesised sounds only. exclude: patterns of file names that are left out. What cannot be read, is
-    silent or of no known class is left out and named. Raises ValueError for a folder without a manifest, StorageError.
+    silent or of no known class is left out and named. Raises ValueError for a manifest of other columns or without
+    a usable recording, StorageError for a folder without one.
     """
     parts: list[np.ndarray] = []
     rows: list[Recording] = []
@@ -172,6 +173,8 @@ def gather(
             wave = make(synthfoley.physics.generator(seed, SOUND_CLASSES.index(label), k, 11))
             add(wave, Recording(label, f"synthesised/{label}_{k:02d}", f"{label}/synthesised {k}",
                                 "Apache-2.0", "", "", 0, 0, ()))  # fmt: skip
+    if not parts:
+        raise ValueError(f"{folder} has no recording that can be used: {dict(left_out[:5])}")
     return Library(np.concatenate(parts), _with_split(rows), left_out)
 
 
@@ -191,7 +194,9 @@ def _listed(
     for row in table:
         file, kind = row["file"] or "", row["class"] or ""
         label = _label(file, kind)
-        if any(fnmatch.fnmatch(file.rpartition("/")[2], pattern) for pattern in exclude):
+        if file.startswith("/") or ".." in file.split("/"):
+            left_out.append((file, "outside the folder"))
+        elif any(fnmatch.fnmatch(file.rpartition("/")[2], pattern) for pattern in exclude):
             left_out.append((file, "excluded"))
         elif label is None:
             left_out.append((file, f"the class {kind!r} is not known"))

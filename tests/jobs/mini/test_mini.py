@@ -60,6 +60,12 @@ def test_unknown_stage_lists_the_choices(tmp_path: Path, capsys: pytest.CaptureF
     assert "codec" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_no_library_is_told(tmp_path: Path) -> None:
+    config = MiniConfig(work=tmp_path / "work", sounds=str(tmp_path), stages=("recordings",))
+    with pytest.raises(SystemExit, match=r"--sounds .*manifest"):
+        run(config)
+
+
 def test_trains_without_ray_and_pyav() -> None:
     code = "import jobs.mini, sys; assert not {'ray', 'av', 'mlflow'} & set(sys.modules), 'heavy imports'"
     subprocess.run([sys.executable, "-c", code], check=True)

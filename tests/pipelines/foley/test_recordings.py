@@ -64,6 +64,15 @@ def test_sources_are_credited_once(library: Library) -> None:
     assert credits(library) == [dict(licence="CC0-1.0", credit="A. Nyone", files=8)]
 
 
+def test_files_outside_the_folder_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "secret.wav").write_bytes(b"mine")
+    rows = f"file,class\n../secret.wav,dog\n{tmp_path}/secret.wav,dog\n,\n"
+    (tmp_path / "in" / "manifest.csv").write_text(rows)
+    with pytest.raises(ValueError, match=r"no recording that can be used.*outside the folder"):
+        gather(str(tmp_path / "in"), fewest=0, log=lambda text: None)
+
+
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(storage.StorageError):
         gather(str(tmp_path))

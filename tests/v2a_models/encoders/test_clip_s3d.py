@@ -81,6 +81,9 @@ def test_onsets_of_a_sound_are_at_its_strokes() -> None:
     steps = onset_steps(SyncTask().coarse_spectrum(sound, 50))[0]
     found = set(torch.nonzero(steps)[:, 0].tolist())
     assert {9, 10, 11, 29, 30, 31} <= found <= {*range(8, 13), *range(28, 33)}
+    sound[0, 20 * 1764 :] = 0.3 * torch.randn(30 * 1764)  # goes on: an onset where it begins only
+    steps = onset_steps(SyncTask().coarse_spectrum(sound, 50))[0]
+    assert 20 in torch.nonzero(steps)[:, 0] and not steps[24:].any()
 
 
 @pytest.mark.parametrize("kernel, stride, bias", [(1, 1, True), (3, 1, False), (7, 2, False)])
