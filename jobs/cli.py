@@ -18,6 +18,7 @@ import shlex
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -188,7 +189,8 @@ def interruptible() -> Iterator[None]:
     """Within the block, SIGTERM (`kill`, `docker stop`, `ray job stop`) ends a job as Ctrl-C does, and neither is lost.
 
     Python ignores exceptions in finalisers and callbacks of weak references, Ctrl-C included, and the job would go on.
-    Here, Ctrl-C is raised again a moment later, outside the callback.
+    Here, Ctrl-C is raised again a moment later, outside the callback. An object whose constructor was interrupted lacks
+    attributes that its finaliser wants; that error is not printed.
     """
     main_thread, before = threading.main_thread().ident, sys.unraisablehook
     assert main_thread is not None
@@ -200,12 +202,17 @@ def interruptible() -> Iterator[None]:
         if issubclass(lost.exc_type, KeyboardInterrupt):
             pending.append(threading.Timer(AGAIN_S, signal.pthread_kill, (main_thread, signal.SIGTERM)))
             pending[-1].start()
-        else:
+        elif not (
+            issubclass(lost.exc_type, AttributeError) and getattr(lost.object, "__name__", "") == "__del__"
+        ):
             before(lost)
 
     sys.unraisablehook = hook
     try:
         yield
+    except KeyboardInterrupt as interrupt:
+        traceback.clear_frames(interrupt.__traceback__)  # and what was half built, while the hook is there
+        raise
     finally:
         for timer in pending:
             timer.cancel()

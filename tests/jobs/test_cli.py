@@ -101,6 +101,32 @@ def test_an_interrupt_in_a_finaliser_is_not_lost(capsys: pytest.CaptureFixture[s
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_an_object_whose_constructor_was_interrupted_says_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # pytest's own hook collects what this one passes on.
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+
+    class Interrupted:
+        executor: object
+
+        def __init__(self, error: BaseException | None = None) -> None:
+            if error is not None:
+                raise error  # before `self.executor = None`
+            self.executor = None
+
+        def __del__(self) -> None:
+            if self.executor is None:
+                raise ValueError("an error of its own")
+
+    with pytest.raises(KeyboardInterrupt), cli.interruptible():
+        Interrupted(KeyboardInterrupt())
+    assert not capsys.readouterr().err
+    with cli.interruptible():
+        Interrupted()
+    assert "an error of its own" in capsys.readouterr().err
+
+
 def test_command_line_is_rebuilt_for_resuming() -> None:
     config = dub.DubConfig("my films", "-out", only="all", seed=7, restart=True)
     assert dub.command(config) == "v2a dub 'my films' ./-out --only all --seed 7"
