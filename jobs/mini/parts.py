@@ -18,8 +18,8 @@ from pipelines.synthfoley.corpus import Corpus
 from v2a_models import grid
 from v2a_models.codec.dac import MINI, Codec
 from v2a_models.encoders.audio import EventClassifier
-from v2a_models.encoders.clip_s3d import SyncEncoder
 from v2a_models.encoders.efficientnet import SoundExpectation
+from v2a_models.encoders.motion import MotionEncoder
 from v2a_models.maskvat.model import MaskVAT, sized
 from v2a_models.recipe import Recipe, View
 from v2a_models.scav import SCAV, SCAVConfig
@@ -39,7 +39,7 @@ PARTS: dict[str, Callable[[], nn.Module]] = dict(
     codec_spectra=lambda: Codec(MINI),
     codec=lambda: Codec(MINI),
     semantic=SoundExpectation,
-    sync=lambda: SyncEncoder.mini(motion=True),
+    sync=MotionEncoder,
     scav=lambda: SCAV(MINI_SCAV),
     maskvat=lambda: MaskVAT(MINI_MASKVAT),
     classifier=lambda: EventClassifier(len(LABELS)),

@@ -91,15 +91,12 @@ class SyncEncoder(nn.Module):
 
     The published S3D strides time by 8 (3.1 vectors a second at 25 fps); this one keeps all 25, since onsets must be
     placed to a few tens of milliseconds. Pixels are scaled to [-1, 1].
-
-    motion: whether the last layer also sees `motion_of` the frames, which real footage shares with rendered scenes
-    however different they look.
     """
 
-    def __init__(self, widths: list[int], dim: int, motion: bool = False) -> None:
+    def __init__(self, widths: list[int], dim: int) -> None:
         super().__init__()
         a, b, c, d = widths
-        self.dim, self.motion = dim, motion
+        self.dim = dim
         trunk = nn.Sequential(
             _separable(3, a, 7, 2),
             nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
@@ -112,45 +109,17 @@ class SyncEncoder(nn.Module):
         # Channels last, like the frames: pooling takes an eighth of the time, the first convolution half.
         last: dict[str, Any] = dict(memory_format=torch.channels_last_3d)
         self.trunk = quick_over_time(trunk).to(**last)
-        self.head = nn.Linear(d + (MOTION_DIM if motion else 0), dim)
+        self.head = nn.Linear(d, dim)
 
     @classmethod
-    def mini(cls, motion: bool = False) -> SyncEncoder:
-        return cls(**S3D_MINI, motion=motion)
+    def mini(cls) -> SyncEncoder:
+        return cls(**S3D_MINI)
 
     def forward(self, frames: Tensor) -> Tensor:
         pixels = channels_first(frames) / 127.5 - 1
         features = self.trunk(pixels.transpose(1, 2))
         # Average-pool over space: location is discarded, motion kept (ours; the paper does not say).
-        pooled = features.mean((-2, -1)).transpose(1, 2)
-        if self.motion:
-            pooled = torch.cat([pooled, motion_of(pixels).to(pooled.dtype)], -1)
-        return self.head(pooled)
-
-
-MOTION_DIM = 24
-
-
-@torch.no_grad()
-def motion_of(pixels: Tensor) -> Tensor:
-    """Amount of change from each frame to the next: pixels (B, T, 3, H, W) in [-1, 1] -> (B, T, 24).
-
-    The change of 4 x 4 parts of the picture, of the whole picture and of its most moving parts, over one frame and over
-    two; of brightness; and how much more moves than a frame before. Logarithms, so that low contrast loses little.
-    """
-    grey = F.avg_pool2d(pixels.float().mean(2), 2)
-    held = torch.cat([grey[:, :1], grey[:, :1], grey], 1)
-    one, two = (grey - held[:, 1:-1]).abs(), (grey - held[:, :-2]).abs()
-    parts = F.adaptive_avg_pool2d(one, 4).flatten(2)
-    cells = F.adaptive_avg_pool2d(one, 8).flatten(2)
-    sizes = torch.stack(
-        [one.mean((2, 3)), two.mean((2, 3)), cells.amax(-1), cells.topk(8, -1).values.mean(-1)], -1
-    )
-    amounts = torch.log1p(100 * torch.cat([parts, sizes], -1)) / 4
-    before = torch.cat([amounts[:, :1], amounts[:, :-1]], 1)
-    bright = grey.mean((2, 3))
-    brighter = torch.cat([torch.zeros_like(bright[:, :1]), bright.diff(dim=1)], 1)
-    return torch.cat([amounts, (amounts - before)[..., -4:-1], 10 * brighter[..., None]], -1)
+        return self.head(features.mean((-2, -1)).transpose(1, 2))
 
 
 class TemporalConv(nn.Conv3d):

@@ -24,12 +24,13 @@ def untrained_encoder(recipe: Recipe, role: str) -> nn.Module:
     Raises ValueError for an unknown name, WeightsError if the package of EfficientNet-Lite0 is missing.
     """
     from v2a_models.encoders.clip_s3d import SemanticEncoder, SyncEncoder
+    from v2a_models.encoders.motion import MotionEncoder
 
     encoder = recipe.encoder(role)
     if encoder is None or encoder.name == "mini":
         for_footage = recipe.semantic is not None and recipe.semantic.width == 224
         if role == "sync":
-            return SyncEncoder.mini(motion=for_footage)
+            return MotionEncoder() if for_footage else SyncEncoder.mini()
         return sound_expectation() if for_footage else SemanticEncoder.mini()
     if encoder.name == EFFICIENTNET:
         from v2a_models.encoders.efficientnet import EfficientNetEncoder

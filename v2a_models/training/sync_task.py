@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2a_models.encoders.audio import AudioEncoder
-from v2a_models.encoders.clip_s3d import SyncEncoder
+from v2a_models.encoders.motion import MotionEncoder
 
 BANDS = 16
 """Bands of the coarse spectrogram."""
@@ -28,7 +28,7 @@ class SyncTask(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.video = SyncEncoder.mini(motion=True)
+        self.video = MotionEncoder()
         self.audio = AudioEncoder(self.video.dim)
         self.probe = nn.Linear(self.video.dim, 2 * BANDS)
         self.onset = nn.Linear(self.video.dim, 1)
