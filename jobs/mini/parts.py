@@ -19,7 +19,7 @@ from v2a_models import grid
 from v2a_models.codec.dac import MINI, Codec
 from v2a_models.encoders.audio import EventClassifier
 from v2a_models.encoders.efficientnet import SoundExpectation
-from v2a_models.encoders.motion import MotionEncoder
+from v2a_models.encoders.motion import MotionEncoder, motion_cells
 from v2a_models.maskvat.model import MaskVAT, sized
 from v2a_models.recipe import Recipe, View
 from v2a_models.scav import SCAV, SCAVConfig
@@ -97,6 +97,17 @@ def corpus_of(config: MiniConfig, split: str, *, with_frames: bool = True) -> Co
         ours.captions + drawn.captions,
         ours.events + drawn.events,
     )
+
+
+def cells_of(config: MiniConfig, split: str, log: Log) -> np.ndarray:
+    """Motion in every scene of a split, float16 [N, T, 64, 11] (`motion_cells`); computed once."""
+    file = config.work / f"cells_{split}.npy"
+    if not file.exists():
+        frames = corpus_of(config, split).frames
+        log(f"cells: motion in {len(frames)} scenes")
+        rows = [motion_cells(torch.from_numpy(np.array(clip))[None])[0].half().numpy() for clip in frames]
+        np.save(file, np.stack(rows))
+    return np.asarray(np.load(file))
 
 
 def windows_of(config: MiniConfig, split: str) -> Scenes:

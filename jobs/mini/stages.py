@@ -11,18 +11,19 @@ import torch
 from torch import Tensor
 
 from jobs.mini import training
-from jobs.mini.parts import RECIPE, Log, corpus_of, load_part, windows_of
+from jobs.mini.parts import RECIPE, Log, cells_of, corpus_of, load_part, windows_of
 from jobs.mini.training import drawn_frames
 from pipelines import storage, synthfoley
 from pipelines.foley import corpus as foley
 from pipelines.foley.corpus import LABELS
 from pipelines.foley.expectation import answers_of
-from pipelines.synthfoley.corpus import Corpus, render
+from pipelines.synthfoley.corpus import render
 from v2a_models import grid, pcm
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_classifier, load_generator, save_generator
 from v2a_models.codec.dac import Codec
 from v2a_models.encoders.efficientnet import SoundExpectation
+from v2a_models.encoders.motion import MotionEncoder
 from v2a_models.encoders.sound_classes import EVENT_CLASSES
 from v2a_models.generator import Generator, autocast, best_precision
 from v2a_models.maskvat.generator import MaskVATGenerator
@@ -79,21 +80,19 @@ def features(config: MiniConfig, device: str, log: Log) -> None:
     for split in ("train", "val"):
         target = config.work / f"features_{split}.pt"
         if not target.exists():
-            corpus = corpus_of(config, split)
             semantic = semantic_features(config, split, device, log)
-            torch.save(dict(semantic=semantic, sync=_sync_features(config, corpus, device, log)), target)
+            torch.save(dict(semantic=semantic, sync=_sync_features(config, split, device, log)), target)
 
 
-def _sync_features(config: MiniConfig, corpus: Corpus, device: str, log: Log) -> Tensor:
-    """S3D features float16 (N, T2, D)."""
-    sync, computed = load_part(config, "sync", device), []
+def _sync_features(config: MiniConfig, split: str, device: str, log: Log) -> Tensor:
+    """Features of the motion encoder, float16 (N, T2, D)."""
+    sync, cells = load_part(config, "sync", device), cells_of(config, split, log)
+    assert isinstance(sync, MotionEncoder)
     with torch.no_grad(), autocast(device, best_precision(device)):
-        for at in range(0, len(corpus), 4):
-            frames = torch.from_numpy(np.stack(corpus.frames[at : at + 4])).to(device)
-            computed.append(sync(frames).half().cpu())
-            if at % 400 == 0:
-                log(f"features: {at}/{len(corpus)}")
-    return torch.cat(computed)
+        parts = [
+            sync.of_cells(torch.from_numpy(cells[at : at + 8]).to(device)) for at in range(0, len(cells), 8)
+        ]
+    return torch.cat([part.half().cpu() for part in parts])
 
 
 def semantic_features(config: MiniConfig, split: str, device: str, log: Log) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jobs.mini.parts import MINI_MASKVAT, MINI_SCAV, RECIPE, Log, corpus_of, load_part, windows_of
+from jobs.mini.parts import MINI_MASKVAT, MINI_SCAV, RECIPE, Log, cells_of, corpus_of, load_part, windows_of
 from pipelines import synthfoley
 from pipelines.foley.corpus import DRAWN, LABELS
 from pipelines.synthfoley.corpus import Corpus
@@ -18,13 +18,14 @@ from v2a_models.checkpoint import load_generator
 from v2a_models.codec.dac import MINI, CodebookKeeper, Codec, perplexity
 from v2a_models.codec.training import CodecTask
 from v2a_models.encoders.audio import EventClassifier
+from v2a_models.encoders.motion import mirrored
 from v2a_models.encoders.untrained import sound_expectation
 from v2a_models.generator import autocast, best_precision
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.maskvat.model import MaskVAT
 from v2a_models.scav import SCAV, SCAVTask
 from v2a_models.training.loop import FitConfig, fit
-from v2a_models.training.sync_task import SyncTask, augment
+from v2a_models.training.sync_task import SyncTask
 
 if TYPE_CHECKING:
     from jobs.mini.config import MiniConfig
@@ -141,29 +142,23 @@ def drawn_frames(scene: synthfoley.Scene, times: np.ndarray) -> np.ndarray:
 
 
 def sync(config: MiniConfig, device: str, log: Log) -> None:
-    """Train S3D-mini on audio-visual offsets."""
-    corpus = corpus_of(config, "train")
+    """Train the motion encoder on audio-visual offsets and onsets."""
+    corpus, cells = corpus_of(config, "train", with_frames=False), cells_of(config, "train", log)
     model = SyncTask().to(device)
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         rows = rng.choice(len(corpus), min(12, len(corpus)), replace=False)
-        frames, sound = zip(*(_aligned_crop(corpus, int(r), rng, SYNC_FRAMES) for r in rows), strict=True)
-        picture = torch.from_numpy(augment(np.stack(frames), rng)).to(device)
+        crops = [_aligned_crop(cells, corpus, int(row), rng, SYNC_FRAMES) for row in rows]
+        motion = torch.stack([mirrored(c) if rng.random() < 0.5 else c for c, _ in crops]).to(device)
         with autocast(device, best_precision(device)):
-            return model(picture, torch.from_numpy(np.stack(sound)).to(device))
+            return model(motion, torch.stack([sound for _, sound in crops]).to(device))
 
     fit("sync", model, step_loss, config.sync, config.work, log=log)
-    held_out = corpus_of(config, "val")
-    rng = np.random.default_rng(0)
-    with torch.no_grad():
-        offsets = []
-        for row in range(min(64, len(held_out))):
-            frames, sound = _aligned_crop(held_out, row, rng, SYNC_FRAMES)
-            offsets.append(
-                model.offset(
-                    torch.from_numpy(frames[None]).to(device), torch.from_numpy(sound[None]).to(device)
-                )
-            )
+    held_out, cells = corpus_of(config, "val", with_frames=False), cells_of(config, "val", log)
+    rng, offsets = np.random.default_rng(0), []
+    for row in range(min(64, len(held_out))):
+        motion, sound = _aligned_crop(cells, held_out, row, rng, SYNC_FRAMES)
+        offsets.append(model.offset(motion[None].to(device), sound[None].to(device)))
     log(
         f"sync: held-out clips with the offset estimated within one frame: {np.mean(np.abs(offsets) <= 1):.2f}"
     )
@@ -172,13 +167,13 @@ def sync(config: MiniConfig, device: str, log: Log) -> None:
 
 
 def _aligned_crop(
-    corpus: Corpus, row: int, rng: np.random.Generator, n_frames: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Frames uint8 [n_frames, H, W, 3] and sound float32 [samples] of the same random stretch of a scene."""
-    start = int(rng.integers(len(corpus.frames[row]) - n_frames + 1))
+    cells: np.ndarray, corpus: Corpus, row: int, rng: np.random.Generator, n_frames: int
+) -> tuple[Tensor, Tensor]:
+    """Motion float32 (n_frames, 64, 11) and sound float32 (samples,) of the same random stretch of a scene."""
+    start = int(rng.integers(cells.shape[1] - n_frames + 1))
     first, last = grid.samples(start / 25), grid.samples((start + n_frames) / 25)
     sound = corpus.sounds[row][first:last].astype(np.float32) / pcm.EXACT_SCALE
-    return corpus.frames[row][start : start + n_frames], sound
+    return torch.from_numpy(cells[row, start : start + n_frames].astype(np.float32)), torch.from_numpy(sound)
 
 
 def scav(config: MiniConfig, device: str, log: Log) -> None:

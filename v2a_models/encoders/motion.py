@@ -45,7 +45,11 @@ class MotionEncoder(nn.Module):
         self.head = nn.Linear(dim, dim)
 
     def forward(self, frames: Tensor) -> Tensor:
-        cells = motion_cells(frames).to(self.head.weight.dtype)
+        return self.of_cells(motion_cells(frames))
+
+    def of_cells(self, cells: Tensor) -> Tensor:
+        """Features of `motion_cells`."""
+        cells = cells.to(self.head.weight.dtype)
         batch, time = cells.shape[:2]
         whole = cells.mean(2, keepdim=True).expand_as(cells)
         x = torch.cat([cells, whole], -1).permute(0, 3, 1, 2)  # (B, C, T, parts)
@@ -89,6 +93,14 @@ def motion_cells(frames: Tensor) -> Tensor:
         *coarse, amount - before, contrast, left,
     ]  # fmt: skip
     return torch.stack(numbers, -1)
+
+
+def mirrored(cells: Tensor) -> Tensor:
+    """`motion_cells` of the mirrored picture."""
+    square = cells.unflatten(-2, (CELLS, CELLS)).flip(-2).flatten(-3, -2)
+    sign = torch.ones(CELL_DIM)
+    sign[[4, 6]] = -1  # flow to the right
+    return square * sign
 
 
 def _pooled(x: Tensor) -> Tensor:

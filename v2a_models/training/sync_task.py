@@ -8,7 +8,6 @@ a small corpus needs (ours).
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,7 +23,7 @@ ONSET_RISE = 0.08
 
 
 class SyncTask(nn.Module):
-    """Losses from frames uint8 (B, T, H, W, 3) and sound (B, N) of the same stretch of time."""
+    """Losses from `motion_cells` (B, T, 64, 11) and sound (B, N) of the same stretch of time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,8 +33,8 @@ class SyncTask(nn.Module):
         self.onset = nn.Linear(self.video.dim, 1)
         self.log_scale = nn.Parameter(torch.tensor(2.3))
 
-    def forward(self, frames: Tensor, sound: Tensor) -> dict[str, Tensor]:
-        visual = self.video(frames)
+    def forward(self, cells: Tensor, sound: Tensor) -> dict[str, Tensor]:
+        visual = self.video.of_cells(cells)
         steps = visual.shape[1]
         audio = self.audio(sound, steps)
         a, b = F.normalize(visual.flatten(0, 1), dim=-1), F.normalize(audio.flatten(0, 1), dim=-1)
@@ -63,9 +62,9 @@ class SyncTask(nn.Module):
         return torch.cat([level, 2 * rise], -1)
 
     @torch.no_grad()
-    def offset(self, frames: Tensor, sound: Tensor, reach: int = 8) -> int:
+    def offset(self, cells: Tensor, sound: Tensor, reach: int = 8) -> int:
         """Estimated delay of one clip's sound in frames, in [-reach, reach]: 0 for a clip in sync."""
-        visual = F.normalize(self.video(frames)[0], dim=-1)
+        visual = F.normalize(self.video.of_cells(cells)[0], dim=-1)
         audio = F.normalize(self.audio(sound, len(visual))[0], dim=-1)
         similarity = visual @ audio.T
         return max(range(-reach, reach + 1), key=lambda shift: float(similarity.diagonal(shift).mean()))
@@ -75,14 +74,3 @@ def onset_steps(coarse: Tensor) -> Tensor:
     """Onsets in a coarse spectrum (B, T, 2 * BANDS), each with its neighbours: 0 or 1 (B, T)."""
     rise = coarse[..., BANDS:].mean(-1) / 2
     return F.max_pool1d((rise > ONSET_RISE).float()[:, None], 3, 1, 1)[:, 0]
-
-
-def augment(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Frames uint8 (B, T, H, W, 3) with random light, colour, noise and mirroring, the same within a clip."""
-    out = np.empty_like(frames)
-    for row, clip in enumerate(frames):
-        gain, shift = rng.uniform(0.7, 1.3, 3).astype(np.float32), np.float32(rng.uniform(-25, 25))
-        noise = rng.standard_normal(clip.shape, np.float32) * np.float32(rng.uniform(0, 6))
-        changed = np.clip(clip * gain + shift + noise, 0, 255).astype(np.uint8)
-        out[row] = changed[:, :, ::-1] if rng.random() < 0.5 else changed
-    return out

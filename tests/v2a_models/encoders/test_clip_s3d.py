@@ -10,7 +10,6 @@ from v2a_models.encoders.clip_s3d import (
     TemporalConv,
     quick_over_time,
 )
-from v2a_models.training.sync_task import SyncTask, onset_steps
 
 
 def clip(n_frames: int, seed: int = 0) -> torch.Tensor:
@@ -39,28 +38,6 @@ def test_sync_features_keep_every_frame_and_look_at_most_half_a_second_away() ->
     touched = (features - after).abs().amax(-1)[0] > 1e-6
     reach = torch.nonzero(touched)[:, 0]
     assert touched[20] and (reach - 20).abs().max() <= 12
-
-
-def test_sync_task_trains_towards_the_right_offset() -> None:
-    torch.manual_seed(0)
-    task = SyncTask()
-    out = task(clip(10), torch.randn(1, 10 * 1764) * 0.1)
-    assert set(out) == {"loss", "offset", "spectrum", "onset"}
-    out["loss"].backward()
-    assert all(torch.isfinite(p.grad).all() for p in task.video.parameters() if p.grad is not None)
-    assert -8 <= task.eval().offset(clip(10), torch.randn(1, 10 * 1764) * 0.1) <= 8
-
-
-def test_onsets_of_a_sound_are_at_its_strokes() -> None:
-    sound = 1e-4 * torch.randn(1, 50 * 1764, generator=torch.Generator().manual_seed(0))
-    for step in (10, 30):
-        sound[0, step * 1764 + 200 : step * 1764 + 1500] += 0.3 * torch.randn(1300)
-    steps = onset_steps(SyncTask().coarse_spectrum(sound, 50))[0]
-    found = set(torch.nonzero(steps)[:, 0].tolist())
-    assert {9, 10, 11, 29, 30, 31} <= found <= {*range(8, 13), *range(28, 33)}
-    sound[0, 20 * 1764 :] = 0.3 * torch.randn(30 * 1764)  # goes on: an onset where it begins only
-    steps = onset_steps(SyncTask().coarse_spectrum(sound, 50))[0]
-    assert 20 in torch.nonzero(steps)[:, 0] and not steps[24:].any()
 
 
 @pytest.mark.parametrize("kernel, stride, bias", [(1, 1, True), (3, 1, False), (7, 2, False)])

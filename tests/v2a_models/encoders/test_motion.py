@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from v2a_models.encoders.motion import CELL_DIM, CELLS, MotionEncoder, motion_cells
+from v2a_models.encoders.motion import CELL_DIM, CELLS, MotionEncoder, mirrored, motion_cells
 
 FLOW = slice(4, 6)
 COARSE = slice(6, 8)
@@ -66,6 +66,13 @@ def test_motion_is_seen_at_low_contrast_too() -> None:
 def test_a_still_picture_has_no_motion() -> None:
     cells = motion_cells(clip(1).repeat(1, 5, 1, 1, 1))
     assert float(cells[..., :9].abs().max()) < 1e-6
+
+
+def test_a_mirrored_picture_has_mirrored_motion() -> None:
+    frames = texture(6, 0.9, 0.2)
+    torch.testing.assert_close(
+        motion_cells(frames.flip(3)), mirrored(motion_cells(frames)), atol=1e-4, rtol=1e-3
+    )
 
 
 def test_features_keep_every_frame_and_look_at_most_twenty_frames_away() -> None:
