@@ -196,7 +196,6 @@ UNTESTED = {
     "v2a_models/raw/ring_buffer.py",
     "v2a_models/raw/video_context.py",
     "v2a_models/raw/wavenet.py",
-    "v2a_models/training/sync_task.py",
     "v2a_models/vatt/build.py",
     "v2a_models/vatt/config.py",
     "v2a_models/vatt/converter_generator.py",
