@@ -1,5 +1,6 @@
 """The registry: untrained models of every system, and what cannot be made."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import torch
 
 from v2a_models import build, systems
 from v2a_models.checkpoint_files import CheckpointError, find_checkpoint, read_config
+from v2a_models.encoders.shapes import feature_shapes
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.raw import generator as raw
 from v2a_models.recipe import Encoder, Recipe, View
@@ -15,16 +17,19 @@ from v2a_models.recipe import Encoder, Recipe, View
 
 def bundled_recipe(sha256: str = "", **fields: object) -> Recipe:
     """The recipe of a store that the bundled encoders made."""
-    made_by = sha256 or read_config(find_checkpoint("mini"))["sha256"]
-    encoders = tuple(Encoder(role, "mini", made_by) for role in ("codec", "semantic", "sync"))
-    return Recipe(name="mini", encoders=encoders, **fields)  # type: ignore[arg-type]
+    config = read_config(find_checkpoint("mini"))
+    encoders = tuple(
+        Encoder(role, "mini", sha256 or config["sha256"]) for role in ("codec", "semantic", "sync")
+    )
+    return dataclasses.replace(Recipe.from_dict(config["recipe"]), encoders=encoders, **fields)  # type: ignore[arg-type]
 
 
 def columns(recipe: Recipe, rows: int) -> dict[str, torch.Tensor]:
+    shapes = feature_shapes(recipe)
     return dict(
-        semantic=torch.randn(rows, 32, 128),
-        sync=torch.randn(rows, 100, 128),
-        codes=torch.randint(0, 512, (rows, 4, recipe.codec_frames)),
+        semantic=torch.randn(rows, *shapes["semantic"]),
+        sync=torch.randn(rows, *shapes["sync"]),
+        codes=torch.randint(0, 512, (rows, *shapes["codes"])),
     )
 
 
