@@ -150,7 +150,7 @@ def test_one_with_encoders_of_its_own_needs_no_other_model(
     made = as_saved(new_generator("vatt", recipe(), converter=folder, **TINY))
     made.recipe = dataclasses.replace(made.recipe, encoders=())
     save_generator(made, tmp_path / "model")
-    monkeypatch.setattr(checkpoint_files, "BUNDLED", tmp_path)
+    monkeypatch.setattr(checkpoint_files, "BUNDLED", tmp_path / "nothing")
     again: Any = load_generator(str(tmp_path / "model"))
     assert torch.equal(made.codes(batch(1), [3]), again.codes(batch(1), [3]))
     assert torch.equal(made.decode(made.codes(batch(1), [3])), again.decode(made.codes(batch(1), [3])))
