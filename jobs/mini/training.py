@@ -30,7 +30,7 @@ from v2a_models.training.sync_task import SyncTask
 if TYPE_CHECKING:
     from jobs.mini.config import MiniConfig
 
-SYNC_FRAMES = 60
+SYNC_FRAMES = 100
 """Frames (25 fps) of a training crop for the synchrony encoder."""
 
 
