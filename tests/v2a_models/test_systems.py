@@ -1,13 +1,16 @@
 """The registry: untrained models of every system, and what cannot be made."""
 
+import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from tests.support.stereo import in_stereo
 from v2a_models import build, systems
-from v2a_models.checkpoint_files import CheckpointError, find_checkpoint, read_config
+from v2a_models.checkpoint_files import BUNDLED, CheckpointError, find_checkpoint, read_config
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.raw import generator as raw
 from v2a_models.recipe import Encoder, Recipe, View
@@ -113,6 +116,16 @@ def test_going_on_from_a_checkpoint_takes_its_sizes() -> None:
         build.new_generator(other, recipe, start="mini")
     with pytest.raises(ValueError, match="window_s"):
         build.new_generator(system, bundled_recipe(window_s=2.0), start="mini")
+
+
+def test_a_stereo_model_goes_on_from_the_codes_of_a_mono_store(tmp_path: Path) -> None:
+    stereo = in_stereo(BUNDLED / "mini", tmp_path / "stereo")
+    recipe = bundled_recipe()
+    generator = build.new_generator(read_config(BUNDLED / "mini")["system"], recipe, start=stereo)
+    assert generator.recipe == dataclasses.replace(recipe, channels=2)
+    assert systems.recipe_difference(generator.recipe, recipe) == ""
+    raw = raw_recipe()
+    assert "channels 2 / 1" in systems.recipe_difference(raw, dataclasses.replace(raw, channels=1))
 
 
 def test_a_model_dubs_with_overlap_whatever_its_store_has() -> None:
