@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Log = Callable[[str], None]
 
-RECIPE = Recipe(name="mini", semantic=View(2.5, 224, 224, "crop"))
+RECIPE = Recipe(name="mini", semantic=View(2.5, 224, 224, "crop"), channels=2)
 """Inputs of `mini`. Windows begin every 3.6 s, a whole number of semantic frames, so those too keep their phase."""
 
 MINI_MASKVAT = sized("hybrid", "mini", semantic_dim=len(LABELS))
