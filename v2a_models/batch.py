@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-_DIMENSIONS = {"semantic": 3, "sync": 3, "codes": 3, "audio": 3, "frames": 5, "waveform": 3}
+_DIMENSIONS = {"semantic": 3, "sync": 3, "codes": 3, "audio": 3, "frames": 5, "waveform": 3, "place": 3}
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Batch:
     """uint8 (B, T, H, W, 3): pixels, for models whose recipe has no visual encoder."""
     waveform: Tensor | None = None
     """int16 (B, channels, samples): the true sound (training only)."""
+    place: Tensor | None = None
+    """float (B, T, 2): places of motion (`stereo.motion`), for a model with a codec whose recipe has two channels."""
     text: Sequence[str] | None = None
     """B captions or prompts."""
 

@@ -74,7 +74,8 @@ def _started(system: str, recipe: Recipe, start: str, options: Mapping[str, Any]
     generator = load_generator(start)
     if differs := recipe_difference(generator.recipe, recipe):
         raise ValueError(f"{start} was trained on another recipe than this store: {differs}")
-    generator.recipe = replace(recipe, overlap_s=generator.recipe.overlap_s)
+    own = generator.recipe
+    generator.recipe = replace(recipe, overlap_s=own.overlap_s, channels=own.channels)
     if not options:
         return generator
     try:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from v2a_models.batch import Batch
 from v2a_models.recipe import Recipe
+from v2a_models.stereo import motion
+from v2a_models.stereo.panning import stereo
 
 if TYPE_CHECKING:
     from v2a_models.codec.dac import Codec
@@ -133,7 +135,23 @@ class Generator(nn.Module):
         model that makes no sound, or has no SCAV to rank candidates with.
         """
         codes = self.draw(batch, seeds=seeds, candidates=candidates, keep=keep, **options)
-        return torch.cat([self.decode(codes[:, k]) for k in range(keep)], 1)
+        return torch.cat([self._in_channels(self.decode(codes[:, k]), batch.place) for k in range(keep)], 1)
+
+    def place(self, frames: Mapping[str, Tensor]) -> Tensor | None:
+        """Places of the motion in frames (by view), for a `Batch`; None unless the recipe has two channels."""
+        if self.recipe.channels != 2:
+            return None
+        name = self.recipe.fastest
+        return motion.place(frames[name], self.recipe.view(name).fps)
+
+    def _in_channels(self, sound: Tensor, place: Tensor | None) -> Tensor:
+        """Sound of the codec (B, 1, N) in the recipe's channels; without a place, it is in the middle."""
+        if self.recipe.channels != 2:
+            return sound
+        if place is None:
+            return sound.repeat(1, 2, 1)
+        fps = self.recipe.view(self.recipe.fastest).fps
+        return stereo(sound[:, 0], place, fps=fps, rate=self.recipe.sample_rate)
 
     def captions(self, batch: Batch, *, beams: int = 1) -> list[str]:
         """Description in words of the sound of each row. Raises ValueError unless `writes_captions`."""

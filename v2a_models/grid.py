@@ -136,3 +136,11 @@ def window_frames(
     """
     first = grid.frame_index(grid.seconds(start, rate) - decoded_from_s, fps)
     return slice(first, first + grid.frame_count(grid.seconds(window, rate), fps))
+
+
+def frame_positions(start: int, n_samples: int, fps: float, rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Fractional frames at `n_samples` samples from sample `start` on: float64 [n_samples].
+
+    Frame k has position k in the middle of its time, which is half a frame after it appears.
+    """
+    return (start + np.arange(n_samples) + 0.5) * (fps / rate) - 0.5

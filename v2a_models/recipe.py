@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -59,6 +60,7 @@ class Recipe:
     sample_rate: int = grid.SAMPLE_RATE
     hop: int = grid.HOP
     channels: int = 1
+    """Channels of the sound that the model makes. Codecs are mono: `stereo` makes two channels from their sound."""
     waveform: bool = False
     """True if sound is stored as samples, for models that generate waveforms."""
     encoders: tuple[Encoder, ...] = ()
@@ -98,6 +100,11 @@ class Recipe:
         return {name: view for name, view in named if view is not None}
 
     @property
+    def fastest(self) -> str:
+        """Name of the view with the most pictures per second."""
+        return fastest(self.views)
+
+    @property
     def bundled(self) -> bool:
         """True if the recipe has encoders and all are bundled."""
         return bool(self.encoders) and all(encoder.name == "mini" for encoder in self.encoders)
@@ -134,6 +141,11 @@ class Recipe:
         """First 16 hex digits of the SHA-256 of all fields."""
         text = json.dumps(self.to_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fastest(views: Mapping[str, View]) -> str:
+    """Name of the view with the most pictures per second."""
+    return max(views, key=lambda name: views[name].fps)
 
 
 def _check_values(recipe: Recipe) -> None:

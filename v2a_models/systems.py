@@ -29,7 +29,9 @@ def check_system(system: str) -> None:
 
 def recipe_difference(one: Recipe, other: Recipe) -> str:
     """Differences between two recipes that affect a model within one window; empty if there are none."""
-    ignored = ("name", "encoders", "overlap_s")
+    ignored = ["name", "encoders", "overlap_s"]
+    if not (one.waveform or other.waveform):
+        ignored.append("channels")  # those of the codec's sound, which a model places after it is made
     a, b = one.to_dict(), other.to_dict()
     differing = [f"{key} {a[key]} / {b[key]}" for key in a if key not in ignored and a[key] != b[key]]
     for role in ("semantic", "sync", "codec", "audio"):

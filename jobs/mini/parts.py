@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Log = Callable[[str], None]
 
-RECIPE = Recipe(name="mini", semantic=View(2.5, 224, 224, "crop"))
+RECIPE = Recipe(name="mini", semantic=View(2.5, 224, 224, "crop"), channels=2)
 """Inputs of `mini`. Windows begin every 3.6 s, a whole number of semantic frames, so those too keep their phase."""
 
 MINI_MASKVAT = sized("hybrid", "mini", semantic_dim=len(LABELS))
@@ -63,25 +63,27 @@ class Scenes:
     codes: Tensor
     recipe: Recipe
 
-    def crops(self, rng: np.random.Generator, rows: int, device: str) -> dict[str, Tensor]:
-        """Columns of random windows of `rows` scenes."""
+    def crops(
+        self, rng: np.random.Generator, rows: int, device: str, seconds: float | None = None
+    ) -> dict[str, Tensor]:
+        """Columns of random stretches of `rows` scenes; of the recipe's window unless `seconds` are given."""
         chosen = rng.choice(len(self.codes), min(rows, len(self.codes)), replace=False)
-        windows = [self._crop(int(row), rng) for row in chosen]
+        windows = [self._crop(int(row), rng, seconds or self.recipe.window_s) for row in chosen]
         semantic, sync, codes = (torch.stack(part).to(device) for part in zip(*windows, strict=True))
         return dict(semantic=semantic.float(), sync=sync.float(), codes=codes.long())
 
-    def _crop(self, row: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        recipe = self.recipe
+    def _crop(self, row: int, rng: np.random.Generator, seconds: float) -> tuple[Tensor, Tensor, Tensor]:
+        recipe, length = self.recipe, grid.codec_frames(grid.samples(seconds))
         slow, fast = recipe.view("semantic").fps, recipe.view("sync").fps
-        n_slow, n_fast = (grid.frame_count(recipe.window_s, fps) for fps in (slow, fast))
+        n_slow, n_fast = (grid.frame_count(seconds, fps) for fps in (slow, fast))
         start = int(rng.integers(self.sync.shape[1] - n_fast + 1))
-        first = min(round(grid.samples(start / fast) / grid.HOP), self.codes.shape[-1] - recipe.codec_frames)
+        first = min(round(grid.samples(start / fast) / grid.HOP), self.codes.shape[-1] - length)
         start_slow = min(round(start * slow / fast), self.semantic.shape[2] - n_slow)
         answer = int(rng.integers(self.semantic.shape[1]))
         return (
             self.semantic[row, answer, start_slow : start_slow + n_slow],
             self.sync[row, start : start + n_fast],
-            self.codes[row, :, first : first + recipe.codec_frames],
+            self.codes[row, :, first : first + length],
         )
 
 

@@ -194,7 +194,7 @@ def held_out_sounds(
         resynthesised += list(codec.decode(codec.encode(sounds), sounds.shape[-1])[:, 0].cpu().numpy())
         batch = Batch(semantic=held_out.semantic[rows].to(device), sync=held_out.sync[rows].to(device))
         seeds = [window_seed(0, "val", at + i) for i in range(len(sounds))]
-        generated += list(generator.generate(batch, seeds=seeds, **sampling)[:, 0].cpu().numpy())
+        generated += list(generator.generate(batch, seeds=seeds, **sampling).mean(1).cpu().numpy())
     yield "resynthesis", resynthesised, held_out
     yield "model", generated, held_out
 

@@ -12,7 +12,7 @@ from pipelines.dub import segments
 from pipelines.soundtrack.mixing import MixPolicy, Seconds
 from v2a_models import grid
 from v2a_models.longform import Layout
-from v2a_models.recipe import View
+from v2a_models.recipe import View, fastest
 
 CUTTING_KEYS = ("window", "overlap", "segment_s", "joins", "scenes", "static")
 """Keys of a job's identity that decide how films are cut; a job has those that apply."""
@@ -96,7 +96,7 @@ class DubJob:
     @property
     def fastest(self) -> str:
         """The view with the most pictures per second."""
-        return max(self.views, key=lambda name: self.views[name].fps)
+        return fastest(self.views)
 
     @property
     def made_channels(self) -> int:

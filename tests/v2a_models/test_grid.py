@@ -78,3 +78,12 @@ def test_stretching_keeps_order_and_stays_inside(n_target: int, n_source: int) -
 
 def test_stretching_by_one_changes_nothing() -> None:
     assert np.array_equal(grid.resample_index(7, 7), np.arange(7))
+
+
+@given(st.integers(0, 10**8), st.integers(1, 1000), rates)
+def test_positions_of_samples_lie_in_the_frames_of_their_time(start: int, n: int, fps: float) -> None:
+    positions = grid.frame_positions(start, n, fps)
+    assert len(positions) == n
+    frames = np.floor(positions + 0.5)
+    assert frames[0] == grid.frame_index((start + 0.5) / grid.SAMPLE_RATE, fps)
+    np.testing.assert_allclose(np.diff(positions), fps / grid.SAMPLE_RATE, rtol=1e-3)

@@ -3,12 +3,14 @@
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from tests.support.stereo import in_stereo
 from v2a_models import build, systems
-from v2a_models.checkpoint_files import CheckpointError, find_checkpoint, read_config
+from v2a_models.checkpoint_files import BUNDLED, CheckpointError, find_checkpoint, read_config
 from v2a_models.encoders.shapes import feature_shapes
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.raw import generator as raw
@@ -21,7 +23,8 @@ def bundled_recipe(sha256: str = "", **fields: object) -> Recipe:
     encoders = tuple(
         Encoder(role, "mini", sha256 or config["sha256"]) for role in ("codec", "semantic", "sync")
     )
-    return dataclasses.replace(Recipe.from_dict(config["recipe"]), encoders=encoders, **fields)  # type: ignore[arg-type]
+    recipe = dataclasses.replace(Recipe.from_dict(config["recipe"]), channels=1, encoders=encoders)
+    return dataclasses.replace(recipe, **fields)  # type: ignore[arg-type]
 
 
 def columns(recipe: Recipe, rows: int) -> dict[str, torch.Tensor]:
@@ -107,7 +110,7 @@ def test_going_on_from_a_checkpoint_takes_its_sizes() -> None:
     recipe = bundled_recipe()
     system = read_config(find_checkpoint("mini"))["system"]
     generator = build.new_generator(system, recipe, start="mini")
-    assert generator.recipe == recipe
+    assert generator.recipe == dataclasses.replace(recipe, channels=generator.recipe.channels)
     # How a store's windows overlap says nothing about one window, and nothing about how films are dubbed.
     apart = build.new_generator(system, bundled_recipe(overlap_s=0.0), start="mini")
     assert apart.recipe.overlap_s == recipe.overlap_s > 0
@@ -118,6 +121,16 @@ def test_going_on_from_a_checkpoint_takes_its_sizes() -> None:
         build.new_generator(other, recipe, start="mini")
     with pytest.raises(ValueError, match="window_s"):
         build.new_generator(system, bundled_recipe(window_s=2.0), start="mini")
+
+
+def test_a_stereo_model_goes_on_from_the_codes_of_a_mono_store(tmp_path: Path) -> None:
+    stereo = in_stereo(BUNDLED / "mini", tmp_path / "stereo")
+    recipe = bundled_recipe()
+    generator = build.new_generator(read_config(BUNDLED / "mini")["system"], recipe, start=stereo)
+    assert generator.recipe == dataclasses.replace(recipe, channels=2)
+    assert systems.recipe_difference(generator.recipe, recipe) == ""
+    raw = raw_recipe()
+    assert "channels 2 / 1" in systems.recipe_difference(raw, dataclasses.replace(raw, channels=1))
 
 
 def test_a_model_dubs_with_overlap_whatever_its_store_has() -> None:

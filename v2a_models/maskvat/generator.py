@@ -113,7 +113,7 @@ class MaskVATGenerator(Generator):
     def features(self, frames: Mapping[str, Tensor]) -> Batch:
         with self.autocast():
             semantic, sync = self.semantic(frames["semantic"]), self.sync(frames["sync"])
-        return Batch(semantic=semantic.float(), sync=sync.float())
+        return Batch(semantic=semantic.float(), sync=sync.float(), place=self.place(frames))
 
     @torch.inference_mode()
     def codes(

@@ -22,8 +22,13 @@ ONSET_RISE = 0.08
 """Mean rise of the bands, in units of `LogMel`, from which on a step is an onset: about 4 dB in each band."""
 
 
+MARGIN = 20
+"""Steps at both ends that only inform the others: what is padded there tells how far away the end is, and two networks
+that know their place in a clip match without looking or listening."""
+
+
 class SyncTask(nn.Module):
-    """Losses from `motion_cells` (B, T, 64, 11) and sound (B, N) of the same stretch of time."""
+    """Losses from `motion_cells` (B, T, 64, 11) and sound (B, N) of the same stretch of time, T > 2 * MARGIN."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,14 +39,14 @@ class SyncTask(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(2.3))
 
     def forward(self, cells: Tensor, sound: Tensor) -> dict[str, Tensor]:
-        visual = self.video.of_cells(cells)
-        steps = visual.shape[1]
-        audio = self.audio(sound, steps)
+        steps, inner = cells.shape[1], slice(MARGIN, -MARGIN)
+        visual = self.video.of_cells(cells)[:, inner]
+        audio = self.audio(sound, steps)[:, inner]
         a, b = F.normalize(visual.flatten(0, 1), dim=-1), F.normalize(audio.flatten(0, 1), dim=-1)
         logits = (self.log_scale.exp().clamp_max(50) * a @ b.T).float()
         target = torch.arange(len(logits), device=logits.device)
         offset = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        coarse = self.coarse_spectrum(sound, steps)
+        coarse = self.coarse_spectrum(sound, steps)[:, inner]
         spectrum = F.l1_loss(self.probe(visual).float(), coarse)
         onset = F.binary_cross_entropy_with_logits(
             self.onset(visual)[..., 0].float(), onset_steps(coarse), pos_weight=coarse.new_tensor(4.0)
@@ -64,8 +69,9 @@ class SyncTask(nn.Module):
     @torch.no_grad()
     def offset(self, cells: Tensor, sound: Tensor, reach: int = 8) -> int:
         """Estimated delay of one clip's sound in frames, in [-reach, reach]: 0 for a clip in sync."""
-        visual = F.normalize(self.video.of_cells(cells)[0], dim=-1)
-        audio = F.normalize(self.audio(sound, len(visual))[0], dim=-1)
+        inner = slice(MARGIN, -MARGIN)
+        visual = F.normalize(self.video.of_cells(cells)[0, inner], dim=-1)
+        audio = F.normalize(self.audio(sound, cells.shape[1])[0, inner], dim=-1)
         similarity = visual @ audio.T
         return max(range(-reach, reach + 1), key=lambda shift: float(similarity.diagonal(shift).mean()))
 

@@ -212,7 +212,8 @@ class VATTGenerator(Generator):
             semantic = self.semantic(frames["semantic"]).float()
             # SCAV reads sync features too.
             synced = self.sync is not None and (self.settings.audio.sync_dim or self.scav is not None)
-            return Batch(semantic=semantic, sync=self.sync(frames["sync"]).float() if synced else None)  # type: ignore[misc]
+            sync = self.sync(frames["sync"]).float() if synced else None  # type: ignore[misc]
+        return Batch(semantic=semantic, sync=sync, place=self.place(frames))
 
     @torch.inference_mode()
     def codes(

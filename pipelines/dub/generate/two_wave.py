@@ -1,6 +1,6 @@
 """Generate stage for models that in-paint: two waves of windows (`v2a_models.longform`), then the codec.
 
-    first wave -> second wave between it -> codec -> samples
+    first wave -> second wave between it -> codec -> samples -> [left and right]
 
 Still windows, and those between them, are not generated: they get one seamless ambience, generated once from the film's
 first picture, or silence.
@@ -194,8 +194,7 @@ class TwoWaveGenerator:
 
     def _finish(self, canvas: TokenCanvas) -> None:
         item, job = canvas.item, self.job
-        segment = item.task.segment
-        sound = self._decoded(canvas)[:, : segment.stop - segment.start]
+        sound = self._stereo(canvas) if job.channels == 2 else self._decoded(canvas, 0)
         if job.static == "silence":
             sound = sound * _gain(canvas, sound.shape[1], job.rate)
         item.arrays["sound"] = pcm.quantise(sound)
@@ -205,23 +204,41 @@ class TwoWaveGenerator:
             if left.shot == right.shot and not (left in canvas.ambient and right in canvas.ambient)
         ]
         start_s = self._seconds(canvas.segment_frames.start)
-        worst = seams.worst(sound[0], joins, job.rate)
+        worst = seams.worst(sound[: job.channels].mean(0), joins, job.rate)
         jumps = tuple((start_s + grid.seconds(at, job.rate), jump) for at, jump in worst)
         item.facts += canvas.facts() + SegmentFacts(seams=jumps)
 
-    def _decoded(self, canvas: TokenCanvas) -> np.ndarray:
-        """Samples of the segment, float32 [tracks, n].
+    def _stereo(self, canvas: TokenCanvas) -> np.ndarray:
+        """Samples of the segment, left and right, float32 [tracks * 2, n].
+
+        They are placed by the segment's pictures as a whole, which hold those that its neighbours see at the borders.
+        """
+        import torch
+
+        from v2a_models.stereo import motion, panning
+
+        job, item, first = self.job, canvas.item, canvas.segment_frames
+        fps, pictures = job.views[job.fastest].fps, item.arrays.get(job.fastest)
+        place = torch.zeros(1, 1, 2) if pictures is None else motion.place(pictures[None], fps)
+        past = min(grid.codec_frames(panning.memory(job.rate)), first.start - first.decided[0])
+        with torch.inference_mode():
+            sound = panning.stereo(
+                torch.from_numpy(self._decoded(canvas, past)), place, fps=fps, rate=job.rate,
+                start=item.task.segment.start - grid.samples(item.decoded_from_s, job.rate), past=past * grid.HOP,
+            )  # fmt: skip
+        return sound.flatten(0, 1).numpy()
+
+    def _decoded(self, canvas: TokenCanvas, past: int) -> np.ndarray:
+        """Samples of the segment and of `past` codec frames before it, float32 [tracks, n].
 
         Pieces lie on a grid of the film and are as long as an ambience, so that its pieces are equal and found in the
         cache.
         """
         frames, piece = canvas.segment_frames, longform.loop(self.layout).length
-        edges = [
-            frames.start,
-            *range(-(-(frames.start + 1) // piece) * piece, frames.stop, piece),
-            frames.stop,
-        ]
-        return np.concatenate([self._piece(canvas, span) for span in pairwise(edges)], 1)
+        start, segment = frames.start - past, canvas.item.task.segment
+        edges = [start, *range(-(-(start + 1) // piece) * piece, frames.stop, piece), frames.stop]
+        sound = np.concatenate([self._piece(canvas, span) for span in pairwise(edges)], 1)
+        return sound[:, : segment.stop - start * grid.HOP]
 
     def _piece(self, canvas: TokenCanvas, span: FrameSpan) -> np.ndarray:
         import torch

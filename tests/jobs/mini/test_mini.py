@@ -37,7 +37,7 @@ def test_every_stage_runs_and_the_result_generates(trained: Path, capsys: pytest
     frames = torch.zeros(1, 100, 64, 64, 3, dtype=torch.uint8)
     large = torch.zeros(1, 10, 224, 224, 3, dtype=torch.uint8)
     sound = generator.generate_from_frames({"semantic": large, "sync": frames}, [1], steps=2)
-    assert sound.shape == (1, 1, 4 * 44_100) and torch.isfinite(sound).all()
+    assert sound.shape == (1, 2, 4 * 44_100) and torch.isfinite(sound).all()
     assert load_classifier(str(trained / "toy"))[1] == list(LABELS)
 
 

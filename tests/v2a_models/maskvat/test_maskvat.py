@@ -280,6 +280,29 @@ def test_frames_to_sound_has_exact_length_and_repeats(generator: MaskVATGenerato
     assert torch.equal(sound, again[[1, 0]])
 
 
+def test_a_recipe_of_two_channels_places_the_same_sound(generator: MaskVATGenerator) -> None:
+    moving = torch.zeros(1, 13, 64, 64, 3, dtype=torch.uint8)
+    for k in range(13):
+        moving[:, k, 4 * k : 4 * k + 8, 4:12] = 200
+    frames = {"semantic": moving[:, ::3], "sync": moving}
+    batch, mono = generator.features(frames), generator.generate_from_frames(frames, [1])
+    assert batch.place is None
+    generator.recipe = replace(generator.recipe, channels=2)
+    try:
+        made = generator.generate_from_frames(frames, [1])
+        mirrored = generator.generate(
+            replace(batch, place=generator.place({"sync": moving.flip(3)})), seeds=[1]
+        )
+        alike = generator.generate(batch, seeds=[1])
+    finally:
+        generator.recipe = replace(generator.recipe, channels=1)
+    torch.testing.assert_close(made.mean(1, keepdim=True), mono, atol=1e-6, rtol=0)
+    assert made[:, 0].square().mean() > 2 * made[:, 1].square().mean()
+    torch.testing.assert_close(mirrored.flip(1), made, atol=1e-4, rtol=0)
+    # Features of a store have no places.
+    assert torch.equal(alike, mono.expand(1, 2, -1))
+
+
 def test_unknown_sampling_option_is_refused(generator: MaskVATGenerator) -> None:
     with pytest.raises(TypeError, match="stepz"):
         generator.generate(Batch(*features(1)), seeds=[1], stepz=3)

@@ -38,13 +38,13 @@ def test_training_finds_the_shift_of_a_sound() -> None:
     task = SyncTask()
     optimiser = torch.optim.Adam(task.parameters(), 2e-3)
     for step in range(60):
-        cells, sound = zip(*(pulses(4 * step + k, 50) for k in range(4)), strict=True)
+        cells, sound = zip(*(pulses(4 * step + k, 90) for k in range(4)), strict=True)
         losses = task(torch.stack(cells), torch.stack(sound))
         optimiser.zero_grad()
         losses["loss"].backward()
         optimiser.step()
     task.eval()
-    cells, sound = pulses(10_000, 100)
+    cells, sound = pulses(10_000, 140)
     assert task.offset(cells[None], sound[None]) == 0
     assert task.offset(cells[None], sound.roll(4 * 1764)[None]) == 4  # late
     assert task.offset(cells[None], sound.roll(-4 * 1764)[None]) == -4

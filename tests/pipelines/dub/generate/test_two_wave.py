@@ -22,6 +22,7 @@ from pipelines.dub.item import Item
 from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.state import State
 from pipelines.sandbox.decoder import Sandbox
+from tests.support.stereo import in_stereo, thing_film
 from tests.support.toy_generators import reference, toy_checkpoint
 from v2a_models import grid, longform, pcm
 from v2a_models.checkpoint import load_generator
@@ -288,6 +289,34 @@ def test_alternatives_are_in_painted_between_their_own_neighbours(
         assert one.codes.shape[0] == 2 and not np.array_equal(one.codes[0], one.codes[1])
     tracks = sound(made(job, tasks_of(job, films["moving.mkv"]), sandbox))
     assert len(tracks) == 2 and not np.array_equal(tracks[0], tracks[1])
+
+
+def test_segments_of_a_stereo_film_meet_as_if_it_were_placed_in_one_go(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    import torch
+
+    from v2a_models.stereo import motion, panning
+
+    mono = toy_checkpoint(tmp_path / "mono", window_s=1.2)
+    stereo = in_stereo(mono, tmp_path / "stereo")
+    layout = Layout.of(grid.samples(1.2), grid.samples(0.12), 25, 2.0)
+    job = make_job(tmp_path, mono, layout=layout, windows_per_segment=layout.windows)
+    thing_film(tmp_path / "in" / "to and fro.mkv", lambda t: np.sin(1.7 * t), 5.0)
+    shots(tmp_path / "in" / "everything.mkv", [(125, True)])
+    widest = {}
+    for video in scan.scan(str(tmp_path / "in"), sandbox):
+        middle = sound(made(job, tasks_of(job, video), sandbox))
+        items = made(dataclasses.replace(job, model=stereo, channels=2), tasks_of(job, video), sandbox)
+        assert len(items) > 1 and sound(items).shape == (2, middle.shape[1])
+        [pictures] = sandbox.decode_views(video["uri"], [job.views["sync"]], 0.0, 5.0)
+        place = motion.place(pictures[None], 25)
+        widest[video["path"]] = place[..., 0].min(), place[..., 0].max(), place[..., 1].max()
+        mid = torch.from_numpy(middle / pcm.SYMMETRIC_SCALE).float()
+        whole = panning.stereo(mid, place, fps=25, rate=job.rate)[0].numpy()
+        assert np.abs(pcm.quantise(whole).astype(int) - sound(items)).max() <= 2
+    low, high, spread = widest["to and fro.mkv"]
+    assert low < -0.5 < 0.5 < high and widest["everything.mkv"][2] > 0.8 > 0.1 > spread
 
 
 def test_the_report_lists_the_facts(

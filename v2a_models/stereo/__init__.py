@@ -1,0 +1,1 @@
+"""Stereo from mono sound, placed by motion in the picture: computed, not learned."""
