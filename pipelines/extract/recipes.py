@@ -118,12 +118,14 @@ def find(name: str) -> Template:
 
 
 def bundled() -> Recipe:
-    """Recipe of the bundled model, without overlap; all encoders are in its checkpoint. Raises CheckpointError."""
+    """Recipe of the bundled model for a store: without overlap, and mono as the sound of its codec. All encoders are in
+    its checkpoint. Raises CheckpointError."""
     from v2a_models.checkpoint_files import find_checkpoint, read_config, read_recipe
 
     folder = find_checkpoint(MINI)
     encoders = tuple(Encoder(role, MINI, "") for role in ("codec", "semantic", "sync"))
-    return replace(read_recipe(folder, read_config(folder)), name=MINI, overlap_s=0.0, encoders=encoders)
+    recipe = read_recipe(folder, read_config(folder))
+    return replace(recipe, name=MINI, overlap_s=0.0, channels=1, encoders=encoders)
 
 
 def from_yaml(path: str) -> Template:
