@@ -67,9 +67,8 @@ format: $(STAMP) ## Apply the formatter and the safe fixes
 bench: $(STAMP) ## Measure the figures of benchmarks/README.md that need no GPU (many hours)
 	$(BIN)/python -m benchmarks
 
-# The shipped mini is older: it was trained on SynthFoley alone.
 SOUNDS ?=
-mini: $(STAMP) ## Train a mini for real footage (SOUNDS=folder of recordings; resumable; hours of two cores)
+mini: $(STAMP) ## Train the bundled mini again (SOUNDS=folder of recordings; resumable; hours of two cores)
 	$(BIN)/python -m jobs.mini $(if $(SOUNDS),--sounds "$(SOUNDS)")
 
 vatt-mini: $(STAMP) ## Train the bundled vatt-mini again, on top of mini (resumable; about two hours of two cores)

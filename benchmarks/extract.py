@@ -169,7 +169,8 @@ def size(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         archive = footage(Path(scratch) / "archive", options.minutes, round(options.minutes))
         source = sum(path.stat().st_size for path in archive.iterdir())
-        for name, recipe in recipes.TEMPLATES.items():
+        for name in recipes.NAMES:
+            recipe = recipes.find(name).recipe
             kind = tables.schema(recipe, feature_shapes(recipe))
             arrays = tables.row_bytes(kind) * 3600 / recipe.window_s
             disk = "weights needed"

@@ -57,12 +57,14 @@ def bundled() -> tuple[MaskVATGenerator, Callable[[int], Batch]]:
     assert isinstance(generator, MaskVATGenerator)
     recipe = generator.recipe
     counts = {name: grid.frame_count(recipe.window_s, view.fps) for name, view in recipe.views.items()}
+    widths = {"semantic": generator.semantic.dim, "sync": generator.sync.dim}
 
     def features(rows: int) -> Batch:
         features_by_name = {
-            name: torch.randn(rows, count, 128, device=DEVICE) for name, count in counts.items()
+            name: torch.randn(rows, count, widths[name], device=DEVICE) for name, count in counts.items()
         }
-        return Batch(semantic=features_by_name["semantic"] / 128**0.5, sync=features_by_name["sync"])
+        semantic = torch.nn.functional.normalize(features_by_name["semantic"], dim=-1)
+        return Batch(semantic=semantic, sync=features_by_name["sync"])
 
     return generator, features
 

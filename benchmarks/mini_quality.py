@@ -15,6 +15,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def measure(work: Path, clips: int, seconds: float, model: str) -> dict[str, Fol
     events = pq.read_table(work / "silent" / "events.parquet").to_pylist()
     names = sorted({event["clip"]: event["index"] for event in events}.items(), key=lambda item: item[1])
     scenes = [synthfoley.make_scene(HELD_OUT_SEED, index, seconds) for _, index in names]
-    labels = [synthfoley.CLASSES.index(scene.label) for scene in scenes]
+    classifier, classes = load_classifier(model)
+    labels = class_numbers(classes, [scene.label for scene in scenes])
     onsets = [
         [event.onset_s for event in scene.events] if scene.label in synthfoley.IMPACTS else None
         for scene in scenes
@@ -72,9 +74,13 @@ def measure(work: Path, clips: int, seconds: float, model: str) -> dict[str, Fol
     assert isinstance(generator, MaskVATGenerator)
     again = [resynthesis(generator, sound) for sound in truth]
     tracks = [generated_track(work / "dubbed" / clip, seconds) for clip, _ in names]
-    classifier, _ = load_classifier(model)
     sounds = {"true sound": truth, "codec resynthesis": again, f"{model} (v2a dub)": tracks}
     return {name: foley_score(tracks, onsets, labels, classifier) for name, tracks in sounds.items()}
+
+
+def class_numbers(classes: Sequence[str], labels: Sequence[str]) -> list[int]:
+    """Indices of SynthFoley's classes among those of a classifier. Raises ValueError for a class that it lacks."""
+    return [classes.index(synthfoley.class_among(classes, label) or label) for label in labels]
 
 
 def command(verb: str, *args: str) -> None:

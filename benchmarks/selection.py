@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.mini_quality import HELD_OUT_SEED
+from benchmarks.mini_quality import HELD_OUT_SEED, class_numbers
 from pipelines import synthfoley
 from pipelines.synthfoley import corpus
 from v2a_models import grid
@@ -35,7 +35,6 @@ from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_classifier, load_generator
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.metrics.foley import foley_score
-from v2a_models.recipe import Recipe
 from v2a_models.scav import SCAV, SCAVConfig, interpolated_euclidean, select
 from v2a_models.seeds import window_seed
 from v2a_models.selection import best_codes
@@ -177,7 +176,8 @@ def gain(generator: MaskVATGenerator, model: str, clips: int, candidates: int) -
         [event.onset_s for event in scene.events] if scene.label in synthfoley.IMPACTS else None
         for scene in scenes
     ]
-    labels = [synthfoley.CLASSES.index(scene.label) for scene in scenes]
+    classifier, classes = load_classifier(model)
+    labels = class_numbers(classes, [scene.label for scene in scenes])
     counts = [n for n in COUNTS if n < candidates] + [candidates]
     sounds: dict[str, list[np.ndarray]] = {f"best of {n}": [] for n in counts}
     sounds[f"worst of {candidates}"] = []
@@ -193,7 +193,6 @@ def gain(generator: MaskVATGenerator, model: str, clips: int, candidates: int) -
         truth = np.stack([synthfoley.render_sound(scenes[row]) for row in rows])
         true_nearer += (true_distance(generator, batch, truth) < distances.amin(1))[:real].tolist()
         print(f"gain: {min(first + ROWS, clips)}/{clips} clips", file=sys.stderr)
-    classifier, _ = load_classifier(model)
     table: dict[str, dict[str, float]] = {}
     for name, tracks in sounds.items():
         table[name] = asdict(foley_score(tracks, events, labels, classifier))
@@ -234,18 +233,11 @@ def visual_features(generator: MaskVATGenerator, scenes: Sequence[synthfoley.Sce
     device = next(generator.parameters()).device
     frames = {
         name: torch.from_numpy(
-            np.stack([rendered_frames(scene, generator.recipe, name) for scene in scenes])
+            np.stack([corpus.view_frames(scene, generator.recipe.view(name)) for scene in scenes])
         ).to(device)
         for name in ("semantic", "sync")
     }
     return generator.features(frames)
-
-
-def rendered_frames(scene: synthfoley.Scene, recipe: Recipe, name: str) -> np.ndarray:
-    """Frames uint8 [T, h, w, 3] of one view; twice the size and averaged, as scaling a decoded file down does."""
-    view = recipe.view(name)
-    times = corpus.picked_times(scene, view.fps)
-    return corpus.halve(synthfoley.render_frames(scene, times, 2 * view.width, 2 * view.height))
 
 
 def gain_table(table: dict[str, dict[str, float]], clips: int) -> str:

@@ -66,7 +66,7 @@ def main() -> int:
 def measure(model: str, n: int, sampling: dict[str, Any]) -> dict[str, Any]:
     """Figures of the table."""
     generator: Any = load_generator(model)
-    classifier, _ = load_classifier("mini")
+    classifier, _ = load_classifier(model)
     scenes = [synthfoley.make_scene(HELD_OUT_SEED, index, WINDOW_S) for index in range(n)]
     features = [generator.features(frames_of(scene, generator.recipe)) for scene in scenes]
     captions = [generator.captions(batch)[0] for batch in features]
@@ -108,12 +108,9 @@ def prompted(scene: Any) -> list[Case]:
 
 def frames_of(scene: Any, recipe: Any) -> dict[str, torch.Tensor]:
     """Pictures of a scene by view, uint8 (1, T, H, W, 3)."""
-    frames = {}
-    for name, view in recipe.views.items():
-        times = corpus.picked_times(scene, view.fps)
-        large = synthfoley.render_frames(scene, times, 2 * view.width, 2 * view.height)
-        frames[name] = torch.from_numpy(corpus.halve(large))[None]
-    return frames
+    return {
+        name: torch.from_numpy(corpus.view_frames(scene, view))[None] for name, view in recipe.views.items()
+    }
 
 
 def sound_of(generator: Any, batch: Batch, case: Case, at: int, sampling: dict[str, Any]) -> np.ndarray:

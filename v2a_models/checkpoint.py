@@ -11,6 +11,7 @@ from torch import nn
 from v2a_models.checkpoint_files import (
     BUNDLED,
     CheckpointError,
+    WeightsError,
     bundled_names,
     check_bundled,
     checked_sha256,
@@ -105,6 +106,8 @@ def load_generator(
             generator = SYSTEMS[config["system"]].from_config(recipe, config["model"])
     except CheckpointError:
         raise
+    except WeightsError as error:  # of a package that is not installed
+        raise CheckpointError(f"{folder} needs published weights: {error}") from error
     except Exception as error:  # whatever the values of a damaged or hostile config bring about
         raise CheckpointError(
             f"{folder}/config.json does not describe a {config['system']}: {type(error).__name__}: {error}"

@@ -170,7 +170,7 @@ def check_captioner(model: str, recipe: Any = None) -> None:
     if recipe is None:
         return
     theirs, ours = read_recipe(folder, config).encoder("semantic"), recipe.encoder("semantic")
-    if theirs != ours:
+    if theirs is None or theirs != ours:
         raise ValueError(
             f"the model {model!r} was trained on another encoder's features than this store holds"
         )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PROBED_FOR_ESTIMATE = 16
 
-X_REALTIME_PER_CORE = {"mini": 10.0, "base": 0.4, "base-audio": 0.39, "vatt": 0.15, "raw": 40.0}
+X_REALTIME_PER_CORE = {"mini": 8.0, "base": 0.4, "base-audio": 0.39, "vatt": 0.15, "raw": 40.0}
 """Footage seconds per core-second, for estimates (benchmarks/extract.py and encoders.py measure them)."""
 
 

@@ -18,13 +18,6 @@ MINI = "mini"
 """Name of the encoders in the bundled checkpoint."""
 
 TEMPLATES: dict[str, Recipe] = {
-    # Recipe of the bundled model; all encoders are in its checkpoint.
-    "mini": Recipe(
-        "mini",
-        window_s=4.0,
-        overlap_s=0.0,
-        encoders=(Encoder("codec", MINI, ""), Encoder("semantic", MINI, ""), Encoder("sync", MINI, "")),
-    ),
     # MaskVAT (2407.10387): CLIP at 8 fps, S3D tuned for audio-visual offset at 25 fps, DAC with 9 codebooks.
     "base": Recipe(
         "base",
@@ -77,7 +70,11 @@ TEMPLATES: dict[str, Recipe] = {
         waveform=True,
     ),
 }
-"""Bundled recipes, without overlap: training sees each window once. `resolve` fills in the encoders' `sha256`."""
+"""Recipes by name, beside `mini`, without overlap: training sees each window once. `resolve` fills in the encoders'
+`sha256`."""
+
+NAMES = (MINI, *TEMPLATES)
+"""Names that `find` knows."""
 
 YAML_HELP = """\
 name: mine
@@ -105,14 +102,30 @@ class Template:
 
 
 def find(name: str) -> Template:
-    """Bundled recipe by name, or own recipe by the path of its YAML file. Raises RecipeError listing the choices."""
+    """Recipe by name, or own recipe by the path of its YAML file.
+
+    Raises RecipeError listing the choices, CheckpointError if the bundled model is damaged.
+    """
+    if name == MINI:
+        return Template(bundled(), {})
     if name in TEMPLATES:
         return Template(TEMPLATES[name], {})
     if name.endswith((".yaml", ".yml")):
         return from_yaml(name)
     raise RecipeError(
-        f"no recipe {name!r}: choose one of {', '.join(TEMPLATES)}, or give a .yaml file such as\n{YAML_HELP}"
+        f"no recipe {name!r}: choose one of {', '.join(NAMES)}, or give a .yaml file such as\n{YAML_HELP}"
     )
+
+
+def bundled() -> Recipe:
+    """Recipe of the bundled model for a store: without overlap, and mono as the sound of its codec. All encoders are in
+    its checkpoint. Raises CheckpointError."""
+    from v2a_models.checkpoint_files import find_checkpoint, read_config, read_recipe
+
+    folder = find_checkpoint(MINI)
+    encoders = tuple(Encoder(role, MINI, "") for role in ("codec", "semantic", "sync"))
+    recipe = read_recipe(folder, read_config(folder))
+    return replace(recipe, name=MINI, overlap_s=0.0, channels=1, encoders=encoders)
 
 
 def from_yaml(path: str) -> Template:
@@ -233,6 +246,8 @@ def resolve(
         try:
             weights = weights_files.get(encoder.role) or template.weights.get(encoder.role)
             file, digest = _resolve_encoder(encoder, weights)
+            if file == MINI and encoder.role == "semantic":
+                _check_size(recipe)
         except published.WeightsError as error:
             missing.append(str(error))  # report all of them at once
             continue
@@ -241,6 +256,16 @@ def resolve(
     if missing:
         raise published.WeightsError("\n".join(missing))
     return replace(recipe, encoders=tuple(encoders)), files
+
+
+def _check_size(recipe: Recipe) -> None:
+    """Raise RecipeError if a recipe shows the bundled semantic encoder pictures of a size that it cannot read."""
+    ours, theirs = recipe.view("semantic"), bundled().view("semantic")
+    if (ours.width, ours.height) != (theirs.width, theirs.height):
+        raise RecipeError(
+            f"the bundled model's semantic encoder sees pictures of {theirs.width} x {theirs.height} pixels "
+            f"({theirs.fit}), the recipe {recipe.name!r} has {ours.width} x {ours.height}"
+        )
 
 
 def _resolve_encoder(encoder: Encoder, weights: str | None) -> tuple[str, str]:

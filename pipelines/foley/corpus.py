@@ -17,18 +17,13 @@ from pipelines.foley.film import render_frames
 from pipelines.foley.mix import render_sound
 from pipelines.foley.recordings import Library, gather
 from pipelines.foley.scene import QUIET, FoleyScene, make_scene
+from pipelines.synthfoley import DRAWN as DRAWN
 from pipelines.synthfoley.corpus import SHARD, Corpus, render_shards
 from v2a_models import grid, pcm
 from v2a_models.encoders.sound_classes import SOUND_CLASSES
 
 LABELS: tuple[str, ...] = (QUIET, *SOUND_CLASSES)
 """Labels by index; 0 is a scene in which nothing sounds, as in `imagenet_sounds`."""
-
-DRAWN: dict[str, str] = dict(
-    drum="drum", hammer_wood="hammer", anvil="metal", bouncing_ball="ball", clap="clap", water_drip="splash",
-    glass="glass", bell="bell", firework="explosion", engine="car", saw="tools", rain="rain", waves="waves", fan="fan",
-)  # fmt: skip
-"""Class of sound of each class of SynthFoley."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines import retry, storage
+from pipelines import retry, storage, synthfoley
 from pipelines.media.errors import DecodeFailed, DecoderNotStarted, first_line
 from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.scoring import sound_folder
@@ -199,9 +199,11 @@ class Scorer:
             if probabilities is not None:
                 theirs = truth.arrays[f"{name}.probabilities"]
                 figures[f"kld_{name}"] = float(quality.kl_divergence(theirs[None], probabilities[None])[0])
-                if name == "foley" and network.classes and clip.label in network.classes:
-                    top_class = network.classes[int(probabilities.argmax())]
-                    figures["class_match"] = float(top_class == clip.label)
+                classes = network.classes or ()
+                label = synthfoley.class_among(classes, clip.label)
+                if name == "foley" and label is not None:
+                    top_class = classes[int(probabilities.argmax())]
+                    figures["class_match"] = float(top_class == label)
             ours, theirs = arrays[f"{name}.embedding"], truth.arrays[f"{name}.embedding"]
             if name == "beats" and len(ours) >= synchrony.KERNEL:
                 curves = (synchrony.novelty_curve(features) for features in (theirs, ours))

@@ -19,6 +19,7 @@ import numpy as np
 
 from pipelines import synthfoley
 from v2a_models import grid, pcm
+from v2a_models.recipe import View
 
 SHARD = 50
 """Scenes per file."""
@@ -134,9 +135,21 @@ def _render_scene(config: CorpusConfig, kind: str, index: int) -> np.ndarray:
     scene = synthfoley.make_scene(config.seed, index, config.seconds)
     if kind == "sounds":
         return pcm.quantise(synthfoley.render_sound(scene))
-    # Rendered at twice the size and averaged, which is closer to downscaling a decoded file.
-    times = picked_times(scene, config.fps)
-    return halve(synthfoley.render_frames(scene, times, 2 * config.size, 2 * config.size))
+    return view_frames(scene, View(config.fps, config.size, config.size))
+
+
+def view_frames(scene: synthfoley.Scene, view: View) -> np.ndarray:
+    """Frames of a scene in a view, uint8 [T, H, W, 3], as a file of it would be decoded.
+
+    Rendered at twice the size and averaged, which is closer to downscaling a decoded file.
+    """
+    width, height = view.width, view.height
+    if view.fit == "crop":
+        scale = max(view.width / scene.width, view.height / scene.height)
+        width, height = round(scene.width * scale), round(scene.height * scale)
+    frames = halve(synthfoley.render_frames(scene, picked_times(scene, view.fps), 2 * width, 2 * height))
+    left, top = (width - view.width) // 2, (height - view.height) // 2
+    return frames[:, top : top + view.height, left : left + view.width]
 
 
 def halve(frames: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ All functions are pure functions of (seed, index), independent of frame rate, pi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,12 @@ IMPACTS: tuple[str, ...] = (
 CONTINUOUS: tuple[str, ...] = ("engine", "saw", "rain", "waves", "fan")
 CLASSES: tuple[str, ...] = IMPACTS + CONTINUOUS
 
+DRAWN: dict[str, str] = dict(
+    drum="drum", hammer_wood="hammer", anvil="metal", bouncing_ball="ball", clap="clap", water_drip="splash",
+    glass="glass", bell="bell", firework="explosion", engine="car", saw="tools", rain="rain", waves="waves", fan="fan",
+)  # fmt: skip
+"""Class of sound (`v2a_models.encoders.sound_classes`) of each class of SynthFoley."""
+
 CURVE_RATE = 1000  # samples per second of the level and phase curves of continuous scenes
 MIN_GAP_S = 0.3
 GRAVITY = 4.2  # frame heights per second squared, for the bouncing ball
@@ -44,6 +50,11 @@ SIZES: tuple[tuple[int, int], ...] = (
 )
 SIZE_WEIGHTS = (0.24, 0.2, 0.14, 0.12, 0.12, 0.07, 0.05, 0.06)
 RATES: tuple[float, ...] = (24.0, 25.0, 30000 / 1001, 30.0)
+
+
+def class_among(classes: Collection[str], label: str) -> str | None:
+    """Class of a classifier that a label names, also by SynthFoley's name for it; None if there is none."""
+    return next((name for name in (label, DRAWN.get(label)) if name in classes), None)
 
 
 @dataclass(frozen=True)

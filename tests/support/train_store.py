@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from jobs.train import TrainConfig
 from pipelines.store import tables
 from pipelines.store.store import Store
 from tests.support.language_model import TEXTS
+from v2a_models import grid
+from v2a_models.encoders.shapes import feature_shapes
 from v2a_models.recipe import Recipe
 
-SHAPES = {"semantic": (32, 128), "sync": (100, 128), "codes": (4, 345)}
 TINY = ("dim=32", "depth=1", "heads=2", "encoder_depth=1", "audio_dim=0")
 """A model of a hundred thousand parameters."""
 
@@ -26,6 +28,21 @@ def recipe() -> Recipe:
     from pipelines.extract.recipes import find, resolve
 
     return resolve(find("mini"), {}, None)[0]
+
+
+SHAPES = feature_shapes(recipe())
+
+
+def frames(seconds: float, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Random pictures as the bundled model sees them: uint8 (1, T, H, W, 3) by view."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randint(
+            0, 256, (1, grid.frame_count(seconds, view.fps), view.height, view.width, 3), generator=generator,
+            dtype=torch.uint8,
+        )
+        for name, view in recipe().views.items()
+    }  # fmt: skip
 
 
 def row(number: int) -> dict[str, Any]:
@@ -42,8 +59,8 @@ def row(number: int) -> dict[str, Any]:
         "label": "",
         "text": "",
         "mask": np.ones(345, np.uint8),
-        "semantic": (rng.normal(size=(32, 128)) * 0.1 + sign).astype(np.float16),
-        "sync": (rng.normal(size=(100, 128)) * 0.1 + sign).astype(np.float16),
+        "semantic": (rng.normal(size=SHAPES["semantic"]) * 0.1 + sign).astype(np.float16),
+        "sync": (rng.normal(size=SHAPES["sync"]) * 0.1 + sign).astype(np.float16),
         "codes": np.full((4, 345), 40 + 100 * tune, np.uint16),
     }
 

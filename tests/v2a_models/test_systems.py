@@ -11,6 +11,7 @@ import torch
 from tests.support.stereo import in_stereo
 from v2a_models import build, systems
 from v2a_models.checkpoint_files import BUNDLED, CheckpointError, find_checkpoint, read_config
+from v2a_models.encoders.shapes import feature_shapes
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.raw import generator as raw
 from v2a_models.recipe import Encoder, Recipe, View
@@ -18,16 +19,20 @@ from v2a_models.recipe import Encoder, Recipe, View
 
 def bundled_recipe(sha256: str = "", **fields: object) -> Recipe:
     """The recipe of a store that the bundled encoders made."""
-    made_by = sha256 or read_config(find_checkpoint("mini"))["sha256"]
-    encoders = tuple(Encoder(role, "mini", made_by) for role in ("codec", "semantic", "sync"))
-    return Recipe(name="mini", encoders=encoders, **fields)  # type: ignore[arg-type]
+    config = read_config(find_checkpoint("mini"))
+    encoders = tuple(
+        Encoder(role, "mini", sha256 or config["sha256"]) for role in ("codec", "semantic", "sync")
+    )
+    recipe = dataclasses.replace(Recipe.from_dict(config["recipe"]), channels=1, encoders=encoders)
+    return dataclasses.replace(recipe, **fields)  # type: ignore[arg-type]
 
 
 def columns(recipe: Recipe, rows: int) -> dict[str, torch.Tensor]:
+    shapes = feature_shapes(recipe)
     return dict(
-        semantic=torch.randn(rows, 32, 128),
-        sync=torch.randn(rows, 100, 128),
-        codes=torch.randint(0, 512, (rows, 4, recipe.codec_frames)),
+        semantic=torch.randn(rows, *shapes["semantic"]),
+        sync=torch.randn(rows, *shapes["sync"]),
+        codes=torch.randint(0, 512, (rows, *shapes["codes"])),
     )
 
 
@@ -105,7 +110,7 @@ def test_going_on_from_a_checkpoint_takes_its_sizes() -> None:
     recipe = bundled_recipe()
     system = read_config(find_checkpoint("mini"))["system"]
     generator = build.new_generator(system, recipe, start="mini")
-    assert generator.recipe == recipe
+    assert generator.recipe == dataclasses.replace(recipe, channels=generator.recipe.channels)
     # How a store's windows overlap says nothing about one window, and nothing about how films are dubbed.
     apart = build.new_generator(system, bundled_recipe(overlap_s=0.0), start="mini")
     assert apart.recipe.overlap_s == recipe.overlap_s > 0
@@ -137,6 +142,8 @@ def test_a_model_dubs_with_overlap_whatever_its_store_has() -> None:
 def test_a_process_that_looks_at_no_pictures_loads_no_picture_networks() -> None:
     code = (
         "import sys; from v2a_models import build, checkpoint; "
-        "found = {'open_clip', 'torchvision', 'transformers'} & set(sys.modules); assert not found, found"
+        "found = {'open_clip', 'torchvision', 'transformers'} & set(sys.modules); assert not found, found; "
+        "checkpoint.load_generator('mini'); "
+        "found = {'open_clip', 'transformers'} & set(sys.modules); assert not found, found"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

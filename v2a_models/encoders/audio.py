@@ -63,7 +63,7 @@ class AudioEncoder(nn.Module):
 class EventClassifier(nn.Module):
     """Event classifier: waveform (B, N) -> class logits (B, n_classes).
 
-    Trained on real SynthFoley sound only. It scores generated sound and never trains a generator.
+    Trained on true sound only. It scores generated sound and never trains a generator.
     """
 
     def __init__(self, n_classes: int, width: int = 48) -> None:

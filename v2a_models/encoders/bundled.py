@@ -20,7 +20,7 @@ BUNDLED = "mini"
 def load_bundled(roles: Iterable[str]) -> dict[str, nn.Module]:
     """Modules of `mini` by role (`semantic`, `sync` or `codec`): float32, in evaluation mode.
 
-    Raises CheckpointError if the weights file is missing or damaged.
+    Raises CheckpointError if the weights file is missing or damaged, WeightsError if the published ones are missing.
     """
     folder = find_checkpoint(BUNDLED)
     config = read_config(folder)

@@ -2,7 +2,7 @@
 
 `SemanticEncoder` is the image tower of an open_clip model. `SyncEncoder` is a small S3D (Xie et al. 2018, "Rethinking
 Spatiotemporal Feature Learning") of torchvision's separable blocks. Both take decoded uint8 frames, so that pixels are
-scaled in one place.
+scaled in one place. open_clip, which loads transformers, is imported on use: the bundled model needs neither.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import open_clip
 import torch
 import torch.nn.functional as F
-from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 from torchvision.models.video.s3d import TemporalSeparableConv
 
@@ -55,6 +53,8 @@ class SemanticEncoder(nn.Module):
 
     @classmethod
     def mini(cls) -> SemanticEncoder:
+        import open_clip
+
         return cls(open_clip.CLIP(**CLIP_MINI).visual, CLIP_MINI["embed_dim"])
 
     @classmethod
@@ -155,6 +155,9 @@ def quick_over_time(model: nn.Module) -> nn.Module:
 
 def image_tower(model_name: str, quick_gelu: bool = False) -> tuple[nn.Module, int]:
     """Untrained image tower of an open_clip model and the width of its vectors. Raises ValueError if unknown."""
+    import open_clip
+    from open_clip.model import _build_vision_tower
+
     config = open_clip.get_model_config(model_name)
     if config is None:
         raise ValueError(f"open_clip has no model {model_name!r}")

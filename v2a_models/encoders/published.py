@@ -122,14 +122,14 @@ def names(role: str) -> list[str]:
 
     Raises WeightsError for an unknown role.
     """
-    return list(_catalogue(_checked_role(role)))
+    return list(_catalogue(_checked_role(role), True))
 
 
 def get(name: str, role: str) -> Published:
     """Catalogue entry of a name. Raises WeightsError with the choices and the closest match."""
-    catalogue = _catalogue(_checked_role(role))
-    if name in catalogue:
-        return catalogue[name]
+    for clips in (False, True):  # open_clip is asked for those that it alone knows
+        if name in (catalogue := _catalogue(_checked_role(role), clips)):
+            return catalogue[name]
     lower = {choice.lower(): choice for choice in catalogue}
     close = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)]
     hint = f" (did you mean {close[0]!r}?):" if close else ":"
@@ -295,9 +295,9 @@ def _checked_role(role: str) -> str:
 
 
 @cache
-def _catalogue(role: str) -> dict[str, Published]:
+def _catalogue(role: str, clips: bool) -> dict[str, Published]:
     fixed = {item.name: item for item in _FIXED if item.role == role}
-    return {**_clips(), **fixed} if role == "semantic" else fixed
+    return {**_clips(), **fixed} if role == "semantic" and clips else fixed
 
 
 def _clips() -> dict[str, Published]:

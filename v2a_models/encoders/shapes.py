@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 
 from v2a_models import grid
+from v2a_models.encoders.sound_classes import SOUND_CLASSES
 from v2a_models.recipe import Recipe
 
 MINI = "mini"
-MINI_DIMS = {"semantic": 128, "sync": 128}
+MINI_SYNC_DIM = 128
 MINI_CODEBOOKS = 4
 
 EFFICIENTNET = "efficientnet-lite0"
@@ -36,7 +37,7 @@ def feature_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
             continue
         n_frames = grid.frame_count(recipe.window_s, view.fps)
         if encoder.name == MINI:
-            shapes[role] = (n_frames, MINI_DIMS[role])
+            shapes[role] = (n_frames, MINI_SYNC_DIM if role == "sync" else mini_semantic_dim(recipe))
         elif role == "sync":
             shapes[role] = (s3d_steps(n_frames), S3D_DIM)
         elif encoder.name == EFFICIENTNET:
@@ -57,6 +58,19 @@ def feature_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
     if recipe.waveform:
         shapes["waveform"] = (recipe.channels, recipe.window)
     return shapes
+
+
+def sees_footage(recipe: Recipe) -> bool:
+    """True if the mini encoders of a recipe are those for real footage, False if they are those for drawings.
+
+    Only the former see whole pictures at the size of a published image classifier.
+    """
+    return recipe.semantic is not None and recipe.semantic.width == 224
+
+
+def mini_semantic_dim(recipe: Recipe) -> int:
+    """Width of the mini semantic features of a recipe: a share for each class of sound, or a CLIP vector."""
+    return 1 + len(SOUND_CLASSES) if sees_footage(recipe) else 128
 
 
 def s3d_steps(n_frames: int) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from v2a_models.encoders.shapes import EFFICIENTNET
+from v2a_models.encoders.shapes import EFFICIENTNET, sees_footage
 from v2a_models.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -28,10 +28,9 @@ def untrained_encoder(recipe: Recipe, role: str) -> nn.Module:
 
     encoder = recipe.encoder(role)
     if encoder is None or encoder.name == "mini":
-        for_footage = recipe.semantic is not None and recipe.semantic.width == 224
         if role == "sync":
-            return MotionEncoder() if for_footage else SyncEncoder.mini()
-        return sound_expectation() if for_footage else SemanticEncoder.mini()
+            return MotionEncoder() if sees_footage(recipe) else SyncEncoder.mini()
+        return sound_expectation() if sees_footage(recipe) else SemanticEncoder.mini()
     if encoder.name == EFFICIENTNET:
         from v2a_models.encoders.efficientnet import EfficientNetEncoder
 

@@ -1,4 +1,4 @@
-"""Scores of generated SynthFoley sound: onset timing and sound class."""
+"""Scores of generated sound whose events are known: onset timing and sound class."""
 
 from __future__ import annotations
 

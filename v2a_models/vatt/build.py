@@ -11,7 +11,7 @@ from v2a_models.checkpoint import load_generator
 from v2a_models.checkpoint_files import CheckpointError, bundled_names, find_checkpoint, read_config
 from v2a_models.checkpoint_modules import load_scav
 from v2a_models.encoders.encoders import load_encoders
-from v2a_models.recipe import Recipe
+from v2a_models.recipe import Encoder, Recipe
 from v2a_models.vatt import audio, language
 from v2a_models.vatt.config import CHANGEABLE, VATTConfig, changed
 from v2a_models.vatt.converter import ConverterConfig
@@ -119,8 +119,12 @@ def trained_converter(source: str, recipe: Recipe) -> Any:
     theirs, ours = generator.recipe.encoder("semantic"), recipe.encoder("semantic")
     if theirs is None or ours is None or theirs.sha256 != ours.sha256:
         raise ValueError(
-            f"the converter of {folder} was trained on semantic features of "
-            f"{theirs and theirs.name} {theirs and theirs.sha256[:12]}, the store has those of "
-            f"{ours and ours.name} {ours and ours.sha256[:12]}: train one on this store"
+            f"the converter of {folder} was trained on semantic features of {_words(theirs)}, the store has those of "
+            f"{_words(ours)}: train one on this store (v2a train vatt-converter STORE --out DIR) and give it with "
+            "--set converter=DIR"
         )
     return generator
+
+
+def _words(encoder: Encoder | None) -> str:
+    return f"{encoder.name} {encoder.sha256[:12]}" if encoder is not None else "an encoder of its own"

@@ -42,7 +42,10 @@ class ConverterGenerator(Generator):
 
     def stored(self, name: str) -> bool:
         part, _, rest = name.partition(".")
-        return self.converter.stored(rest) if part == "converter" else not self.recipe.bundled
+        if part == "converter":
+            return self.converter.stored(rest)
+        keeps = getattr(self.semantic, "stored", None)  # of an encoder whose weights a package carries
+        return not self.recipe.bundled and (keeps is None or bool(keeps(rest)))
 
     def config(self) -> dict[str, Any]:
         return dict(converter=dataclasses.asdict(self.converter.config), stage=self.stage)

@@ -99,6 +99,57 @@ def test_odd_films_are_dubbed_to_their_exact_length(tmp_path: Path) -> None:
     assert (rows["turned.mov"]["width"], rows["turned.mov"]["height"]) == (64, 96)
 
 
+def black(number: int, width: int, height: int) -> np.ndarray:
+    return np.zeros((height, width, 3), np.uint8)
+
+
+def test_card(number: int, width: int, height: int) -> np.ndarray:
+    """Eight bars of colour that stand still."""
+    bars = np.arange(width) * 8 // width
+    colours = np.array([[255 * (bar >> bit & 1) for bit in (1, 2, 0)] for bar in range(7, -1, -1)], np.uint8)
+    return np.broadcast_to(colours[bars], (height, width, 3)).copy()
+
+
+test_card.__test__ = False  # type: ignore[attr-defined]
+
+
+def cartoon(number: int, width: int, height: int) -> np.ndarray:
+    """A disc with an outline that hops over a plain floor."""
+    y, x = np.mgrid[:height, :width]
+    hop = abs(np.sin(number / 4)) * height / 3
+    distance = np.hypot(x - width / 2, y - (height * 0.7 - hop))
+    picture = np.full((height, width, 3), (120, 190, 250), np.uint8)
+    picture[y > height * 0.85] = (90, 160, 70)
+    picture[distance < height / 6] = 0
+    picture[distance < height / 7] = (240, 60, 40)
+    return picture
+
+
+ODD_PICTURES: dict[str, dict[str, Any]] = {
+    "black.mp4": dict(picture=black),
+    "test card.mkv": dict(picture=test_card),
+    "cartoon.mp4": dict(picture=cartoon, fps=12),
+    "grey at 16 fps.avi": dict(codec="mjpeg", pix_fmt="yuvj420p", fps=16, size=(160, 120)),
+    "grey.mkv": dict(codec="ffv1", pix_fmt="gray", fps=16),
+    "cctv at 5 fps.mp4": dict(fps=5, size=(352, 288)),
+    "one picture.mp4": dict(duration_s=0.04),
+    "portrait.mp4": dict(rotation=90, size=(192, 108), fps=Fraction(30000, 1001)),
+    "portrait, not rotated.mp4": dict(size=(108, 192)),
+}
+
+
+def test_the_bundled_model_dubs_pictures_of_every_kind(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    for name, options in ODD_PICTURES.items():
+        write_video(archive / name, **{"duration_s": 1.0, **options})
+    rows = quickly(archive, tmp_path / "out", "--model", "mini", "--precision", "float32")
+    assert {path: row["status"] for path, row in rows.items()} == dict.fromkeys(ODD_PICTURES, "dubbed")
+    for path, row in rows.items():
+        heard = track(tmp_path / "out" / row["output"], remux.TITLE)
+        assert heard.shape[1] == pytest.approx(row["duration_s"] * RATE, abs=1024), path  # an AAC frame
+
+
 def test_the_good_parts_of_a_damaged_film_are_dubbed_and_the_damage_is_listed(tmp_path: Path) -> None:
     archive, out = tmp_path / "archive", tmp_path / "out"
     archive.mkdir()

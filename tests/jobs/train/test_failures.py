@@ -25,7 +25,7 @@ from jobs import train
 from jobs.train import TrainConfig
 from pipelines.store import tables
 from tests.support import servers
-from tests.support.train_store import facts, make_store, row, snapshot, train_config
+from tests.support.train_store import SHAPES, facts, make_store, row, snapshot, train_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -34,8 +34,8 @@ def test_a_number_that_is_none_stops_the_run(
     ray_session: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = make_store(tmp_path / "broken", {"train": [12], "val": [2]})
-    kind = tables.schema(broken.recipe(), {"semantic": (32, 128), "sync": (100, 128), "codes": (4, 345)})
-    bad = row(50) | {"sync": np.full((100, 128), np.inf, np.float16)}
+    kind = tables.schema(broken.recipe(), SHAPES)
+    bad = row(50) | {"sync": np.full(SHAPES["sync"], np.inf, np.float16)}
     broken.write_rows(tables.table([bad], kind), "train")
     out = tmp_path / "out"
     assert train.run(train_config(broken.root, out, workers=1, batch_size=4, save_every=1)) == 1

@@ -8,6 +8,7 @@ import pytest
 from pipelines import synthfoley
 from pipelines.synthfoley import corpus
 from pipelines.synthfoley.corpus import CorpusConfig
+from v2a_models.recipe import View
 
 SMALL = CorpusConfig(scenes=4, seconds=1.0, size=16)
 
@@ -40,6 +41,17 @@ def test_another_corpus_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     root = rendered(tmp_path, 1)
     with pytest.raises(ValueError, match="holds another corpus"):
         corpus.render(root, CorpusConfig(scenes=5), "sounds", 1)
+
+
+def test_frames_of_a_view_are_squeezed_or_cut_out_of_the_middle() -> None:
+    scene = next(s for s in (synthfoley.make_scene(1, k, 1.0) for k in range(99)) if s.width > s.height)
+    squeezed = corpus.view_frames(scene, View(5, 24, 24)).astype(float)
+    cropped = corpus.view_frames(scene, View(5, 24, 24, "crop")).astype(float)
+    wide = round(scene.width * 24 / scene.height)
+    whole = corpus.view_frames(scene, View(5, wide, 24)).astype(float)
+    left = (wide - 24) // 2
+    assert squeezed.shape == cropped.shape == (5, 24, 24, 3)
+    assert np.array_equal(cropped, whole[:, :, left : left + 24]) and not np.array_equal(cropped, squeezed)
 
 
 def test_picked_frames_are_the_newest_at_or_before_each_target() -> None:

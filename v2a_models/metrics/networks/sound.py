@@ -29,8 +29,8 @@ _CNN14 = {257: (16_000, 512, 160, 8_000), 513: (32_000, 1024, 320, 14_000)}
 
 
 class Foley(AudioNetwork):
-    """Event classifier of a checkpoint, with 14 classes in the bundled one. The embedding is the input of the last
-    layer (mean and maximum over time)."""
+    """Event classifier of a checkpoint; the bundled one knows the classes of sound, and silence. The embedding is the
+    input of the last layer (mean and maximum over time)."""
 
     name, rate, shortest = "foley", 44_100, 16 * 512  # four halvings of the time axis, of frames of 512
 

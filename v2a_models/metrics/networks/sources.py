@@ -47,13 +47,13 @@ _BEATS = published.get("beats-iter3-plus-as2m", "audio")
 
 NETWORKS: dict[str, Source] = {
     "foley": Source(
-        title="event classifier of the bundled checkpoint, trained on SynthFoley",
+        title="event classifier of the bundled checkpoint",
         licence="Apache-2.0",
         source="this package",
         rate=44_100,
     ),
     "scav": Source(
-        title="SCAV of the bundled checkpoint, trained on SynthFoley (2407.05782)",
+        title="SCAV of the bundled checkpoint (2407.05782)",
         licence="Apache-2.0",
         source="this package",
         rate=44_100,
