@@ -13,11 +13,20 @@ from tests.benchmarks.test_real_footage import flashing
 def test_each_setting_is_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for k in range(2):
         flashing(tmp_path / f"{k}.mp4", [5 + k, 20])
-    assert real_sampling.main([str(tmp_path), "--seeds", "1", "--try", "steps=1", "steps=1,temperature=0.01"]) == 0
+    assert (
+        real_sampling.main([str(tmp_path), "--seeds", "1", "--try", "steps=1", "steps=1,temperature=0.01"])
+        == 0
+    )
     out = capsys.readouterr().out
     assert "2 clips, 1 seeds, mini" in out
     rows = [line.split("|")[1:3] for line in out.splitlines() if line.startswith("|")]
-    assert [name.strip() for name, _ in rows] == ["setting", "---", "as it is", "steps=1", "steps=1,temperature=0.01"]
+    assert [name.strip() for name, _ in rows] == [
+        "setting",
+        "---",
+        "as it is",
+        "steps=1",
+        "steps=1,temperature=0.01",
+    ]
 
 
 def test_wrong_usage_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
