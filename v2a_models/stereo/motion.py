@@ -28,13 +28,16 @@ LEAST = 4.0
 FLAT = 10.0
 """Contrast, of 255, that is added to that of every pixel: a flat background that does not change stands still."""
 
-WHOLE = 0.3, 0.5
+WHOLE = 0.3, 0.45
 """Evenness over the pixels, by their contrast, between which motion becomes one of the whole picture. A moving thing
 reaches 0.3, a slow camera 0.4, a fast one 0.6."""
 
-WIDE = 0.35, 0.7
-"""The same over the columns, between which motion is spread: most things that move reach 0.35, waves 0.5, rain 0.7, a
-camera 0.9."""
+STRIPS = 8
+"""Parts of the width over which motion is spread or not."""
+
+WIDE = 0.55, 0.85
+"""Evenness over the strips between which motion becomes spread. Most things that move reach 0.5, waves 0.75, rain and a
+camera 0.95."""
 
 REACH_S = 0.3
 """Seconds on either side over which places are smoothed; half of the weight lies within about 0.1 s."""
@@ -77,7 +80,8 @@ def _between(frames: Tensor) -> Tensor:
     total = energy.sum(-1)
     certainty = total / (total + LEAST * SIZE * SIZE)
     whole = _ramp(_evenness(change.flatten(2), contrast.flatten(2)), *WHOLE)
-    wide = _ramp(_evenness(energy, torch.ones_like(energy)), *WIDE)
+    strips = energy.unflatten(-1, (STRIPS, -1)).sum(-1)
+    wide = _ramp(_evenness(strips, torch.ones_like(strips)), *WIDE)
     across = (torch.arange(SIZE, device=frames.device) + 0.5) * (2 / SIZE) - 1
     position = (energy * across).sum(-1) / total.clamp_min(1e-6)
     weight = certainty * (1 - whole) * (1 - wide)
