@@ -1,10 +1,10 @@
-"""Fraction of the sound to hide while VATT Audio trains: the paper's ablation (2411.05679), on SynthFoley.
+"""Fraction of the sound to hide while VATT Audio trains: the paper's ablation (2411.05679), on scenes of `make mini`.
 
-    python -m jobs.mini.vatt --stages corpus converter          # what it is trained on; once
+    python -m jobs.mini.vatt --stages corpus converter          # what it is trained on; once, after make mini
     python -m benchmarks.vatt_masking [--work build/vatt-mini] [--steps 600] [--device cuda]
 
 Every distribution trains the same small model from the same start on the same crops; only the share of hidden codes
-differs. Scenes that none was trained on, the last blocks of the corpus, tell them apart: does the sound follow a prompt
+differs. Scenes that none was trained on, mini's validation scenes, tell them apart: does the sound follow a prompt
 that names another class than is seen, are its onsets where the picture has them, and how well are hidden codes foretold
 (cross entropy, the same codes hidden for all)? A distribution that is done is kept as JSON below WORK/masking, and one
 that was stopped goes on. Needs neither Ray nor PyAV.
@@ -27,13 +27,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.vatt_steering import PROMPTS, Case, score
-from jobs.mini import vatt
-from pipelines import synthfoley
-from pipelines.captions import instructions
-from pipelines.synthfoley import steering_corpus
-from pipelines.synthfoley.steering_corpus import Block, SteerConfig, SteeringCorpus
-from v2a_models import grid
+from benchmarks.vatt_steering import Case, score
+from jobs.mini import steering_corpus, vatt
+from jobs.mini.steering_corpus import Crop, SteeringConfig, SteeringCorpus
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_classifier, load_generator
 from v2a_models.checkpoint_files import sha256
@@ -81,39 +77,26 @@ class HeldOut:
         return Batch(self.semantic[rows].to(device), self.sync[rows].to(device), text=texts)
 
 
-def held_out(blocks: Sequence[Block], recipe: Any) -> HeldOut:
-    """Cases of the windows of struck things with events: prompts that name other classes, each in words of its own."""
-    cases, semantic, sync, codes = [], [], [], []
-    length, n = recipe.codec_frames, grid.frame_count(recipe.window_s, 25)
-    slow = grid.frame_count(recipe.window_s, 8)
-    for block in blocks:
-        windows = block.sync.shape[1] // n
-        for row, sounds in enumerate(block.scenes):
-            if sounds[0].label not in synthfoley.IMPACTS:
+def held_out(held: SteeringCorpus, recipe: Any) -> HeldOut:
+    """Cases of the windows with events: prompts that name other classes of events, each in words of its own."""
+    cases, sounds, starts = [], [], []
+    fps, step = recipe.view("sync").fps, recipe.window_s - recipe.overlap_s
+    windows = int((held.sync.shape[1] / fps - recipe.window_s) / step + 1e-6) + 1
+    for sound in range(len(held.sync), len(held.scenes)):
+        own, other = held.scenes[int(held.pictures[sound])], held.scenes[sound]
+        for at in range(windows):
+            start_s = at * step
+            scene, target = (_within(each, start_s, recipe.window_s) for each in (own, other))
+            if not scene.events or not target.events:
                 continue
-            for at in range(windows):
-                scene = _within(sounds[0], at * recipe.window_s, recipe.window_s)
-                if not scene.events:
-                    continue
-                first = min(
-                    round(grid.samples(at * recipe.window_s) / grid.HOP), block.codes.shape[-1] - length
-                )
-                for sound in range(1, min(PROMPTS, len(sounds) - 1) + 1):
-                    rng = np.random.default_rng([scene.seed, scene.index, at, sound])
-                    target = _within(sounds[sound], at * recipe.window_s, recipe.window_s)
-                    text = steering_corpus.caption_of(target, rng, 0, recipe.window_s)
-                    cases.append(Case(scene, target, instructions.reworded(target.label, text, rng)))
-                    semantic.append(block.semantic[row, at * slow : (at + 1) * slow])
-                    sync.append(block.sync[row, at * n : (at + 1) * n])
-                    codes.append(block.codes[row, sound, :, first : first + length])
+            rng = np.random.default_rng([own.seed, own.index, at, sound])
+            cases.append(Case(scene, target, Crop(other, False, start_s, recipe.window_s).caption(rng)))
+            sounds.append(sound)
+            starts.append(round(start_s * fps))
     if not cases:
-        raise ValueError("no held-out window has an event: hold out more blocks")
-    return HeldOut(
-        cases,
-        torch.from_numpy(np.stack(semantic).astype(np.float32)),
-        torch.from_numpy(np.stack(sync).astype(np.float32)),
-        torch.from_numpy(np.stack(codes).astype(np.int64)),
-    )
+        raise ValueError("no held-out window has an event: train mini with more scenes")
+    columns = held.windows(sounds, starts, recipe.codec_frames)
+    return HeldOut(cases, columns["semantic"], columns["sync"], columns["codes"])
 
 
 def _within(scene: Any, start_s: float, length_s: float) -> Any:
@@ -236,6 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, default=Path("build/vatt-mini"), help="of jobs.mini.vatt")
+    parser.add_argument("--mini-work", type=Path, default=Path("build/mini"), help="of jobs.mini")
+    parser.add_argument("--mini", default="mini", help="name or folder of the mini of that work folder")
     parser.add_argument("--out", type=Path, help="results and training states; WORK/masking by default")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
@@ -243,10 +228,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--rows", type=int, default=16, help="crops of a step")
-    parser.add_argument("--blocks", type=int, default=24, help="of the corpus that are used, if there")
-    parser.add_argument("--held-out", type=int, default=4, help="of these: the last ones, not trained on")
-    parser.add_argument("--seconds", type=float, default=8.0, help="length of the corpus's scenes")
-    parser.add_argument("--others", type=int, default=4, help="sounds of other classes in the corpus")
+    parser.add_argument("--scenes", type=int, default=SteeringConfig.scenes, help="as of jobs.mini.vatt")
+    parser.add_argument("--others", type=int, default=SteeringConfig.others, help="as of jobs.mini.vatt")
     parser.add_argument("--cases", type=int, default=144, help="held-out cases at most")
     parser.add_argument("--at-once", type=int, default=16, help="windows that are generated together")
     parser.add_argument("--seed", type=int, default=0)
@@ -258,27 +241,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(
             f"{work} lacks {', '.join(missing)}: run python -m jobs.mini.vatt --work {work} --stages corpus converter"
         )
-    corpus = SteerConfig(blocks=args.blocks, seconds=args.seconds, others=args.others)
-    config = vatt.VattMiniConfig(work=work, rows=args.rows, corpus=corpus)
-    blocks = steering_corpus.load_steering(work / "corpus", corpus)
-    if not 1 <= args.held_out < len(blocks):
-        parser.error(f"{len(blocks)} blocks are there: hold out at least one and leave some to train on")
-    mini: Any = load_generator("mini")
+    config = vatt.VattMiniConfig(
+        work=work, mini_work=args.mini_work, mini=args.mini, device=args.device, rows=args.rows,
+        corpus=SteeringConfig(args.scenes, args.others),
+    )  # fmt: skip
+    scenes = steering_corpus.mini_of(args.mini_work)
+    mini: Any = load_generator(args.mini)
     mini.codec.to(device)
-    judge, _ = load_classifier("mini")
-    taught = SteeringCorpus(blocks[: -args.held_out], device)
-    data = held_out(blocks[-args.held_out :], mini.recipe).spread(args.cases)
+    judge = load_classifier(args.mini)
+    taught = vatt.load_corpus(config, scenes)
+    data = held_out(vatt.load_corpus(config, scenes, "val"), mini.recipe).spread(args.cases)
     fitting = FitConfig(
         steps=args.steps, learning_rate=1e-3, warmup=min(100, args.steps // 6 + 1), ema=0.99, seed=args.seed
     )
     folder = args.out or work / "masking"
     folder.mkdir(parents=True, exist_ok=True)
     settings = dict(
-        steps=args.steps, rows=args.rows, seed=args.seed, blocks=len(blocks), held_out=args.held_out,
+        steps=args.steps, rows=args.rows, seed=args.seed, scenes=len(taught.sync),
         cases=len(data.cases), device=device.type, converter=sha256(work / "converter.pt")[:16],
     )  # fmt: skip
     states = folder / "-".join(
-        str(settings[key]) for key in ("device", "steps", "rows", "blocks", "seed", "converter")
+        str(settings[key]) for key in ("device", "steps", "rows", "scenes", "seed", "converter")
     )
     results = {
         "*the true sound through the codec*": score(

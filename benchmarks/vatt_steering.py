@@ -23,7 +23,9 @@ import torch
 
 from pipelines import synthfoley
 from pipelines.captions import instructions
-from pipelines.synthfoley import corpus, steering_corpus
+from pipelines.foley.captions import label_in
+from pipelines.foley.corpus import DRAWN
+from pipelines.synthfoley import corpus, steering
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_classifier, load_generator
 from v2a_models.metrics.foley import classify
@@ -66,11 +68,11 @@ def main() -> int:
 def measure(model: str, n: int, sampling: dict[str, Any]) -> dict[str, Any]:
     """Figures of the table."""
     generator: Any = load_generator(model)
-    classifier, _ = load_classifier(model)
+    judge = load_classifier(model)
     scenes = [synthfoley.make_scene(HELD_OUT_SEED, index, WINDOW_S) for index in range(n)]
     features = [generator.features(frames_of(scene, generator.recipe)) for scene in scenes]
     captions = [generator.captions(batch)[0] for batch in features]
-    right = [instructions.named(text) == scene.label for text, scene in zip(captions, scenes, strict=True)]
+    right = [label_in(text) == DRAWN[scene.label] for text, scene in zip(captions, scenes, strict=True)]
     struck = [
         (s, f) for s, f in zip(scenes, features, strict=True) if s.label in synthfoley.IMPACTS and s.events
     ]
@@ -82,15 +84,16 @@ def measure(model: str, n: int, sampling: dict[str, Any]) -> dict[str, Any]:
         sounds = [
             sound_of(generator, by_scene[id(case.scene)], case, at, sampling) for at, case in enumerate(cases)
         ]
-        rows[name] = score(sounds, cases, classifier)
+        rows[name] = score(sounds, cases, judge)
         if cases is with_prompt:
             truth = [synthfoley.render_sound(case.target) for case in cases]
-            rows["true sound of the prompted class"] = score(truth, cases, classifier)
+            rows["true sound of the prompted class"] = score(truth, cases, judge)
             rows["the same through the codec"] = score(
-                [again(generator, wave) for wave in truth], cases, classifier
+                [again(generator, wave) for wave in truth], cases, judge
             )
     return dict(
-        model=model, scenes=n, struck=len(struck), captions_right=float(np.mean(right)), rows=rows,
+        model=model, scenes=n, classes=len(judge[1]), struck=len(struck), rows=rows,
+        captions_right=float(np.mean(right)),
         drop=rows["without a prompt"]["onset_f1"] - rows["with a prompt"]["onset_f1"],
         examples=list(zip((scene.label for scene in scenes[:6]), captions[:6], strict=True)),
     )  # fmt: skip
@@ -99,8 +102,8 @@ def measure(model: str, n: int, sampling: dict[str, Any]) -> dict[str, Any]:
 def prompted(scene: Any) -> list[Case]:
     """Cases with prompts that name other classes, each in words of its own."""
     cases = []
-    for at, label in enumerate(steering_corpus.others_of(scene, PROMPTS)):
-        target = steering_corpus.resounded(scene, label)
+    for at, label in enumerate(steering.others_of(scene, PROMPTS)):
+        target = steering.resounded(scene, label)
         rng = np.random.default_rng([HELD_OUT_SEED, scene.index, at])
         cases.append(Case(scene, target, instructions.reworded(label, target.caption, rng)))
     return cases
@@ -126,9 +129,15 @@ def again(generator: Any, wave: np.ndarray) -> np.ndarray:
     return generator.codec.decode(codes, len(wave))[0, 0].numpy()
 
 
-def score(sounds: Sequence[np.ndarray], cases: Sequence[Case], classifier: Any) -> dict[str, float]:
-    """Share heard as the wanted class and as what is seen, and onset F1 within 100 ms, also on the wrong clips."""
-    predicted = [synthfoley.CLASSES[k] for k in classify(sounds, classifier)]
+def score(
+    sounds: Sequence[np.ndarray], cases: Sequence[Case], judge: tuple[Any, Sequence[str]]
+) -> dict[str, float]:
+    """Share heard as the wanted class and as what is seen, and onset F1 within 100 ms, also on the wrong clips.
+
+    judge: classifier of sounds, and its classes: SynthFoley's, or classes of sound.
+    """
+    classifier, classes = judge
+    predicted = [classes[k] for k in classify(sounds, classifier)]
     times = [onsets(sound).tolist() for sound in sounds]
     true = [[event.onset_s for event in case.scene.events] for case in cases]
 
@@ -138,9 +147,13 @@ def score(sounds: Sequence[np.ndarray], cases: Sequence[Case], classifier: Any) 
             total += match_onsets(times[(at + shift) % len(cases)], true[at], 0.1)
         return float(total.f1)
 
+    def share(labels: Sequence[str]) -> float:
+        wanted = [label if label in classes else DRAWN[label] for label in labels]
+        return float(np.mean([heard == label for heard, label in zip(predicted, wanted, strict=True)]))
+
     return dict(
-        follows=float(np.mean([h == case.target.label for h, case in zip(predicted, cases, strict=True)])),
-        seen=float(np.mean([h == case.scene.label for h, case in zip(predicted, cases, strict=True)])),
+        follows=share([case.target.label for case in cases]),
+        seen=share([case.scene.label for case in cases]),
         onset_f1=f1(0),
         onset_f1_shuffled=f1(len(cases) // 2),
         cases=len(cases),
@@ -151,7 +164,7 @@ def table(figures: dict[str, Any]) -> str:
     """Markdown."""
     lines = [
         f"{figures['scenes']} held-out windows, {figures['struck']} of them with struck things, {PROMPTS} prompts "
-        f"each; chance of a class {1 / len(synthfoley.CLASSES):.3f}",
+        f"each; chance of a class {1 / figures['classes']:.3f}",
         "",
         "| sound | heard as asked | heard as seen | onset F1 ±100 ms | on the wrong clips | cases |",
         "|---|---|---|---|---|---|",

@@ -1,13 +1,14 @@
-"""`python -m jobs.mini.vatt`: trains the bundled `vatt-mini` from nothing. Resumable; needs neither Ray nor PyAV.
+"""`make vatt-mini`: trains the bundled `vatt-mini` on the scenes of `make mini`. Resumable; needs neither Ray nor PyAV.
 
-scenes with several sounds each -> converter (captions) -> VATT Audio (text decides what, picture when) -> weights
+other sounds of the scenes -> converter (captions) -> VATT Audio (text decides what, picture when) -> weights
 """
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,16 @@ import torch
 import tyro
 from torch import Tensor
 
-from jobs.mini.config import log
-from pipelines import synthfoley
+from jobs.mini import steering_corpus
+from jobs.mini.config import MiniConfig, log
+from jobs.mini.steering_corpus import SteeringConfig, SteeringCorpus
 from pipelines.captions import instructions
-from pipelines.synthfoley import steering_corpus
-from pipelines.synthfoley.steering_corpus import Block, Crop, SteerConfig, SteeringCorpus
+from pipelines.foley.corpus import LABELS
 from v2a_models.checkpoint import load_classifier, load_generator, save_generator
+from v2a_models.encoders.bundled import BUNDLED
 from v2a_models.generator import autocast, best_precision
 from v2a_models.maskvat.sampling import SamplingConfig
+from v2a_models.recipe import Encoder
 from v2a_models.training.loop import FitConfig, fit
 from v2a_models.vatt.audio import sized
 from v2a_models.vatt.converter import Converter, ConverterConfig, ConverterTask, own_converter
@@ -31,7 +34,6 @@ from v2a_models.vatt.generator import VATTConfig, VATTGenerator
 from v2a_models.vatt.language import SMALL
 from v2a_models.vatt.masking import Masking
 
-VATT_STAGES = ("corpus", "converter", "audio", "export")
 UNCAPTIONED = 0.3
 """Fraction of the rows with a scene's own sound that are trained on an instruction alone, without a caption."""
 OWN_SOUND = 0.4
@@ -45,21 +47,25 @@ SAMPLING = SamplingConfig(steps=5, guidance=6.0, guided=0.2, choice_temperature=
 
 @dataclass(frozen=True)
 class VattMiniConfig:
-    """Train the bundled `vatt-mini` on SynthFoley."""
+    """Train the bundled `vatt-mini` on the scenes that `mini` was trained on."""
 
     work: Path = Path("build/vatt-mini")
-    """Corpus, training states and logs; a stopped run goes on from here."""
+    """Tokens of other sounds, training states and logs; a stopped run goes on from here."""
+    mini_work: Path = Path("build/mini")
+    """Work folder of `make mini`: its scenes, features and tokens."""
+    mini: str = BUNDLED
+    """Name or folder of the trained mini. The result holds encoders and codec of any but the bundled one."""
     out: Path = Path("v2a_models/weights/vatt-mini")
     """Folder of the finished checkpoint."""
-    stages: tuple[str, ...] = VATT_STAGES
+    stages: tuple[str, ...] = ("corpus", "converter", "audio", "export")
     """Stages to run, in this order; finished ones are skipped."""
     threads: int = 0
     """CPU threads of torch, and processes that render; 0 for all cores."""
     device: str = "auto"
     """Device to train on: cuda, cpu, or auto for cuda where available."""
-    corpus: SteerConfig = field(default_factory=SteerConfig)
-    converter: FitConfig = FitConfig(steps=400, learning_rate=2e-3, warmup=50, ema=0.98)
-    audio: FitConfig = FitConfig(steps=4000, learning_rate=8e-4, warmup=100, ema=0.998)
+    corpus: SteeringConfig = SteeringConfig()
+    converter: FitConfig = FitConfig(steps=1000, learning_rate=2e-3, warmup=50, ema=0.99)
+    audio: FitConfig = FitConfig(steps=3000, learning_rate=8e-4, warmup=100, ema=0.998)
     rows: int = 8
     """Crops of a step."""
     crop: int = 172
@@ -72,12 +78,31 @@ def run(config: VattMiniConfig) -> int:
         print(f"unknown stages {unknown}; choose from {list(VATT_STAGES)}", file=sys.stderr)
         return 2
     torch.set_num_threads(config.threads or torch.get_num_threads())
-    mini: Any = load_generator("mini")
+    # Other sounds need no more than the codec, so they can be made while the rest of mini is trained.
+    mini: Any = load_generator(config.mini) if set(config.stages) - {"corpus"} else None
+    try:
+        scenes = steering_corpus.mini_of(config.mini_work)
+        if mini is not None:
+            _check_codec(config, mini)
+    except (OSError, ValueError) as error:
+        print(f"--mini-work {config.mini_work}: {error}; run make mini first", file=sys.stderr)
+        return 2
     for name in config.stages:
         torch.manual_seed(0)
         log(f"== {name}")
-        {"corpus": corpus, "converter": converter, "audio": audio, "export": export_vatt}[name](config, mini)
+        VATT_STAGES[name](config, mini, scenes)
     return 0
+
+
+def _check_codec(config: VattMiniConfig, mini: Any) -> None:
+    """Raises ValueError if mini's codec is not the one that made the tokens in its work folder."""
+    trained = torch.load(config.mini_work / "codec.pt", map_location="cpu", weights_only=True)
+    ours = mini.codec.state_dict()
+    # Checkpoints keep weights in half precision.
+    if trained.keys() != ours.keys() or not all(
+        torch.equal(trained[name].half(), ours[name].half()) for name in ours
+    ):
+        raise ValueError(f"its codec is not that of {config.mini}")
 
 
 def _device(config: VattMiniConfig) -> torch.device:
@@ -85,70 +110,73 @@ def _device(config: VattMiniConfig) -> torch.device:
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
-def corpus(config: VattMiniConfig, mini: Any) -> None:
-    """Compute features and tokens of scenes with several sounds each."""
-    steering_corpus.render_steering(config.work / "corpus", config.corpus, "mini", log, config.threads)
+def corpus(config: VattMiniConfig, mini: Any, scenes: MiniConfig) -> None:
+    """Render other sounds of the scenes, and encode them."""
+    workers = config.threads or torch.get_num_threads()
+    steering_corpus.render_others(config.work / "corpus", scenes, config.corpus, workers, log)
 
 
-def converter(config: VattMiniConfig, mini: Any) -> None:
+def load_corpus(config: VattMiniConfig, scenes: MiniConfig, split: str = "train") -> SteeringCorpus:
+    """Sounds of a split, on the device to train on."""
+    return SteeringCorpus.load(config.work / "corpus", scenes, config.corpus, split, _device(config))
+
+
+def converter(config: VattMiniConfig, mini: Any, scenes: MiniConfig) -> None:
     """Train the small language model and its projection to caption the sound of a picture."""
-    blocks = steering_corpus.load_steering(config.work / "corpus", config.corpus)
-    device = _device(config)
-    held = SteeringCorpus(blocks, device)
-    task = ConverterTask(untrained_converter(config, blocks), 2).to(device)
+    held = load_corpus(config, scenes)
+    task = ConverterTask(untrained_converter(config, mini), 2).to(_device(config))
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        batch, crops = held.crops(rng, 16, 345, own=1.0)
-        return task(dict(semantic=batch["semantic"], text=[caption_of(crop, rng) for crop in crops]), step)
+        batch, crops = held.crops(rng, 16, mini.recipe.codec_frames, own=1.0)
+        return task(dict(semantic=batch["semantic"], text=[crop.caption(rng) for crop in crops]), step)
 
     fit("converter", task, step_loss, config.converter, config.work, log=log)
     torch.save(task.converter.state_dict(), config.work / "converter.pt")
 
 
-def untrained_converter(config: VattMiniConfig, blocks: list[Block]) -> Converter:
-    """Untrained converter with the tokenizer of the work folder, which is made from the scenes' captions."""
-    tokenizer = config.work / "tokenizer.json"
+def untrained_converter(config: VattMiniConfig, mini: Any) -> Converter:
+    """Untrained converter with the tokenizer of the work folder, which is made from the words of all captions."""
+    tokenizer, width = config.work / "tokenizer.json", mini.maskvat.config.semantic_dim
     if not tokenizer.exists():
-        scenes = [scene for block in blocks for sounds in block.scenes for scene in sounds]
-        texts = sorted({scene.caption for scene in scenes} | set(instructions.vocabulary()))
-        tokenizer.write_text(own_converter(texts, 128, vocabulary=640).tokenizer)
+        config.work.mkdir(parents=True, exist_ok=True)
+        made = own_converter(sorted(set(instructions.vocabulary())), width, vocabulary=instructions.TOKENS)
+        tokenizer.write_text(made.tokenizer)
     return Converter(
-        ConverterConfig(128, own=SMALL, tokenizer=tokenizer.read_text(), max_text=32, words=True)
+        ConverterConfig(width, own=SMALL, tokenizer=tokenizer.read_text(), max_text=32, words=True)
     )
 
 
 def untrained_generator(config: VattMiniConfig, mini: Any) -> VATTGenerator:
-    trained = untrained_converter(config, [])
+    """Generator with the trained converter, mini's encoders and codec, and an untrained VATT Audio."""
+    trained = untrained_converter(config, mini)
     trained.load_state_dict(torch.load(config.work / "converter.pt", map_location="cpu", weights_only=True))
     sizes = sized(
-        "mini", n_codebooks=4, codebook_size=512, condition_dim=trained.states_dim, sync_dim=128,
+        "mini", n_codebooks=mini.codec.n_codebooks, codebook_size=mini.codec.codebook_size,
+        condition_dim=trained.states_dim, sync_dim=mini.maskvat.config.sync_dim,
         shared=len(mini.maskvat.blocks) - 2, modulated=trained.config.visual_tokens,
     )  # fmt: skip
     settings = VATTConfig(sizes, trained.config, masking=MASKING, sampling=SAMPLING, own_caption=True)
-    recipe = (
-        mini.recipe if mini.recipe.encoders else dataclasses.replace(mini.recipe, encoders=_encoders(mini))
-    )
+    recipe = mini.recipe
+    if config.mini == BUNDLED and not recipe.encoders:
+        roles = ("codec", "semantic", "sync")
+        recipe = dataclasses.replace(
+            recipe, encoders=tuple(Encoder(role, BUNDLED, mini.sha256) for role in roles)
+        )
     generator = VATTGenerator(recipe, mini.codec, mini.semantic, mini.sync, settings)
     assert generator.converter is not None
     generator.converter.load_state_dict(trained.state_dict())
     # Embeddings and heads of the codec's tokens carry over from mini. Its other weights (feed-forward, modulation,
-    # attention) would slow the start down: positions and conditioning differ.
+    # attention) would slow the start down: positions and conditioning differ. So would its layers of sync features: the
+    # loss is lower after 25 steps (6.12, not 6.30), and higher after 100 (5.58, not 5.47).
     generator.audio.embed.load_state_dict(mini.maskvat.embed.state_dict())
     generator.audio.heads.load_state_dict(mini.maskvat.heads.state_dict())
     generator.scav = mini.scav
     return generator
 
 
-def _encoders(mini: Any) -> tuple[Any, ...]:
-    from v2a_models.recipe import Encoder
-
-    return tuple(Encoder(role, "mini", mini.sha256) for role in ("codec", "semantic", "sync"))
-
-
-def audio(config: VattMiniConfig, mini: Any) -> None:
+def audio(config: VattMiniConfig, mini: Any, scenes: MiniConfig) -> None:
     """Train VATT Audio on every sound: the caption selects it, the picture times it."""
-    device = _device(config)
-    held = SteeringCorpus(steering_corpus.load_steering(config.work / "corpus", config.corpus), device)
+    device, held = _device(config), load_corpus(config, scenes)
     generator = untrained_generator(config, mini).to(device)
     task = generator.task()
 
@@ -167,27 +195,26 @@ def steering_batch(held: SteeringCorpus, rng: np.random.Generator, rows: int, le
     Some crops whose sound is the scene's own have no caption.
     """
     batch, crops = held.crops(rng, rows, length, OWN_SOUND)
-    text = ["" if crop.own and rng.random() < UNCAPTIONED else caption_of(crop, rng) for crop in crops]
+    text = ["" if crop.own and rng.random() < UNCAPTIONED else crop.caption(rng) for crop in crops]
     return dict(batch, text=text)
 
 
-def caption_of(crop: Crop, rng: np.random.Generator) -> str:
-    """Caption of a crop, in SynthFoley's words or reworded."""
-    text = steering_corpus.caption_of(crop.scene, rng, crop.start_s, crop.length_s)
-    return instructions.reworded(crop.scene.label, text, rng)
-
-
-def export_vatt(config: VattMiniConfig, mini: Any) -> None:
+def export_vatt(config: VattMiniConfig, mini: Any, scenes: MiniConfig) -> None:
     """Write the checkpoint folder that `v2a dub --model vatt-mini` loads."""
     generator = untrained_generator(config, mini)
     generator.audio.load_state_dict(
         torch.load(config.work / "audio.pt", map_location="cpu", weights_only=True)
     )
-    classifier, classes = load_classifier("mini")
-    assert tuple(classes) == synthfoley.CLASSES
+    classifier, classes = load_classifier(config.mini)
+    assert tuple(classes) == LABELS
     save_generator(generator, config.out, extra=dict(classifier=classifier), classes=classes)
     size = sum(file.stat().st_size for file in config.out.iterdir())
     log(f"export: {config.out}, {size / 1e6:.1f} MB; sha256 {generator.sha256[:16]}")
+
+
+VATT_STAGES: dict[str, Callable[[VattMiniConfig, Any, MiniConfig], None]] = dict(
+    corpus=corpus, converter=converter, audio=audio, export=export_vatt
+)
 
 
 def main() -> None:

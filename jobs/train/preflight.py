@@ -102,7 +102,7 @@ def _tokenizer(system: str, store: Any, options: Mapping[str, Any], start: str) 
             f"{store.root} has no captions in its column `text`: extract it with --labels TABLE, a table with the "
             "columns path and text"
         )
-    return {"tokenizer": language.train_tokenizer([*texts, *instructions.vocabulary()], 640)}
+    return {"tokenizer": language.train_tokenizer([*texts, *instructions.vocabulary()], instructions.TOKENS)}
 
 
 def _check_numbers(config: TrainConfig) -> None:

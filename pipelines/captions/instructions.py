@@ -1,23 +1,22 @@
 """Rows of a V2A instruction set (2411.05679, section 4): an instruction, and the caption of the sound.
 
-The paper's captions were written by an audio-language model. Ours come from labels, SynthFoley's events and existing
-texts, by templates and synonyms. Pure functions.
+The paper's captions were written by an audio-language model. Ours come from labels, events and existing texts, by
+templates and synonyms. Pure functions.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from pipelines.foley.captions import MANNERS, wordings
 from v2a_models.vatt.instructions import INSTRUCTIONS
 
-THINGS: dict[str, tuple[str, ...]] = {
-    "drum": ("a drum", "drum beats", "a drum being played", "drumming with a stick"),
+DRAWINGS: dict[str, tuple[str, ...]] = {
     "hammer_wood": (
         "a hammer on wood",
         "a wooden hammer",
@@ -36,18 +35,15 @@ THINGS: dict[str, tuple[str, ...]] = {
         "a ball that bounces",
         "a rubber ball on the floor",
     ),
-    "clap": ("hand claps", "clapping hands", "someone clapping", "two hands clapping"),
     "water_drip": ("dripping water", "water drops", "drops of water", "a dripping tap"),
-    "glass": ("breaking glass", "shattering glass", "glass that breaks", "a glass breaking into shards"),
-    "bell": ("a bell", "a ringing bell", "bell strokes", "the strokes of a bell"),
     "firework": ("fireworks", "exploding fireworks", "firework bursts", "bursts of fireworks"),
     "engine": ("an engine", "a running engine", "a machine", "a motor that runs"),
     "saw": ("a saw", "sawing wood", "a hand saw", "a saw in a log"),
-    "rain": ("rain", "falling rain", "pouring rain", "rain on the ground"),
-    "waves": ("sea waves", "ocean waves", "waves of the sea", "breaking waves"),
-    "fan": ("a fan", "a spinning fan", "an electric fan", "the hum of a fan"),
 }
-"""Synonyms of SynthFoley's classes."""
+"""Synonyms of SynthFoley's classes that are no classes of sound of their own."""
+
+THINGS: dict[str, tuple[str, ...]] = {label: words.names for label, words in wordings().items()} | DRAWINGS
+"""Synonyms of the classes of sound, of silence, and of SynthFoley's classes."""
 
 FRAMES: tuple[str, ...] = (
     "{}",
@@ -80,6 +76,9 @@ def reworded(label: str, text: str, rng: np.random.Generator) -> str:
     return frame.format(thing) + WITHOUT[int(rng.integers(len(WITHOUT)))]
 
 
+TOKENS = 1600
+"""Size of a tokenizer that has room for every word of `vocabulary`, and for some of other texts."""
+
 ROW_SCHEMA = pa.schema(
     [
         ("clip_id", pa.string()),
@@ -90,33 +89,6 @@ ROW_SCHEMA = pa.schema(
     ]
 )
 """Row of an instruction set. `source`: `text`, `label`, `events` or the captioning model's name."""
-
-
-_SIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("anvil", ("anvil", "blacksmith")),
-    ("hammer_wood", ("hammer", "wooden")),
-    ("saw", ("saw", "sawing")),
-    ("drum", ("drum", "drumming")),
-    ("bouncing_ball", ("ball",)),
-    ("clap", ("clap", "claps", "clapping")),
-    ("water_drip", ("drip", "drips", "dripping", "drops")),
-    ("glass", ("glass", "glasses")),
-    ("bell", ("bell",)),
-    ("firework", ("firework", "fireworks")),
-    ("engine", ("engine", "motor", "machine")),
-    ("rain", ("rain", "raining")),
-    ("waves", ("waves",)),
-    ("fan", ("fan",)),
-)
-"""Keywords of each class; the first match decides. A hammer hits wood unless an anvil is mentioned."""
-
-
-def named(caption: str) -> str | None:
-    """SynthFoley class named by a caption; None if it names none."""
-    words = set(re.findall(r"[a-z]+", caption.lower()))
-    if "hammers" in words or "hammering" in words:
-        words.add("hammer")
-    return next((label for label, signs in _SIGNS if words & set(signs)), None)
 
 
 def counted(label: str, onsets_s: Sequence[float], length_s: float) -> str:
@@ -185,8 +157,10 @@ def check_splits(videos: Iterable[tuple[str, str]]) -> None:
 
 
 def vocabulary() -> Iterator[str]:
-    """Every template, synonym and instruction, to train a tokenizer on."""
+    """Every template, sentence, synonym and instruction, to train a tokenizer on."""
     yield from (frame.format("") for frame in FRAMES)
     yield from (thing for things in THINGS.values() for thing in things)
+    yield from (sentence for words in wordings().values() for sentence in words.sentences)
+    yield from MANNERS
     yield from (text for text in WITHOUT if text)
     yield from INSTRUCTIONS

@@ -67,6 +67,8 @@ def _played(library: Library, item: Placed) -> np.ndarray:
         played = signal.sosfilt(
             signal.butter(1, min(corner, 20000), fs=grid.SAMPLE_RATE, output="sos"), played
         )
+    if fade := min(round(item.fade_s * grid.SAMPLE_RATE), len(played)):
+        played[-fade:] *= np.linspace(1, 0, fade)
     return played * item.gain
 
 

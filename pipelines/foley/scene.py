@@ -31,6 +31,8 @@ class Placed:
     gain: float
     speed: float
     """Rate of playing: 2 is an octave up."""
+    fade_s: float = 0.0
+    """Length of the fade at the end of a recording that is cut short."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def _events(
     library: Library, rng: np.random.Generator, split: str, kind: FoleyClass, duration_s: float
 ) -> tuple[tuple[Placed, ...], tuple[Event, ...]]:
     """Recordings one after the other, and the attacks in them."""
-    session = _session(library.of(kind.name, split), rng)
+    session = session_of(library.of(kind.name, split), rng)
     shortest, longest = kind.gaps_s
     tempo = float(np.exp(rng.uniform(np.log(shortest), np.log(longest))))
     regular = kind.regular or rng.uniform() < 0.25
@@ -147,7 +149,7 @@ def _events(
     return tuple(placed), tuple(events)
 
 
-def _session(takes: list[Recording], rng: np.random.Generator) -> list[Recording]:
+def session_of(takes: list[Recording], rng: np.random.Generator) -> list[Recording]:
     """Takes of one session, a few of them: the same thing is heard again and again."""
     groups = sorted({take.group for take in takes})
     chosen = groups[int(rng.integers(len(groups)))]

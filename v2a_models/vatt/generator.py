@@ -114,7 +114,10 @@ class VATTGenerator(Generator):
         # Bundled encoders are not stored: the recipe names them by their hash.
         part, _, rest = name.partition(".")
         if part in ("codec", "semantic", "sync"):
-            return not self.recipe.bundled
+            if self.recipe.bundled:
+                return False
+            keeps = getattr(self.semantic, "stored", None)  # of an encoder whose weights a package carries
+            return part != "semantic" or keeps is None or bool(keeps(rest))
         return part != "converter" or self.converter is None or self.converter.stored(rest)
 
     def config(self) -> dict[str, Any]:

@@ -8,28 +8,9 @@ import pytest
 import torch
 
 from jobs.mini import MiniConfig, run
-from pipelines.foley.corpus import LABELS, FoleyConfig
-from pipelines.synthfoley.corpus import CorpusConfig
+from pipelines.foley.corpus import LABELS
+from tests.jobs.mini.conftest import toy
 from v2a_models.checkpoint import load_classifier, load_generator
-from v2a_models.training.loop import FitConfig
-
-
-def toy(tmp_path: Path, stages: tuple[str, ...] | None = None) -> MiniConfig:
-    short = FitConfig(steps=1)
-    config = MiniConfig(
-        work=tmp_path / "work", out=tmp_path / "toy", foley=FoleyConfig(scenes=24, seconds=5.0),
-        corpus=CorpusConfig(scenes=12, seconds=5.0), codec_spectra=short, codec=short, sync=short, scav=short,
-        maskvat=short, classifier=short, threads=1,
-    )  # fmt: skip
-    return config if stages is None else MiniConfig(**{**vars(config), "stages": stages})
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("mini")
-    stages = tuple(stage for stage in MiniConfig().stages if stage != "evaluate")
-    assert run(toy(root, stages)) == 0
-    return root
 
 
 def test_every_stage_runs_and_the_result_generates(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
