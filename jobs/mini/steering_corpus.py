@@ -38,7 +38,7 @@ from v2a_models.generator import autocast, best_precision
 class SteeringConfig:
     """Other sounds of the scenes."""
 
-    scenes: int = 2400
+    scenes: int = 1600
     """Maximum number of training scenes that get other sounds; all have their own."""
     others: int = 2
     """Number of sounds of other classes per scene."""

@@ -65,7 +65,7 @@ class VattMiniConfig:
     """Device to train on: cuda, cpu, or auto for cuda where available."""
     corpus: SteeringConfig = SteeringConfig()
     converter: FitConfig = FitConfig(steps=1000, learning_rate=2e-3, warmup=50, ema=0.99)
-    audio: FitConfig = FitConfig(steps=3000, learning_rate=8e-4, warmup=100, ema=0.998)
+    audio: FitConfig = FitConfig(steps=2600, learning_rate=8e-4, warmup=100, ema=0.998)
     rows: int = 8
     """Crops of a step."""
     crop: int = 172
