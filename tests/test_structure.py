@@ -96,7 +96,6 @@ UNTESTED = {
     "jobs/extract/preflight.py",
     "jobs/mini/config.py",
     "jobs/mini/driver.py",
-    "jobs/mini/parts.py",
     "jobs/mini/stages.py",
     "jobs/mini/training.py",
     "jobs/train/config.py",

@@ -42,7 +42,7 @@ class MiniConfig:
     corpus: CorpusConfig = CorpusConfig(scenes=420)
     """Scenes of SynthFoley, which show what they are in drawings."""
     codec_spectra: FitConfig = FitConfig(steps=3200, learning_rate=1e-3, clip_norm=10.0, betas=(0.8, 0.99))
-    codec: FitConfig = FitConfig(steps=260, learning_rate=3e-4, clip_norm=10.0, betas=(0.8, 0.99))
+    codec: FitConfig = FitConfig(steps=450, learning_rate=3e-4, clip_norm=10.0, betas=(0.8, 0.99))
     semantic: FitConfig = FitConfig(steps=300, learning_rate=3e-3)
     sync: FitConfig = FitConfig(steps=450, learning_rate=1e-3, weight_decay=0.1, ema=0.99)
     """Few steps: after three times as many, it is better on rendered scenes and worse on real footage."""

@@ -16,6 +16,7 @@ from pipelines.foley.corpus import DRAWN, LABELS
 from pipelines.synthfoley import corpus as synthfoley_corpus
 from pipelines.synthfoley.corpus import Corpus
 from v2a_models import grid
+from v2a_models.checkpoint_files import put_in_place
 from v2a_models.codec.dac import MINI, Codec
 from v2a_models.encoders.audio import EventClassifier
 from v2a_models.encoders.efficientnet import SoundExpectation
@@ -108,7 +109,9 @@ def cells_of(config: MiniConfig, split: str, log: Log) -> np.ndarray:
         frames = corpus_of(config, split).frames
         log(f"cells: motion in {len(frames)} scenes")
         rows = [motion_cells(torch.from_numpy(np.array(clip))[None])[0].half().numpy() for clip in frames]
-        np.save(file, np.stack(rows))
+        beside = file.with_suffix(".tmp.npy")  # a kill leaves no torn file for the next run
+        np.save(beside, np.stack(rows))
+        put_in_place(beside, file)
     return np.asarray(np.load(file))
 
 
