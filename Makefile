@@ -68,7 +68,6 @@ bench: $(STAMP) ## Measure the figures of benchmarks/README.md that need no GPU 
 	$(BIN)/python -m benchmarks
 
 SOUNDS ?=
-# The shipped mini is older: it was trained on SynthFoley alone.
 mini: $(STAMP) ## Train a mini for real footage (SOUNDS=folder of recordings; resumable; hours of two cores)
 	$(BIN)/python -m jobs.mini $(if $(SOUNDS),--sounds "$(SOUNDS)")
 

@@ -40,6 +40,8 @@ SMALL = dict(dim=192, depth=4, heads=4, encoder_depth=2)
 SEEN = dict(semantic_dim=MINI_MASKVAT.semantic_dim)
 """Width of the semantic features that `make mini` computes."""
 
+LEVELS = MINI_MASKVAT.n_codebooks
+
 TRAINED: dict[str, dict[str, dict[str, Any]]] = {
     "streams": {
         "CLIP only": dict(variant="hybrid", sync_dim=0, **SEEN),
@@ -47,7 +49,9 @@ TRAINED: dict[str, dict[str, dict[str, Any]]] = {
         "both": dict(variant="hybrid", **SEEN),
     },
     "variants": {name: dict(variant=name, **SEEN) for name in ("adaln", "seq2seq", "hybrid")},
-    "levels": {f"{n} of 4 levels": dict(variant="hybrid", n_codebooks=n, **SEEN) for n in (1, 2, 3, 4)},
+    "levels": {
+        f"{n} of {LEVELS} levels": dict(variant="hybrid", n_codebooks=n, **SEEN) for n in range(1, LEVELS + 1)
+    },
 }
 
 
@@ -88,7 +92,7 @@ class Bench:
 
 def trained(bench: Bench, name: str, sizes: dict[str, Any], steps: int, folder: Path) -> MaskVATGenerator:
     """A small model with the bundled encoders and codec, trained for `steps` (resumable)."""
-    config = sized(size="mini", **{**SMALL, **sizes})
+    config = sized(size="mini", **{**SMALL, "n_codebooks": LEVELS, **sizes})
     base = bench.generator
     torch.manual_seed(0)
     model = MaskVATGenerator(
@@ -123,7 +127,8 @@ def experiment(bench: Bench, what: str, steps: int, folder: Path) -> Iterator[tu
             # The full model of two tables is one and the same.
             file = (
                 "hybrid both"
-                if sizes in (dict(variant="hybrid", **SEEN), dict(variant="hybrid", n_codebooks=4, **SEEN))
+                if sizes
+                in (dict(variant="hybrid", **SEEN), dict(variant="hybrid", n_codebooks=LEVELS, **SEEN))
                 else name
             )
             yield name, bench.score_model(trained(bench, file, sizes, steps, folder))

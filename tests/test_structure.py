@@ -81,7 +81,6 @@ RAY_DATA = {
 UNTESTED = {
     "jobs/caption.py",
     "jobs/common/lazy.py",
-    "jobs/common/models.py",
     "jobs/common/options.py",
     "jobs/common/parser.py",
     "jobs/common/ray_session.py",

@@ -17,13 +17,13 @@ BUNDLED = Path(__file__).parent / "weights"
 """Folder of the bundled checkpoints, which are named without a path, such as `mini`."""
 
 BUNDLED_SHA256 = {
-    "mini/config.json": "e34600eca3d1c5adbf436edcb7e2b1fe3c2d6218a423f0f54d50b4122aab6ad7",
-    "vatt-mini/config.json": "659449b15f87a948ae9d20563e706180c7c155614ffff636260f40c0fd9971b9",
-    "mini/classifier.safetensors": "960abfbd3a1d136400a67b861afaee92f81d330baa962c7795c35bb3b9ee49e7",
-    "mini/model.safetensors": "2e87e441b676a6554daa007ccbdb9c764cf394a6fe6881f39bcbf5e5c39638f4",
-    "mini/scav.safetensors": "a79f23febbcd89d24f56c47c3bdb888ab60300519e73cb4f1badefe8b64e348e",
+    "mini/config.json": "fbff6db3f3dfddaa00f86f6fe8e1c592ae7050672f12d26d266cfef4593f0cb9",
+    "vatt-mini/config.json": "36ed306040aded2ad4251ca78e5c1f88a5b71737bafc88e84967eee4cb0b8fd4",
+    "mini/classifier.safetensors": "a956ef32645d4ec9552db498ffff05ec2a34fb8a878a303c82fb481f8da47145",
+    "mini/model.safetensors": "2f220c8a76e287d1f146735fd7f489171e8c511eb2878bb631e1e39758ac77da",
+    "mini/scav.safetensors": "7d0c17a1be4d25e41c365e412634d7e9786d63133972cda5871e1716c9ff51f3",
     "vatt-mini/classifier.safetensors": "960abfbd3a1d136400a67b861afaee92f81d330baa962c7795c35bb3b9ee49e7",
-    "vatt-mini/model.safetensors": "2124510ef75ebb6492f46417e6ee6869e2a1bb749266db40a4ca576af50a1046",
+    "vatt-mini/model.safetensors": "73e7f21ffefc7ac250792ad148d715389e414e9e76758a8a47792fce1a734f1d",
     "vatt-mini/scav.safetensors": "a79f23febbcd89d24f56c47c3bdb888ab60300519e73cb4f1badefe8b64e348e",
 }
 """SHA-256 of the bundled files, checked before one of them is parsed. `make mini` and `make vatt-mini` make new ones:

@@ -76,6 +76,9 @@ def checkpoint_info(model: str) -> ModelInfo:
     )
 
 
+MOST_CLASSES = 200
+"""Classes of sound that are named; a hostile checkpoint may list millions."""
+
 LONGEST_CONTEXT = 1 << 16
 """Frames before a segment that a streaming model may want."""
 
@@ -147,6 +150,18 @@ def window_settings(model: ModelInfo, segment_s: float, joins: str = "auto") -> 
         window=segments.whole_frames(segment_s, frame, recipe.sample_rate), overlap=0, windows_per_segment=1,
         streams=True, frame=frame, context=frame * model.context_frames,
     )  # fmt: skip
+
+
+def known_sounds(model: str) -> str:
+    """Classes of sound that a checkpoint was trained for, in words; empty where it does not say."""
+    from pipelines.foley.scene import QUIET
+    from v2a_models.checkpoint_files import find_checkpoint, read_config
+    from v2a_models.object_reference import is_reference
+
+    if is_reference(model):
+        return ""
+    classes = read_config(find_checkpoint(model)).get("classes", [])[:MOST_CLASSES]
+    return ", ".join(name.replace("_", " ") for name in classes if isinstance(name, str) and name != QUIET)
 
 
 def model_place(model: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.cli import DONE, SOME_FAILED
 from jobs.common.checks import full_address, full_model
+from jobs.common.models import known_sounds
 from jobs.common.ray_processes import ray_errors
 from jobs.common.terminal import printable
 from jobs.common.verb import Stopped, run_verb
@@ -212,6 +213,7 @@ def report_facts(config: DubConfig, job: DubJob, started_at: float) -> dict[str,
     facts |= {"started": started_at, "version": job.version}
     facts |= {"model": job.model_name, "model_sha256": job.model_sha256, "seed": job.seed}
     facts |= {"candidates": job.candidates} if job.candidates > 1 else {}
+    facts |= {"knows": sounds} if (sounds := known_sounds(config.model)) else {}
     return facts | {name: text for name in ("prompt", "negative") if (text := getattr(job, name))}
 
 

@@ -20,8 +20,9 @@ from v2a_models.checkpoint_files import put_in_place
 from v2a_models.codec.dac import MINI, Codec
 from v2a_models.encoders.audio import EventClassifier
 from v2a_models.encoders.efficientnet import SoundExpectation
-from v2a_models.encoders.motion import MotionEncoder, motion_cells
+from v2a_models.encoders.motion import CELL_DIM, CELLS, MotionEncoder, motion_cells
 from v2a_models.maskvat.model import MaskVAT, sized
+from v2a_models.maskvat.sampling import SamplingConfig
 from v2a_models.recipe import Recipe, View
 from v2a_models.scav import SCAV, SCAVConfig
 
@@ -33,8 +34,12 @@ Log = Callable[[str], None]
 RECIPE = Recipe(name="mini", semantic=View(2.5, 224, 224, "crop"), channels=2)
 """Inputs of `mini`. Windows begin every 3.6 s, a whole number of semantic frames, so those too keep their phase."""
 
-MINI_MASKVAT = sized("hybrid", "mini", semantic_dim=len(LABELS))
+MINI_MASKVAT = sized("hybrid", "mini", n_codebooks=MINI["n_codebooks"], semantic_dim=len(LABELS))
 MINI_SCAV = SCAVConfig(semantic_dim=len(LABELS))
+
+MINI_SAMPLING = SamplingConfig(guidance=2.0, temperature=0.9, choice_temperature=2.5, top_k=3)
+"""Chosen on recorded clips (`python -m benchmarks.real_sampling`) and held-out scenes. A few improbable codes turn any
+sound into a clap or a door, so they are cut off."""
 
 PARTS: dict[str, Callable[[], nn.Module]] = dict(
     codec_spectra=lambda: Codec(MINI),
@@ -54,6 +59,22 @@ def load_part(config: MiniConfig, part: str, device: str) -> nn.Module:
     return model.to(device).eval()
 
 
+DRAWN_SHARE = 0.3
+"""Fraction of the rows of a batch that are drawings: their pure tones are the first that a codec loses, and what they
+show is certain."""
+
+
+def draw_scenes(rng: np.random.Generator, rows: int, total: int, drawings: int) -> np.ndarray:
+    """Distinct random scenes int64 [rows] of `total`, or all if there are fewer; the last `drawings` are drawings."""
+    rows, recorded = min(rows, total), total - drawings
+    n_drawn = int(np.clip(rng.binomial(rows, DRAWN_SHARE), rows - recorded, min(rows, drawings)))
+    parts = [
+        rng.choice(recorded, rows - n_drawn, replace=False),
+        rng.choice(drawings, n_drawn, replace=False),
+    ]
+    return rng.permutation(np.concatenate([parts[0], recorded + parts[1]]))
+
+
 @dataclass
 class Scenes:
     """Features and tokens of whole scenes, to cut windows from."""
@@ -63,12 +84,14 @@ class Scenes:
     sync: Tensor
     codes: Tensor
     recipe: Recipe
+    drawings: int = 0
+    """Number of scenes at the end that show drawings."""
 
     def crops(
         self, rng: np.random.Generator, rows: int, device: str, seconds: float | None = None
     ) -> dict[str, Tensor]:
         """Columns of random stretches of `rows` scenes; of the recipe's window unless `seconds` are given."""
-        chosen = rng.choice(len(self.codes), min(rows, len(self.codes)), replace=False)
+        chosen = draw_scenes(rng, rows, len(self.codes), self.drawings)
         windows = [self._crop(int(row), rng, seconds or self.recipe.window_s) for row in chosen]
         semantic, sync, codes = (torch.stack(part).to(device) for part in zip(*windows, strict=True))
         return dict(semantic=semantic.float(), sync=sync.float(), codes=codes.long())
@@ -108,9 +131,12 @@ def cells_of(config: MiniConfig, split: str, log: Log) -> np.ndarray:
     if not file.exists():
         frames = corpus_of(config, split).frames
         log(f"cells: motion in {len(frames)} scenes")
-        rows = [motion_cells(torch.from_numpy(np.array(clip))[None])[0].half().numpy() for clip in frames]
+        # Written in place: small arrays kept between large ones that are freed break up the heap, by 10 MB a scene.
+        cells = np.empty((len(frames), *frames[0].shape[:1], CELLS * CELLS, CELL_DIM), np.float16)
+        for row, clip in enumerate(frames):
+            cells[row] = motion_cells(torch.from_numpy(np.array(clip))[None])[0].numpy()
         beside = file.with_suffix(".tmp.npy")  # a kill leaves no torn file for the next run
-        np.save(beside, np.stack(rows))
+        np.save(beside, cells)
         put_in_place(beside, file)
     return np.asarray(np.load(file))
 
@@ -119,4 +145,12 @@ def windows_of(config: MiniConfig, split: str) -> Scenes:
     """Scenes as the stages `tokens` and `features` wrote them."""
     data = torch.load(config.work / f"features_{split}.pt", weights_only=True)
     codes = torch.load(config.work / f"codes_{split}.pt", weights_only=True)
-    return Scenes(data["semantic"], data["sync"], codes, RECIPE)
+    return Scenes(data["semantic"], data["sync"], codes, RECIPE, drawings_of(config, split))
+
+
+def drawings_of(config: MiniConfig, split: str) -> int:
+    """Number of SynthFoley's scenes in a split."""
+    drawn = config.corpus
+    return sum(
+        synthfoley.make_scene(drawn.seed, k, drawn.seconds).split == split for k in range(drawn.scenes)
+    )

@@ -9,7 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jobs.mini.parts import MINI_MASKVAT, MINI_SCAV, RECIPE, Log, cells_of, corpus_of, load_part, windows_of
+from jobs.mini.parts import (
+    MINI_MASKVAT,
+    MINI_SCAV,
+    RECIPE,
+    Log,
+    cells_of,
+    corpus_of,
+    draw_scenes,
+    drawings_of,
+    load_part,
+    windows_of,
+)
 from pipelines import synthfoley
 from pipelines.foley.corpus import DRAWN, LABELS
 from pipelines.synthfoley.corpus import Corpus
@@ -43,7 +54,12 @@ def codec_spectra(config: MiniConfig, device: str, log: Log) -> None:
     model = Codec(MINI)
     if config.codec_from:
         start: Any = load_generator(config.codec_from)
-        model.load_state_dict(start.codec.state_dict())
+        if start.codec.config | {"n_codebooks": model.n_codebooks} != model.config:
+            raise SystemExit(
+                f"--codec-from {config.codec_from}: its codec is {start.codec.config}, not {model.config}"
+            )
+        # Codebooks that it has not got begin untrained: each refines those before it.
+        model.load_state_dict(start.codec.state_dict(), strict=False)
     _fit_codec("codec_spectra", model, config.codec_spectra, config, device, log, adversarial=False)
 
 
@@ -66,12 +82,14 @@ def _fit_codec(
 ) -> None:
     """Train `model` and save it in the work folder; log its losses on held-out sound."""
     corpus = corpus_of(config, "train", with_frames=False)
+    drawings = drawings_of(config, "train")
     task = CodecTask(model, adversarial).to(device)
     keeper = CodebookKeeper(model, start_step=-1 if adversarial or config.codec_from else 40)
     length, rows = 32 * grid.HOP, 10
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        waves = torch.from_numpy(np.stack([_random_stretch(corpus, rng, length) for _ in range(rows)]))
+        chosen = draw_scenes(rng, rows, len(corpus), drawings)
+        waves = torch.from_numpy(np.stack([_random_stretch(corpus.sounds[k], rng, length) for k in chosen]))
         with autocast(device, best_precision(device)):
             return task(waves[:, None].to(device))
 
@@ -93,13 +111,12 @@ def _fit_codec(
     )
 
 
-def _random_stretch(corpus: Corpus, rng: np.random.Generator, length: int) -> np.ndarray:
+def _random_stretch(sound: np.ndarray, rng: np.random.Generator, length: int) -> np.ndarray:
     """Random stretch of sound, float32 [length], with a gain of up to 6 dB either way; the loudest of three is taken.
 
     Most of a clip with sparse impacts is nearly silent, which teaches the codec nothing.
     """
     best: np.ndarray = np.zeros(length, np.float32)
-    sound = corpus.sounds[rng.integers(len(corpus))]
     for _ in range(3):
         start = rng.integers(len(sound) - length)
         piece = sound[start : start + length].astype(np.float32) / pcm.EXACT_SCALE
@@ -212,22 +229,33 @@ def maskvat(config: MiniConfig, device: str, log: Log) -> None:
 
 
 def classifier(config: MiniConfig, device: str, log: Log) -> None:
-    """Train the event classifier, which scores generated sound, on real SynthFoley sound."""
+    """Train the event classifier, which scores generated sound, on sound of scenes, true and decoded from tokens."""
     splits = {split: corpus_of(config, split, with_frames=False) for split in ("train", "val")}
-    model = EventClassifier(len(LABELS)).to(device)
+    codes = torch.load(config.work / "codes_train.pt", weights_only=True)
+    codec, model = load_part(config, "codec", device), EventClassifier(len(LABELS)).to(device)
+    assert isinstance(codec, Codec)
     length = 4 * grid.SAMPLE_RATE
+    n_codes = grid.codec_frames(length)
 
-    def crops(corpus: Corpus, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
-        starts = [int(rng.integers(len(corpus.sounds[r]) - length)) for r in rows]
-        gain = 10 ** rng.uniform(-0.5, 0.3, (len(rows), 1))
-        sounds = np.stack([corpus.sounds[r][a : a + length] for r, a in zip(rows, starts, strict=True)])
-        return torch.from_numpy((sounds / pcm.EXACT_SCALE * gain).astype(np.float32)).to(device)
+    def crops(corpus: Corpus, rows: np.ndarray, rng: np.random.Generator, through_codec: int = 0) -> Tensor:
+        """Stretches float (B, length) of the sounds `rows`, the first `through_codec` of them decoded from tokens."""
+        starts = rng.integers(len(corpus.sounds[0]) // grid.HOP - n_codes, size=len(rows))
+        sounds = np.stack(
+            [corpus.sounds[r][a : a + length] for r, a in zip(rows, starts * grid.HOP, strict=True)]
+        )
+        waves = torch.from_numpy(sounds.astype(np.float32)).to(device) / pcm.EXACT_SCALE
+        if through_codec:
+            tokens = [codes[r, :, a : a + n_codes] for r, a in zip(rows, starts, strict=True)][:through_codec]
+            with autocast(device, best_precision(device)):
+                decoded = codec.decode(torch.stack(tokens).long().to(device), length)
+            waves[:through_codec] = decoded[:, 0].float()
+        return waves * torch.from_numpy(10 ** rng.uniform(-0.5, 0.3, (len(rows), 1))).float().to(device)
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         rows = rng.integers(len(splits["train"]), size=16)
-        # Blurred and hissing copies of real sound: the classifier must respond to the event, not to the faint
-        # background that only real sound has and every codec changes.
-        predicted = model(disturb(crops(splits["train"], rows, rng), rng))
+        # Blurred and hissing copies, and half of them as the codec renders them: the classifier must respond to the
+        # event, not to the faint background that only real sound has and every codec changes.
+        predicted = model(disturb(crops(splits["train"], rows, rng, len(rows) // 2), rng))
         return dict(
             loss=F.cross_entropy(predicted, torch.from_numpy(splits["train"].labels[rows]).to(device))
         )

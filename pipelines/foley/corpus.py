@@ -57,7 +57,7 @@ def render(
 
 def scenes_of(root: Path, config: FoleyConfig, split: str) -> list[FoleyScene]:
     """Scenes of one split, in the order of `load`."""
-    library = _library(root)
+    library = library_of(root)
     every = (make_scene(library, config.seed, k, config.seconds) for k in range(config.scenes))
     return [scene for scene in every if scene.split == split]
 
@@ -83,12 +83,13 @@ def _rows(folder: Path, scenes: Sequence[FoleyScene]) -> list[np.ndarray]:
 
 
 @cache
-def _library(root: Path) -> Library:
+def library_of(root: Path) -> Library:
+    """Recordings that the scenes below a folder take their sounds from."""
     return Library.load(root)
 
 
 def _render_scene(root: Path, config: FoleyConfig, kind: str, index: int) -> np.ndarray:
-    scene = make_scene(_library(root), config.seed, index, config.seconds)
+    scene = make_scene(library_of(root), config.seed, index, config.seconds)
     if kind == "sounds":
-        return pcm.quantise(render_sound(_library(root), scene))
+        return pcm.quantise(render_sound(library_of(root), scene))
     return render_frames(scene, grid.frame_times(0.0, config.seconds, config.fps), config.size)

@@ -22,7 +22,7 @@ from v2a_models.encoders.sound_classes import SOUND_CLASSES
 class Confusion:
     """Clarity of the answers."""
 
-    clear: float = 0.62
+    clear: float = 0.82
     """Share of scenes whose picture shows a class that makes the sound; in the others it could be anything."""
     sharpness: tuple[float, float] = (7.0, 26.0)
     """Logit of the true class, and of others by their likeness."""

@@ -31,7 +31,8 @@ def write(out_root: str, rows: Iterable[Mapping[str, Any]], run: Mapping[str, An
     rows: one mapping per input file with the columns of `REPORT_SCHEMA`; other keys are left out, missing
         ones are null.
     run: facts about the job. Shown where they are known: `archive`, `out`, `model`, `model_sha256`, `seed`,
-        `version`, `command`, `started` (ISO 8601 or seconds since 1970), `wall_s`, `x_realtime`; any other
+        `version`, `command`, `started` (ISO 8601 or seconds since 1970), `wall_s`, `x_realtime`, and
+        `knows`, the sounds that the model was trained for; any other
         plain value is listed under the run's details by its name.
 
     Raises ValueError for a status that is not one of `STATUSES`, StorageError if OUT cannot be written.

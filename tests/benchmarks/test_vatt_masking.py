@@ -57,7 +57,7 @@ def test_cases_ask_for_another_class_at_the_moments_of_the_picture(work: Path, t
     scenes = steering_corpus.mini_of(trained / "work")
     held = SteeringCorpus.load(work / "corpus", scenes, SteeringConfig(8), "val")
     data = vatt_masking.held_out(held, RECIPE)
-    assert len(data.cases) == len(data.codes) == len(data.semantic) and data.codes.shape[1:] == (4, 345)
+    assert len(data.cases) == len(data.codes) == len(data.semantic) and data.codes.shape[1:] == (6, 345)
     for case in data.cases:
         assert case.scene.label != case.target.label == label_in(case.prompt)
         assert [e.onset_s for e in case.scene.events] == [e.onset_s for e in case.target.events]

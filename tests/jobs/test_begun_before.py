@@ -258,10 +258,14 @@ def test_a_manifest_is_read(models: Path, tmp_path: Path, capsys: pytest.Capture
 
 def test_recipes_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     here = unpack("recipes", tmp_path)
-    own = ("--recipe", here / "encoders.yaml", "--describe")
-    assert v2a("extract", here / "archive", tmp_path / "new", *own) == 0
+    own = here / "encoders.yaml"
+    words = ("extract", here / "archive", tmp_path / "new", "--recipe", own, "--describe")
+    assert v2a(*words) == 2  # the bundled encoders are others now
+    assert "sees pictures of 224 x 224 pixels" in " ".join(capsys.readouterr().err.split())
+    own.write_text(own.read_text().replace("width: 64, height: 64, fit: squeeze", "width: 224, height: 224"))
+    assert v2a(*words) == 0
     said = capsys.readouterr().out
-    shapes = ("[32,128]", "[100,128]", "[4,345]", "[40,32,32,3]")  # semantic, sync, codes, frames
+    shapes = ("[32,51]", "[100,128]", "[6,345]", "[40,32,32,3]")  # semantic, sync, codes, frames
     assert all(word in said for word in (*shapes, "(crop)")), said
 
     kept = json.loads((here / "store/_recipe.json").read_text())

@@ -17,14 +17,18 @@ def test_the_archive_shows_every_status(tmp_path: Path, monkeypatch: pytest.Monk
     demo.build(tmp_path)
     rows = {row["path"]: row for row in scan.scan(str(tmp_path))}
     status = {path: row["status"] for path, row in rows.items()}
-    assert status["notes.txt"] == "not_video"
-    assert status["damaged.mp4"] == "failed"
+    assert status["unusable/notes.txt"] == "not_video"
+    assert status["unusable/damaged.mp4"] == "failed"
     rendered = [row for path, row in rows.items() if path.startswith("rendered/")]
     assert [(row["status"], row["audio_state"]) for row in rendered] == [("ok", "none")]
     real = [clip.name for clip in demo.real_footage()]
     if real:
         assert sorted(real) == sorted(demo.REAL)
-        assert rows["real/bikes.mp4"]["audio_state"] == "none"
+        assert (
+            rows["real/bikes.mp4"]["audio_state"]
+            == rows["real/carphone_pristine.mp4"]["audio_state"]
+            == "none"
+        )
         assert rows["real/bigbuckbunny.mp4"]["audio_state"] == "audible"
     # Built once: what is there stays.
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("r*/*")}

@@ -181,7 +181,7 @@ def toy_generator(window_s: float = 0.4) -> Any:
     torch.manual_seed(0)
     recipe = Recipe("toy", window_s=window_s, overlap_s=0.08)
     encoders = (Codec(MINI), SemanticEncoder.mini(), SyncEncoder.mini())
-    maskvat = MaskVAT(MaskVATConfig(dim=32, depth=1, heads=2))
+    maskvat = MaskVAT(MaskVATConfig(n_codebooks=MINI["n_codebooks"], dim=32, depth=1, heads=2))
     generator = MaskVATGenerator(recipe, *encoders, maskvat, SamplingConfig(steps=2))
     generator.scav = SCAV(SCAVConfig(width=32, depth=1))
     return generator.eval()

@@ -61,7 +61,7 @@ def row(number: int) -> dict[str, Any]:
         "mask": np.ones(345, np.uint8),
         "semantic": (rng.normal(size=SHAPES["semantic"]) * 0.1 + sign).astype(np.float16),
         "sync": (rng.normal(size=SHAPES["sync"]) * 0.1 + sign).astype(np.float16),
-        "codes": np.full((4, 345), 40 + 100 * tune, np.uint16),
+        "codes": np.full(SHAPES["codes"], 40 + 100 * tune, np.uint16),
     }
 
 

@@ -19,7 +19,12 @@ from v2a_models.recipe import Recipe
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    parts = (Codec(MINI), SemanticEncoder.mini(), SyncEncoder.mini(), MaskVAT(MaskVATConfig(depth=1)))
+    parts = (
+        Codec(MINI),
+        SemanticEncoder.mini(),
+        SyncEncoder.mini(),
+        MaskVAT(MaskVATConfig(n_codebooks=6, depth=1)),
+    )
     save_generator(
         MaskVATGenerator(Recipe(name="toy"), *parts), tmp_path / "toy", classes=("a", "b"),
         extra=dict(classifier=EventClassifier(2)),

@@ -142,6 +142,8 @@ def test_a_model_dubs_with_overlap_whatever_its_store_has() -> None:
 def test_a_process_that_looks_at_no_pictures_loads_no_picture_networks() -> None:
     code = (
         "import sys; from v2a_models import build, checkpoint; "
-        "found = {'open_clip', 'torchvision', 'transformers'} & set(sys.modules); assert not found, found"
+        "found = {'open_clip', 'torchvision', 'transformers'} & set(sys.modules); assert not found, found; "
+        "checkpoint.load_generator('mini'); "
+        "found = {'open_clip', 'transformers'} & set(sys.modules); assert not found, found"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

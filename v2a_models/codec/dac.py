@@ -27,7 +27,7 @@ MINI: dict[str, Any] = dict(
     encoder_depth=4,
     decoder_depth=6,
     latent_dim=96,
-    n_codebooks=4,
+    n_codebooks=6,
     codebook_size=512,
     codebook_dim=8,
 )

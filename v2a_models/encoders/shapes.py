@@ -12,7 +12,8 @@ from v2a_models.recipe import Recipe
 
 MINI = "mini"
 MINI_SYNC_DIM = 128
-MINI_CODEBOOKS = 4
+MINI_CODEBOOKS, FORMER_CODEBOOKS = 6, 4
+"""Codebooks of the bundled codec, and of that of the first bundled model, for drawings."""
 
 EFFICIENTNET = "efficientnet-lite0"
 EFFICIENTNET_DIM = 1280
@@ -51,7 +52,8 @@ def feature_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
         shapes["audio"] = (beats_steps(recipe.window_s), BEATS_DIM)
     codec = recipe.encoder("codec")
     if codec is not None:
-        shapes["codes"] = (MINI_CODEBOOKS if codec.name == MINI else DAC_CODEBOOKS, recipe.codec_frames)
+        levels = mini_codebooks(recipe) if codec.name == MINI else DAC_CODEBOOKS
+        shapes["codes"] = (levels, recipe.codec_frames)
     if recipe.frames is not None:
         n_frames = grid.frame_count(recipe.window_s, recipe.frames.fps)
         shapes["frames"] = (n_frames, recipe.frames.height, recipe.frames.width, 3)
@@ -71,6 +73,13 @@ def sees_footage(recipe: Recipe) -> bool:
 def mini_semantic_dim(recipe: Recipe) -> int:
     """Width of the mini semantic features of a recipe: a share for each class of sound, or a CLIP vector."""
     return 1 + len(SOUND_CLASSES) if sees_footage(recipe) else 128
+
+
+def mini_codebooks(recipe: Recipe) -> int:
+    """Codebooks of a recipe's mini codec."""
+    encoder = recipe.encoder("semantic")
+    of_drawings = encoder is not None and encoder.name == MINI and not sees_footage(recipe)
+    return FORMER_CODEBOOKS if of_drawings else MINI_CODEBOOKS
 
 
 def s3d_steps(n_frames: int) -> int:

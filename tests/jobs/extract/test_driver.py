@@ -252,7 +252,7 @@ def test_the_bundled_encoders_fill_a_store(ray_session: Any, tmp_path: Path) -> 
     found = rows(store)
     assert found["duration_s"].to_pylist() == [4.0, 1.0]
     codes = found["codes"].combine_chunks().to_numpy_ndarray()
-    assert codes.shape == (2, 4, 345) and codes.max() < 512
+    assert codes.shape == (2, 6, 345) and codes.max() < 512
     assert found["sync"].combine_chunks().to_numpy_ndarray().shape == (2, 100, 128)
     mask = found["mask"].combine_chunks().to_numpy_ndarray()
     assert mask[0].all() and 80 <= mask[1].sum() <= 90

@@ -1,16 +1,21 @@
 """`make mini` from nothing to a checkpoint that generates sound, at toy size."""
 
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from jobs.mini import MiniConfig, run
+from jobs.mini import MiniConfig, run, training
 from pipelines.foley.corpus import LABELS
 from tests.jobs.mini.conftest import toy
 from v2a_models.checkpoint import load_classifier, load_generator
+from v2a_models.codec.dac import MINI, Codec
+from v2a_models.training.loop import FitConfig
 
 
 def test_every_stage_runs_and_the_result_generates(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,6 +50,22 @@ def test_a_folder_that_is_no_library_is_told(tmp_path: Path) -> None:
     config = MiniConfig(work=tmp_path / "work", sounds=str(tmp_path), stages=("recordings",))
     with pytest.raises(SystemExit, match=r"--sounds .*manifest"):
         run(config)
+
+
+def test_a_codec_goes_on_from_one_with_fewer_codebooks(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained / "work", tmp_path / "work", ignore=shutil.ignore_patterns("codec*", "frames"))
+    former = SimpleNamespace(codec=Codec(MINI | {"n_codebooks": 4}))
+    monkeypatch.setattr(training, "load_generator", lambda name: former)
+    config = replace(toy(tmp_path), codec_from="former", codec_spectra=FitConfig(steps=0))
+    training.codec_spectra(config, "cpu", print)
+    begun = torch.load(tmp_path / "work" / "codec_spectra.pt", weights_only=True)
+    kept = former.codec.state_dict()
+    assert len(begun) > len(kept) and all(torch.equal(begun[name], kept[name]) for name in kept)
+    former.codec = Codec(MINI | {"width": 32})
+    with pytest.raises(SystemExit, match=r"--codec-from former: its codec is .*'width': 32"):
+        training.codec_spectra(config, "cpu", print)
 
 
 def test_trains_without_ray_and_pyav() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from jobs.mini.parts import RECIPE, Scenes
+from jobs.mini.parts import DRAWN_SHARE, RECIPE, Scenes, draw_scenes
 from v2a_models import grid
 
 
@@ -30,3 +32,17 @@ def test_the_columns_of_a_stretch_begin_at_the_same_time(seconds: float | None) 
         assert crop["codes"].shape[-1] == grid.codec_frames(grid.samples(length))
         starts.add(begin_s)
     assert len(starts) > 20
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.integers(0, 30), st.integers(0, 30))
+def test_scenes_are_drawn_once_of_both_kinds(seed: int, rows: int, recorded: int, drawings: int) -> None:
+    total = recorded + drawings
+    chosen = draw_scenes(np.random.default_rng(seed), rows, total, drawings)
+    assert len(set(chosen)) == len(chosen) == min(rows, total)
+    assert all(0 <= scene < total for scene in chosen)
+
+
+def test_three_tenths_of_the_scenes_are_drawings() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [np.mean(draw_scenes(rng, 10, 1000, 200) >= 800) for _ in range(300)]
+    assert np.mean(drawn) == pytest.approx(DRAWN_SHARE, abs=0.03)

@@ -60,7 +60,7 @@ def test_crops_are_of_the_picture_and_the_sound_at_the_same_time(held: SteeringC
     held.codes = torch.arange(held.codes.shape[-1]).expand(*held.codes.shape[:2], -1).to(torch.int16)
     batch, crops = held.crops(np.random.default_rng(0), 40, 172, own=0.5)
     assert batch["semantic"].shape == (40, 5, len(LABELS)) and batch["sync"].shape[1] == 50
-    assert batch["codes"].shape == (40, 4, 172) and batch["codes"].dtype == torch.int64
+    assert batch["codes"].shape == (40, 6, 172) and batch["codes"].dtype == torch.int64
     for sync, codes, crop in zip(batch["sync"], batch["codes"], crops, strict=True):
         assert float(sync[0]) / 25 == pytest.approx(crop.start_s)
         assert int(codes[0, 0]) * 512 / 44_100 == pytest.approx(crop.start_s, abs=0.02)

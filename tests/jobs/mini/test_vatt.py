@@ -31,7 +31,7 @@ def test_every_stage_runs_and_the_result_follows_text(trained: Path, tmp_path: P
     made: Any = load_generator(str(tmp_path / "toy"))
     assert (made.audio.config.sync_dim, made.converter.config.feature_dim) == (128, len(LABELS))
     batch = Batch(semantic=torch.rand(1, 10, len(LABELS)), sync=torch.randn(1, 100, 128))
-    hidden = torch.full((1, 4, made.recipe.codec_frames), made.audio.mask_id)
+    hidden = torch.full((1, 6, made.recipe.codec_frames), made.audio.mask_id)
     with torch.inference_mode():
         drum, rain = (made.audio(hidden, made.condition(batch, [text])) for text in ("a drum", "rain"))
     assert not torch.equal(drum, rain)

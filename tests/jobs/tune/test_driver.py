@@ -21,7 +21,7 @@ from jobs.train import TrainConfig
 from jobs.tune import TuneConfig, driver
 from jobs.tune.config import Space
 from jobs.tune.search import Records
-from tests.support.train_store import TINY, captioned, make_store, row
+from tests.support.train_store import SHAPES, TINY, captioned, make_store, row
 from v2a_models.batch import Batch
 from v2a_models.checkpoint import load_generator
 
@@ -105,7 +105,7 @@ def test_the_best_weights_have_the_loss_of_the_table(tuned: Path, store: str) ->
     assert float(again) == pytest.approx(best(tuned)["val_loss"], rel=1e-3)
     features = [torch.from_numpy(row(100)[name]).float()[None] for name in ("semantic", "sync")]
     codes = generator.codes(Batch(semantic=features[0], sync=features[1]), [1], steps=2)
-    assert codes.shape == (1, 4, 345)
+    assert codes.shape == (1, *SHAPES["codes"])
 
 
 def test_mlflow_has_a_run_per_trial_below_one(tuned: Path) -> None:

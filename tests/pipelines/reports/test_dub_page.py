@@ -62,6 +62,14 @@ def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
     assert not re.search(r"<(link|script|img|iframe)[^>]*\s(src|href)=", page)
 
 
+def test_the_page_says_what_the_model_knows() -> None:
+    run = {"model": "mini", "knows": "bell, <b>dog</b>"}
+    assert "It knows the sounds of bell, &lt;b&gt;dog&lt;/b&gt;." in dub_page.render_report(
+        [row("a.mp4")], run
+    )
+    assert "It knows" not in dub_page.render_report([row("a.mp4")], {"model": "mini"})
+
+
 def test_hostile_names_stay_text() -> None:
     rows = [row(HOSTILE), row(HOSTILE, "failed", message=HOSTILE, error_class="</script>")]
     page = dub_page.render_report(rows, {"archive": HOSTILE, "note": HOSTILE})

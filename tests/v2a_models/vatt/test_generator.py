@@ -107,7 +107,7 @@ def test_unasked_it_may_follow_its_own_caption(vatt: Any, monkeypatch: pytest.Mo
 
 
 def test_known_codes_stay(vatt: Any) -> None:
-    known = torch.randint(0, 512, (1, 4, vatt.recipe.codec_frames))
+    known = torch.randint(0, 512, (1, *SHAPES["codes"]))
     mask = torch.zeros_like(known, dtype=torch.bool)
     mask[..., :100] = True
     made = vatt.codes(batch(1), [1], known_codes=known, known_mask=mask)
@@ -198,7 +198,7 @@ def test_training_losses_of_every_stage(folder: str) -> None:
     columns = dict(
         semantic=torch.randn(2, *SHAPES["semantic"]),
         sync=torch.randn(2, *SHAPES["sync"]),
-        codes=torch.randint(0, 512, (2, 4, 345)),
+        codes=torch.randint(0, 512, (2, *SHAPES["codes"])),
     )
     for stage in (1, 2):
         made = new_generator("vatt", recipe(), converter=folder, stage=stage, masking="moving", **TINY)
@@ -220,7 +220,9 @@ def test_what_steers_vatt_mini_can_be_asked_for(tmp_path: Path) -> None:
     assert made.settings.converter.words and made.audio.config.condition_dim == 2 * made.converter.width
     assert (made.settings.sampling.guided, made.settings.sampling.top_k) == (0.5, 8)
     assert made.settings.own_caption and made.settings.masking.distribution == "arccos"
-    losses = made.task()(dict(semantic=batch().semantic, sync=batch().sync, codes=torch.zeros(2, 4, 345)), 0)
+    losses = made.task()(
+        dict(semantic=batch().semantic, sync=batch().sync, codes=torch.zeros(2, *SHAPES["codes"])), 0
+    )
     losses["loss"].backward()
     assert all(p.grad is not None for p in made.audio.parameters())  # or data-parallel training stops
     assert torch.isfinite(losses["loss"])

@@ -100,6 +100,7 @@ def made(job: DubJob, tasks: list[DubTask], sandbox: Sandbox, together: int = 1)
 
 
 def sound(items: list[Item]) -> np.ndarray:
+    assert not [item.failure for item in items if item.failure]
     return np.concatenate([item.arrays["sound"] for item in items], 1)
 
 

@@ -18,6 +18,7 @@ from tests.support.onsets import close, needs, noise, refusal
 from v2a_models import checkpoint
 from v2a_models.encoders import published
 from v2a_models.encoders.clip_s3d import SemanticEncoder, image_tower
+from v2a_models.encoders.sound_classes import SOUND_CLASSES
 from v2a_models.metrics.networks.base import Unavailable
 from v2a_models.metrics.networks.load import load, load_visual
 from v2a_models.metrics.networks.sources import NETWORKS
@@ -43,7 +44,7 @@ def test_the_bundled_classifier(name: str) -> None:
         assert torch.allclose(classifier.head(pooled), logits, atol=1e-4)
     close(heard, pooled, logits)
     assert pooled.shape == (2, network.dims) and len(network.sha256) == 64
-    assert len(classes) == 14
+    assert len(classes) == 1 + len(SOUND_CLASSES)
 
 
 def test_a_sound_too_short_is_heard_with_silence_after_it() -> None:
