@@ -136,8 +136,8 @@ def test_what_is_uploaded_is_small(tmp_path: Path) -> None:
     tops = {name.split("/")[0] for name in names}
     assert {"jobs", "pipelines", "v2a_models"} <= tops
     assert not tops & {"tests", "docs", "infra", "benchmarks", ".git", ".venv", "out", "build"}
-    # 65 MB are the bundled models; Ray takes 100 MiB.
-    assert package.stat().st_size < 70 << 20
+    # 80 MB are the bundled models; Ray takes 100 MiB.
+    assert package.stat().st_size < 85 << 20
     code = [item for item in zipfile.ZipFile(package).infolist() if "/weights/" not in item.filename]
     assert sum(item.file_size for item in code) < 4 << 20
 

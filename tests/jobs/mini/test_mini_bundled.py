@@ -24,7 +24,7 @@ def test_bundled_weights_are_small() -> None:
     assert size <= 82e6  # a Ray job takes the folder along, up to 100 MiB
 
 
-def test_held_out_scenes_are_timed_and_named(tmp_path: Path, ray_session: Any) -> None:
+def test_held_out_scenes_are_timed_and_named(tmp_path: Path) -> None:
     # A sample of `python -m benchmarks.mini_quality`, whose figures stand in the card: bounds are wide of them.
     rows = mini_quality.measure(tmp_path, 14, 4.0, "mini")
     made = rows["mini (v2a dub)"]
