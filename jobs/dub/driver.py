@@ -81,13 +81,14 @@ def _run_on_ray(
     params |= params.pop("sound") | params.pop("film") | params.pop("price")
     tracker.start(f"dub {job.run_id}", params, {"v2a.version": job.version, "v2a.out": config.out})
     status = "KILLED"
+    facts = report_facts(config, job, started_at)  # read now: the model may be gone when the films are done
     try:
         elapsed_s = execute(plan, job, console, resources)
         status = "FAILED"
         table = [plan.rows[video_id] for video_id in plan.order]
         spent = costs.costs(table, prices(config.price))
         figures = summary(table, plan, elapsed_s) | spent.figures()
-        facts = report_facts(config, job, started_at) | figures
+        facts |= figures
         facts |= {"set_aside": plan.notices} if plan.notices else {}
         if plan.to_dub:
             facts["wall_s"] = time.perf_counter() - started

@@ -13,6 +13,7 @@ from pipelines.store import tables
 from v2a_models.checkpoint import load_generator
 from v2a_models.encoders.published import WeightsError
 from v2a_models.encoders.shapes import feature_shapes
+from v2a_models.recipe import Encoder, Recipe, View
 
 
 def test_the_bundled_recipe_needs_nothing() -> None:
@@ -154,3 +155,12 @@ def test_weights_for_a_role_that_is_not_there(tmp_path: Path) -> None:
         recipes.resolve(recipes.find("raw"), {"codec": "/x"}, None)
     with pytest.raises(RecipeError, match="--overlap-s"):
         recipes.resolve(recipes.find("raw"), {}, 9.0)
+
+
+def test_stores_of_the_former_mini_have_its_codebooks() -> None:
+    drawings = View(8, 64, 64, "squeeze")
+    encoders = tuple(Encoder(role, "mini", "0" * 64) for role in ("semantic", "codec"))
+    former = Recipe(name="mini", semantic=drawings, sync=None, encoders=encoders)
+    assert feature_shapes(former) == {"semantic": (32, 128), "codes": (4, 345)}
+    alone = Recipe(name="tokens", semantic=None, sync=None, encoders=encoders[1:])
+    assert feature_shapes(alone)["codes"] == (6, 345)
