@@ -34,6 +34,8 @@ class MiniConfig:
     """CPU threads of torch and processes of the renderer; 0 for all cores."""
     codec_from: str = ""
     """Checkpoint whose codec the training starts from; by default it starts from nothing."""
+    go_on_from: str = ""
+    """Checkpoint of such a model: its MaskVAT is trained on, and its other parts are kept as they are."""
     sounds: str = ""
     """Folder of recorded sounds with a manifest.csv; without one, all sounds are synthesised."""
     exclude: tuple[str, ...] = WEAK_LICENCES

@@ -16,6 +16,7 @@ import tyro
 
 from jobs.mini import stages as mini_stages
 from jobs.mini.config import MiniConfig, log
+from jobs.mini.parts import take_over
 
 
 def run(config: MiniConfig) -> int:
@@ -28,7 +29,11 @@ def run(config: MiniConfig) -> int:
         print(f"unknown stages {unknown}; choose from {list(mini_stages.STAGES)}", file=sys.stderr)
         return 2
     np.random.seed(0)
+    kept = take_over(config) if config.go_on_from else ()
     for name in config.stages:
+        if name in kept:
+            log(f"== {name}: kept as in {config.go_on_from}")
+            continue
         started = time.monotonic()
         log(f"== {name} on {device}, {threads} threads")
         torch.manual_seed(0)

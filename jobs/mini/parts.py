@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from pipelines.foley.corpus import DRAWN, LABELS
 from pipelines.synthfoley import corpus as synthfoley_corpus
 from pipelines.synthfoley.corpus import Corpus
 from v2a_models import grid
+from v2a_models.checkpoint import load_classifier, load_generator
 from v2a_models.checkpoint_files import put_in_place
 from v2a_models.codec.dac import MINI, Codec
 from v2a_models.encoders.audio import EventClassifier
@@ -57,6 +58,35 @@ def load_part(config: MiniConfig, part: str, device: str) -> nn.Module:
     model: nn.Module = PARTS[part]()
     model.load_state_dict(torch.load(config.work / f"{part}.pt", map_location="cpu", weights_only=True))
     return model.to(device).eval()
+
+
+START = "maskvat_start.pt"
+"""File in the work folder with the weights that the training of MaskVAT goes on from."""
+
+
+def take_over(config: MiniConfig) -> tuple[str, ...]:
+    """Write the parts of the checkpoint `config.go_on_from` to the work folder; returns the stages that they replace.
+
+    Raises SystemExit for a checkpoint of other parts, or a folder with parts of another one.
+    """
+    start: Any = load_generator(config.go_on_from)
+    classifier, _ = load_classifier(config.go_on_from)
+    names = ("codec", "semantic", "sync", "scav")
+    parts = {name: getattr(start, name, None) for name in (*names, "maskvat")} | {"classifier": classifier}
+    config.work.mkdir(parents=True, exist_ok=True)
+    for name, part in parts.items():
+        wanted, weights = PARTS[name]().state_dict(), {} if part is None else part.state_dict()
+        if {key: value.shape for key, value in weights.items()} != {k: v.shape for k, v in wanted.items()}:
+            raise SystemExit(f"--go-on-from {config.go_on_from}: its {name} is not that of mini")
+        file = config.work / (START if name == "maskvat" else f"{name}.pt")
+        if not file.exists():
+            torch.save(weights, file)
+            continue
+        # Tokens and features in the folder belong to the parts that made them.
+        there = torch.load(file, weights_only=True)
+        if there.keys() != weights.keys() or not all(torch.equal(there[key], weights[key]) for key in there):
+            raise SystemExit(f"--go-on-from {config.go_on_from}: {file} is another one; use an empty --work")
+    return (*names, "codec_spectra", "classifier")
 
 
 DRAWN_SHARE = 0.3

@@ -13,6 +13,7 @@ from jobs.mini.parts import (
     MINI_MASKVAT,
     MINI_SCAV,
     RECIPE,
+    START,
     Log,
     cells_of,
     corpus_of,
@@ -215,6 +216,8 @@ def maskvat(config: MiniConfig, device: str, log: Log) -> None:
     data = windows_of(config, "train")
     parts: Any = [load_part(config, part, device) for part in ("codec", "semantic", "sync")]
     generator = MaskVATGenerator(RECIPE, *(*parts, MaskVAT(MINI_MASKVAT))).to(device)
+    if config.go_on_from:
+        generator.maskvat.load_state_dict(torch.load(config.work / START, weights_only=True))
     generator.scav = load_part(config, "scav", device)  # type: ignore[assignment]
     task = generator.task()
 

@@ -184,14 +184,14 @@ def _pass_by(rng: np.random.Generator, still: np.ndarray) -> np.ndarray:
 def _bed(
     library: Library, rng: np.random.Generator, split: str, label: str, duration_s: float
 ) -> tuple[Placed, ...]:
-    """Sound of the place, in two scenes of three, and a sound from outside the picture in one of ten."""
+    """Sound of the place, in nine scenes of ten, and a sound from outside the picture in one of ten."""
     bed: list[Placed] = []
     places = [
         name
         for name in ("room", "street", "forest", "crowd", "wind")
         if name in library.labels and name != label
     ]
-    if places and (label == QUIET or rng.uniform() < 0.65):
+    if places and (label == QUIET or rng.uniform() < 0.9):
         quiet = label == QUIET
         name = "room" if quiet and "room" in places else str(rng.choice(places))
         takes = library.of(name, split)
@@ -201,7 +201,7 @@ def _bed(
             Placed(
                 take,
                 begun,
-                float(10 ** (rng.uniform(-54, -44) / 20 if quiet else rng.uniform(-40, -24) / 20)),
+                float(10 ** (rng.uniform(-48, -38) / 20 if quiet else rng.uniform(-40, -24) / 20)),
                 1.0,
             )
         )

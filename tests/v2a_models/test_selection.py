@@ -86,9 +86,9 @@ def test_a_row_does_not_depend_on_who_shares_its_batch(generator: MaskVATGenerat
 
 
 def test_what_is_known_stays_in_every_candidate(generator: MaskVATGenerator) -> None:
-    frames = generator.recipe.codec_frames
-    known = torch.randint(512, (2, 4, frames), generator=torch.Generator().manual_seed(3))
-    mask = torch.zeros(2, 4, frames, dtype=torch.bool)
+    shape = (2, generator.codec.n_codebooks, generator.recipe.codec_frames)
+    known = torch.randint(512, shape, generator=torch.Generator().manual_seed(3))
+    mask = torch.zeros(shape, dtype=torch.bool)
     mask[..., :9] = True
     codes, _ = best_codes(generator, features(2), [1, 2], 3, known_codes=known, known_mask=mask)
     assert torch.equal(codes[mask], known[mask])

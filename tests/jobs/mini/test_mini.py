@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from jobs.mini import MiniConfig, run, training
 from pipelines.foley.corpus import LABELS
@@ -66,6 +67,30 @@ def test_a_codec_goes_on_from_one_with_fewer_codebooks(
     former.codec = Codec(MINI | {"width": 32})
     with pytest.raises(SystemExit, match=r"--codec-from former: its codec is .*'width': 32"):
         training.codec_spectra(config, "cpu", print)
+
+
+def test_a_finished_model_is_trained_on_with_its_parts_as_they_are(trained: Path, tmp_path: Path) -> None:
+    made = ("foley", "corpus")  # scenes are those of the first training
+    for name in made:
+        shutil.copytree(trained / "work" / name, tmp_path / "work" / name)
+    config = replace(toy(tmp_path), go_on_from=str(trained / "toy"), maskvat=FitConfig(steps=0))
+    config = replace(config, stages=tuple(stage for stage in config.stages if stage != "evaluate"))
+    assert run(config) == 0
+    before, after = (load_file(root / "toy" / "model.safetensors") for root in (trained, tmp_path))
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    # The same again with a step of training: MaskVAT changes, and nothing else.
+    (tmp_path / "work" / "maskvat.state.pt").unlink()
+    assert run(replace(config, maskvat=FitConfig(steps=1, warmup=0))) == 0
+    after = load_file(tmp_path / "toy" / "model.safetensors")
+    changed = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"maskvat"}
+
+
+def test_a_model_of_other_parts_is_refused(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"--go-on-from vatt-mini: its codec is not that of mini"):
+        run(replace(toy(tmp_path), go_on_from="vatt-mini"))
+    with pytest.raises(SystemExit, match=r"codec\.pt is another one; use an empty --work"):
+        run(replace(toy(tmp_path), work=trained / "work", go_on_from="mini"))
 
 
 def test_trains_without_ray_and_pyav() -> None:
