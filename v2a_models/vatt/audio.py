@@ -225,8 +225,8 @@ class VATTAudio(nn.Module):
         return Condition(self.project(tokens), valid, timing, modulations)
 
     def summarise(self, tokens: Tensor, valid: Tensor) -> Tensor:
-        """Summary (B, dim) of condition tokens (B, C, condition_dim) with mask `valid`: visual and text tokens, averaged
-        and embedded. For models with modulation."""
+        """Summary (B, dim) of condition tokens (B, C, condition_dim) with mask `valid`: means of the visual and of the
+        text tokens, embedded. For models with modulation."""
         assert self.summary is not None
         first = self.config.modulated
         visual, text = _mean(tokens[:, :first], valid[:, :first]), _mean(tokens[:, first:], valid[:, first:])
