@@ -45,6 +45,12 @@ class RealClip:
     score: recorded.RecordedClip | None = None
     seen: dict[str, float] = field(default_factory=dict)
     """Probabilities of the classes that are seen; empty unless something looks."""
+    heard: str = ""
+    """Class of the generated sound; empty unless something listens."""
+    heard_true: str = ""
+    """Class of the true sound, as it is heard."""
+    label: str = ""
+    """True class of sound, where a table gives it."""
 
     def fail(self, reason: str) -> None:
         """Leave the clip out because of an error."""

@@ -68,8 +68,8 @@ def page_html(
 
 
 def clip_cells(clip: RealClip) -> list[str]:
-    """Seconds, onsets (true, generated), F1, near silence, level and class of one clip, as texts; none if it was not
-    compared."""
+    """Seconds, onsets (true, generated), F1, near silence, level, and the classes that are seen and heard, of one clip,
+    as texts; none if it was not compared."""
     score = clip.score
     if score is None:
         return []
@@ -77,7 +77,7 @@ def clip_cells(clip: RealClip) -> list[str]:
     near = f"{score.near_silent_s} of {score.audible_s} s"
     return [
         f"{clip.duration_s:.1f}", str(len(score.true_onsets)), str(len(score.generated_onsets)),
-        "-" if math.isnan(f1) else f"{f1:.2f}", near, f"{score.level_db:+.1f} dB", seen_text(clip),
+        "-" if math.isnan(f1) else f"{f1:.2f}", near, f"{score.level_db:+.1f} dB", seen_text(clip), heard_text(clip),
     ]  # fmt: skip
 
 
@@ -89,14 +89,19 @@ def seen_text(clip: RealClip) -> str:
     return f"{likeliest} {100 * clip.seen[likeliest]:.0f} %"
 
 
+def heard_text(clip: RealClip) -> str:
+    """The class of the generated sound, and the true one where it is known and another."""
+    return clip.heard + (f", not {clip.label}" if clip.label and clip.heard != clip.label else "")
+
+
 def clip_facts(clip: RealClip) -> list[tuple[str, str]]:
     """Names and values beside the players of a clip that was compared."""
-    seconds, true, generated, f1, near, level, seen = clip_cells(clip)
+    seconds, true, generated, f1, near, level, seen, heard = clip_cells(clip)
     facts = [
         ("length", f"{seconds} s"), ("onsets", f"{true} true, {generated} generated"),
         ("F1", f1), ("near silence", near), ("level", level),
     ]  # fmt: skip
-    return [*facts, ("seen", seen)] if seen else facts
+    return facts + [(name, text) for name, text in (("seen", seen), ("heard as", heard)) if text]
 
 
 def clip_values(clip: RealClip, other: RealClip | None, folder: Path, sandbox: Sandbox) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from pipelines.sandbox.decoder import Sandbox
 from tests.support.dubbing import RATE, film
 from tests.support.media_files import write_sound
 from tests.support.toy_generators import NoiseGenerator, reference
+from v2a_models.encoders.sound_classes import SOUND_CLASSES
 from v2a_models.metrics.recorded import RecordedFigures
 from v2a_models.recipe import Recipe, View
 
@@ -147,7 +148,54 @@ def test_what_is_seen_stands_beside_each_clip(tmp_path: Path) -> None:
 
     clips, _ = compared(tmp_path / "true", {"a.mkv": true}, look)
     assert clips[0].seen == {"dog": 0.25, "drum": 0.75}
-    assert real_footage.listing(clips).endswith("| drum 75 % |")
+    assert real_footage.listing(clips).endswith("| drum 75 % |  |")
+
+
+def test_the_class_that_is_heard_is_compared_with_the_true_one(tmp_path: Path) -> None:
+    made = {
+        f"{k}.mkv": flashing(tmp_path / f"true/{k}.mkv", each, level=1 / (k + 1))
+        for k, each in enumerate(FLASHES)
+    }
+
+    def hear(sound: np.ndarray) -> str:
+        return "drum" if np.abs(sound).max() > 0.4 else "dog"
+
+    with Sandbox() as sandbox:
+        clips = real_clips.find_clips(tmp_path / "true", None, sandbox)
+        for clip, label in zip(clips, ("drum", "drum", "dog"), strict=True):
+            clip.dubbed, clip.label = made[clip.name], label
+        real_footage.compare(clips, tmp_path / "true", sandbox, hear=hear)
+    assert [clip.heard for clip in clips] == ["drum", "dog", "dog"] == [clip.heard_true for clip in clips]
+    assert (
+        "Of 3 clips with a true class, 2 are heard as it, 2 by their true sound"
+        in real_footage.class_line(clips)
+    )
+    assert "on the wrong clips 33 %" in real_footage.class_line(clips)
+    assert "|  | dog, not drum |" in real_footage.listing(clips)
+    assert real_footage.class_line(clips[:0]) == ""
+
+
+def test_the_bundled_classifier_hears_a_class_of_its_own() -> None:
+    hear = real_footage.heard_class()
+    for seconds in (0.2, 1.0, 9.0):
+        assert hear(np.zeros(round(seconds * RATE), np.float32)) in {"nothing", *SOUND_CLASSES}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("name,class\na,dog\n", "columns clip and class"),
+        ("clip,class\na,unicorn\n", "unknown classes unicorn; known: .*dog"),
+    ],
+)
+def test_a_table_of_classes_that_cannot_be_used_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, reason: str
+) -> None:
+    table = tmp_path / "classes.csv"
+    table.write_text(text)
+    with pytest.raises(SystemExit):
+        real_footage.main([str(tmp_path), "--classes", str(table), "--out", str(tmp_path.parent / "out")])
+    assert re.search(reason, capsys.readouterr().err)
 
 
 def packets(path: Path) -> list[tuple[float, bytes]]:
