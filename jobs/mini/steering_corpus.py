@@ -31,7 +31,6 @@ from pipelines.foley.steering import of_drawing, others_of, sounding_like
 from pipelines.synthfoley.corpus import CorpusConfig, render_shards
 from v2a_models import grid
 from v2a_models.codec.dac import Codec
-from v2a_models.generator import autocast, best_precision
 
 
 @dataclass(frozen=True)
@@ -114,8 +113,7 @@ def _codes_of_others(mini: MiniConfig, config: SteeringConfig, split: str, index
     codes = []
     for other in sounds_of(mini, config, scene):
         wave = torch.from_numpy(render_sound(_library(mini), other))[None, None]
-        with autocast("cpu", best_precision("cpu")):  # as mini's own tokens
-            codes.append(codec.encode(wave)[0].to(torch.int16).numpy())
+        codes.append(codec.encode(wave)[0].to(torch.int16).numpy())
     return np.stack(codes)
 
 

@@ -65,12 +65,17 @@ class Codec(nn.Module):
 
     @torch.no_grad()
     def encode(self, waveform: Tensor) -> Tensor:
-        """Codes (B, K, L) of a waveform (B, 1, N), padded with zeros to whole codec frames."""
+        """Codes (B, K, L) of a waveform (B, 1, N), padded with zeros to whole codec frames.
+
+        Computed in float32, under autocast as well: a quantiser that rounds distances to bfloat16 picks another code
+        in most places.
+        """
         _check_waveform(waveform)
         pad = -waveform.shape[-1] % grid.HOP
-        latent = self.dac.encoder(F.pad(waveform, (0, pad)))
-        # Eval mode keeps every codebook: quantizer dropout is for training only.
-        return self.dac.quantizer.eval()(latent)[1]
+        with torch.autocast(waveform.device.type, enabled=False):
+            latent = self.dac.encoder(F.pad(waveform.float(), (0, pad)))
+            # Eval mode keeps every codebook: quantizer dropout is for training only.
+            return self.dac.quantizer.eval()(latent)[1]
 
     @torch.no_grad()
     def decode(self, codes: Tensor, n_samples: int | None = None) -> Tensor:
@@ -114,7 +119,8 @@ class Codec(nn.Module):
     def forward(self, waveform: Tensor) -> dict[str, Tensor]:
         """Training pass over (B, 1, N), N a multiple of 512: waveform, codes, latents and the two VQ losses."""
         latent = self.dac.encoder(waveform)
-        quantized, codes, latents, commitment, codebook = self.dac.quantizer(latent)
+        with torch.autocast(waveform.device.type, enabled=False):  # as in `encode`
+            quantized, codes, latents, commitment, codebook = self.dac.quantizer(latent.float())
         return dict(
             waveform=self.dac.decoder(quantized),
             codes=codes,

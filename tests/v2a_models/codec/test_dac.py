@@ -26,6 +26,17 @@ def test_what_goes_in_comes_out_as_long(codec: Codec, n_samples: int) -> None:
     assert codec.decode(codes, n_samples).shape == (1, 1, n_samples)
 
 
+def test_rounding_changes_no_code(codec: Codec) -> None:
+    sound = torch.randn(2, 1, 20 * grid.HOP, generator=torch.Generator().manual_seed(0)) * 0.1
+    with torch.no_grad():
+        expected, trained = codec.encode(sound), codec.eval()(sound)["codes"]
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(codec.encode(sound), expected)
+            # In training, only the encoder before the quantiser is rounded.
+            rounded = codec(sound)["codes"]
+    assert (rounded == trained).float().mean() > 0.8
+
+
 def test_bad_input_is_refused(codec: Codec) -> None:
     with pytest.raises(ValueError, match="mono"):
         codec.encode(torch.zeros(1, 2, 100))
