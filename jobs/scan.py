@@ -5,14 +5,12 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tyro.conf import Positional
-
 from jobs.cli import DONE, SOME_FAILED
-from jobs.common.checks import at_least, check_out
-from jobs.common.options import Address, NumWorkers, SandboxLevel
+from jobs.common.checks import at_least, check_out, selected
+from jobs.common.options import Address, Archive, FileOptions, NumWorkers, SandboxLevel
 from jobs.common.terminal import hours, printable
 from jobs.common.verb import Stopped, WrongUsage, print_error, run_verb
 from pipelines.archive.listing import Listing
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
 
     from pipelines.archive.listing import Examine
     from pipelines.archive.scan_table import ScanTable
+    from pipelines.archive.selection import Selection
 
 FEW_FILES = 256
 """Archives of at most this many files are read from this process; starting Ray would take longer."""
@@ -40,8 +39,7 @@ class ScanConfig:
     listed with the reason. The archive is only read.
     """
 
-    archive: Positional[str]
-    """Folder with videos, or s3://bucket/prefix."""
+    archive: Archive
     out: str | None = None
     """Also write the table to this .parquet file, local or s3://."""
     num_workers: NumWorkers = None
@@ -49,6 +47,7 @@ class ScanConfig:
     show: int = 200
     """Maximum number of rows to print; the totals count every file."""
     sandbox: SandboxLevel = "auto"
+    selection: FileOptions = field(default_factory=FileOptions)
 
 
 @dataclass
@@ -87,8 +86,9 @@ def run(
     result = ScanResult(DONE)
 
     def body(console: Console) -> int:
-        preflight(config)
-        return _run(config, console, result, examine, on_rows)
+        chosen, selection = selected(config)
+        preflight(chosen)
+        return _run(chosen, selection, console, result, examine, on_rows)
 
     result.exit_code = run_verb("scan", "", body, config.sandbox)
     return result
@@ -109,6 +109,7 @@ def preflight(config: ScanConfig) -> None:
 
 def _run(
     config: ScanConfig,
+    selection: Selection,
     console: Console,
     result: ScanResult,
     examine: Examine | None,
@@ -118,7 +119,7 @@ def _run(
     from pipelines import storage
     from pipelines.archive.scan_table import ScanTable
 
-    scanned, listing = ScanTable(), Listing(config.archive)
+    scanned, listing = ScanTable(), Listing(selection)
     try:
         for rows in _scan(config, console, listing, examine):
             scanned.add(rows)
@@ -132,7 +133,7 @@ def _run(
     counted = Totals()
     for table in scanned.tables(Totals.COLUMNS):
         counted.add(table.to_pylist())
-    for line in counted.lines():
+    for line in (*counted.lines(), *selection.notes()):
         console.print(line, markup=False)
     out = config.out
     if listing.error:
@@ -215,14 +216,21 @@ def _scan(config: ScanConfig, console: Any, listing: Listing, examine: Examine |
                 progress.expect(listing.n, "reading" if listing.over else "listing and reading")
                 progress.advance(finished=len(table))
 
-        names = iter(listing)
+        names, films = iter(listing), listing.selection.films
         first = list(itertools.islice(names, FEW_FILES + 1))
         if len(first) <= FEW_FILES and config.address is None and not _ray_is_running():
-            yield from with_progress(thread_scan.scan_in_threads(first, config.num_workers, examine))
+            yield from with_progress(
+                films(
+                    first, lambda infos: thread_scan.scan_in_threads(list(infos), config.num_workers, examine)
+                )
+            )
             return
         with ray_session.session(config.num_workers, config.address) as resources:
             yield from with_progress(
-                ray_scan.scan_on_ray(itertools.chain(first, names), resources.cpus, examine)
+                films(
+                    itertools.chain(first, names),
+                    lambda infos: ray_scan.scan_on_ray(infos, resources.cpus, examine),
+                )
             )
 
 

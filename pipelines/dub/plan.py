@@ -9,6 +9,7 @@ from typing import Any
 from pipelines import storage
 from pipelines.archive import scan
 from pipelines.archive.scan import SILENT_STATES
+from pipelines.archive.selection import Selection
 from pipelines.dub import manifest, segments
 from pipelines.dub.job import DubJob, DubTask, file_segments, first_missing, part_shapes, turn, within
 from pipelines.dub.manifest import BEYOND_S, ManifestRow
@@ -39,6 +40,8 @@ class DubPlan:
     """video_ids of all files, in the order of the report."""
     kept: int = 0
     """Number of files that an earlier run dubbed."""
+    others: list[dict[str, Any]] = field(default_factory=list)
+    """Report rows of earlier runs for files that this one does not take."""
     notices: list[str] = field(default_factory=list)
     """Notices about records that were set aside, as they were printed."""
 
@@ -56,17 +59,27 @@ def make_plan(
     dry_run: bool = False,
     requests: Mapping[str, ManifestRow] | None = None,
     silences: Mapping[str, Silence] | None = None,
+    selection: Selection | None = None,
 ) -> DubPlan:
     """Plan the files of a scan. Finished files are kept, begun ones resumed and failed ones tried again; a file is done
     afresh with `restart`, or if its request has changed. A `dry_run` changes nothing on disk.
 
     requests: manifest rows by path; silences: silent stretches of the films that need them (`wants_silence`), by
-    video_id. Raises StorageError if OUT as a whole cannot be written.
+    video_id; selection: the files that were scanned, by default the whole archive. Raises StorageError if OUT as a
+    whole cannot be written.
     """
     plan = DubPlan()
     scanned = list(scanned)
     used = used_names(job, scanned, lambda video_id: None if restart else _row_before(job, video_id))
     requests, silences = manifest.resolved(requests or {}, scanned), silences or {}
+    paths = {video["path"] for video in scanned}
+    if selection is not None and not selection.whole and not restart:
+        ids = {video["video_id"] for video in scanned}
+        plan.others = State(job.out, mends=not dry_run).rows_of_others(ids, paths)
+        for row in plan.others:
+            if row["output"]:
+                used.reserve(row["output"], row["video_id"])
+                used.add_folder(row["output"])
     for video in scanned:
         video_id = video["video_id"]
         plan.order.append(video_id)
@@ -80,7 +93,9 @@ def make_plan(
         except Exception as error:  # one film never stops a run, whatever is wrong with it
             failure = Failure("plan", type(error).__name__, str(error) or type(error).__name__)
             plan.rows[video_id] = dub_rows.failed_row(video, failure)
-    for path in sorted(requests.keys() - {row["path"] for row in scanned}):
+    for path in sorted(requests.keys() - paths):
+        if selection is not None and not selection.names_all(path):
+            continue
         row = dub_rows.failed_row(unknown(path), Failure("manifest", "UnknownPath", UNKNOWN.format(path)))
         plan.order.append(row["video_id"])
         plan.rows[row["video_id"]] = row
