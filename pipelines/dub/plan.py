@@ -68,7 +68,9 @@ def make_plan(
     """
     plan = DubPlan()
     scanned = list(scanned)
-    used = used_names(job, scanned, lambda video_id: None if restart else _row_before(job, video_id))
+    used = used_names(
+        job, scanned, lambda video_id: None if restart else _row_before(job, video_id), tries=not dry_run
+    )
     requests, silences = manifest.resolved(requests or {}, scanned), silences or {}
     for video in scanned:
         video_id = video["video_id"]

@@ -31,7 +31,7 @@ from pipelines.storage.listing import (
     original_name,
     uri_of,
 )
-from pipelines.storage.name_checks import check_name, check_writable, name_limit
+from pipelines.storage.name_checks import NAME_BYTES, check_name, check_writable, name_limit
 from pipelines.storage.records import (
     BROKEN,
     Records,
@@ -42,6 +42,7 @@ from pipelines.storage.records import (
     set_aside_strangers,
     take_notices,
 )
+from pipelines.storage.safe_names import SafeNames
 from pipelines.storage.uri import (
     PRIVATE_FOLDER,
     FileInfo,
@@ -63,11 +64,13 @@ from pipelines.storage.uri import (
 
 __all__ = [
     "BROKEN",
+    "NAME_BYTES",
     "PRIVATE_FOLDER",
     "S3_PAGE",
     "FileInfo",
     "Pending",
     "Records",
+    "SafeNames",
     "SourceLost",
     "StorageDenied",
     "StorageError",
