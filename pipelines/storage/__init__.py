@@ -46,9 +46,11 @@ from pipelines.storage.safe_names import SafeNames
 from pipelines.storage.uri import (
     PRIVATE_FOLDER,
     FileInfo,
+    FileNotWritten,
     SourceLost,
     StorageDenied,
     StorageError,
+    StorageFull,
     StorageNotFound,
     StorageRefused,
     is_remote,
@@ -60,6 +62,7 @@ from pipelines.storage.uri import (
     reading_source,
     s3_filesystem,
     translated,
+    writing_one_file,
 )
 
 __all__ = [
@@ -68,12 +71,14 @@ __all__ = [
     "PRIVATE_FOLDER",
     "S3_PAGE",
     "FileInfo",
+    "FileNotWritten",
     "Pending",
     "Records",
     "SafeNames",
     "SourceLost",
     "StorageDenied",
     "StorageError",
+    "StorageFull",
     "StorageNotFound",
     "StorageRefused",
     "check_name",
@@ -116,4 +121,5 @@ __all__ = [
     "translated",
     "uri_of",
     "write_atomic",
+    "writing_one_file",
 ]
