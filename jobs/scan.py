@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -164,13 +165,17 @@ class Totals:
         self.passed_over: list[str] = []
         """Entries that were not looked at, and why: the first few."""
         self.n_passed_over = 0
+        self.kinds: Counter[str] = Counter()
+        """Files that hold no footage, by kind."""
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
         """Count further rows; they need the columns `COLUMNS`."""
-        from pipelines.archive.scan import NOT_LOOKED_AT
+        from pipelines.archive.scan import NOT_LOOKED_AT, kind_passed_over
 
         for row in rows:
             self.counts[row["status"]] += 1
+            if kind := kind_passed_over(row):
+                self.kinds[kind] += 1
             if row["status"] == "not_video" and row["error_class"] == NOT_LOOKED_AT:
                 self.n_passed_over += 1
                 if len(self.passed_over) < PASSED_OVER_SHOWN:
@@ -182,6 +187,7 @@ class Totals:
 
     def lines(self) -> list[str]:
         """The totals as lines of text."""
+        from pipelines.archive.kinds import counted
         from pipelines.archive.scan import SILENT_STATES
 
         n, shown = self.n_passed_over, self.passed_over
@@ -198,6 +204,7 @@ class Totals:
             f"{counts['not_video']} no footage, {counts['failed']} failed",
             f"footage: {hours(sum(seconds.values()))}, of which silent: {hours(silent_s)}"
             + (f" = {', '.join(parts)}" if parts else ""),
+            *([f"passed over: {counted(self.kinds)}"] if self.kinds else []),
             *([f"not looked at: {n}", *shown, *more] if n else []),
         ]
 
@@ -276,6 +283,7 @@ def _cells(row: dict[str, Any]) -> list[Any]:
     else:
         cells += [""] * 5
     why = ": ".join(part for part in (row["error_class"], row["error"]) if part)
+    why = why.removeprefix("NotFootage: ")  # only the kind
     words = row["status"].replace("_", " ") if row["status"] != "audio_only" else "sound only"
     cells.append(f"{words} ({printable(why)})" if why else words)
     return [Text(cell, style=style) for cell in cells]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -211,7 +212,7 @@ def find_work(
     Files that an earlier run scanned, and that have not changed since, are not opened again.
     """
     from pipelines import storage
-    from pipelines.archive import scan
+    from pipelines.archive import kinds, scan
     from pipelines.extract import windows
 
     store = prepared.store
@@ -222,6 +223,8 @@ def find_work(
         else row
         for row in _scanned(prepared, config, resources, console)
     ]
+    if over := Counter(filter(None, map(scan.kind_passed_over, rows))):
+        console.print(f"Passed over: {kinds.counted(over)}.", markup=False)
     videos = [row for row in rows if row["status"] == "ok" and row["audio_state"] == "audible"]
     failed = [row for row in rows if row["status"] == "failed"]
     scan_failures = [_scan_failure(row) for row in failed]

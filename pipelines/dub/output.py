@@ -145,11 +145,12 @@ def write_film(
     """
     plan = track_plan.plan_track(task, job)
     gains = track_plan.measure_gains(plan, task, job)
-    if captions and has_srt_file(name, job):
-        text = subtitles.srt(captions).encode()
-        storage.write_atomic(storage.join(job.out, name + SRT_SUFFIX), text)
     film = _FilmWriter(task, job, name, captions, plan, gains, proof)
-    result = film.write()
+    with storage.writing_one_file():
+        if captions and has_srt_file(name, job):
+            text = subtitles.srt(captions).encode()
+            storage.write_atomic(storage.join(job.out, name + SRT_SUFFIX), text)
+        result = film.write()
     film.sealer.write_record(task.video_id, name, proof)
     place = subtitles_at(name, job) if captions else ""
     return WrittenFilm(name, place, result, plan, film.reader, film.meter, proof)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,8 @@ class DubPlan:
     """Number of files that an earlier run dubbed."""
     others: list[dict[str, Any]] = field(default_factory=list)
     """Report rows of earlier runs for files that this one does not take."""
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """Number of files that hold no footage, by kind (`pipelines.archive.kinds`)."""
     notices: list[str] = field(default_factory=list)
     """Notices about records that were set aside, as they were printed."""
 
@@ -70,7 +73,9 @@ def make_plan(
     """
     plan = DubPlan()
     scanned = list(scanned)
-    used = used_names(job, scanned, lambda video_id: None if restart else _row_before(job, video_id))
+    used = used_names(
+        job, scanned, lambda video_id: None if restart else _row_before(job, video_id), tries=not dry_run
+    )
     requests, silences = manifest.resolved(requests or {}, scanned), silences or {}
     paths = {video["path"] for video in scanned}
     if selection is not None and not selection.whole and not restart:
@@ -83,6 +88,8 @@ def make_plan(
     for video in scanned:
         video_id = video["video_id"]
         plan.order.append(video_id)
+        if kind := scan.kind_passed_over(video):
+            plan.passed_over[kind] += 1
         request, silence = requests.get(video["path"], ManifestRow()), silences.get(video_id)
         try:
             _add(plan, job, video, only, request, silence, used, restart=restart, dry_run=dry_run)
@@ -246,8 +253,8 @@ def decide(
 def classify(row: dict[str, Any], only: str) -> tuple[str, str]:
     """Decide on a scanned file by itself: (dub | skipped | failed, reason)."""
     if row["status"] == "not_video":
-        looked = row["error_class"] != scan.NOT_LOOKED_AT
-        return "skipped", "not a video" if looked else f"{NOT_LOOKED_AT}: {row['error']}"
+        kind = scan.kind_passed_over(row)
+        return "skipped", f"not a video ({kind})" if kind else f"{NOT_LOOKED_AT}: {row['error']}"
     if row["status"] == "audio_only":
         return "skipped", "sound without a picture"
     if row["status"] != "ok":

@@ -281,9 +281,10 @@ class State(storage.Records):
 
 
 def concerns_one_film(error: storage.StorageError) -> bool:
-    """True for an error that may concern the files of one film alone, while OUT as a whole can be written."""
+    """True for an error that may concern the files of one film alone, while OUT as a whole can be written
+    (`State.writable`)."""
     kinds = storage.StorageRefused, storage.StorageDenied, storage.StorageNotFound, storage.SourceLost
-    return isinstance(error, kinds)
+    return isinstance(error, (*kinds, storage.FileNotWritten))
 
 
 def _json(values: dict[str, Any]) -> bytes:

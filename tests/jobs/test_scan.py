@@ -71,6 +71,7 @@ def test_the_command_prints_every_file_and_the_silent_hours_and_writes_parquet(
     for name in EXPECTED:
         assert name in done.stdout
     assert "7 files: 4 videos, 1 sound only, 1 no footage, 1 failed" in done.stdout
+    assert "passed over: 1 sound file, 1 text file\n" in done.stdout
     assert "0 min 5 s" in done.stdout and "0 min 4 s" in done.stdout  # all footage; the silent part
     table = pq.read_table(out)
     assert table.schema.equals(archive_scan.SCAN_SCHEMA)
