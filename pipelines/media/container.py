@@ -53,11 +53,14 @@ Tick = Callable[[], None]
 """Called now and then while the work advances."""
 
 
-def open_whitelisted(file: Any, metadata_errors: str = "replace") -> InputContainer:
+def open_whitelisted(
+    file: Any, metadata_errors: str = "replace", *, edit_lists: bool = True
+) -> InputContainer:
     """Container in an untrusted open file: only DEMUXERS and DECODERS may read it, and FFmpeg may open nothing else.
 
     file: an object with `read` and, if possible, `seek` and `tell`; without a name, so that the content alone decides
-    the format. metadata_errors: error handler for tags that are not UTF-8. Raises the errors of PyAV.
+    the format. metadata_errors: error handler for tags that are not UTF-8. edit_lists: follow those of mp4; without,
+    packets are all there and have the times of their media. Raises the errors of PyAV.
     """
     container = av.open(
         file,
@@ -68,6 +71,7 @@ def open_whitelisted(file: Any, metadata_errors: str = "replace") -> InputContai
             "protocol_whitelist": "none",
             "max_pixels": str(MAX_PIXELS),
             "enable_drefs": "0",
+            "ignore_editlist": "0" if edit_lists else "1",
         },
         metadata_errors=metadata_errors,
         buffer_size=_BUFFER,
