@@ -30,6 +30,7 @@ from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.packets import Output, repair_times, shift_of
 from pipelines.mux.times.edit_lists import BrokenIndex, EditListCopy, movie_timescale, read_edit_lists
 from pipelines.mux.times.hidden_packets import HiddenPackets
+from pipelines.mux.times.squeezed import SqueezedPictures
 from pipelines.mux.track import TITLE, MuxFailed, MuxResult, Track
 
 __all__ = ["TITLE", "MuxFailed", "MuxResult", "Track", "mux", "output_name", "video_digest"]
@@ -144,6 +145,7 @@ def _copy(
                 )
                 hasher = packet_hashes.Hasher(out.copies)
                 last_dts: dict[int, int] = {}
+                squeezed = SqueezedPictures()
                 # Fractions cost more than the copying: convert once per stream, compare once per block.
                 ticks = {stream: round(shift / stream.time_base) for stream in out.copies}
                 tick_s = {stream: float(stream.time_base) for stream in out.copies}
@@ -155,7 +157,10 @@ def _copy(
                     if edits is not None and packet.stream_index not in last_dts:
                         first_s = packet.dts * stream.time_base
                         edits.note(out.copies[stream].index, stream.id, first_s)
+                    wanted = None if packet.pts is None else packet.pts + ticks[stream]
                     repair_times(packet, last_dts, ticks[stream])
+                    if stream.type == "video":
+                        squeezed.note(packet, wanted)
                     time_s = packet.dts * tick_s[stream]
                     while fed_s <= time_s and (block := next(blocks, None)) is not None:
                         encoder.feed(block)

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 MOST_BYTES = 1 << 30
 """Bytes of the largest index that is read into memory: that of some five days."""
@@ -81,7 +81,7 @@ class EditLists:
         return self.fragmented or all(track.is_plain(self.timescale) for track in self.tracks.values())
 
 
-def read_edit_lists(file: BinaryIO) -> EditLists:
+def read_edit_lists(file: Any) -> EditLists:
     """The edit lists of an open mp4 or mov file; none if its index is damaged or in no such file."""
     try:
         index = _Index(_movie(file)[1])
@@ -130,7 +130,7 @@ class EditListCopy:
         file.truncate(start + len(written))
 
 
-def _movie(file: BinaryIO) -> tuple[int, bytes]:
+def _movie(file: Any) -> tuple[int, bytes]:
     """Place and bytes of the first `moov` box. Raises BrokenIndex without one."""
     at, size = 0, file.seek(0, os.SEEK_END)
     for _ in range(_MOST_BOXES):
