@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from pipelines.mux import remux
 from pipelines.mux.presented import clocks_of, describe
 from pipelines.mux.track import Track
 from pipelines.provenance.source_pictures import compare_pictures
+from tests.pipelines.media.test_clock import joined
 from tests.support import media_files
 from tests.support.mp4_edits import set_edits
+from tests.support.muxing import dub
 
 
 def film(*tracks: dict[str, Any]) -> dict[str, Any]:
@@ -62,3 +65,33 @@ def test_a_trimmed_film_and_its_copy(tmp_path: Path, target: str, bframes: int) 
         media_files.write_video(tmp_path / "d.mp4", duration_s=1, fps=30, bframes=2), [(0.5, 0.0667)]
     )
     assert compare_pictures(before, described(late, before)) in ("other pictures", "other times")
+
+
+COPIES: dict[str, dict[str, Any]] = {
+    "plain.mp4": {"bframes": 2, "fps": Fraction(30_000, 1001)},
+    "variable.mov": {"times_s": [0, 0.04, 0.3, 0.31, 0.6, 0.95, 1.2]},
+    "variable.mkv": {"times_s": [0, 0.04, 0.3, 0.31, 0.6, 0.95, 1.2]},
+    "late.mkv": {"start_s": 1.25, "sound": "silent", "bframes": 2},
+    "plain.webm": {"codec": "libvpx-vp9", "fps": 24},
+    "plain.avi": {"codec": "mpeg4", "sound": "silent"},
+    "avc.avi": {"bframes": 2},
+    "film.flv": {"fps": 30},
+    "avc.ts": {"bframes": 2, "fps": Fraction(30_000, 1001), "sound": "silent", "start_s": 7.3},
+    "broadcast.ts": {"codec": "mpeg2video", "sound": "silent", "audio_codec": "mp2"},
+    "film.wmv": {"codec": "wmv2"},
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_copies_of_every_container(tmp_path: Path, name: str) -> None:
+    source = media_files.write_video(tmp_path / name, duration_s=1, **COPIES[name])
+    copy, _ = dub(source, tmp_path / "out", default="sound" not in COPIES[name])
+    before = described(source)
+    assert compare_pictures(before, described(copy, before)) == "same"
+
+
+def test_a_joined_film_and_its_copy(tmp_path: Path) -> None:
+    source = joined(tmp_path, (300.0, 10.0), 2)
+    copy, _ = dub(source, tmp_path / "out", default=False)
+    before = described(source)
+    assert compare_pictures(before, described(copy, before)) == "same"
