@@ -73,8 +73,14 @@ class Output:
     """The subtitle stream, or None."""
     dropped: list[str]
 
-    def __init__(self, film: Any, sink: Sink, kind: Container, track: Track) -> None:
+    def __init__(
+        self, film: Any, sink: Sink, kind: Container, track: Track, timescale: int = 0, chapters: Any = None
+    ) -> None:
+        """timescale: ticks in a second of the film's clock in mp4; 0 for the usual one. chapters: those of the copy, if
+        `film` does not have their times."""
         self.kind, self._film, self._sink, self._spec = kind, film, sink, track
+        self._timescale = timescale
+        self._chapters = film.chapters() if chapters is None else chapters
         # Players distinguish hvc1 from hev1 and XVID from FMP4 by the codec tag, so it is kept with the container. If
         # the muxer refuses it, try without.
         same = kind.reads(film.format.name)
@@ -119,8 +125,8 @@ class Output:
         if old is not None:
             self.tracks[0].disposition = old.disposition
         self.container.metadata.update(metadata(self._film.metadata, spec.tags, spec.old_comment))
-        if chapters := self._film.chapters():
-            self.container.set_chapters(chapters)
+        if self._chapters:
+            self.container.set_chapters(self._chapters)
         self.container.start_encoding()
 
     def _options(self) -> dict[str, str]:
@@ -129,6 +135,8 @@ class Output:
         if any(stream.disposition & Disposition.attached_pic for stream in self._film.streams.video):
             # An mp4 file has either tags with any names or the usual ones and a cover picture.
             options.pop("movflags", None)
+        if self._timescale:
+            options["movie_timescale"] = str(self._timescale)
         return options
 
     def _add_copy(self, stream: Any, keep_codec_tag: bool) -> str:
