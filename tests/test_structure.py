@@ -88,7 +88,6 @@ UNTESTED = {
     "jobs/compare/config.py",
     "jobs/compare/mlflow_runs.py",
     "jobs/dub/config.py",
-    "jobs/dub/console.py",
     "jobs/evaluate/config.py",
     "jobs/extract/config.py",
     "jobs/extract/describe.py",

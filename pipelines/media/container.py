@@ -166,11 +166,17 @@ def picture_start(file: BinaryIO) -> float:
         return 0.0 if first is None else first[0]
 
 
-def packets(container: InputContainer, streams: Iterable[Any], with_empty: bool = False) -> Iterator[Any]:
+def packets(
+    container: InputContainer,
+    streams: Iterable[Any],
+    with_empty: bool = False,
+    unannounced: Tick = lambda: None,
+) -> Iterator[Any]:
     """Packets of `streams` until the end of what can be read. A truncated file simply ends.
 
     with_empty: also yield packets without data that have a time (repeated pictures in AVI), for a stream copy. To a
-    decoder they would mean the end of the stream.
+    decoder they would mean the end of the stream. unannounced: called for each packet of a stream that was not there
+    when the file was opened (FLV, MPEG-TS).
     """
     demuxed = container.demux(*streams)
     while True:
@@ -179,7 +185,7 @@ def packets(container: InputContainer, streams: Iterable[Any], with_empty: bool 
         except (StopIteration, av.InvalidDataError, av.EOFError):
             return
         except IndexError:
-            # A packet of a track that was not there when the file was opened (FLV, MPEG-TS): go on after it.
+            unannounced()
             demuxed = container.demux(*streams)
             continue
         # PyAV marks the end of each stream by an empty packet without a time: never passed on.

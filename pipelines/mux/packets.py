@@ -5,18 +5,23 @@ The encoder of the new track is in `pipelines.mux.audio_encoder`.
 
 from __future__ import annotations
 
+import itertools
 import re
 from fractions import Fraction
 from typing import Any
 
 import av
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 
 from pipelines.media import container as media_container
 from pipelines.mux import subtitles
 from pipelines.mux.containers import ENCODER_OPTIONS, Container
 from pipelines.mux.files import Sink
+from pipelines.mux.streams import left_out
 from pipelines.mux.track import LANGUAGE, MuxFailed, Track
+
+_WITH_TIME_CODE = ("mp4", "mov", "matroska")
+"""Muxers that write a time code from the metadata: as a track, or as a tag."""
 
 _REORDERED = 16
 """Largest number of pictures that a decoder may hold back."""
@@ -72,16 +77,20 @@ class Output:
     captions: Any
     """The subtitle stream, or None."""
     dropped: list[str]
+    """Streams and facts of the film that are not in the container, in words."""
 
     def __init__(self, film: Any, sink: Sink, kind: Container, track: Track) -> None:
         self.kind, self._film, self._sink, self._spec = kind, film, sink, track
         # Players distinguish hvc1 from hev1 and XVID from FMP4 by the codec tag, so it is kept with the container. If
         # the muxer refuses it, try without.
         same = kind.reads(film.format.name)
-        for keep_codec_tags in (True, False) if same else (False,):
+        # No list says which data a muxer takes: try with all of it.
+        with_data = (True, False) if any(map(_is_data, film.streams)) else (False,)
+        tags = (True, False) if same else (False,)
+        for keep_codec_tags, keep_data in itertools.product(tags, with_data):
             sink.restart()
             try:
-                self._open(keep_codec_tags)
+                self._open(keep_codec_tags, keep_data)
                 return
             except (av.FFmpegError, ValueError) as error:
                 if sink.error is not None:
@@ -90,7 +99,7 @@ class Output:
         words = media_container.error_text(refusal) if isinstance(refusal, av.FFmpegError) else str(refusal)
         raise MuxFailed("ContainerCannotHold", f"{kind.muxer} cannot hold this film: {words}") from refusal
 
-    def _open(self, keep_codec_tags: bool) -> None:
+    def _open(self, keep_codec_tags: bool, keep_data: bool) -> None:
         self.container = av.open(
             self._sink,
             "w",
@@ -108,8 +117,10 @@ class Output:
                 self._add_tracks()
             if stream is old:
                 continue
-            if why := self._add_copy(stream, keep_codec_tags):
-                self.dropped.append(f"{stream.type} stream {stream.index}: {why}")
+            if keep_data and _is_data(stream):
+                self.copies[stream] = self.container.add_stream_from_template(stream)
+            elif why := self._add_copy(stream, keep_codec_tags):
+                self.dropped.append(f"{left_out.title(stream)}: {why}")
         if not self.tracks:
             self._add_tracks()
         wanted = self.kind.subtitles and spec.captions
@@ -140,9 +151,10 @@ class Output:
             # Its content is part of the header: there are no packets to copy.
             self.container.add_stream_from_template(stream)
             return ""
+        if stream.type == "data":
+            return self._not_remade(stream)
         if stream.type not in ("video", "audio", "subtitle"):
-            # The muxer writes time codes and chapters from the metadata.
-            return "time code, chapter or camera data"
+            return "neither picture, sound nor subtitles"
         if context is None:
             return "a codec that FFmpeg does not know"
         if stream.type == "audio" and self.kind.muxer == "flv":
@@ -163,12 +175,21 @@ class Output:
             copy.codec_context.sample_aspect_ratio = aspect
             # PyAV cannot pass it to the Matroska muxer: only the codec's own headers can keep it.
             if aspect != 1 and self.kind.muxer in ("matroska", "webm") and context.name in ("vp8", "vp9"):
-                self.dropped.append(f"video stream {stream.index}: its pixel aspect of {aspect}")
+                self.dropped.append(f"{left_out.title(stream)}: its pixel aspect of {aspect}")
         # For uncompressed pictures the tag is the layout of their bytes; Matroska holds none without it.
         if keep_codec_tag or context.name == "rawvideo":
             copy.codec_context.codec_tag = context.codec_tag
         self.copies[stream] = copy
         return ""
+
+    def _not_remade(self, stream: Any) -> str:
+        """The reason why a data stream is left out; an empty string if the muxer makes it from the metadata."""
+        # The chapters of QuickTime are a track too; nobody reads its packets.
+        if stream.discard == Discard.all:
+            return ""
+        if "timecode" in stream.metadata:
+            return "" if self.kind.muxer in _WITH_TIME_CODE else f"{self.kind.muxer} holds no time code"
+        return f"{self.kind.muxer} holds no such data"
 
     def _add_tracks(self) -> None:
         kind, spec = self.kind, self._spec
@@ -184,6 +205,11 @@ class Output:
                 track.metadata["handler_name"] = title
             track.disposition = 0
             self.tracks.append(track)
+
+
+def _is_data(stream: Any) -> bool:
+    """True for a stream of data that is neither a list of chapters nor a time code: muxers make those anew."""
+    return stream.type == "data" and stream.discard != Discard.all and "timecode" not in stream.metadata
 
 
 def set_up(context: Any, kind: Container, channels: int) -> None:

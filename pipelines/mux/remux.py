@@ -27,6 +27,7 @@ from pipelines.mux.containers import Container, container_of, output_name
 from pipelines.mux.files import Sink, Source, TooLarge, disk_error
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.packets import Output, repair_times, shift_of
+from pipelines.mux.streams import left_out
 from pipelines.mux.track import TITLE, MuxFailed, MuxResult, Track
 
 __all__ = ["TITLE", "MuxFailed", "MuxResult", "Track", "mux", "output_name", "video_digest"]
@@ -104,6 +105,9 @@ def _copy(
         with source.open() as film:
             shift = shift_of(film, kind)
             out = Output(film, sink, kind, track)
+            late: set[str] = set()
+            if track.strict:
+                left_out.check_strict(out.dropped, kind.muxer)
             with Encoder(out, track, float(shift)) as encoder:
                 start_s = track.video_start_s + float(shift)
                 captions = subtitles.SubtitleWriter(
@@ -119,7 +123,9 @@ def _copy(
                 ticks = {stream: round(shift / stream.time_base) for stream in out.copies}
                 tick_s = {stream: float(stream.time_base) for stream in out.copies}
                 fed_s = float(encoder.position)
-                for packet in media_container.packets(film, out.copies, with_empty=True):
+                for packet in media_container.packets(
+                    film, out.copies, with_empty=True, unannounced=lambda: late.add(left_out.LATE)
+                ):
                     stream = packet.stream
                     repair_times(packet, last_dts, ticks[stream])
                     time_s = packet.dts * tick_s[stream]
@@ -138,8 +144,12 @@ def _copy(
                 encoder.finish()
                 captions.finish()
                 out.container.close()
+            if track.strict:
+                left_out.check_strict(sorted(late), kind.muxer)
             first, *others = encoder.digests
-            return out.dropped, Digests(hasher.of("video"), hasher.of("audio"), first, tuple(others))
+            return out.dropped + sorted(late), Digests(
+                hasher.of("video"), hasher.of("audio"), first, tuple(others)
+            )
     except (av.FFmpegError, OSError, TooLarge) as error:
         if source.error is not None:
             raise source.error from error
