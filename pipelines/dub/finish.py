@@ -191,6 +191,7 @@ def _columns(film: WrittenFilm, task: DubTask, job: DubJob) -> dict[str, Any]:
         "output": film.name,
         "output_size": film.result.size,
         "left_out": list(film.result.dropped),
+        "converted": list(film.result.converted),
         "model": job.model_name,
         "seed": task.seed(job),
         "sound_peak_dbfs": levels.peak_dbfs,

@@ -245,7 +245,7 @@ class _FilmWriter:
         video = self.task.video
         treatment = self.plan.facts() | {"gains": [asdict(gain) for gain in self.gains]}
         duration_s, windows = float(video["duration_s"]), self.task.n_windows
-        hashes = source_sha256, result.digests.to_json(), result.presented, result.dropped
+        hashes = source_sha256, result.digests.to_json(), result.presented, result.dropped, result.converted
         return sidecar.sidecar(
             self._generator,
             TrackFacts(self.plan.title, duration_s, windows, samples_sha256, treatment),

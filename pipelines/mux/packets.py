@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -17,7 +18,9 @@ from pipelines.media import container as media_container
 from pipelines.mux import subtitles
 from pipelines.mux.containers import ENCODER_OPTIONS, Container
 from pipelines.mux.files import Sink
+from pipelines.mux.headers import matroska, riff
 from pipelines.mux.streams import left_out
+from pipelines.mux.streams.converted import ConvertedTrack
 from pipelines.mux.track import LANGUAGE, MuxFailed, Track
 
 _WITH_TIME_CODE = ("mp4", "mov", "matroska")
@@ -78,12 +81,18 @@ class Output:
     """The subtitle stream, or None."""
     dropped: list[str]
     """Streams and facts of the film that are not in the container, in words."""
+    headers: dict[int, matroska.TrackHeader]
+    """Headers to write into the finished file (`matroska.write_headers`)."""
+    converted: dict[Any, ConvertedTrack]
+    """Sound streams of the film that are decoded, because the container does not hold their coding."""
 
     def __init__(self, film: Any, sink: Sink, kind: Container, track: Track) -> None:
         self.kind, self._film, self._sink, self._spec = kind, film, sink, track
         # Players distinguish hvc1 from hev1 and XVID from FMP4 by the codec tag, so it is kept with the container. If
         # the muxer refuses it, try without.
         same = kind.reads(film.format.name)
+        self.headers: dict[int, matroska.TrackHeader] = {}
+        self.converted: dict[Any, ConvertedTrack] = {}
         # No list says which data a muxer takes: try with all of it.
         with_data = (True, False) if any(map(_is_data, film.streams)) else (False,)
         tags = (True, False) if same else (False,)
@@ -110,6 +119,8 @@ class Output:
         )
         self.container.flags |= av.container.Flags.bitexact.value
         self.copies, self.dropped, self.tracks = {}, [], []
+        self.headers.clear()
+        self.converted.clear()
         spec = self._spec
         old = None if spec.replaces is None else self._film.streams.audio[spec.replaces]
         for stream in self._film.streams:
@@ -165,20 +176,56 @@ class Output:
         except ValueError:
             if stream.type == "subtitle":
                 return f"{self.kind.muxer} does not hold {context.name} subtitles"
-            raise
+            return self._add_otherwise(stream)
+        return self._describe(stream, copy, keep_codec_tag)
+
+    def _add_otherwise(self, stream: Any) -> str:
+        """Add a copy of a stream that PyAV says the container does not hold. Raises ValueError if that is true."""
+        if self.kind.muxer == "matroska" and (private := riff.header_of(stream)):
+            context = stream.codec_context
+            is_video = stream.type == "video"
+            # Any codec that needs no configuration will do: the header gets the real one.
+            copy = (
+                self.container.add_mux_stream("mjpeg", width=context.width, height=context.height)
+                if is_video
+                else self.container.add_mux_stream("truehd", rate=context.sample_rate)
+            )
+            copy.time_base = stream.time_base
+            self.headers[stream.index] = matroska.TrackHeader(
+                name=stream.metadata.get("title", ""),
+                codec_id="V_MS/VFW/FOURCC" if is_video else "A_MS/ACM",
+                private=private,
+                channels=0 if is_video else context.layout.nb_channels,
+            )
+            return self._describe(stream, copy, keep_codec_tag=False)
+        if stream.type == "audio" and self.kind.muxer in ("matroska", "mov"):
+            self.converted[stream] = ConvertedTrack(self.container, stream)
+            return self._describe(stream, self.converted[stream].stream, keep_codec_tag=False)
+        raise ValueError(f"{self.kind.muxer} does not hold {stream.codec_context.name}")
+
+    def _describe(self, stream: Any, copy: Any, keep_codec_tag: bool) -> str:
+        """Give a copy what the container says of the stream. Returns an empty string."""
+        context = stream.codec_context
         copy.metadata.update(stream.metadata)
         disposition = int(stream.disposition)
         if stream.type == "audio" and self._spec.default:
             disposition &= ~int(Disposition.default)
         copy.disposition = disposition
         if stream.type == "video" and (aspect := stream.sample_aspect_ratio):
-            copy.codec_context.sample_aspect_ratio = aspect
-            # PyAV cannot pass it to the Matroska muxer: only the codec's own headers can keep it.
-            if aspect != 1 and self.kind.muxer in ("matroska", "webm") and context.name in ("vp8", "vp9"):
-                self.dropped.append(f"{left_out.title(stream)}: its pixel aspect of {aspect}")
+            if copy.codec_context is not None:
+                copy.codec_context.sample_aspect_ratio = aspect
+            # PyAV cannot pass it to the Matroska muxer.
+            if aspect != 1 and self.kind.muxer in ("matroska", "webm"):
+                header = self.headers.get(
+                    stream.index, matroska.TrackHeader(stream.metadata.get("title", ""))
+                )
+                shown = matroska.display(context.width, context.height, Fraction(aspect))
+                self.headers[stream.index] = replace(header, display=shown)
         # For uncompressed pictures the tag is the layout of their bytes; Matroska holds none without it.
         if keep_codec_tag or context.name == "rawvideo":
             copy.codec_context.codec_tag = context.codec_tag
+        if header := self.headers.get(stream.index):
+            copy.metadata["title"] = header.placeholder(stream.index)
         self.copies[stream] = copy
         return ""
 

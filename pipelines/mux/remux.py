@@ -14,7 +14,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -25,12 +25,17 @@ from pipelines.mux import packet_hashes, presented, subtitles
 from pipelines.mux.audio_encoder import BLOCK, Encoder
 from pipelines.mux.containers import Container, container_of, output_name
 from pipelines.mux.files import Sink, Source, TooLarge, disk_error
+from pipelines.mux.headers import matroska
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.packets import Output, repair_times, shift_of
 from pipelines.mux.streams import left_out
 from pipelines.mux.track import TITLE, MuxFailed, MuxResult, Track
 
 __all__ = ["TITLE", "MuxFailed", "MuxResult", "Track", "mux", "output_name", "video_digest"]
+
+
+_DECODED_BYTES_S = 48_000 * 4 * 2
+"""Bytes per second of a stereo track that is decoded (`converted.ConvertedTrack`)."""
 
 
 def mux(
@@ -76,20 +81,28 @@ def mux_files(
     """
     film = Source(source)
     sink = Sink(output, size_limit(film.size, track))
-    dropped, digests = _copy(film, sink, kind, _blocks(sound, track), track, beat)
-    size = sink.finish()
-    facts = kind.muxer, kind.codec, track.n_samples, size, tuple(dropped), film.sha256(beat)
-    with open(output.fileno(), "rb", closefd=False) as written:
-        return MuxResult(*facts, digests, presented.describe(written, tick=beat))
+    out, digests = _copy(film, sink, kind, _blocks(sound, track), track, beat)
+    with open(output.fileno(), "rb+", closefd=False) as written:
+        if out.headers:
+            try:
+                matroska.write_headers(written, out.headers)
+            except matroska.HeaderDamaged as error:
+                raise MuxFailed("ContainerCannotHold", f"{kind.muxer}: {error}") from error
+            written.flush()
+        size = sink.finish()
+        facts = kind.muxer, kind.codec, track.n_samples, size, tuple(out.dropped), film.sha256(beat)
+        converted = tuple(made.told for made in out.converted.values())
+        return MuxResult(*facts, digests, presented.describe(written, tick=beat), converted)
 
 
 def size_limit(source_size: int, track: Track) -> int:
     """Bytes of the largest copy that is plausible.
 
     Entries of a hostile index may all refer to the same bytes; a real copy is about as large as its source and the
-    sound together.
+    sound together, with a track of its own that had to be decoded.
     """
-    return 2 * source_size + 4 * track.channels * track.tracks * track.n_samples + (64 << 20)
+    decoded = track.n_samples * _DECODED_BYTES_S // track.sample_rate
+    return 2 * source_size + 4 * track.channels * track.tracks * track.n_samples + decoded + (64 << 20)
 
 
 def _copy(
@@ -99,8 +112,8 @@ def _copy(
     blocks: Iterator[np.ndarray],
     track: Track,
     beat: Callable[[], None],
-) -> tuple[list[str], Digests]:
-    """Write the film with its new track. Returns the dropped streams, as text, and the digests of the others."""
+) -> tuple[Output, Digests]:
+    """Write the film with its new track. Returns the output, which is closed, and the digests of its streams."""
     try:
         with source.open() as film:
             shift = shift_of(film, kind)
@@ -123,6 +136,12 @@ def _copy(
                 ticks = {stream: round(shift / stream.time_base) for stream in out.copies}
                 tick_s = {stream: float(stream.time_base) for stream in out.copies}
                 fed_s = float(encoder.position)
+
+                def write_converted(stream: Any, packet: Any) -> None:
+                    for made in out.converted[stream].packets(packet):
+                        hasher.update(made, stream)
+                        out.container.mux(made)
+
                 for packet in media_container.packets(
                     film, out.copies, with_empty=True, unannounced=lambda: late.add(left_out.LATE)
                 ):
@@ -134,10 +153,15 @@ def _copy(
                         fed_s = float(encoder.position)
                         beat()
                     captions.advance(time_s)
-                    hasher.update(packet, stream)
-                    packet.stream = out.copies[stream]
-                    out.container.mux(packet)
+                    if stream in out.converted:
+                        write_converted(stream, packet)
+                    else:
+                        hasher.update(packet, stream)
+                        packet.stream = out.copies[stream]
+                        out.container.mux(packet)
                     beat()
+                for stream in out.converted:
+                    write_converted(stream, None)
                 for block in blocks:
                     encoder.feed(block)
                     beat()
@@ -147,9 +171,8 @@ def _copy(
             if track.strict:
                 left_out.check_strict(sorted(late), kind.muxer)
             first, *others = encoder.digests
-            return out.dropped + sorted(late), Digests(
-                hasher.of("video"), hasher.of("audio"), first, tuple(others)
-            )
+            out.dropped += sorted(late)
+            return out, Digests(hasher.of("video"), hasher.of("audio"), first, tuple(others))
     except (av.FFmpegError, OSError, TooLarge) as error:
         if source.error is not None:
             raise source.error from error
