@@ -128,7 +128,6 @@ UNTESTED = {
     "pipelines/mux/containers.py",
     "pipelines/mux/files.py",
     "pipelines/mux/packet_hashes.py",
-    "pipelines/mux/packets.py",
     "pipelines/mux/track.py",
     "pipelines/provenance/inspect_child.py",
     "pipelines/provenance/signing_child.py",

@@ -83,6 +83,12 @@ class Output:
     """Streams and facts of the film that are not in the container, in words."""
     headers: dict[int, matroska.TrackHeader]
     """Headers to write into the finished file (`matroska.write_headers`)."""
+    comment: str
+    """The comment in the tags of the copy."""
+    track_ids: dict[int, int]
+    """Identifiers of the copied tracks in mp4, by those of the source's."""
+    source_format: str
+    """FFmpeg's name of the demuxer of the film."""
     converted: dict[Any, ConvertedTrack]
     """Sound streams of the film that are decoded, because the container does not hold their coding."""
 
@@ -120,6 +126,7 @@ class Output:
         self.container.flags |= av.container.Flags.bitexact.value
         self.copies, self.dropped, self.tracks = {}, [], []
         self.headers.clear()
+        self.without_time_code = False
         self.converted.clear()
         spec = self._spec
         old = None if spec.replaces is None else self._film.streams.audio[spec.replaces]
@@ -140,9 +147,15 @@ class Output:
         self.tracks[0].disposition = Disposition.default if spec.default or alone else 0
         if old is not None:
             self.tracks[0].disposition = old.disposition
-        self.container.metadata.update(metadata(self._film.metadata, spec.tags, spec.old_comment))
+        tags = metadata(self._film.metadata, spec.tags, spec.old_comment)
+        if self.without_time_code:
+            tags.pop("timecode", None)
+        self.container.metadata.update(tags)
         if chapters := self._film.chapters():
             self.container.set_chapters(chapters)
+        self.comment = next((v for k, v in tags.items() if k.lower() == "comment"), "")
+        self.track_ids = {stream.id: copy.index + 1 for stream, copy in self.copies.items()}
+        self.source_format = str(self._film.format.name)
         self.container.start_encoding()
 
     def _options(self) -> dict[str, str]:
@@ -224,10 +237,34 @@ class Output:
         # For uncompressed pictures the tag is the layout of their bytes; Matroska holds none without it.
         if keep_codec_tag or context.name == "rawvideo":
             copy.codec_context.codec_tag = context.codec_tag
-        if header := self.headers.get(stream.index):
-            copy.metadata["title"] = header.placeholder(stream.index)
+        if stream.type == "video" and not media_container.is_attached(stream):
+            self._add_time_code(stream, copy)
+        if stream.index in self.headers:
+            copy.metadata["title"] = self.headers[stream.index].placeholder(stream.index)
         self.copies[stream] = copy
         return ""
+
+    def _add_time_code(self, stream: Any, copy: Any) -> None:
+        """Give a copy of pictures the film's time code, which mov keeps in a track and Matroska in a tag."""
+        codes = [
+            other.metadata["timecode"] for other in self._film.streams.data if "timecode" in other.metadata
+        ]
+        code = stream.metadata.get("timecode") or (codes[0] if codes else "")
+        if code:
+            copy.metadata["timecode"] = code
+        code = code or self._film.metadata.get("timecode", "")
+        if not code or self.kind.muxer not in ("mp4", "mov") or copy.codec_context is None:
+            return
+        rate = stream.average_rate or stream.guessed_rate
+        # The muxer counts pictures by this rate; it fails if there is none, or drop frames do not go with it.
+        if rate and round(rate) and (round(rate) % 30 == 0 or not {";", "."} & set(code)):
+            copy.codec_context.framerate = rate
+        else:
+            copy.metadata.pop("timecode", None)
+            self.without_time_code = True
+            self.dropped.append(
+                f"{left_out.title(stream)}: its time code {code}, at {rate} pictures per second"
+            )
 
     def _not_remade(self, stream: Any) -> str:
         """The reason why a data stream is left out; an empty string if the muxer makes it from the metadata."""

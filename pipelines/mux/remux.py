@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import av
 import numpy as np
@@ -25,7 +26,7 @@ from pipelines.mux import packet_hashes, presented, subtitles
 from pipelines.mux.audio_encoder import BLOCK, Encoder
 from pipelines.mux.containers import Container, container_of, output_name
 from pipelines.mux.files import Sink, Source, TooLarge, disk_error
-from pipelines.mux.headers import matroska
+from pipelines.mux.headers import matroska, mp4
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.packets import Output, repair_times, shift_of
 from pipelines.mux.streams import left_out
@@ -83,12 +84,16 @@ def mux_files(
     sink = Sink(output, size_limit(film.size, track))
     out, digests = _copy(film, sink, kind, _blocks(sound, track), track, beat)
     with open(output.fileno(), "rb+", closefd=False) as written:
-        if out.headers:
-            try:
+        try:
+            if out.headers:
                 matroska.write_headers(written, out.headers)
-            except matroska.HeaderDamaged as error:
-                raise MuxFailed("ContainerCannotHold", f"{kind.muxer}: {error}") from error
-            written.flush()
+            elif kind.muxer in ("mp4", "mov") and kind.reads(out.source_format):
+                mp4.add_facts(written, mp4.read_facts(cast(BinaryIO, film)), out.track_ids, out.comment)
+        except (ValueError, struct.error) as error:
+            raise MuxFailed("ContainerCannotHold", f"{kind.muxer}: {error}") from error
+        except OSError as error:
+            raise film.error or error from error
+        written.flush()
         size = sink.finish()
         facts = kind.muxer, kind.codec, track.n_samples, size, tuple(out.dropped), film.sha256(beat)
         converted = tuple(made.told for made in out.converted.values())

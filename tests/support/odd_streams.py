@@ -27,7 +27,9 @@ def write_film(
     plain = media_files.write_video(path.with_name(f"plain-{path.stem}.mp4"), duration_s=1.0, **film)
     with av.open(str(plain)) as source, av.open(str(path), "w") as out:
         copies: dict[Any, Any] = {s: out.add_stream_from_template(s, opaque=True) for s in source.streams}
-        copies[source.streams.video[0]].metadata.update(metadata or {})
+        picture = copies[source.streams.video[0]]
+        picture.codec_context.framerate = source.streams.video[0].average_rate
+        picture.metadata.update(metadata or {})
         more: list[Any] = [
             out.add_data_stream(name) if name in DATA else out.add_mux_stream(name) for name in codecs
         ]
