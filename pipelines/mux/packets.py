@@ -21,6 +21,7 @@ from pipelines.mux.files import Sink
 from pipelines.mux.headers import matroska, riff
 from pipelines.mux.streams import left_out
 from pipelines.mux.streams.converted import ConvertedTrack
+from pipelines.mux.streams.covers import Cover
 from pipelines.mux.track import LANGUAGE, MuxFailed, Track
 
 _WITH_TIME_CODE = ("mp4", "mov", "matroska")
@@ -92,8 +93,11 @@ class Output:
     converted: dict[Any, ConvertedTrack]
     """Sound streams of the film that are decoded, because the container does not hold their coding."""
 
-    def __init__(self, film: Any, sink: Sink, kind: Container, track: Track) -> None:
+    def __init__(
+        self, film: Any, sink: Sink, kind: Container, track: Track, pictures: dict[int, Cover]
+    ) -> None:
         self.kind, self._film, self._sink, self._spec = kind, film, sink, track
+        self._pictures = pictures
         # Players distinguish hvc1 from hev1 and XVID from FMP4 by the codec tag, so it is kept with the container. If
         # the muxer refuses it, try without.
         same = kind.reads(film.format.name)
@@ -135,7 +139,9 @@ class Output:
                 self._add_tracks()
             if stream is old:
                 continue
-            if keep_data and _is_data(stream):
+            if picture := self._pictures.get(stream.index):
+                self.container.add_attachment(picture.name, picture.media_type, picture.data)
+            elif keep_data and _is_data(stream):
                 self.copies[stream] = self.container.add_stream_from_template(stream)
             elif why := self._add_copy(stream, keep_codec_tags):
                 self.dropped.append(f"{left_out.title(stream)}: {why}")

@@ -29,7 +29,7 @@ from pipelines.mux.files import Sink, Source, TooLarge, disk_error
 from pipelines.mux.headers import matroska, mp4
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.packets import Output, repair_times, shift_of
-from pipelines.mux.streams import left_out
+from pipelines.mux.streams import covers, left_out
 from pipelines.mux.track import TITLE, MuxFailed, MuxResult, Track
 
 __all__ = ["TITLE", "MuxFailed", "MuxResult", "Track", "mux", "output_name", "video_digest"]
@@ -120,9 +120,10 @@ def _copy(
 ) -> tuple[Output, Digests]:
     """Write the film with its new track. Returns the output, which is closed, and the digests of its streams."""
     try:
+        pictures = covers.read_covers(source) if kind.muxer == "matroska" else {}
         with source.open() as film:
             shift = shift_of(film, kind)
-            out = Output(film, sink, kind, track)
+            out = Output(film, sink, kind, track, pictures)
             late: set[str] = set()
             if track.strict:
                 left_out.check_strict(out.dropped, kind.muxer)
