@@ -137,6 +137,9 @@ class DubConfig:
     sign_cert: str | None = None
     """Certificate chain of that key (PEM file); default $V2A_SIGN_CERT. `v2a verify --make-test-certificate FOLDER`
     makes a pair to try out."""
+    strict: bool = False
+    """Fail a film whose copy would leave out a stream or a fact of it, such as teletext or telemetry. By default, the
+    copy is made, and the report and the last lines name them (left_out)."""
     sandbox: SandboxLevel = "auto"
     selection: FileOptions = field(default_factory=FileOptions)
     sound: SoundOptions = field(default_factory=SoundOptions)

@@ -38,6 +38,7 @@ def summary(table: list[dict[str, Any]], plan: DubPlan, elapsed_s: float) -> dic
         "files_failed": states.count("failed"),
         "files_kept": plan.kept,
         "passed_over": dict(plan.passed_over),
+        "files_left_out": sum(1 for row in table if row.get("left_out")),
         "footage_hours": footage_s / 3600,
         "made_hours": generated_s / 3600,
         "elapsed_s": elapsed_s,
@@ -152,7 +153,10 @@ def print_result(
     _print_passed_over(console, figures["passed_over"])
     failed = [f"failed: {row['path']}: {row['reason']}" for row in table if row["status"] == "failed"]
     passed_over = [row for row in table if row["reason"].startswith(NOT_LOOKED_AT)]
-    for lines in (failed, [f"{row['path']}: {row['reason']}" for row in passed_over]):
+    left_out = [
+        f"not in the copy of {row['path']}: {name}" for row in table for name in row.get("left_out") or []
+    ]
+    for lines in (failed, [f"{row['path']}: {row['reason']}" for row in passed_over], left_out):
         more = [f"... and {len(lines) - FAILURES_SHOWN} more"] if len(lines) > FAILURES_SHOWN else []
         for line in lines[:FAILURES_SHOWN] + more:
             console.print(printable(f"  {line}"), markup=False, soft_wrap=True)

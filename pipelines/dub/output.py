@@ -206,6 +206,7 @@ class _FilmWriter:
                 codec=plan.policy.audio_codec,
                 tracks=job.keep_top,
                 captions=self.captions,
+                strict=job.strict,
             ),
             sidecar=plan.policy.sidecar,
             samples_uri=State(job.out).sound_uri(self.task.video_id) if keeps else "",
@@ -245,7 +246,7 @@ class _FilmWriter:
         video = self.task.video
         treatment = self.plan.facts() | {"gains": [asdict(gain) for gain in self.gains]}
         duration_s, windows = float(video["duration_s"]), self.task.n_windows
-        hashes = source_sha256, result.digests.to_json(), result.presented
+        hashes = source_sha256, result.digests.to_json(), result.presented, result.dropped, result.converted
         return sidecar.sidecar(
             self._generator,
             TrackFacts(self.plan.title, duration_s, windows, samples_sha256, treatment),

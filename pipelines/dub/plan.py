@@ -171,7 +171,8 @@ def _add(
         state.drop_parts(video_id)
         state.write_request(video_id, requested)
     row = None if restart or state.read_request(video_id) != requested else state.read_row(video_id)
-    if row is not None and row.get("status") == "dubbed" and _still_there(job.out, row):
+    complete = row is not None and not (job.strict and row.get("left_out"))
+    if row is not None and complete and row.get("status") == "dubbed" and _still_there(job.out, row):
         plan.rows[video_id] = row
         plan.kept += 1
         return

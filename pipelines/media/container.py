@@ -176,28 +176,32 @@ def packets(
     streams: Iterable[Any],
     with_empty: bool = False,
     leaps: list[float] | None = None,
+    unannounced: Tick = lambda: None,
 ) -> Iterator[Any]:
     """Packets of `streams` until the end of what can be read. A truncated file simply ends.
 
     Their times are those of one clock, also where the file's own starts again or jumps (`pipelines.media.clock`).
     with_empty: also yield packets without data that have a time (repeated pictures in AVI), for a stream copy. To a
     decoder they would mean the end of the stream. leaps: receives the times at which the file's own clock leaps.
+    unannounced: called for each packet of a stream that was not there when the file was opened (FLV, MPEG-TS).
     """
     wanted = list(streams)
     video = next((s for s in container.streams.video if not is_attached(s)), None)
     if container.format.name not in clock.DISCONTINUOUS or video is None:
-        yield from _demuxed(container, wanted, with_empty)
+        yield from _demuxed(container, wanted, with_empty, unannounced)
         return
     # The pictures put the parts one after another, so they are read even if only the sound is wanted.
     indexes = {stream.index for stream in wanted}
     read = wanted if video.index in indexes else [*wanted, video]
     running = clock.ContinuousClock(video.index, frame_step(video), leaps)
-    for packet in running.corrected(_demuxed(container, read, with_empty)):
+    for packet in running.corrected(_demuxed(container, read, with_empty, unannounced)):
         if packet.stream_index in indexes:
             yield packet
 
 
-def _demuxed(container: InputContainer, streams: Sequence[Any], with_empty: bool) -> Iterator[Any]:
+def _demuxed(
+    container: InputContainer, streams: Sequence[Any], with_empty: bool, unannounced: Tick
+) -> Iterator[Any]:
     demuxed = container.demux(*streams)
     while True:
         try:
@@ -205,7 +209,7 @@ def _demuxed(container: InputContainer, streams: Sequence[Any], with_empty: bool
         except (StopIteration, av.InvalidDataError, av.EOFError):
             return
         except IndexError:
-            # A packet of a track that was not there when the file was opened (FLV, MPEG-TS): go on after it.
+            unannounced()
             demuxed = container.demux(*streams)
             continue
         # PyAV marks the end of each stream by an empty packet without a time: never passed on.

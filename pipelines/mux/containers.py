@@ -89,8 +89,9 @@ class Container:
         return bool(set(format_name.lower().split(",")) & set(self.source))
 
 
-# Tags with any names are kept (`use_metadata_tags`), and edit lists are as precise as the generated samples.
-_MP4_OPTIONS = (("movflags", "+use_metadata_tags"), ("movie_timescale", "44100"))
+# Tags with any names are kept (`use_metadata_tags`), edit lists are as precise as the generated samples, and Dolby
+# Vision, spherical video and stereo are written.
+_MP4_OPTIONS = (("movflags", "+use_metadata_tags"), ("movie_timescale", "44100"), ("strict", "unofficial"))
 
 CONTAINERS = (
     Container(
