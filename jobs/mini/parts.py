@@ -38,7 +38,7 @@ RECIPE = Recipe(name="mini", semantic=View(2.5, 224, 224, "crop"), channels=2)
 MINI_MASKVAT = sized("hybrid", "mini", n_codebooks=MINI["n_codebooks"], semantic_dim=len(LABELS))
 MINI_SCAV = SCAVConfig(semantic_dim=len(LABELS))
 
-MINI_SAMPLING = SamplingConfig(guidance=2.0, temperature=0.9, choice_temperature=2.5, top_k=3)
+MINI_SAMPLING = SamplingConfig(guidance=3.0, temperature=0.9, choice_temperature=2.5, top_k=8)
 """Chosen on recorded clips (`python -m benchmarks.real_sampling`) and held-out scenes. A few improbable codes turn any
 sound into a clap or a door, so they are cut off."""
 
