@@ -16,7 +16,7 @@ from pipelines.foley.corpus import DRAWN, LABELS
 from pipelines.synthfoley import corpus as synthfoley_corpus
 from pipelines.synthfoley.corpus import Corpus
 from v2a_models import grid
-from v2a_models.checkpoint import load_classifier, load_generator
+from v2a_models.checkpoint import CheckpointError, load_classifier, load_generator
 from v2a_models.checkpoint_files import put_in_place
 from v2a_models.codec.dac import MINI, Codec
 from v2a_models.encoders.audio import EventClassifier
@@ -67,10 +67,13 @@ START = "maskvat_start.pt"
 def take_over(config: MiniConfig) -> tuple[str, ...]:
     """Write the parts of the checkpoint `config.go_on_from` to the work folder; returns the stages that they replace.
 
-    Raises SystemExit for a checkpoint of other parts, or a folder with parts of another one.
+    Raises SystemExit for no checkpoint, one of other parts, or a folder with parts of another one.
     """
-    start: Any = load_generator(config.go_on_from)
-    classifier, _ = load_classifier(config.go_on_from)
+    try:
+        start: Any = load_generator(config.go_on_from)
+        classifier, _ = load_classifier(config.go_on_from)
+    except CheckpointError as error:
+        raise SystemExit(f"--go-on-from {config.go_on_from}: {error}") from error
     names = ("codec", "semantic", "sync", "scav")
     parts = {name: getattr(start, name, None) for name in (*names, "maskvat")} | {"classifier": classifier}
     config.work.mkdir(parents=True, exist_ok=True)

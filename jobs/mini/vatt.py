@@ -1,7 +1,6 @@
 """`make vatt-mini`: trains the bundled `vatt-mini` on the scenes of `make mini`. Resumable; needs neither Ray nor PyAV.
 
-other sounds of the scenes -> converter (captions) -> summary (which sound a caption means)
-    -> VATT Audio (text decides what, picture when) -> weights
+other sounds of the scenes -> converter (captions) -> VATT Audio (text decides what, picture when) -> weights
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import tyro
-from torch import Tensor, nn
+from torch import Tensor
 
 from jobs.mini import steering_corpus
 from jobs.mini.config import MiniConfig, log
@@ -30,10 +28,9 @@ from v2a_models.generator import autocast, best_precision
 from v2a_models.maskvat.sampling import SamplingConfig
 from v2a_models.recipe import Encoder
 from v2a_models.training.loop import FitConfig, fit
-from v2a_models.vatt.audio import VATTAudio, sized
+from v2a_models.vatt.audio import sized
 from v2a_models.vatt.converter import Converter, ConverterConfig, ConverterTask, own_converter
 from v2a_models.vatt.generator import VATTConfig, VATTGenerator
-from v2a_models.vatt.instructions import INSTRUCTIONS
 from v2a_models.vatt.language import SMALL
 from v2a_models.vatt.masking import Masking
 
@@ -60,7 +57,7 @@ class VattMiniConfig:
     """Name or folder of the trained mini. The result holds encoders and codec of any but the bundled one."""
     out: Path = Path("v2a_models/weights/vatt-mini")
     """Folder of the finished checkpoint."""
-    stages: tuple[str, ...] = ("corpus", "converter", "summary", "audio", "export")
+    stages: tuple[str, ...] = ("corpus", "converter", "audio", "export")
     """Stages to run, in this order; finished ones are skipped."""
     threads: int = 0
     """CPU threads of torch, and processes that render; 0 for all cores."""
@@ -68,7 +65,6 @@ class VattMiniConfig:
     """Device to train on: cuda, cpu, or auto for cuda where available."""
     corpus: SteeringConfig = SteeringConfig()
     converter: FitConfig = FitConfig(steps=1000, learning_rate=2e-3, warmup=50, ema=0.99)
-    summary: FitConfig = FitConfig(steps=1000, learning_rate=1e-3, warmup=50, ema=0.99)
     audio: FitConfig = FitConfig(steps=2600, learning_rate=8e-4, warmup=100, ema=0.998)
     rows: int = 8
     """Crops of a step."""
@@ -178,52 +174,11 @@ def untrained_generator(config: VattMiniConfig, mini: Any) -> VATTGenerator:
     return generator
 
 
-class SummaryTask(nn.Module):
-    """Training task: summary of a condition -> class of the sound that it means."""
-
-    def __init__(self, audio: VATTAudio) -> None:
-        super().__init__()
-        assert audio.summary is not None
-        self.summary, self.head = audio.summary, nn.Linear(audio.config.dim, len(LABELS))
-        self._summarise = audio.summarise
-
-    def forward(self, tokens: Tensor, valid: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Losses of condition tokens (B, C, D) with mask `valid`, and indices into `LABELS` int64 (B)."""
-        predicted = self.head(self._summarise(tokens, valid))
-        right = (predicted.argmax(-1) == labels).float().mean()
-        return dict(loss=F.cross_entropy(predicted, labels), right=right)
-
-
-def summary(config: VattMiniConfig, mini: Any, scenes: MiniConfig) -> None:
-    """Train the summary of the condition to tell which sound a caption means.
-
-    The words that tell the classes apart are few among many. Learnt from codec tokens alone, they take thousands of
-    steps to be heeded; this takes a minute.
-    """
-    device, held = _device(config), load_corpus(config, scenes)
-    generator = untrained_generator(config, mini).to(device)
-    converter, task = generator.converter, SummaryTask(generator.audio).to(device)
-    assert converter is not None
-    converter.eval()
-
-    def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        batch = steering_batch(held, rng, 32, config.crop)
-        texts = [text or INSTRUCTIONS[int(rng.integers(len(INSTRUCTIONS)))] for text in batch["text"]]
-        with torch.no_grad():
-            tokens, valid = converter.hidden_states(batch["semantic"], texts)
-        return task(tokens, valid, batch["label"])
-
-    fit("summary", task, step_loss, config.summary, config.work, log=log)
-    torch.save(task.summary.cpu().state_dict(), config.work / "summary.pt")
-
-
 def audio(config: VattMiniConfig, mini: Any, scenes: MiniConfig) -> None:
     """Train VATT Audio on every sound: the caption selects it, the picture times it."""
     device, held = _device(config), load_corpus(config, scenes)
-    generator = untrained_generator(config, mini)
-    assert generator.audio.summary is not None
-    generator.audio.summary.load_state_dict(torch.load(config.work / "summary.pt", weights_only=True))
-    task = generator.to(device).task()
+    generator = untrained_generator(config, mini).to(device)
+    task = generator.task()
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         batch = steering_batch(held, rng, config.rows, config.crop)
@@ -235,15 +190,13 @@ def audio(config: VattMiniConfig, mini: Any, scenes: MiniConfig) -> None:
 
 
 def steering_batch(held: SteeringCorpus, rng: np.random.Generator, rows: int, length: int) -> dict[str, Any]:
-    """Columns of `rows` random crops of `length` codec frames, with captions of their sounds, and `label`, int64 (B),
-    indices of their classes into `LABELS`.
+    """Columns of `rows` random crops of `length` codec frames, with captions of their sounds.
 
     Some crops whose sound is the scene's own have no caption.
     """
     batch, crops = held.crops(rng, rows, length, OWN_SOUND)
     text = ["" if crop.own and rng.random() < UNCAPTIONED else crop.caption(rng) for crop in crops]
-    label = torch.tensor([LABELS.index(crop.scene.label) for crop in crops], device=held.codes.device)
-    return dict(batch, text=text, label=label)
+    return dict(batch, text=text)
 
 
 def export_vatt(config: VattMiniConfig, mini: Any, scenes: MiniConfig) -> None:
@@ -260,7 +213,7 @@ def export_vatt(config: VattMiniConfig, mini: Any, scenes: MiniConfig) -> None:
 
 
 VATT_STAGES: dict[str, Callable[[VattMiniConfig, Any, MiniConfig], None]] = dict(
-    corpus=corpus, converter=converter, summary=summary, audio=audio, export=export_vatt
+    corpus=corpus, converter=converter, audio=audio, export=export_vatt
 )
 
 

@@ -217,20 +217,17 @@ class VATTAudio(nn.Module):
 
     def _condition(self, tokens: Tensor, valid: Tensor, timing: Tensor | None, length: int) -> Condition:
         modulations: tuple[Tensor, ...] = ()
-        if self.fuse is not None:
+        if self.summary is not None and self.fuse is not None:
+            first = self.config.modulated
+            visual, text = (
+                _mean(tokens[:, :first], valid[:, :first]),
+                _mean(tokens[:, first:], valid[:, first:]),
+            )
             # The summary holds for all frames.
-            summary = self.summarise(tokens, valid)[:, None].expand(-1, length, -1)
+            summary = self.summary(torch.cat([visual, text], -1))[:, None].expand(-1, length, -1)
             frames = F.silu(self.fuse(summary if timing is None else torch.cat([summary, timing], -1)))
             modulations = tuple(layer(frames) for layer in self.modulations)
         return Condition(self.project(tokens), valid, timing, modulations)
-
-    def summarise(self, tokens: Tensor, valid: Tensor) -> Tensor:
-        """Summary (B, dim) of condition tokens (B, C, condition_dim) with mask `valid`: means of the visual and of the
-        text tokens, embedded. For models with modulation."""
-        assert self.summary is not None
-        first = self.config.modulated
-        visual, text = _mean(tokens[:, :first], valid[:, :first]), _mean(tokens[:, first:], valid[:, first:])
-        return self.summary(torch.cat([visual, text], -1))
 
     def forward(self, codes: Tensor, condition: Condition) -> Tensor:
         x = torch.stack([table(codes[:, k]) for k, table in enumerate(self.embed)]).sum(0)

@@ -23,7 +23,7 @@ def test_every_stage_runs_and_the_result_follows_text(trained: Path, tmp_path: P
     config = VattMiniConfig(
         work=tmp_path / "work", mini_work=trained / "work", mini=str(trained / "toy"), out=tmp_path / "toy",
         threads=1, rows=2, corpus=SteeringConfig(scenes=6), converter=FitConfig(steps=1),
-        summary=FitConfig(steps=2), audio=FitConfig(steps=3, warmup=0),
+        audio=FitConfig(steps=3, warmup=0),
     )  # fmt: skip
     # Other sounds can be made before mini is finished.
     assert run(replace(config, mini="not there yet", stages=("corpus",))) == 0
