@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import Positional
-
 from jobs.cli import DONE, SOME_FAILED, command_line
-from jobs.common.options import Address, Note, NumWorkers
+from jobs.common.options import Address, Archive, FileOptions, Note, NumWorkers
 from jobs.common.verb import WrongUsage, run_verb
 
 BUNDLED = "vatt-mini"
@@ -28,8 +26,7 @@ class CaptionConfig:
     TABLE.html beside it, shows a frame of each film with its captions, and searches films by them.
     """
 
-    archive: Positional[str]
-    """Folder with videos, or s3://bucket/prefix."""
+    archive: Archive
     out: Annotated[str, Note(metavar="TABLE")]
     """Table to write: a .parquet file outside the archive, local or s3://."""
     model: str = BUNDLED
@@ -40,6 +37,7 @@ class CaptionConfig:
     """Beam width of the search for a caption; 1 takes the likeliest word each time."""
     num_workers: NumWorkers = None
     address: Address = None
+    selection: FileOptions = field(default_factory=FileOptions)
 
 
 def command(config: CaptionConfig) -> str:
@@ -59,7 +57,7 @@ def page_of(table: str) -> str:
 
 def _run(config: CaptionConfig, console: Console) -> int:
     from jobs.common import ray_session
-    from jobs.common.checks import at_least, check_file, check_out, full_address
+    from jobs.common.checks import at_least, check_file, check_out, full_address, is_narrow, selected
     from jobs.common.models import check_captioner, model_place
     from pipelines import storage
     from pipelines.archive.ray_scan import scan_rows
@@ -68,9 +66,10 @@ def _run(config: CaptionConfig, console: Console) -> int:
 
     at_least(config, windows=1, beams=1, num_workers=1)
     out = full_address(config.out)
+    config, selection = selected(config)
     try:
         storage.check_readable(config.archive)
-        if storage.is_within(config.archive, out):
+        if storage.is_within(config.archive, out) and not is_narrow(config):
             raise WrongUsage(f"--out ({config.out}) lies inside ARCHIVE; choose a place outside")
         check_out(out)
         check_file(page_of(out))
@@ -79,7 +78,7 @@ def _run(config: CaptionConfig, console: Console) -> int:
         raise WrongUsage(str(error)) from error
     settings = {"model": model_place(config.model), "windows": config.windows, "beams": config.beams}
     with ray_session.session(config.num_workers, config.address) as resources:
-        films = scan_rows(config.archive, resources.cpus)
+        films = scan_rows(selection, resources.cpus)
         rows = captioning.run(films, captioning.Captioner, settings, resources.cpus) if films else []
     rows.sort(key=lambda row: (row["path"], row["start_s"]))
     captioning.write(out, rows, captioning.CAPTION_SCHEMA)
@@ -91,7 +90,9 @@ def _run(config: CaptionConfig, console: Console) -> int:
     page = caption_pages.captions_html(rows, frames, archive=config.archive, model=model, summary=summary)
     place = page_of(out)
     storage.write_atomic(place, page.encode("utf-8", "backslashreplace"))
-    console.print(f"{summary}. Table: {config.out}, page: {place}", markup=False)
+    console.print(
+        "\n".join([f"{summary}. Table: {config.out}, page: {place}", *selection.notes()]), markup=False
+    )
     return SOME_FAILED if states["failed"] else DONE
 
 

@@ -110,6 +110,8 @@ def overview() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code, 141 if the reader of a pipe (`| head`) has left."""
+    # Children of libraries (multiprocessing starts `python -c`) must not search the current folder.
+    os.environ["PYTHONSAFEPATH"] = "1"
     _complete_streams()
     try:
         try:

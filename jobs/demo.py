@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ def run(config: DemoConfig) -> int:
 
 def _run(config: DemoConfig) -> int:
     from jobs import dub
+    from jobs.common.tracking import default_uri
 
     archive = config.archive
     if archive is None:
@@ -69,8 +71,9 @@ def _run(config: DemoConfig) -> int:
     if code in (WRONG_USAGE, INTERRUPTED) or _changed_ns(page) == before:  # no report: the job was stopped
         return code
     print(f"\nTo see and hear every file, open {page.as_uri()} in a browser.")
-    print(f"The dubbed copies are in {Path(dubbed).resolve()}. To browse the recorded runs:")
-    print(f"  mlflow ui --backend-store-uri sqlite:///{page.parent / 'mlflow.db'}")
+    print(f"The dubbed copies are in {Path(dubbed).resolve()}.")
+    if database := default_uri(dubbed):
+        print(f"To browse the recorded runs:\n  mlflow ui --backend-store-uri {shlex.quote(database)}")
     return 0 if config.archive is None and code == SOME_FAILED else code
 
 

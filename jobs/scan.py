@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tyro.conf import Positional
-
 from jobs.cli import DONE, SOME_FAILED
-from jobs.common.checks import at_least, check_out
-from jobs.common.options import Address, NumWorkers, SandboxLevel
+from jobs.common.checks import at_least, check_out, selected
+from jobs.common.options import Address, Archive, FileOptions, NumWorkers, SandboxLevel
 from jobs.common.terminal import hours, printable
 from jobs.common.verb import Stopped, WrongUsage, print_error, run_verb
 from pipelines.archive.listing import Listing
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from pipelines.archive.listing import Examine
     from pipelines.archive.scan_table import ScanTable
+    from pipelines.archive.selection import Selection
 
 FEW_FILES = 256
 """Archives of at most this many files are read from this process; starting Ray would take longer."""
@@ -40,8 +40,7 @@ class ScanConfig:
     listed with the reason. The archive is only read.
     """
 
-    archive: Positional[str]
-    """Folder with videos, or s3://bucket/prefix."""
+    archive: Archive
     out: str | None = None
     """Also write the table to this .parquet file, local or s3://."""
     num_workers: NumWorkers = None
@@ -49,6 +48,7 @@ class ScanConfig:
     show: int = 200
     """Maximum number of rows to print; the totals count every file."""
     sandbox: SandboxLevel = "auto"
+    selection: FileOptions = field(default_factory=FileOptions)
 
 
 @dataclass
@@ -87,8 +87,9 @@ def run(
     result = ScanResult(DONE)
 
     def body(console: Console) -> int:
-        preflight(config)
-        return _run(config, console, result, examine, on_rows)
+        chosen, selection = selected(config)
+        preflight(chosen)
+        return _run(chosen, selection, console, result, examine, on_rows)
 
     result.exit_code = run_verb("scan", "", body, config.sandbox)
     return result
@@ -109,6 +110,7 @@ def preflight(config: ScanConfig) -> None:
 
 def _run(
     config: ScanConfig,
+    selection: Selection,
     console: Console,
     result: ScanResult,
     examine: Examine | None,
@@ -118,7 +120,7 @@ def _run(
     from pipelines import storage
     from pipelines.archive.scan_table import ScanTable
 
-    scanned, listing = ScanTable(), Listing(config.archive)
+    scanned, listing = ScanTable(), Listing(selection)
     try:
         for rows in _scan(config, console, listing, examine):
             scanned.add(rows)
@@ -132,7 +134,7 @@ def _run(
     counted = Totals()
     for table in scanned.tables(Totals.COLUMNS):
         counted.add(table.to_pylist())
-    for line in counted.lines():
+    for line in (*counted.lines(), *selection.notes()):
         console.print(line, markup=False)
     out = config.out
     if listing.error:
@@ -163,13 +165,17 @@ class Totals:
         self.passed_over: list[str] = []
         """Entries that were not looked at, and why: the first few."""
         self.n_passed_over = 0
+        self.kinds: Counter[str] = Counter()
+        """Files that hold no footage, by kind."""
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
         """Count further rows; they need the columns `COLUMNS`."""
-        from pipelines.archive.scan import NOT_LOOKED_AT
+        from pipelines.archive.scan import NOT_LOOKED_AT, kind_passed_over
 
         for row in rows:
             self.counts[row["status"]] += 1
+            if kind := kind_passed_over(row):
+                self.kinds[kind] += 1
             if row["status"] == "not_video" and row["error_class"] == NOT_LOOKED_AT:
                 self.n_passed_over += 1
                 if len(self.passed_over) < PASSED_OVER_SHOWN:
@@ -181,6 +187,7 @@ class Totals:
 
     def lines(self) -> list[str]:
         """The totals as lines of text."""
+        from pipelines.archive.kinds import counted
         from pipelines.archive.scan import SILENT_STATES
 
         n, shown = self.n_passed_over, self.passed_over
@@ -197,6 +204,7 @@ class Totals:
             f"{counts['not_video']} no footage, {counts['failed']} failed",
             f"footage: {hours(sum(seconds.values()))}, of which silent: {hours(silent_s)}"
             + (f" = {', '.join(parts)}" if parts else ""),
+            *([f"passed over: {counted(self.kinds)}"] if self.kinds else []),
             *([f"not looked at: {n}", *shown, *more] if n else []),
         ]
 
@@ -215,14 +223,21 @@ def _scan(config: ScanConfig, console: Any, listing: Listing, examine: Examine |
                 progress.expect(listing.n, "reading" if listing.over else "listing and reading")
                 progress.advance(finished=len(table))
 
-        names = iter(listing)
+        names, films = iter(listing), listing.selection.films
         first = list(itertools.islice(names, FEW_FILES + 1))
         if len(first) <= FEW_FILES and config.address is None and not _ray_is_running():
-            yield from with_progress(thread_scan.scan_in_threads(first, config.num_workers, examine))
+            yield from with_progress(
+                films(
+                    first, lambda infos: thread_scan.scan_in_threads(list(infos), config.num_workers, examine)
+                )
+            )
             return
         with ray_session.session(config.num_workers, config.address) as resources:
             yield from with_progress(
-                ray_scan.scan_on_ray(itertools.chain(first, names), resources.cpus, examine)
+                films(
+                    itertools.chain(first, names),
+                    lambda infos: ray_scan.scan_on_ray(infos, resources.cpus, examine),
+                )
             )
 
 
@@ -268,6 +283,7 @@ def _cells(row: dict[str, Any]) -> list[Any]:
     else:
         cells += [""] * 5
     why = ": ".join(part for part in (row["error_class"], row["error"]) if part)
+    why = why.removeprefix("NotFootage: ")  # only the kind
     words = row["status"].replace("_", " ") if row["status"] != "audio_only" else "sound only"
     cells.append(f"{words} ({printable(why)})" if why else words)
     return [Text(cell, style=style) for cell in cells]

@@ -48,7 +48,7 @@ class VerifyConfig:
     files: Annotated[Positional[tuple[str, ...]], Note(metavar="[FILE ...]")] = ()
     """Dubbed files, or s3:// objects."""
     source: str | None = None
-    """Original of the one FILE, to compare the picture packet by packet."""
+    """Original of the one FILE, to compare the pictures that are shown, and their times."""
     sidecar: str | None = None
     """Sidecar (.json) of the one FILE, if it is elsewhere."""
     manifest: str | None = None
@@ -137,9 +137,12 @@ def check(name: str, config: VerifyConfig, trust: str | None = None) -> Checked:
     demands = Demands(config.trust is not None, config.require_signature, config.strict)
     if name.endswith(signing.BESIDE):
         return _check_manifest(name, config, trust)
+    source = _source(config)
     try:
         records = _records(name, config)
         clocks = clocks_of((records.side or {}).get("presented"))
+        if source is not None:
+            clocks |= clocks_of(source.presented)
         manifest = _read(config.manifest, "manifest") if config.manifest is not None else None
         if manifest is None and storage.exists(name + signing.BESIDE):
             manifest = read_manifest_file(name + signing.BESIDE)
@@ -155,7 +158,6 @@ def check(name: str, config: VerifyConfig, trust: str | None = None) -> Checked:
     except DecodeFailed as error:
         text = f"cannot be read as a film: {error}"
         return Checked(name, verdict([Answer("film", "unreadable", "bad", text)]))
-    source = _source(config)
     return Checked(name, judge(inspected, records, demands, from_copy=from_copy, source=source), inspected)
 
 

@@ -2,25 +2,116 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobs.cli import option_fields
 from jobs.common.verb import WrongUsage, differences
 
+if TYPE_CHECKING:
+    from pipelines.archive.selection import Selection
 
-def check_places(archive: str, out: str, name: str, writes: bool) -> None:
+
+C = TypeVar("C")
+
+
+def selected(config: C, out: str = "") -> tuple[C, Selection]:
+    """The configuration with a folder as its archive, whatever ARCHIVE names, and the files that are taken from it.
+
+    out: folder of the verb's output, in which no file is taken. Reads the list of --files. Raises WrongUsage, also if
+    nothing is selected.
+    """
+    from pipelines import storage
+    from pipelines.archive.file_list import parse_list
+    from pipelines.archive.selection import Selection
+
+    try:
+        config = _with_folder(config)
+        root, options = config.archive, config.selection  # type: ignore[attr-defined]
+        at_least(options, limit=1)
+        lines = parse_list(_read_list(options.files)) if options.files else None
+        aside = out if is_narrow(config) else ""
+        selection = Selection(root, options.include, options.exclude, lines, options.limit, aside)
+        reason = selection.nothing()
+    except (storage.StorageError, ValueError) as error:
+        raise WrongUsage(str(error)) from error
+    if reason:
+        raise WrongUsage(reason)
+    return config, selection
+
+
+def _read_list(place: str) -> bytes:
+    """The text of --files. Raises StorageError."""
+    from pipelines import storage
+
+    if place == "-":
+        return sys.stdin.buffer.read()
+    if storage.is_remote(place):
+        return storage.read_bytes(place)
+    with (
+        storage.translated(place),
+        open(storage.local_path(place), "rb") as file,
+    ):  # may be a pipe of the shell
+        return file.read()
+
+
+def is_narrow(config: Any) -> bool:
+    """True if the options name the files to take, so that an output folder may lie beside them in the archive."""
+    return bool(config.selection.include or config.selection.files)
+
+
+def _with_folder(config: C) -> C:
+    """The configuration with a folder as its archive: a file or a glob in its place becomes a pattern to include.
+
+    Raises WrongUsage, StorageError.
+    """
+    from pipelines import storage
+    from pipelines.archive.patterns import exact, is_pattern, split_glob
+
+    place, options = config.archive, config.selection  # type: ignore[attr-defined]
+    if storage.is_remote(place):
+        folder, name = storage.parent(place), place.rpartition("/")[2]
+        is_folder = not name or storage.is_dir(place)
+        is_file = not is_folder and isinstance(storage.look_up(folder, name), storage.FileInfo)
+    else:
+        path = storage.local_path(place)
+        folder, name = os.path.split(path if place.startswith("file://") else place)
+        is_folder, is_file = os.path.isdir(path), os.path.isfile(path)
+        target = os.path.realpath(path)
+        if is_file and not storage.is_within(os.path.dirname(path), target):
+            raise WrongUsage(
+                f"{place} is a symbolic link that leaves its folder: give the file itself, {target}"
+            )
+    if is_file:
+        folder, pattern = folder or ".", exact(name)
+    elif not is_folder and is_pattern(place):
+        folder, pattern = split_glob(place)
+    else:
+        return config
+    if options.include:
+        raise WrongUsage(f"{place} already names the files: drop --include, or give their folder as ARCHIVE")
+    return dataclasses.replace(
+        config,  # type: ignore[type-var]
+        archive=folder,
+        selection=dataclasses.replace(options, include=(pattern,)),
+    )
+
+
+def check_places(archive: str, out: str, name: str, writes: bool, narrow: bool = False) -> None:
     """Raises WrongUsage or StorageError unless `archive` is readable and `out` lies apart from it.
 
-    `name` is the placeholder of `out` in messages. `writes`: check that `out` is writable, too.
+    `name` is the placeholder of `out` in messages. `writes`: check that `out` is writable, too. `narrow`: `out` may lie
+    in a folder of the archive (`is_narrow`).
     """
     from pipelines import storage
 
     storage.check_readable(archive)
-    if storage.is_within(archive, out):
+    if storage.is_within(archive, out) and not (narrow and not storage.is_within(out, archive)):
         raise WrongUsage(f"{name} lies inside ARCHIVE ({out} in {archive}); choose a folder outside")
     if storage.is_within(out, archive):
         raise WrongUsage(f"ARCHIVE lies inside {name} ({archive} in {out}); choose another {name}")
@@ -79,8 +170,7 @@ def check_values(config: Any) -> None:
         flag = "--" + item.name.replace("_", "-")
         for one in value if isinstance(value, (tuple, list)) else [value]:
             if isinstance(one, str) and item.name not in (
-                "archive",
-                "out",
+                *("archive", "out", "files", "include", "exclude"),
             ):  # whose names may be of any bytes
                 try:
                     one.encode()

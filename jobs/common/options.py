@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
+from tyro.conf import Positional
+
 T = TypeVar("T")
 
 
@@ -22,6 +24,33 @@ class Note:
 
 Advanced = Annotated[T, Note(advanced=True)]
 """An option that few people need."""
+
+Archive = Annotated[
+    Positional[str],
+    Note(
+        "Folder with videos, or s3://bucket/prefix. A file, or a pattern in quotes such as 'films/19*/*.mp4', takes "
+        "only these films."
+    ),
+]
+
+
+@dataclass
+class FileOptions:
+    """Files of ARCHIVE to take; all by default. Runs with other selections continue each other: what is done
+    stays done. Patterns are those of .gitignore: *.mp4 is a name in any folder, rushes is a folder with all that lies
+    in it (or a file), 1925/*.mp4 is a path from ARCHIVE, and ** stands for any folders."""
+
+    files: Annotated[str | None, Note(metavar="LIST")] = None
+    """Take the files (and folders) that this text file lists, one path per line, from ARCHIVE or from the current
+    folder; - for standard input, as in find films -mtime -7 | v2a scan films --files -. One that is not there is a
+    failed row."""
+    include: Annotated[tuple[str, ...], Note(metavar="PATTERN")] = ()
+    """Take only files that match one of these patterns. In quotes, or the shell replaces them."""
+    exclude: Annotated[tuple[str, ...], Note(metavar="PATTERN")] = ()
+    """Take no file that matches one of these patterns."""
+    limit: int | None = None
+    """Take at most this many films, the first in the order of their paths."""
+
 
 NumWorkers = Annotated[int | None, Note("CPU cores to use; all of them by default.")]
 

@@ -6,8 +6,10 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import itertools
 import os
 import shutil
+import sys
 import textwrap
 import types
 import typing
@@ -66,13 +68,39 @@ def parse(config: type, arguments: Sequence[str], prog: str) -> Any:
     paragraphs = reflowed(config.__doc__ or "").split("\n\n")
     answers: Any = tyro.cli(
         _form(config),
-        args=list(arguments),
+        args=gathered(config, arguments, prog),
         prog=prog,
         # Indented, as tyro would join the lines again otherwise.
         description="\n\n".join(textwrap.indent(textwrap.fill(text, width), "  ") for text in paragraphs),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.PositionalMetavarFromFieldName),
     )
     return build(config, **dict(_values(answers)))
+
+
+def gathered(config: type, arguments: Sequence[str], prog: str) -> list[str]:
+    """The arguments with one archive: where a shell has made several files of a pattern, their common folder, and
+    each file as a pattern to --include. Exits with 2 if that cannot be done."""
+    named = [option.name for option in options(config) if option.positional]
+    first = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
+    files, others = first[: len(first) - len(named) + 1], first[len(first) - len(named) + 1 :]
+    if named[:1] != ["archive"] or len(files) < 2:
+        return list(arguments)
+    from pipelines.archive.patterns import exact
+
+    problem = ""
+    if other := next((word for word in files if not os.path.isfile(word)), ""):
+        problem = (
+            f"one ARCHIVE, or several files; {other} is {'a folder' if os.path.isdir(other) else 'no file'}"
+        )
+    elif "--include" in arguments:
+        problem = "files, or a folder and --include, but not both"
+    if problem:
+        print(f"{prog} takes {problem}. To choose files in a folder: {prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+    paths = [os.path.abspath(word) for word in files]
+    folder = os.path.commonpath([os.path.dirname(path) for path in paths])
+    patterns = [exact(os.path.relpath(path, folder)) for path in paths]
+    return [folder, *others, "--include", *patterns, *arguments[len(first) :]]
 
 
 def build(config: type, /, **values: Any) -> Any:

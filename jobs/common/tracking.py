@@ -29,12 +29,25 @@ PARAM_LENGTH = 500
 
 
 def default_uri(out: str) -> str | None:
-    """A sqlite file beside the output; None on S3, where a database file cannot live, and in a folder with a question
-    mark in its path, at which SQLAlchemy would cut the path off."""
+    """A sqlite file beside the output; None on S3, where a database file cannot live, and for a path that is not UTF-8,
+    which no URI leads back to."""
     if storage.is_remote(out):
         return None
-    place = storage.local_path(storage.join(out, "_v2a", "mlflow.db"))
-    return None if "?" in place else f"sqlite:///{place}"
+    place = storage.local_path(storage.join(out, storage.PRIVATE_FOLDER, "mlflow.db"))
+    quoted = place.replace("%", "%25").replace("?", "%3F")
+    # For `sqlite:///`, MLflow itself makes folders, named as they are quoted.
+    uri = f"sqlite:///{place}" if quoted == place else f"sqlite+pysqlite:///{quoted}"
+    is_utf8 = place.encode(errors="ignore").decode() == place
+    return uri if is_utf8 and _database(uri) == place else None
+
+
+def _database(uri: str) -> str:
+    """Path of the file that SQLAlchemy opens for a URI of sqlite; empty for other URIs."""
+    if not uri.startswith(("sqlite:", "sqlite+")):
+        return ""
+    from sqlalchemy.engine import make_url
+
+    return make_url(uri).database or ""
 
 
 def resolve_uri(out: str, tracking_uri: str | None) -> str | None:
@@ -153,8 +166,8 @@ class Tracker:
             logging.getLogger(logger).setLevel(logging.ERROR)
 
         assert self.uri is not None
-        if self.uri.startswith("sqlite:///"):
-            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        if database := _database(self.uri):
+            Path(database).parent.mkdir(parents=True, exist_ok=True)
         client = MlflowClient(tracking_uri=self.uri)
         if run_id and self._resume(client, run_id):
             return

@@ -8,7 +8,16 @@ from typing import Literal
 from tyro.conf import Positional
 
 from jobs.cli import command_line
-from jobs.common.options import Address, Advanced, NumWorkers, Precision, SandboxLevel, TrackingUri
+from jobs.common.options import (
+    Address,
+    Advanced,
+    Archive,
+    FileOptions,
+    NumWorkers,
+    Precision,
+    SandboxLevel,
+    TrackingUri,
+)
 
 
 @dataclass
@@ -77,8 +86,7 @@ class DubConfig:
     the same command again.
     """
 
-    archive: Positional[str]
-    """Folder with videos, or s3://bucket/prefix."""
+    archive: Archive
     out: Positional[str]
     """Folder or s3:// prefix for the dubbed copies, outside the archive."""
     model: str = "mini"
@@ -129,7 +137,11 @@ class DubConfig:
     sign_cert: str | None = None
     """Certificate chain of that key (PEM file); default $V2A_SIGN_CERT. `v2a verify --make-test-certificate FOLDER`
     makes a pair to try out."""
+    strict: bool = False
+    """Fail a film whose copy would leave out a stream or a fact of it, such as teletext or telemetry. By default, the
+    copy is made, and the report and the last lines name them (left_out)."""
     sandbox: SandboxLevel = "auto"
+    selection: FileOptions = field(default_factory=FileOptions)
     sound: SoundOptions = field(default_factory=SoundOptions)
     film: FilmOptions = field(default_factory=FilmOptions)
     price: PriceOptions = field(default_factory=PriceOptions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def summary(table: list[dict[str, Any]], plan: DubPlan, elapsed_s: float) -> dic
         "files_skipped": states.count("skipped"),
         "files_failed": states.count("failed"),
         "files_kept": plan.kept,
+        "passed_over": dict(plan.passed_over),
+        "files_left_out": sum(1 for row in table if row.get("left_out")),
         "footage_hours": footage_s / 3600,
         "made_hours": generated_s / 3600,
         "elapsed_s": elapsed_s,
@@ -94,6 +97,7 @@ def print_plan(
     console.print(listed, soft_wrap=False)
     if len(paths) > FILES_SHOWN:
         console.print(f"... and {len(paths) - FILES_SHOWN} more files")
+    _print_passed_over(console, plan.passed_over)
     spent = costs.costs(plan.rows.values(), prices or costs.Prices())
     measured = spent.footage_s > 0 and spent.core_s > 0
     # Candidates share the work on the pictures and the decoding of sound, so this guess is an upper bound.
@@ -119,6 +123,14 @@ def print_plan(
         )
 
 
+def _print_passed_over(console: Console, counts: Mapping[str, int]) -> None:
+    """Print the number of files that hold no footage, by kind."""
+    from pipelines.archive.kinds import counted
+
+    if counts:
+        console.print(f"Passed over: {counted(counts)}.", markup=False, soft_wrap=True)
+
+
 def print_result(
     console: Console,
     config: DubConfig,
@@ -138,9 +150,13 @@ def print_result(
     console.print(
         f"{figures['files']} files: {counts}, in {clock(elapsed_s)}{speed}.", markup=False, soft_wrap=True
     )
+    _print_passed_over(console, figures["passed_over"])
     failed = [f"failed: {row['path']}: {row['reason']}" for row in table if row["status"] == "failed"]
     passed_over = [row for row in table if row["reason"].startswith(NOT_LOOKED_AT)]
-    for lines in (failed, [f"{row['path']}: {row['reason']}" for row in passed_over]):
+    left_out = [
+        f"not in the copy of {row['path']}: {name}" for row in table for name in row.get("left_out") or []
+    ]
+    for lines in (failed, [f"{row['path']}: {row['reason']}" for row in passed_over], left_out):
         more = [f"... and {len(lines) - FAILURES_SHOWN} more"] if len(lines) > FAILURES_SHOWN else []
         for line in lines[:FAILURES_SHOWN] + more:
             console.print(printable(f"  {line}"), markup=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli import DONE, SOME_FAILED
-from jobs.common.checks import full_address, full_model
+from jobs.common.checks import full_address, full_model, selected
 from jobs.common.models import known_sounds
 from jobs.common.ray_processes import ray_errors
 from jobs.common.terminal import printable
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jobs.common.progress import Progress
     from jobs.common.ray_session import Resources
     from jobs.common.watchdog import Watchdog
+    from pipelines.archive.selection import Selection
     from pipelines.dub.job import DubJob, DubTask
     from pipelines.dub.manifest import ManifestRow
     from pipelines.dub.plan import DubPlan
@@ -43,6 +44,7 @@ def run(config: DubConfig) -> int:
 def _run(config: DubConfig, console: Console) -> int:
     from jobs.common import ray_session, registry
 
+    config, selection = selected(config, config.out)
     preflight(config)
     prices(config.price)
     config = dataclasses.replace(config, model=registry.resolve(config.model, config.tracking_uri))
@@ -50,11 +52,12 @@ def _run(config: DubConfig, console: Console) -> int:
     job = make_job(config, requests)
     check_identity(config, job)
     with ray_session.session(config.num_workers, config.address) as resources:
-        return _run_on_ray(config, console, job, requests, resources)
+        return _run_on_ray(config, selection, console, job, requests, resources)
 
 
 def _run_on_ray(
     config: DubConfig,
+    selection: Selection,
     console: Console,
     job: DubJob,
     requests: dict[str, ManifestRow],
@@ -66,8 +69,10 @@ def _run_on_ray(
     from pipelines.reports import costs
 
     started, started_at = time.perf_counter(), time.time()
-    plan = plan_of(config, job, requests, resources)
+    plan = plan_of(config, selection, job, requests, resources)
     tell_notices(console, plan)
+    for line in selection.notes():
+        console.print(printable(line), markup=False)
     if config.dry_run:
         print_plan(console, plan, resources.cpus, job.candidates, prices(config.price))
         return DONE
@@ -78,7 +83,8 @@ def _run_on_ray(
     uri = resolve_uri(config.out, config.tracking_uri)
     tracker = Tracker(uri, "v2a/dub", out=config.out, notify=lambda text: console.print(text, markup=False))
     params = dataclasses.asdict(config)
-    params |= params.pop("sound") | params.pop("film") | params.pop("price")
+    for group in ("selection", "sound", "film", "price"):
+        params |= params.pop(group)
     tracker.start(f"dub {job.run_id}", params, {"v2a.version": job.version, "v2a.out": config.out})
     status = "KILLED"
     facts = report_facts(config, job, started_at)  # read now: the model may be gone when the films are done
@@ -86,13 +92,14 @@ def _run_on_ray(
         elapsed_s = execute(plan, job, console, resources)
         status = "FAILED"
         table = [plan.rows[video_id] for video_id in plan.order]
-        spent = costs.costs(table, prices(config.price))
-        figures = summary(table, plan, elapsed_s) | spent.figures()
+        whole = [*table, *plan.others]
+        spent = costs.costs(whole, prices(config.price))
+        figures = summary(whole, plan, elapsed_s) | spent.figures()
         facts |= figures
         facts |= {"set_aside": plan.notices} if plan.notices else {}
         if plan.to_dub:
             facts["wall_s"] = time.perf_counter() - started
-        write_report(config.out, table, facts)
+        write_report(config.out, whole, facts)
         tracker.metrics({name: value for name, value in figures.items() if isinstance(value, (int, float))})
         reports = [
             storage.join(config.out, storage.PRIVATE_FOLDER, name)
@@ -104,20 +111,27 @@ def _run_on_ray(
         status = "FINISHED"
     finally:
         tracker.finish(status, wait_s=60.0 if status == "FINISHED" else 3.0)
+    figures = summary(table, plan, elapsed_s)
     print_result(console, config, table, figures, spent, time.perf_counter() - started)
+    if plan.others:
+        console.print(f"The report also lists {len(plan.others)} files of earlier runs.", markup=False)
     return SOME_FAILED if figures["files_failed"] else DONE
 
 
 def plan_of(
-    config: DubConfig, job: DubJob, requests: dict[str, ManifestRow], resources: Resources
+    config: DubConfig,
+    selection: Selection,
+    job: DubJob,
+    requests: dict[str, ManifestRow],
+    resources: Resources,
 ) -> DubPlan:
-    """Scan the archive, and its sound where the plan depends on it, and plan the run."""
+    """Scan the selection, and its sound where the plan depends on it, and plan the run."""
     from pipelines.archive.ray_scan import scan_rows
     from pipelines.dub import manifest
     from pipelines.dub.plan import ManifestRow, make_plan, wants_silence
     from pipelines.soundtrack import silence
 
-    rows, policy = scan_rows(config.archive, resources.cpus), job.treatment
+    rows, policy = scan_rows(selection, resources.cpus), job.treatment
     requests = manifest.resolved(requests, rows)
     partly = [
         video
@@ -135,6 +149,7 @@ def plan_of(
         dry_run=config.dry_run,
         requests=requests,
         silences=silences,
+        selection=selection,
     )
 
 

@@ -8,7 +8,14 @@ import uuid
 from typing import TYPE_CHECKING
 
 from jobs.cli import version
-from jobs.common.checks import at_least, check_not_foreign, check_places, full_address, resolve_precision
+from jobs.common.checks import (
+    at_least,
+    check_not_foreign,
+    check_places,
+    full_address,
+    is_narrow,
+    resolve_precision,
+)
 from jobs.common.models import ModelInfo, model_info, scav_sha256, window_settings
 from jobs.common.verb import WrongUsage, differences
 
@@ -50,7 +57,7 @@ def preflight(config: DubConfig) -> None:
     check_film(config.film)
     check_signer(config)
     try:
-        check_places(config.archive, config.out, "OUT", writes=not config.dry_run)
+        check_places(config.archive, config.out, "OUT", writes=not config.dry_run, narrow=is_narrow(config))
         state = State(config.out, mends=not config.dry_run)
         if not config.dry_run:
             state.make_way()
@@ -197,6 +204,7 @@ def make_job(config: DubConfig, requests: dict[str, ManifestRow] | None = None) 
         keep_top=config.keep_top,
         max_hours=config.max_hours_per_file,
         keep_sound=config.sound.keep_sound,
+        strict=config.strict,
         version=version(),
         run_id=uuid.uuid4().hex[:12],
     )

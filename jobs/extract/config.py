@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tyro.conf import Positional
 
@@ -10,7 +10,9 @@ from jobs.cli import command_line
 from jobs.common.options import (
     Address,
     Advanced,
+    Archive,
     EncoderWeights,
+    FileOptions,
     NumWorkers,
     Precision,
     SandboxLevel,
@@ -27,8 +29,7 @@ class ExtractConfig:
     resume, to add new files and to retry failed ones, run the same command again.
     """
 
-    archive: Positional[str]
-    """Folder with videos that have sound, or s3://bucket/prefix."""
+    archive: Archive
     store: Positional[str]
     """Folder or s3:// prefix for the store, outside the archive."""
     recipe: str = "mini"
@@ -63,6 +64,7 @@ class ExtractConfig:
     address: Address = None
     tracking_uri: TrackingUri = None
     sandbox: SandboxLevel = "auto"
+    selection: FileOptions = field(default_factory=FileOptions)
 
 
 def command(config: ExtractConfig) -> str:

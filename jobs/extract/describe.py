@@ -66,11 +66,12 @@ def describe(prepared: Prepared, config: ExtractConfig, console: Console) -> Non
 
 def _estimate(prepared: Prepared, config: ExtractConfig) -> tuple[int, int, float, str]:
     """Number of files, their bytes, hours with sound, and the source of the hours."""
-    from pipelines import storage
     from pipelines.archive import scan
     from pipelines.sandbox.decoder import Sandbox
 
-    infos = [info for info in storage.list_tree(config.archive) if scan.named_media(info.path)]
+    selection = prepared.selection
+    infos = [info for info in selection if not info.problem and scan.named_media(info.path)]
+    infos = infos[: selection.limit]
     n_bytes = sum(info.size for info in infos)
     scanned = {row["video_id"]: row for row in prepared.store.scan()}
     rows = [scanned.get(scan.video_id(info.path, info.size, info.version)) for info in infos]

@@ -70,8 +70,8 @@ def _tell_notices(console: Console) -> None:
 
 
 def _nothing_to_do(work: Work, config: ExtractConfig, console: Console) -> int:
-    if work.store.failures() != work.scan_failures:
-        work.store.write_failures(work.scan_failures)
+    if work.store.failures() != work.with_others([]):
+        work.store.write_failures(work.with_others([]))
     check_rows(work, config)
     failed = f", {len(work.scan_failures)} files cannot be read" if work.scan_failures else ""
     console.print(
@@ -117,7 +117,9 @@ def _extract(
         uri, "v2a/extract", out=config.store, notify=lambda text: console.print(text, markup=False)
     )
     tags = {"v2a.version": version(), "v2a.store": config.store, "v2a.recipe": job.recipe.digest}
-    tracker.start(f"extract {job.recipe.name}", dataclasses.asdict(config), tags)
+    params = dataclasses.asdict(config)
+    params |= params.pop("selection")
+    tracker.start(f"extract {job.recipe.name}", params, tags)
     status = "KILLED"
     try:
         try:
@@ -189,7 +191,7 @@ def _watch(
     update_counts()
     if errors:
         # A run that its failures stopped shows them.
-        work.store.write_failures([*work.scan_failures, *counts.failures.values()])
+        work.store.write_failures(work.with_others(counts.failures.values()))
         raise _stopped_by(errors[0])
     return counts, elapsed_s
 
@@ -241,7 +243,7 @@ def _throughput(counts: Counts, elapsed_s: float) -> dict[str, float]:
 
 def _finish(work: Work, counts: Counts, elapsed_s: float) -> dict[str, float]:
     """Write failures and index of the store; returns the metrics of the run."""
-    work.store.write_failures([*work.scan_failures, *counts.failures.values()])
+    work.store.write_failures(work.with_others(counts.failures.values()))
     removed = work.store.write_index()
     done = work.store.done()
     written = [clip for clip in work.todo if clip.clip_id in done]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +15,23 @@ from jobs.common.checks import (
     check_places,
     encoder_weights,
     full_address,
+    is_narrow,
     resolve_precision,
+    selected,
 )
 from jobs.common.verb import Stopped, WrongUsage, differences
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from rich.console import Console
 
     from jobs.common.ray_session import Resources
     from jobs.extract.config import ExtractConfig
+    from pipelines.archive.selection import Selection
     from pipelines.extract.job import ExtractJob
     from pipelines.extract.labels import Labels
     from pipelines.extract.windows import Clip
+    from pipelines.storage import FileInfo
     from pipelines.store.store import Store
     from v2a_models.recipe import Recipe
 
@@ -48,6 +54,8 @@ class Prepared:
     fractions: tuple[float, float, float]
     before: dict[str, Any] | None
     """Identity of the store; None for a new one."""
+    selection: Selection
+    """Files of the archive that are taken."""
 
     def identity_with(self, job: ExtractJob) -> dict[str, Any]:
         """Content of the store's _recipe.json."""
@@ -71,6 +79,13 @@ class Work:
     passed_over: int
     """Files without sound, or without pictures."""
     scan_failures: list[dict[str, Any]] = field(default_factory=list)
+    other_failures: list[dict[str, Any]] = field(default_factory=list)
+    """Failures of an earlier run, of files that this one does not take."""
+
+    def with_others(self, failures: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows of the store's table of what failed, of this run and of files that it does not take."""
+        rows = [*self.scan_failures, *failures, *self.other_failures]
+        return sorted(rows, key=lambda row: (str(row["path"]), str(row["clip_id"])))
 
 
 def prepare(config: ExtractConfig) -> Prepared:
@@ -82,6 +97,7 @@ def prepare(config: ExtractConfig) -> Prepared:
     from v2a_models.checkpoint_files import CheckpointError
     from v2a_models.encoders.published import WeightsError
 
+    config, selection = selected(config, config.store)
     at_least(config, num_workers=1, batch_size=1, rows_per_file=1, drop_static=0, max_hours_per_file=0)
     if not 0 < config.gpu_share <= 1:
         raise WrongUsage(f"--gpu-share must be more than 0 and at most 1, not {config.gpu_share:g}")
@@ -92,7 +108,9 @@ def prepare(config: ExtractConfig) -> Prepared:
     fractions = (config.splits[0] / total, config.splits[1] / total, config.splits[2] / total)
     store = Store(full_address(config.store), mends=not config.describe)
     try:
-        check_places(config.archive, config.store, "STORE", writes=not config.describe)
+        check_places(
+            config.archive, config.store, "STORE", writes=not config.describe, narrow=is_narrow(config)
+        )
         before = store.recover_identity()
         ours = (storage.PRIVATE_FOLDER, f"_recipe.json{storage.BROKEN}")
         if before is None and not any(storage.exists(store.uri(name)) for name in ours):
@@ -110,7 +128,7 @@ def prepare(config: ExtractConfig) -> Prepared:
         CheckpointError,
     ) as error:
         raise WrongUsage(str(error)) from error
-    prepared = Prepared(store, recipe, files, labels, fractions, before)
+    prepared = Prepared(store, recipe, files, labels, fractions, before, selection)
     _check_identity(prepared, config)
     return prepared
 
@@ -194,7 +212,7 @@ def find_work(
     Files that an earlier run scanned, and that have not changed since, are not opened again.
     """
     from pipelines import storage
-    from pipelines.archive import scan
+    from pipelines.archive import kinds, scan
     from pipelines.extract import windows
 
     store = prepared.store
@@ -205,18 +223,24 @@ def find_work(
         else row
         for row in _scanned(prepared, config, resources, console)
     ]
+    if over := Counter(filter(None, map(scan.kind_passed_over, rows))):
+        console.print(f"Passed over: {kinds.counted(over)}.", markup=False)
     videos = [row for row in rows if row["status"] == "ok" and row["audio_state"] == "audible"]
     failed = [row for row in rows if row["status"] == "failed"]
     scan_failures = [_scan_failure(row) for row in failed]
+    taken = {row["path"] for row in rows}
+    others = [] if prepared.selection.whole else [row for row in store.failures() if row["path"] not in taken]
     allowed = fraction(config.max_failed)
     if allowed is not None and len(failed) > allowed * max(1, len(failed) + len(videos)):
-        store.write_failures(scan_failures)
+        store.write_failures([*scan_failures, *others])
         raise Stopped(
             f"{len(failed)} of {len(failed) + len(videos)} files cannot be read, more than --max-failed allows"
             f" ({config.max_failed}); the first: {failed[0]['path']} ({failed[0]['error_class']})"
         )
     clips = windows.plan(videos, prepared.recipe, prepared.labels, prepared.fractions)
-    if prepared.labels is not None:
+    for line in prepared.selection.notes():
+        console.print(line, markup=False)
+    if prepared.labels is not None and prepared.selection.whole:
         missing = prepared.labels.unmatched(row["path"] for row in rows)
         if missing:
             console.print(
@@ -234,40 +258,45 @@ def find_work(
         n_videos=len(videos),
         passed_over=len(rows) - len(videos) - len(failed),
         scan_failures=scan_failures,
+        other_failures=others,
     )
 
 
 def _scanned(
     prepared: Prepared, config: ExtractConfig, resources: Callable[[], Resources], console: Console
 ) -> list[dict[str, Any]]:
-    """Scan rows of the archive's files, sorted by path."""
-    from pipelines import storage
+    """Scan rows of the files that are taken, sorted by path. The store keeps those of all others."""
     from pipelines.archive import scan
     from pipelines.archive.ray_scan import scan_infos
 
     known = prepared.store.scan(scan.SCAN_SCHEMA)
     scanned = {row["video_id"]: row for row in known if row["status"] != "failed"}
-    rows, fresh = [], []
-    for info in storage.list_tree(config.archive, everything=True):
-        row = scanned.get(scan.video_id(info.path, info.size, info.version))
-        # The archive may be mounted elsewhere now.
-        rows.append({**row, "uri": info.uri}) if row else fresh.append(info)
-    if not fresh:
-        return sorted(rows, key=lambda row: str(row["path"]))
+    read = {} if prepared.selection.whole else {row["path"]: row for row in known}
     saved = time.perf_counter()
-    cpus = resources().cpus
-    with console.status(f"reading {len(fresh)} files ..."):
 
-        def on_row(row: dict[str, Any]) -> None:
-            nonlocal saved
-            rows.append(row)
-            if time.perf_counter() - saved > SAVE_SCAN_EVERY_S:
-                prepared.store.write_scan(scan.to_table(rows))
-                saved = time.perf_counter()
+    def on_row(row: dict[str, Any]) -> None:
+        nonlocal saved
+        read[row["path"]] = row
+        if time.perf_counter() - saved > SAVE_SCAN_EVERY_S:
+            prepared.store.write_scan(scan.to_table(read.values()))
+            saved = time.perf_counter()
 
-        scan_infos(fresh, cpus, on_row)
-    prepared.store.write_scan(scan.to_table(rows))
-    return sorted(rows, key=lambda row: str(row["path"]))
+    def rows_of(infos: Iterable[FileInfo]) -> Iterator[pa.Table]:
+        rows, fresh = [], []
+        for info in infos:
+            row = scanned.get(scan.video_id(info.path, info.size, info.version))
+            # The archive may be mounted elsewhere now.
+            rows.append({**row, "uri": info.uri}) if row else fresh.append(info)
+        read.update((row["path"], row) for row in rows)
+        if fresh:
+            cpus = resources().cpus
+            with console.status(f"reading {len(fresh)} files ..."):
+                rows += scan_infos(fresh, cpus, on_row)
+            prepared.store.write_scan(scan.to_table(read.values()))
+        yield scan.to_table(rows)
+
+    tables = prepared.selection.films(prepared.selection, rows_of)
+    return sorted((row for table in tables for row in table.to_pylist()), key=lambda row: str(row["path"]))
 
 
 def _scan_failure(row: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipelines.archive.selection import Selection
     from pipelines.sandbox.decoder import Sandbox
     from pipelines.storage import FileInfo
 
@@ -14,21 +15,21 @@ if TYPE_CHECKING:
 
 
 class Listing:
-    """Names of an archive as they arrive, counted. If storage breaks the listing off, it ends and `error` has the
+    """Names of a selection as they arrive, counted. If storage breaks the listing off, it ends and `error` has the
     reason; only an archive that cannot be listed at all raises StorageError."""
 
-    def __init__(self, root: str) -> None:
-        self.root, self.n, self.over, self.error = root, 0, False, ""
+    def __init__(self, selection: Selection) -> None:
+        self.selection, self.n, self.over, self.error = selection, 0, False, ""
 
     def __iter__(self) -> Iterator[FileInfo]:
         from pipelines import storage
 
         try:
-            for info in storage.list_tree(self.root, everything=True):
+            for info in self.selection:
                 self.n += 1
                 yield info
         except storage.StorageError as error:
             if not self.n:
                 raise
-            self.error = f"the listing of {self.root} failed after {self.n} files: {error}"
+            self.error = f"the listing of {self.selection.root} failed after {self.n} files: {error}"
         self.over = True

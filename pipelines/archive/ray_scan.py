@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pipelines.archive.listing import Listing
+from pipelines.archive.selection import Selection
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,16 +29,20 @@ TASK_TRIES = 10
 
 
 def scan_rows(
-    archive_root: str, cpus: int, on_row: Callable[[dict[str, Any]], None] | None = None
+    archive: str | Selection, cpus: int, on_row: Callable[[dict[str, Any]], None] | None = None
 ) -> list[dict[str, Any]]:
-    """Rows of all files by path, read by the running Ray while they are listed.
+    """Rows of the files of an archive, or of a selection of them, by path, read by the running Ray while they are
+    listed.
 
     `on_row` is called for each row as it arrives. Raises StorageError if the archive cannot be listed to its end.
     """
     from pipelines import storage
 
-    listing = Listing(archive_root)
-    rows = scan_infos(listing, cpus, on_row)
+    selection = Selection(archive) if isinstance(archive, str) else archive
+    listing, rows = Listing(selection), list[dict[str, Any]]()
+    for table in selection.films(listing, lambda infos: scan_on_ray(infos, cpus)):
+        _collect(table, rows, on_row)
+    rows.sort(key=lambda row: str(row["path"]))
     if listing.error:
         raise storage.StorageError(listing.error)
     return rows
@@ -49,11 +54,17 @@ def scan_infos(
     """Rows of these files by path, read by the running Ray."""
     rows: list[dict[str, Any]] = []
     for table in scan_on_ray(infos, cpus):
-        for row in table.to_pylist():
-            rows.append(row)
-            if on_row is not None:
-                on_row(row)
+        _collect(table, rows, on_row)
     return sorted(rows, key=lambda row: str(row["path"]))
+
+
+def _collect(
+    table: pa.Table, rows: list[dict[str, Any]], on_row: Callable[[dict[str, Any]], None] | None
+) -> None:
+    for row in table.to_pylist():
+        rows.append(row)
+        if on_row is not None:
+            on_row(row)
 
 
 def scan_on_ray(infos: Iterable[FileInfo], cpus: int, examine: Examine | None = None) -> Iterator[pa.Table]:

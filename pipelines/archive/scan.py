@@ -13,16 +13,22 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines import retry, storage
+from pipelines.archive import kinds
 from pipelines.media.errors import DecodeFailed, DecoderNotStarted
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.storage import FileInfo
 
 VIDEO_SUFFIXES = frozenset(
     (
+        ".264",
+        ".265",
+        ".26l",
         ".3g2",
         ".3gp",
         ".asf",
+        ".avc",
         ".avi",
+        ".dav",
         ".divx",
         ".dv",
         ".f4v",
@@ -30,7 +36,9 @@ VIDEO_SUFFIXES = frozenset(
         ".h264",
         ".h265",
         ".hevc",
+        ".hvc",
         ".ivf",
+        ".jvt",
         ".m1v",
         ".m2t",
         ".m2ts",
@@ -48,6 +56,7 @@ VIDEO_SUFFIXES = frozenset(
         ".mts",
         ".mxf",
         ".nut",
+        ".obu",
         ".ogm",
         ".ogv",
         ".qt",
@@ -114,8 +123,9 @@ SCAN_SCHEMA = pa.schema(
     metadata={"v2a_schema": "scan/1"},
 )
 """Columns of a row. `status`: `ok` (a video), `audio_only`, `not_video` (no footage: text, pictures, ...) or `failed`
-(looks like a video but cannot be read; `error_class` and `error` have the reason). The columns from `duration_s` to
-`sha256` are null unless `status` is `ok`. `error` of an `ok` row is a note."""
+(probably a video, by name or content, but cannot be read; `error_class` and `error` have the reason). The columns from
+`duration_s` to `sha256` are null unless `status` is `ok`. `error` of an `ok` row is a note; that of a `not_video` row
+whose `error_class` is NOT_FOOTAGE is its kind (`pipelines.archive.kinds`)."""
 
 _FACTS = (
     "duration_s",
@@ -136,6 +146,9 @@ _FACTS = (
 NOT_LOOKED_AT = "NotReadable"
 """`error_class` of an entry that was not opened: a link that leads away, a pipe, what v2a wrote itself."""
 
+NOT_FOOTAGE = "NotFootage"
+"""`error_class` of a file that is no film by its content."""
+
 SILENT_STATES = ("none", "empty", "silent")
 """Values of `audio_state` for videos that count as silent."""
 
@@ -155,32 +168,6 @@ def suffix(path: str) -> str:
 def named_media(path: str) -> bool:
     """True if the suffix is one of footage or sound."""
     return suffix(path) in VIDEO_SUFFIXES | AUDIO_SUFFIXES
-
-
-def looks_like_media(head: bytes) -> bool:
-    """True if the first bytes (200 or more) are those of a container of footage or sound."""
-    return (
-        head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"styp")
-        or head.startswith(
-            (
-                b"\x1a\x45\xdf\xa3",  # Matroska, WebM
-                b"FLV\x01",
-                b"OggS",
-                b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # ASF
-                b"\x00\x00\x01\xba",  # MPEG program stream
-                b"\x00\x00\x01\xb3",  # MPEG video
-                b"\x06\x0e\x2b\x34\x02\x05\x01\x01",  # MXF
-                b".RMF",
-                b"DKIF",
-                b"nut/multimedia container",
-                b"fLaC",
-                b"ID3",
-                b"DHAV",
-            )
-        )
-        or (len(head) > 188 and head[0] == head[188] == 0x47)  # MPEG transport stream
-        or (head[:4] in (b"RIFF", b"RF64") and head[8:12] in (b"AVI ", b"WAVE"))
-    )
 
 
 def too_long(row: dict[str, Any], max_hours: float) -> str:
@@ -227,21 +214,36 @@ def scan_file(info: FileInfo, sandbox: Sandbox) -> dict[str, Any]:
 
 
 def _examine(info: FileInfo, sandbox: Sandbox, named_video: bool) -> dict[str, Any]:
-    if not named_media(info.path):
-        with storage.open_read(info.uri) as file:
-            head = file.read(512)
-        if not looks_like_media(head):
-            return {"status": "not_video"}
+    head = storage.read_head(info.uri, kinds.HEAD) if info.size else b""
+    kind, ending = kinds.kind_of(head), suffix(info.path)
+    if kinds.is_passed_over(kind, ending, named_video):
+        return _no_film(kind)
+    named_sound = ending in AUDIO_SUFFIXES
+    if not (named_video or named_sound or kind in (kinds.FILM, kinds.SOUND)):
+        return _no_film(kind)
     try:
         facts = sandbox.probe(info.uri)
     except DecodeFailed as error:
-        reason = {"error_class": error.error_class, "error": error.message}
         if error.error_class == "NoVideoStream":
             return {"status": "audio_only"}
-        if not named_video and error.error_class in ("NotAVideo", "ForbiddenFormat", "EmptyFile"):
-            return {"status": "not_video"} | reason
-        return {"status": "failed"} | reason
+        likely = named_video or (kind == kinds.FILM and not named_sound)
+        if not likely and error.error_class in ("NotAVideo", "ForbiddenFormat", "EmptyFile"):
+            return _no_film(kinds.SOUND if named_sound and kind == kinds.OTHER else kind)
+        return {"status": "failed", "error_class": error.error_class, "error": error.message}
     return {name: getattr(facts, name) for name in _FACTS} | {"status": "ok", "error": facts.note}
+
+
+def _no_film(kind: str) -> dict[str, Any]:
+    return {"status": "not_video", "error_class": NOT_FOOTAGE, "error": kind}
+
+
+def kind_passed_over(row: dict[str, Any]) -> str:
+    """Kind of the file of a row that holds no footage; empty for films, failed files and what was not looked at."""
+    if row["status"] == "audio_only":
+        return kinds.SOUND
+    if row["status"] != "not_video" or row["error_class"] == NOT_LOOKED_AT:
+        return ""
+    return str(row["error"]) if row["error_class"] == NOT_FOOTAGE else kinds.OTHER
 
 
 def scan(root: str, sandbox: Sandbox | None = None) -> Iterator[dict[str, Any]]:

@@ -20,6 +20,7 @@ from pipelines.dub.item import FIRST, Item
 from pipelines.dub.job import DubJob, DubTask, stretch
 from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.dub.state import BrokenState, State
+from pipelines.media import clock
 from pipelines.media import video as media_video
 from pipelines.media.errors import DecodeFailed, DecoderNotStarted, Failure
 from pipelines.reports.film_card import CARD_S, THUMB_HEIGHT, THUMBS
@@ -78,7 +79,8 @@ def _decode_into(item: Item, job: DubJob, sandbox: Sandbox) -> None:
     for attempt in retry.storage_attempts(retry.DUB):
         with attempt:
             damage: list[Seconds] = []
-            *pictures, thumbs = sandbox.decode_views(video["uri"], views, start_s, end_s, damage)
+            seeks = not clock.has_leaps(video.get("error"))
+            *pictures, thumbs = sandbox.decode_views(video["uri"], views, start_s, end_s, damage, seeks)
     thumbs = thumbs[:n_thumbs]
     item.facts += SegmentFacts(damage=tuple(damage))
     item.decoded_from_s = start_s

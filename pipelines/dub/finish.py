@@ -131,7 +131,9 @@ def finish_film(task: DubTask, job: DubJob) -> dict[str, Any]:
         try:
             film = write_film(task, job, task.output, captions, proof)
         except DecodeFailed as error:
-            if error.error_class != "ContainerCannotHold" or task.output == task.fallback:
+            # With --strict, Matroska may hold what the film's own container does not.
+            too_little = ("ContainerCannotHold", "StreamLeftOut")
+            if error.error_class not in too_little or task.output == task.fallback:
                 raise
             proof = Proof()
             film = write_film(task, job, task.fallback, captions, proof)
@@ -188,6 +190,8 @@ def _columns(film: WrittenFilm, task: DubTask, job: DubJob) -> dict[str, Any]:
         **job.texts(task.overrides),
         "output": film.name,
         "output_size": film.result.size,
+        "left_out": list(film.result.dropped),
+        "converted": list(film.result.converted),
         "model": job.model_name,
         "seed": task.seed(job),
         "sound_peak_dbfs": levels.peak_dbfs,

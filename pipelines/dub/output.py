@@ -145,11 +145,12 @@ def write_film(
     """
     plan = track_plan.plan_track(task, job)
     gains = track_plan.measure_gains(plan, task, job)
-    if captions and has_srt_file(name, job):
-        text = subtitles.srt(captions).encode()
-        storage.write_atomic(storage.join(job.out, name + SRT_SUFFIX), text)
     film = _FilmWriter(task, job, name, captions, plan, gains, proof)
-    result = film.write()
+    with storage.writing_one_file():
+        if captions and has_srt_file(name, job):
+            text = subtitles.srt(captions).encode()
+            storage.write_atomic(storage.join(job.out, name + SRT_SUFFIX), text)
+        result = film.write()
     film.sealer.write_record(task.video_id, name, proof)
     place = subtitles_at(name, job) if captions else ""
     return WrittenFilm(name, place, result, plan, film.reader, film.meter, proof)
@@ -205,6 +206,7 @@ class _FilmWriter:
                 codec=plan.policy.audio_codec,
                 tracks=job.keep_top,
                 captions=self.captions,
+                strict=job.strict,
             ),
             sidecar=plan.policy.sidecar,
             samples_uri=State(job.out).sound_uri(self.task.video_id) if keeps else "",
@@ -244,7 +246,7 @@ class _FilmWriter:
         video = self.task.video
         treatment = self.plan.facts() | {"gains": [asdict(gain) for gain in self.gains]}
         duration_s, windows = float(video["duration_s"]), self.task.n_windows
-        hashes = source_sha256, result.digests.to_json(), result.presented
+        hashes = source_sha256, result.digests.to_json(), result.presented, result.dropped, result.converted
         return sidecar.sidecar(
             self._generator,
             TrackFacts(self.plan.title, duration_s, windows, samples_sha256, treatment),

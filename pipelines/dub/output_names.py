@@ -1,4 +1,4 @@
-"""Names of the files that a dub writes for a film: unique, and no longer than the storage of OUT takes."""
+"""Names of the files that a dub writes for a film: unique, and such as the storage of OUT takes."""
 
 from __future__ import annotations
 
@@ -23,14 +23,19 @@ class UsedNames:
     """Names of outputs so far, and of the folders that outputs will lie in.
 
     Names that one file system or another takes for the same count as one: those that differ only in case, in how
-    characters are composed, or in dots and spaces at their ends.
+    characters are composed, or in dots and spaces at their ends. safe: makes names legal in OUT.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, safe: storage.SafeNames | None = None) -> None:
+        self._safe = safe
         self._taken: set[str] = set()
         self._reserved: dict[str, str] = {}
         """video_id of the film to which an earlier run gave a name."""
         self._folders: set[str] = set()
+
+    def legal(self, name: str) -> str:
+        """The output `name`, or the one that it has where the file system of OUT refuses it."""
+        return self._safe.path(name) if self._safe is not None else name
 
     def take(self, name: str) -> None:
         self._taken.add(name_key(name))
@@ -56,40 +61,59 @@ def name_key(name: str) -> str:
 
 
 def used_names(
-    job: DubJob, videos: Iterable[dict[str, Any]], row_of: Callable[[str], dict[str, Any] | None]
+    job: DubJob,
+    videos: Iterable[dict[str, Any]],
+    row_of: Callable[[str], dict[str, Any] | None],
+    tries: bool = False,
 ) -> UsedNames:
     """Names to begin with: the folders of all films, and those outputs of earlier runs whose name another film of the
     archive (scan rows) would like.
 
-    row_of: report row of a finished film by video_id, or None. Raises StorageError if it does.
+    row_of: report row of a finished film by video_id, or None. Raises StorageError if it does. tries: try whether the
+    file system of OUT takes unusual names (`storage.SafeNames`).
     """
-    used, claimed, rivals = UsedNames(), dict[str, str](), set[str]()
+    used, claimed, rivals = UsedNames(storage.SafeNames(job.out, tries)), dict[str, str](), set[str]()
     for video in videos:
         if video["status"] != "ok":
             continue
         with contextlib.suppress(ValueError, TypeError, AttributeError):  # the plan says why
-            for name in (preferred_output(job, video), fallback_output(video)):
-                used.add_folder(name)
-                first = claimed.setdefault(name_key(name), video["video_id"])
-                if first != video["video_id"]:
-                    rivals |= {first, video["video_id"]}
+            for output in (preferred_output(job, video), fallback_output(video)):
+                used.add_folder(used.legal(output))
+                for name in files_of(job, used.legal(output)):
+                    first = claimed.setdefault(name_key(name), video["video_id"])
+                    if first != video["video_id"]:
+                        rivals |= {first, video["video_id"]}
     for video_id in sorted(rivals):
         row = row_of(video_id)
         if row is not None and row.get("status") == "dubbed" and row.get("output"):
             used.reserve(str(row["output"]), video_id)
+            with contextlib.suppress(ValueError):  # a container of another release
+                for name in files_of(job, str(row["output"])):
+                    used.reserve(name, video_id)
     return used
 
 
 def output_names(job: DubJob, video: dict[str, Any], used: UsedNames) -> tuple[str, str]:
     """Unique paths of the output and of its Matroska fallback, relative to OUT. Raises ValueError as
     `preferred_output` does."""
-    video_id, path = video["video_id"], path_in_out(video["path"])
-    preferred = preferred_output(job, video)
-    output = unique_output(preferred, video_id, used, most_bytes(job, path, preferred))
+    path = used.legal(path_in_out(video["path"]))
+
+    def unique(preferred: str) -> str:
+        most = most_bytes(job, path, preferred)
+        return unique_output(preferred, video["video_id"], used, most, lambda output: files_of(job, output))
+
+    output = unique(used.legal(preferred_output(job, video)))
     if job.treatment.sidecar != "none":
         return output, output
-    preferred = fallback_output(video)
-    return output, unique_output(preferred, video_id, used, most_bytes(job, path, preferred))
+    return output, unique(used.legal(fallback_output(video)))
+
+
+def files_of(job: DubJob, output: str) -> list[str]:
+    """Names of all files that a film with that output may have: further tracks, manifests and captions."""
+    sidecar = job.treatment.sidecar != "none"
+    names = [audio_file.numbered(output, k) for k in range(1, job.keep_top + 1)] if sidecar else [output]
+    beside = [name + signing.BESIDE for name in names] if job.sign_key and not signing.embeds(output) else []
+    return names + beside + ([output + SRT_SUFFIX] if job.subtitles and has_srt_file(output, job) else [])
 
 
 def path_in_out(path: str) -> str:
@@ -124,9 +148,11 @@ def most_bytes(job: DubJob, path: str, output: str) -> int | None:
     """Most bytes for the name of a film's output, with room for the suffixes of files beside it; None if the film's own
     name is too long already, which only its owner can change."""
     folder, _, _ = output.rpartition("/")
-    limit = storage.name_limit(storage.join(job.out, folder))
-    if len(path.rpartition("/")[2].encode()) > limit:
+    limit, own = storage.name_limit(storage.join(job.out, folder)), len(path.rpartition("/")[2].encode())
+    if own > limit:
         return None
+    if not storage.is_remote(job.out):  # exFAT counts characters, and reports the bytes that they could have
+        limit = min(limit, max(storage.NAME_BYTES, own))
     is_sound_file = job.treatment.sidecar != "none"
     number = len(audio_file.numbered(output, job.keep_top)) - len(output) if is_sound_file else 0
     added = [0]
@@ -137,21 +163,28 @@ def most_bytes(job: DubJob, path: str, output: str) -> int | None:
     return limit - number - max(added)
 
 
-def unique_output(preferred: str, video_id: str, used: UsedNames, most: int | None = None) -> str:
+def unique_output(
+    preferred: str,
+    video_id: str,
+    used: UsedNames,
+    most: int | None = None,
+    files: Callable[[str], list[str]] = lambda output: [output],
+) -> str:
     """An output name that no other film of the archive has, such as `a.mp4.mkv`, which may be the name of a film.
 
-    Its last component is cut to `most` bytes. Adds the name to `used`.
+    Its last component is cut to `most` bytes. files: names of all files of an output; adds them to `used`.
     """
     folder, slash, name = preferred.rpartition("/")
     too_long = most is not None and len(name.encode()) > most
-    if too_long or not used.free(preferred, video_id):
+    if too_long or not all(used.free(each, video_id) for each in files(preferred)):
         stem, dot, suffix = name.rpartition(".")
         end = f".{video_id}{dot}{suffix}"
         if most is not None:
             stem = stem.encode()[: max(0, most - len(end.encode()))].decode(errors="ignore")
         name = stem + end
     output = folder + slash + name
-    used.take(output)
+    for each in files(output):
+        used.take(each)
     return output
 
 

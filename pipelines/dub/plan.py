@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from pipelines import storage
 from pipelines.archive import scan
 from pipelines.archive.scan import SILENT_STATES
+from pipelines.archive.selection import Selection
 from pipelines.dub import manifest, segments
 from pipelines.dub.job import DubJob, DubTask, file_segments, first_missing, part_shapes, turn, within
 from pipelines.dub.manifest import BEYOND_S, ManifestRow
@@ -39,6 +41,10 @@ class DubPlan:
     """video_ids of all files, in the order of the report."""
     kept: int = 0
     """Number of files that an earlier run dubbed."""
+    others: list[dict[str, Any]] = field(default_factory=list)
+    """Report rows of earlier runs for files that this one does not take."""
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """Number of files that hold no footage, by kind (`pipelines.archive.kinds`)."""
     notices: list[str] = field(default_factory=list)
     """Notices about records that were set aside, as they were printed."""
 
@@ -56,20 +62,34 @@ def make_plan(
     dry_run: bool = False,
     requests: Mapping[str, ManifestRow] | None = None,
     silences: Mapping[str, Silence] | None = None,
+    selection: Selection | None = None,
 ) -> DubPlan:
     """Plan the files of a scan. Finished files are kept, begun ones resumed and failed ones tried again; a file is done
     afresh with `restart`, or if its request has changed. A `dry_run` changes nothing on disk.
 
     requests: manifest rows by path; silences: silent stretches of the films that need them (`wants_silence`), by
-    video_id. Raises StorageError if OUT as a whole cannot be written.
+    video_id; selection: the files that were scanned, by default the whole archive. Raises StorageError if OUT as a
+    whole cannot be written.
     """
     plan = DubPlan()
     scanned = list(scanned)
-    used = used_names(job, scanned, lambda video_id: None if restart else _row_before(job, video_id))
+    used = used_names(
+        job, scanned, lambda video_id: None if restart else _row_before(job, video_id), tries=not dry_run
+    )
     requests, silences = manifest.resolved(requests or {}, scanned), silences or {}
+    paths = {video["path"] for video in scanned}
+    if selection is not None and not selection.whole and not restart:
+        ids = {video["video_id"] for video in scanned}
+        plan.others = State(job.out, mends=not dry_run).rows_of_others(ids, paths)
+        for row in plan.others:
+            if row["output"]:
+                used.reserve(row["output"], row["video_id"])
+                used.add_folder(row["output"])
     for video in scanned:
         video_id = video["video_id"]
         plan.order.append(video_id)
+        if kind := scan.kind_passed_over(video):
+            plan.passed_over[kind] += 1
         request, silence = requests.get(video["path"], ManifestRow()), silences.get(video_id)
         try:
             _add(plan, job, video, only, request, silence, used, restart=restart, dry_run=dry_run)
@@ -80,7 +100,9 @@ def make_plan(
         except Exception as error:  # one film never stops a run, whatever is wrong with it
             failure = Failure("plan", type(error).__name__, str(error) or type(error).__name__)
             plan.rows[video_id] = dub_rows.failed_row(video, failure)
-    for path in sorted(requests.keys() - {row["path"] for row in scanned}):
+    for path in sorted(requests.keys() - paths):
+        if selection is not None and not selection.names_all(path):
+            continue
         row = dub_rows.failed_row(unknown(path), Failure("manifest", "UnknownPath", UNKNOWN.format(path)))
         plan.order.append(row["video_id"])
         plan.rows[row["video_id"]] = row
@@ -149,7 +171,8 @@ def _add(
         state.drop_parts(video_id)
         state.write_request(video_id, requested)
     row = None if restart or state.read_request(video_id) != requested else state.read_row(video_id)
-    if row is not None and row.get("status") == "dubbed" and _still_there(job.out, row):
+    complete = row is not None and not (job.strict and row.get("left_out"))
+    if row is not None and complete and row.get("status") == "dubbed" and _still_there(job.out, row):
         plan.rows[video_id] = row
         plan.kept += 1
         return
@@ -231,8 +254,8 @@ def decide(
 def classify(row: dict[str, Any], only: str) -> tuple[str, str]:
     """Decide on a scanned file by itself: (dub | skipped | failed, reason)."""
     if row["status"] == "not_video":
-        looked = row["error_class"] != scan.NOT_LOOKED_AT
-        return "skipped", "not a video" if looked else f"{NOT_LOOKED_AT}: {row['error']}"
+        kind = scan.kind_passed_over(row)
+        return "skipped", f"not a video ({kind})" if kind else f"{NOT_LOOKED_AT}: {row['error']}"
     if row["status"] == "audio_only":
         return "skipped", "sound without a picture"
     if row["status"] != "ok":

@@ -18,10 +18,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import asdict, fields
 from typing import Any
 
+import pyarrow as pa
+
 from pipelines import storage
+from pipelines.arrow_rows import read_parquet
 from pipelines.dub.segment_facts import LARGEST_PART, Part, check_part
 from pipelines.media.errors import Failure
 from pipelines.reports import dub_rows
@@ -161,6 +165,34 @@ class State(storage.Records):
     def drop_row(self, video_id: str) -> None:
         storage.delete(self.row_uri(video_id), missing_ok=True)
 
+    def rows_of_others(self, video_ids: Collection[str], paths: Collection[str]) -> list[dict[str, Any]]:
+        """Report rows of the files that a run does not take: of the latest report, and of films that were dubbed since.
+
+        video_ids, paths: those of the files that it takes.
+        """
+        rows, folder = dict[str, dict[str, Any]](), self.uri("rows")
+        names = storage.list_tree(folder) if storage.is_dir(folder) else ()
+        done = {info.path.removesuffix(".json") for info in names if info.path.endswith(".json")}
+        reported = self.read(self.uri("report.parquet"), self._read_report) or []
+        for row in reported:
+            if row["status"] != "dubbed" or row["video_id"] in done:
+                rows.setdefault(row["path"], row)
+        for video_id in sorted(done.difference(video_ids, (row["video_id"] for row in reported))):
+            if (found := self.read_row(video_id)) is not None:
+                rows[found["path"]] = found
+        return [row for path, row in sorted(rows.items()) if path not in paths]
+
+    def _read_report(self) -> list[dict[str, Any]]:
+        data = storage.read_bytes(self.uri("report.parquet"))
+        try:
+            rows = read_parquet(data, dub_rows.REPORT_SCHEMA).to_pylist()
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise ValueError(f"not a report: {error}") from error
+        for row in rows:
+            if not row["path"] or not row["video_id"] or row["status"] not in dub_rows.STATUSES:
+                raise ValueError("a row without a film or a status")
+        return rows
+
     # settings of one film
 
     def read_request(self, video_id: str) -> dict[str, Any]:
@@ -249,9 +281,10 @@ class State(storage.Records):
 
 
 def concerns_one_film(error: storage.StorageError) -> bool:
-    """True for an error that may concern the files of one film alone, while OUT as a whole can be written."""
+    """True for an error that may concern the files of one film alone, while OUT as a whole can be written
+    (`State.writable`)."""
     kinds = storage.StorageRefused, storage.StorageDenied, storage.StorageNotFound, storage.SourceLost
-    return isinstance(error, kinds)
+    return isinstance(error, (*kinds, storage.FileNotWritten))
 
 
 def _json(values: dict[str, Any]) -> bytes:

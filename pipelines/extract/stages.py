@@ -172,6 +172,7 @@ def _sound(clips: Sequence[Clip], start_s: float, job: ExtractJob, sandbox: Sand
         recipe.sample_rate,
         origin_s=clip.video_start_s,
         channels=recipe.channels,
+        seeks=clip.seeks,
     )
     return pcm.quantise(np.nan_to_num(sound))
 
@@ -191,7 +192,7 @@ def _pictures(
     ends_s = [start + recipe.window_s for start in starts_s]
     held = {name: np.empty((0, view.height, view.width, 3), np.uint8) for name, view in views.items()}
     begins = dict.fromkeys(views, 0)
-    stretches = sandbox.iter_views(clips[0].uri, list(views.values()), from_s, ends_s)
+    stretches = sandbox.iter_views(clips[0].uri, list(views.values()), from_s, ends_s, clips[0].seeks)
     with contextlib.closing(stretches):  # type: ignore[type-var]
         for window_start_s, arrays in zip(starts_s, stretches, strict=True):
             window = {}

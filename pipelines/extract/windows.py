@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.extract.labels import Label, Labels, split_of
+from pipelines.media import clock
 from v2a_models import grid
 from v2a_models.recipe import Recipe
 
@@ -37,6 +38,7 @@ PLAN_SCHEMA = pa.schema(
         ("label", pa.string()),
         ("text", pa.string()),
         ("split", pa.string()),
+        ("seeks", pa.bool_()),
     ]
 )
 
@@ -61,6 +63,8 @@ class Clip:
     label: str
     text: str
     split: str
+    seeks: bool = True
+    """False for a file whose clock leaps (`clock.has_leaps`)."""
 
 
 def windows_per_segment(recipe: Recipe) -> int:
@@ -91,6 +95,7 @@ def clips_of(video: dict[str, Any], recipe: Recipe, label: Label) -> Iterator[Cl
             label=label.label,
             text=label.text,
             split=label.split,
+            seeks=not clock.has_leaps(video.get("error")),
         )
 
 

@@ -281,13 +281,15 @@ def decode_sound(
     tick: Tick | None = None,
     origin_s: float | None = None,
     channels: int | None = None,
+    seeks: bool = True,
 ) -> np.ndarray:
     """Sound of one stretch of the default track on the picture timeline, float32 [channels, n].
 
     n = round((end_s - start_s) * sample_rate), with zeros where the track has no sound. origin_s: container time of the
     first picture (`Probe.video_start_s`); None decodes that picture to find it. channels: 1 or 2 mixes the track to
     mono (the mean of its channels) or stereo, with weights (`mixing`) that never exceed full scale; None keeps its
-    layout. Raises DecodeFailed (`NoAudioStream` if there is no track), ValueError for impossible arguments.
+    layout. seeks: False for a film whose clock leaps, which is read from its start.
+    Raises DecodeFailed (`NoAudioStream` if there is no track), ValueError for impossible arguments.
     """
     if not 0 <= start_s < end_s:
         raise ValueError(f"not a time span: {start_s} to {end_s}")
@@ -301,7 +303,7 @@ def decode_sound(
             raise DecodeFailed("NoAudioStream", "the file has no sound track", "sound")
         audio = media_container.default_stream(container.streams.audio)
         # A second ahead lets codecs with memory (AAC, MP3, Opus) settle before the first sample is kept.
-        if origin_s + start_s > 2:
+        if seeks and origin_s + start_s > 2:
             media_container.seek(container, audio, origin_s + start_s - 1)
         n_samples = grid.samples(end_s - start_s, sample_rate)
         sound: np.ndarray | None = None

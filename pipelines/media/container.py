@@ -17,6 +17,7 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition
 
+from pipelines.media import clock
 from pipelines.media.errors import DecodeFailed
 from pipelines.media.formats import DECODERS, DEMUXERS, PICTURES
 
@@ -53,11 +54,14 @@ Tick = Callable[[], None]
 """Called now and then while the work advances."""
 
 
-def open_whitelisted(file: Any, metadata_errors: str = "replace") -> InputContainer:
+def open_whitelisted(
+    file: Any, metadata_errors: str = "replace", *, edit_lists: bool = True
+) -> InputContainer:
     """Container in an untrusted open file: only DEMUXERS and DECODERS may read it, and FFmpeg may open nothing else.
 
     file: an object with `read` and, if possible, `seek` and `tell`; without a name, so that the content alone decides
-    the format. metadata_errors: error handler for tags that are not UTF-8. Raises the errors of PyAV.
+    the format. metadata_errors: error handler for tags that are not UTF-8. edit_lists: follow those of mp4; without,
+    packets are all there and have the times of their media. Raises the errors of PyAV.
     """
     container = av.open(
         file,
@@ -68,6 +72,7 @@ def open_whitelisted(file: Any, metadata_errors: str = "replace") -> InputContai
             "protocol_whitelist": "none",
             "max_pixels": str(MAX_PIXELS),
             "enable_drefs": "0",
+            "ignore_editlist": "0" if edit_lists else "1",
         },
         metadata_errors=metadata_errors,
         buffer_size=_BUFFER,
@@ -166,12 +171,37 @@ def picture_start(file: BinaryIO) -> float:
         return 0.0 if first is None else first[0]
 
 
-def packets(container: InputContainer, streams: Iterable[Any], with_empty: bool = False) -> Iterator[Any]:
+def packets(
+    container: InputContainer,
+    streams: Iterable[Any],
+    with_empty: bool = False,
+    leaps: list[float] | None = None,
+    unannounced: Tick = lambda: None,
+) -> Iterator[Any]:
     """Packets of `streams` until the end of what can be read. A truncated file simply ends.
 
+    Their times are those of one clock, also where the file's own starts again or jumps (`pipelines.media.clock`).
     with_empty: also yield packets without data that have a time (repeated pictures in AVI), for a stream copy. To a
-    decoder they would mean the end of the stream.
+    decoder they would mean the end of the stream. leaps: receives the times at which the file's own clock leaps.
+    unannounced: called for each packet of a stream that was not there when the file was opened (FLV, MPEG-TS).
     """
+    wanted = list(streams)
+    video = next((s for s in container.streams.video if not is_attached(s)), None)
+    if container.format.name not in clock.DISCONTINUOUS or video is None:
+        yield from _demuxed(container, wanted, with_empty, unannounced)
+        return
+    # The pictures put the parts one after another, so they are read even if only the sound is wanted.
+    indexes = {stream.index for stream in wanted}
+    read = wanted if video.index in indexes else [*wanted, video]
+    running = clock.ContinuousClock(video.index, frame_step(video), leaps)
+    for packet in running.corrected(_demuxed(container, read, with_empty, unannounced)):
+        if packet.stream_index in indexes:
+            yield packet
+
+
+def _demuxed(
+    container: InputContainer, streams: Sequence[Any], with_empty: bool, unannounced: Tick
+) -> Iterator[Any]:
     demuxed = container.demux(*streams)
     while True:
         try:
@@ -179,7 +209,7 @@ def packets(container: InputContainer, streams: Iterable[Any], with_empty: bool 
         except (StopIteration, av.InvalidDataError, av.EOFError):
             return
         except IndexError:
-            # A packet of a track that was not there when the file was opened (FLV, MPEG-TS): go on after it.
+            unannounced()
             demuxed = container.demux(*streams)
             continue
         # PyAV marks the end of each stream by an empty packet without a time: never passed on.

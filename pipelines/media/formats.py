@@ -7,7 +7,7 @@ no archive of films needs them. Names are FFmpeg's.
 from __future__ import annotations
 
 DEMUXERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,m4v,h264,hevc,ogg,"
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,m4v,h264,hevc,obu,ogg,"
     "asf,asf_o,mxf,nut,rm,ivf,dv,wtv,dhav,mjpeg,yuv4mpegpipe,wav,w64,mp3,flac,aac,ac3,eac3,aiff,caf,au,amr"
 )
 """Containers: one self-contained file each. Playlists and manifests (hls, dash, concat, imf, sdp, image sequences, ...)

@@ -15,6 +15,8 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from pipelines.media import geometry
+from pipelines.media.fields import first_field
+from pipelines.media.tone_mapping import is_hdr, to_standard
 from v2a_models.recipe import View
 
 _LONGEST = 16
@@ -120,7 +122,8 @@ class Painter:
 
 
 class Scaler:
-    """Makes decoded pictures RGB, upright and of a view's size.
+    """Makes decoded pictures RGB, upright and of a view's size: of interlaced ones the earlier field, of HDR ones what
+    a standard screen shows.
 
     turns: quarter turns and mirroring, from `geometry.orientation`. aspect: width of a pixel over its height.
     """
@@ -145,18 +148,25 @@ class Scaler:
     ) -> np.ndarray:
         if self.quarter_turns % 2:  # scale the coded picture, turn the small result
             width, height = height, width
+        frame = first_field(frame)
+        if is_hdr(frame):
+            wide = convert.reformat(frame, width, height, "rgb48le", interpolation=_SCALING, threads=1)
+            picture = to_standard(_pixels(wide, np.uint16), int(frame.color_trc), int(frame.color_primaries))
+            return geometry.turn(picture, self.quarter_turns, self.mirrored)
         # Common footage is scaled in its own pixel format, and only the small picture converted to RGB: twice as fast
         # as both in one step. Other formats (alpha, 10 bit, full chroma) are converted in one step.
         # One thread: the pictures are small, and the decoder's threads work on the next ones.
         if frame.format.name in ("yuv420p", "yuvj420p"):
             frame = resize.reformat(frame, width, height, interpolation=_SCALING, threads=1)
         small = convert.reformat(frame, width, height, "rgb24", interpolation=_SCALING, threads=1)
-        plane = small.planes[0]
-        rows = np.frombuffer(memoryview(plane), np.uint8, height * plane.line_size).reshape(
-            height, plane.line_size
-        )
-        picture = rows[:, : width * 3].reshape(height, width, 3)
-        return geometry.turn(picture, self.quarter_turns, self.mirrored)
+        return geometry.turn(_pixels(small, np.uint8), self.quarter_turns, self.mirrored)
+
+
+def _pixels(frame: Any, kind: type[np.uint8] | type[np.uint16]) -> np.ndarray:
+    """An RGB picture as an array [height, width, 3] of its own memory."""
+    plane, size = frame.planes[0], np.dtype(kind).itemsize
+    rows = np.frombuffer(memoryview(plane), kind, frame.height * plane.line_size // size)
+    return rows.reshape(frame.height, -1)[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
 
 
 def cover_size(display: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:

@@ -25,11 +25,12 @@ LONGEST_STILL_S = 2 * 3600.0
 class PictureTimes:
     """Times of a film's pictures, packet by packet in the order of the file.
 
-    nominal_s: seconds per picture where neither packets nor time stamps say it.
+    nominal_s: seconds per picture where neither packets nor time stamps say it. by_decoding: for AVI, which has
+    decoding times only: FFmpeg guesses the others, and takes a picture to last one tick of a clock that may be finer.
     """
 
-    def __init__(self, nominal_s: float) -> None:
-        self._nominal_s = nominal_s
+    def __init__(self, nominal_s: float, by_decoding: bool = False) -> None:
+        self._nominal_s, self._by_decoding = nominal_s, by_decoding
         self._times = array("d")
         self._stamped = False
         self._next_s = -math.inf
@@ -41,14 +42,23 @@ class PictureTimes:
         return len(self._times)
 
     def add(self, packet: Any) -> None:
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        self._stamped = self._stamped or packet.pts is not None
+        stamps = (packet.dts, packet.pts) if self._by_decoding else (packet.pts, packet.dts)
+        stamp = stamps[0] if stamps[0] is not None else stamps[1]
+        self._stamped = self._stamped or (packet.pts is not None and not self._by_decoding)
         time_s = float(stamp * packet.time_base) if stamp is not None else max(self._next_s, 0.0)
         claimed = packet.duration is not None and packet.duration > 0
         lasts_s = float(packet.duration * packet.time_base) if claimed else self._nominal_s
         self._times.append(time_s)
         self._next_s = max(self._next_s, time_s + lasts_s)
         self._last = max(self._last, (time_s, lasts_s))
+
+    def number_from(self, start_s: float) -> int:
+        """Number of pictures from the first decoded one on, whose time is `start_s`.
+
+        A recording that starts inside a group of pictures has others before it, which nobody can decode.
+        """
+        times = np.array(self._times, np.float64)
+        return int((times >= start_s - 0.001).sum()) if self._stamped else len(times)
 
     def duration_s(self, start_s: float, sound_s: float = 0.0) -> float:
         """Length of a film whose first decoded picture has the time `start_s`.
@@ -57,7 +67,11 @@ class PictureTimes:
         (`ZeroDuration`, or `BadTimestamps` if `check_stills` does or the film is longer than MAX_DURATION_S).
         """
         times = np.sort(np.array(self._times, np.float64))
-        end_s = sum(self._last)
+        last_s, lasts_s = self._last
+        if self._by_decoding and len(times) > 1:
+            steps = np.sort(np.diff(times))  # the median of numpy imports a module that the sandbox has not got
+            lasts_s = max(lasts_s, float(steps[len(steps) // 2]))
+        end_s = last_s + lasts_s
         # Containers with decode times only (AVI) begin and end a few pictures before the displayed time.
         begin_s = start_s if self._stamped or not len(times) else float(times[0])
         duration_s = end_s - begin_s

@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, TypeVar
 
+import av
 import numpy as np
 
+from pipelines.media import clock, geometry
 from pipelines.media import container as media_container
-from pipelines.media import geometry
 from pipelines.media.audio import Level, audio_state, decode_sound
 from pipelines.media.container import Tick
 from pipelines.media.errors import DecodeFailed
@@ -108,8 +109,9 @@ def probe(file: BinaryIO, tick: Tick | None = None) -> Probe:
         audio = list(container.streams.audio)
         levels = {stream.index: Level() for stream in audio}
         first = media_container.FirstPicture(video)
-        times = PictureTimes(media_container.frame_step(video))
-        for number, packet in enumerate(media_container.packets(container, [video, *audio])):
+        times = PictureTimes(media_container.frame_step(video), container.format.name == "avi")
+        leaps: list[float] = []
+        for number, packet in enumerate(media_container.packets(container, [video, *audio], leaps=leaps)):
             if tick is not None and number % 512 == 0:
                 tick()
             if packet.stream.index in levels:
@@ -129,10 +131,11 @@ def probe(file: BinaryIO, tick: Tick | None = None) -> Probe:
         for level in levels.values():
             level.flush()
         duration_s = times.duration_s(start_s, max((level.seconds for level in levels.values()), default=0.0))
+        n_frames = times.number_from(start_s)
         state, peak_dbfs = audio_state(list(levels.values()))
         return Probe(
             duration_s=duration_s,
-            fps=len(times) / duration_s,
+            fps=n_frames / duration_s,
             width=width,
             height=height,
             rotation=90 * quarter_turns,
@@ -142,8 +145,8 @@ def probe(file: BinaryIO, tick: Tick | None = None) -> Probe:
             peak_dbfs=peak_dbfs,
             video_start_s=start_s,
             n_audio_tracks=len(audio),
-            n_frames=len(times),
-            note=_note(video, duration_s, list(levels.values())),
+            n_frames=n_frames,
+            note=_note(container, video, start_s, duration_s, list(levels.values()), leaps),
         )
 
 
@@ -155,9 +158,10 @@ def decode_views(
     threads: int = 2,
     tick: Tick | None = None,
     allocate: Allocate | None = None,
+    seeks: bool = True,
 ) -> list[np.ndarray]:
     """Pictures of one stretch for several views, uint8 [T, height, width, 3] each: `iter_views` with one stretch."""
-    return next(iter_views(file, views, start_s, [end_s], threads, tick, allocate))
+    return next(iter_views(file, views, start_s, [end_s], threads, tick, allocate, seeks=seeks))
 
 
 def iter_views(
@@ -170,6 +174,7 @@ def iter_views(
     allocate: Allocate | None = None,
     skip: int = 0,
     damage: list[tuple[float, float]] | None = None,
+    seeks: bool = True,
 ) -> Iterator[list[np.ndarray]]:
     """Pictures of consecutive stretches, up to each of `ends_s`, for several views from one decoding pass.
 
@@ -181,14 +186,15 @@ def iter_views(
     threads: number of decoding threads. allocate: returns the arrays to fill for a list of shapes; called when the
     previous stretch has been used, so it may return the same memory again. skip: number of stretches at the start that
     are not decoded. damage: receives, at the end, the times (start, end) between which pictures are damaged and older
-    ones replace them. Raises DecodeFailed, possibly after some stretches; ValueError unless `start_s` and `ends_s`
+    ones replace them. seeks: False for a film whose clock leaps (`clock.has_leaps`), which is decoded from its start.
+    Raises DecodeFailed, possibly after some stretches; ValueError unless `start_s` and `ends_s`
     ascend.
     """
     shapes = stretch_shapes(views, start_s, ends_s)[skip:]
     return _attempts(
         _Plan(
             list(views), start_s, [start_s, *ends_s][skip:], shapes, threads, tick, allocate,
-            [] if damage is None else damage,
+            [] if damage is None else damage, seeks,
         ),
         file,
     )  # fmt: skip
@@ -226,6 +232,8 @@ class _Plan:
     allocate: Allocate | None
     damage: list[tuple[float, float]]
     """Receives the times (start, end) between which pictures are damaged, in seconds, in order."""
+    seeks: bool
+    """True if the film has one clock, so that a time can be looked up."""
 
     def targets(self) -> list[np.ndarray]:
         """Times of all pictures, by view."""
@@ -284,7 +292,7 @@ def _attempt(plan: _Plan, file: BinaryIO, read_ahead_s: float) -> Iterator[list[
         tolerance_s = media_container.tolerance_s(video)
         if container.format.name in _SPARSELY_STAMPED:
             read_ahead_s += 2.0
-        if start_s > read_ahead_s + _NEAR_START_S:
+        if plan.seeks and start_s > read_ahead_s + _NEAR_START_S:
             frames.close()
             media_container.seek(container, video, origin_s + start_s - read_ahead_s)
             damage.clear()
@@ -320,12 +328,19 @@ def damage_within(
     return joined
 
 
-def _note(video: Any, duration_s: float, levels: Sequence[Level]) -> str:
-    notes = []
-    if video.duration and video.time_base:
-        announced = float(video.duration * video.time_base)
-        if announced - duration_s > max(1.0, 0.05 * announced):
-            notes.append(f"ends early: {duration_s:.1f} of {announced:.1f} s present")
+def _note(
+    container: Any, video: Any, start_s: float, duration_s: float, levels: Sequence[Level], leaps: list[float]
+) -> str:
+    notes = [clock.note(leaps, start_s)] if leaps else []
+    # FFmpeg takes the length of transport and program streams from their first and last times: they announce none.
+    if video.duration and video.time_base and container.format.name not in clock.DISCONTINUOUS:
+        announced, present = float(video.duration * video.time_base), duration_s
+        if "matroska" in container.format.name:
+            # One length for all tracks: pictures may begin late, and sound may go on after them.
+            late = max(0.0, start_s - (container.start_time or 0) / av.time_base)
+            present = max(late + duration_s, *(level.seconds for level in levels), 0.0)
+        if announced - present > max(1.0, 0.05 * announced):
+            notes.append(f"ends early: {present:.1f} of {announced:.1f} s present")
     for number, level in enumerate(levels):
         if level.unreadable:
             notes.append(f"sound track {number} cannot be decoded")

@@ -95,7 +95,8 @@ def _result(answer: dict[str, Any], source: LentFile, output: int) -> MuxResult:
             fields = answers.checked(answers.MuxAnswer, answer).model_dump()
             presented.check(fields["presented"])
             digests = Digests.from_json(fields.pop("digests"))
-            return MuxResult(**fields | {"dropped": tuple(fields["dropped"]), "digests": digests})
+            words = {name: tuple(fields[name]) for name in ("dropped", "converted")}
+            return MuxResult(**fields | words | {"digests": digests})
         if kind == "value":
             raise ValueError(str(answer["message"])[:1000])
         failed = answers.checked(answers.FailedAnswer, answer)

@@ -89,8 +89,9 @@ class Container:
         return bool(set(format_name.lower().split(",")) & set(self.source))
 
 
-# Tags with any names are kept (`use_metadata_tags`), and edit lists are as precise as the generated samples.
-_MP4_OPTIONS = (("movflags", "+use_metadata_tags"), ("movie_timescale", "44100"))
+# Tags with any names are kept (`use_metadata_tags`), edit lists are as precise as the generated samples, and Dolby
+# Vision, spherical video and stereo are written.
+_MP4_OPTIONS = (("movflags", "+use_metadata_tags"), ("movie_timescale", "44100"), ("strict", "unofficial"))
 
 CONTAINERS = (
     Container(
@@ -152,14 +153,18 @@ CONTAINERS = (
 )
 
 
+_MOV = next(kind for kind in CONTAINERS if kind.muxer == "mov")
+
+
 def output_name(path: str, *, container: str, video_codec: str, audio_codec: str = "auto") -> str:
     """Relative path of the dubbed copy of `path`: the same path if its container can hold the result.
 
     `container` and `video_codec` are FFmpeg's names, from the probe. The container is kept if the suffix matches the
     content and it can carry a named track: mp4, m4v, mov, mkv, avi, and webm with a codec that WebM allows; with an
-    `audio_codec` (in `CODECS`) only if it holds that too. Everything else becomes `<path>.mkv`, except for old codecs
-    that Matroska does not hold: they stay in FLV or ASF, or go to `<path>.mov`, which then may not hold the sound's
-    codec (`Container.coded` raises for that).
+    `audio_codec` (in `CODECS`) only if it holds that too. Relatives of mp4 with other suffixes, such as 3gp, become
+    `<path>.mov`, which has their edit lists. Everything else becomes `<path>.mkv`, except for old codecs that Matroska
+    does not hold: they stay in FLV or ASF, or go to `<path>.mov`, which then may not hold the sound's codec
+    (`Container.coded` raises for that).
     """
     suffix = PurePosixPath(path).suffix.lower()
     codec = video_codec.lower()
@@ -171,7 +176,9 @@ def output_name(path: str, *, container: str, video_codec: str, audio_codec: str
                 continue
             if kind.names_tracks or codec in _NOT_IN_MATROSKA:
                 return path
-    return f"{path}.mov" if codec in _IN_MOV else f"{path}.mkv"
+    if codec not in _IN_MOV and not (_MOV.reads(container) and _MOV.holds(audio_codec)):
+        return f"{path}.mkv"
+    return f"{path}.mov"
 
 
 def container_of(path: str | os.PathLike[str]) -> Container:

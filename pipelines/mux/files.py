@@ -58,9 +58,13 @@ class Source:
     def seekable(self) -> bool:
         return True
 
-    def open(self) -> InputContainer:
-        """The container. Bytes of its tags that are not text survive the round trip."""
-        return container.open_whitelisted(self, metadata_errors="surrogateescape")
+    def open(self, *, edit_lists: bool = True) -> InputContainer:
+        """The container, opened anew. Bytes of its tags that are not text survive the round trip.
+
+        edit_lists: follow the edit lists of mp4.
+        """
+        self._file.seek(0)
+        return container.open_whitelisted(self, metadata_errors="surrogateescape", edit_lists=edit_lists)
 
 
 class TooLarge(Exception):

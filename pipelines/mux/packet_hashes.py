@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from pipelines.media import container
 
@@ -58,6 +58,23 @@ class Hasher:
     def of(self, kind: str) -> tuple[str, ...]:
         """The digests of the `video` or `audio` streams."""
         return tuple(self._hashes[s.index].hexdigest() for s in self._streams if s.type == kind)
+
+
+def digests_of(file: BinaryIO, new_tracks: Sequence[int], tick: Callable[[], None]) -> Digests:
+    """Digests of a finished copy as its readers find them. Raises DecodeFailed.
+
+    new_tracks: indexes of the generated sound tracks among the streams.
+    """
+    file.seek(0)
+    with container.opened(file) as film:
+        streams = [s for s in film.streams if s.type in ("video", "audio")]
+        hasher = Hasher(streams)
+        for packet in container.packets(film, streams, with_empty=True):
+            hasher.update(packet, packet.stream)
+            tick()
+        sound = dict(zip((s.index for s in film.streams.audio), hasher.of("audio"), strict=True))
+        generated = [sound.pop(index) for index in new_tracks]
+        return Digests(hasher.of("video"), tuple(sound.values()), generated[0], tuple(generated[1:]))
 
 
 def _is_cover(stream: Any) -> bool:

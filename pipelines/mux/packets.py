@@ -5,18 +5,27 @@ The encoder of the new track is in `pipelines.mux.audio_encoder`.
 
 from __future__ import annotations
 
+import itertools
 import re
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import av
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 
 from pipelines.media import container as media_container
 from pipelines.mux import subtitles
 from pipelines.mux.containers import ENCODER_OPTIONS, Container
 from pipelines.mux.files import Sink
+from pipelines.mux.headers import matroska, riff
+from pipelines.mux.streams import left_out
+from pipelines.mux.streams.converted import ConvertedTrack
+from pipelines.mux.streams.covers import Cover
 from pipelines.mux.track import LANGUAGE, MuxFailed, Track
+
+_WITH_TIME_CODE = ("mp4", "mov", "matroska")
+"""Muxers that write a time code from the metadata: as a track, or as a tag."""
 
 _REORDERED = 16
 """Largest number of pictures that a decoder may hold back."""
@@ -72,16 +81,39 @@ class Output:
     captions: Any
     """The subtitle stream, or None."""
     dropped: list[str]
+    """Streams and facts of the film that are not in the container, in words."""
+    headers: dict[int, matroska.TrackHeader]
+    """Headers to write into the finished file (`matroska.write_headers`)."""
+    comment: str
+    """The comment in the tags of the copy."""
+    track_ids: dict[int, int]
+    """Identifiers of the copied tracks in mp4, by those of the source's."""
+    source_format: str
+    """FFmpeg's name of the demuxer of the film."""
+    converted: dict[Any, ConvertedTrack]
+    """Sound streams of the film that are decoded, because the container does not hold their coding."""
 
-    def __init__(self, film: Any, sink: Sink, kind: Container, track: Track) -> None:
+    def __init__(
+        self, film: Any, sink: Sink, kind: Container, track: Track, pictures: dict[int, Cover],
+        timescale: int = 0, chapters: Any = None,
+    ) -> None:  # fmt: skip
+        """pictures: covers, by stream, that become attachments. timescale: ticks in a second of the film's clock in
+        mp4; 0 for the usual one. chapters: those of the copy, if `film` does not have their times."""
         self.kind, self._film, self._sink, self._spec = kind, film, sink, track
+        self._pictures, self._timescale = pictures, timescale
+        self._chapters = film.chapters() if chapters is None else chapters
         # Players distinguish hvc1 from hev1 and XVID from FMP4 by the codec tag, so it is kept with the container. If
         # the muxer refuses it, try without.
         same = kind.reads(film.format.name)
-        for keep_codec_tags in (True, False) if same else (False,):
+        self.headers: dict[int, matroska.TrackHeader] = {}
+        self.converted: dict[Any, ConvertedTrack] = {}
+        # No list says which data a muxer takes: try with all of it.
+        with_data = (True, False) if any(map(_is_data, film.streams)) else (False,)
+        tags = (True, False) if same else (False,)
+        for keep_codec_tags, keep_data in itertools.product(tags, with_data):
             sink.restart()
             try:
-                self._open(keep_codec_tags)
+                self._open(keep_codec_tags, keep_data)
                 return
             except (av.FFmpegError, ValueError) as error:
                 if sink.error is not None:
@@ -90,7 +122,7 @@ class Output:
         words = media_container.error_text(refusal) if isinstance(refusal, av.FFmpegError) else str(refusal)
         raise MuxFailed("ContainerCannotHold", f"{kind.muxer} cannot hold this film: {words}") from refusal
 
-    def _open(self, keep_codec_tags: bool) -> None:
+    def _open(self, keep_codec_tags: bool, keep_data: bool) -> None:
         self.container = av.open(
             self._sink,
             "w",
@@ -101,6 +133,9 @@ class Output:
         )
         self.container.flags |= av.container.Flags.bitexact.value
         self.copies, self.dropped, self.tracks = {}, [], []
+        self.headers.clear()
+        self.without_time_code = False
+        self.converted.clear()
         spec = self._spec
         old = None if spec.replaces is None else self._film.streams.audio[spec.replaces]
         for stream in self._film.streams:
@@ -108,8 +143,12 @@ class Output:
                 self._add_tracks()
             if stream is old:
                 continue
-            if why := self._add_copy(stream, keep_codec_tags):
-                self.dropped.append(f"{stream.type} stream {stream.index}: {why}")
+            if picture := self._pictures.get(stream.index):
+                self.container.add_attachment(picture.name, picture.media_type, picture.data)
+            elif keep_data and _is_data(stream):
+                self.copies[stream] = self.container.add_stream_from_template(stream)
+            elif why := self._add_copy(stream, keep_codec_tags):
+                self.dropped.append(f"{left_out.title(stream)}: {why}")
         if not self.tracks:
             self._add_tracks()
         wanted = self.kind.subtitles and spec.captions
@@ -118,9 +157,15 @@ class Output:
         self.tracks[0].disposition = Disposition.default if spec.default or alone else 0
         if old is not None:
             self.tracks[0].disposition = old.disposition
-        self.container.metadata.update(metadata(self._film.metadata, spec.tags, spec.old_comment))
-        if chapters := self._film.chapters():
-            self.container.set_chapters(chapters)
+        tags = metadata(self._film.metadata, spec.tags, spec.old_comment)
+        if self.without_time_code:
+            tags.pop("timecode", None)
+        self.container.metadata.update(tags)
+        if self._chapters:
+            self.container.set_chapters(self._chapters)
+        self.comment = next((v for k, v in tags.items() if k.lower() == "comment"), "")
+        self.track_ids = {stream.id: copy.index + 1 for stream, copy in self.copies.items()}
+        self.source_format = str(self._film.format.name)
         self.container.start_encoding()
 
     def _options(self) -> dict[str, str]:
@@ -129,6 +174,8 @@ class Output:
         if any(stream.disposition & Disposition.attached_pic for stream in self._film.streams.video):
             # An mp4 file has either tags with any names or the usual ones and a cover picture.
             options.pop("movflags", None)
+        if self._timescale:
+            options["movie_timescale"] = str(self._timescale)
         return options
 
     def _add_copy(self, stream: Any, keep_codec_tag: bool) -> str:
@@ -140,9 +187,10 @@ class Output:
             # Its content is part of the header: there are no packets to copy.
             self.container.add_stream_from_template(stream)
             return ""
+        if stream.type == "data":
+            return self._not_remade(stream)
         if stream.type not in ("video", "audio", "subtitle"):
-            # The muxer writes time codes and chapters from the metadata.
-            return "time code, chapter or camera data"
+            return "neither picture, sound nor subtitles"
         if context is None:
             return "a codec that FFmpeg does not know"
         if stream.type == "audio" and self.kind.muxer == "flv":
@@ -153,22 +201,91 @@ class Output:
         except ValueError:
             if stream.type == "subtitle":
                 return f"{self.kind.muxer} does not hold {context.name} subtitles"
-            raise
+            return self._add_otherwise(stream)
+        return self._describe(stream, copy, keep_codec_tag)
+
+    def _add_otherwise(self, stream: Any) -> str:
+        """Add a copy of a stream that PyAV says the container does not hold. Raises ValueError if that is true."""
+        if self.kind.muxer == "matroska" and (private := riff.header_of(stream)):
+            context = stream.codec_context
+            is_video = stream.type == "video"
+            # Any codec that needs no configuration will do: the header gets the real one.
+            copy = (
+                self.container.add_mux_stream("mjpeg", width=context.width, height=context.height)
+                if is_video
+                else self.container.add_mux_stream("truehd", rate=context.sample_rate)
+            )
+            copy.time_base = stream.time_base
+            self.headers[stream.index] = matroska.TrackHeader(
+                name=stream.metadata.get("title", ""),
+                codec_id="V_MS/VFW/FOURCC" if is_video else "A_MS/ACM",
+                private=private,
+                channels=0 if is_video else context.layout.nb_channels,
+            )
+            return self._describe(stream, copy, keep_codec_tag=False)
+        if stream.type == "audio" and self.kind.muxer in ("matroska", "mov"):
+            self.converted[stream] = ConvertedTrack(self.container, stream)
+            return self._describe(stream, self.converted[stream].stream, keep_codec_tag=False)
+        raise ValueError(f"{self.kind.muxer} does not hold {stream.codec_context.name}")
+
+    def _describe(self, stream: Any, copy: Any, keep_codec_tag: bool) -> str:
+        """Give a copy what the container says of the stream. Returns an empty string."""
+        context = stream.codec_context
         copy.metadata.update(stream.metadata)
         disposition = int(stream.disposition)
         if stream.type == "audio" and self._spec.default:
             disposition &= ~int(Disposition.default)
         copy.disposition = disposition
         if stream.type == "video" and (aspect := stream.sample_aspect_ratio):
-            copy.codec_context.sample_aspect_ratio = aspect
-            # PyAV cannot pass it to the Matroska muxer: only the codec's own headers can keep it.
-            if aspect != 1 and self.kind.muxer in ("matroska", "webm") and context.name in ("vp8", "vp9"):
-                self.dropped.append(f"video stream {stream.index}: its pixel aspect of {aspect}")
+            if copy.codec_context is not None:
+                copy.codec_context.sample_aspect_ratio = aspect
+            # PyAV cannot pass it to the Matroska muxer.
+            if aspect != 1 and self.kind.muxer in ("matroska", "webm"):
+                header = self.headers.get(
+                    stream.index, matroska.TrackHeader(stream.metadata.get("title", ""))
+                )
+                shown = matroska.display(context.width, context.height, Fraction(aspect))
+                self.headers[stream.index] = replace(header, display=shown)
         # For uncompressed pictures the tag is the layout of their bytes; Matroska holds none without it.
         if keep_codec_tag or context.name == "rawvideo":
             copy.codec_context.codec_tag = context.codec_tag
+        if stream.type == "video" and not media_container.is_attached(stream):
+            self._add_time_code(stream, copy)
+        if stream.index in self.headers:
+            copy.metadata["title"] = self.headers[stream.index].placeholder(stream.index)
         self.copies[stream] = copy
         return ""
+
+    def _add_time_code(self, stream: Any, copy: Any) -> None:
+        """Give a copy of pictures the film's time code, which mov keeps in a track and Matroska in a tag."""
+        codes = [
+            other.metadata["timecode"] for other in self._film.streams.data if "timecode" in other.metadata
+        ]
+        code = stream.metadata.get("timecode") or (codes[0] if codes else "")
+        if code:
+            copy.metadata["timecode"] = code
+        code = code or self._film.metadata.get("timecode", "")
+        if not code or self.kind.muxer not in ("mp4", "mov") or copy.codec_context is None:
+            return
+        rate = stream.average_rate or stream.guessed_rate
+        # The muxer counts pictures by this rate; it fails if there is none, or drop frames do not go with it.
+        if rate and round(rate) and (round(rate) % 30 == 0 or not {";", "."} & set(code)):
+            copy.codec_context.framerate = rate
+        else:
+            copy.metadata.pop("timecode", None)
+            self.without_time_code = True
+            self.dropped.append(
+                f"{left_out.title(stream)}: its time code {code}, at {rate} pictures per second"
+            )
+
+    def _not_remade(self, stream: Any) -> str:
+        """The reason why a data stream is left out; an empty string if the muxer makes it from the metadata."""
+        # The chapters of QuickTime are a track too; nobody reads its packets.
+        if stream.discard == Discard.all:
+            return ""
+        if "timecode" in stream.metadata:
+            return "" if self.kind.muxer in _WITH_TIME_CODE else f"{self.kind.muxer} holds no time code"
+        return f"{self.kind.muxer} holds no such data"
 
     def _add_tracks(self) -> None:
         kind, spec = self.kind, self._spec
@@ -184,6 +301,11 @@ class Output:
                 track.metadata["handler_name"] = title
             track.disposition = 0
             self.tracks.append(track)
+
+
+def _is_data(stream: Any) -> bool:
+    """True for a stream of data that is neither a list of chapters nor a time code: muxers make those anew."""
+    return stream.type == "data" and stream.discard != Discard.all and "timecode" not in stream.metadata
 
 
 def set_up(context: Any, kind: Container, channels: int) -> None:

@@ -66,6 +66,8 @@ def clocks_of(description: Any) -> set[str]:
             for track in tracks if isinstance(tracks, list) else ():
                 times = track.get("times") if isinstance(track, Mapping) else None
                 found |= {str(name) for name in times} if isinstance(times, Mapping) else set()
+                shown = track.get("shownTimes", "") if isinstance(track, Mapping) else ""
+                found |= {pair.partition("=")[0] for pair in str(shown).split()}
     return {name for name in list(found)[: 4 * MOST_TRACKS] if _CLOCK.fullmatch(name)}
 
 
@@ -210,6 +212,9 @@ class _Track:
         self._is_pcm = access_units.is_pcm(self._codec)
         self._content, self._durations = hashlib.sha256(), hashlib.sha256()
         self._bytes, self._last_end = 0, 0
+        self._shown: Any = None
+        """Running hash of the packets that are shown, once there are others; `_shown_times` has their times."""
+        self._shown_times = array("q")
         self._unseen: list[int] = []
         self._n_unseen = 0
         self._gaps = hashlib.sha256()
@@ -245,16 +250,23 @@ class _Track:
                 self.times.append(pts)
             return
         if packet.is_discard:
+            if self._shown is None:
+                self._shown, self._shown_times = self._content.copy(), self.times[:]
             self._n_unseen += 1
             if len(self._unseen) < 10_000:
                 self._unseen.append(len(self.times))
         self.times.append(pts)
         whole = access_units.unit(payload, self._codec, self._width)
-        self._content.update(len(whole).to_bytes(8, "big"))
-        self._content.update(whole)
-        for kind in stream_facts.SIDE_DATA:
-            if packet.has_sidedata(kind):
-                self._content.update(kind.encode() + bytes(packet.get_sidedata(kind)))
+        running = [self._content]
+        if self._shown is not None and not packet.is_discard:
+            self._shown_times.append(pts)
+            running.append(self._shown)
+        for digest in running:
+            digest.update(len(whole).to_bytes(8, "big"))
+            digest.update(whole)
+            for kind in stream_facts.SIDE_DATA:
+                if packet.has_sidedata(kind):
+                    digest.update(kind.encode() + bytes(packet.get_sidedata(kind)))
         if self._first is not None:
             self._first.offer(packet)
 
@@ -283,9 +295,13 @@ class _Track:
             described["start"] = f"{float(first * self._tick) - origin:.6f}"
             described["end"] = f"{float(self._last_end * self._tick) - origin:.3f}"
             if not self._is_pcm:
-                described["times"] = self._timing(first, clocks)
+                described["times"] = self._timing(self.times, first, clocks)
             if self._n_gaps:
                 described["gaps"] = self._gaps.hexdigest()
+            if self._shown_times and self.kind == "video":
+                timing = self._timing(self._shown_times, min(self._shown_times), clocks)
+                described["shown"] = self._shown.hexdigest()
+                described["shownTimes"] = " ".join(f"{name}={value}" for name, value in timing.items())
             if self._n_unseen:
                 described["unseen"] = " ".join(map(str, self._unseen[:20])) + f" ({self._n_unseen})"
             if self.kind == "subtitles":
@@ -295,13 +311,13 @@ class _Track:
         self.described = described
         return described
 
-    def _timing(self, first: int, clocks: Collection[str]) -> dict[str, str]:
+    def _timing(self, times: array[int], first: int, clocks: Collection[str]) -> dict[str, str]:
         """Digest of the times by each step of `clocks`, by their own, and in milliseconds."""
-        ticks = np.asarray(self.times, dtype=np.int64) - first
+        ticks = np.asarray(times, dtype=np.int64) - first
         own = int(np.gcd.reduce(ticks)) * self._tick
         steps = {Fraction(name) for name in clocks} | ({own} if own >= SHORTEST_STEP else set())
         timing = {str(step): self._multiples(ticks, step) for step in sorted(steps) if step >= SHORTEST_STEP}
-        ms = _milliseconds(np.asarray(self.times, dtype=np.int64), self._tick)
+        ms = _milliseconds(np.asarray(times, dtype=np.int64), self._tick)
         timing[_MS] = _digest(ms - ms.min())
         return {name: digest for name, digest in timing.items() if digest}
 

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import av
 import numpy as np
@@ -25,11 +27,20 @@ from pipelines.mux import packet_hashes, presented, subtitles
 from pipelines.mux.audio_encoder import BLOCK, Encoder
 from pipelines.mux.containers import Container, container_of, output_name
 from pipelines.mux.files import Sink, Source, TooLarge, disk_error
+from pipelines.mux.headers import matroska, mp4
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.packets import Output, repair_times, shift_of
+from pipelines.mux.streams import covers, left_out
+from pipelines.mux.times.edit_lists import BrokenIndex, EditListCopy, movie_timescale, read_edit_lists
+from pipelines.mux.times.hidden_packets import HiddenPackets
+from pipelines.mux.times.squeezed import SqueezedPictures
 from pipelines.mux.track import TITLE, MuxFailed, MuxResult, Track
 
 __all__ = ["TITLE", "MuxFailed", "MuxResult", "Track", "mux", "output_name", "video_digest"]
+
+
+_DECODED_BYTES_S = 48_000 * 4 * 2
+"""Bytes per second of a stereo track that is decoded (`converted.ConvertedTrack`)."""
 
 
 def mux(
@@ -75,20 +86,61 @@ def mux_files(
     """
     film = Source(source)
     sink = Sink(output, size_limit(film.size, track))
-    dropped, digests = _copy(film, sink, kind, _blocks(sound, track), track, beat)
+    copied = _copy(film, sink, kind, _blocks(sound, track), track, beat)
+    _finish_headers(film, output, kind, copied)
     size = sink.finish()
-    facts = kind.muxer, kind.codec, track.n_samples, size, tuple(dropped), film.sha256(beat)
+    facts = kind.muxer, kind.codec, track.n_samples, size, tuple(copied.out.dropped), film.sha256(beat)
+    converted = tuple(made.told for made in copied.out.converted.values())
     with open(output.fileno(), "rb", closefd=False) as written:
-        return MuxResult(*facts, digests, presented.describe(written, tick=beat))
+        digests = copied.digests
+        if copied.edits is not None:
+            # A reader follows the edit lists: it finds some packets twice and others not at all.
+            digests = packet_hashes.digests_of(written, copied.new_tracks, beat)
+        return MuxResult(*facts, digests, presented.describe(written, tick=beat), converted)
+
+
+@dataclass(frozen=True)
+class _Copied:
+    """Facts about a film that was copied."""
+
+    out: Output
+    """The output, which is closed."""
+    digests: Digests
+    new_tracks: tuple[int, ...]
+    """Indexes of the new tracks among the streams of the copy."""
+    edits: EditListCopy | None
+    """Edit lists that are still to be put into the copy, if it has the times of the media."""
+
+
+def _finish_headers(film: Source, output: BinaryIO, kind: Container, copied: _Copied) -> None:
+    """Put into the finished copy what FFmpeg's muxers do not write: edit lists, and facts of the source's headers."""
+    out = copied.out
+    if copied.edits is not None:
+        try:
+            with open(output.fileno(), "r+b", buffering=0, closefd=False) as written:
+                copied.edits.write(written)
+        except BrokenIndex as error:
+            raise MuxFailed("ContainerCannotHold", f"the edit lists cannot be copied: {error}") from error
+    with open(output.fileno(), "rb+", closefd=False) as written:
+        try:
+            if out.headers:
+                matroska.write_headers(written, out.headers)
+            elif kind.muxer in ("mp4", "mov") and kind.reads(out.source_format):
+                mp4.add_facts(written, mp4.read_facts(cast(BinaryIO, film)), out.track_ids, out.comment)
+        except (ValueError, struct.error) as error:
+            raise MuxFailed("ContainerCannotHold", f"{kind.muxer}: {error}") from error
+        except OSError as error:
+            raise film.error or error from error
 
 
 def size_limit(source_size: int, track: Track) -> int:
     """Bytes of the largest copy that is plausible.
 
     Entries of a hostile index may all refer to the same bytes; a real copy is about as large as its source and the
-    sound together.
+    sound together, with a track of its own that had to be decoded.
     """
-    return 2 * source_size + 4 * track.channels * track.tracks * track.n_samples + (64 << 20)
+    decoded = track.n_samples * _DECODED_BYTES_S // track.sample_rate
+    return 2 * source_size + 4 * track.channels * track.tracks * track.n_samples + decoded + (64 << 20)
 
 
 def _copy(
@@ -98,12 +150,19 @@ def _copy(
     blocks: Iterator[np.ndarray],
     track: Track,
     beat: Callable[[], None],
-) -> tuple[list[str], Digests]:
-    """Write the film with its new track. Returns the dropped streams, as text, and the digests of the others."""
+) -> _Copied:
+    """Write the film with its new track."""
     try:
-        with source.open() as film:
+        pictures = covers.read_covers(source) if kind.muxer == "matroska" else {}
+        edits, chapters = _edits_to_copy(source, kind)
+        with source.open(edit_lists=edits is None) as film:
             shift = shift_of(film, kind)
-            out = Output(film, sink, kind, track)
+            clock = 0 if edits is None else movie_timescale(edits.lists, track.sample_rate)
+            out = Output(film, sink, kind, track, pictures, clock, chapters)
+            hidden = HiddenPackets(out.copies, kind) if edits is None else None
+            late: set[str] = set()
+            if track.strict:
+                left_out.check_strict(out.dropped, kind.muxer)
             with Encoder(out, track, float(shift)) as encoder:
                 start_s = track.video_start_s + float(shift)
                 captions = subtitles.SubtitleWriter(
@@ -115,31 +174,58 @@ def _copy(
                 )
                 hasher = packet_hashes.Hasher(out.copies)
                 last_dts: dict[int, int] = {}
+                squeezed = SqueezedPictures()
                 # Fractions cost more than the copying: convert once per stream, compare once per block.
                 ticks = {stream: round(shift / stream.time_base) for stream in out.copies}
                 tick_s = {stream: float(stream.time_base) for stream in out.copies}
                 fed_s = float(encoder.position)
-                for packet in media_container.packets(film, out.copies, with_empty=True):
+
+                def write_converted(stream: Any, packet: Any) -> None:
+                    for made in out.converted[stream].packets(packet):
+                        hasher.update(made, stream)
+                        out.container.mux(made)
+
+                for packet in media_container.packets(
+                    film, out.copies, with_empty=True, unannounced=lambda: late.add(left_out.LATE)
+                ):
                     stream = packet.stream
+                    if hidden is not None and hidden.leaves_out(packet):
+                        continue
+                    if edits is not None and packet.stream_index not in last_dts:
+                        first_s = packet.dts * stream.time_base
+                        edits.note(out.copies[stream].index, stream.id, first_s)
+                    wanted = None if packet.pts is None else packet.pts + ticks[stream]
                     repair_times(packet, last_dts, ticks[stream])
+                    if stream.type == "video":
+                        squeezed.note(packet, wanted)
                     time_s = packet.dts * tick_s[stream]
                     while fed_s <= time_s and (block := next(blocks, None)) is not None:
                         encoder.feed(block)
                         fed_s = float(encoder.position)
                         beat()
                     captions.advance(time_s)
-                    hasher.update(packet, stream)
-                    packet.stream = out.copies[stream]
-                    out.container.mux(packet)
+                    if stream in out.converted:
+                        write_converted(stream, packet)
+                    else:
+                        hasher.update(packet, stream)
+                        packet.stream = out.copies[stream]
+                        out.container.mux(packet)
                     beat()
+                for stream in out.converted:
+                    write_converted(stream, None)
                 for block in blocks:
                     encoder.feed(block)
                     beat()
                 encoder.finish()
                 captions.finish()
+                new_tracks = tuple(stream.index for stream in out.tracks)
                 out.container.close()
+            if track.strict:
+                left_out.check_strict(sorted(late), kind.muxer)
             first, *others = encoder.digests
-            return out.dropped, Digests(hasher.of("video"), hasher.of("audio"), first, tuple(others))
+            out.dropped += sorted(late)
+            digests = Digests(hasher.of("video"), hasher.of("audio"), first, tuple(others))
+            return _Copied(out, digests, new_tracks, edits)
     except (av.FFmpegError, OSError, TooLarge) as error:
         if source.error is not None:
             raise source.error from error
@@ -150,6 +236,20 @@ def _copy(
         if isinstance(error, av.FFmpegError):
             raise MuxFailed(type(error).__name__, media_container.error_text(error)) from error
         raise
+
+
+def _edits_to_copy(source: Source, kind: Container) -> tuple[EditListCopy | None, Any]:
+    """Edit lists that FFmpeg cannot write and the container can hold, and the chapters at the times that they give.
+
+    None for an ordinary film.
+    """
+    lists = read_edit_lists(source)
+    if lists.plain or kind.muxer not in ("mp4", "mov"):
+        return None, None
+    with source.open() as film:
+        if "mov" not in film.format.name.split(","):
+            return None, None
+        return EditListCopy(lists), film.chapters()
 
 
 def _blocks(sound: Iterable[np.ndarray], track: Track) -> Iterator[np.ndarray]:

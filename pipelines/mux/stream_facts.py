@@ -70,11 +70,16 @@ def codec(stream: Any) -> str:
     return container.codec_name(stream) if stream.codec_context is not None else ""
 
 
+def is_usual_name(name: str) -> bool:
+    """True for a name that muxers give to tracks without one."""
+    return name in _HANDLERS
+
+
 def facts(stream: Any, kind_: str) -> dict[str, Any]:
     """Statements of the container about a stream. Unset values are left out."""
     metadata = {key.lower(): value for key, value in stream.metadata.items()}
     names = [metadata.get(name, "") for name in ("title", "name", "handler_name")]
-    names = [name for name in names if name and name not in _HANDLERS]
+    names = [name for name in names if name and not is_usual_name(name)]
     described: dict[str, Any] = {
         "codec": codec(stream) or "unknown",
         "name": _clipped(names[0]) if names else "",

@@ -32,13 +32,15 @@ class MuxResult:
     size: int
     """Bytes of the file."""
     dropped: tuple[str, ...] = ()
-    """Streams of the source that the container cannot hold, as text."""
+    """Streams and facts of the source that are not in the copy, in words."""
     source_sha256: str = ""
     """SHA-256 of the whole source as it was read for this copy."""
     digests: Digests = field(default_factory=Digests)
     """Hashes of the packets that were written."""
     presented: dict[str, Any] = field(default_factory=dict)
     """Description of what the file presents (`pipelines.mux.presented`)."""
+    converted: tuple[str, ...] = ()
+    """Sound tracks of the source that are decoded in the copy, in words."""
 
 
 Seal = Callable[[Path, int, MuxResult], None]
@@ -70,6 +72,8 @@ class Track:
     """Number of the sound track of the source that the new one replaces."""
     old_comment: str = ""
     """Text to remove from the source's comment, with a track that is replaced."""
+    strict: bool = False
+    """True if the copy fails rather than leave out a stream or a fact of the source."""
 
     @property
     def titles(self) -> list[str]:

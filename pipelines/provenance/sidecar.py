@@ -70,6 +70,10 @@ class FileFacts:
     """Hashes of the packets, from `packet_hashes.Digests.to_json`."""
     presented: Mapping[str, Any] = field(default_factory=dict)
     """Description of what the file presents, from `pipelines.mux.presented`."""
+    left_out: Sequence[str] = ()
+    """Streams and facts of the film that the file does not hold, in words."""
+    converted: Sequence[str] = ()
+    """Sound tracks of the film that are decoded in the file, in words."""
 
 
 def tags(generator: GeneratorFacts, edits: Sequence[Mapping[str, Any]] = ()) -> dict[str, str]:
@@ -112,6 +116,8 @@ def sidecar(generator: GeneratorFacts, track: TrackFacts, file: FileFacts) -> di
         "output": file.output,
         "packets": file.packets,
         **({"presented": file.presented} if file.presented else {}),
+        **({"leftOut": list(file.left_out)} if file.left_out else {}),
+        **({"converted": list(file.converted)} if file.converted else {}),
         "track": sound,
         "generator": {
             "model": generator.model,

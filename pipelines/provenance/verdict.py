@@ -16,6 +16,7 @@ from pipelines.provenance import sidecar, signing
 from pipelines.provenance.comparison import differences, lost_names
 from pipelines.provenance.inspection import Inspection, Signed
 from pipelines.provenance.records import Records, disagreements
+from pipelines.provenance.source_pictures import compare_pictures
 
 Level = Literal["bad", "note", "good"]
 _WORST_FIRST = ("bad", "note", "good")
@@ -281,11 +282,16 @@ def _records(records: Records, differing: list[str], signed: Signed | None) -> A
 
 def _source(inspected: Inspection, facts: Mapping[str, Any], source: Inspection) -> Iterator[Answer]:
     """Answers about the picture's origin, and about the source itself."""
-    pictures = [_pictures(film) for film in (source, inspected)]
-    if not inspected.video and not pictures[1]:
+    agreement = compare_pictures(source.presented, inspected.presented)
+    if not inspected.video and not inspected.presented.get("video"):
         yield Answer("picture", "sound-only", "note", "a sound file: there is no picture to compare")
-    elif pictures[0] == pictures[1]:
-        yield Answer("picture", "of-source", "good", "the source's, packet for packet")
+    elif agreement == "same":
+        yield Answer("picture", "of-source", "good", "the source's, picture for picture and time for time")
+    elif agreement == "unclear":
+        text = "the source's, picture for picture; its irregular times were rounded, and not compared"
+        yield Answer("picture", "of-source", "note", text)
+    elif agreement == "other times":
+        yield Answer("picture", "other-times", "bad", "the source's pictures at other times")
     else:
         yield Answer("picture", "not-of-source", "bad", "not the source's")
     recorded = facts.get("sourceSha256")
@@ -293,8 +299,3 @@ def _source(inspected: Inspection, facts: Mapping[str, Any], source: Inspection)
         yield Answer("source", "changed", "bad", "it has changed since it was dubbed")
     elif recorded:
         yield Answer("source", "unchanged", "good", "byte for byte the film that was dubbed")
-
-
-def _pictures(film: Inspection) -> list[tuple[str, str]]:
-    tracks = film.presented.get("video", [])
-    return sorted((str(track.get("content")), str(track.get("config", ""))) for track in tracks)

@@ -71,13 +71,16 @@ REPORT_SCHEMA = pa.schema(
         ("flags", FLAGS),
         ("n_flags", pa.int32()),
         ("contact_sheet", pa.string()),
+        ("left_out", pa.list_(pa.string())),
+        ("converted", pa.list_(pa.string())),
     ]
 )
 """Columns of `report.parquet`.
 
 `path` is relative to the archive; `output`, `card`, `contact_sheet` and `subtitles` to OUT (`subtitles` is `track`
 if the film itself holds them). `scenes` counts the hard cuts at which windows end, `static_s` the seconds without
-motion; `static` describes what the track holds there, with times.
+motion; `static` describes what the track holds there, with times. `left_out` names every stream and fact of the film
+that its copy does not hold, `converted` every sound track of it that is decoded there.
 """
 
 _FROM_SCAN = (

@@ -112,6 +112,7 @@ class MuxAnswer(Answer):
     source_sha256: Sha256
     digests: DigestsAnswer
     presented: dict[str, Any]
+    converted: list[Text] = Field([], max_length=MAX_TRACKS)
 
 
 class SignedCopyAnswer(Answer):

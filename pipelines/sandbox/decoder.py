@@ -99,16 +99,17 @@ class Sandbox:
         start_s: float,
         end_s: float,
         damage: list[tuple[float, float]] | None = None,
+        seeks: bool = True,
     ) -> list[np.ndarray]:
         """`video.decode_views` of the file at `uri`: one uint8 [T, H, W, 3] per view, copied for the caller.
 
-        damage: receives the times (start, end) between which pictures are damaged.
+        damage: receives the times (start, end) between which pictures are damaged. seeks: as for `video.iter_views`.
         """
-        [arrays] = self._iterate(uri, views, start_s, [end_s], copy=True, damage=damage)
+        [arrays] = self._iterate(uri, views, start_s, [end_s], copy=True, damage=damage, seeks=seeks)
         return arrays
 
     def iter_views(
-        self, uri: str, views: Sequence[View], start_s: float, ends_s: Sequence[float]
+        self, uri: str, views: Sequence[View], start_s: float, ends_s: Sequence[float], seeks: bool = True
     ) -> Iterator[list[np.ndarray]]:
         """`video.iter_views` of the file at `uri`: one uint8 [T, H, W, 3] per view for each stretch.
 
@@ -116,7 +117,7 @@ class Sandbox:
         stretch included. Meanwhile the child decodes one stretch ahead. Until the iteration ends or is closed, other
         threads wait, and another request by the same thread raises RuntimeError.
         """
-        return self._iterate(uri, views, start_s, ends_s)
+        return self._iterate(uri, views, start_s, ends_s, seeks=seeks)
 
     def decode_sound(
         self,
@@ -126,6 +127,7 @@ class Sandbox:
         sample_rate: int = grid.SAMPLE_RATE,
         origin_s: float | None = None,
         channels: int | None = None,
+        seeks: bool = True,
     ) -> np.ndarray:
         """`audio.decode_sound` of the file at `uri`: float32 [channels, n]."""
         if not 0 <= start_s < end_s:
@@ -133,7 +135,7 @@ class Sandbox:
         if channels is not None and channels not in CHANNELS:
             raise ValueError(f"sound has 1 or 2 channels, or those of the file, not {channels}")
         request: dict[str, Any] = {"start_s": start_s, "end_s": end_s, "sample_rate": sample_rate}
-        request |= {"origin_s": origin_s, "channels": channels}
+        request |= {"origin_s": origin_s, "channels": channels, "seeks": seeks}
         shape = (-1 if channels is None else channels, grid.samples(end_s - start_s, sample_rate))
         return self._ask("sound", uri, request, [shape])[1][0]
 
@@ -225,6 +227,7 @@ class Sandbox:
         ends_s: Sequence[float],
         copy: bool = False,
         damage: list[tuple[float, float]] | None = None,
+        seeks: bool = True,
     ) -> Iterator[list[np.ndarray]]:
         """Stretches as in `iter_views`, copied if `copy`; `damage` receives the damage in the last answer."""
         shapes = video.stretch_shapes(views, start_s, ends_s)
@@ -238,6 +241,7 @@ class Sandbox:
             "ends_s": [float(end_s) for end_s in ends_s],
             "threads": self.threads,
             "memory": [half, size],
+            "seeks": seeks,
         }
 
         def converse(skip: int) -> Iterator[list[np.ndarray]]:

@@ -143,7 +143,7 @@ class _Server:
         return {"result": facts | {"sha256": running.finish(file, self._tick)}, "shapes": []}, np.empty(0)
 
     def _sound(self, request: dict[str, Any], file: Any) -> _Answer:
-        names = ("start_s", "end_s", "sample_rate", "origin_s", "channels")
+        names = ("start_s", "end_s", "sample_rate", "origin_s", "channels", "seeks")
         sound = video.decode_sound(file, tick=self._tick, **{name: request[name] for name in names})
         return {"result": {}, "shapes": [list(sound.shape)]}, sound
 
@@ -189,6 +189,7 @@ class _Server:
             frames.allocate,
             request["skip"],
             damage,
+            request["seeks"],
         ):
             answer = {"result": {}, "shapes": [list(array.shape) for array in arrays]}
             frames.n_sent, n_left = frames.n_sent + 1, n_left - 1

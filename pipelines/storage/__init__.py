@@ -12,6 +12,7 @@ from pipelines.storage.files import (
     open_read,
     put_atomic,
     read_bytes,
+    read_head,
     reading,
     remove_empty,
     rename,
@@ -27,10 +28,13 @@ from pipelines.storage.listing import (
     check_readable,
     is_dir,
     list_tree,
+    look_up,
     original_name,
+    printable,
+    raw_name,
     uri_of,
 )
-from pipelines.storage.name_checks import check_name, check_writable, name_limit
+from pipelines.storage.name_checks import NAME_BYTES, check_name, check_writable, name_limit
 from pipelines.storage.records import (
     BROKEN,
     Records,
@@ -41,12 +45,15 @@ from pipelines.storage.records import (
     set_aside_strangers,
     take_notices,
 )
+from pipelines.storage.safe_names import SafeNames
 from pipelines.storage.uri import (
     PRIVATE_FOLDER,
     FileInfo,
+    FileNotWritten,
     SourceLost,
     StorageDenied,
     StorageError,
+    StorageFull,
     StorageNotFound,
     StorageRefused,
     is_remote,
@@ -58,18 +65,23 @@ from pipelines.storage.uri import (
     reading_source,
     s3_filesystem,
     translated,
+    writing_one_file,
 )
 
 __all__ = [
     "BROKEN",
+    "NAME_BYTES",
     "PRIVATE_FOLDER",
     "S3_PAGE",
     "FileInfo",
+    "FileNotWritten",
     "Pending",
     "Records",
+    "SafeNames",
     "SourceLost",
     "StorageDenied",
     "StorageError",
+    "StorageFull",
     "StorageNotFound",
     "StorageRefused",
     "check_name",
@@ -86,14 +98,18 @@ __all__ = [
     "kind_of",
     "list_tree",
     "local_path",
+    "look_up",
     "makedirs",
     "name_limit",
     "notice",
     "open_read",
     "original_name",
     "parent",
+    "printable",
     "put_atomic",
+    "raw_name",
     "read_bytes",
+    "read_head",
     "read_object",
     "reading",
     "reading_source",
@@ -111,4 +127,5 @@ __all__ = [
     "translated",
     "uri_of",
     "write_atomic",
+    "writing_one_file",
 ]

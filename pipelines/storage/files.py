@@ -101,6 +101,16 @@ def read_bytes(uri: str) -> bytes:
         return file.read()
 
 
+def read_head(uri: str, n: int) -> bytes:
+    """The first `n` bytes of a file, or all of a smaller one; on S3, of an object that is not empty."""
+    if not is_remote(uri):
+        with reading(uri) as file:
+            return file.read(n)
+    with translated(uri):
+        # `open_read` would fetch a block of 4 MiB.
+        return cast(bytes, s3_filesystem().cat_file(key(uri), start=0, end=n))
+
+
 def makedirs(uri: str) -> None:
     """Create a folder and its parents; does nothing on S3."""
     if not is_remote(uri):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -65,8 +66,11 @@ def check_readable(root: str) -> None:
         raise StorageNotFound(f"no such bucket or prefix: {root} (check the name, region and endpoint)")
 
 
-def list_tree(root: str, everything: bool = False) -> Iterator[FileInfo]:
+def list_tree(root: str, everything: bool = False, below: str = "") -> Iterator[FileInfo]:
     """Every file below `root`, sorted by the bytes of its path.
+
+    below: list only this folder of the root (`FileInfo.path` is relative to the root all the same). It must be one that
+    `look_up` names, which has checked the way to it.
 
     Streams: at most one folder's names per level, or a thousand keys, are in memory. Links to files inside the root are
     followed. Entries that must not be opened are yielded with `problem` set: links that leave the root, links to
@@ -82,18 +86,67 @@ def list_tree(root: str, everything: bool = False) -> Iterator[FileInfo]:
     """
     check_readable(root)
     if is_remote(root):
-        found = _list_s3(key(root).rstrip("/"))
+        found = _list_s3(key(root).rstrip("/"), below)
     else:
         top = local_path(root)
-        found = _list_local(os.path.realpath(top), top)
+        found = _list_local(os.path.realpath(top), top, below)
     yield from found if everything else (info for info in found if not info.own)
+
+
+def look_up(root: str, name: str) -> FileInfo | str | None:
+    """The entry of an archive with the relative path `name`: a file as `list_tree` yields it, a folder as its own path
+    to list `below`, or None if there is none. Raises StorageError if storage does not answer.
+
+    name: the name itself, not the printable form in `FileInfo.path`. What lies behind a link to a folder, or in a
+    folder of v2a's own, has a problem.
+    """
+    name = name.rstrip("/")
+    if is_remote(root):
+        bucket, _, prefix = key(root).rstrip("/").partition("/")
+        return _look_up_s3(bucket, f"{prefix}/" if prefix else "", name)
+    top = local_path(root)
+    folders = name.split("/")[:-1]
+    for depth in range(1, len(folders) + 1):
+        place = os.path.join(top, *folders[:depth])
+        if os.path.islink(place):
+            return _local_problem(place, name, "behind a symbolic link to a folder: not followed")
+        if _is_own(place):
+            return _local_problem(place, name, OWN_FOLDER, own=True)
+    place = os.path.join(top, name)
+    try:
+        facts = os.lstat(place)
+        if stat.S_ISLNK(facts.st_mode):
+            return _follow(os.path.realpath(top), place, name)
+        if stat.S_ISDIR(facts.st_mode):
+            return _local_problem(place, name, OWN_FOLDER, own=True) if _is_own(place) else name
+        return _file_info(place, name, facts)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return _local_problem(place, name, error.strerror or str(error))
+
+
+def _look_up_s3(bucket: str, prefix: str, name: str) -> FileInfo | str | None:
+    with translated(f"s3://{bucket}/{prefix}{name}"):
+        page = uris.s3_page(bucket, prefix + name, 1)
+        found = page.get("Contents", ())
+        if own := _own_folder(bucket, prefix, f"{name}/", set()):
+            return FileInfo(printable(name), f"s3://{bucket}/{prefix}{own}", 0, "", OWN_FOLDER, own=True)
+        if found and found[0]["Key"] == prefix + name:
+            entry = found[0]
+            return s3_info(name, f"s3://{bucket}/{entry['Key']}", entry["Size"], str(entry.get("ETag", "")))
+        return name if uris.s3_page(bucket, f"{prefix}{name}/", 1).get("Contents") else None
 
 
 def uri_of(root: str, path: str) -> str:
     """URI of the file that `list_tree(root)` calls `path`. Raises ValueError for a path that would leave the root."""
-    name = os.fsdecode(_ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), os.fsencode(path)))
-    uri = join(root, name)
+    uri = join(root, raw_name(path))
     return uri if is_remote(root) else local_uri(local_path(uri))
+
+
+def raw_name(path: str) -> str:
+    """The name that `list_tree` calls `path`, with bytes that are not UTF-8 as Python has them in names."""
+    return os.fsdecode(_ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), os.fsencode(path)))
 
 
 def original_name(path: str) -> str:
@@ -105,12 +158,12 @@ def original_name(path: str) -> str:
         return path
 
 
-def _list_local(real_root: str, top: str) -> Iterator[FileInfo]:
+def _list_local(real_root: str, top: str, below: str) -> Iterator[FileInfo]:
     # A stack instead of recursion: folders may be nested deeper than Python's calls. By level, the entries to come and
     # the path before their names.
     stack: list[tuple[Iterator[os.DirEntry[str]], str]] = []
-    folder: str | None = top
-    prefix = ""
+    folder: str | None = os.path.join(top, below) if below else top
+    prefix = f"{below}/" if below else ""
     while folder is not None or stack:
         if folder is not None:
             try:
@@ -152,11 +205,16 @@ def _examined(real_root: str, entry: os.DirEntry[str], path: str) -> FileInfo:
         return _follow(real_root, entry.path, path)
     if _is_folder(entry):
         return _local_problem(entry.path, path, OWN_FOLDER, own=True)
-    if not entry.is_file():
-        return _local_problem(entry.path, path, "not a regular file")
-    if is_temporary(entry.name):
-        return _local_problem(entry.path, path, OWN_FILE, own=True)
-    return local_info(entry.path, path, entry.stat())
+    return _file_info(entry.path, path, entry.stat())
+
+
+def _file_info(place: str, path: str, facts: os.stat_result) -> FileInfo:
+    """An entry that is neither a folder nor a link."""
+    if not stat.S_ISREG(facts.st_mode):
+        return _local_problem(place, path, "not a regular file")
+    if is_temporary(os.path.basename(place)):
+        return _local_problem(place, path, OWN_FILE, own=True)
+    return local_info(place, path, facts)
 
 
 def _sort_key(entry: os.DirEntry[str]) -> bytes:
@@ -193,16 +251,17 @@ def printable(path: str) -> str:
     return _LIKE_ESCAPED.sub(lambda _: rb"\x5c", os.fsencode(path)).decode("utf-8", "backslashreplace")
 
 
-def _list_s3(root: str) -> Iterator[FileInfo]:
+def _list_s3(root: str, below: str) -> Iterator[FileInfo]:
     bucket, _, prefix = root.partition("/")
     prefix = f"{prefix}/" if prefix else ""
+    start = f"{prefix}{below}/" if below else prefix
     where: dict[str, str] | None = {}
     users: set[str] = set()
     """Folders named like v2a's own that are a user's."""
     while where is not None:
         # Page by page: `S3FileSystem.ls` holds a whole folder, and loses keys with empty parts (`a//b`).
         with translated(f"s3://{root}"):
-            page = uris.s3_page(bucket, prefix, S3_PAGE, **where)
+            page = uris.s3_page(bucket, start, S3_PAGE, **where)
         where = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
         for entry in page.get("Contents", ()):
             path = str(entry["Key"])[len(prefix) :]

@@ -47,6 +47,14 @@ class StorageRefused(StorageError):
     where a folder is needed."""
 
 
+class StorageFull(StorageError):
+    """Nothing more can be written: the disk is full."""
+
+
+class FileNotWritten(StorageError):
+    """This one file could not be written, for a reason that may or may not concern others."""
+
+
 class SourceLost(StorageError):
     """The file that is read can no longer be read; what is written is not concerned."""
 
@@ -64,6 +72,8 @@ def kind_of(error: OSError) -> type[StorageError]:
     """The class of StorageError for an OSError while writing."""
     if error.errno in _NAME_ERRORS:
         return StorageRefused
+    if error.errno == errno.ENOSPC:
+        return StorageFull
     return StorageDenied if error.errno in (errno.EACCES, errno.EPERM) else StorageError
 
 
@@ -180,6 +190,18 @@ def reading_source() -> Iterator[None]:
         raise
     except StorageError as error:
         raise SourceLost(f"the source can no longer be read: {error}") from error
+
+
+@contextlib.contextmanager
+def writing_one_file() -> Iterator[None]:
+    """Errors of storage in the block that say nothing about others are FileNotWritten: a volume that is mounted below
+    OUT may be read-only or broken, and a store may refuse one key."""
+    try:
+        yield
+    except StorageError as error:
+        if type(error) is not StorageError:
+            raise
+        raise FileNotWritten(str(error)) from error
 
 
 @contextlib.contextmanager

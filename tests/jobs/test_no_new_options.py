@@ -30,6 +30,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--address": None,
         "--show": 200,
         "--sandbox": "auto",
+        "--files": None,
+        "--include": (),
+        "--exclude": (),
+        "--limit": None,
     },
     "dub": {
         "ARCHIVE": REQUIRED,
@@ -55,6 +59,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--sign-key": None,
         "--sign-cert": None,
         "--sandbox": "auto",
+        "--files": None,
+        "--include": (),
+        "--exclude": (),
+        "--limit": None,
         "--existing": "keep",
         "--loudness": None,
         "--mix-gain": 0.0,
@@ -105,6 +113,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--address": None,
         "--tracking-uri": None,
         "--sandbox": "auto",
+        "--files": None,
+        "--include": (),
+        "--exclude": (),
+        "--limit": None,
     },
     "train": {
         "NAME": REQUIRED,
@@ -223,6 +235,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--beams": 1,
         "--num-workers": None,
         "--address": None,
+        "--files": None,
+        "--include": (),
+        "--exclude": (),
+        "--limit": None,
     },
     "store": {
         "STORE": REQUIRED,
@@ -316,6 +332,7 @@ def test_an_option_of_several_verbs_has_one_text() -> None:
     shared: dict[str, set[str]] = {}
     for verb in cli.VERBS:
         for option in options(verb):
-            if option.name in ("num_workers", "address", "tracking_uri", "precision", "networks", "download"):
+            if option.name in ("num_workers", "address", "tracking_uri", "precision", "networks", "download",
+                               "include", "exclude", "limit"):  # fmt: skip
                 shared.setdefault(option.name, set()).add(option.help)
     assert all(len(texts) == 1 for texts in shared.values()), shared

@@ -71,6 +71,7 @@ def test_the_command_prints_every_file_and_the_silent_hours_and_writes_parquet(
     for name in EXPECTED:
         assert name in done.stdout
     assert "7 files: 4 videos, 1 sound only, 1 no footage, 1 failed" in done.stdout
+    assert "passed over: 1 sound file, 1 text file\n" in done.stdout
     assert "0 min 5 s" in done.stdout and "0 min 4 s" in done.stdout  # all footage; the silent part
     table = pq.read_table(out)
     assert table.schema.equals(archive_scan.SCAN_SCHEMA)
@@ -111,7 +112,8 @@ def test_long_lists_are_cut_on_the_screen_only(small: Path, capsys: pytest.Captu
     ("arguments", "words"),
     [
         (["/no/such/folder"], "no such folder"),
-        ([__file__], "not a folder"),
+        ([__file__, "--include", "*.py"], "already names the files"),
+        ([".", "--include", "*.nothing"], "leaves no file"),
         ([".", "--out", "table.csv"], ".parquet"),
         ([".", "--out", "/proc/nothing/t.parquet"], "cannot write"),
         ([".", "--num-workers", "0"], "at least 1"),
@@ -125,6 +127,28 @@ def test_wrong_usage_is_exit_code_2_with_the_fix(
 
     assert cli.main(["scan", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_selection_is_scanned_from_the_command_line(small: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.scan", str(small), "--files", "-", "--include", "*.mp4", "*.mov"],
+        cwd=REPOSITORY,
+        input="mute.mp4\nlost.mp4\nnotes.txt\n",
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "2 files: 1 videos, 0 sound only, 0 no footage, 1 failed" in done.stdout
+    assert "lost.mp4" in done.stdout and "not there" in done.stdout
+    assert "Nothing matches --include '*.mov'." in done.stdout
+
+
+@pytest.mark.parametrize("name", ["mute.mp4", "sub [x]/quiet.mkv", "notes.txt"])
+def test_one_file_may_be_given_as_the_archive(small: Path, name: str) -> None:
+    result = scan.run(scan.ScanConfig(str(small / name)))
+    assert result.exit_code == 0
+    assert states(result.rows) == {name.rpartition("/")[2]: EXPECTED[name]}
 
 
 def test_unknown_flags_are_wrong_usage() -> None:

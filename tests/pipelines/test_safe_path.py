@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines import safe_path
 from tests.support.toy_generators import write_video
 
 pytestmark = pytest.mark.timeout(600)
@@ -81,3 +82,61 @@ def test_python_without_p_started_in_the_archive(archive: Path) -> None:
     """Python itself looks for `jobs` in the current folder then; everything after it comes from where v2a lies."""
     shutil.rmtree(archive / "jobs")
     run(archive, sys.executable, "-m", "jobs.scan", ".")
+
+
+def test_an_empty_entry_of_the_python_path_is_not_the_archive(archive: Path) -> None:
+    shutil.rmtree(archive / "jobs")
+    command = (sys.executable, "-P", "-m", "jobs.scan", ".")
+    assert "film" in run(archive, *command, PYTHONPATH=f":{safe_path.ROOT}:")
+    check = "import jobs, os, sys; assert os.getcwd() not in sys.path, sys.path"
+    for path in (f":{safe_path.ROOT}", f"{safe_path.ROOT}:", f":{safe_path.ROOT}:{archive.parent}:"):
+        run(archive, sys.executable, "-P", "-c", check, PYTHONPATH=path)
+
+
+CHILD = """
+import os, subprocess, sys
+from jobs import cli
+assert os.getcwd() not in sys.path, sys.path
+cli.main(["--version"])
+subprocess.run([sys.executable, "-c", "import json, av"], check=True)
+"""
+
+
+def test_what_libraries_start_does_not_search_the_archive(archive: Path) -> None:
+    shutil.rmtree(archive / "jobs")
+    run(archive, sys.executable, "-P", "-c", CHILD, PYTHONPATH=f":{safe_path.ROOT}")
+
+
+def test_a_folder_that_the_user_names_stays_on_the_path(archive: Path) -> None:
+    (archive / "own.py").write_text("print('the user has named this folder')")
+    for path in (str(archive), f":{archive}", "."):
+        said = run(
+            archive, sys.executable, "-P", "-c", "import jobs, own", PYTHONPATH=f"{safe_path.ROOT}:{path}"
+        )
+        assert "named this folder" in said
+
+
+WORKER = """
+import os, sys
+sys.path.insert(0, os.getcwd())
+import pipelines
+import av, scenedetect, random
+assert os.getcwd() in sys.path
+"""
+
+
+def test_a_worker_of_another_ray_looks_in_the_archive_last(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "ray").mkdir()
+    worker = tmp_path / "ray" / "default_worker.py"
+    worker.write_text(WORKER)
+    shutil.rmtree(archive / "pipelines")  # nobody could have put it there before this package came first
+    run(archive, sys.executable, "-P", str(worker), PYTHONPATH=str(safe_path.ROOT))
+
+
+def test_only_the_current_folder_comes_last() -> None:
+    path = ["/films", "/films/more", "/v2a", "", "/usr/lib"]
+    last = ["/films/more", "/v2a", "", "/usr/lib", "/films"]
+    assert safe_path.current_folder_last(path, "/films", ["/elsewhere", "/films/more"]) == last
+    assert safe_path.current_folder_last(path, "/films", ["/films"]) == path
+    assert safe_path.current_folder_last(path, "/films/more", ["/films"]) == path
+    assert safe_path.current_folder_last(path, "/", []) == path

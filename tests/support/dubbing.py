@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from jobs import cli, dub
+from jobs.common.checks import selected
 from jobs.dub import console, driver, preflight
 from pipelines.archive import scan
 from pipelines.dub import decode, finish, manifest, state
@@ -42,12 +43,16 @@ def quickly(*arguments: str | Path) -> dict[str, dict[str, Any]]:
     """The same without Ray: the command line, its checks, the plan and all stages, in this process. Report rows by
     path. Raises WrongUsage."""
     config = parse(*arguments)
+    config, selection = selected(config, config.out)
     preflight.preflight(config)
     requests = preflight.read_manifest(config)
     job = preflight.make_job(config, requests)
     preflight.check_identity(config, job)
     sandbox = shared_sandbox()
-    scanned = list(scan.scan(config.archive, sandbox))
+    tables = selection.films(
+        selection, lambda infos: (scan.to_table([scan.scan_file(info, sandbox)]) for info in infos)
+    )
+    scanned = [row for table in tables for row in table.to_pylist()]
     requests = manifest.resolved(requests, scanned)
     policy = job.treatment
     silences = {
@@ -55,14 +60,22 @@ def quickly(*arguments: str | Path) -> dict[str, dict[str, Any]]:
         for video in scanned
         if wants_silence(video, policy.existing, requests.get(video["path"], ManifestRow()), job.max_hours)
     }
-    plan = make_plan(job, scanned, config.only, restart=config.restart, requests=requests, silences=silences)
+    plan = make_plan(
+        job,
+        scanned,
+        config.only,
+        restart=config.restart,
+        requests=requests,
+        silences=silences,
+        selection=selection,
+    )
     state.State(config.out).write_config(driver.saved_settings(config, job))
     dubber = Dubber(job)
     for task in plan.tasks:
         [item] = dubber.generate([decode.decode_task(task, job, sandbox)])
         if (row := finish.finish_item(item, job)) is not None:
             plan.rows[task.video_id] = row
-    table = [plan.rows[video_id] for video_id in plan.order]
+    table = [*(plan.rows[video_id] for video_id in plan.order), *plan.others]
     console.write_report(config.out, table, {"out": config.out})
     return {row["path"]: row for row in table}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import string
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,6 +156,44 @@ def test_no_password_is_kept_in_a_run_or_said(
     assert "hunter2" not in "".join(capfd.readouterr())  # MLflow's client prints, too
 
 
-def test_no_database_lands_beside_an_output_with_a_question_mark(tmp_path: Path) -> None:
-    assert default_uri(str(tmp_path / "o?x=1")) is None
-    assert default_uri(str(tmp_path / "o#%41")) == f"sqlite:///{tmp_path}/o#%41/_v2a/mlflow.db"
+PRINTABLE = "".join(character for character in string.printable if character != "/")
+"""Every printable character that a name can hold, control characters of a terminal among them."""
+
+
+def test_the_database_lies_in_the_output_whatever_its_name(tmp_path: Path) -> None:
+    from sqlalchemy import create_engine, text
+
+    names = [f"o{character}{k}{character}" for k, character in enumerate(PRINTABLE)]
+    names += ["o?x=1", "o#%41", "%2541%", "?uri=true", "file:a", "..%2F..", "a%2Fb"]
+    for name in names:
+        out = tmp_path / name
+        (out / "_v2a").mkdir(parents=True)
+        uri = default_uri(str(out))
+        assert uri is not None
+        engine = create_engine(uri)
+        with engine.connect() as connection:
+            connection.execute(text("create table a (b int)"))
+        engine.dispose()
+        assert os.listdir(out / "_v2a") == ["mlflow.db"], name
+    assert sorted(os.listdir(tmp_path)) == sorted(names)
+
+
+def test_a_run_beside_an_output_with_every_printable_character(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Database and artifacts are in OUT, and nothing is anywhere else."""
+    (tmp_path / "working folder").mkdir()
+    monkeypatch.chdir(tmp_path / "working folder")
+    said: list[str] = []
+    out = tmp_path / "archives" / f"%41 {PRINTABLE} \u00e9"
+    tracker = record(resolve_uri(str(out), None), out, said)
+    assert said == [] and tracker.run_id is not None
+    assert sorted(os.listdir(out / "_v2a")) == ["mlartifacts", "mlflow.db", "report.html"]
+    assert list((out / "_v2a" / "mlartifacts").rglob("report.html"))
+    assert os.listdir(out.parent) == [out.name] and os.listdir(out) == ["_v2a"]
+    assert sorted(os.listdir(tmp_path)) == ["archives", "working folder"]
+    assert os.listdir(tmp_path / "working folder") == []
+
+
+def test_no_database_for_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    assert default_uri(os.fsdecode(os.fsencode(tmp_path) + b"/o\xff")) is None

@@ -14,6 +14,7 @@ from pipelines import retry, storage
 from pipelines.archive import scan
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.storage import FileInfo
+from tests.pipelines.archive.test_kinds import APPLE_DOUBLE
 from tests.support import SHARED, media_files
 
 
@@ -148,6 +149,81 @@ def test_storage_is_asked_again_before_a_file_has_failed(
 def test_a_file_that_vanished_is_a_row(tmp_path: Path, sandbox: Sandbox) -> None:
     row = scan.scan_file(FileInfo("a.mp4", str(tmp_path / "a.mp4"), 1, "1"), sandbox)
     assert (row["status"], row["error_class"]) == ("failed", "StorageNotFound")
+
+
+def test_photos_and_apple_doubles_are_no_films_under_any_name(tmp_path: Path, sandbox: Sandbox) -> None:
+    media_files.write_photo(tmp_path / "a.avif")
+    for name in ("a.avif", "photo", "photo.mp4", "photo.heic", "photo.mov"):
+        (tmp_path / name).write_bytes((tmp_path / "a.avif").read_bytes())
+        row = row_of(tmp_path / name, sandbox)
+        assert (row["status"], row["error"]) == ("not_video", "photo"), name
+    for name in ("._film.mp4", "._film.mov", "film.mkv", "._a"):
+        (tmp_path / name).write_bytes(APPLE_DOUBLE)
+        row = row_of(tmp_path / name, sandbox)
+        assert (row["status"], row["error"]) == ("not_video", "AppleDouble file"), name
+    film = media_files.write_video(tmp_path / "._a film.mp4", duration_s=0.2)  # only called like one
+    assert row_of(film, sandbox)["status"] == "ok"
+
+
+def test_streams_of_recorders_are_films_with_and_without_a_name(tmp_path: Path, sandbox: Sandbox) -> None:
+    for codec, format_name, suffixes in (
+        ("libx264", "h264", (".264", ".avc", ".26l", ".jvt", ".h264")),
+        ("libx265", "hevc", (".265", ".hvc", ".h265")),
+        ("libsvtav1", "obu", (".obu",)),
+    ):
+        stream = media_files.write_video(
+            tmp_path / "a.mkv", duration_s=1, codec=codec, container_format=format_name
+        )
+        for name in ("stream", "stream.bin", "001.dat", *(f"a{suffix}" for suffix in suffixes)):
+            row = row_of(stream.rename(tmp_path / name), sandbox)
+            assert (row["status"], row["error"]) == ("ok", ""), (format_name, name, row)
+            assert row["duration_s"] == pytest.approx(1, abs=0.1)
+            stream = tmp_path / name
+    film = media_files.write_video(tmp_path / "b.mp4", duration_s=1)
+    for name in ("a.dav", "channel 1"):
+        row = row_of(media_files.write_dav(film, tmp_path / name), sandbox)
+        assert (row["status"], row["container"], row["video_codec"]) == ("ok", "dhav", "h264"), row
+
+
+def test_text_is_no_film_under_a_name_that_others_have(tmp_path: Path, sandbox: Sandbox) -> None:
+    for name in ("index.ts", "b.mts", "go.mod", "app_de.ts", "data.rm", "old.TS"):
+        (tmp_path / name).write_bytes(b"export const film = 1;\n" * 300)
+        row = row_of(tmp_path / name, sandbox)
+        assert (row["status"], row["error"]) == ("not_video", "text file"), name
+    stream = media_files.write_video(tmp_path / "a.ts", duration_s=0.4)
+    assert row_of(stream, sandbox)["status"] == "ok"
+    (tmp_path / "damaged.ts").write_bytes(bytes(range(256)) * 40)
+    assert row_of(tmp_path / "damaged.ts", sandbox)["status"] == "failed"
+
+
+def test_what_is_probably_a_film_has_failed_whatever_its_name(tmp_path: Path, sandbox: Sandbox) -> None:
+    """And it is told apart from what is no film."""
+    good = media_files.write_video(tmp_path / "good.mp4", duration_s=0.4)
+    for name in ("rescued", "rescued.bin", "FILE0001.CHK"):
+        row = row_of(media_files.truncated(good, tmp_path / name), sandbox)
+        assert (row["status"], row["error_class"]) == ("failed", "NotAVideo"), name
+        assert scan.kind_passed_over(row) == ""
+    (tmp_path / "broken.m4a").write_bytes(good.read_bytes()[:300])
+    assert row_of(tmp_path / "broken.m4a", sandbox)["status"] == "not_video"
+
+
+def test_kinds_of_what_is_passed_over(tmp_path: Path, sandbox: Sandbox) -> None:
+    media_files.write_sound(tmp_path / "a.wav")
+    media_files.write_photo(tmp_path / "b.avif")
+    for name, data in {
+        "c.txt": b"text",
+        "d.pdf": b"%PDF-1.7",
+        "e.zip": b"PK\x03\x04\x14\x00",
+        "f": b"",
+        "g.exe": b"MZ\x90\x00",
+    }.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "h.mp4").write_bytes(b"")
+    (tmp_path / "i").symlink_to("/etc/passwd")
+    rows = list(scan.scan(str(tmp_path), sandbox))
+    assert [scan.kind_passed_over(row) for row in rows] == [
+        "sound file", "photo", "text file", "document", "packed file", "empty file", "other file", "", "",
+    ]  # fmt: skip
 
 
 REAL = SHARED / "archive"

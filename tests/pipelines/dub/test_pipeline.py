@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +199,34 @@ def test_a_place_taken_meanwhile_costs_one_film_and_no_sound(
     assert resumed.have_part
     [answer] = [table.to_pylist()[0] for table in finish.finish(Item(resumed).to_table(), again)]
     assert json.loads(answer["row"])["status"] == "dubbed" and place.is_file()
+
+
+def test_a_volume_below_out_that_refuses_costs_one_film_and_no_sound(
+    videos: dict[str, dict[str, Any]], sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read-only, broken, or over its quota; OUT itself can be written."""
+    job = make_job(tmp_path / "out")
+    film = videos["short.mp4"] | {"path": "mounted/short.mp4"}
+    [task] = plan(job, film)
+    [item] = Dubber(job).generate([decode.decode_task(task, job, sandbox)])
+    rename = os.replace
+
+    def replace(path: Any, to: Any) -> None:
+        if "/mounted/" in str(to):
+            raise OSError(code, os.strerror(code))
+        rename(path, to)
+
+    monkeypatch.setattr(os, "replace", replace)
+    for code in (errno.EROFS, errno.EIO, errno.EDQUOT, errno.ESTALE):
+        [answer] = [table.to_pylist()[0] for table in finish.finish(item.to_table(), job)]
+        assert answer["fatal"] == ""
+        row = json.loads(answer["row"])
+        assert (row["status"], row["error_class"]) == ("failed", "FileNotWritten")
+        assert os.strerror(code) in row["message"]
+        State(job.out).drop_row(task.video_id)
+    code = errno.ENOSPC  # the disk of OUT, as far as can be told
+    [answer] = [table.to_pylist()[0] for table in finish.finish(item.to_table(), job)]
+    assert "No space left" in answer["fatal"] and answer["row"] == ""
 
 
 def test_an_output_folder_that_is_gone_ends_the_job(

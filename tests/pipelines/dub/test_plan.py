@@ -27,7 +27,7 @@ def test_what_becomes_of_each_file(videos: dict[str, dict[str, Any]]) -> None:
         "notes.txt": "skipped",
         "broken.mp4": "failed",
     }
-    assert silent["notes.txt"][1] == "not a video"
+    assert silent["notes.txt"][1] == "not a video (text file)"
     assert "has sound" in silent["loud.mp4"][1]
     assert dub_plan.classify(videos["loud.mp4"], "all")[0] == "dub"
 

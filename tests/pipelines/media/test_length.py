@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import av
 import numpy as np
 import pytest
 
@@ -27,9 +29,9 @@ def test_days_in_a_few_hundred_bytes(tmp_path: Path) -> None:
     assert failure(y4m(tmp_path / "d.y4m", 7201)).error_class == "BadTimestamps"
 
 
-@pytest.mark.parametrize("suffix", [".mkv", ".ts", ".flv"])
+@pytest.mark.parametrize("suffix", [".mkv", ".flv"])  # transport streams go on: see test_clock
 def test_a_leap_in_the_time_stamps_is_an_error(tmp_path: Path, suffix: str) -> None:
-    leap = (13 if suffix == ".mkv" else 0.5) * 86_400  # clocks of the others turn after a day or two
+    leap = (13 if suffix == ".mkv" else 0.5) * 86_400  # the clock of the other turns after some weeks
     path = write_video(tmp_path / f"a{suffix}", times_s=[0.0, 0.04, leap, leap + 0.04])
     error = failure(path)
     assert error.error_class == "BadTimestamps" and f"{leap / HOUR:.1f} h without a new" in error.message
@@ -104,3 +106,42 @@ def test_sound_explains_a_picture_that_stands_as_long(
     assert probe(talk).duration_s == pytest.approx(3.04)
     mute = write_video(tmp_path / "b.mkv", times_s=[0.0, 3.0], sound="silent", sound_s=1)
     assert failure(mute).error_class == "BadTimestamps"
+
+
+def copied_to_avi(source: Path, path: Path) -> Path:
+    """A stream copy, as recorders and `ffmpeg -c copy` make it: its clock is finer than its pictures."""
+    with av.open(str(source)) as film, av.open(str(path), "w") as out:
+        copies = {stream: out.add_stream_from_template(stream) for stream in film.streams.video}
+        for packet in film.demux(*copies):
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream]
+                out.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("bframes", [0, 2])
+@pytest.mark.parametrize("fps", [25, 30, Fraction(30_000, 1001)])
+def test_avi_with_a_fine_clock(tmp_path: Path, fps: Any, bframes: int) -> None:
+    source = write_video(tmp_path / "a.ts", duration_s=2, fps=fps, bframes=bframes)
+    found = probe(copied_to_avi(source, tmp_path / "a.avi"))
+    assert found.n_frames == round(2 * fps)
+    assert found.duration_s == pytest.approx(found.n_frames / float(fps), abs=0.004)
+    assert found.fps == pytest.approx(float(fps), rel=0.002)
+
+
+@pytest.mark.parametrize(("codec", "bframes"), [("libx264", 0), ("libx264", 2), ("mpeg2video", 0)])
+def test_a_recording_that_starts_inside_a_group_of_pictures(tmp_path: Path, codec: str, bframes: int) -> None:
+    path = write_video(tmp_path / "a.ts", duration_s=4, codec=codec, bframes=bframes, gop=50)
+    data = path.read_bytes()
+    for fraction in (0.1, 0.4):
+        path.write_bytes(data[int(len(data) / 188 * fraction) * 188 :])
+        found = probe(path)
+        assert found.fps == pytest.approx(25, abs=0.01), fraction
+        assert found.n_frames == round(25 * found.duration_s) < 100
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm", "a.mp4", "a.ts"])
+def test_late_pictures_do_not_end_early(tmp_path: Path, name: str) -> None:
+    codec = "libvpx-vp9" if name == "a.webm" else "libx264"
+    late = write_video(tmp_path / name, codec=codec, start_s=20, sound="silent", sound_s=22)
+    assert (probe(late).note, probe(late).duration_s) == ("", pytest.approx(1, abs=0.05))

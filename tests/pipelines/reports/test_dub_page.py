@@ -188,6 +188,17 @@ def test_seams_flags_and_sheets_go_into_both_reports(tmp_path: Path) -> None:
     assert 'data-has="flagged">1 with flagged sound<' in page
 
 
+@pytest.mark.parametrize("column", ["left_out", "converted"])
+def test_left_out_and_converted_streams_go_into_both_reports(tmp_path: Path, column: str) -> None:
+    names = ["subtitle stream 3 (deu)", "data stream 4 (klv)"]
+    rows = [row("a.ts", **{column: names}), row("b.mp4", **{column: []})]
+    dub_page.write(str(tmp_path), rows, {})
+    told, plain = pq.read_table(tmp_path / "_v2a" / "report.parquet").to_pylist()
+    assert (told[column], plain[column]) == (names, [])
+    shown, bare = rows_in((tmp_path / "_v2a" / "report.html").read_text())
+    assert shown[column] == names and column not in bare
+
+
 def test_the_page_says_what_it_cost() -> None:
     rows = [
         row("a.mp4", duration_s=3600.0, core_seconds=7200.0, gpu_seconds=1800.0),

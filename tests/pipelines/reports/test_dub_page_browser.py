@@ -33,7 +33,7 @@ STILL = "ambience: 1.0 to 10.0 s"
 ROWS = [
     row("clipped.mp4", flags=[flag("clipping")], n_flags=1, prompt="a drum"),
     row("both.mkv", flags=[flag("clipping"), flag("near silence")], n_flags=23, static_s=9.0, static=STILL),
-    row("torn.avi", reason="damaged, last good frame held: 1.0 to 2.0 s", caption="a Bell"),
+    row("torn.avi", reason="damaged, last good frame held: 1.0 to 2.0 s", caption="a Bell", left_out=["teletext <b>"]),
     row("joins.mkv", seams=[{"at_s": 64.2, "jump": 3.21}], contact_sheet="_v2a/cards/x.sheet.webp"),
     row("<b>notes.txt", "skipped"),
     row("broken.mp4", "failed", error_class="InvalidData"),
@@ -81,6 +81,7 @@ def names(listed: str) -> list[str]:
         ({"has": "nonsense"}, ["&lt;b&gt;notes.txt", "both.mkv", "broken.mp4", "clipped.mp4", "joins.mkv", "torn.avi"]),
         ({"container": "mkv", "status": "dubbed"}, ["both.mkv", "joins.mkv"]),
         ({"query": "BELL"}, ["torn.avi"]),
+        ({"has": "leftOut", "query": "teletext"}, ["torn.avi"]),
         ({"query": "drum clipping"}, ["clipped.mp4"]),
         ({"status": "dubbed", "sort": "flags"}, ["both.mkv", "clipped.mp4", "joins.mkv", "torn.avi"]),
         ({"sort": "seams", "container": "mkv"}, ["joins.mkv", "both.mkv"]),
@@ -101,5 +102,6 @@ def test_places_in_a_film_are_buttons(page: Path, tmp_path: Path) -> None:
         "clipping 1:01.0 to 1:04.3",
         "1:04.2 3.2 \N{MULTIPLICATION SIGN}",
     ]
+    assert "Not in the copy" in listed and "teletext &lt;b&gt;" in listed
     assert "and 21 more, which are shorter" in listed and STILL in listed
     assert "Contact sheet" in listed and "sheet.webp" not in listed  # loaded when it is opened

@@ -1,0 +1,1 @@
+"""Times of pictures and sounds on their way from one container into another."""
