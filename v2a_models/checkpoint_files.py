@@ -17,10 +17,10 @@ BUNDLED = Path(__file__).parent / "weights"
 """Folder of the bundled checkpoints, which are named without a path, such as `mini`."""
 
 BUNDLED_SHA256 = {
-    "mini/config.json": "5791e9c95902a06574e2517b4b93156c9790319b411e2ca45ede2c7a43c9e6ec",
+    "mini/config.json": "67dbb6bd23c7243cdea1816029cb53d7eb2e8d727cfded5844d9aca361a8c348",
     "vatt-mini/config.json": "36ed306040aded2ad4251ca78e5c1f88a5b71737bafc88e84967eee4cb0b8fd4",
     "mini/classifier.safetensors": "a956ef32645d4ec9552db498ffff05ec2a34fb8a878a303c82fb481f8da47145",
-    "mini/model.safetensors": "2f25a408b0f5c0b88e08b5d8aa40b17d589297d7352a78b0e56d69aa6670c086",
+    "mini/model.safetensors": "ba878ed2583f82ba6f4d07fe860a429934d59108d3cd79a81ec33d96ca7f1d15",
     "mini/scav.safetensors": "7d0c17a1be4d25e41c365e412634d7e9786d63133972cda5871e1716c9ff51f3",
     "vatt-mini/classifier.safetensors": "960abfbd3a1d136400a67b861afaee92f81d330baa962c7795c35bb3b9ee49e7",
     "vatt-mini/model.safetensors": "73e7f21ffefc7ac250792ad148d715389e414e9e76758a8a47792fce1a734f1d",

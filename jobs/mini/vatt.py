@@ -17,11 +17,12 @@ import torch
 import tyro
 from torch import Tensor
 
-from jobs.mini import steering_corpus
+from jobs.mini import distil, steering_corpus
 from jobs.mini.config import MiniConfig, log
 from jobs.mini.steering_corpus import SteeringConfig, SteeringCorpus
 from pipelines.captions import instructions
 from pipelines.foley.corpus import LABELS
+from pipelines.foley.expectation import Answers
 from v2a_models.checkpoint import load_classifier, load_generator, save_generator
 from v2a_models.encoders.bundled import BUNDLED
 from v2a_models.generator import autocast, best_precision
@@ -65,7 +66,9 @@ class VattMiniConfig:
     """Device to train on: cuda, cpu, or auto for cuda where available."""
     corpus: SteeringConfig = SteeringConfig()
     converter: FitConfig = FitConfig(steps=1000, learning_rate=2e-3, warmup=50, ema=0.99)
-    audio: FitConfig = FitConfig(steps=2600, learning_rate=8e-4, warmup=100, ema=0.998)
+    summary_steps: int = 4000
+    """Steps that fit the summary of text and picture to mini's of what it sees, before VATT Audio is trained."""
+    audio: FitConfig = FitConfig(steps=2400, learning_rate=6e-4, warmup=100, ema=0.998)
     rows: int = 8
     """Crops of a step."""
     crop: int = 172
@@ -165,9 +168,7 @@ def untrained_generator(config: VattMiniConfig, mini: Any) -> VATTGenerator:
     generator = VATTGenerator(recipe, mini.codec, mini.semantic, mini.sync, settings)
     assert generator.converter is not None
     generator.converter.load_state_dict(trained.state_dict())
-    # Embeddings and heads of the codec's tokens carry over from mini. Its other weights (feed-forward, modulation,
-    # attention) would slow the start down: positions and conditioning differ. So would its layers of sync features: the
-    # loss is lower after 25 steps (6.12, not 6.30), and higher after 100 (5.58, not 5.47).
+    # Embeddings and heads of the codec's tokens are mini's.
     generator.audio.embed.load_state_dict(mini.maskvat.embed.state_dict())
     generator.audio.heads.load_state_dict(mini.maskvat.heads.state_dict())
     generator.scav = mini.scav
@@ -175,28 +176,48 @@ def untrained_generator(config: VattMiniConfig, mini: Any) -> VATTGenerator:
 
 
 def audio(config: VattMiniConfig, mini: Any, scenes: MiniConfig) -> None:
-    """Train VATT Audio on every sound: the caption selects it, the picture times it."""
+    """Train VATT Audio on every sound, with mini as its teacher: the caption selects it, the picture times it."""
     device, held = _device(config), load_corpus(config, scenes)
     generator = untrained_generator(config, mini).to(device)
-    task = generator.task()
+    sampler, teacher = distil.clear_answers(mini.semantic), mini.maskvat.to(device).eval()
+    task = generator.task(distil.teach(teacher))
+
+    def batch_of(rng: np.random.Generator, rows: int) -> dict[str, Any]:
+        return steering_batch(held, rng, rows, config.crop, sampler)
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        batch = steering_batch(held, rng, config.rows, config.crop)
         with autocast(device, best_precision(device)):
-            return task(batch, step)
+            return task(batch_of(rng, config.rows), step)
+
+    begun = config.work / "audio_begun.pt"
+    if not begun.exists():
+        distil.begin_from(
+            generator.audio, teacher, lambda step: batch_of(np.random.default_rng([1, step]), 6 * config.rows),
+            generator.condition_tokens, config.summary_steps, log,
+        )  # fmt: skip
+        torch.save(generator.audio.state_dict(), begun)
+    generator.audio.load_state_dict(torch.load(begun, map_location=device, weights_only=True))
+    # Trained along, it would shrink to nothing before the layers after it have learnt to use it.
+    generator.audio.summary.requires_grad_(False)  # type: ignore[union-attr]
 
     fit("audio", task, step_loss, config.audio, config.work, log=log)
     torch.save(generator.audio.cpu().state_dict(), config.work / "audio.pt")
 
 
-def steering_batch(held: SteeringCorpus, rng: np.random.Generator, rows: int, length: int) -> dict[str, Any]:
-    """Columns of `rows` random crops of `length` codec frames, with captions of their sounds.
+def steering_batch(
+    held: SteeringCorpus, rng: np.random.Generator, rows: int, length: int, sampler: Answers | None = None
+) -> dict[str, Any]:
+    """Columns of `rows` random crops of `length` codec frames, with captions of their sounds; with a sampler, also
+    `answers`, which the teacher sees.
 
     Some crops whose sound is the scene's own have no caption.
     """
     batch, crops = held.crops(rng, rows, length, OWN_SOUND)
     text = ["" if crop.own and rng.random() < UNCAPTIONED else crop.caption(rng) for crop in crops]
-    return dict(batch, text=text)
+    columns: dict[str, Any] = dict(batch, text=text)
+    if sampler is not None:
+        columns["answers"] = distil.answers_to(sampler, crops, text, batch["semantic"], rng)
+    return columns
 
 
 def export_vatt(config: VattMiniConfig, mini: Any, scenes: MiniConfig) -> None:

@@ -215,16 +215,19 @@ class VATTAudio(nn.Module):
         )
         return null._replace(timing=timing, modulations=tuple(modulations))
 
+    def summarised(self, tokens: Tensor, valid: Tensor) -> Tensor:
+        """Summary (B, dim) of visual and text tokens (B, C, condition_dim) that modulates the layers."""
+        assert self.summary is not None
+        first = self.config.modulated
+        visual = _mean(tokens[:, :first], valid[:, :first])
+        text = _mean(tokens[:, first:], valid[:, first:])
+        return self.summary(torch.cat([visual, text], -1))
+
     def _condition(self, tokens: Tensor, valid: Tensor, timing: Tensor | None, length: int) -> Condition:
         modulations: tuple[Tensor, ...] = ()
         if self.summary is not None and self.fuse is not None:
-            first = self.config.modulated
-            visual, text = (
-                _mean(tokens[:, :first], valid[:, :first]),
-                _mean(tokens[:, first:], valid[:, first:]),
-            )
             # The summary holds for all frames.
-            summary = self.summary(torch.cat([visual, text], -1))[:, None].expand(-1, length, -1)
+            summary = self.summarised(tokens, valid)[:, None].expand(-1, length, -1)
             frames = F.silu(self.fuse(summary if timing is None else torch.cat([summary, timing], -1)))
             modulations = tuple(layer(frames) for layer in self.modulations)
         return Condition(self.project(tokens), valid, timing, modulations)

@@ -26,7 +26,7 @@ from v2a_models.vatt.converter import Converter
 from v2a_models.vatt.converter_generator import ConverterGenerator
 from v2a_models.vatt.instructions import ASK, DEFAULT, INSTRUCTIONS
 from v2a_models.vatt.language import TextError
-from v2a_models.vatt.losses import training_loss
+from v2a_models.vatt.losses import Teacher, training_loss
 from v2a_models.vatt.sampling import sample
 
 Texts = Sequence[str] | str
@@ -38,10 +38,15 @@ class VATTTask(nn.Module):
     passes: Tensor
 
     def __init__(
-        self, audio: VATTAudio, config: VATTConfig, tokens: Callable[..., tuple[Tensor, Tensor]]
+        self,
+        audio: VATTAudio,
+        config: VATTConfig,
+        tokens: Callable[..., tuple[Tensor, Tensor]],
+        teach: Callable[[Mapping[str, Any]], Teacher] | None = None,
     ) -> None:
+        """teach: trained model that a batch's columns condition, whose answers VATT Audio learns as well."""
         super().__init__()
-        self.audio, self.config = audio, config
+        self.audio, self.config, self._teach = audio, config, teach
         self.register_buffer("passes", torch.zeros((), dtype=torch.long))
         # A bound method, so that the frozen language model is neither trained nor saved with the task.
         self._tokens = tokens
@@ -64,7 +69,7 @@ class VATTTask(nn.Module):
         tokens, valid = self._tokens(batch["semantic"], texts)
         return training_loss(
             self.audio, tokens, valid, batch.get("sync"), batch["codes"].long(), generator, self.config.masking,
-            progress,
+            progress, teacher=None if self._teach is None else self._teach(batch),
         )  # fmt: skip
 
 
@@ -137,13 +142,13 @@ class VATTGenerator(Generator):
     def preview(self, columns: Mapping[str, Any]) -> Batch:
         return Batch(semantic=columns["semantic"], sync=columns.get("sync"), text=columns.get("text"))
 
-    def task(self) -> VATTTask:
-        return VATTTask(self.audio, self.settings, self._tokens)
+    def task(self, teach: Callable[[Mapping[str, Any]], Teacher] | None = None) -> VATTTask:
+        return VATTTask(self.audio, self.settings, self.condition_tokens, teach)
 
     # conditioning
 
     @torch.no_grad()
-    def _tokens(self, semantic: Tensor | None, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def condition_tokens(self, semantic: Tensor | None, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Condition tokens (B, C, D) and their mask (B, C)."""
         if semantic is None:
             raise ValueError(f"{self.system} needs semantic features")
@@ -174,7 +179,7 @@ class VATTGenerator(Generator):
             prompts = self._own_captions(batch)
         chosen = self._texts(prompts, len(batch))
         with self.autocast():
-            tokens, valid = self._tokens(semantic, chosen)
+            tokens, valid = self.condition_tokens(semantic, chosen)
             if len(chosen) == 1:
                 # Only batches need padding, to a fixed length, so that no row depends on the others' texts.
                 tokens, valid = tokens[:, valid[0]], valid[:, valid[0]]

@@ -22,7 +22,7 @@ from v2a_models.training.loop import FitConfig
 def test_every_stage_runs_and_the_result_follows_text(trained: Path, tmp_path: Path) -> None:
     config = VattMiniConfig(
         work=tmp_path / "work", mini_work=trained / "work", mini=str(trained / "toy"), out=tmp_path / "toy",
-        threads=1, rows=2, corpus=SteeringConfig(scenes=6), converter=FitConfig(steps=1),
+        threads=1, rows=2, summary_steps=2, corpus=SteeringConfig(scenes=6), converter=FitConfig(steps=1),
         audio=FitConfig(steps=3, warmup=0),
     )  # fmt: skip
     # Other sounds can be made before mini is finished.

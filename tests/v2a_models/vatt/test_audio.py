@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from v2a_models.vatt.audio import SIZES, AudioConfig, Condition, VATTAudio, alibi, sized
-from v2a_models.vatt.losses import smoothed_cross_entropy, training_loss
+from v2a_models.vatt.losses import divergence, smoothed_cross_entropy, training_loss
 from v2a_models.vatt.masking import DISTRIBUTIONS, Masking, truncated_normal
 from v2a_models.vatt.sampling import PAPER, sample, stacked
 
@@ -195,6 +195,50 @@ def test_learns_codes_that_follow_from_the_condition_and_gives_them_back(kind: d
     net.eval()
     made = sample(net, net.condition(tokens, valid, sync, 8), 8, list(range(8)), FAST)
     assert (made == codes).float().mean() > 0.9
+
+
+def test_a_teacher_is_learnt_from_where_the_codes_say_nothing() -> None:
+    """The codes are random; the teacher wants a code that the condition names, and that of dropped rows is not told."""
+    net, told = model().train(), list[torch.Tensor]()
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(4, 1, 12, generator=generator).repeat(2, 1, 1)
+    valid, sync = torch.ones(8, 1, dtype=torch.bool), torch.zeros(8, 4, 5)
+    wanted = torch.tensor([3, 5, 8, 13] * 2)
+
+    def teacher(masked: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+        assert masked.shape == (8, 3, 8) and bool((masked == net.mask_id).any())
+        told.append(keep)
+        best = torch.where(keep, wanted, 0)
+        return 9.0 * torch.nn.functional.one_hot(best, 16).float()[:, None, None].expand(8, 3, 8, 16)
+
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    for step in range(60):
+        noise = torch.Generator().manual_seed(step)
+        codes = torch.randint(16, (8, 3, 8), generator=noise)
+        losses = training_loss(net, tokens, valid, sync, codes, noise, drop=0.2, teacher=teacher)
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        optimizer.step()
+    assert any(not bool(keep.all()) for keep in told)
+    net.eval()
+    hidden = torch.full((8, 3, 8), net.mask_id)
+    shown = net.condition(tokens, valid, sync, 8)
+    assert torch.equal(net(hidden, shown).argmax(-1), wanted[:, None, None].expand(8, 3, 8))
+    assert bool((net(hidden, net.null_condition(shown)).argmax(-1) == 0).all())
+
+
+def test_divergence_is_zero_for_the_same_and_counts_masked_codes_only() -> None:
+    logits = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    hidden = torch.zeros(2, 3, 4, dtype=torch.bool)
+    hidden[:, :, :2] = True
+    assert float(divergence(logits, logits, hidden)) == pytest.approx(0, abs=1e-6)
+    other = logits.clone()
+    other[:, :, 2:] += torch.arange(5.0)
+    assert float(divergence(logits, other, hidden)) == pytest.approx(0, abs=1e-6)
+    p, q = torch.tensor([0.5, 0.5]), torch.tensor([0.9, 0.1])
+    shape = (1, 1, 1, 2)
+    found = divergence(p.log().view(shape), q.log().view(shape), torch.ones(1, 1, 1, dtype=torch.bool))
+    assert float(found) == pytest.approx(float((p * (p / q).log()).sum()), rel=1e-5)
 
 
 # sampling
