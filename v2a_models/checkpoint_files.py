@@ -17,7 +17,7 @@ BUNDLED = Path(__file__).parent / "weights"
 """Folder of the bundled checkpoints, which are named without a path, such as `mini`."""
 
 BUNDLED_SHA256 = {
-    "mini/config.json": "67dbb6bd23c7243cdea1816029cb53d7eb2e8d727cfded5844d9aca361a8c348",
+    "mini/config.json": "d3c0b768e56fcce6302026b51e1f2084879fdbf0c0a1678b7a1df9ade2a34abc",
     "vatt-mini/config.json": "36ed306040aded2ad4251ca78e5c1f88a5b71737bafc88e84967eee4cb0b8fd4",
     "mini/classifier.safetensors": "a956ef32645d4ec9552db498ffff05ec2a34fb8a878a303c82fb481f8da47145",
     "mini/model.safetensors": "ba878ed2583f82ba6f4d07fe860a429934d59108d3cd79a81ec33d96ca7f1d15",

@@ -77,7 +77,7 @@ def _with_folder(config: C) -> C:
     if storage.is_remote(place):
         folder, name = storage.parent(place), place.rpartition("/")[2]
         is_folder = not name or storage.is_dir(place)
-        is_file = not is_folder and isinstance(storage.look_up(folder, name), storage.FileInfo)
+        is_file = not is_folder and _is_key(folder, name)
     else:
         path = storage.local_path(place)
         folder, name = os.path.split(path if place.startswith("file://") else place)
@@ -100,6 +100,16 @@ def _with_folder(config: C) -> C:
         archive=folder,
         selection=dataclasses.replace(options, include=(pattern,)),
     )
+
+
+def _is_key(folder: str, name: str) -> bool:
+    """True for an object of that name; False also where there is no such bucket, which `check_readable` explains."""
+    from pipelines import storage
+
+    try:
+        return isinstance(storage.look_up(folder, name), storage.FileInfo)
+    except storage.StorageNotFound:
+        return False
 
 
 def check_places(archive: str, out: str, name: str, writes: bool, narrow: bool = False) -> None:

@@ -104,7 +104,8 @@ def _carry_over(audio: VATTAudio, teacher: MaskVAT) -> None:
     last.weight.mul_(_TIMING)
     last.bias.mul_(_TIMING)
     audio.fuse.weight[:, audio.config.dim :].div_(_TIMING)  # type: ignore[union-attr]
-    for layer, block in zip(audio.layers, teacher.blocks, strict=True):
+    pairs: Iterable[tuple[Any, Any]] = zip(audio.layers, teacher.blocks, strict=True)
+    for layer, block in pairs:
         layer.qkv.load_state_dict(block.attention.qkv.state_dict())
         layer.out.load_state_dict(block.attention.out.state_dict())
         for feed in (layer.sound, layer.other):

@@ -77,6 +77,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--motion-level": 4.0,
         "--price-core-hour": None,
         "--price-gpu-hour": None,
+        "--strict": False,
     },
     "redub": {
         "OUT": REQUIRED,

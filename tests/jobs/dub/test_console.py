@@ -21,7 +21,7 @@ def last_lines(rows: list[dict[str, Any]]) -> str:
         Console(file=written, width=200),
         DubConfig("films", "out"),
         rows,
-        figures | {"files": len(rows), "x_realtime": None},
+        figures | {"files": len(rows), "x_realtime": None, "passed_over": {"photo": 2}},
         costs.costs(rows, costs.Prices()),
         1.0,
     )
@@ -32,6 +32,7 @@ def test_the_last_lines_name_what_is_left_out() -> None:
     text = last_lines([{"path": "a.ts", "left_out": ["subtitle stream 3 (deu)", "data stream 4 (klv)"]}])
     assert "  not in the copy of a.ts: subtitle stream 3 (deu)\n" in text
     assert "  not in the copy of a.ts: data stream 4 (klv)\n" in text
+    assert "2 photos" in text
     assert "not in the copy" not in last_lines([{"path": "b.ts", "left_out": []}, {"path": "c.ts"}])
 
 

@@ -148,10 +148,10 @@ def test_mixing_and_loudness(tmp_path: Path) -> None:
         ("aac", {"a.mp4": "aac", "b.mov": "aac", "c.avi.mkv": "aac", "d.mkv": "aac"}),
         ("flac", {"a.mp4": "flac", "b.mov.mkv": "flac", "c.avi.mkv": "flac", "d.mkv": "flac"}),
         ("opus", {"a.mp4": "opus", "b.mov.mkv": "opus", "c.avi.mkv": "opus", "d.mkv": "opus"}),
-        ("pcm", {"a.mp4.mkv": "pcm_s16le", "b.mov": "pcm_s16le", "c.avi": "pcm_s16le", "d.mkv": "pcm_s16le"}),
+        ("pcm", {"a.mp4.mov": "pcm_s16le", "b.mov": "pcm_s16le", "c.avi": "pcm_s16le", "d.mkv": "pcm_s16le"}),
     ],
 )
-def test_a_codec_that_a_container_does_not_hold_takes_matroska(
+def test_a_codec_that_a_container_does_not_hold_takes_another(
     tmp_path: Path, codec: str, expected: dict[str, str]
 ) -> None:
     archive, out = tmp_path / "archive", tmp_path / "out"
