@@ -84,6 +84,11 @@ def test_a_pupil_begins_with_text_that_matters() -> None:
     near = torch.cdist(pupil.summarised(*states(batch["semantic"], batch["text"])), wanted).argmin(1)
     assert [batch["text"][row] for row in near] == batch["text"]
     assert torch.equal(pupil.layers[1].qkv.weight, teacher.blocks[1].attention.qkv.weight)
+    # Of the same summary and motion, it makes the same frames.
+    summary = wanted[:, None].expand(-1, 10, -1)
+    ours = torch.nn.functional.silu(pupil.fuse(torch.cat([summary, pupil.sync(batch["sync"])], -1)))  # type: ignore[misc]
+    theirs = teacher.fuse(torch.cat([summary, teacher.sync_mlp(batch["sync"])], -1))  # type: ignore[misc]
+    assert torch.allclose(ours, theirs, atol=1e-5)
     masked = torch.full((16, 2, 20), pupil.mask_id)
     others = [str((int(words) + 1) % SOUNDS) for words in batch["text"]]
     right, wrong = (
