@@ -23,6 +23,11 @@ from v2a_models.maskvat.model import MaskVAT, stretch
 from v2a_models.vatt.audio import VATTAudio
 from v2a_models.vatt.losses import Teacher
 
+Batches = Callable[[int], Mapping[str, Any]]
+"""Number of a step -> columns of its crops: `semantic`, `sync`, `text`, `answers` and `codes`."""
+Tokens = Callable[..., tuple[Tensor, Tensor]]
+"""Semantic features and texts -> condition tokens of VATT Audio, and their mask."""
+
 CLEAR = Confusion(clear=1.0, companion=0.0)
 """A caption names one sound, and no doubt."""
 CERTAIN = 0.5
@@ -57,7 +62,7 @@ def answers_to(
 
 
 def teach(teacher: MaskVAT) -> Callable[[Mapping[str, Any]], Teacher]:
-    """Teacher of a batch with the columns `answers` (B, T1, D), `sync` and `codes`."""
+    """Teacher of a batch with the columns `answers` (B, T1, D) and `sync` (B, T2, D)."""
 
     def of_batch(batch: Mapping[str, Any]) -> Teacher:
         @torch.no_grad()
@@ -76,15 +81,14 @@ def teach(teacher: MaskVAT) -> Callable[[Mapping[str, Any]], Teacher]:
 def begin_from(
     audio: VATTAudio,
     teacher: MaskVAT,
-    batches: Callable[[int], Mapping[str, Any]],
-    tokens: Callable[..., tuple[Tensor, Tensor]],
+    batches: Batches,
+    tokens: Tokens,
     steps: int,
     log: Callable[[str], None],
 ) -> None:
     """Begin a modulated VATT Audio with the weights of MaskVAT-Hybrid, its conditioning fitted on some batches.
 
-    batches: step -> columns with `semantic`, `sync`, `text`, `answers` and `codes`. steps: of the fit of the summary.
-    Both need as many layers, and the same embeddings and heads of codes.
+    steps: of the fit of the summary. Both need as many layers, and the same embeddings and heads of codes.
     """
     assert audio.summary is not None and audio.fuse is not None and audio.sync is not None
     _carry_over(audio, teacher)
@@ -113,13 +117,7 @@ def _carry_over(audio: VATTAudio, teacher: MaskVAT) -> None:
                 feed.load_state_dict(block.mlp.state_dict())
 
 
-def _fit_summary(
-    audio: VATTAudio,
-    teacher: MaskVAT,
-    batches: Callable[[int], Mapping[str, Any]],
-    tokens: Callable[..., tuple[Tensor, Tensor]],
-    steps: int,
-) -> float:
+def _fit_summary(audio: VATTAudio, teacher: MaskVAT, batches: Batches, tokens: Tokens, steps: int) -> float:
     """Fit the summary of text and picture to the teacher's of its answers; returns the unexplained variance."""
     assert audio.summary is not None and teacher.semantic_mlp is not None
     optimiser = torch.optim.AdamW(audio.summary.parameters(), FITTING_RATE, weight_decay=0.0)

@@ -69,9 +69,8 @@ class PictureTimes:
         times = np.sort(np.array(self._times, np.float64))
         last_s, lasts_s = self._last
         if self._by_decoding and len(times) > 1:
-            steps = np.sort(
-                np.diff(times)
-            )  # the median of numpy imports a module that the sandbox has not got
+            # The median of numpy imports a module that the sandbox has not got.
+            steps = np.sort(np.diff(times))
             lasts_s = max(lasts_s, float(steps[len(steps) // 2]))
         end_s = last_s + lasts_s
         # Containers with decode times only (AVI) begin and end a few pictures before the displayed time.

@@ -29,6 +29,11 @@ def test_every_stage_runs_and_the_result_follows_text(trained: Path, tmp_path: P
     assert run(replace(config, mini="not there yet", stages=("corpus",))) == 0
     assert run(config) == 0
     made: Any = load_generator(str(tmp_path / "toy"))
+    # The summary of text stays as it was fitted; what comes after it is trained.
+    begun = torch.load(config.work / "audio_begun.pt", weights_only=True)
+    kept = {name: torch.equal(begun[name].half(), w.half()) for name, w in made.audio.state_dict().items()}
+    assert all(same for name, same in kept.items() if name.startswith("summary."))
+    assert not kept["fuse.weight"] and not kept["modulations.0.weight"]
     assert (made.audio.config.sync_dim, made.converter.config.feature_dim) == (128, len(LABELS))
     batch = Batch(semantic=torch.rand(1, 10, len(LABELS)), sync=torch.randn(1, 100, 128))
     hidden = torch.full((1, 6, made.recipe.codec_frames), made.audio.mask_id)
