@@ -37,7 +37,8 @@ def main() -> None:
                 poll.register(handle, select.POLLIN)
     # The first that ends: where Ray runs on this machine alone, it ends with the job as well.
     dead += [names[fd] for fd, _ in poll.poll() if fd in names]
-    if sys.stdin.buffer.read() == OVER:
+    # No more bytes than these: a child that the job has forked may hold the pipe open after the job has ended.
+    if sys.stdin.buffer.read(len(OVER)) == OVER:
         return
     dead += [name for name, (host, port, pid) in watched.items() if not pid and refuses(host, port)]
     if dead:

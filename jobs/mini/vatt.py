@@ -20,6 +20,7 @@ from torch import Tensor
 from jobs.mini import distil, steering_corpus
 from jobs.mini.config import MiniConfig, log
 from jobs.mini.steering_corpus import SteeringConfig, SteeringCorpus
+from jobs.mini.training import WHOLE_WINDOWS
 from pipelines.captions import instructions
 from pipelines.foley.corpus import LABELS
 from pipelines.foley.expectation import Answers
@@ -72,7 +73,7 @@ class VattMiniConfig:
     rows: int = 8
     """Crops of a step."""
     crop: int = 172
-    """Codec frames of a crop (2 s). Attention without positions generalises to longer windows."""
+    """Codec frames of a crop (2 s); the last 15 % of the audio steps train on whole windows."""
 
 
 def run(config: VattMiniConfig) -> int:
@@ -182,12 +183,14 @@ def audio(config: VattMiniConfig, mini: Any, scenes: MiniConfig) -> None:
     sampler, teacher = distil.clear_answers(mini.semantic), mini.maskvat.to(device).eval()
     task = generator.task(distil.teach(teacher))
 
-    def batch_of(rng: np.random.Generator, rows: int) -> dict[str, Any]:
-        return steering_batch(held, rng, rows, config.crop, sampler)
+    def batch_of(rng: np.random.Generator, rows: int, length: int = config.crop) -> dict[str, Any]:
+        return steering_batch(held, rng, rows, length, sampler)
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        short = step < (1 - WHOLE_WINDOWS) * config.audio.steps
+        length = config.crop if short else mini.recipe.codec_frames
         with autocast(device, best_precision(device)):
-            return task(batch_of(rng, config.rows), step)
+            return task(batch_of(rng, config.rows, length), step)
 
     begun = config.work / "audio_begun.pt"
     if not begun.exists():

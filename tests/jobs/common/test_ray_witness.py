@@ -50,3 +50,17 @@ def test_nothing_is_said_about_a_job_that_ends_by_itself(raylet: subprocess.Pope
     raylet.wait()
     assert witness.communicate(ray_witness.OVER)[1] == b""
     assert witness.returncode == 0
+
+
+def test_a_child_of_the_job_that_lives_on_does_not_hold_its_end_up(raylet: subprocess.Popen[bytes]) -> None:
+    witness = started({"the raylet": ["127.0.0.1", 1, raylet.pid]})
+    assert witness.stdin is not None
+    # The child of a fork has the pipe too.
+    with subprocess.Popen(["sleep", "600"], stdout=witness.stdin) as child:
+        witness.stdin.write(ray_witness.OVER)
+        witness.stdin.close()
+        raylet.kill()
+        try:
+            assert witness.wait(timeout=60) == 0
+        finally:
+            child.kill()
