@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from v2a_models.checkpoint_files import (
     checked_sha256,
     find_checkpoint,
     read_config,
+    read_level,
     read_recipe,
     sha256,
 )
@@ -29,6 +31,7 @@ from v2a_models.checkpoint_modules import (
     save_scav,
     write_config,
 )
+from v2a_models.codec.level import OutputLevel
 from v2a_models.generator import Generator, best_precision
 from v2a_models.systems import SYSTEMS
 from v2a_models.vatt.language import base_files
@@ -78,6 +81,8 @@ def save_generator(
         classes=list(classes),
         model=generator.config(),
     )
+    if generator.level != OutputLevel():
+        config["level"] = asdict(generator.level)
     write_config(folder, config)
     if generator.scav is not None:
         save_scav(generator.scav, folder)
@@ -113,7 +118,7 @@ def load_generator(
             f"{folder}/config.json does not describe a {config['system']}: {type(error).__name__}: {error}"
         ) from error
     generator.name = str(config.get("name", folder.name))
-    generator.sha256 = digest
+    generator.sha256, generator.level = digest, read_level(folder, config)
     fill_module(generator, folder / "model.safetensors", generator.stored)
     generator.scav = load_scav(str(folder))
     generator.precision = best_precision(device) if precision == "auto" else precision

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from v2a_models.codec.level import OutputLevel
     from v2a_models.recipe import Recipe
 
 BUNDLED = Path(__file__).parent / "weights"
 """Folder of the bundled checkpoints, which are named without a path, such as `mini`."""
 
 BUNDLED_SHA256 = {
-    "mini/config.json": "d3c0b768e56fcce6302026b51e1f2084879fdbf0c0a1678b7a1df9ade2a34abc",
+    "mini/config.json": "75a0dcf5362e7aab007885e9393b9ac91af4e5b46199ddf80f8fcd3ce8dffa1f",
     "vatt-mini/config.json": "36ed306040aded2ad4251ca78e5c1f88a5b71737bafc88e84967eee4cb0b8fd4",
     "mini/classifier.safetensors": "a956ef32645d4ec9552db498ffff05ec2a34fb8a878a303c82fb481f8da47145",
     "mini/model.safetensors": "ba878ed2583f82ba6f4d07fe860a429934d59108d3cd79a81ec33d96ca7f1d15",
@@ -95,6 +96,18 @@ def read_recipe(folder: Path, config: dict[str, Any]) -> Recipe:
     except (KeyError, ValueError) as error:
         raise CheckpointError(
             f"{folder}/config.json has no usable recipe: {error!r}; copy the folder of the model again"
+        ) from error
+
+
+def read_level(folder: Path, config: dict[str, Any]) -> OutputLevel:
+    """Level of the sound in a config; the default if it names none. Raises CheckpointError for a bad one."""
+    from v2a_models.codec.level import OutputLevel
+
+    try:
+        return OutputLevel.from_dict(dict(config.get("level", {})))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder}/config.json has no usable level: {error}; copy the folder of the model again"
         ) from error
 
 

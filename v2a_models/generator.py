@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from v2a_models.batch import Batch
+from v2a_models.codec.level import OutputLevel
 from v2a_models.recipe import Recipe
 from v2a_models.stereo import motion
 from v2a_models.stereo.panning import stereo
@@ -32,6 +33,9 @@ class Generator(nn.Module):
     """SHA-256 of the weights file; empty for a model never saved."""
     precision: str = "float32"
     """Arithmetic of the transformers: float32 or bfloat16. The sound differs with it, its quality does not."""
+
+    level: OutputLevel = OutputLevel()
+    """Level of what the codec decodes."""
 
     codec: Codec | None
     """Codec of a system that makes tokens; None for one that makes samples, or no sound."""
@@ -120,11 +124,14 @@ class Generator(nn.Module):
         raise ValueError(f"{self.system} generates no codec tokens")
 
     @torch.inference_mode()
-    def decode(self, codes: Tensor) -> Tensor:
-        """Waveform float32 (B, 1, recipe.window) of tokens (B, K, L). Raises ValueError without a codec."""
+    def decode(self, codes: Tensor, length: int | None = None) -> Tensor:
+        """Waveform float32 (B, 1, N) of tokens (B, K, L), at the model's level. Raises ValueError without a codec.
+
+        length: N, recipe.window by default.
+        """
         if self.codec is None:
             raise ValueError(f"{self.system} generates no codec tokens")
-        return self.codec.decode(codes, self.recipe.window).float().clamp_(-1, 1)
+        return self.level.applied(self.codec.decode(codes, length or self.recipe.window))
 
     def generate(
         self, batch: Batch, *, seeds: Sequence[int], candidates: int = 1, keep: int = 1, **options: Any

@@ -25,6 +25,8 @@ class ModelInfo:
     inpaints: bool = False
     negative: str = ""
     """Negative prompt by default."""
+    level: str = ""
+    """Level of the sound (`v2a_models.codec.level`); empty for sound as the codec gives it."""
 
 
 def model_info(model: str) -> ModelInfo:
@@ -38,7 +40,8 @@ def model_info(model: str) -> ModelInfo:
 
 def _generator_info(generator: Generator) -> ModelInfo:
     facts = generator.recipe, generator.name, generator.sha256, generator.streams, generator.context_frames
-    return ModelInfo(*facts, follows_text=generator.follows_text, inpaints=generator.inpaints)
+    level = "" if generator.level == type(generator.level)() else str(generator.level)
+    return ModelInfo(*facts, follows_text=generator.follows_text, inpaints=generator.inpaints, level=level)
 
 
 def checkpoint_info(model: str) -> ModelInfo:
@@ -52,6 +55,7 @@ def checkpoint_info(model: str) -> ModelInfo:
         find_checkpoint,
         inpaints,
         read_config,
+        read_level,
         read_recipe,
     )
     from v2a_models.vatt.language import check_adapter, usual_negative
@@ -73,6 +77,7 @@ def checkpoint_info(model: str) -> ModelInfo:
         follows_text=bool(config.get("follows_text", False)),
         inpaints=inpaints(config),
         negative=usual_negative(config),
+        level=str(read_level(folder, config)) if "level" in config else "",
     )
 
 

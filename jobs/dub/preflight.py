@@ -181,6 +181,7 @@ def make_job(config: DubConfig, requests: dict[str, ManifestRow] | None = None) 
         model=config.model,
         model_name=model.name,
         model_sha256=model.sha256,
+        level=model.level,
         recipe=model.recipe.digest,
         seed=config.seed,
         rate=model.recipe.sample_rate,

@@ -19,6 +19,7 @@ from v2a_models import grid
 from v2a_models.checkpoint import CheckpointError, load_classifier, load_generator
 from v2a_models.checkpoint_files import put_in_place
 from v2a_models.codec.dac import MINI, Codec
+from v2a_models.codec.level import OutputLevel
 from v2a_models.encoders.audio import EventClassifier
 from v2a_models.encoders.efficientnet import SoundExpectation
 from v2a_models.encoders.motion import CELL_DIM, CELLS, MotionEncoder, motion_cells
@@ -41,6 +42,10 @@ MINI_SCAV = SCAVConfig(semantic_dim=len(LABELS))
 MINI_SAMPLING = SamplingConfig(guidance=3.0, temperature=0.9, choice_temperature=2.5, top_k=8)
 """Chosen on recorded clips (`python -m benchmarks.real_sampling`) and held-out scenes. A few improbable codes turn any
 sound into a clap or a door, so they are cut off."""
+
+MINI_LEVEL = OutputLevel(gain_db=-6.0, knee_dbfs=-12.0, ceiling_dbfs=-6.0)
+"""Recordings of the training reach full scale. So, an event leaves room for others and for the film's own sound, and
+nothing clips."""
 
 PARTS: dict[str, Callable[[], nn.Module]] = dict(
     codec_spectra=lambda: Codec(MINI),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from jobs.mini import training
 from jobs.mini.credits import write_credits
-from jobs.mini.parts import MINI_SAMPLING, RECIPE, Log, cells_of, corpus_of, load_part, windows_of
+from jobs.mini.parts import MINI_LEVEL, MINI_SAMPLING, RECIPE, Log, cells_of, corpus_of, load_part, windows_of
 from jobs.mini.training import drawn_frames
 from pipelines import storage, synthfoley
 from pipelines.foley import corpus as foley
@@ -122,7 +122,7 @@ def export(config: MiniConfig, device: str, log: Log) -> None:
     """Join the parts into the checkpoint folder that `v2a dub --model mini` loads."""
     parts: Any = [load_part(config, part, "cpu") for part in ("codec", "semantic", "sync", "maskvat")]
     generator = MaskVATGenerator(RECIPE, *parts)
-    generator.sampling = MINI_SAMPLING
+    generator.sampling, generator.level = MINI_SAMPLING, MINI_LEVEL
     scav: Any = load_part(config, "scav", "cpu")
     generator.scav, classifier = scav, load_part(config, "classifier", "cpu")
     save_generator(generator, config.out, extra=dict(classifier=classifier), classes=LABELS)

@@ -172,7 +172,7 @@ def untrained_generator(config: VattMiniConfig, mini: Any) -> VATTGenerator:
     # Embeddings and heads of the codec's tokens are mini's.
     generator.audio.embed.load_state_dict(mini.maskvat.embed.state_dict())
     generator.audio.heads.load_state_dict(mini.maskvat.heads.state_dict())
-    generator.scav = mini.scav
+    generator.scav, generator.level = mini.scav, mini.level
     return generator
 
 

@@ -53,6 +53,8 @@ class DubJob:
     """Identifies this run of the command, so that a retried task recognises its own work."""
     precision: str = "float32"
     """Arithmetic of the model's transformers."""
+    level: str = ""
+    """Level at which the model's sound leaves its codec; empty for the codec's own."""
     candidates: int = 1
     """Candidates per window; the best match to the picture is kept."""
     scav_sha256: str = ""
@@ -136,6 +138,8 @@ class DubJob:
         }
         if self.candidates > 1:
             facts["selection"] = f"best of {self.candidates} by SCAV {self.scav_sha256[:16]}"
+        if self.level:
+            facts["level"] = self.level
         if self.subtitles:
             facts["captions"] = "subtitles"
         if self.sign_key:

@@ -265,6 +265,7 @@ class _FilmWriter:
             candidates=job.candidates,
             prompt=texts.get("prompt", ""),
             negative=texts.get("negative", ""),
+            level=job.level,
         )
 
 

@@ -39,6 +39,8 @@ class GeneratorFacts:
     """Candidates for each window."""
     prompt: str = ""
     negative: str = ""
+    level: str = ""
+    """Level at which the sound left the codec; empty for the codec's own."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def sidecar(generator: GeneratorFacts, track: TrackFacts, file: FileFacts) -> di
     sound |= {"duration_s": track.duration_s, "windows": track.windows}
     sound |= {"samplesSha256": track.samples_sha256} if track.samples_sha256 else {}
     sound |= {"treatment": track.treatment} if track.treatment else {}
-    texts = {"prompt": generator.prompt, "negative": generator.negative}
+    texts = {"prompt": generator.prompt, "negative": generator.negative, "level": generator.level}
     return {
         "statement": STATEMENT,
         "digitalSourceType": SOURCE_TYPE,

@@ -117,6 +117,7 @@ def check(film: Dubbed, job: DubJob, span: Seconds, spans: Iterable[Seconds] | N
     for what, before, now in (
         ("weights (sha256)", model["sha256"], job.model_sha256),
         ("recipe", model["recipe"], job.recipe),
+        ("level", model.get("level", ""), job.level),
     ):
         if before != now:
             raise RedubError(

@@ -255,9 +255,11 @@ class TwoWaveGenerator:
         key = codes.tobytes(), inside
         if key not in self.waveforms:
             with torch.inference_mode():
-                sound = self.codec.decode(torch.from_numpy(codes).to(self.device))
+                sound = self.generator.decode(
+                    torch.from_numpy(codes).to(self.device), codes.shape[-1] * grid.HOP
+                )
             samples = slice(inside[0] * grid.HOP, inside[1] * grid.HOP)
-            self.waveforms[key] = sound[:, 0, samples].float().clamp(-1, 1).cpu().numpy()
+            self.waveforms[key] = sound[:, 0, samples].cpu().numpy()
         self.waveforms.move_to_end(key)
         while len(self.waveforms) > WAVEFORMS:
             self.waveforms.popitem(last=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,6 +42,18 @@ def test_a_film_that_is_too_old_is_refused(tmp_path: Path) -> None:
     State(str(tmp_path)).write_provenance("v", {"track": {}})
     with pytest.raises(dubbed.RedubError, match="--restart"):
         dubbed.find(str(tmp_path), "sub/a.mp4", [OLD])
+
+
+@pytest.mark.parametrize("other", ["model_sha256", "recipe", "level"])
+def test_a_part_comes_from_the_same_model_at_the_same_level(other: str) -> None:
+    facts = {"model_sha256": "0", "recipe": "1", "level": "-6 dB"}
+    made = {"model": "m", "sha256": "0", "recipe": "1", "level": "-6 dB"}
+    film = dubbed.Dubbed(OLD, {"generator": made})
+    job: Any = SimpleNamespace(model_name="m", streams=False, **facts)
+    dubbed.check(film, job, (0.2, 0.5), None)
+    job = SimpleNamespace(model_name="m", streams=False, **facts | {other: "2"})
+    with pytest.raises(dubbed.RedubError, match="--restart"):
+        dubbed.check(film, job, (0.2, 0.5), None)
 
 
 @pytest.mark.parametrize("named", [False, True])
