@@ -53,4 +53,6 @@ def test_real_footage_gets_sound_of_a_sensible_level(tmp_path: Path, ray_session
         seconds = sound[:, : sound.shape[1] // 44_100 * 44_100].reshape(2, -1, 44_100)
         levels = 10 * np.log10(np.square(seconds).mean((0, 2)) + 1e-12)
         assert np.mean(levels < -55) <= 0.2, f"{path}: near silence, {levels.round()} dBFS"
-        assert np.median(levels) > -50 and np.abs(sound).max() < 1, path
+        # The ceiling of -6 dBFS, and a little for what coding adds.
+        assert np.median(levels) > -50 and np.abs(sound).max() < 0.7, path
+        assert "clipping" not in {flag["what"] for flag in row["flags"]}, path
