@@ -247,10 +247,12 @@ class _FilmWriter:
         treatment = self.plan.facts() | {"gains": [asdict(gain) for gain in self.gains]}
         duration_s, windows = float(video["duration_s"]), self.task.n_windows
         hashes = source_sha256, result.digests.to_json(), result.presented, result.dropped, result.converted
+        known = {"recordedAt": video.get("recorded_at"), "recordedBy": video.get("recorded_by")}
+        recorded = {key: str(value) for key, value in known.items() if value}
         return sidecar.sidecar(
             self._generator,
             TrackFacts(self.plan.title, duration_s, windows, samples_sha256, treatment),
-            FileFacts(video["path"], name, self.task.video_id, *hashes),
+            FileFacts(video["path"], name, self.task.video_id, *hashes, recorded),
         )
 
     @cached_property

@@ -212,6 +212,8 @@ def _demuxed(
             unannounced()
             demuxed = container.demux(*streams)
             continue
+        if container.format.name == "dhav":  # its packets say that each lasts a tick
+            packet.duration = 0
         # PyAV marks the end of each stream by an empty packet without a time: never passed on.
         if packet.size or (with_empty and packet.dts is not None):
             yield packet
@@ -288,10 +290,13 @@ class FirstPicture:
         self.video = video
         self._frame: Any = None
         self.n_packets = 0
+        self.packet = b""
+        """Bytes of the first packet."""
         self.reason: Exception | None = None
 
     def offer(self, packet: Any) -> None:
         if self._frame is None:
+            self.packet = self.packet or bytes(packet)
             self.n_packets += 1
             self._take(packet)
 

@@ -73,6 +73,8 @@ REPORT_SCHEMA = pa.schema(
         ("contact_sheet", pa.string()),
         ("left_out", pa.list_(pa.string())),
         ("converted", pa.list_(pa.string())),
+        ("recorded_at", pa.string()),
+        ("recorded_by", pa.string()),
     ]
 )
 """Columns of `report.parquet`.
@@ -81,10 +83,12 @@ REPORT_SCHEMA = pa.schema(
 if the film itself holds them). `scenes` counts the hard cuts at which windows end, `static_s` the seconds without
 motion; `static` describes what the track holds there, with times. `left_out` names every stream and fact of the film
 that its copy does not hold, `converted` every sound track of it that is decoded there.
+`recorded_at` is when the film begins by the wall clock, as far as its metadata or its name say it (`recorded_by`).
 """
 
 _FROM_SCAN = (
     "video_id", "path", "duration_s", "fps", "width", "height", "video_codec", "container", "audio_state", "peak_dbfs",
+    "recorded_at", "recorded_by",
 )  # fmt: skip
 _FROM_0 = ("n_windows", "core_seconds", "tracks", "gpu_seconds", "scenes", "static_s", "n_flags")
 """Numbers that begin at 0; the others are null until they are known."""
