@@ -121,7 +121,8 @@ class DubConfig:
     track (or sidecar), and so on."""
     manifest: str | None = None
     """Table (.csv or .parquet) of settings per film: path (relative to ARCHIVE), prompt, negative, seed, start_s and
-    end_s (silence outside), skip. The command line applies to empty cells and unlisted films."""
+    end_s (silence outside), skip, film (files with the same name here are one film, in the order of their rows, with
+    the settings of the first). The command line applies to empty cells and unlisted films."""
     prompt: str = ""
     """Sound to generate, such as "a heavy wooden hammer, no music"; the picture still decides when. Needs a model that
     follows text, such as vatt-mini or one of `v2a train vatt`."""

@@ -252,7 +252,7 @@ class _FilmWriter:
         return sidecar.sidecar(
             self._generator,
             TrackFacts(self.plan.title, duration_s, windows, samples_sha256, treatment),
-            FileFacts(video["path"], name, self.task.video_id, *hashes, recorded),
+            FileFacts(video["path"], name, self.task.video_id, *hashes, video.get("parts") or (), recorded),
         )
 
     @cached_property

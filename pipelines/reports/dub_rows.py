@@ -75,6 +75,7 @@ REPORT_SCHEMA = pa.schema(
         ("converted", pa.list_(pa.string())),
         ("recorded_at", pa.string()),
         ("recorded_by", pa.string()),
+        ("parts", pa.list_(pa.string())),
     ]
 )
 """Columns of `report.parquet`.
@@ -84,6 +85,7 @@ if the film itself holds them). `scenes` counts the hard cuts at which windows e
 motion; `static` describes what the track holds there, with times. `left_out` names every stream and fact of the film
 that its copy does not hold, `converted` every sound track of it that is decoded there.
 `recorded_at` is when the film begins by the wall clock, as far as its metadata or its name say it (`recorded_by`).
+`parts` are the paths of the files of a film of several, of which `path` is the first.
 """
 
 _FROM_SCAN = (
@@ -98,7 +100,12 @@ def report_row(video: dict[str, Any], status: str, reason: str = "", **values: A
     """Report row with every column of `REPORT_SCHEMA`, from a row of the scan; `values` override the defaults."""
     row = {field.name: _default(field) for field in REPORT_SCHEMA}
     row |= {name: video.get(name) for name in _FROM_SCAN}
-    row |= {"status": status, "reason": reason, "source_sha256": video.get("sha256") or ""}
+    row |= {
+        "parts": video.get("parts") or [],
+        "status": status,
+        "reason": reason,
+        "source_sha256": video.get("sha256") or "",
+    }
     return row | values
 
 

@@ -1,7 +1,7 @@
 """Files that a child may use without being able to open any: it gets descriptors, never a name.
 
 The parent opens a local file and lends its descriptor. It keeps an S3 object to itself, with the network and the
-credentials, and answers the child's reads over a socket (`Service`).
+credentials, and answers the child's reads over a socket (`Service`); so it does for several files that are read as one.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def lend(uri: str) -> Iterator[LentFile]:
     """The file at `uri`, opened for a child to read. Raises StorageError."""
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(storage.open_read(uri))
-        if not storage.is_remote(uri):
+        if not storage.is_remote(uri) and not storage.is_joined(uri):
             yield LentFile(uri, file.fileno(), os.fstat(file.fileno()).st_size)
             return
 
