@@ -39,9 +39,9 @@ class SoundOptions:
     channels: Literal["auto", "mono", "stereo"] = "auto"
     """Channels of the new track. auto: those of the model, or of the film's own sound where the track contains it."""
     audio_codec: Literal["auto", "aac", "opus", "flac", "pcm"] = "auto"
-    """Codec of the new track. auto: AAC in mp4 and mov, Opus in webm, PCM in avi, FLAC in mkv. Containers hold: mp4
-    aac, opus, flac; mov aac, pcm; webm opus; avi pcm; mkv all. Otherwise the copy becomes a mov (mp4 with pcm) or an
-    mkv."""
+    """Codec of the new track. auto: AAC in mp4 and mov, Opus in webm, PCM in avi and MXF, FLAC in mkv. Containers
+    hold: mp4 aac, opus, flac; mov aac, pcm; webm opus; avi and MXF pcm; mkv all. Otherwise the
+    copy becomes a mov (mp4 with pcm) or an mkv."""
     sidecar: Literal["none", "wav", "flac"] = "none"
     """Write only the sound, as OUT/reel.mp4.wav, and no copy of the film."""
     keep_sound: bool = True

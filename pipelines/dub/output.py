@@ -143,7 +143,7 @@ def write_film(
     name: path of the output, relative to OUT; captions: subtitles of the film; proof: filled on the way, and holds what
     is known if this fails. Raises DecodeFailed (MuxFailed among them) for what the film causes, and StorageError.
     """
-    plan = track_plan.plan_track(task, job)
+    plan = track_plan.plan_track(task, job, name)
     gains = track_plan.measure_gains(plan, task, job)
     film = _FilmWriter(task, job, name, captions, plan, gains, proof)
     with storage.writing_one_file():

@@ -233,6 +233,9 @@ def _copy(
             raise sink.error from error
         if isinstance(error, TooLarge) or sink.error is not None:
             raise MuxFailed("OutputTooLarge", str(sink.error or error)) from error
+        if isinstance(error, av.FFmpegError) and kind.tries:
+            words = f"{kind.muxer} cannot hold this film: {media_container.error_text(error)}"
+            raise MuxFailed("ContainerCannotHold", words) from error
         if isinstance(error, av.FFmpegError):
             raise MuxFailed(type(error).__name__, media_container.error_text(error)) from error
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -169,8 +170,6 @@ def test_a_scan_lists_the_parts(parts: Path, tmp_path: Path) -> None:
 
 
 def test_one_part_of_the_sound_is_made_again(parts: Path, report: tuple[Path, dict], tmp_path: Path) -> None:
-    import shutil
-
     out, rows = report
     copied = tmp_path / "out"
     shutil.copytree(out, copied)
