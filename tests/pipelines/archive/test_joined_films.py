@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines import storage
 from pipelines.archive import joined_films
 from pipelines.archive.joined_films import Part
-from pipelines.media.video import Probe
+from pipelines.media import clock
+from pipelines.media.video import Probe, View
+from pipelines.sandbox.decoder import Sandbox
+from tests.support import media_files
 
 
 @pytest.mark.parametrize(
@@ -75,3 +82,34 @@ def test_a_part_that_differs_does_not_fit(fact: dict[str, object]) -> None:
     joined_films.check_fits("a.ts", probe(), "b.ts", probe(duration_s=2.0, fps=24.9))
     with pytest.raises(joined_films.DecodeFailed, match=r"b\.ts is no part of the film of a\.ts"):
         joined_films.check_fits("a.ts", probe(), "b.ts", probe(**fact))
+
+
+@pytest.mark.parametrize(
+    ("name", "facts"),
+    [
+        ("a.ts", {}),
+        ("a.m2ts", {"bframes": 2}),
+        ("a.mpg", {"codec": "mpeg2video"}),
+        ("a.vob", {"codec": "mpeg2video", "container_format": "vob"}),
+        ("a.h264", {}),
+        ("a.m2v", {"codec": "mpeg2video"}),
+        ("a.mjpeg", {"codec": "mjpeg", "pix_fmt": "yuvj420p"}),
+        ("a.ts", {"sound": "audible", "audio_codec": "mp2", "rate": 48_000}),
+    ],
+)
+def test_files_of_a_format_that_follow_each_other_are_one_film(
+    name: str, facts: dict[str, Any], tmp_path: Path, sandbox: Sandbox
+) -> None:
+    part = media_files.write_video(tmp_path / name, duration_s=2, **facts)
+    one = sandbox.probe(str(part))
+    assert one.container in joined_films.JOINABLE
+    uri = storage.joined_uri([str(part)] * 3)
+    film = sandbox.probe(uri)
+    assert film.n_frames == 3 * one.n_frames
+    assert film.duration_s == pytest.approx(3 * one.duration_s, abs=0.1)
+    assert (film.audio_state, film.width) == (one.audio_state, one.width)
+    seeks = not clock.has_leaps(film.note)
+    for start_s in (0.0, 3.0, 5.2):
+        [pictures] = sandbox.decode_views(uri, [View(5, 48, 32)], start_s, start_s + 0.4, seeks=seeks)
+        shown = [media_files.number_of(picture) for picture in pictures]
+        assert shown == [round(25 * (start_s + k / 5)) % 50 for k in range(2)]
