@@ -13,9 +13,10 @@ from pipelines.storage import FileInfo
 PRESETS = {
     "avchd": r"\d{5}\.(?:mts|m2ts)",
     "dvd": r"(VTS_\d\d)_[1-9]\.vob",
+    "gopro": r"g(?:([hxl])\d\d|opr|p\d\d)(\d{4})\.mp4",
     "folder": r".*",
 }
-"""Rules by name: clips of AVCHD cameras, titles of DVDs, all films of a folder."""
+"""Rules by name: clips of AVCHD cameras, titles of DVDs, chapters of GoPro cameras, all films of a folder."""
 
 Place = tuple[tuple[str, ...], Any]
 """The film that a file is a part of, and the file's place in it. The first of the film's names is the folder that all

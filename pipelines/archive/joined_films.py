@@ -24,8 +24,9 @@ JOINABLE = {
     "m4v": "streams of MPEG-4 video",
     "mjpeg": "streams of JPEG pictures",
     "dv": "dv",
+    "mov,mp4,m4a,3gp,3g2,mj2": "mp4 and mov",
 }
-"""FFmpeg's demuxers of formats whose files may simply follow each other, with words for them."""
+"""FFmpeg's demuxers of formats whose files can follow each other, with words for them."""
 
 GAP_S = 2.0
 """Seconds from which on time between two parts is missing: names have whole ones, and recorders cut at key pictures."""

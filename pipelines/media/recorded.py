@@ -46,7 +46,7 @@ def parse_stamp(text: str) -> str:
         return ""
     *numbers, zone = found.groups()
     try:
-        time = datetime(*map(int, numbers), tzinfo=_zone(zone))  # type: ignore[misc]
+        time = datetime(*map(int, numbers), tzinfo=_zone(zone))  # type: ignore[misc, arg-type]
     except ValueError:
         return ""
     return "" if time.year in _UNSET else text_of(time)

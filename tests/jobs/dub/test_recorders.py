@@ -16,8 +16,8 @@ from jobs.common.verb import WrongUsage
 from pipelines import storage
 from pipelines.archive import scan
 from tests.support import dav_files, decoding, media_files
-from tests.support.dubbing import quickly, track
-from tests.support.muxing import picture_times
+from tests.support.dubbing import quickly, titles, track
+from tests.support.muxing import decode_track, picture_times
 from tests.support.toy_generators import NOISE
 
 SECONDS = 3
@@ -109,7 +109,8 @@ def test_recordings_of_a_dahua_recorder_are_joined(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "second", "error", "words"),
     [
-        ("a.mp4", {}, "CannotJoin", "transport streams"),
+        ("a.avi", {}, "CannotJoin", "transport streams"),
+        ("a.mp4", {"bframes": 2}, "CannotJoin", "file 2 does not go on with the video of the first"),
         ("a.ts", {"size": (128, 64)}, "CannotJoin", "width is 128, not 96"),
         ("a.ts", {"sound": "silent"}, "CannotJoin", "n audio tracks is 1, not 0"),
         ("a.ts", None, "PartUnreadable", "leave it out with --exclude"),
@@ -135,6 +136,31 @@ def test_files_that_cannot_be_one_film_are_one_failed_row(
     assert words in rows[f"1{name}"]["message"]
 
 
+def test_chapters_of_an_action_camera_are_one_film(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    archive, out = tmp_path / "in", tmp_path / "out"
+    archive.mkdir()
+    for name in ("GH010123.MP4", "GH020123.MP4", "GH010124.MP4", "GX020123.MP4"):
+        media_files.write_video(archive / name, duration_s=SECONDS, sound="audible", rate=48_000)
+    rows = quickly(archive, out, "--join-by", "gopro", "--only", "all")
+    assert {path: len(row["parts"]) for path, row in rows.items()} == {
+        "GH010123.MP4": 2, "GH010124.MP4": 0, "GX020123.MP4": 0,
+    }  # fmt: skip
+    row = rows["GH010123.MP4"]
+    assert (row["status"], row["output"], row["audio_state"]) == ("dubbed", "GH010123.MP4.mkv", "audible")
+    assert row["duration_s"] == pytest.approx(2 * SECONDS, abs=0.01)
+    copy = out / row["output"]
+    times = picture_times(copy)
+    assert len(times) == 2 * SECONDS * 25
+    assert np.allclose(np.diff(times), 0.04, atol=0.0015), "the film goes on over the border"
+    shown = decoding.numbers(copy, 0, 2 * SECONDS)
+    assert shown == decoding.numbers(archive / "GH010123.MP4", 0, SECONDS) * 2
+    [kept] = [k for k, title in enumerate(titles(copy)) if title != "v2a (generated)"]
+    sound, start_s, rate = decode_track(copy, 1 + kept)
+    assert abs(start_s) < 0.03
+    assert sound.shape[1] / rate == pytest.approx(2 * SECONDS, abs=0.1)
+    assert cli.main(["verify", str(copy), "--source", str(archive / "GH010123.MP4")]) == 0, capfd.readouterr()
+
+
 def test_a_manifest_names_the_files_of_a_film_and_their_order(parts: Path, tmp_path: Path) -> None:
     table = tmp_path / "films.csv"
     table.write_text("path,seed,film\ncam2_2.ts,7,night\ncam1_120000.ts,,night\nclip.ts,8,\n")
@@ -151,7 +177,7 @@ def test_a_manifest_names_the_files_of_a_film_and_their_order(parts: Path, tmp_p
 
 def test_a_rule_that_is_none_is_wrong_usage(tmp_path: Path, capfd) -> None:
     assert cli.main(["scan", str(tmp_path), "--join-by", "(cam"]) == 2
-    assert "avchd, dvd, folder" in capfd.readouterr().err
+    assert "avchd, dvd, gopro, folder" in capfd.readouterr().err
 
 
 def test_a_scan_lists_the_parts(parts: Path, tmp_path: Path) -> None:

@@ -50,6 +50,11 @@ def test_a_folder_between_the_parts_does_not_separate_them() -> None:
     [
         ("avchd", ["00000.MTS", "00001.MTS", "00002.MTS", "index.MTS"], 2),
         ("dvd", ["VTS_01_0.VOB", "VTS_01_1.VOB", "VTS_01_2.VOB", "VTS_02_1.VOB", "VIDEO_TS.VOB"], 4),
+        (
+            "gopro",
+            ["GH010123.MP4", "GH020123.MP4", "GX010123.MP4", "GOPR0007.MP4", "GP010007.MP4", "GH010123.LRV"],
+            4,
+        ),
         ("folder", ["a.ts", "b.ts", "c.mpg", "d.jpg"], 3),
     ],
 )
@@ -67,7 +72,7 @@ def test_a_list_joins_over_folders_in_its_own_order() -> None:
 
 @pytest.mark.parametrize("rule", ["(cam", "avcdh", "[", "cam"])
 def test_a_rule_that_is_none_is_refused_with_the_choices(rule: str) -> None:
-    with pytest.raises(ValueError, match="avchd, dvd, folder"):
+    with pytest.raises(ValueError, match="avchd, dvd, gopro, folder"):
         join_rules.by_rule(rule)
 
 
