@@ -181,9 +181,10 @@ def original(config: RedubConfig, film: Dubbed, kept_config: dict[str, Any]) -> 
     from pipelines.sandbox.decoder import shared_sandbox
 
     root = config.archive or kept_config["archive"]
-    uri = storage.uri_of(root, film.row["path"])
+    uri, paths = storage.uri_of(root, film.row["path"]), film.row.get("parts") or [film.row["path"]]
     try:
-        row = scan.scan_file(storage.stat_file(uri, film.row["path"]), shared_sandbox())
+        parts = [storage.stat_file(storage.uri_of(root, path), path) for path in paths]
+        row = scan.scan_file(storage.joined_info(parts), shared_sandbox())
     except storage.StorageError as error:
         raise WrongUsage(f"original not found ({error}); give its location with --archive") from error
     if row["status"] != "ok":

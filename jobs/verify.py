@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -137,9 +138,9 @@ def check(name: str, config: VerifyConfig, trust: str | None = None) -> Checked:
     demands = Demands(config.trust is not None, config.require_signature, config.strict)
     if name.endswith(signing.BESIDE):
         return _check_manifest(name, config, trust)
-    source = _source(config)
     try:
         records = _records(name, config)
+        source = _source(config, records.side or {})
         clocks = clocks_of((records.side or {}).get("presented"))
         if source is not None:
             clocks |= clocks_of(source.presented)
@@ -195,7 +196,7 @@ def _records(name: str, config: VerifyConfig) -> Records:
         raise WrongUsage(f"cannot read --sidecar {config.sidecar}: {error}") from error
 
 
-def _source(config: VerifyConfig) -> Inspection | None:
+def _source(config: VerifyConfig, side: Mapping[str, Any]) -> Inspection | None:
     from pipelines import storage
     from pipelines.media.errors import DecodeFailed
     from pipelines.provenance import inspection
@@ -203,12 +204,25 @@ def _source(config: VerifyConfig) -> Inspection | None:
     if config.source is None:
         return None
     try:
-        source = inspection.inspect(config.source)
+        source = inspection.inspect(_with_parts(config.source, side.get("parts")))
     except (storage.StorageError, DecodeFailed) as error:
         raise WrongUsage(f"cannot read --source {config.source}: {error}") from error
     if source.media_error:
         raise WrongUsage(f"cannot read --source {config.source}: {source.media_error}")
     return source
+
+
+def _with_parts(source: str, parts: Any) -> str:
+    """URI of a film with the files beside it that are its other parts, by the copy's record; `source` if there are
+    none, or if it is not among them."""
+    from pipelines import storage
+
+    named = parts if isinstance(parts, list) else []
+    names = [storage.raw_name(str(part)).rpartition("/")[2] for part in named]
+    if source.rpartition("/")[2] not in names or {"", ".", ".."} & set(names):
+        return source
+    folder = storage.parent(source)
+    return storage.joined_uri([storage.join(folder, name) for name in names])
 
 
 def _trust(config: VerifyConfig) -> str:

@@ -36,7 +36,9 @@ def selected(config: C, out: str = "") -> tuple[C, Selection]:
         at_least(options, limit=1)
         lines = parse_list(_read_list(options.files)) if options.files else None
         aside = out if is_narrow(config) else ""
-        selection = Selection(root, options.include, options.exclude, lines, options.limit, aside)
+        selection = Selection(
+            root, options.include, options.exclude, lines, options.limit, aside, options.join_by
+        )
         reason = selection.nothing()
     except (storage.StorageError, ValueError) as error:
         raise WrongUsage(str(error)) from error

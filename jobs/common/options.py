@@ -48,6 +48,12 @@ class FileOptions:
     """Take only files that match one of these patterns. In quotes, or the shell replaces them."""
     exclude: Annotated[tuple[str, ...], Note(metavar="PATTERN")] = ()
     """Take no file that matches one of these patterns."""
+    join_by: Annotated[str, Note(metavar="RULE")] = ""
+    """Files that are one film, as recorders cut it. RULE is a regular expression for whole names: video files of one
+    folder that match it and agree in its groups are one film, in the order of their names. (cam\\d+)_.* joins
+    cam1_0900.ts and cam1_0910.ts. Or a preset: avchd (00000.MTS, 00001.MTS, ...), dvd (VTS_01_1.VOB, ...), gopro
+    (GH010123.MP4, ...), folder (all videos of a folder). Files of mp4, mov, transport and program streams, .dav, .dv
+    and raw streams can be joined."""
     limit: int | None = None
     """Take at most this many films, the first in the order of their paths."""
 

@@ -39,9 +39,9 @@ class SoundOptions:
     channels: Literal["auto", "mono", "stereo"] = "auto"
     """Channels of the new track. auto: those of the model, or of the film's own sound where the track contains it."""
     audio_codec: Literal["auto", "aac", "opus", "flac", "pcm"] = "auto"
-    """Codec of the new track. auto: AAC in mp4 and mov, Opus in webm, PCM in avi, FLAC in mkv. Containers hold: mp4
-    aac, opus, flac; mov aac, pcm; webm opus; avi pcm; mkv all. Otherwise the copy becomes a mov (mp4 with pcm) or an
-    mkv."""
+    """Codec of the new track. auto: AAC in mp4 and mov, Opus in webm, PCM in avi and MXF, FLAC in mkv. Containers
+    hold: mp4 aac, opus, flac; mov aac, pcm; webm opus; avi and MXF pcm; mkv all. Otherwise the
+    copy becomes a mov (mp4 with pcm) or an mkv."""
     sidecar: Literal["none", "wav", "flac"] = "none"
     """Write only the sound, as OUT/reel.mp4.wav, and no copy of the film."""
     keep_sound: bool = True
@@ -121,7 +121,8 @@ class DubConfig:
     track (or sidecar), and so on."""
     manifest: str | None = None
     """Table (.csv or .parquet) of settings per film: path (relative to ARCHIVE), prompt, negative, seed, start_s and
-    end_s (silence outside), skip. The command line applies to empty cells and unlisted films."""
+    end_s (silence outside), skip, film (files with the same name here are one film, in the order of their rows, with
+    the settings of the first). The command line applies to empty cells and unlisted films."""
     prompt: str = ""
     """Sound to generate, such as "a heavy wooden hammer, no music"; the picture still decides when. Needs a model that
     follows text, such as vatt-mini or one of `v2a train vatt`."""

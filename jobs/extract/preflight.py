@@ -269,7 +269,7 @@ def _scanned(
     from pipelines.archive import scan
     from pipelines.archive.ray_scan import scan_infos
 
-    known = prepared.store.scan(scan.SCAN_SCHEMA)
+    known = prepared.store.scan(scan.SCAN_SCHEMA, scan.LATER)
     scanned = {row["video_id"]: row for row in known if row["status"] != "failed"}
     read = {} if prepared.selection.whole else {row["path"]: row for row in known}
     saved = time.perf_counter()

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines import retry, storage
-from pipelines.archive import kinds
+from pipelines.archive import joined_films, kinds, wall_clock
 from pipelines.media.errors import DecodeFailed, DecoderNotStarted
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.storage import FileInfo
@@ -116,6 +116,9 @@ SCAN_SCHEMA = pa.schema(
         pa.field("video_start_s", pa.float64()),
         pa.field("n_audio_tracks", pa.int32()),
         pa.field("sha256", pa.string()),
+        pa.field("recorded_at", pa.string()),
+        pa.field("recorded_by", pa.string()),
+        pa.field("parts", pa.list_(pa.field("element", pa.string()))),  # as Parquet names it
         pa.field("status", pa.string(), nullable=False),
         pa.field("error_class", pa.string(), nullable=False),
         pa.field("error", pa.string(), nullable=False),
@@ -124,8 +127,10 @@ SCAN_SCHEMA = pa.schema(
 )
 """Columns of a row. `status`: `ok` (a video), `audio_only`, `not_video` (no footage: text, pictures, ...) or `failed`
 (probably a video, by name or content, but cannot be read; `error_class` and `error` have the reason). The columns from
-`duration_s` to `sha256` are null unless `status` is `ok`. `error` of an `ok` row is a note; that of a `not_video` row
-whose `error_class` is NOT_FOOTAGE is its kind (`pipelines.archive.kinds`)."""
+`duration_s` to `recorded_by` are null unless `status` is `ok`. `recorded_at` is the time at which a film begins (ISO
+8601, with the zone where it is known), `recorded_by` its origin (`wall_clock`); both are null if nothing says it.
+`parts` are the paths of the files of a film of several (`joined_films`), and null for all others. `error` of an `ok`
+row is a note; that of a `not_video` row whose `error_class` is NOT_FOOTAGE is its kind (`pipelines.archive.kinds`)."""
 
 _FACTS = (
     "duration_s",
@@ -142,6 +147,8 @@ _FACTS = (
     "sha256",
 )
 
+LATER = ("recorded_at", "recorded_by", "parts")
+"""Columns that tables of earlier releases lack."""
 
 NOT_LOOKED_AT = "NotReadable"
 """`error_class` of an entry that was not opened: a link that leads away, a pipe, what v2a wrote itself."""
@@ -194,6 +201,7 @@ def scan_file(info: FileInfo, sandbox: Sandbox) -> dict[str, Any]:
         uri=info.uri,
         size=info.size,
         version=info.version,
+        parts=list(info.parts) or None,
         error_class="",
         error="",
     )
@@ -222,6 +230,7 @@ def _examine(info: FileInfo, sandbox: Sandbox, named_video: bool) -> dict[str, A
     if not (named_video or named_sound or kind in (kinds.FILM, kinds.SOUND)):
         return _no_film(kind)
     try:
+        notes = [joined_films.examine(info, sandbox.probe)] if info.parts else []
         facts = sandbox.probe(info.uri)
     except DecodeFailed as error:
         if error.error_class == "NoVideoStream":
@@ -230,7 +239,12 @@ def _examine(info: FileInfo, sandbox: Sandbox, named_video: bool) -> dict[str, A
         if not likely and error.error_class in ("NotAVideo", "ForbiddenFormat", "EmptyFile"):
             return _no_film(kinds.SOUND if named_sound and kind == kinds.OTHER else kind)
         return {"status": "failed", "error_class": error.error_class, "error": error.message}
-    return {name: getattr(facts, name) for name in _FACTS} | {"status": "ok", "error": facts.note}
+    recorded_at, recorded_by = wall_clock.recorded(facts.recorded_at, info.path)
+    row = {name: getattr(facts, name) for name in _FACTS} | {
+        "status": "ok",
+        "error": "; ".join([*notes, facts.note] if facts.note else notes),
+    }
+    return row | {"recorded_at": recorded_at, "recorded_by": recorded_by}
 
 
 def _no_film(kind: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pipelines import storage
 from pipelines.archive.file_list import resolve_list
+from pipelines.archive.join_rules import Joins, Place, by_rule, joined
 from pipelines.archive.patterns import Patterns, listed_patterns
 from pipelines.archive.scan import named_media
 from pipelines.storage import FileInfo
@@ -33,7 +34,8 @@ class Selection:
 
     include, exclude: patterns; without any to include, all files are. lines: paths of a list (`parse_list`), or None
     for all files. limit: number of films at most, or None. aside: folder or prefix in which no file is taken, such as
-    an output folder inside of the archive. Raises ValueError for a text that is no pattern, StorageError.
+    an output folder inside of the archive. join_by: rule for which files are one film (`join_rules.by_rule`); empty for
+    none. Raises ValueError for a text that is no pattern or rule, StorageError.
     """
 
     def __init__(
@@ -44,10 +46,13 @@ class Selection:
         lines: Sequence[str] | None = None,
         limit: int | None = None,
         aside: str = "",
+        join_by: str = "",
     ) -> None:
         self.root, self.limit = root, limit
         self.include, self.exclude = Patterns(include), Patterns(exclude)
         self.listed = None if lines is None else resolve_list(root, lines)
+        self.joins: list[Joins] = [by_rule(join_by)] if join_by else []
+        """Rules for which files are one film; the first that names a file decides."""
         self.aside = _relative(root, aside) if aside and storage.is_within(root, aside) else ""
 
     @property
@@ -69,7 +74,14 @@ class Selection:
         return self.listed is None and self.limit is None and self.chooses(path) and not self.is_aside(path)
 
     def __iter__(self) -> Iterator[FileInfo]:
-        """The files, as `storage.list_tree` yields everything. Raises StorageError."""
+        """The files, as `storage.list_tree` yields everything, and those that are one film as one. Raises
+        StorageError."""
+        yield from joined(self._chosen(), self._place) if self.joins else self._chosen()
+
+    def _place(self, path: str) -> Place | None:
+        return next(filter(None, (joins(path) for joins in self.joins)), None)
+
+    def _chosen(self) -> Iterator[FileInfo]:
         for info in self._candidates():
             if not self.chooses(info.path):
                 continue

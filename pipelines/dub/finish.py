@@ -121,7 +121,7 @@ def finish_film(task: DubTask, job: DubJob) -> dict[str, Any]:
     started = time.perf_counter()
     if (failure := _failure_of_segments(task, job)) is not None:
         return _of_run(failed_row(task.video, since_scan(failure, task.video)), job)
-    captions: list[subtitles.Cue] = []
+    captions, note = list[subtitles.Cue](), ""
     if job.subtitles:  # the muxer needs them before the first sample
         reader = PartReader(task, job)
         reader.read_facts()
@@ -135,7 +135,7 @@ def finish_film(task: DubTask, job: DubJob) -> dict[str, Any]:
             too_little = ("ContainerCannotHold", "StreamLeftOut")
             if error.error_class not in too_little or task.output == task.fallback:
                 raise
-            proof = Proof()
+            proof, note = Proof(), error.message
             film = write_film(task, job, task.fallback, captions, proof)
     except DecodeFailed as error:
         failure = Failure(error.stage, error.error_class, error.message)
@@ -144,7 +144,7 @@ def finish_film(task: DubTask, job: DubJob) -> dict[str, Any]:
         return _of_run(row, job)
     pictures = {"card": _write_card(film, task, job), "contact_sheet": _write_contact_sheet(film, task, job)}
     seconds = film.parts.facts.cost_s + time.perf_counter() - started
-    columns = _columns(film, task, job) | pictures | {"core_seconds": seconds}
+    columns = _columns(film, task, job, note) | pictures | {"core_seconds": seconds}
     return _of_run(
         report_row(task.video, "dubbed", **columns, x_realtime=film.plan.duration_s / seconds), job
     )
@@ -179,12 +179,16 @@ def since_scan(failure: Failure, video: dict[str, Any]) -> Failure:
     return Failure(failure.stage, "SourceChanged", changed)
 
 
-def _columns(film: WrittenFilm, task: DubTask, job: DubJob) -> dict[str, Any]:
-    """Columns of the report that differ from an undubbed film's, but for pictures and costs."""
+def _columns(film: WrittenFilm, task: DubTask, job: DubJob, note: str) -> dict[str, Any]:
+    """Columns of the report that differ from an undubbed film's, but for pictures and costs. note: the reason why the
+    copy has another container than planned."""
     levels = film.levels
     loudness = levels.r128.levels() if levels.r128 is not None else None
+    columns = film.parts.columns()
+    notes = filter(None, (task.video.get("error"), note, columns["reason"]))
     return {
-        **film.parts.columns(),
+        **columns,
+        "reason": "; ".join(notes),
         **caption_columns(film.parts.cues(), film.subtitles),
         **(levels.flags.columns() if levels.flags is not None else {}),
         **job.texts(task.overrides),

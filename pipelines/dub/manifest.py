@@ -1,10 +1,13 @@
 """Manifest of per-film requests, CSV or Parquet: prompts, seeds and times.
 
-    path,prompt,negative,seed,start_s,end_s,skip
-    1925/reel 7.mp4,a steam engine,music,8,12.5,61,
-    1925/leader.mp4,,,,,,yes
+    path,prompt,negative,seed,start_s,end_s,skip,film
+    1925/reel 7.mp4,a steam engine,music,8,12.5,61,,
+    1925/leader.mp4,,,,,,yes,
+    cam/0900.ts,a road,,,,,,morning
+    cam/0910.ts,,,,,,,morning
 
-One row per film. An empty cell, or a film without a row, leaves the options of the command.
+One row per film, or per file where several are one: those that name the same `film`, in the order of their rows. The
+first of these has the settings. An empty cell, or a film without a row, leaves the options of the command.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from pipelines import storage
+from pipelines.archive.join_rules import Joins, by_list
 from pipelines.media.errors import first_line
 
 BEYOND_S = 0.05
@@ -45,6 +49,8 @@ class ManifestRow:
     end_s: float | None = None
     """End of the generated sound, in seconds ("out time")."""
     skip: bool = False
+    film: str | None = None
+    """Name of the film that the file is a part of."""
 
     def overrides(self) -> dict[str, Any]:
         """Prompt, negative and seed, by name, as far as they are given."""
@@ -105,15 +111,34 @@ def parse(uri: str, names: list[str], rows: Iterable[Mapping[str, Any]]) -> dict
     if "path" not in names:
         raise ManifestError(f"{uri} has no column 'path' (of each film, relative to the archive)")
     by_path: dict[str, ManifestRow] = {}
+    films: dict[str, ManifestRow] = {}
     for number, row in enumerate(rows, start=2):
         try:
             path, request = _parse_row(row)
             if path in by_path:
                 raise ManifestError(f"{path!r} occurs twice")
+            if request.film is not None:
+                request = _of_film(request, films.setdefault(request.film, request))
         except ManifestError as error:
             raise ManifestError(f"{uri}, row {number}: {error}") from None
         by_path[path] = request
     return by_path
+
+
+def _of_film(request: ManifestRow, first: ManifestRow) -> ManifestRow:
+    """The request for a film of several files, from one row and the first. Raises ManifestError if both differ."""
+    if request not in (first, ManifestRow(film=request.film)):
+        raise ManifestError(
+            f"film {request.film!r} has its settings in its first row; leave those cells empty here"
+        )
+    return first
+
+
+def joins(requests: Mapping[str, ManifestRow]) -> Joins:
+    """Rule for the files that are one film by a manifest, in the order of its rows."""
+    films = {path: (row.film, number) for number, (path, row) in enumerate(requests.items()) if row.film}
+    listed = by_list(films)
+    return lambda path: listed(path) or listed(_tidy(path))
 
 
 def resolved(
@@ -146,7 +171,10 @@ def _parse_row(row: Mapping[str, Any]) -> tuple[str, ManifestRow]:
     if end_s is not None and end_s <= (start_s or 0.0):
         raise ManifestError(f"end_s ({end_s:g}) must be later than start_s ({start_s or 0:g})")
     prompt, negative = (_text(cells[name]) or None for name in ("prompt", "negative"))
-    return path, ManifestRow(prompt, negative, _seed(cells["seed"]), start_s, end_s, _yes(cells["skip"]))
+    film = _text(cells["film"]) or None
+    return path, ManifestRow(
+        prompt, negative, _seed(cells["seed"]), start_s, end_s, _yes(cells["skip"]), film
+    )
 
 
 def _text(value: Any) -> str:

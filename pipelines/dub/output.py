@@ -143,7 +143,7 @@ def write_film(
     name: path of the output, relative to OUT; captions: subtitles of the film; proof: filled on the way, and holds what
     is known if this fails. Raises DecodeFailed (MuxFailed among them) for what the film causes, and StorageError.
     """
-    plan = track_plan.plan_track(task, job)
+    plan = track_plan.plan_track(task, job, name)
     gains = track_plan.measure_gains(plan, task, job)
     film = _FilmWriter(task, job, name, captions, plan, gains, proof)
     with storage.writing_one_file():
@@ -247,10 +247,12 @@ class _FilmWriter:
         treatment = self.plan.facts() | {"gains": [asdict(gain) for gain in self.gains]}
         duration_s, windows = float(video["duration_s"]), self.task.n_windows
         hashes = source_sha256, result.digests.to_json(), result.presented, result.dropped, result.converted
+        known = {"recordedAt": video.get("recorded_at"), "recordedBy": video.get("recorded_by")}
+        recorded = {key: str(value) for key, value in known.items() if value}
         return sidecar.sidecar(
             self._generator,
             TrackFacts(self.plan.title, duration_s, windows, samples_sha256, treatment),
-            FileFacts(video["path"], name, self.task.video_id, *hashes),
+            FileFacts(video["path"], name, self.task.video_id, *hashes, video.get("parts") or (), recorded),
         )
 
     @cached_property

@@ -77,7 +77,7 @@ def make_plan(
         job, scanned, lambda video_id: None if restart else _row_before(job, video_id), tries=not dry_run
     )
     requests, silences = manifest.resolved(requests or {}, scanned), silences or {}
-    paths = {video["path"] for video in scanned}
+    paths = {path for video in scanned for path in (video["path"], *(video.get("parts") or ()))}
     if selection is not None and not selection.whole and not restart:
         ids = {video["video_id"] for video in scanned}
         plan.others = State(job.out, mends=not dry_run).rows_of_others(ids, paths)

@@ -14,6 +14,7 @@ from pipelines.dub import segments
 from pipelines.dub.job import DubJob, DubTask, part_shapes
 from pipelines.dub.state import State
 from pipelines.mux import remux
+from pipelines.mux.containers import container_of
 from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.soundtrack import mixing, resampling, silence
 from pipelines.soundtrack.mixing import AudioFormat, Gains, MixPolicy, Seconds, TrackSources
@@ -105,18 +106,24 @@ class TrackPlan:
         return TrackSources(generated, *self.generated_format, existing, self.spans)
 
 
-def plan_track(task: DubTask, job: DubJob) -> TrackPlan:
-    """Plan the tracks of a film. Raises DecodeFailed or SourceLost if its own sound is needed and cannot be read."""
+def plan_track(task: DubTask, job: DubJob, name: str) -> TrackPlan:
+    """Plan the tracks of a film. name: path of its output.
+
+    Raises DecodeFailed or SourceLost if its own sound is needed and cannot be read.
+    """
     policy, video = job.treatment, task.video
     duration_s = float(video["duration_s"])
     spans = State(job.out).read_request(task.video_id).get("spans")
     if video["audio_state"] in SILENT_STATES:
         policy = replace(policy, existing="keep")
-    fmt = AudioFormat(grid.SAMPLE_RATE, policy.channels or job.channels, grid.samples(duration_s))
+    rate = container_of(name).sound_rate if policy.sidecar == "none" else None
+    fmt = _format(rate or grid.SAMPLE_RATE, policy.channels or job.channels, duration_s)
     if policy.existing != "keep":
         with storage.reading_source():
             original = silence.format_of(shared_sandbox(), video["uri"], duration_s)
-        fmt = AudioFormat(original.rate, policy.channels or original.channels, original.n_samples)
+        channels = policy.channels or original.channels
+        own = AudioFormat(original.rate, channels, original.n_samples)
+        fmt = own if rate in (None, own.rate) else _format(rate, channels, duration_s)
     return TrackPlan(
         fmt=fmt,
         policy=policy,
@@ -126,6 +133,10 @@ def plan_track(task: DubTask, job: DubJob) -> TrackPlan:
         duration_s=duration_s,
         generated_format=(job.rate, job.channels, job.keep_top),
     )
+
+
+def _format(rate: int, channels: int, duration_s: float) -> AudioFormat:
+    return AudioFormat(rate, channels, grid.samples(duration_s, rate))
 
 
 def measure_gains(plan: TrackPlan, task: DubTask, job: DubJob) -> list[Gains]:

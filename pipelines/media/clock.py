@@ -10,8 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-DISCONTINUOUS = ("mpegts", "mpeg")
-"""FFmpeg's demuxers of formats that may be joined without a change."""
+JOINED = "joined"
+"""Stands for the demuxer of a film of several files with headers of their own (`media.joined`)."""
+
+DISCONTINUOUS = ("mpegts", "mpeg", "dhav", JOINED)
+"""FFmpeg's demuxers of formats that may be joined without a change, and of recorders that pause."""
 
 LEAP_S = 10.0
 """Seconds from which on time without packets is a leap of the clock; FFmpeg and its player take the same."""

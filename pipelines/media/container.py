@@ -11,7 +11,7 @@ import gc
 import io
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import av
 from av.container import InputContainer
@@ -19,7 +19,8 @@ from av.stream import Disposition
 
 from pipelines.media import clock
 from pipelines.media.errors import DecodeFailed
-from pipelines.media.formats import DECODERS, DEMUXERS, PICTURES
+from pipelines.media.formats import DECODERS, DEMUXERS, PICTURES, PLAYLISTS
+from pipelines.media.joined import BY_PACKETS, JoinedContainer, windows
 
 MAX_PIXELS = 1 << 26
 """Pixels of the largest picture that is decoded (8192 x 8192)."""
@@ -27,22 +28,6 @@ MAX_PIXELS = 1 << 26
 MAX_DAMAGE = 0.5
 """Largest fraction of packets that may be undecodable. Below it the last good picture is held, as players do; above it
 the stretch has failed."""
-
-_PLAYLISTS = (
-    b"#extm3u",
-    b"ffconcat",
-    b"[playlist]",
-    b"[reference]",
-    b"<asx",
-    b"<mpd",
-    b"<smil",
-    b"<assetmap",
-    b"<compositionplaylist",
-    b"v=0\no=",
-    b"v=0\r\no=",
-    b"rtsptext",
-    b"smilitext",
-)
 
 _BUFFER = 1 << 20
 
@@ -61,8 +46,22 @@ def open_whitelisted(
 
     file: an object with `read` and, if possible, `seek` and `tell`; without a name, so that the content alone decides
     the format. metadata_errors: error handler for tags that are not UTF-8. edit_lists: follow those of mp4; without,
-    packets are all there and have the times of their media. Raises the errors of PyAV.
+    packets are all there and have the times of their media. A file of several with headers of their own is
+    a JoinedContainer. Raises the errors of PyAV.
     """
+    first, *rest = windows(file) or [file]
+    container = _open(first, metadata_errors, edit_lists)
+    if not rest:
+        return container
+    if container.format.name in BY_PACKETS:
+        joined = JoinedContainer(container, rest, lambda part: _open(part, metadata_errors, edit_lists))
+        return cast(InputContainer, joined)
+    container.close()
+    file.seek(0)
+    return _open(file, metadata_errors, edit_lists)
+
+
+def _open(file: Any, metadata_errors: str, edit_lists: bool) -> InputContainer:
     container = av.open(
         file,
         mode="r",
@@ -95,7 +94,7 @@ def opened(file: BinaryIO) -> Iterator[InputContainer]:
     if not head:
         raise DecodeFailed("EmptyFile", "the file has no bytes", "open")
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith(_PLAYLISTS) or (text.startswith(b"<?xml") and any(p in text for p in _PLAYLISTS)):
+    if text.startswith(PLAYLISTS) or (text.startswith(b"<?xml") and any(p in text for p in PLAYLISTS)):
         raise DecodeFailed("ForbiddenFormat", "a playlist, which only names other files", "open")
     if not any(head) and not _has_data(file):
         raise DecodeFailed("NotAVideo", "the file holds nothing but zeros", "open")
@@ -212,6 +211,8 @@ def _demuxed(
             unannounced()
             demuxed = container.demux(*streams)
             continue
+        if container.format.name == "dhav":  # its packets say that each lasts a tick
+            packet.duration = 0
         # PyAV marks the end of each stream by an empty packet without a time: never passed on.
         if packet.size or (with_empty and packet.dts is not None):
             yield packet
@@ -288,10 +289,13 @@ class FirstPicture:
         self.video = video
         self._frame: Any = None
         self.n_packets = 0
+        self.packet = b""
+        """Bytes of the first packet."""
         self.reason: Exception | None = None
 
     def offer(self, packet: Any) -> None:
         if self._frame is None:
+            self.packet = self.packet or bytes(packet)
             self.n_packets += 1
             self._take(packet)
 

@@ -52,3 +52,20 @@ PICTURES = frozenset(_PICTURES.strip(",").split(","))
 
 DECODERS = _PICTURES + _SOUND + _SUBTITLES
 """Every decoder that may run, as FFmpeg takes the list (`codec_whitelist`)."""
+
+PLAYLISTS = (
+    b"#extm3u",
+    b"ffconcat",
+    b"[playlist]",
+    b"[reference]",
+    b"<asx",
+    b"<mpd",
+    b"<smil",
+    b"<assetmap",
+    b"<compositionplaylist",
+    b"v=0\no=",
+    b"v=0\r\no=",
+    b"rtsptext",
+    b"smilitext",
+)
+"""Beginnings of playlists, in lower case."""

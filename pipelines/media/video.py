@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, TypeVar
 import av
 import numpy as np
 
-from pipelines.media import clock, geometry
+from pipelines.media import clock, geometry, recorded
 from pipelines.media import container as media_container
 from pipelines.media.audio import Level, audio_state, decode_sound
 from pipelines.media.container import Tick
@@ -35,8 +35,8 @@ _READ_AHEAD_S = (0.0, 5.0, 30.0, math.inf)
 _NEAR_START_S = 1.0
 """Stretches that start earlier are decoded from the first picture, without seeking."""
 
-_SPARSELY_STAMPED = ("mpeg", "mpegts")
-"""Containers in which not every picture has a time: after a seek the first times are guesses."""
+_SPARSELY_STAMPED = ("mpeg", "mpegts", "dhav")
+"""Containers in which not every picture has a whole time: after a seek the first times are guesses."""
 
 Frame = TypeVar("Frame")
 
@@ -63,6 +63,8 @@ class Probe:
     n_frames: int
     note: str = ""
     """Defects of a usable file (ends early, sound that cannot be decoded)."""
+    recorded_at: str = ""
+    """Time at which it begins, in ISO 8601, as its metadata say it; empty if they do not (`recorded`)."""
     sha256: str = ""
     """SHA-256 of the whole file, in hex digits; empty unless the sandbox probed it."""
 
@@ -147,6 +149,7 @@ def probe(file: BinaryIO, tick: Tick | None = None) -> Probe:
             n_audio_tracks=len(audio),
             n_frames=n_frames,
             note=_note(container, video, start_s, duration_s, list(levels.values()), leaps),
+            recorded_at=recorded.recorded_at(container, video, start_s, first.packet),
         )
 
 

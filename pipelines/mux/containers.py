@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from pipelines.mux.headers import mxf
+
 _WEBM_CODECS = {"vp8", "vp9", "av1", "libdav1d", "libvpx", "libvpx-vp9"}
 
 _NOT_IN_MATROSKA = {
@@ -60,8 +62,15 @@ class Container:
     """FFmpeg's demuxer names for this container; films that others read change their container."""
     holds_start: bool = True
     """A track can begin later than the file; otherwise silence is put before it."""
-    names_tracks: bool = True
-    """A track can have a title; otherwise only the container's comment marks it as generated."""
+    kept: bool = True
+    """Films of this container keep it where it can hold the result; otherwise only those whose pictures Matroska does
+    not hold, as players know one track there, or no title."""
+    pictures: frozenset[str] = frozenset()
+    """Codecs of pictures that it holds; empty for all that its muxer takes."""
+    sound_rate: int | None = None
+    """Sample rate that the sound must have before it is coded; None for any."""
+    tries: bool = False
+    """The muxer refuses films only while they are written, so every failure means that it cannot hold them."""
     tail: int = 0
     """Samples of silence after the sound, for encoders that keep their last samples otherwise."""
     options: tuple[tuple[str, str], ...] = ()
@@ -73,6 +82,10 @@ class Container:
     def holds(self, codec: str) -> bool:
         """True if the container holds this codec, a name in `CODECS` or `auto` for its own."""
         return codec == "auto" or codec in self.codecs
+
+    def shows(self, video_codec: str) -> bool:
+        """True if the container may hold pictures of this codec."""
+        return not self.pictures or video_codec in self.pictures
 
     def coded(self, codec: str) -> Container:
         """This container with another codec for the generated track. Raises ValueError if it cannot hold that."""
@@ -122,8 +135,20 @@ CONTAINERS = (
         rate=48_000,
         bit_rate=128_000,
         codecs=("opus",),
+        pictures=frozenset(_WEBM_CODECS),
     ),
     Container("avi", "pcm_s16le", suffixes=(".avi",), source=("avi",), holds_start=False, codecs=("pcm",)),
+    Container(
+        "mxf",
+        "pcm_s16le",
+        suffixes=(".mxf",),
+        source=("mxf",),
+        holds_start=False,
+        codecs=("pcm",),
+        pictures=mxf.PICTURES,
+        sound_rate=mxf.SOUND_RATE,
+        tries=True,
+    ),
     Container(
         "matroska",
         "flac",
@@ -138,7 +163,7 @@ CONTAINERS = (
         suffixes=(".flv",),
         source=("flv",),
         bit_rate=192_000,
-        names_tracks=False,
+        kept=False,
         codecs=("aac",),
     ),
     Container(
@@ -147,7 +172,7 @@ CONTAINERS = (
         suffixes=(".wmv", ".asf"),
         source=("asf",),
         bit_rate=192_000,
-        names_tracks=False,
+        kept=False,
         tail=2048,
     ),
 )
@@ -160,21 +185,20 @@ def output_name(path: str, *, container: str, video_codec: str, audio_codec: str
     """Relative path of the dubbed copy of `path`: the same path if its container can hold the result.
 
     `container` and `video_codec` are FFmpeg's names, from the probe. The container is kept if the suffix matches the
-    content and it can carry a named track: mp4, m4v, mov, mkv, avi, and webm with a codec that WebM allows; with an
-    `audio_codec` (in `CODECS`) only if it holds that too. Relatives of mp4 with other suffixes, such as 3gp, become
-    `<path>.mov`, which has their edit lists. Everything else becomes `<path>.mkv`, except for old codecs that Matroska
-    does not hold: they stay in FLV or ASF, or go to `<path>.mov`, which then may not hold the sound's codec
-    (`Container.coded` raises for that).
+    content and it can carry a named track: mp4, m4v, mov, mkv, avi, webm with a codec that WebM allows, and MXF (whose
+    tracks have no names) with one that FFmpeg writes there; with an `audio_codec` (in `CODECS`) only if it holds that
+    too. Relatives of mp4 with other suffixes, such as 3gp, become `<path>.mov`, which has their edit lists. Everything
+    else becomes `<path>.mkv`, except for old codecs that Matroska does not hold: they stay in FLV or ASF, or go to
+    `<path>.mov`, which then may not hold the sound's codec (`Container.coded` raises for that).
     """
     suffix = PurePosixPath(path).suffix.lower()
     codec = video_codec.lower()
     for kind in CONTAINERS:
         if suffix in kind.suffixes and kind.reads(container):
-            if kind.muxer == "webm" and codec not in _WEBM_CODECS:
+            old = codec in _NOT_IN_MATROSKA
+            if not kind.shows(codec) or not (kind.holds(audio_codec) or (old and not kind.tries)):
                 continue
-            if codec not in _NOT_IN_MATROSKA and not kind.holds(audio_codec):
-                continue
-            if kind.names_tracks or codec in _NOT_IN_MATROSKA:
+            if kind.kept or old:
                 return path
     if codec not in _IN_MOV and not (_MOV.reads(container) and _MOV.holds(audio_codec)):
         return f"{path}.mkv"

@@ -26,6 +26,8 @@ class Source:
         self.size = file.seek(0, os.SEEK_END)
         file.seek(0)
         self.error: storage.StorageError | None = None
+        self.parts = getattr(file, "parts", ())
+        """Bytes of each of the files that it is made of (`media.joined`)."""
         self._hash = hashing.Running()
 
     def read(self, n: int = -1) -> bytes:

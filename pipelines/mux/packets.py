@@ -18,13 +18,13 @@ from pipelines.media import container as media_container
 from pipelines.mux import subtitles
 from pipelines.mux.containers import ENCODER_OPTIONS, Container
 from pipelines.mux.files import Sink
-from pipelines.mux.headers import matroska, riff
+from pipelines.mux.headers import matroska, mxf, riff
 from pipelines.mux.streams import left_out
 from pipelines.mux.streams.converted import ConvertedTrack
 from pipelines.mux.streams.covers import Cover
 from pipelines.mux.track import LANGUAGE, MuxFailed, Track
 
-_WITH_TIME_CODE = ("mp4", "mov", "matroska")
+_WITH_TIME_CODE = ("mp4", "mov", "matroska", "mxf")
 """Muxers that write a time code from the metadata: as a track, or as a tag."""
 
 _REORDERED = 16
@@ -157,10 +157,11 @@ class Output:
         self.tracks[0].disposition = Disposition.default if spec.default or alone else 0
         if old is not None:
             self.tracks[0].disposition = old.disposition
-        tags = metadata(self._film.metadata, spec.tags, spec.old_comment)
+        tags = metadata(mxf.tags_of(self._film), spec.tags, spec.old_comment)
         if self.without_time_code:
             tags.pop("timecode", None)
-        self.container.metadata.update(tags)
+        is_mxf = self.kind.muxer == "mxf"
+        self.container.metadata.update(mxf.as_comments(tags, self._film.metadata) if is_mxf else tags)
         if self._chapters:
             self.container.set_chapters(self._chapters)
         self.comment = next((v for k, v in tags.items() if k.lower() == "comment"), "")
@@ -249,6 +250,9 @@ class Output:
         # For uncompressed pictures the tag is the layout of their bytes; Matroska holds none without it.
         if keep_codec_tag or context.name == "rawvideo":
             copy.codec_context.codec_tag = context.codec_tag
+        if stream.type == "video" and self.kind.muxer == "mxf":
+            # PyAV passes the rate of the decoder, which may be that of its clock.
+            copy.codec_context.framerate = stream.average_rate or stream.guessed_rate
         if stream.type == "video" and not media_container.is_attached(stream):
             self._add_time_code(stream, copy)
         if stream.index in self.headers:

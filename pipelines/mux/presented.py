@@ -22,6 +22,7 @@ import numpy as np
 
 from pipelines.media import container
 from pipelines.mux import access_units, boxes, stream_facts
+from pipelines.mux.headers import mxf
 
 TRACK_KINDS = ("video", "sound", "subtitles", "cover", "attachment", "data")
 """Kinds of tracks, in the order of a description."""
@@ -147,7 +148,7 @@ class Describer:
         if self._n_streams > len(self._tracks):
             described["tracks"] = str(self._n_streams)
         self._titles = stream_facts.chapter_titles(self._film)
-        described["tags"] = stream_facts.tags(self._film.metadata, titled=True)
+        described["tags"] = stream_facts.tags(mxf.tags_of(self._film), titled=True)
         if chapters := stream_facts.chapters(self._film, origin):
             described["chapters"] = chapters[:MOST_CHAPTERS]
             if len(chapters) > MOST_CHAPTERS:

@@ -23,6 +23,7 @@ import numpy as np
 
 from pipelines import storage
 from pipelines.media import container as media_container
+from pipelines.media.clock import JOINED
 from pipelines.mux import packet_hashes, presented, subtitles
 from pipelines.mux.audio_encoder import BLOCK, Encoder
 from pipelines.mux.containers import Container, container_of, output_name
@@ -159,7 +160,11 @@ def _copy(
             shift = shift_of(film, kind)
             clock = 0 if edits is None else movie_timescale(edits.lists, track.sample_rate)
             out = Output(film, sink, kind, track, pictures, clock, chapters)
-            hidden = HiddenPackets(out.copies, kind) if edits is None else None
+            hidden = (
+                HiddenPackets(() if film.format.name == JOINED else out.copies, kind)
+                if edits is None
+                else None
+            )
             late: set[str] = set()
             if track.strict:
                 left_out.check_strict(out.dropped, kind.muxer)
@@ -233,6 +238,9 @@ def _copy(
             raise sink.error from error
         if isinstance(error, TooLarge) or sink.error is not None:
             raise MuxFailed("OutputTooLarge", str(sink.error or error)) from error
+        if isinstance(error, av.FFmpegError) and kind.tries:
+            words = f"{kind.muxer} cannot hold this film: {media_container.error_text(error)}"
+            raise MuxFailed("ContainerCannotHold", words) from error
         if isinstance(error, av.FFmpegError):
             raise MuxFailed(type(error).__name__, media_container.error_text(error)) from error
         raise

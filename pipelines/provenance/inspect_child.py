@@ -12,6 +12,7 @@ from typing import IO, Any
 from pipelines.media import container
 from pipelines.media.errors import DecodeFailed
 from pipelines.mux import packet_hashes, presented
+from pipelines.mux.headers import mxf
 from pipelines.provenance import signing
 from pipelines.provenance.manifest_reader import read_manifest
 from pipelines.sandbox.child import BeatingFile, load_decoders, serve
@@ -49,7 +50,7 @@ def _media(file: Any, clocks: set[str]) -> dict[str, Any]:
 def _media_facts(file: Any, clocks: set[str]) -> dict[str, Any]:
     """Tags, packet hashes, titles of the tracks, and the description of what the film presents."""
     with container.opened(file) as film:
-        tags = {str(k).lower(): str(v)[:_TEXT] for k, v in film.metadata.items()}
+        tags = {str(k).lower(): str(v)[:_TEXT] for k, v in mxf.tags_of(film).items()}
         tags = {name: tags[name] for name in ("comment", "v2a", "digital_source_type") if name in tags}
         describer = presented.Describer(film, clocks)
         hasher = packet_hashes.Hasher(describer.streams)

@@ -76,6 +76,10 @@ class FileFacts:
     """Streams and facts of the film that the file does not hold, in words."""
     converted: Sequence[str] = ()
     """Sound tracks of the film that are decoded in the file, in words."""
+    parts: Sequence[str] = ()
+    """Paths of the files of a film of several, relative to the archive; `source` is the first."""
+    recorded: Mapping[str, str] = field(default_factory=dict)
+    """`recordedAt`, in ISO 8601, and `recordedBy`, where it is known when the film was recorded."""
 
 
 def tags(generator: GeneratorFacts, edits: Sequence[Mapping[str, Any]] = ()) -> dict[str, str]:
@@ -120,6 +124,8 @@ def sidecar(generator: GeneratorFacts, track: TrackFacts, file: FileFacts) -> di
         **({"presented": file.presented} if file.presented else {}),
         **({"leftOut": list(file.left_out)} if file.left_out else {}),
         **({"converted": list(file.converted)} if file.converted else {}),
+        **({"parts": list(file.parts)} if file.parts else {}),
+        **file.recorded,
         "track": sound,
         "generator": {
             "model": generator.model,

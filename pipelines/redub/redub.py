@@ -145,7 +145,7 @@ def _write(edit: RedubbedPart, streams: inspection.Inspection) -> None:
     state, destination = State(job.out), storage.join(job.out, film.output)
     is_film = job.treatment.sidecar == "none"
     start_s = shared_sandbox().probe(destination).video_start_s if is_film else 0.0
-    planned = track_plan.plan_track(edit.tasks[0], job)
+    planned = track_plan.plan_track(edit.tasks[0], job, film.output)
     fmt, policy = planned.fmt, planned.policy
     samples, meter, proof, old_digests = audio_file.Samples(), LevelMeter(), Proof(), film.digests
     whole_film = [(0.0, planned.duration_s)]

@@ -73,6 +73,9 @@ REPORT_SCHEMA = pa.schema(
         ("contact_sheet", pa.string()),
         ("left_out", pa.list_(pa.string())),
         ("converted", pa.list_(pa.string())),
+        ("recorded_at", pa.string()),
+        ("recorded_by", pa.string()),
+        ("parts", pa.list_(pa.string())),
     ]
 )
 """Columns of `report.parquet`.
@@ -81,10 +84,13 @@ REPORT_SCHEMA = pa.schema(
 if the film itself holds them). `scenes` counts the hard cuts at which windows end, `static_s` the seconds without
 motion; `static` describes what the track holds there, with times. `left_out` names every stream and fact of the film
 that its copy does not hold, `converted` every sound track of it that is decoded there.
+`recorded_at` is when the film begins by the wall clock, as far as its metadata or its name say it (`recorded_by`).
+`parts` are the paths of the files of a film of several, of which `path` is the first.
 """
 
 _FROM_SCAN = (
     "video_id", "path", "duration_s", "fps", "width", "height", "video_codec", "container", "audio_state", "peak_dbfs",
+    "recorded_at", "recorded_by",
 )  # fmt: skip
 _FROM_0 = ("n_windows", "core_seconds", "tracks", "gpu_seconds", "scenes", "static_s", "n_flags")
 """Numbers that begin at 0; the others are null until they are known."""
@@ -94,7 +100,12 @@ def report_row(video: dict[str, Any], status: str, reason: str = "", **values: A
     """Report row with every column of `REPORT_SCHEMA`, from a row of the scan; `values` override the defaults."""
     row = {field.name: _default(field) for field in REPORT_SCHEMA}
     row |= {name: video.get(name) for name in _FROM_SCAN}
-    row |= {"status": status, "reason": reason, "source_sha256": video.get("sha256") or ""}
+    row |= {
+        "parts": video.get("parts") or [],
+        "status": status,
+        "reason": reason,
+        "source_sha256": video.get("sha256") or "",
+    }
     return row | values
 
 

@@ -31,6 +31,10 @@ _MAX_BYTES = 1 << 53
 
 Text = Annotated[str, Field(max_length=2_000)]
 Word = Annotated[str, Field(pattern=r"^[\x20-\x7e]{0,100}$")]
+Stamp = Annotated[
+    str, Field(pattern=r"^([0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}(Z|[+-][0-9]{2}:[0-9]{2})?)?$")
+]
+"""A time in ISO 8601, or nothing."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Seconds = Annotated[float, Field(ge=-_MAX_CLOCK_S, le=_MAX_CLOCK_S)]
 
@@ -57,6 +61,7 @@ class ProbeAnswer(Answer):
     n_audio_tracks: int = Field(ge=0, le=MAX_TRACKS)
     n_frames: int = Field(gt=0, le=_MAX_BYTES)
     note: Text
+    recorded_at: Stamp
     sha256: Sha256
 
     def probe(self) -> Probe:

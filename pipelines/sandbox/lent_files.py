@@ -1,7 +1,7 @@
 """Files that a child may use without being able to open any: it gets descriptors, never a name.
 
 The parent opens a local file and lends its descriptor. It keeps an S3 object to itself, with the network and the
-credentials, and answers the child's reads over a socket (`Service`).
+credentials, and answers the child's reads over a socket (`Service`); so it does for several files that are read as one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
@@ -95,11 +95,18 @@ class LentFile:
     size: int
     """Bytes of the file when it was opened."""
     served: bool = False
+    parts: tuple[int, ...] = ()
+    """Bytes of each of the files that are read as one."""
     _service: Service | None = field(default=None, repr=False)
 
     def to_json(self, fd: int | None = None) -> dict[str, Any]:
         """The form that `borrowed` reads. fd: the number of the descriptor in the child, if it is another one."""
-        return {"fd": self.fd if fd is None else fd, "size": self.size, "served": self.served}
+        return {
+            "fd": self.fd if fd is None else fd,
+            "size": self.size,
+            "served": self.served,
+            "parts": self.parts,
+        }
 
     def check(self) -> None:
         """Raise the error of storage that the child saw as a failed read, if there was one."""
@@ -116,7 +123,7 @@ def lend(uri: str) -> Iterator[LentFile]:
     """The file at `uri`, opened for a child to read. Raises StorageError."""
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(storage.open_read(uri))
-        if not storage.is_remote(uri):
+        if not storage.is_remote(uri) and not storage.is_joined(uri):
             yield LentFile(uri, file.fileno(), os.fstat(file.fileno()).st_size)
             return
 
@@ -128,7 +135,8 @@ def lend(uri: str) -> Iterator[LentFile]:
 
         size = file.seek(0, os.SEEK_END)
         service = stack.enter_context(Service(read))
-        yield LentFile(uri, service.fd, size, True, service)
+        parts = tuple(map(storage.size, storage.parts_of(uri))) if storage.is_joined(uri) else ()
+        yield LentFile(uri, service.fd, size, True, parts, service)
 
 
 # ------------------------------------------------------------------------------------- in the child
@@ -159,7 +167,8 @@ def borrowed(lent: dict[str, Any], fd: int | None = None) -> BinaryIO:
     """The file that the parent has lent, at its start. fd: its descriptor, if the order does not name it."""
     number = int(lent["fd"]) if fd is None else fd
     if lent["served"]:
-        return cast(BinaryIO, _ServedFile(socket.socket(fileno=number), int(lent["size"])))
+        served = _ServedFile(socket.socket(fileno=number), int(lent["size"]), lent.get("parts", ()))
+        return cast(BinaryIO, served)
     file = os.fdopen(number, "rb")
     file.seek(0)
     return file
@@ -177,8 +186,9 @@ def ask(service: socket.socket, request: bytes) -> bytes:
 class _ServedFile(io.RawIOBase):
     """A file that the parent reads."""
 
-    def __init__(self, service: socket.socket, size: int) -> None:
+    def __init__(self, service: socket.socket, size: int, parts: Sequence[int] = ()) -> None:
         self._service, self._size, self._at = service, size, 0
+        self.parts = tuple(parts)
 
     def readable(self) -> bool:
         return True

@@ -23,6 +23,7 @@ from pipelines.storage.files import (
     temporary_name,
     write_atomic,
 )
+from pipelines.storage.joined import is_joined, joined_info, joined_uri, parts_of
 from pipelines.storage.listing import (
     S3_PAGE,
     check_readable,
@@ -92,9 +93,12 @@ __all__ = [
     "delete",
     "exists",
     "is_dir",
+    "is_joined",
     "is_remote",
     "is_within",
     "join",
+    "joined_info",
+    "joined_uri",
     "kind_of",
     "list_tree",
     "local_path",
@@ -105,6 +109,7 @@ __all__ = [
     "open_read",
     "original_name",
     "parent",
+    "parts_of",
     "printable",
     "put_atomic",
     "raw_name",

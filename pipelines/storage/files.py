@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 from pipelines import scratch
+from pipelines.storage.joined import is_joined, joined_info, open_joined, parts_of
 from pipelines.storage.listing import s3_info
 from pipelines.storage.uri import (
     TEMPORARY_PREFIX,
@@ -45,6 +46,8 @@ def exists(uri: str) -> bool:
 
 def size(uri: str) -> int:
     """Size of the file in bytes. Raises StorageNotFound if there is none."""
+    if is_joined(uri):
+        return sum(map(size, parts_of(uri)))
     with translated(uri):
         if is_remote(uri):
             return int(s3_filesystem().info(key(uri), refresh=True)["size"])
@@ -53,6 +56,8 @@ def size(uri: str) -> int:
 
 def stat_file(uri: str, path: str = "") -> FileInfo:
     """FileInfo of one file, without a listing; `path` defaults to its base name."""
+    if is_joined(uri):
+        return joined_info([stat_file(part) for part in parts_of(uri)])
     with translated(uri):
         name = path or posixpath.basename(uri)
         if is_remote(uri):
@@ -67,6 +72,8 @@ def open_read(uri: str) -> BinaryIO:
 
     Raises StorageNotFound, StorageDenied or StorageError.
     """
+    if is_joined(uri):
+        return open_joined([(part, size(part)) for part in parts_of(uri)], open_read)
     with translated(uri):
         if not is_remote(uri):
             path = local_path(uri)

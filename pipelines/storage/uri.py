@@ -84,7 +84,7 @@ class FileInfo:
     path: relative to the root, with `/` between folders. version: changes with the content (ETag on S3, modification
     time in nanoseconds locally). problem: empty for a readable regular file; otherwise the reason why the entry must
     not be opened. lost: True if films may lie behind the problem, whatever the name is. own: True for what v2a itself
-    has written.
+    has written. parts: paths of the files that follow each other in it, if it is several as one (`joined`).
     """
 
     path: str
@@ -94,6 +94,7 @@ class FileInfo:
     problem: str = ""
     lost: bool = False
     own: bool = False
+    parts: tuple[str, ...] = ()
 
 
 def is_temporary(name: str) -> bool:

@@ -258,9 +258,11 @@ class Store(storage.Records):
     def write_scan(self, scanned: pa.Table) -> None:
         self._write_table(f"{storage.PRIVATE_FOLDER}/scan.parquet", scanned)
 
-    def scan(self, schema: pa.Schema | None = None) -> list[dict[str, Any]]:
-        """Rows of the archive as the latest run saw it. schema: columns that the table must have."""
-        scanned = self.read_table(f"{storage.PRIVATE_FOLDER}/scan.parquet", schema)
+    def scan(self, schema: pa.Schema | None = None, later: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Rows of the archive as the latest run saw it. schema: columns that the table must have, but for those of
+        `later`, which tables of earlier releases lack."""
+        wanted = None if schema is None else pa.schema([each for each in schema if each.name not in later])
+        scanned = self.read_table(f"{storage.PRIVATE_FOLDER}/scan.parquet", wanted)
         return [] if scanned is None else scanned.to_pylist()
 
     def read_table(self, path: str, schema: pa.Schema | None = None) -> pa.Table | None:

@@ -33,6 +33,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--files": None,
         "--include": (),
         "--exclude": (),
+        "--join-by": "",
         "--limit": None,
     },
     "dub": {
@@ -62,6 +63,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--files": None,
         "--include": (),
         "--exclude": (),
+        "--join-by": "",
         "--limit": None,
         "--existing": "keep",
         "--loudness": None,
@@ -117,6 +119,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--files": None,
         "--include": (),
         "--exclude": (),
+        "--join-by": "",
         "--limit": None,
     },
     "train": {
@@ -239,6 +242,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--files": None,
         "--include": (),
         "--exclude": (),
+        "--join-by": "",
         "--limit": None,
     },
     "store": {

@@ -46,6 +46,7 @@ def quickly(*arguments: str | Path) -> dict[str, dict[str, Any]]:
     config, selection = selected(config, config.out)
     preflight.preflight(config)
     requests = preflight.read_manifest(config)
+    selection.joins.insert(0, manifest.joins(requests))
     job = preflight.make_job(config, requests)
     preflight.check_identity(config, job)
     sandbox = shared_sandbox()

@@ -234,26 +234,6 @@ def write_photo(path: Path) -> Path:
     return write_video(path, times_s=[0.0], codec="libsvtav1", container_format="avif")
 
 
-def write_dav(source: Path, path: Path, begins: bytes = b"") -> Path:
-    """The H.264 pictures of a film as a recorder of Dahua writes them, after the bytes `begins`."""
-    chunks = [begins]
-    with av.open(str(source)) as film:
-        video = film.streams.video[0]
-        annex_b = av.BitStreamFilterContext("h264_mp4toannexb", video)
-        packets = [out for packet in film.demux(video) for out in annex_b.filter(packet)]
-        for number, packet in enumerate(packets):
-            size, key = (video.width // 8, video.height // 8), 0xFD if packet.is_keyframe else 0xFC
-            more = bytes([0x80, 0, *size, 0x81, 0, 2, round(float(video.average_rate))])
-            n, ms = 24 + len(more) + packet.size + 8, round(1000 * float(packet.pts * packet.time_base))
-            head = struct.pack(
-                "<4sBBBBIII", b"DHAV", key, 0, 1, 0, number, n, (20 << 26) | (1 << 22) | (1 << 17)
-            )
-            chunks.append(head + struct.pack("<HBB", ms % 65536, len(more), 0) + more + bytes(packet))
-            chunks.append(struct.pack("<4sI", b"dhav", n))
-    path.write_bytes(b"".join(chunks))
-    return path
-
-
 def truncated(source: Path, path: Path, share: float = 0.5) -> Path:
     """The first `share` of a file."""
     data = source.read_bytes()

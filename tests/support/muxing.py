@@ -130,7 +130,7 @@ def dub(source: Path, folder: Path, at_s: float = 0.5, channels: int = 1, **more
 def check(source: Path, copy: Path, n_samples: int, at_s: float = 0.5) -> Facts:
     """Checks that apply to every copy."""
     facts = read(copy)
-    nal_units = source.suffix in (".ts", ".flv")
+    nal_units = source.suffix in (".ts", ".flv", ".dav")
     assert remux.video_digest(str(copy), nal_units=nal_units) == remux.video_digest(
         str(source), nal_units=nal_units
     )

@@ -15,7 +15,7 @@ from pipelines.archive import scan
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.storage import FileInfo
 from tests.pipelines.archive.test_kinds import APPLE_DOUBLE
-from tests.support import SHARED, media_files
+from tests.support import SHARED, dav_files, media_files
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +181,17 @@ def test_streams_of_recorders_are_films_with_and_without_a_name(tmp_path: Path, 
             stream = tmp_path / name
     film = media_files.write_video(tmp_path / "b.mp4", duration_s=1)
     for name in ("a.dav", "channel 1"):
-        row = row_of(media_files.write_dav(film, tmp_path / name), sandbox)
+        row = row_of(dav_files.write_dav(film, tmp_path / name), sandbox)
         assert (row["status"], row["container"], row["video_codec"]) == ("ok", "dhav", "h264"), row
+
+
+def test_a_row_says_when_its_film_was_recorded(tmp_path: Path, sandbox: Sandbox) -> None:
+    film = media_files.write_video(tmp_path / "reel.mp4", duration_s=0.4)
+    assert [row_of(film, sandbox)[name] for name in scan.LATER[:2]] == [None, None]
+    named = film.rename(tmp_path / "20260103_120500.mp4")
+    assert [row_of(named, sandbox)[name] for name in scan.LATER[:2]] == ["2026-01-03T12:05:00", "name"]
+    recorded = dav_files.write_dav(named, tmp_path / "20200101_000000.dav")
+    assert [row_of(recorded, sandbox)[name] for name in scan.LATER[:2]] == ["2026-01-03T12:05:00", "metadata"]
 
 
 def test_text_is_no_film_under_a_name_that_others_have(tmp_path: Path, sandbox: Sandbox) -> None:

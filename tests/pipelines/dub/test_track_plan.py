@@ -27,7 +27,7 @@ def task_of(job: Any) -> DubTask:
 
 def test_a_silent_film_gets_the_generated_sound_as_it_is(tmp_path: Path) -> None:
     job = make_job(tmp_path, treatment=MixPolicy(existing="mix"))  # there is nothing to mix with
-    planned = track_plan.plan_track(task_of(job), job)
+    planned = track_plan.plan_track(task_of(job), job, "a.mkv")
     assert planned.is_plain and not planned.needs_loudness and not planned.holds_original
     assert (planned.title, planned.summary(), planned.generated_s) == (remux.TITLE, "", 10.0)
     assert planned.fmt.n_samples == grid.samples(10.0) and planned.video_start_s == 0.25
@@ -40,7 +40,7 @@ def test_a_silent_film_gets_the_generated_sound_as_it_is(tmp_path: Path) -> None
 def test_requested_stretches_and_loudness_are_in_words_and_facts(tmp_path: Path) -> None:
     job = make_job(tmp_path, treatment=MixPolicy(loudness=-20.0))
     State(job.out).write_request("v", {"spans": [[1.0, 3.0], [8.0, 12.0]]})
-    planned = track_plan.plan_track(task_of(job), job)
+    planned = track_plan.plan_track(task_of(job), job, "a.mkv")
     assert planned.spans == ((1.0, 3.0), (8.0, 12.0)) and planned.generated_s == 4.0
     assert not planned.is_plain and planned.needs_loudness
     assert planned.summary() == "-20 LUFS" and planned.facts()["heard_s"] == 4.0

@@ -188,7 +188,7 @@ def test_seams_flags_and_sheets_go_into_both_reports(tmp_path: Path) -> None:
     assert 'data-has="flagged">1 with flagged sound<' in page
 
 
-@pytest.mark.parametrize("column", ["left_out", "converted"])
+@pytest.mark.parametrize("column", ["left_out", "converted", "parts"])
 def test_left_out_and_converted_streams_go_into_both_reports(tmp_path: Path, column: str) -> None:
     names = ["subtitle stream 3 (deu)", "data stream 4 (klv)"]
     rows = [row("a.ts", **{column: names}), row("b.mp4", **{column: []})]

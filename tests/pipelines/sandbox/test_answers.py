@@ -19,7 +19,7 @@ SHA = "0" * 64
 PROBE: dict[str, Any] = {
     "duration_s": 2.0, "fps": 25.0, "width": 48, "height": 32, "rotation": 0, "video_codec": "h264",
     "container": "mov,mp4", "audio_state": "none", "peak_dbfs": None, "video_start_s": 0.0, "n_audio_tracks": 0,
-    "n_frames": 50, "note": "", "sha256": SHA,
+    "n_frames": 50, "note": "", "recorded_at": "", "sha256": SHA,
 }  # fmt: skip
 DIGESTS = {"video": [SHA], "kept": [], "generated": SHA, "alternatives": []}
 MUX = {"container": "mp4", "audio_codec": "aac", "n_samples": 1, "size": 1, "dropped": [], "source_sha256": SHA,
@@ -36,6 +36,7 @@ LIES = {
     "audio_state": ["loud", 1],
     "peak_dbfs": ["loud", 1e9],
     "video_start_s": [1e30, "0"],
+    "recorded_at": ["yesterday", "2026-01-03", "2026-01-03T12:05:00<b>", None],
     "n_audio_tracks": [10**30, -1, "2"],
     "n_frames": [0, 10**30, 1.0],
     "note": [5, "x" * 100_000],
