@@ -183,7 +183,8 @@ def original(config: RedubConfig, film: Dubbed, kept_config: dict[str, Any]) -> 
     root = config.archive or kept_config["archive"]
     uri = storage.uri_of(root, film.row["path"])
     try:
-        row = scan.scan_file(storage.stat_file(uri, film.row["path"]), shared_sandbox())
+        source = storage.source_uri(uri, str(film.sidecar.get("sourceRate", "")))
+        row = scan.scan_file(storage.stat_file(source, film.row["path"]), shared_sandbox())
     except storage.StorageError as error:
         raise WrongUsage(f"original not found ({error}); give its location with --archive") from error
     if row["status"] != "ok":

@@ -137,9 +137,9 @@ def check(name: str, config: VerifyConfig, trust: str | None = None) -> Checked:
     demands = Demands(config.trust is not None, config.require_signature, config.strict)
     if name.endswith(signing.BESIDE):
         return _check_manifest(name, config, trust)
-    source = _source(config)
     try:
         records = _records(name, config)
+        source = _source(config, records)
         clocks = clocks_of((records.side or {}).get("presented"))
         if source is not None:
             clocks |= clocks_of(source.presented)
@@ -195,7 +195,8 @@ def _records(name: str, config: VerifyConfig) -> Records:
         raise WrongUsage(f"cannot read --sidecar {config.sidecar}: {error}") from error
 
 
-def _source(config: VerifyConfig) -> Inspection | None:
+def _source(config: VerifyConfig, records: Records) -> Inspection | None:
+    """The film that --source names, read at the rate at which it was dubbed. Raises WrongUsage."""
     from pipelines import storage
     from pipelines.media.errors import DecodeFailed
     from pipelines.provenance import inspection
@@ -203,8 +204,9 @@ def _source(config: VerifyConfig) -> Inspection | None:
     if config.source is None:
         return None
     try:
-        source = inspection.inspect(config.source)
-    except (storage.StorageError, DecodeFailed) as error:
+        rate = (records.side or {}).get("sourceRate", "")
+        source = inspection.inspect(storage.source_uri(config.source, rate if isinstance(rate, str) else ""))
+    except (storage.StorageError, DecodeFailed, ValueError) as error:
         raise WrongUsage(f"cannot read --source {config.source}: {error}") from error
     if source.media_error:
         raise WrongUsage(f"cannot read --source {config.source}: {source.media_error}")

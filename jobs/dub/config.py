@@ -43,7 +43,8 @@ class SoundOptions:
     aac, opus, flac; mov aac, pcm; webm opus; avi pcm; mkv all. Otherwise the copy becomes a mov (mp4 with pcm) or an
     mkv."""
     sidecar: Literal["none", "wav", "flac"] = "none"
-    """Write only the sound, as OUT/reel.mp4.wav, and no copy of the film."""
+    """Write only the sound, as OUT/reel.mp4.wav, and no copy of the film. Of sequences of pictures only the sound is
+    written in any case, as a Broadcast Wave file."""
     keep_sound: bool = True
     """Keep the uncompressed samples of lossy tracks (AAC, Opus) for `v2a redub`, as FLAC in OUT/_v2a/sound: up to
     0.3 GB per hour."""
@@ -121,7 +122,8 @@ class DubConfig:
     track (or sidecar), and so on."""
     manifest: str | None = None
     """Table (.csv or .parquet) of settings per film: path (relative to ARCHIVE), prompt, negative, seed, start_s and
-    end_s (silence outside), skip. The command line applies to empty cells and unlisted films."""
+    end_s (silence outside), skip, fps (of a sequence or a stream). The command line applies to empty cells and
+    unlisted films."""
     prompt: str = ""
     """Sound to generate, such as "a heavy wooden hammer, no music"; the picture still decides when. Needs a model that
     follows text, such as vatt-mini or one of `v2a train vatt`."""

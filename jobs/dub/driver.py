@@ -43,12 +43,13 @@ def run(config: DubConfig) -> int:
 
 def _run(config: DubConfig, console: Console) -> int:
     from jobs.common import ray_session, registry
+    from pipelines.dub import manifest
 
-    config, selection = selected(config, config.out)
+    requests = read_manifest(config)
+    config, selection = selected(config, config.out, manifest.rates(requests))
     preflight(config)
     prices(config.price)
     config = dataclasses.replace(config, model=registry.resolve(config.model, config.tracking_uri))
-    requests = read_manifest(config)
     job = make_job(config, requests)
     check_identity(config, job)
     with ray_session.session(config.num_workers, config.address) as resources:

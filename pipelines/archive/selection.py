@@ -13,8 +13,10 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from pipelines import storage
+from pipelines.archive import picture_runs
 from pipelines.archive.file_list import resolve_list
 from pipelines.archive.patterns import Patterns, listed_patterns
+from pipelines.archive.picture_runs import Rates
 from pipelines.archive.scan import named_media
 from pipelines.storage import FileInfo
 
@@ -33,7 +35,8 @@ class Selection:
 
     include, exclude: patterns; without any to include, all files are. lines: paths of a list (`parse_list`), or None
     for all files. limit: number of films at most, or None. aside: folder or prefix in which no file is taken, such as
-    an output folder inside of the archive. Raises ValueError for a text that is no pattern, StorageError.
+    an output folder inside of the archive. rates: of films that state none. Raises ValueError for a text that is no
+    pattern, StorageError.
     """
 
     def __init__(
@@ -44,10 +47,14 @@ class Selection:
         lines: Sequence[str] | None = None,
         limit: int | None = None,
         aside: str = "",
+        rates: Rates | None = None,
     ) -> None:
         self.root, self.limit = root, limit
+        self.rates = rates or Rates()
+        self._pictures = False
+        """True if numbered pictures were named one by one."""
         self.include, self.exclude = Patterns(include), Patterns(exclude)
-        self.listed = None if lines is None else resolve_list(root, lines)
+        self.listed = None if lines is None else resolve_list(root, lines, self.rates)
         self.aside = _relative(root, aside) if aside and storage.is_within(root, aside) else ""
 
     @property
@@ -69,12 +76,15 @@ class Selection:
         return self.listed is None and self.limit is None and self.chooses(path) and not self.is_aside(path)
 
     def __iter__(self) -> Iterator[FileInfo]:
-        """The files, as `storage.list_tree` yields everything. Raises StorageError."""
+        """The files, as `storage.list_tree` yields everything, but for sequences of pictures, which are one entry each
+        (`picture_runs.folded`). Raises StorageError."""
+        self._pictures = False
         for info in self._candidates():
             if not self.chooses(info.path):
                 continue
             if not self.is_aside(info.path):
-                yield info
+                known = storage.is_sequence(info.uri)
+                yield info if known else picture_runs.at_rate(info, self.rates.of(info.path))
             elif self.listed is not None:
                 yield replace(info, problem="listed, but in the output folder", lost=True)
 
@@ -83,14 +93,20 @@ class Selection:
         if self.listed is not None:
             entries = self.listed
         elif self.include:
-            entries = (start and storage.look_up(self.root, start) for start in self.include.starts())
+            entries = (
+                start and (storage.look_up(self.root, start) or self._sequence(start))
+                for start in self.include.starts()
+            )
         for entry in entries:
-            if entry == "":
-                yield from storage.list_tree(self.root, everything=True)
-            elif isinstance(entry, str):
-                yield from storage.list_tree(self.root, everything=True, below=entry)
+            if isinstance(entry, str):
+                listed = storage.list_tree(self.root, everything=True, below=entry)
+                yield from picture_runs.folded(listed, self.rates)
             elif entry is not None:
+                self._pictures = self._pictures or storage.numbered_name(entry.path) is not None
                 yield entry
+
+    def _sequence(self, name: str) -> FileInfo | None:
+        return picture_runs.look_up_sequence(self.root, name, self.rates)
 
     def nothing(self) -> str:
         """The reason why the selection has no file; empty if it has one, or if it is the whole archive."""
@@ -116,7 +132,13 @@ class Selection:
     def notes(self) -> list[str]:
         """Lines about patterns that matched nothing, once all files were taken."""
         idle = [text for text in self.include.texts if text in self.include.idle]
-        return [f"Nothing matches --include {listed_patterns(idle)}."] if idle and self.limit is None else []
+        notes = [f"Nothing matches --include {listed_patterns(idle)}."] if idle and self.limit is None else []
+        if self._pictures:
+            notes.append(
+                "Numbered pictures that are named one by one are no film: for a sequence, name its folder, or the path "
+                "that its row has."
+            )
+        return notes
 
     def films(
         self, names: Iterable[FileInfo], read: Callable[[Iterable[FileInfo]], Iterator[pa.Table]]

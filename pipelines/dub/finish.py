@@ -183,8 +183,10 @@ def _columns(film: WrittenFilm, task: DubTask, job: DubJob) -> dict[str, Any]:
     """Columns of the report that differ from an undubbed film's, but for pictures and costs."""
     levels = film.levels
     loudness = levels.r128.levels() if levels.r128 is not None else None
+    columns = film.parts.columns()
     return {
-        **film.parts.columns(),
+        **columns,
+        "reason": "; ".join(filter(None, (task.video.get("error"), columns["reason"]))),
         **caption_columns(film.parts.cues(), film.subtitles),
         **(levels.flags.columns() if levels.flags is not None else {}),
         **job.texts(task.overrides),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from pipelines import storage
 from pipelines.dub import segments
 from pipelines.soundtrack.mixing import MixPolicy, Seconds
 from v2a_models import grid
@@ -99,6 +100,13 @@ class DubJob:
     def fastest(self) -> str:
         """The view with the most pictures per second."""
         return fastest(self.views)
+
+    def policy(self, video: dict[str, Any]) -> MixPolicy:
+        """The policy for a film (its scan row): of a sequence of pictures only the sound is written, as no film holds
+        it."""
+        if self.treatment.sidecar == "none" and storage.is_sequence(str(video["uri"])):
+            return replace(self.treatment, sidecar="wav", audio_codec="auto")
+        return self.treatment
 
     @property
     def made_channels(self) -> int:

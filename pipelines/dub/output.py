@@ -96,7 +96,9 @@ def _write_sound_files(target: Target, sound: Iterable[np.ndarray], seal: Seal) 
         files = [stack.enter_context(storage.Pending(uri)) for uri in uris]
         writers = [
             stack.enter_context(
-                audio_file.AudioFileWriter(Path(file.path), kind, spec.sample_rate, channels, spec.tags)
+                audio_file.AudioFileWriter(
+                    Path(file.path), kind, spec.sample_rate, channels, spec.tags, spec.broadcast
+                )
             )
             for file in files
         ]
@@ -207,6 +209,7 @@ class _FilmWriter:
                 tracks=job.keep_top,
                 captions=self.captions,
                 strict=job.strict,
+                broadcast=track_plan.broadcast(plan, self.task.video, job),
             ),
             sidecar=plan.policy.sidecar,
             samples_uri=State(job.out).sound_uri(self.task.video_id) if keeps else "",
@@ -246,11 +249,12 @@ class _FilmWriter:
         video = self.task.video
         treatment = self.plan.facts() | {"gains": [asdict(gain) for gain in self.gains]}
         duration_s, windows = float(video["duration_s"]), self.task.n_windows
+        rate = storage.rate_of(video["uri"])
         hashes = source_sha256, result.digests.to_json(), result.presented, result.dropped, result.converted
         return sidecar.sidecar(
             self._generator,
             TrackFacts(self.plan.title, duration_s, windows, samples_sha256, treatment),
-            FileFacts(video["path"], name, self.task.video_id, *hashes),
+            FileFacts(video["path"], name, self.task.video_id, *hashes, str(rate or "")),
         )
 
     @cached_property

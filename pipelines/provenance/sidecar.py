@@ -74,6 +74,8 @@ class FileFacts:
     """Streams and facts of the film that the file does not hold, in words."""
     converted: Sequence[str] = ()
     """Sound tracks of the film that are decoded in the file, in words."""
+    source_rate: str = ""
+    """Pictures per second at which the film was read, if it states none that counts (`storage.rated`)."""
 
 
 def tags(generator: GeneratorFacts, edits: Sequence[Mapping[str, Any]] = ()) -> dict[str, str]:
@@ -113,6 +115,7 @@ def sidecar(generator: GeneratorFacts, track: TrackFacts, file: FileFacts) -> di
         "digitalSourceType": SOURCE_TYPE,
         "source": file.source,
         "sourceSha256": file.source_sha256,
+        **({"sourceRate": file.source_rate} if file.source_rate else {}),
         "output": file.output,
         "packets": file.packets,
         **({"presented": file.presented} if file.presented else {}),

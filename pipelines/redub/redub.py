@@ -172,6 +172,7 @@ def _write(edit: RedubbedPart, streams: inspection.Inspection) -> None:
             old_comment=tags_of(film.sidecar)["comment"],
             codec=policy.audio_codec,
             replaces=streams.sound.index(old_digests.generated) if is_film else None,
+            broadcast=track_plan.broadcast(planned, edit.tasks[0].video, job),
         ),
         sidecar=policy.sidecar,
         samples_uri="" if film.is_lossless else dubbed.staged_uri(state, film.video_id, "flac"),

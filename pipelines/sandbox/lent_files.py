@@ -1,7 +1,7 @@
 """Files that a child may use without being able to open any: it gets descriptors, never a name.
 
 The parent opens a local file and lends its descriptor. It keeps an S3 object to itself, with the network and the
-credentials, and answers the child's reads over a socket (`Service`).
+credentials, and the pictures of a sequence, and answers the child's reads over a socket (`Service`).
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ class LentFile:
 
     def to_json(self, fd: int | None = None) -> dict[str, Any]:
         """The form that `borrowed` reads. fd: the number of the descriptor in the child, if it is another one."""
-        return {"fd": self.fd if fd is None else fd, "size": self.size, "served": self.served}
+        rate = storage.rate_of(self.uri)
+        lent = {"fd": self.fd if fd is None else fd, "size": self.size, "served": self.served}
+        return lent | {"rate": None if rate is None else str(rate)}
 
     def check(self) -> None:
         """Raise the error of storage that the child saw as a failed read, if there was one."""
@@ -116,7 +118,7 @@ def lend(uri: str) -> Iterator[LentFile]:
     """The file at `uri`, opened for a child to read. Raises StorageError."""
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(storage.open_read(uri))
-        if not storage.is_remote(uri):
+        if not (storage.is_remote(storage.unrated(uri)) or storage.is_sequence(uri)):
             yield LentFile(uri, file.fileno(), os.fstat(file.fileno()).st_size)
             return
 
@@ -163,6 +165,11 @@ def borrowed(lent: dict[str, Any], fd: int | None = None) -> BinaryIO:
     file = os.fdopen(number, "rb")
     file.seek(0)
     return file
+
+
+def rate_lent(lent: dict[str, Any]) -> str:
+    """Pictures per second for a film that states none, as FFmpeg takes them; empty if the user gave none."""
+    return str(lent.get("rate") or "")
 
 
 def ask(service: socket.socket, request: bytes) -> bytes:

@@ -34,6 +34,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--include": (),
         "--exclude": (),
         "--limit": None,
+        "--fps": None,
     },
     "dub": {
         "ARCHIVE": REQUIRED,
@@ -63,6 +64,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--include": (),
         "--exclude": (),
         "--limit": None,
+        "--fps": None,
         "--existing": "keep",
         "--loudness": None,
         "--mix-gain": 0.0,
@@ -118,6 +120,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--include": (),
         "--exclude": (),
         "--limit": None,
+        "--fps": None,
     },
     "train": {
         "NAME": REQUIRED,
@@ -240,6 +243,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--include": (),
         "--exclude": (),
         "--limit": None,
+        "--fps": None,
     },
     "store": {
         "STORE": REQUIRED,
