@@ -16,6 +16,7 @@ from pipelines import retry, storage
 from pipelines.archive import kinds
 from pipelines.archive.picture_runs import without_rate
 from pipelines.media.errors import DecodeFailed, DecoderNotStarted
+from pipelines.media.raw_streams import RAW_STREAMS
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.storage import FileInfo
 
@@ -155,10 +156,6 @@ NOT_FOOTAGE = "NotFootage"
 
 SILENT_STATES = ("none", "empty", "silent")
 """Values of `audio_state` for videos that count as silent."""
-
-
-RAW_STREAMS = ("h264", "hevc", "m4v", "mjpeg", "mpegvideo", "obu")
-"""FFmpeg's demuxers of streams without a container, whose rate the user may state."""
 
 
 def known_row(info: FileInfo, rows: Mapping[str, dict[str, Any]]) -> dict[str, Any] | None:

@@ -258,7 +258,7 @@ class BeatingFile:
     """An open file that gives a sign of life whenever it is read or written."""
 
     def __init__(self, file: Any) -> None:
-        self._file, self._beat = file, Beat()
+        self._file, self._beat, self.rate = file, Beat(), getattr(file, "rate", "")
 
     def read(self, n: int = -1) -> bytes:
         self._beat()

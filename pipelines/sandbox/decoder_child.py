@@ -37,7 +37,7 @@ class _Watched:
     the format."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.file = file
+        self.file, self.rate = file, getattr(file, "rate", "")
         self.error: storage.StorageError | None = None
         self.hash: hashing.Running | None = None
 

@@ -101,7 +101,7 @@ class LentFile:
         """The form that `borrowed` reads. fd: the number of the descriptor in the child, if it is another one."""
         rate = storage.rate_of(self.uri)
         lent = {"fd": self.fd if fd is None else fd, "size": self.size, "served": self.served}
-        return lent | {"rate": None if rate is None else str(rate)}
+        return lent | {"rate": "" if rate is None else str(rate)}
 
     def check(self) -> None:
         """Raise the error of storage that the child saw as a failed read, if there was one."""
@@ -158,18 +158,19 @@ class Requests:
 
 
 def borrowed(lent: dict[str, Any], fd: int | None = None) -> BinaryIO:
-    """The file that the parent has lent, at its start. fd: its descriptor, if the order does not name it."""
+    """The file that the parent has lent, at its start, with the attribute `rate` (`raw_streams.demuxer_options`).
+
+    fd: its descriptor, if the order does not name it.
+    """
     number = int(lent["fd"]) if fd is None else fd
+    file: Any
     if lent["served"]:
-        return cast(BinaryIO, _ServedFile(socket.socket(fileno=number), int(lent["size"])))
-    file = os.fdopen(number, "rb")
-    file.seek(0)
-    return file
-
-
-def rate_lent(lent: dict[str, Any]) -> str:
-    """Pictures per second for a film that states none, as FFmpeg takes them; empty if the user gave none."""
-    return str(lent.get("rate") or "")
+        file = _ServedFile(socket.socket(fileno=number), int(lent["size"]))
+    else:
+        file = os.fdopen(number, "rb")
+        file.seek(0)
+    file.rate = lent["rate"]
+    return cast(BinaryIO, file)
 
 
 def ask(service: socket.socket, request: bytes) -> bytes:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from jobs import cli
 from pipelines.mux import audio_file
-from tests.support import REPOSITORY, picture_files
+from tests.support import REPOSITORY, media_files, picture_files
 from tests.support.dubbing import only_track, quickly
 from tests.support.toy_generators import NOISE
 
@@ -50,6 +53,19 @@ def bext(path: Path) -> dict[str, str]:
         "reference": str(reference),
         "history": text(602, size - 602),
     }
+
+
+def raw_stream(path: Path, fps: int, n: int) -> None:
+    """H.264 without a container, which states its rate."""
+    with path.open("wb") as file, av.open(file, "w", format="h264") as out:
+        stream: Any = out.add_stream("libx264", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.options = {"preset": "ultrafast", "bf": "0"}
+        for number in range(n):
+            frame = av.VideoFrame.from_ndarray(media_files.numbered(number, 96, 64), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, fps)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
 
 
 def test_scan_through_the_real_command_line(archive: Path, tmp_path: Path) -> None:
@@ -153,3 +169,25 @@ def test_a_frame_that_breaks_in_the_middle_is_reported_as_damage(tmp_path: Path)
     [row] = quickly(tmp_path / "films", tmp_path / "out", "--fps", "24").values()
     assert row["status"] == "dubbed"
     assert row["reason"] == "damaged, last good frame held: 1.0 to 1.0 s"
+
+
+def test_a_stream_without_a_container_follows_the_rate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    films, out = tmp_path / "films", tmp_path / "out"
+    films.mkdir()
+    raw_stream(films / "reel.h264", 12, 36)
+    media_files.write_video(films / "other.mkv", duration_s=1)
+    assert quickly(films, out)["reel.h264"]["duration_s"] == 3
+    rows = quickly(films, out, "--fps", "18")
+    row, copy = rows["reel.h264"], out / "reel.h264.mkv"
+    assert (row["status"], row["duration_s"]) == ("dubbed", 2)
+    assert only_track(copy).shape[1] == 2 * 44_100
+    with av.open(str(copy)) as film:
+        times = [float(packet.pts * packet.time_base) for packet in film.demux(video=0) if packet.size]
+    assert times == pytest.approx([k / 18 for k in range(36)], abs=0.001)
+    assert cli.main(["verify", str(copy), "--source", str(films / "reel.h264")]) == 0
+    assert "picture for picture and time for time" in capsys.readouterr().out
+    kept = quickly(films, out)
+    assert kept["other.mkv"]["run_id"] == rows["other.mkv"]["run_id"] != row["run_id"]
+    assert kept["reel.h264"]["duration_s"] == 3
