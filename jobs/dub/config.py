@@ -102,6 +102,9 @@ class DubConfig:
     num_workers: NumWorkers = None
     dry_run: bool = False
     """Print what would be done and how long it would take. Writes nothing."""
+    proxy: Literal["none", "mp4", "ffv1"] = "none"
+    """Also write a film to listen with, of sequences of pictures, beside the sound. mp4: H.264 of at most 1080 lines.
+    ffv1: FFV1 in Matroska, lossless."""
     restart: bool = False
     """Discard what earlier runs did in OUT and start over."""
     address: Address = None

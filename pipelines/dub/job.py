@@ -89,6 +89,8 @@ class DubJob:
     only."""
     motion_level: float = 4.0
     """Windows whose motion (`media.shots.peak_motion`) is below this are still."""
+    proxy: str = "none"
+    """Film to listen with of each sequence of pictures: `none`, `mp4` or `ffv1`."""
     max_hours: float = 24.0
     """Hours of the longest film that is dubbed; 0 for any length. Has no effect on the sound."""
     keep_sound: bool = True
@@ -151,6 +153,8 @@ class DubJob:
             facts["signed"] = "yes"
         if self.keep_top > 1:
             facts["keep_top"] = self.keep_top
+        if self.proxy != "none":
+            facts["proxy"] = self.proxy
         facts |= self.treatment.identity()
         return facts | {name: text for name in TEXTS if (text := getattr(self, name))}
 

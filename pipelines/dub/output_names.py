@@ -10,6 +10,7 @@ from typing import Any
 from pipelines import storage
 from pipelines.dub.job import DubJob
 from pipelines.mux import audio_file, containers
+from pipelines.mux.streams import proxy
 from pipelines.provenance import signing
 
 SRT_SUFFIX = ".srt"
@@ -112,8 +113,14 @@ def files_of(job: DubJob, output: str) -> list[str]:
     """Names of all files that a film with that output may have: further tracks, manifests and captions."""
     is_sound = audio_file.is_sound_file(output)
     names = [audio_file.numbered(output, k) for k in range(1, job.keep_top + 1)] if is_sound else [output]
-    beside = [name + signing.BESIDE for name in names] if job.sign_key and not signing.embeds(output) else []
+    names += [proxy_name(output, job)] if job.proxy != "none" and is_sound else []
+    beside = [name + signing.BESIDE for name in names if job.sign_key and not signing.embeds(name)]
     return names + beside + ([output + SRT_SUFFIX] if job.subtitles and has_srt_file(output, job) else [])
+
+
+def proxy_name(output: str, job: DubJob) -> str:
+    """Path of the film to listen with, beside the sound file of a sequence of pictures."""
+    return output.rpartition(".")[0] + proxy.SUFFIXES[job.proxy]
 
 
 def path_in_out(path: str) -> str:

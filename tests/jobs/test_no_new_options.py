@@ -44,6 +44,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--seed": 0,
         "--num-workers": None,
         "--dry-run": False,
+        "--proxy": "none",
         "--restart": False,
         "--address": None,
         "--tracking-uri": None,
