@@ -177,14 +177,18 @@ def job_of(config: RedubConfig, film: Dubbed, kept_config: dict[str, Any]) -> Du
 def original(config: RedubConfig, film: Dubbed, kept_config: dict[str, Any]) -> dict[str, Any]:
     """Scan row of the film in the archive. Raises WrongUsage if it is not the one that was dubbed."""
     from pipelines import storage
-    from pipelines.archive import scan
+    from pipelines.archive import picture_runs, scan
     from pipelines.sandbox.decoder import shared_sandbox
 
     root = config.archive or kept_config["archive"]
     uri, paths = storage.uri_of(root, film.row["path"]), film.row.get("parts") or [film.row["path"]]
     try:
-        parts = [storage.stat_file(storage.uri_of(root, path), path) for path in paths]
-        row = scan.scan_file(storage.joined_info(parts), shared_sandbox())
+        # The pictures of a sequence and the parts of a film are found again by their names.
+        places = {path: storage.source_uri(storage.uri_of(root, path), "") for path in paths}
+        info = storage.joined_info([storage.stat_file(place, path) for path, place in places.items()])
+        rate = str(film.sidecar.get("sourceRate", ""))
+        info = picture_runs.at_rate(info, storage.parse_rate(rate) if rate else None)
+        row = scan.scan_file(info, shared_sandbox())
     except storage.StorageError as error:
         raise WrongUsage(f"original not found ({error}); give its location with --archive") from error
     if row["status"] != "ok":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -140,7 +139,7 @@ def check(name: str, config: VerifyConfig, trust: str | None = None) -> Checked:
         return _check_manifest(name, config, trust)
     try:
         records = _records(name, config)
-        source = _source(config, records.side or {})
+        source = _source(config, records)
         clocks = clocks_of((records.side or {}).get("presented"))
         if source is not None:
             clocks |= clocks_of(source.presented)
@@ -196,7 +195,8 @@ def _records(name: str, config: VerifyConfig) -> Records:
         raise WrongUsage(f"cannot read --sidecar {config.sidecar}: {error}") from error
 
 
-def _source(config: VerifyConfig, side: Mapping[str, Any]) -> Inspection | None:
+def _source(config: VerifyConfig, records: Records) -> Inspection | None:
+    """The film that --source names, read at the rate at which it was dubbed. Raises WrongUsage."""
     from pipelines import storage
     from pipelines.media.errors import DecodeFailed
     from pipelines.provenance import inspection
@@ -204,8 +204,10 @@ def _source(config: VerifyConfig, side: Mapping[str, Any]) -> Inspection | None:
     if config.source is None:
         return None
     try:
-        source = inspection.inspect(_with_parts(config.source, side.get("parts")))
-    except (storage.StorageError, DecodeFailed) as error:
+        side = records.side or {}
+        place, rate = _with_parts(config.source, side.get("parts")), side.get("sourceRate", "")
+        source = inspection.inspect(storage.source_uri(place, rate if isinstance(rate, str) else ""))
+    except (storage.StorageError, DecodeFailed, ValueError) as error:
         raise WrongUsage(f"cannot read --source {config.source}: {error}") from error
     if source.media_error:
         raise WrongUsage(f"cannot read --source {config.source}: {source.media_error}")

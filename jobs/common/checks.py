@@ -8,6 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobs.cli import option_fields
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
 C = TypeVar("C")
 
 
-def selected(config: C, out: str = "") -> tuple[C, Selection]:
+def selected(config: C, out: str = "", rates: Mapping[str, Fraction] | None = None) -> tuple[C, Selection]:
     """The configuration with a folder as its archive, whatever ARCHIVE names, and the files that are taken from it.
 
-    out: folder of the verb's output, in which no file is taken. Reads the list of --files. Raises WrongUsage, also if
+    out: folder of the verb's output, in which no file is taken. rates: rates of films by path, which go before --fps.
+    Reads the list of --files. Raises WrongUsage, also if
     nothing is selected.
     """
     from pipelines import storage
     from pipelines.archive.file_list import parse_list
+    from pipelines.archive.picture_runs import Rates
     from pipelines.archive.selection import Selection
 
     try:
@@ -36,8 +39,9 @@ def selected(config: C, out: str = "") -> tuple[C, Selection]:
         at_least(options, limit=1)
         lines = parse_list(_read_list(options.files)) if options.files else None
         aside = out if is_narrow(config) else ""
+        stated = Rates(None if options.fps is None else _rate(options.fps), rates or {})
         selection = Selection(
-            root, options.include, options.exclude, lines, options.limit, aside, options.join_by
+            root, options.include, options.exclude, lines, options.limit, aside, options.join_by, stated
         )
         reason = selection.nothing()
     except (storage.StorageError, ValueError) as error:
@@ -45,6 +49,16 @@ def selected(config: C, out: str = "") -> tuple[C, Selection]:
     if reason:
         raise WrongUsage(reason)
     return config, selection
+
+
+def _rate(text: str) -> Fraction:
+    """The rate of --fps. Raises ValueError."""
+    from pipelines import storage
+
+    try:
+        return storage.parse_rate(text)
+    except ValueError as error:
+        raise ValueError(f"--fps: {error}") from error
 
 
 def _read_list(place: str) -> bytes:
@@ -84,6 +98,7 @@ def _with_folder(config: C) -> C:
         path = storage.local_path(place)
         folder, name = os.path.split(path if place.startswith("file://") else place)
         is_folder, is_file = os.path.isdir(path), os.path.isfile(path)
+        is_file = is_file or (storage.is_run_name(name) and os.path.isdir(os.path.dirname(path)))
         target = os.path.realpath(path)
         if is_file and not storage.is_within(os.path.dirname(path), target):
             raise WrongUsage(

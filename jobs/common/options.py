@@ -56,6 +56,10 @@ class FileOptions:
     and raw streams can be joined."""
     limit: int | None = None
     """Take at most this many films, the first in the order of their paths."""
+    fps: Annotated[str | None, Note(metavar="RATE")] = None
+    """Pictures per second, such as 18 or 24000/1001, of films that have no container to state it: sequences of
+    numbered pictures (DPX, EXR, TIFF, JPEG 2000, PNG, JPEG) and streams such as .h264. By default what their headers
+    state. No other film is changed by it."""
 
 
 NumWorkers = Annotated[int | None, Note("CPU cores to use; all of them by default.")]

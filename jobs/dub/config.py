@@ -43,7 +43,8 @@ class SoundOptions:
     hold: mp4 aac, opus, flac; mov aac, pcm; webm opus; avi and MXF pcm; mkv all. Otherwise the
     copy becomes a mov (mp4 with pcm) or an mkv."""
     sidecar: Literal["none", "wav", "flac"] = "none"
-    """Write only the sound, as OUT/reel.mp4.wav, and no copy of the film."""
+    """Write only the sound, as OUT/reel.mp4.wav, and no copy of the film. Of sequences of pictures only the sound is
+    written in any case, as a Broadcast Wave file."""
     keep_sound: bool = True
     """Keep the uncompressed samples of lossy tracks (AAC, Opus) for `v2a redub`, as FLAC in OUT/_v2a/sound: up to
     0.3 GB per hour."""
@@ -101,6 +102,9 @@ class DubConfig:
     num_workers: NumWorkers = None
     dry_run: bool = False
     """Print what would be done and how long it would take. Writes nothing."""
+    proxy: Literal["none", "mp4", "ffv1"] = "none"
+    """Also write a film to listen with, of sequences of pictures, beside the sound. mp4: H.264 of at most 1080 lines.
+    ffv1: FFV1 in Matroska, lossless."""
     restart: bool = False
     """Discard what earlier runs did in OUT and start over."""
     address: Address = None
@@ -122,7 +126,8 @@ class DubConfig:
     manifest: str | None = None
     """Table (.csv or .parquet) of settings per film: path (relative to ARCHIVE), prompt, negative, seed, start_s and
     end_s (silence outside), skip, film (files with the same name here are one film, in the order of their rows, with
-    the settings of the first). The command line applies to empty cells and unlisted films."""
+    the settings of the first), fps (of a sequence or a stream). The command line applies to empty cells and unlisted
+    films."""
     prompt: str = ""
     """Sound to generate, such as "a heavy wooden hammer, no music"; the picture still decides when. Needs a model that
     follows text, such as vatt-mini or one of `v2a train vatt`."""

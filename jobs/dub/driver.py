@@ -45,11 +45,11 @@ def _run(config: DubConfig, console: Console) -> int:
     from jobs.common import ray_session, registry
     from pipelines.dub import manifest
 
-    config, selection = selected(config, config.out)
+    requests = read_manifest(config)
+    config, selection = selected(config, config.out, manifest.rates(requests))
     preflight(config)
     prices(config.price)
     config = dataclasses.replace(config, model=registry.resolve(config.model, config.tracking_uri))
-    requests = read_manifest(config)
     selection.joins.insert(0, manifest.joins(requests))
     job = make_job(config, requests)
     check_identity(config, job)

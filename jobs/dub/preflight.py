@@ -206,6 +206,7 @@ def make_job(config: DubConfig, requests: dict[str, ManifestRow] | None = None) 
         max_hours=config.max_hours_per_file,
         keep_sound=config.sound.keep_sound,
         strict=config.strict,
+        proxy=config.proxy,
         version=version(),
         run_id=uuid.uuid4().hex[:12],
     )
@@ -262,7 +263,7 @@ def check_identity(config: DubConfig, job: DubJob) -> None:
         return
     now = job.identity() | {"archive": full_address(config.archive)}
     # These are stored only if they are set.
-    optional = (*CUTTING_KEYS, "selection", "captions", "signed", "keep_top", *NAMES, *TEXTS)
+    optional = (*CUTTING_KEYS, "selection", "captions", "signed", "keep_top", "proxy", *NAMES, *TEXTS)
     compared = dict.fromkeys(optional) | now
     lost = before is None
     if before is None:

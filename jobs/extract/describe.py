@@ -74,7 +74,7 @@ def _estimate(prepared: Prepared, config: ExtractConfig) -> tuple[int, int, floa
     infos = infos[: selection.limit]
     n_bytes = sum(info.size for info in infos)
     scanned = {row["video_id"]: row for row in prepared.store.scan()}
-    rows = [scanned.get(scan.video_id(info.path, info.size, info.version)) for info in infos]
+    rows = [scan.known_row(info, scanned) for info in infos]
     if infos and all(row is not None for row in rows):
         seconds = sum(_audible_s(row) for row in rows if row is not None)
         return len(infos), n_bytes, seconds / 3600, "from the last run's scan"

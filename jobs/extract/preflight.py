@@ -284,9 +284,9 @@ def _scanned(
     def rows_of(infos: Iterable[FileInfo]) -> Iterator[pa.Table]:
         rows, fresh = [], []
         for info in infos:
-            row = scanned.get(scan.video_id(info.path, info.size, info.version))
             # The archive may be mounted elsewhere now.
-            rows.append({**row, "uri": info.uri}) if row else fresh.append(info)
+            row = scan.known_row(info, scanned)
+            rows.append(row) if row else fresh.append(info)
         read.update((row["path"], row) for row in rows)
         if fresh:
             cpus = resources().cpus

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from pipelines import storage
+from pipelines.archive.picture_runs import Rates, look_up_sequence
 from pipelines.storage import FileInfo
 
 NOT_THERE = "listed, but not there: no such file"
@@ -30,17 +31,18 @@ def parse_list(data: bytes) -> list[str]:
     return list(dict.fromkeys(os.fsdecode(part) for part in parts if part.strip()))
 
 
-def resolve_list(root: str, lines: Sequence[str]) -> list[FileInfo | str]:
+def resolve_list(root: str, lines: Sequence[str], rates: Rates | None = None) -> list[FileInfo | str]:
     """The listed entries of an archive, each once: files, and folders by their relative path.
 
     A line is a path from the root of the archive, else one from the current folder, else a path as reports print it
-    (`\\xff` for a byte). A file that is not there, or lies outside, is an entry with a problem. Raises StorageError if
+    (`\\xff` for a byte). A sequence of pictures is listed by the path of its row; rates: of films that state none. A
+    file that is not there, or lies outside, is an entry with a problem. Raises StorageError if
     storage does not answer.
     """
     entries: dict[str, FileInfo | str] = {}
     with ThreadPoolExecutor(REQUESTS, thread_name_prefix="look-up") as pool:
         each = pool.map if storage.is_remote(root) else map
-        for entry in each(functools.partial(_resolve, root), lines):
+        for entry in each(functools.partial(_resolve, root, rates or Rates()), lines):
             entries.setdefault(entry if isinstance(entry, str) else storage.raw_name(entry.path), entry)
     folders = {entry for entry in entries.values() if isinstance(entry, str)}
     return [entry for path, entry in sorted(entries.items()) if not _lies_in(path, folders)]
@@ -51,14 +53,15 @@ def _lies_in(path: str, folders: set[str]) -> bool:
     return any("/".join(names[:depth]) in folders for depth in range(1, len(names)))
 
 
-def _resolve(root: str, line: str) -> FileInfo | str:
+def _resolve(root: str, rates: Rates, line: str) -> FileInfo | str:
     outside = False
     for text in dict.fromkeys((line, line.strip(), line.strip().replace("\\", "/"), storage.raw_name(line))):
         for name in _names(root, text):
             if not name:
                 outside = True
                 continue
-            if (entry := storage.look_up(root, name)) is not None:
+            entry = storage.look_up(root, name) or look_up_sequence(root, name, rates)
+            if entry is not None:
                 return entry
     problem = OUTSIDE if outside else NOT_THERE
     return FileInfo(storage.printable(line.strip()), "", 0, "", problem, lost=True)

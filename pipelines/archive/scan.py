@@ -7,14 +7,17 @@ row with the reason; no file stops the scan.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from pipelines import retry, storage
 from pipelines.archive import joined_films, kinds, wall_clock
+from pipelines.archive.picture_runs import without_rate
 from pipelines.media.errors import DecodeFailed, DecoderNotStarted
+from pipelines.media.raw_streams import RAW_STREAMS
+from pipelines.media.video import Probe
 from pipelines.sandbox.decoder import Sandbox
 from pipelines.storage import FileInfo
 
@@ -150,6 +153,9 @@ _FACTS = (
 LATER = ("recorded_at", "recorded_by", "parts")
 """Columns that tables of earlier releases lack."""
 
+MOST_GAPS = 5
+"""Gaps in the numbers of a sequence that its note names."""
+
 NOT_LOOKED_AT = "NotReadable"
 """`error_class` of an entry that was not opened: a link that leads away, a pipe, what v2a wrote itself."""
 
@@ -158,6 +164,16 @@ NOT_FOOTAGE = "NotFootage"
 
 SILENT_STATES = ("none", "empty", "silent")
 """Values of `audio_state` for videos that count as silent."""
+
+
+def known_row(info: FileInfo, rows: Mapping[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """The row of a file among those of an earlier scan, by video_id; None if it is another file, or was read at
+    another rate."""
+    if (row := rows.get(video_id(info.path, info.size, info.version))) is not None:
+        return {**row, "uri": info.uri}
+    plain = without_rate(info)
+    row = rows.get(video_id(plain.path, plain.size, plain.version))
+    return None if row is None or row["container"] in RAW_STREAMS else {**row, "uri": plain.uri}
 
 
 def video_id(path: str, size: int, version: str) -> str:
@@ -173,8 +189,8 @@ def suffix(path: str) -> str:
 
 
 def named_media(path: str) -> bool:
-    """True if the suffix is one of footage or sound."""
-    return suffix(path) in VIDEO_SUFFIXES | AUDIO_SUFFIXES
+    """True if the name is one of footage or sound."""
+    return suffix(path) in VIDEO_SUFFIXES | AUDIO_SUFFIXES or storage.is_run_name(path)
 
 
 def too_long(row: dict[str, Any], max_hours: float) -> str:
@@ -194,16 +210,9 @@ def scan_file(info: FileInfo, sandbox: Sandbox) -> dict[str, Any]:
     Never raises for an error of the file or of its storage: storage gets the tries of `retry.SCAN` before the row has
     failed. Raises DecoderNotStarted.
     """
-    row: dict[str, Any] = dict.fromkeys(SCAN_SCHEMA.names)
-    row.update(
-        video_id=video_id(info.path, info.size, info.version),
-        path=info.path,
-        uri=info.uri,
-        size=info.size,
-        version=info.version,
-        parts=list(info.parts) or None,
-        error_class="",
-        error="",
+    # A rate belongs to what has none of its own, which shows when it is opened.
+    row = dict.fromkeys(SCAN_SCHEMA.names) | _identity(
+        info if storage.is_sequence(info.uri) else without_rate(info)
     )
     named_video = suffix(info.path) in VIDEO_SUFFIXES
     if info.problem:
@@ -215,13 +224,29 @@ def scan_file(info: FileInfo, sandbox: Sandbox) -> dict[str, Any]:
                 row |= _examine(info, sandbox, named_video)
     except DecoderNotStarted:  # no fault of the file
         raise
+    except DecodeFailed as error:
+        row |= {"status": "failed", "error_class": error.error_class, "error": error.message}
     except Exception as error:  # one file never stops a scan, whatever is wrong with it
         status = "failed" if named_media(info.path) else "not_video"
         row |= {"status": status, "error_class": type(error).__name__, "error": str(error)}
     return row
 
 
+def _identity(info: FileInfo) -> dict[str, Any]:
+    return {
+        "video_id": video_id(info.path, info.size, info.version),
+        "path": info.path,
+        "uri": info.uri,
+        "size": info.size,
+        "version": info.version,
+        "error_class": "",
+        "error": "",
+    }
+
+
 def _examine(info: FileInfo, sandbox: Sandbox, named_video: bool) -> dict[str, Any]:
+    if storage.is_sequence(info.uri):
+        return _examine_sequence(info, sandbox)
     head = storage.read_head(info.uri, kinds.HEAD) if info.size else b""
     kind, ending = kinds.kind_of(head), suffix(info.path)
     if kinds.is_passed_over(kind, ending, named_video):
@@ -239,12 +264,27 @@ def _examine(info: FileInfo, sandbox: Sandbox, named_video: bool) -> dict[str, A
         if not likely and error.error_class in ("NotAVideo", "ForbiddenFormat", "EmptyFile"):
             return _no_film(kinds.SOUND if named_sound and kind == kinds.OTHER else kind)
         return {"status": "failed", "error_class": error.error_class, "error": error.message}
+    found = {name: getattr(facts, name) for name in _FACTS} | _recorded(facts, info)
+    found |= {"status": "ok", "error": "; ".join(filter(None, (*notes, facts.note)))}
+    return (_identity(info) if facts.container in RAW_STREAMS else {}) | found
+
+
+def _recorded(facts: Probe, info: FileInfo) -> dict[str, Any]:
     recorded_at, recorded_by = wall_clock.recorded(facts.recorded_at, info.path)
-    row = {name: getattr(facts, name) for name in _FACTS} | {
-        "status": "ok",
-        "error": "; ".join([*notes, facts.note] if facts.note else notes),
-    }
-    return row | {"recorded_at": recorded_at, "recorded_by": recorded_by}
+    return {"recorded_at": recorded_at, "recorded_by": recorded_by}
+
+
+def _examine_sequence(info: FileInfo, sandbox: Sandbox) -> dict[str, Any]:
+    """Facts of a sequence of pictures. Raises DecodeFailed, StorageError."""
+    gaps = storage.picture_run(info.uri).missing()
+    rate = storage.rate_of(info.uri)
+    assert rate is not None  # the listing gives it one
+    facts = sandbox.probe(info.uri)
+    words = [f"{a}" if a == b else f"{a}-{b}" for a, b in gaps[:MOST_GAPS]]
+    more = " ..." if len(gaps) > MOST_GAPS else ""
+    note = f"frames {', '.join(words)}{more} are missing, held" if gaps else ""
+    found = {name: getattr(facts, name) for name in _FACTS} | _recorded(facts, info)
+    return found | {"status": "ok", "fps": float(rate), "error": "; ".join(filter(None, (note, facts.note)))}
 
 
 def _no_film(kind: str) -> dict[str, Any]:

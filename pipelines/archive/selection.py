@@ -13,9 +13,11 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from pipelines import storage
+from pipelines.archive import picture_runs
 from pipelines.archive.file_list import resolve_list
 from pipelines.archive.join_rules import Joins, Place, by_rule, joined
 from pipelines.archive.patterns import Patterns, listed_patterns
+from pipelines.archive.picture_runs import Rates
 from pipelines.archive.scan import named_media
 from pipelines.storage import FileInfo
 
@@ -35,7 +37,7 @@ class Selection:
     include, exclude: patterns; without any to include, all files are. lines: paths of a list (`parse_list`), or None
     for all files. limit: number of films at most, or None. aside: folder or prefix in which no file is taken, such as
     an output folder inside of the archive. join_by: rule for which files are one film (`join_rules.by_rule`); empty for
-    none. Raises ValueError for a text that is no pattern or rule, StorageError.
+    none. rates: of films that state none. Raises ValueError for a text that is no pattern or rule, StorageError.
     """
 
     def __init__(
@@ -47,10 +49,14 @@ class Selection:
         limit: int | None = None,
         aside: str = "",
         join_by: str = "",
+        rates: Rates | None = None,
     ) -> None:
         self.root, self.limit = root, limit
+        self.rates = rates or Rates()
+        self._pictures = False
+        """True if numbered pictures were named one by one."""
         self.include, self.exclude = Patterns(include), Patterns(exclude)
-        self.listed = None if lines is None else resolve_list(root, lines)
+        self.listed = None if lines is None else resolve_list(root, lines, self.rates)
         self.joins: list[Joins] = [by_rule(join_by)] if join_by else []
         """Rules for which files are one film; the first that names a file decides."""
         self.aside = _relative(root, aside) if aside and storage.is_within(root, aside) else ""
@@ -74,9 +80,13 @@ class Selection:
         return self.listed is None and self.limit is None and self.chooses(path) and not self.is_aside(path)
 
     def __iter__(self) -> Iterator[FileInfo]:
-        """The files, as `storage.list_tree` yields everything, and those that are one film as one. Raises
+        """The files, as `storage.list_tree` yields everything, but for films of several files, which are one entry
+        each: those of a rule (`join_rules.joined`) and sequences of pictures (`picture_runs.folded`). Raises
         StorageError."""
-        yield from joined(self._chosen(), self._place) if self.joins else self._chosen()
+        self._pictures = False
+        for info in joined(self._chosen(), self._place) if self.joins else self._chosen():
+            known = storage.is_sequence(info.uri)
+            yield info if known else picture_runs.at_rate(info, self.rates.of(info.path))
 
     def _place(self, path: str) -> Place | None:
         return next(filter(None, (joins(path) for joins in self.joins)), None)
@@ -86,7 +96,8 @@ class Selection:
             if not self.chooses(info.path):
                 continue
             if not self.is_aside(info.path):
-                yield info
+                known = storage.is_sequence(info.uri)
+                yield info if known else picture_runs.at_rate(info, self.rates.of(info.path))
             elif self.listed is not None:
                 yield replace(info, problem="listed, but in the output folder", lost=True)
 
@@ -95,14 +106,20 @@ class Selection:
         if self.listed is not None:
             entries = self.listed
         elif self.include:
-            entries = (start and storage.look_up(self.root, start) for start in self.include.starts())
+            entries = (
+                start and (storage.look_up(self.root, start) or self._sequence(start))
+                for start in self.include.starts()
+            )
         for entry in entries:
-            if entry == "":
-                yield from storage.list_tree(self.root, everything=True)
-            elif isinstance(entry, str):
-                yield from storage.list_tree(self.root, everything=True, below=entry)
+            if isinstance(entry, str):
+                listed = storage.list_tree(self.root, everything=True, below=entry)
+                yield from picture_runs.folded(listed, self.rates)
             elif entry is not None:
+                self._pictures = self._pictures or storage.numbered_name(entry.path) is not None
                 yield entry
+
+    def _sequence(self, name: str) -> FileInfo | None:
+        return picture_runs.look_up_sequence(self.root, name, self.rates)
 
     def nothing(self) -> str:
         """The reason why the selection has no file; empty if it has one, or if it is the whole archive."""
@@ -128,7 +145,13 @@ class Selection:
     def notes(self) -> list[str]:
         """Lines about patterns that matched nothing, once all files were taken."""
         idle = [text for text in self.include.texts if text in self.include.idle]
-        return [f"Nothing matches --include {listed_patterns(idle)}."] if idle and self.limit is None else []
+        notes = [f"Nothing matches --include {listed_patterns(idle)}."] if idle and self.limit is None else []
+        if self._pictures:
+            notes.append(
+                "Numbered pictures that are named one by one are no film: for a sequence, name its folder, or the path "
+                "that its row has."
+            )
+        return notes
 
     def films(
         self, names: Iterable[FileInfo], read: Callable[[Iterable[FileInfo]], Iterator[pa.Table]]

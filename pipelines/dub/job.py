@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from pipelines import storage
 from pipelines.dub import segments
 from pipelines.soundtrack.mixing import MixPolicy, Seconds
 from v2a_models import grid
@@ -90,6 +91,8 @@ class DubJob:
     only."""
     motion_level: float = 4.0
     """Windows whose motion (`media.shots.peak_motion`) is below this are still."""
+    proxy: str = "none"
+    """Film to listen with of each sequence of pictures: `none`, `mp4` or `ffv1`."""
     max_hours: float = 24.0
     """Hours of the longest film that is dubbed; 0 for any length. Has no effect on the sound."""
     keep_sound: bool = True
@@ -101,6 +104,13 @@ class DubJob:
     def fastest(self) -> str:
         """The view with the most pictures per second."""
         return fastest(self.views)
+
+    def policy(self, video: dict[str, Any]) -> MixPolicy:
+        """The policy for a film (its scan row): of a sequence of pictures only the sound is written, as no film holds
+        it."""
+        if self.treatment.sidecar == "none" and storage.is_sequence(str(video["uri"])):
+            return replace(self.treatment, sidecar="wav", audio_codec="auto")
+        return self.treatment
 
     @property
     def made_channels(self) -> int:
@@ -147,6 +157,8 @@ class DubJob:
             facts["signed"] = "yes"
         if self.keep_top > 1:
             facts["keep_top"] = self.keep_top
+        if self.proxy != "none":
+            facts["proxy"] = self.proxy
         facts |= self.treatment.identity()
         return facts | {name: text for name in TEXTS if (text := getattr(self, name))}
 

@@ -1,10 +1,11 @@
 """Manifest of per-film requests, CSV or Parquet: prompts, seeds and times.
 
-    path,prompt,negative,seed,start_s,end_s,skip,film
-    1925/reel 7.mp4,a steam engine,music,8,12.5,61,,
-    1925/leader.mp4,,,,,,yes,
-    cam/0900.ts,a road,,,,,,morning
-    cam/0910.ts,,,,,,,morning
+    path,prompt,negative,seed,start_s,end_s,skip,film,fps
+    1925/reel 7.mp4,a steam engine,music,8,12.5,61,,,
+    1925/leader.mp4,,,,,,yes,,
+    1925/reel8/scan_{0086400-0107999}.dpx,,,,,,,,18
+    cam/0900.ts,a road,,,,,,morning,
+    cam/0910.ts,,,,,,,morning,
 
 One row per film, or per file where several are one: those that name the same `film`, in the order of their rows. The
 first of these has the settings. An empty cell, or a film without a row, leaves the options of the command.
@@ -18,6 +19,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from typing import Any
 
 from pipelines import storage
@@ -51,6 +53,8 @@ class ManifestRow:
     skip: bool = False
     film: str | None = None
     """Name of the film that the file is a part of."""
+    fps: Fraction | None = None
+    """Pictures per second of a sequence of pictures or of a stream without a container."""
 
     def overrides(self) -> dict[str, Any]:
         """Prompt, negative and seed, by name, as far as they are given."""
@@ -72,6 +76,11 @@ def read(uri: str) -> dict[str, ManifestRow]:
     else:
         raise ManifestError(f"a manifest is a .csv or .parquet file, not {uri!r}")
     return parse(uri, names, rows)
+
+
+def rates(requests: Mapping[str, ManifestRow]) -> dict[str, Fraction]:
+    """Rates of films by path, for rows that state one."""
+    return {path: row.fps for path, row in requests.items() if row.fps is not None}
 
 
 def _of_csv(uri: str, data: bytes) -> tuple[list[str], Iterable[Mapping[str, Any]]]:
@@ -171,10 +180,8 @@ def _parse_row(row: Mapping[str, Any]) -> tuple[str, ManifestRow]:
     if end_s is not None and end_s <= (start_s or 0.0):
         raise ManifestError(f"end_s ({end_s:g}) must be later than start_s ({start_s or 0:g})")
     prompt, negative = (_text(cells[name]) or None for name in ("prompt", "negative"))
-    film = _text(cells["film"]) or None
-    return path, ManifestRow(
-        prompt, negative, _seed(cells["seed"]), start_s, end_s, _yes(cells["skip"]), film
-    )
+    film, skip, fps = _text(cells["film"]) or None, _yes(cells["skip"]), _rate(cells["fps"])
+    return path, ManifestRow(prompt, negative, _seed(cells["seed"]), start_s, end_s, skip, film, fps)
 
 
 def _text(value: Any) -> str:
@@ -208,6 +215,16 @@ def _time(name: str, value: Any) -> float | None:
     if not 0 <= seconds < math.inf:
         raise ManifestError(f"{name} must be seconds from the film's start, such as 61.5, not {text!r}")
     return seconds
+
+
+def _rate(value: Any) -> Fraction | None:
+    text = _text(value)
+    if not text:
+        return None
+    try:
+        return storage.parse_rate(text)
+    except ValueError as error:
+        raise ManifestError(f"fps: {error}") from None
 
 
 def _yes(value: Any) -> bool:

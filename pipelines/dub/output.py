@@ -1,13 +1,8 @@
-"""Output of a dubbed film.
-
-`write` puts a track into a copy of the film or into sound files. `write_film` makes the track from the film's parts,
-and returns the facts for the report.
-"""
+"""Output of a dubbed film: its track made from the film's parts, written and sealed, and the facts for the report."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,107 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import storage
+from pipelines import scratch, storage
 from pipelines.archive.scan import SILENT_STATES
 from pipelines.dub import segments, track_plan
 from pipelines.dub.job import DubJob, DubTask
-from pipelines.dub.output_names import SRT_SUFFIX, has_srt_file, subtitles_at
+from pipelines.dub.output_names import SRT_SUFFIX, has_srt_file, proxy_name, subtitles_at
 from pipelines.dub.part_reader import PartReader
 from pipelines.dub.state import State
 from pipelines.dub.track_plan import TrackPlan
-from pipelines.mux import audio_file, child, presented, remux, subtitles
+from pipelines.mux import audio_file, remux, subtitles
 from pipelines.mux.containers import LOSSLESS, container_of
-from pipelines.mux.packet_hashes import Digests
-from pipelines.mux.track import MuxResult, Seal, Track
+from pipelines.mux.output_files import Target, write
+from pipelines.mux.streams import proxy
+from pipelines.mux.track import MuxResult, Track
 from pipelines.provenance import sidecar, signing
 from pipelines.provenance.sidecar import FileFacts, GeneratorFacts, TrackFacts
 from pipelines.soundtrack import ebur128, flags
 from pipelines.soundtrack.levels import LevelMeter
 from pipelines.soundtrack.mixing import Gains
 from pipelines.storage import hashing
-
-
-@dataclass(frozen=True)
-class Target:
-    """Files that a track is written to."""
-
-    out: str
-    """The output folder."""
-    name: str
-    """Path of the film or sound file, relative to `out`."""
-    source: str
-    """URI of the film to copy."""
-    track: Track
-    sidecar: str = "none"
-    """"wav" or "flac" for a sound file per track instead of a film."""
-    samples_uri: str = ""
-    """FLAC file that keeps the samples of the film's first track; empty for none."""
-
-
-def write(target: Target, sound: Iterable[np.ndarray], seal: Seal) -> MuxResult:
-    """Write int16 [tracks * channels, n] blocks into the files of `target`; nothing of them is there until it is whole.
-
-    Raises MuxFailed for what the source causes and StorageError; errors of `sound` and `seal` come through.
-    """
-    if target.sidecar != "none":
-        return _write_sound_files(target, sound, seal)
-    return _write_copy(target, sound, seal)
-
-
-def _write_copy(target: Target, sound: Iterable[np.ndarray], seal: Seal) -> MuxResult:
-    destination = local = storage.join(target.out, target.name)
-    with contextlib.ExitStack() as stack:
-        samples: tuple[storage.Pending, audio_file.AudioFileWriter] | None = None
-        if target.samples_uri:
-            pending = stack.enter_context(storage.Pending(target.samples_uri))
-            fmt = target.track.sample_rate, target.track.channels
-            writer = stack.enter_context(audio_file.AudioFileWriter(Path(pending.path), "flac", *fmt))
-            samples, sound = (pending, writer), audio_file.passing(sound, writer, target.track.channels)
-        if storage.is_remote(destination):
-            local = stack.enter_context(storage.Pending(destination)).path
-        else:
-            storage.makedirs(storage.parent(destination))
-
-        def finished(path: Path, number: int, result: MuxResult) -> None:
-            if samples is not None:
-                samples[1].close()
-                samples[0].commit()
-            seal(path, number, result)
-
-        result = child.mux_in_child(target.source, sound, local, target.track, seal=finished)
-        if storage.is_remote(destination):
-            storage.put_atomic(local, destination)
-    return result
-
-
-def _write_sound_files(target: Target, sound: Iterable[np.ndarray], seal: Seal) -> MuxResult:
-    """One sound file per track. The first gets its name last, since it stands for all."""
-    kind, spec, channels = target.sidecar, target.track, target.track.channels
-    uris = [storage.join(target.out, audio_file.numbered(target.name, k)) for k in range(1, spec.tracks + 1)]
-    with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(storage.Pending(uri)) for uri in uris]
-        writers = [
-            stack.enter_context(
-                audio_file.AudioFileWriter(Path(file.path), kind, spec.sample_rate, channels, spec.tags)
-            )
-            for file in files
-        ]
-        for block in sound:
-            for k, writer in enumerate(writers):
-                writer.feed(block[k * channels : (k + 1) * channels])
-        digests = [Digests(generated=writer.close()) for writer in writers]
-        for number, file, digest in reversed(
-            list(zip(range(1, len(files) + 1), files, digests, strict=True))
-        ):
-            path = Path(file.path)
-            with path.open("rb") as written:
-                described = presented.describe(written)
-            facts = kind, audio_file.KINDS[kind], spec.n_samples, path.stat().st_size
-            result = MuxResult(*facts, digests=digest, presented=described)
-            seal(path, number, result)
-            result = replace(result, size=path.stat().st_size)
-            file.commit()
-    return result
 
 
 @dataclass(frozen=True)
@@ -151,6 +64,8 @@ def write_film(
             text = subtitles.srt(captions).encode()
             storage.write_atomic(storage.join(job.out, name + SRT_SUFFIX), text)
         result = film.write()
+        if job.proxy != "none" and storage.is_sequence(task.video["uri"]):
+            film.write_proxy()
     film.sealer.write_record(task.video_id, name, proof)
     place = subtitles_at(name, job) if captions else ""
     return WrittenFilm(name, place, result, plan, film.reader, film.meter, proof)
@@ -177,6 +92,26 @@ class _FilmWriter:
 
     def write(self) -> MuxResult:
         return write(self._target(), self._sound(), self._seal)
+
+    def write_proxy(self) -> None:
+        """Write the film to listen with: the pictures of a sequence coded anew, and the sound."""
+        parts = segments.join(PartReader(self.task, self.job).sounds(), self.job.overlap)
+        sound = track_plan.blocks(self.plan, parts, self.gains)
+        name, made = proxy_name(self.name, self.job), Proof(self.proof.source_sha256)
+
+        def seal(path: Path, number: int, result: MuxResult) -> None:
+            result = replace(result, converted=(*result.converted, f"its pictures, as {self.job.proxy}"))
+            made.facts = self._facts(name, made.source_sha256, result, self.samples.sha256)
+            self.sealer.seal(path, name, made)
+
+        with scratch.folder() as folder:
+            pictures = folder / f"pictures{proxy.SUFFIXES[self.job.proxy]}"
+            proxy.encode_in_child(self.task.video["uri"], pictures, self.job.proxy)
+            target = self._target()
+            track = replace(target.track, video_start_s=0.0, broadcast={})
+            film = replace(target, name=name, source=str(pictures), track=track, sidecar="none")
+            write(film, sound, seal)
+        self.sealer.write_record(f"{self.task.video_id}.proxy", name, made)
 
     def _sound(self) -> Iterator[np.ndarray]:
         """The samples of all tracks, int16 [tracks * channels, n]; measured and hashed while they pass."""
@@ -207,6 +142,7 @@ class _FilmWriter:
                 tracks=job.keep_top,
                 captions=self.captions,
                 strict=job.strict,
+                broadcast=track_plan.broadcast(plan, self.task.video, job),
             ),
             sidecar=plan.policy.sidecar,
             samples_uri=State(job.out).sound_uri(self.task.video_id) if keeps else "",
@@ -246,13 +182,22 @@ class _FilmWriter:
         video = self.task.video
         treatment = self.plan.facts() | {"gains": [asdict(gain) for gain in self.gains]}
         duration_s, windows = float(video["duration_s"]), self.task.n_windows
+        rate = storage.rate_of(video["uri"])
         hashes = source_sha256, result.digests.to_json(), result.presented, result.dropped, result.converted
         known = {"recordedAt": video.get("recorded_at"), "recordedBy": video.get("recorded_by")}
         recorded = {key: str(value) for key, value in known.items() if value}
         return sidecar.sidecar(
             self._generator,
             TrackFacts(self.plan.title, duration_s, windows, samples_sha256, treatment),
-            FileFacts(video["path"], name, self.task.video_id, *hashes, video.get("parts") or (), recorded),
+            FileFacts(
+                video["path"],
+                name,
+                self.task.video_id,
+                *hashes,
+                video.get("parts") or (),
+                recorded,
+                str(rate or ""),
+            ),
         )
 
     @cached_property

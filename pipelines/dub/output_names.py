@@ -10,6 +10,7 @@ from typing import Any
 from pipelines import storage
 from pipelines.dub.job import DubJob
 from pipelines.mux import audio_file, containers
+from pipelines.mux.streams import proxy
 from pipelines.provenance import signing
 
 SRT_SUFFIX = ".srt"
@@ -103,17 +104,23 @@ def output_names(job: DubJob, video: dict[str, Any], used: UsedNames) -> tuple[s
         return unique_output(preferred, video["video_id"], used, most, lambda output: files_of(job, output))
 
     output = unique(used.legal(preferred_output(job, video)))
-    if job.treatment.sidecar != "none":
+    if audio_file.is_sound_file(output):
         return output, output
     return output, unique(used.legal(fallback_output(video)))
 
 
 def files_of(job: DubJob, output: str) -> list[str]:
     """Names of all files that a film with that output may have: further tracks, manifests and captions."""
-    sidecar = job.treatment.sidecar != "none"
-    names = [audio_file.numbered(output, k) for k in range(1, job.keep_top + 1)] if sidecar else [output]
-    beside = [name + signing.BESIDE for name in names] if job.sign_key and not signing.embeds(output) else []
+    is_sound = audio_file.is_sound_file(output)
+    names = [audio_file.numbered(output, k) for k in range(1, job.keep_top + 1)] if is_sound else [output]
+    names += [proxy_name(output, job)] if job.proxy != "none" and is_sound else []
+    beside = [name + signing.BESIDE for name in names if job.sign_key and not signing.embeds(name)]
     return names + beside + ([output + SRT_SUFFIX] if job.subtitles and has_srt_file(output, job) else [])
+
+
+def proxy_name(output: str, job: DubJob) -> str:
+    """Path of the film to listen with, beside the sound file of a sequence of pictures."""
+    return output.rpartition(".")[0] + proxy.SUFFIXES[job.proxy]
 
 
 def path_in_out(path: str) -> str:
@@ -131,7 +138,7 @@ def fallback_output(video: dict[str, Any]) -> str:
 def preferred_output(job: DubJob, video: dict[str, Any]) -> str:
     """Path of the film's copy, or of its sound file, relative to OUT. Raises ValueError if no container holds both its
     picture and the requested codec."""
-    policy, path = job.treatment, path_in_out(video["path"])
+    policy, path = job.policy(video), path_in_out(video["path"])
     if policy.sidecar != "none":
         return f"{path}.{policy.sidecar}"
     name = containers.output_name(
@@ -153,8 +160,8 @@ def most_bytes(job: DubJob, path: str, output: str) -> int | None:
         return None
     if not storage.is_remote(job.out):  # exFAT counts characters, and reports the bytes that they could have
         limit = min(limit, max(storage.NAME_BYTES, own))
-    is_sound_file = job.treatment.sidecar != "none"
-    number = len(audio_file.numbered(output, job.keep_top)) - len(output) if is_sound_file else 0
+    is_sound = audio_file.is_sound_file(output)
+    number = len(audio_file.numbered(output, job.keep_top)) - len(output) if is_sound else 0
     added = [0]
     if job.sign_key and not signing.embeds(output):
         added.append(len(signing.BESIDE))
@@ -190,7 +197,7 @@ def unique_output(
 
 def has_srt_file(output: str, job: DubJob) -> bool:
     """True if captions become a file beside `output`, since it holds no subtitles."""
-    return job.treatment.sidecar != "none" or not containers.container_of(output).subtitles
+    return audio_file.is_sound_file(output) or not containers.container_of(output).subtitles
 
 
 def subtitles_at(output: str, job: DubJob) -> str:

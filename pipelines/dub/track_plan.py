@@ -13,7 +13,7 @@ from pipelines.archive.scan import SILENT_STATES
 from pipelines.dub import segments
 from pipelines.dub.job import DubJob, DubTask, part_shapes
 from pipelines.dub.state import State
-from pipelines.mux import remux
+from pipelines.mux import audio_file, remux
 from pipelines.mux.containers import container_of
 from pipelines.sandbox.decoder import shared_sandbox
 from pipelines.soundtrack import mixing, resampling, silence
@@ -111,7 +111,7 @@ def plan_track(task: DubTask, job: DubJob, name: str) -> TrackPlan:
 
     Raises DecodeFailed or SourceLost if its own sound is needed and cannot be read.
     """
-    policy, video = job.treatment, task.video
+    policy, video = job.policy(task.video), task.video
     duration_s = float(video["duration_s"])
     spans = State(job.out).read_request(task.video_id).get("spans")
     if video["audio_state"] in SILENT_STATES:
@@ -157,6 +157,20 @@ def blocks(plan: TrackPlan, generated: Iterable[np.ndarray], gains: list[Gains])
         rate, channels, tracks = plan.generated_format
         return resampling.resampled(generated, channels * tracks, rate, plan.fmt.n_samples, plan.fmt.rate)
     return mixing.mixed_tracks(plan.sources(lambda: iter(generated)), plan.policy, plan.fmt, gains)
+
+
+def broadcast(plan: TrackPlan, video: dict[str, Any], job: DubJob) -> dict[str, str]:
+    """The chunk `bext` of the sound file of a sequence of pictures; empty for every other film.
+
+    Its time reference is the time of the first picture by its number: scanners number pictures by their time code.
+    """
+    rate = storage.rate_of(plan.uri)
+    if rate is None or not storage.is_sequence(plan.uri) or plan.policy.sidecar != "wav":
+        return {}
+    first = storage.first_number(str(video["path"]))
+    reference = grid.samples(float(first / rate), plan.fmt.rate)
+    words = f"Synthetic sound by v2a {job.version}, model {job.model_name}, for {video['path']}"
+    return audio_file.broadcast(words, reference, plan.fmt.rate, plan.fmt.channels, job.version)
 
 
 def source_sha256(uri: str) -> str:

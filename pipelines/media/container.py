@@ -17,7 +17,7 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition
 
-from pipelines.media import clock
+from pipelines.media import clock, raw_streams
 from pipelines.media.errors import DecodeFailed
 from pipelines.media.formats import DECODERS, DEMUXERS, PICTURES, PLAYLISTS
 from pipelines.media.joined import BY_PACKETS, JoinedContainer, windows
@@ -45,9 +45,9 @@ def open_whitelisted(
     """Container in an untrusted open file: only DEMUXERS and DECODERS may read it, and FFmpeg may open nothing else.
 
     file: an object with `read` and, if possible, `seek` and `tell`; without a name, so that the content alone decides
-    the format. metadata_errors: error handler for tags that are not UTF-8. edit_lists: follow those of mp4; without,
-    packets are all there and have the times of their media. A file of several with headers of their own is
-    a JoinedContainer. Raises the errors of PyAV.
+    the format. `rate`, if it has that, is the rate of a stream without a container. metadata_errors: error handler for
+    tags that are not UTF-8. edit_lists: follow those of mp4; without, packets are all there and have the times of their
+    media. A file of several with headers of their own is a JoinedContainer. Raises the errors of PyAV.
     """
     first, *rest = windows(file) or [file]
     container = _open(first, metadata_errors, edit_lists)
@@ -72,6 +72,7 @@ def _open(file: Any, metadata_errors: str, edit_lists: bool) -> InputContainer:
             "max_pixels": str(MAX_PIXELS),
             "enable_drefs": "0",
             "ignore_editlist": "0" if edit_lists else "1",
+            **raw_streams.demuxer_options(file),
         },
         metadata_errors=metadata_errors,
         buffer_size=_BUFFER,
@@ -187,7 +188,8 @@ def packets(
     wanted = list(streams)
     video = next((s for s in container.streams.video if not is_attached(s)), None)
     if container.format.name not in clock.DISCONTINUOUS or video is None:
-        yield from _demuxed(container, wanted, with_empty, unannounced)
+        demuxed = _demuxed(container, wanted, with_empty, unannounced)
+        yield from demuxed if video is None else raw_streams.counted(demuxed, container, video)
         return
     # The pictures put the parts one after another, so they are read even if only the sound is wanted.
     indexes = {stream.index for stream in wanted}
@@ -244,6 +246,7 @@ def pictures(
     after about ten seconds, if more than MAX_DAMAGE of the packets were bad.
     """
     n_packets = n_bad = n_frames = n_reported = 0
+    is_counted = raw_streams.counted_rate(container, video) is not None
     previous: float | None = None
     reason: Exception | None = None
 
@@ -263,7 +266,7 @@ def pictures(
             yield from video.codec_context.decode(None)
 
     for frame in decoded():
-        time = time_of(frame, video)
+        time = None if is_counted else time_of(frame, video)
         if time is None:
             time = 0.0 if previous is None else previous + frame_step(video)
         n_frames += 1
@@ -327,7 +330,7 @@ def undecodable(n_bad: int, n_packets: int, reason: Exception | None, stage: str
 
 def frame_step(video: Any) -> float:
     """Seconds per picture, as the stream announces them; 1/25 if it does not."""
-    for rate in (video.average_rate, video.guessed_rate):
+    for rate in (raw_streams.counted_rate(video.container, video), video.average_rate, video.guessed_rate):
         if rate and 0.001 < float(rate) < 1000:
             return 1 / float(rate)
     return 1 / 25

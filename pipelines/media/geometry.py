@@ -48,10 +48,27 @@ def turn(pictures: np.ndarray, quarter_turns: int, mirrored: bool) -> np.ndarray
 
 def display_matrix(frame: Any) -> list[int] | None:
     """The display matrix of a picture, nine numbers for `orientation`, or None."""
-    for data in frame.side_data:
+    kinds = side_data(frame)
+    if kinds is None:
+        return _turned(frame.rotation)
+    for data in kinds:
         if data.type == SideDataType.DISPLAYMATRIX:
             return [int(value) for value in np.frombuffer(data, np.int32)]
     return None
+
+
+def side_data(frame: Any) -> list[Any] | None:
+    """The side data of a picture; None if it has a kind that PyAV does not know (EXIF of TIFF and JPEG)."""
+    try:
+        return list(frame.side_data)
+    except ValueError:
+        return None
+
+
+def _turned(degrees: float) -> list[int]:
+    """Display matrix of a turn, counter-clockwise."""
+    a, b = math.cos(math.radians(degrees)), -math.sin(math.radians(degrees))
+    return [round(value * 65536) for value in (a, b, 0, -b, a, 0, 0, 0)] + [1 << 30]
 
 
 def pixel_aspect(video: Any) -> float:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, TypeVar
 import av
 import numpy as np
 
-from pipelines.media import clock, geometry, recorded
+from pipelines.media import clock, geometry, raw_streams, recorded
 from pipelines.media import container as media_container
 from pipelines.media.audio import Level, audio_state, decode_sound
 from pipelines.media.container import Tick
@@ -295,7 +295,8 @@ def _attempt(plan: _Plan, file: BinaryIO, read_ahead_s: float) -> Iterator[list[
         tolerance_s = media_container.tolerance_s(video)
         if container.format.name in _SPARSELY_STAMPED:
             read_ahead_s += 2.0
-        if plan.seeks and start_s > read_ahead_s + _NEAR_START_S:
+        can_seek = plan.seeks and raw_streams.counted_rate(container, video) is None
+        if can_seek and start_s > read_ahead_s + _NEAR_START_S:
             frames.close()
             media_container.seek(container, video, origin_s + start_s - read_ahead_s)
             damage.clear()
@@ -335,6 +336,7 @@ def _note(
     container: Any, video: Any, start_s: float, duration_s: float, levels: Sequence[Level], leaps: list[float]
 ) -> str:
     notes = [clock.note(leaps, start_s)] if leaps else []
+    notes += [raw_streams.NOTE] if raw_streams.assumes_rate(container, video) else []
     # FFmpeg takes the length of transport and program streams from their first and last times: they announce none.
     if video.duration and video.time_base and container.format.name not in clock.DISCONTINUOUS:
         announced, present = float(video.duration * video.time_base), duration_s

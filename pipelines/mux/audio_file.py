@@ -4,13 +4,14 @@
     OUT/_v2a/sound/<video_id>.flac   samples for `v2a redub` if the film's own track has lost them
 
 Encoders get only generated sound, so they run in this process. Files are written block by block, and the caller gives a
-temporary name. The same samples give the same bytes.
+temporary name. The same samples give the same bytes, but for the date in a Broadcast Wave file.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -31,18 +32,26 @@ _OPTIONS = {"wav": {"rf64": "auto"}}
 class AudioFileWriter:
     """Writer of one sound file. A context manager; only `close` completes the file.
 
-    Raises storage.StorageError for the disk.
+    broadcast: chunk `bext` of a WAV file (`broadcast`), which becomes a Broadcast Wave file. Raises
+    storage.StorageError for the disk.
     """
 
     def __init__(
-        self, path: Path, kind: str, rate: int, channels: int, tags: dict[str, str] | None = None
+        self,
+        path: Path,
+        kind: str,
+        rate: int,
+        channels: int,
+        tags: dict[str, str] | None = None,
+        broadcast: dict[str, str] | None = None,
     ) -> None:
         self.path, self._rate, self._layout = path, rate, layout(channels)
         self._hash, self._position = hashlib.sha256(), 0
         try:
-            self._file: Any = av.open(str(path), "w", format=kind, options=_OPTIONS.get(kind, {}))
+            options = _OPTIONS.get(kind, {}) | ({"write_bext": "1"} if broadcast else {})
+            self._file: Any = av.open(str(path), "w", format=kind, options=options)
             self._file.flags |= av.container.Flags.bitexact.value  # type: ignore[operator]
-            self._file.metadata.update(tags or {})
+            self._file.metadata.update((tags or {}) | (broadcast or {}))
             stream: Any = self._file.add_stream(KINDS[kind], rate=rate)
             self._stream = stream
             self._stream.codec_context.layout = self._layout
@@ -112,6 +121,28 @@ class Samples:
     @property
     def sha256(self) -> str:
         return self._hash.hexdigest()
+
+
+def broadcast(text: str, reference: int, rate: int, channels: int, version: str) -> dict[str, str]:
+    """Chunk `bext` of a Broadcast Wave file (EBU Tech 3285), as FFmpeg's muxer takes it, dated now.
+
+    text: description, cut to 256 characters of ASCII. reference: samples from midnight to the first one, at `rate`.
+    """
+    now = datetime.now(UTC)
+    mode = "mono" if channels == 1 else "stereo"
+    return {
+        "description": text.encode("ascii", "replace").decode()[:256],
+        "originator": f"v2a {version}"[:32],
+        "origination_date": f"{now:%Y-%m-%d}",
+        "origination_time": f"{now:%H:%M:%S}",
+        "time_reference": str(reference),
+        "coding_history": f"A=PCM,F={rate},W=16,M={mode},T=v2a {version}\r\n",
+    }
+
+
+def is_sound_file(output: str) -> bool:
+    """True for the name of a sound file, which stands for a film."""
+    return output.rpartition(".")[2] in KINDS
 
 
 def numbered(output: str, k: int) -> str:

@@ -22,7 +22,7 @@ class Source:
     """A file to read from; without a name, so that only the content decides the format."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        self._file, self.rate = file, getattr(file, "rate", "")
         self.size = file.seek(0, os.SEEK_END)
         file.seek(0)
         self.error: storage.StorageError | None = None

@@ -72,6 +72,8 @@ class Track:
     """Number of the sound track of the source that the new one replaces."""
     old_comment: str = ""
     """Text to remove from the source's comment, with a track that is replaced."""
+    broadcast: dict[str, str] = field(default_factory=dict)
+    """Chunk `bext` of a WAV file (`audio_file.broadcast`); empty for none."""
     strict: bool = False
     """True if the copy fails rather than leave out a stream or a fact of the source."""
 

@@ -73,11 +73,16 @@ def find(uri: str) -> Records:
         return Records()
     records = storage.join(out, storage.PRIVATE_FOLDER, "provenance")
     damaged: list[str] = []
-    found = next(_records_of(records, output, damaged), None) if storage.is_dir(records) else None
+    report = _report_row(out, output, damaged)
+    found = None
+    if storage.is_dir(records):
+        # A film that was dubbed at two rates, or changed in between, has two records of one output.
+        newest = _record_in(records, f"{(report or {}).get('video_id')}.json", output, [])
+        found = newest or next(_records_of(records, output, damaged), None)
     if found is None:
-        report = _report_row(out, output, damaged)
         return Records(report=report, row=_row(out, report, damaged), damaged=tuple(damaged[:5]))
-    return _with_rows(found, out, output)
+    row = _row(out, {"video_id": _identifier(found.uri)}, damaged)
+    return replace(found, row=row, report=report, damaged=tuple(damaged[:5]))
 
 
 def read(uri: str) -> Records:
@@ -106,14 +111,21 @@ def _home(uri: str) -> tuple[str, str]:
 
 def _records_of(folder: str, output: str, damaged: list[str]) -> Iterator[Records]:
     for info in storage.list_tree(folder):
-        if info.path.endswith(".json"):
-            try:
-                side = _read_object(info.uri)
-            except Hostile as error:
-                damaged.append(f"{info.path}: {error}")
-                continue
-            if side.get("output") == output:
-                yield Records(side, info.uri, _manifest_beside(info.uri))
+        if info.path.endswith(".json") and (found := _record_in(folder, info.path, output, damaged)):
+            yield found
+
+
+def _record_in(folder: str, name: str, output: str, damaged: list[str]) -> Records | None:
+    """The record in a file of a folder; None if it is none, or that of another output."""
+    uri = storage.join(folder, name) if re.fullmatch(r"[\w.]{1,200}", name) else ""
+    if not uri or not storage.exists(uri):
+        return None
+    try:
+        side = _read_object(uri)
+    except Hostile as error:
+        damaged.append(f"{name}: {error}")
+        return None
+    return Records(side, uri, _manifest_beside(uri)) if side.get("output") == output else None
 
 
 def _read_object(uri: str) -> dict[str, Any]:

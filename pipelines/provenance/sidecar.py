@@ -80,6 +80,8 @@ class FileFacts:
     """Paths of the files of a film of several, relative to the archive; `source` is the first."""
     recorded: Mapping[str, str] = field(default_factory=dict)
     """`recordedAt`, in ISO 8601, and `recordedBy`, where it is known when the film was recorded."""
+    source_rate: str = ""
+    """Pictures per second at which the film was read, if it states none that counts (`storage.rated`)."""
 
 
 def tags(generator: GeneratorFacts, edits: Sequence[Mapping[str, Any]] = ()) -> dict[str, str]:
@@ -119,6 +121,7 @@ def sidecar(generator: GeneratorFacts, track: TrackFacts, file: FileFacts) -> di
         "digitalSourceType": SOURCE_TYPE,
         "source": file.source,
         "sourceSha256": file.source_sha256,
+        **({"sourceRate": file.source_rate} if file.source_rate else {}),
         "output": file.output,
         "packets": file.packets,
         **({"presented": file.presented} if file.presented else {}),

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from pipelines import storage
-from pipelines.dub import decode, output, plan, segments, track_plan
+from pipelines.dub import decode, plan, segments, track_plan
 from pipelines.dub.generate.dubber import Dubber
 from pipelines.dub.job import DubJob, DubTask
 from pipelines.dub.output import Proof, Sealer
 from pipelines.dub.segment_facts import Part
 from pipelines.dub.state import State
-from pipelines.mux import audio_file
+from pipelines.mux import audio_file, output_files
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.track import MuxResult, Track
 from pipelines.provenance import inspection
@@ -158,7 +158,7 @@ def _write(edit: RedubbedPart, streams: inspection.Inspection) -> None:
         Sealer(job.out, job.version, job.sign_key, job.sign_cert).seal(path, film.output, proof)
         dubbed.stage(state, _row(edit, path, proof, meter), proof.record(film.output), proof.manifest)
 
-    target = output.Target(
+    target = output_files.Target(
         out=job.out,
         name=film.output,
         source=destination,
@@ -172,6 +172,7 @@ def _write(edit: RedubbedPart, streams: inspection.Inspection) -> None:
             old_comment=tags_of(film.sidecar)["comment"],
             codec=policy.audio_codec,
             replaces=streams.sound.index(old_digests.generated) if is_film else None,
+            broadcast=track_plan.broadcast(planned, edit.tasks[0].video, job),
         ),
         sidecar=policy.sidecar,
         samples_uri="" if film.is_lossless else dubbed.staged_uri(state, film.video_id, "flac"),
@@ -187,7 +188,7 @@ def _write(edit: RedubbedPart, streams: inspection.Inspection) -> None:
         sound = patched(
             _old_samples(film, job, streams, start_s), audio_file.read(Path(pending.path)), span, fmt
         )
-        output.write(target, meter.watch(samples.watch(sound, fmt.channels), fmt.channels), seal)
+        output_files.write(target, meter.watch(samples.watch(sound, fmt.channels), fmt.channels), seal)
 
 
 def _old_samples(

@@ -259,7 +259,7 @@ class BeatingFile:
 
     def __init__(self, file: Any) -> None:
         self._file, self._beat = file, Beat()
-        self.parts = getattr(file, "parts", ())
+        self.parts, self.rate = getattr(file, "parts", ()), getattr(file, "rate", "")
 
     def read(self, n: int = -1) -> bytes:
         self._beat()

@@ -37,7 +37,7 @@ class _Watched:
     the format."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.file, self.parts = file, getattr(file, "parts", ())
+        self.file, self.parts, self.rate = file, getattr(file, "parts", ()), getattr(file, "rate", "")
         self.error: storage.StorageError | None = None
         self.hash: hashing.Running | None = None
 

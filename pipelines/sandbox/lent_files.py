@@ -1,7 +1,8 @@
 """Files that a child may use without being able to open any: it gets descriptors, never a name.
 
 The parent opens a local file and lends its descriptor. It keeps an S3 object to itself, with the network and the
-credentials, and answers the child's reads over a socket (`Service`); so it does for several files that are read as one.
+credentials, the pictures of a sequence, and several files that are read as one, and answers the child's reads over a
+socket (`Service`).
 """
 
 from __future__ import annotations
@@ -101,11 +102,13 @@ class LentFile:
 
     def to_json(self, fd: int | None = None) -> dict[str, Any]:
         """The form that `borrowed` reads. fd: the number of the descriptor in the child, if it is another one."""
+        rate = storage.rate_of(self.uri)
         return {
             "fd": self.fd if fd is None else fd,
             "size": self.size,
             "served": self.served,
             "parts": self.parts,
+            "rate": "" if rate is None else str(rate),
         }
 
     def check(self) -> None:
@@ -123,7 +126,9 @@ def lend(uri: str) -> Iterator[LentFile]:
     """The file at `uri`, opened for a child to read. Raises StorageError."""
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(storage.open_read(uri))
-        if not storage.is_remote(uri) and not storage.is_joined(uri):
+        if not (
+            storage.is_remote(storage.unrated(uri)) or storage.is_sequence(uri) or storage.is_joined(uri)
+        ):
             yield LentFile(uri, file.fileno(), os.fstat(file.fileno()).st_size)
             return
 
@@ -164,14 +169,19 @@ class Requests:
 
 
 def borrowed(lent: dict[str, Any], fd: int | None = None) -> BinaryIO:
-    """The file that the parent has lent, at its start. fd: its descriptor, if the order does not name it."""
+    """The file that the parent has lent, at its start, with the attribute `rate` (`raw_streams.demuxer_options`).
+
+    fd: its descriptor, if the order does not name it.
+    """
     number = int(lent["fd"]) if fd is None else fd
+    file: Any
     if lent["served"]:
-        served = _ServedFile(socket.socket(fileno=number), int(lent["size"]), lent.get("parts", ()))
-        return cast(BinaryIO, served)
-    file = os.fdopen(number, "rb")
-    file.seek(0)
-    return file
+        file = _ServedFile(socket.socket(fileno=number), int(lent["size"]), lent.get("parts", ()))
+    else:
+        file = os.fdopen(number, "rb")
+        file.seek(0)
+    file.rate = lent["rate"]
+    return cast(BinaryIO, file)
 
 
 def ask(service: socket.socket, request: bytes) -> bytes:

@@ -13,11 +13,21 @@ import posixpath
 import secrets
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import BinaryIO, cast
 
 from pipelines import scratch
 from pipelines.storage.joined import is_joined, joined_info, open_joined, parts_of
 from pipelines.storage.listing import s3_info
+from pipelines.storage.rates import parse_rate, rate_of, rated, rated_version, unrated
+from pipelines.storage.sequences import (
+    is_run_name,
+    is_sequence,
+    list_run,
+    open_sequence,
+    sequence_info,
+    sequence_uri,
+)
 from pipelines.storage.uri import (
     TEMPORARY_PREFIX,
     FileInfo,
@@ -48,6 +58,7 @@ def size(uri: str) -> int:
     """Size of the file in bytes. Raises StorageNotFound if there is none."""
     if is_joined(uri):
         return sum(map(size, parts_of(uri)))
+    uri = unrated(uri)
     with translated(uri):
         if is_remote(uri):
             return int(s3_filesystem().info(key(uri), refresh=True)["size"])
@@ -55,23 +66,42 @@ def size(uri: str) -> int:
 
 
 def stat_file(uri: str, path: str = "") -> FileInfo:
-    """FileInfo of one file, without a listing; `path` defaults to its base name."""
-    if is_joined(uri):
-        return joined_info([stat_file(part) for part in parts_of(uri)])
+    """FileInfo of one file, without a listing; `path` defaults to its base name. `uri` may have a rate, or be that of
+    several files as one."""
     with translated(uri):
-        name = path or posixpath.basename(uri)
-        if is_remote(uri):
-            facts = s3_filesystem().info(key(uri), refresh=True)
-            return s3_info(name, f"s3://{facts['name']}", facts["size"], str(facts.get("ETag", "")))
-        local = os.stat(local_path(uri))
-        return FileInfo(name, uri, local.st_size, str(local.st_mtime_ns))
+        name, place = path or posixpath.basename(uri), unrated(uri)
+        if is_sequence(uri):
+            return sequence_info(uri, name)
+        if is_joined(place):
+            info = joined_info([stat_file(part) for part in parts_of(place)])
+        elif is_remote(place):
+            facts = s3_filesystem().info(key(place), refresh=True)
+            info = s3_info(name, f"s3://{facts['name']}", facts["size"], str(facts.get("ETag", "")))
+        else:
+            local = os.stat(local_path(place))
+            info = FileInfo(name, place, local.st_size, str(local.st_mtime_ns))
+        return replace(info, uri=uri, version=rated_version(info.version, rate_of(uri)))
+
+
+def source_uri(place: str, rate: str) -> str:
+    """URI of the film at `place`, which may be a sequence of pictures, at a rate that was recorded; empty for none.
+
+    Raises StorageError.
+    """
+    if is_run_name(place) and not exists(place):
+        place = sequence_uri(list_run(place).version, place)
+    return rated(place, parse_rate(rate)) if rate else place
 
 
 def open_read(uri: str) -> BinaryIO:
-    """Open the file for reading. It is seekable; on S3, reads are ranged requests.
+    """Open the file for reading. It is seekable; on S3, reads are ranged requests. `uri` may have a rate, or be that of
+    several files as one.
 
     Raises StorageNotFound, StorageDenied or StorageError.
     """
+    if is_sequence(uri):
+        return cast(BinaryIO, open_sequence(uri, open_read))
+    uri = unrated(uri)
     if is_joined(uri):
         return open_joined([(part, size(part)) for part in parts_of(uri)], open_read)
     with translated(uri):
@@ -110,6 +140,7 @@ def read_bytes(uri: str) -> bytes:
 
 def read_head(uri: str, n: int) -> bytes:
     """The first `n` bytes of a file, or all of a smaller one; on S3, of an object that is not empty."""
+    uri = unrated(uri)
     if not is_remote(uri):
         with reading(uri) as file:
             return file.read(n)

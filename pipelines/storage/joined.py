@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Any, BinaryIO, cast
 
+from pipelines.storage.rates import rate_of, rated, unrated
 from pipelines.storage.uri import FileInfo
 
 _PREFIX = "joined:"
@@ -27,13 +28,16 @@ def joined_uri(uris: Sequence[str]) -> str:
 
 
 def is_joined(uri: str) -> bool:
-    """True for the URI of several files as one."""
-    return uri.startswith(f'{_PREFIX}["')
+    """True for the URI of several files as one, with or without a rate."""
+    return unrated(uri).startswith(f'{_PREFIX}["')
 
 
 def parts_of(uri: str) -> list[str]:
-    """URIs of the files that a URI stands for, in order: itself for that of one file."""
-    return list(json.loads(uri[len(_PREFIX) :])) if is_joined(uri) else [uri]
+    """URIs of the files that a URI stands for, in order, each with its rate: itself for that of one file."""
+    if not is_joined(uri):
+        return [uri]
+    rate, parts = rate_of(uri), json.loads(unrated(uri)[len(_PREFIX) :])
+    return [part if rate is None else rated(part, rate) for part in parts]
 
 
 def joined_info(parts: Sequence[FileInfo]) -> FileInfo:

@@ -35,6 +35,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--exclude": (),
         "--join-by": "",
         "--limit": None,
+        "--fps": None,
     },
     "dub": {
         "ARCHIVE": REQUIRED,
@@ -44,6 +45,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--seed": 0,
         "--num-workers": None,
         "--dry-run": False,
+        "--proxy": "none",
         "--restart": False,
         "--address": None,
         "--tracking-uri": None,
@@ -65,6 +67,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--exclude": (),
         "--join-by": "",
         "--limit": None,
+        "--fps": None,
         "--existing": "keep",
         "--loudness": None,
         "--mix-gain": 0.0,
@@ -121,6 +124,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--exclude": (),
         "--join-by": "",
         "--limit": None,
+        "--fps": None,
     },
     "train": {
         "NAME": REQUIRED,
@@ -244,6 +248,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--exclude": (),
         "--join-by": "",
         "--limit": None,
+        "--fps": None,
     },
     "store": {
         "STORE": REQUIRED,

@@ -43,10 +43,10 @@ def quickly(*arguments: str | Path) -> dict[str, dict[str, Any]]:
     """The same without Ray: the command line, its checks, the plan and all stages, in this process. Report rows by
     path. Raises WrongUsage."""
     config = parse(*arguments)
-    config, selection = selected(config, config.out)
-    preflight.preflight(config)
     requests = preflight.read_manifest(config)
+    config, selection = selected(config, config.out, manifest.rates(requests))
     selection.joins.insert(0, manifest.joins(requests))
+    preflight.preflight(config)
     job = preflight.make_job(config, requests)
     preflight.check_identity(config, job)
     sandbox = shared_sandbox()

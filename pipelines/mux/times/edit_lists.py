@@ -147,9 +147,9 @@ def _movie(file: Any) -> tuple[int, bytes]:
                 raise BrokenIndex(f"an index of {length} bytes")
             file.seek(at)
             return at, file.read(length)
-        if length < 8:
-            break
         at += length
+        if length < 8 or at >= size:  # a stream of NAL units reads like boxes of any length
+            break
     raise BrokenIndex("there is no index")
 
 
