@@ -27,10 +27,11 @@ from pipelines.mux import packet_hashes, presented, subtitles
 from pipelines.mux.audio_encoder import BLOCK, Encoder
 from pipelines.mux.containers import Container, container_of, output_name
 from pipelines.mux.files import Sink, Source, TooLarge, disk_error
-from pipelines.mux.headers import matroska, mp4
+from pipelines.mux.headers import chapters, matroska, mp4
+from pipelines.mux.headers.source import read_source
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.packets import Output, repair_times, shift_of
-from pipelines.mux.streams import covers, left_out
+from pipelines.mux.streams import left_out
 from pipelines.mux.times.edit_lists import BrokenIndex, EditListCopy, movie_timescale, read_edit_lists
 from pipelines.mux.times.hidden_packets import HiddenPackets
 from pipelines.mux.times.squeezed import SqueezedPictures
@@ -110,6 +111,8 @@ class _Copied:
     """Indexes of the new tracks among the streams of the copy."""
     edits: EditListCopy | None
     """Edit lists that are still to be put into the copy, if it has the times of the media."""
+    chapters: bytes
+    """Chapters of Matroska that are still to be put into the copy; empty for none."""
 
 
 def _finish_headers(film: Source, output: BinaryIO, kind: Container, copied: _Copied) -> None:
@@ -125,8 +128,12 @@ def _finish_headers(film: Source, output: BinaryIO, kind: Container, copied: _Co
         try:
             if out.headers:
                 matroska.write_headers(written, out.headers)
-            elif kind.muxer in ("mp4", "mov") and kind.reads(out.source_format):
-                mp4.add_facts(written, mp4.read_facts(cast(BinaryIO, film)), out.track_ids, out.comment)
+            if copied.chapters:
+                chapters.write_chapters(written, copied.chapters)
+            if kind.muxer in ("mp4", "mov"):
+                same = kind.reads(out.source_format)
+                facts = mp4.read_facts(cast(BinaryIO, film)) if same else mp4.Mp4Facts()
+                mp4.add_facts(written, facts, out.track_ids, out.comment, out.languages)
         except (ValueError, struct.error) as error:
             raise MuxFailed("ContainerCannotHold", f"{kind.muxer}: {error}") from error
         except OSError as error:
@@ -153,12 +160,12 @@ def _copy(
 ) -> _Copied:
     """Write the film with its new track."""
     try:
-        pictures = covers.read_covers(source) if kind.muxer == "matroska" else {}
-        edits, chapters = _edits_to_copy(source, kind)
+        headers = read_source(source, kind.muxer)
+        edits, marks = _edits_to_copy(source, kind)
         with source.open(edit_lists=edits is None) as film:
             shift = shift_of(film, kind)
             clock = 0 if edits is None else movie_timescale(edits.lists, track.sample_rate)
-            out = Output(film, sink, kind, track, pictures, clock, chapters)
+            out = Output(film, sink, kind, track, headers, clock, marks)
             hidden = HiddenPackets(out.copies, kind) if edits is None else None
             late: set[str] = set()
             if track.strict:
@@ -225,7 +232,7 @@ def _copy(
             first, *others = encoder.digests
             out.dropped += sorted(late)
             digests = Digests(hasher.of("video"), hasher.of("audio"), first, tuple(others))
-            return _Copied(out, digests, new_tracks, edits)
+            return _Copied(out, digests, new_tracks, edits, headers.chapters)
     except (av.FFmpegError, OSError, TooLarge) as error:
         if source.error is not None:
             raise source.error from error
