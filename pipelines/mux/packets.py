@@ -84,6 +84,8 @@ class Output:
     """Headers to write into the finished file (`matroska.write_headers`)."""
     comment: str
     """The comment in the tags of the copy."""
+    indexes: dict[int, int]
+    """Indexes of the copied streams, by those of the source's."""
     track_ids: dict[int, int]
     """Identifiers of the copied tracks in mp4, by those of the source's."""
     languages: dict[int, str]
@@ -166,6 +168,7 @@ class Output:
         elif self._chapters:
             self.container.set_chapters(self._chapters)
         self.comment = next((v for k, v in tags.items() if k.lower() == "comment"), "")
+        self.indexes = {stream.index: copy.index for stream, copy in self.copies.items()}
         self.track_ids = {stream.id: copy.index + 1 for stream, copy in self.copies.items()}
         named = [*self.copies.values(), *self.tracks]
         self.languages = {copy.index + 1: str(copy.metadata.get("language", "")) for copy in named}
@@ -256,6 +259,10 @@ class Output:
 
     def _add_header(self, stream: Any, copy: Any) -> None:
         """Note what PyAV cannot pass to the Matroska muxer: aspect, language tag, a name of mp4."""
+        rate = stream.average_rate if stream.type == "video" else None
+        if rate and rate == stream.guessed_rate and copy.codec_context is not None:
+            # Without it, readers take the rate from the pictures' own headers, which may be another.
+            copy.codec_context.framerate = rate
         header = self.headers.get(stream.index, matroska.TrackHeader())
         aspect = stream.sample_aspect_ratio if stream.type == "video" else None
         if aspect and aspect != 1:

@@ -26,6 +26,7 @@ from pipelines.media import container as media_container
 from pipelines.mux import packet_hashes, presented, subtitles
 from pipelines.mux.audio_encoder import BLOCK, Encoder
 from pipelines.mux.containers import Container, container_of, output_name
+from pipelines.mux.facts import comparison
 from pipelines.mux.files import Sink, Source, TooLarge, disk_error
 from pipelines.mux.headers import chapters, matroska, mp4
 from pipelines.mux.headers.source import read_source
@@ -90,7 +91,10 @@ def mux_files(
     copied = _copy(film, sink, kind, _blocks(sound, track), track, beat)
     _finish_headers(film, output, kind, copied)
     size = sink.finish()
-    facts = kind.muxer, kind.codec, track.n_samples, size, tuple(copied.out.dropped), film.sha256(beat)
+    dropped = copied.out.dropped + _lost_facts(film, output, copied.out, track, beat)
+    if track.strict:
+        left_out.check_strict(dropped, kind.muxer)
+    facts = kind.muxer, kind.codec, track.n_samples, size, tuple(dropped), film.sha256(beat)
     converted = tuple(made.told for made in copied.out.converted.values())
     with open(output.fileno(), "rb", closefd=False) as written:
         digests = copied.digests
@@ -138,6 +142,22 @@ def _finish_headers(film: Source, output: BinaryIO, kind: Container, copied: _Co
             raise MuxFailed("ContainerCannotHold", f"{kind.muxer}: {error}") from error
         except OSError as error:
             raise film.error or error from error
+
+
+def _lost_facts(
+    source: Source, output: BinaryIO, out: Output, track: Track, beat: Callable[[], None]
+) -> list[str]:
+    """Facts of the film that the finished copy does not have, in words (`facts.comparison`)."""
+    try:
+        with source.open() as film:
+            before = comparison.read(film, cast(BinaryIO, source), beat)
+    except av.FFmpegError:
+        if source.error is not None:
+            raise source.error from None
+        return []  # its packets were copied: whatever FFmpeg does not read twice is no fact
+    with open(output.fileno(), "rb", closefd=False) as written, Source(written).open() as copy:
+        after = comparison.read(copy, written, beat)
+    return comparison.told(comparison.lost(before, after, out.indexes, track.old_comment), out.dropped)
 
 
 def size_limit(source_size: int, track: Track) -> int:

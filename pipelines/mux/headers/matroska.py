@@ -18,6 +18,9 @@ _VIDEO, _AUDIO = 0xE0, 0xE1
 _NAME, _CODEC_ID, _PRIVATE, _BCP47 = 0x536E, 0x86, 0x63A2, 0x22B59D
 _CHANNELS, _BIT_DEPTH = 0x9F, 0x6264
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
+_STEREO, _BESIDE, _ABOVE = 0x53B8, (1, 8, 9, 11), (2, 3, 6, 7)
+"""StereoMode, and its values for views that share the width or the height of a picture."""
+
 _CRC, _VOID = 0xBF, 0xEC
 _TYPE = 0x83
 _TYPES = (0x01, 0x02, 0x11, 0x21)
@@ -129,12 +132,24 @@ def _rewritten(parts: list[tuple[int, bytes]], header: TrackHeader) -> bytes:
     for k, (name, data) in enumerate(kept):
         if name == _VIDEO and header.display[0]:
             names = _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT
-            shown = {name: _number(value) for name, value in zip(names, header.display, strict=True)}
+            display_of_one = _of_one_eye(header.display, dict(elements(data)).get(_STEREO, b""))
+            shown = {name: _number(value) for name, value in zip(names, display_of_one, strict=True)}
             kept[k] = name, _with(data, shown)
         elif name == _AUDIO and header.channels:
             kept[k] = name, _with(data, {_CHANNELS: _number(header.channels)}, without=(_BIT_DEPTH,))
     kept += [(name, data) for name, data in changed.items() if data]
     return b"".join(element(name, data) for name, data in kept)
+
+
+def _of_one_eye(shown: tuple[int, int, int], mode: bytes) -> tuple[int, int, int]:
+    """The display of one of two views that share a picture, which is what Matroska states for them."""
+    width, height, unit = shown
+    number = int.from_bytes(mode, "big")
+    if number in _BESIDE:
+        return (width // 2, height, unit) if width % 2 == 0 else (width, 2 * height, 3)
+    if number in _ABOVE:
+        return (width, height // 2, unit) if height % 2 == 0 else (2 * width, height, 3)
+    return shown
 
 
 def _with(data: bytes, more: dict[int, bytes], without: tuple[int, ...] = ()) -> bytes:
