@@ -28,6 +28,9 @@ _SAME_FLAGS = {
 
 _LONGEST_VALUE = 60
 
+_MOST_TOLD = 200
+"""Facts that a report names one by one; a film may have any number of tags."""
+
 
 @dataclass(frozen=True)
 class TrackFacts:
@@ -149,6 +152,9 @@ def _lost_tags(before: Mapping[str, str], after: Mapping[str, str], removed: str
 
 
 def told(entries: Sequence[str], dropped: Sequence[str]) -> list[str]:
-    """Entries for a report, without what it says already of a time code."""
+    """Entries for a report: without what it says already of a time code, and as many as fit there."""
     known = any("time code" in text for text in dropped)
-    return [text for text in entries if not (known and text.startswith("film: time code"))]
+    new = [text for text in entries if not (known and text.startswith("film: time code"))]
+    rest = len(new) - _MOST_TOLD
+    more = [f"film: {rest} more facts"] if rest > 0 else []
+    return [text.encode(errors="replace").decode() for text in new[:_MOST_TOLD] + more]

@@ -7,6 +7,7 @@ import struct
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from av.stream import Disposition
@@ -79,6 +80,26 @@ def test_a_time_code_is_told_once() -> None:
     entries = ["film: time code (1:00:00:00)", "film: chapters (2)"]
     assert comparison.told(entries, ["data stream 2: webm holds no time code"]) == entries[1:]
     assert comparison.told(entries, []) == entries
+
+
+def test_entries_are_bounded_texts() -> None:
+    told = comparison.told([f"film: tag {k} \udcff" for k in range(1000)], [])
+    assert len(told) == 201 and told[0] == "film: tag 0 ?" and told[-1] == "film: 800 more facts"
+
+
+def test_a_hostile_title_and_many_tags_fail_nothing(tmp_path: Path) -> None:
+    plain = media_files.write_video(tmp_path / "plain.mkv", duration_s=0.2, codec="mpeg4")
+    source = tmp_path / "a.mkv"
+    with av.open(str(plain)) as one, av.open(str(source), "w") as out:
+        copy = out.add_stream_from_template(one.streams.video[0], opaque=True)
+        out.metadata.update({f"tag {k} x": "y" for k in range(400)} | {"title": "TITLE"})
+        for packet in one.demux():
+            if packet.dts is not None:
+                packet.stream = copy
+                out.mux(packet)
+    source.write_bytes(source.read_bytes().replace(b"TITLE", b"\xff\xfe\xff\xfe\xff"))
+    result = child.mux_in_child(str(source), [SILENCE], tmp_path / "a.avi", Track(RATE, 0.0))
+    assert 0 < len(result.dropped) <= 201
 
 
 def film(path: Path) -> Path:
