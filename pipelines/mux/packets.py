@@ -15,17 +15,15 @@ import av
 from av.stream import Discard, Disposition
 
 from pipelines.media import container as media_container
-from pipelines.mux import subtitles
+from pipelines.mux import stream_facts, subtitles
 from pipelines.mux.containers import ENCODER_OPTIONS, Container
 from pipelines.mux.files import Sink
+from pipelines.mux.headers import chapters as matroska_chapters
 from pipelines.mux.headers import matroska, mxf, riff
-from pipelines.mux.streams import left_out
+from pipelines.mux.headers.source import SourceHeaders
+from pipelines.mux.streams import left_out, time_code
 from pipelines.mux.streams.converted import ConvertedTrack
-from pipelines.mux.streams.covers import Cover
 from pipelines.mux.track import LANGUAGE, MuxFailed, Track
-
-_WITH_TIME_CODE = ("mp4", "mov", "matroska", "mxf")
-"""Muxers that write a time code from the metadata: as a track, or as a tag."""
 
 _REORDERED = 16
 """Largest number of pictures that a decoder may hold back."""
@@ -86,21 +84,25 @@ class Output:
     """Headers to write into the finished file (`matroska.write_headers`)."""
     comment: str
     """The comment in the tags of the copy."""
+    indexes: dict[int, int]
+    """Indexes of the copied streams, by those of the source's."""
     track_ids: dict[int, int]
     """Identifiers of the copied tracks in mp4, by those of the source's."""
+    languages: dict[int, str]
+    """Codes of languages by the identifiers of the tracks in mp4."""
     source_format: str
     """FFmpeg's name of the demuxer of the film."""
     converted: dict[Any, ConvertedTrack]
     """Sound streams of the film that are decoded, because the container does not hold their coding."""
 
     def __init__(
-        self, film: Any, sink: Sink, kind: Container, track: Track, pictures: dict[int, Cover],
+        self, film: Any, sink: Sink, kind: Container, track: Track, headers: SourceHeaders,
         timescale: int = 0, chapters: Any = None,
     ) -> None:  # fmt: skip
-        """pictures: covers, by stream, that become attachments. timescale: ticks in a second of the film's clock in
-        mp4; 0 for the usual one. chapters: those of the copy, if `film` does not have their times."""
+        """headers: facts that FFmpeg does not tell. timescale: ticks in a second of the film's clock in mp4; 0 for the
+        usual one. chapters: those of the copy, if `film` does not have their times."""
         self.kind, self._film, self._sink, self._spec = kind, film, sink, track
-        self._pictures, self._timescale = pictures, timescale
+        self._headers, self._timescale = headers, timescale
         self._chapters = film.chapters() if chapters is None else chapters
         # Players distinguish hvc1 from hev1 and XVID from FMP4 by the codec tag, so it is kept with the container. If
         # the muxer refuses it, try without.
@@ -143,7 +145,7 @@ class Output:
                 self._add_tracks()
             if stream is old:
                 continue
-            if picture := self._pictures.get(stream.index):
+            if picture := self._headers.pictures.get(stream.index):
                 self.container.add_attachment(picture.name, picture.media_type, picture.data)
             elif keep_data and _is_data(stream):
                 self.copies[stream] = self.container.add_stream_from_template(stream)
@@ -162,10 +164,15 @@ class Output:
             tags.pop("timecode", None)
         is_mxf = self.kind.muxer == "mxf"
         self.container.metadata.update(mxf.as_comments(tags, self._film.metadata) if is_mxf else tags)
-        if self._chapters:
+        if self._headers.chapters:
+            self.container.set_chapters(matroska_chapters.placeholder(self._headers.chapters))
+        elif self._chapters:
             self.container.set_chapters(self._chapters)
         self.comment = next((v for k, v in tags.items() if k.lower() == "comment"), "")
+        self.indexes = {stream.index: copy.index for stream, copy in self.copies.items()}
         self.track_ids = {stream.id: copy.index + 1 for stream, copy in self.copies.items()}
+        named = [*self.copies.values(), *self.tracks]
+        self.languages = {copy.index + 1: str(copy.metadata.get("language", "")) for copy in named}
         self.source_format = str(self._film.format.name)
         self.container.start_encoding()
 
@@ -218,7 +225,6 @@ class Output:
             )
             copy.time_base = stream.time_base
             self.headers[stream.index] = matroska.TrackHeader(
-                name=stream.metadata.get("title", ""),
                 codec_id="V_MS/VFW/FOURCC" if is_video else "A_MS/ACM",
                 private=private,
                 channels=0 if is_video else context.layout.nb_channels,
@@ -237,50 +243,45 @@ class Output:
         if stream.type == "audio" and self._spec.default:
             disposition &= ~int(Disposition.default)
         copy.disposition = disposition
-        if stream.type == "video" and (aspect := stream.sample_aspect_ratio):
-            if copy.codec_context is not None:
-                copy.codec_context.sample_aspect_ratio = aspect
-            # PyAV cannot pass it to the Matroska muxer.
-            if aspect != 1 and self.kind.muxer in ("matroska", "webm"):
-                header = self.headers.get(
-                    stream.index, matroska.TrackHeader(stream.metadata.get("title", ""))
-                )
-                shown = matroska.display(context.width, context.height, Fraction(aspect))
-                self.headers[stream.index] = replace(header, display=shown)
+        aspect = stream.sample_aspect_ratio if stream.type == "video" else None
+        if aspect and copy.codec_context is not None:
+            copy.codec_context.sample_aspect_ratio = aspect
         # For uncompressed pictures the tag is the layout of their bytes; Matroska holds none without it.
         if keep_codec_tag or context.name == "rawvideo":
             copy.codec_context.codec_tag = context.codec_tag
         if stream.type == "video" and self.kind.muxer == "mxf":
             # PyAV passes the rate of the decoder, which may be that of its clock.
             copy.codec_context.framerate = stream.average_rate or stream.guessed_rate
-        if stream.type == "video" and not media_container.is_attached(stream):
-            self._add_time_code(stream, copy)
-        if stream.index in self.headers:
-            copy.metadata["title"] = self.headers[stream.index].placeholder(stream.index)
+        is_film = stream.type == "video" and not media_container.is_attached(stream)
+        if is_film and (left := time_code.add_time_code(self._film, stream, copy, self.kind.muxer)):
+            self.without_time_code = True
+            self.dropped.append(left)
+        if self.kind.muxer in ("matroska", "webm"):
+            self._add_header(stream, copy)
         self.copies[stream] = copy
         return ""
 
-    def _add_time_code(self, stream: Any, copy: Any) -> None:
-        """Give a copy of pictures the film's time code, which mov keeps in a track and Matroska in a tag."""
-        codes = [
-            other.metadata["timecode"] for other in self._film.streams.data if "timecode" in other.metadata
-        ]
-        code = stream.metadata.get("timecode") or (codes[0] if codes else "")
-        if code:
-            copy.metadata["timecode"] = code
-        code = code or self._film.metadata.get("timecode", "")
-        if not code or self.kind.muxer not in ("mp4", "mov") or copy.codec_context is None:
-            return
-        rate = stream.average_rate or stream.guessed_rate
-        # The muxer counts pictures by this rate; it fails if there is none, or drop frames do not go with it.
-        if rate and round(rate) and (round(rate) % 30 == 0 or not {";", "."} & set(code)):
+    def _add_header(self, stream: Any, copy: Any) -> None:
+        """Note what PyAV cannot pass to the Matroska muxer: aspect, language tag, a name of mp4."""
+        rate = stream.average_rate if stream.type == "video" else None
+        if rate and rate == stream.guessed_rate and copy.codec_context is not None:
+            # Without it, readers take the rate from the pictures' own headers, which may be another.
             copy.codec_context.framerate = rate
-        else:
-            copy.metadata.pop("timecode", None)
-            self.without_time_code = True
-            self.dropped.append(
-                f"{left_out.title(stream)}: its time code {code}, at {rate} pictures per second"
+        header = self.headers.get(stream.index, matroska.TrackHeader())
+        aspect = stream.sample_aspect_ratio if stream.type == "video" else None
+        if aspect and aspect != 1:
+            context = stream.codec_context
+            header = replace(
+                header, display=matroska.display(context.width, context.height, Fraction(aspect))
             )
+        header = replace(header, language=self._headers.languages.get(stream.index, ""))
+        name = stream.metadata.get("title") or stream.metadata.get("handler_name", "")
+        name = "" if stream_facts.is_usual_name(name) else name
+        if name:
+            copy.metadata["title"] = name
+        if header != matroska.TrackHeader():
+            self.headers[stream.index] = replace(header, name=name)
+            copy.metadata["title"] = self.headers[stream.index].placeholder(stream.index)
 
     def _not_remade(self, stream: Any) -> str:
         """The reason why a data stream is left out; an empty string if the muxer makes it from the metadata."""
@@ -288,7 +289,7 @@ class Output:
         if stream.discard == Discard.all:
             return ""
         if "timecode" in stream.metadata:
-            return "" if self.kind.muxer in _WITH_TIME_CODE else f"{self.kind.muxer} holds no time code"
+            return "" if self.kind.muxer in time_code.MUXERS else f"{self.kind.muxer} holds no time code"
         return f"{self.kind.muxer} holds no such data"
 
     def _add_tracks(self) -> None:

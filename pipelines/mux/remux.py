@@ -27,11 +27,13 @@ from pipelines.media.clock import JOINED
 from pipelines.mux import packet_hashes, presented, subtitles
 from pipelines.mux.audio_encoder import BLOCK, Encoder
 from pipelines.mux.containers import Container, container_of, output_name
+from pipelines.mux.facts import comparison
 from pipelines.mux.files import Sink, Source, TooLarge, disk_error
-from pipelines.mux.headers import matroska, mp4
+from pipelines.mux.headers import chapters, matroska, mp4
+from pipelines.mux.headers.source import read_source
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.packets import Output, repair_times, shift_of
-from pipelines.mux.streams import covers, left_out
+from pipelines.mux.streams import left_out
 from pipelines.mux.times.edit_lists import BrokenIndex, EditListCopy, movie_timescale, read_edit_lists
 from pipelines.mux.times.hidden_packets import HiddenPackets
 from pipelines.mux.times.squeezed import SqueezedPictures
@@ -90,7 +92,10 @@ def mux_files(
     copied = _copy(film, sink, kind, _blocks(sound, track), track, beat)
     _finish_headers(film, output, kind, copied)
     size = sink.finish()
-    facts = kind.muxer, kind.codec, track.n_samples, size, tuple(copied.out.dropped), film.sha256(beat)
+    dropped = copied.out.dropped + _lost_facts(film, output, copied.out, track, beat)
+    if track.strict:
+        left_out.check_strict(dropped, kind.muxer)
+    facts = kind.muxer, kind.codec, track.n_samples, size, tuple(dropped), film.sha256(beat)
     converted = tuple(made.told for made in copied.out.converted.values())
     with open(output.fileno(), "rb", closefd=False) as written:
         digests = copied.digests
@@ -111,6 +116,8 @@ class _Copied:
     """Indexes of the new tracks among the streams of the copy."""
     edits: EditListCopy | None
     """Edit lists that are still to be put into the copy, if it has the times of the media."""
+    chapters: bytes
+    """Chapters of Matroska that are still to be put into the copy; empty for none."""
 
 
 def _finish_headers(film: Source, output: BinaryIO, kind: Container, copied: _Copied) -> None:
@@ -126,12 +133,32 @@ def _finish_headers(film: Source, output: BinaryIO, kind: Container, copied: _Co
         try:
             if out.headers:
                 matroska.write_headers(written, out.headers)
-            elif kind.muxer in ("mp4", "mov") and kind.reads(out.source_format):
-                mp4.add_facts(written, mp4.read_facts(cast(BinaryIO, film)), out.track_ids, out.comment)
+            if copied.chapters:
+                chapters.write_chapters(written, copied.chapters)
+            if kind.muxer in ("mp4", "mov"):
+                same = kind.reads(out.source_format)
+                facts = mp4.read_facts(cast(BinaryIO, film)) if same else mp4.Mp4Facts()
+                mp4.add_facts(written, facts, out.track_ids, out.comment, out.languages)
         except (ValueError, struct.error) as error:
             raise MuxFailed("ContainerCannotHold", f"{kind.muxer}: {error}") from error
         except OSError as error:
             raise film.error or error from error
+
+
+def _lost_facts(
+    source: Source, output: BinaryIO, out: Output, track: Track, beat: Callable[[], None]
+) -> list[str]:
+    """Facts of the film that the finished copy does not have, in words (`facts.comparison`)."""
+    try:
+        with source.open() as film:
+            before = comparison.read(film, cast(BinaryIO, source), beat)
+    except av.FFmpegError:
+        if source.error is not None:
+            raise source.error from None
+        return []  # its packets were copied: whatever FFmpeg does not read twice is no fact
+    with open(output.fileno(), "rb", closefd=False) as written, Source(written).open() as copy:
+        after = comparison.read(copy, written, beat)
+    return comparison.told(comparison.lost(before, after, out.indexes, track.old_comment), out.dropped)
 
 
 def size_limit(source_size: int, track: Track) -> int:
@@ -154,12 +181,12 @@ def _copy(
 ) -> _Copied:
     """Write the film with its new track."""
     try:
-        pictures = covers.read_covers(source) if kind.muxer == "matroska" else {}
-        edits, chapters = _edits_to_copy(source, kind)
+        headers = read_source(source, kind.muxer)
+        edits, marks = _edits_to_copy(source, kind)
         with source.open(edit_lists=edits is None) as film:
             shift = shift_of(film, kind)
             clock = 0 if edits is None else movie_timescale(edits.lists, track.sample_rate)
-            out = Output(film, sink, kind, track, pictures, clock, chapters)
+            out = Output(film, sink, kind, track, headers, clock, marks)
             hidden = (
                 HiddenPackets(() if film.format.name == JOINED else out.copies, kind)
                 if edits is None
@@ -230,7 +257,7 @@ def _copy(
             first, *others = encoder.digests
             out.dropped += sorted(late)
             digests = Digests(hasher.of("video"), hasher.of("audio"), first, tuple(others))
-            return _Copied(out, digests, new_tracks, edits)
+            return _Copied(out, digests, new_tracks, edits, headers.chapters)
     except (av.FFmpegError, OSError, TooLarge) as error:
         if source.error is not None:
             raise source.error from error

@@ -70,6 +70,17 @@ def codec(stream: Any) -> str:
     return container.codec_name(stream) if stream.codec_context is not None else ""
 
 
+def name_of(stream: Any) -> str:
+    """Name of a stream; empty if it has none but those that muxers give."""
+    names = _names({key.lower(): value for key, value in stream.metadata.items()})
+    return _clipped(names[0]) if names else ""
+
+
+def _names(metadata: Mapping[str, str]) -> list[str]:
+    names = [metadata.get(name, "") for name in ("title", "name", "handler_name")]
+    return [name for name in names if name and not is_usual_name(name)]
+
+
 def is_usual_name(name: str) -> bool:
     """True for a name that muxers give to tracks without one."""
     return name in _HANDLERS
@@ -78,8 +89,7 @@ def is_usual_name(name: str) -> bool:
 def facts(stream: Any, kind_: str) -> dict[str, Any]:
     """Statements of the container about a stream. Unset values are left out."""
     metadata = {key.lower(): value for key, value in stream.metadata.items()}
-    names = [metadata.get(name, "") for name in ("title", "name", "handler_name")]
-    names = [name for name in names if name and not is_usual_name(name)]
+    names = _names(metadata)
     described: dict[str, Any] = {
         "codec": codec(stream) or "unknown",
         "name": _clipped(names[0]) if names else "",
@@ -192,7 +202,6 @@ class FirstLook:
         if stream.codec_context is None:
             self._left = 0
         else:
-            stream.codec_context.options = {"max_pixels": str(container.MAX_PIXELS)}
             stream.codec_context.thread_count = 1
 
     def offer(self, packet: Any) -> None:
@@ -209,17 +218,26 @@ class FirstLook:
         except Exception:  # no decoder, or a damaged picture: the packets are compared all the same
             self._left = 0
 
-    def facts(self) -> dict[str, str]:
-        """The facts, without what is unset."""
+    @property
+    def is_done(self) -> bool:
+        """True if no further packet is wanted."""
+        return self._frame is not None or self._left <= 0
+
+    def frame(self) -> Any:
+        """The first picture; None if none can be decoded."""
         if self._frame is None and self._left > 0:
             self._take(None)
-        if self._frame is None:
+        return self._frame
+
+    def facts(self) -> dict[str, str]:
+        """The facts, without what is unset."""
+        if self.frame() is None:
             return {}
         found = {}
         for data in geometry.side_data(self._frame) or ():
             name, raw = data.type.name, bytes(data)
             if name == "DISPLAYMATRIX" and len(raw) >= 36:
-                found["matrix"] = _turn(struct.unpack("=9i", raw[:36]))
+                found["matrix"] = turn(raw)
             elif name == "STEREO3D":  # kind, and whether the eyes are exchanged
                 found["stereo3d"] = "{} {}".format(*struct.unpack("=2i", raw[:8]))
             elif name == "SPHERICAL":  # projection, yaw, pitch, roll
@@ -231,8 +249,9 @@ class FirstLook:
         return {name: value for name, value in found.items() if value}
 
 
-def _turn(matrix: tuple[int, ...]) -> str:
+def turn(raw: bytes) -> str:
     """Rotation, mirroring and scale of a display matrix; empty for none. Its shift only places it on a page."""
+    matrix = struct.unpack("=9i", raw[:36])
     parts = [round(matrix[k] / 65536, 2) for k in (0, 1, 3, 4)]
     text = " ".join(f"{part:g}" for part in parts).replace("-0 ", "0 ")
     return "" if parts == [1, 0, 0, 1] else text

@@ -18,9 +18,18 @@ _VIDEO, _AUDIO = 0xE0, 0xE1
 _NAME, _CODEC_ID, _PRIVATE, _BCP47 = 0x536E, 0x86, 0x63A2, 0x22B59D
 _CHANNELS, _BIT_DEPTH = 0x9F, 0x6264
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
+_STEREO, _BESIDE, _ABOVE = 0x53B8, (1, 8, 9, 11), (2, 3, 6, 7)
+"""StereoMode, and its values for views that share the width or the height of a picture."""
+
 _CRC, _VOID = 0xBF, 0xEC
+_TYPE = 0x83
+_TYPES = (0x01, 0x02, 0x11, 0x21)
+"""Types of tracks that FFmpeg makes streams of: pictures, sound, subtitles, metadata."""
+
+_LONGEST_TAG = 100
 
 _LARGEST_HEADER = 64 << 20
+_MOST_ELEMENTS = 100_000
 
 _MARK = "v2a header of track "
 
@@ -51,6 +60,27 @@ class HeaderDamaged(ValueError):
     """The header is not one that FFmpeg's muxer writes."""
 
 
+def read_languages(file: BinaryIO) -> dict[int, str]:
+    """Language tags (BCP 47) of the tracks of an untrusted file, by the index that FFmpeg gives the track."""
+    found: dict[int, str] = {}
+    for index, entry in enumerate(read_tracks(file)):
+        if tag := entry.get(_BCP47, b"").rstrip(b"\0")[:_LONGEST_TAG].decode("ascii", "ignore"):
+            found[index] = tag
+    return found
+
+
+def read_tracks(file: BinaryIO) -> list[dict[int, bytes]]:
+    """Elements of each track that FFmpeg finds in an untrusted file; none of what is damaged."""
+    try:
+        _, start, stop = find(file, _TRACKS, behind_packets=True)
+        file.seek(start)
+        content = file.read(min(stop - start, _LARGEST_HEADER))
+        entries = [dict(elements(data)) for name, data in elements(content) if name == _ENTRY]
+    except HeaderDamaged:
+        return []
+    return [entry for entry in entries if int.from_bytes(entry.get(_TYPE, b""), "big") in _TYPES]
+
+
 def display(width: int, height: int, aspect: Fraction) -> tuple[int, int, int]:
     """Display of a picture whose pixels have an aspect, exactly."""
     shown = width * aspect
@@ -65,7 +95,7 @@ def write_headers(file: BinaryIO, headers: dict[int, TrackHeader]) -> None:
 
     The file keeps its size. Raises HeaderDamaged if it has no header of tracks with these placeholders.
     """
-    start, stop = _find_tracks(file)
+    _, start, stop = find(file, _TRACKS)
     file.seek(start)
     content = file.read(stop - start)
     has_crc = content[:1] == bytes([_CRC])
@@ -102,12 +132,24 @@ def _rewritten(parts: list[tuple[int, bytes]], header: TrackHeader) -> bytes:
     for k, (name, data) in enumerate(kept):
         if name == _VIDEO and header.display[0]:
             names = _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT
-            shown = {name: _number(value) for name, value in zip(names, header.display, strict=True)}
+            display_of_one = _of_one_eye(header.display, dict(elements(data)).get(_STEREO, b""))
+            shown = {name: _number(value) for name, value in zip(names, display_of_one, strict=True)}
             kept[k] = name, _with(data, shown)
         elif name == _AUDIO and header.channels:
             kept[k] = name, _with(data, {_CHANNELS: _number(header.channels)}, without=(_BIT_DEPTH,))
     kept += [(name, data) for name, data in changed.items() if data]
     return b"".join(element(name, data) for name, data in kept)
+
+
+def _of_one_eye(shown: tuple[int, int, int], mode: bytes) -> tuple[int, int, int]:
+    """The display of one of two views that share a picture, which is what Matroska states for them."""
+    width, height, unit = shown
+    number = int.from_bytes(mode, "big")
+    if number in _BESIDE:
+        return (width // 2, height, unit) if width % 2 == 0 else (width, 2 * height, 3)
+    if number in _ABOVE:
+        return (width, height // 2, unit) if height % 2 == 0 else (2 * width, height, 3)
+    return shown
 
 
 def _with(data: bytes, more: dict[int, bytes], without: tuple[int, ...] = ()) -> bytes:
@@ -125,10 +167,13 @@ def _filled(entries: list[tuple[int, bytes]], size: int) -> bytes:
         rest = 0
     if rest < 0:
         raise HeaderDamaged("the header has no place for the facts of a track")
-    if rest == 0:
-        return content
-    width = 1 if rest - 2 < 0x7F else 8
-    return content + bytes([_VOID]) + _size(rest - 1 - width, width) + bytes(rest - 1 - width)
+    return content + (void(rest) if rest else b"")
+
+
+def void(size: int) -> bytes:
+    """An element of at least two bytes that means nothing."""
+    width = 1 if size - 2 < 0x7F else 8
+    return bytes([_VOID]) + _size(size - 1 - width, width) + bytes(size - 1 - width)
 
 
 def element(name: int, data: bytes, wider: int = 0) -> bytes:
@@ -165,21 +210,26 @@ def _number(value: int) -> bytes:
     return value.to_bytes(max(1, (value.bit_length() + 7) // 8), "big")
 
 
-def _find_tracks(file: BinaryIO) -> tuple[int, int]:
-    """Start and stop of the content of the element Tracks. Raises HeaderDamaged."""
+def find(file: BinaryIO, wanted: int, behind_packets: bool = False) -> tuple[int, int, int]:
+    """Start of an element of the segment, and start and stop of its content. Raises HeaderDamaged.
+
+    behind_packets: look for it in the whole file, not only before the packets.
+    """
     end = file.seek(0, os.SEEK_END)
     at = 0
-    while at < min(end, _LARGEST_HEADER):
+    for _ in range(_MOST_ELEMENTS):
+        if at >= (end if behind_packets else min(end, _LARGEST_HEADER)):
+            break
         file.seek(at)
         head = file.read(16)
         name, used = _read(head, 0, keep_marker=True)
         size, used = _read(head, used, keep_marker=False)
         if name == _SEGMENT:
             at += used
-        elif name == _TRACKS:
-            return at + used, at + used + size
-        elif name == _CLUSTER:
+        elif name == wanted:
+            return at, at + used, at + used + size
+        elif name == _CLUSTER and not behind_packets:
             break
         else:
             at += used + size
-    raise HeaderDamaged("no header of tracks before the packets")
+    raise HeaderDamaged(f"no element {wanted:x}")

@@ -7,6 +7,7 @@ iTunes and of cameras. FFmpeg writes the index last, so that it can grow without
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ _CODING = {
 
 _OWN = {b"meta", b"chpl", b"name", b"tags", b"Xtra", b"hinf"}
 """Boxes of `udta` that are not taken over as they are."""
+
+_UNDETERMINED = (0x7FFF, 0x55C4)
+"""Languages of a track that mean none: of Macintosh, and the code `und`."""
 
 _COMMENT, _ENCODER = b"\xa9cmt", b"\xa9too"
 
@@ -59,10 +63,22 @@ def read_facts(file: BinaryIO) -> Mp4Facts:
     return facts
 
 
-def add_facts(file: BinaryIO, facts: Mp4Facts, tracks: Mapping[int, int], comment: str = "") -> None:
+def language_tag(content: bytes) -> str:
+    """The language tag (BCP 47) in the content of an `elng` box; empty without one."""
+    return content[4:100].split(b"\0")[0].decode("ascii", "ignore")
+
+
+def add_facts(
+    file: BinaryIO,
+    facts: Mp4Facts,
+    tracks: Mapping[int, int],
+    comment: str = "",
+    languages: Mapping[int, str] | None = None,
+) -> None:
     """Add the facts to a finished copy, open for reading and writing.
 
     tracks: the identifier of each copied track by that of the source's. comment: replaces that in the list of tags.
+    languages: codes (ISO 639-2) by the identifier of a track of the copy; FFmpeg writes those of Macintosh into mov.
     Raises ValueError for a file that FFmpeg's muxer did not write.
     """
     start, content = _index(file)
@@ -71,8 +87,10 @@ def add_facts(file: BinaryIO, facts: Mp4Facts, tracks: Mapping[int, int], commen
     sources = {copy: source for source, copy in tracks.items()}
     movie: Boxes = []
     for kind, data in _parts(content):
-        source = sources.get(_identifier(data)) if kind == b"trak" else None
-        movie.append((kind, data if source is None else _with_track_facts(data, facts, source)))
+        if kind == b"trak":
+            number = _identifier(data)
+            data = _with_track_facts(data, facts, sources.get(number), (languages or {}).get(number, ""))
+        movie.append((kind, data))
     new = _join(_with_tags(movie, facts, comment))
     if new != content:
         file.seek(start)
@@ -91,20 +109,35 @@ def _read_track(data: bytes, facts: Mp4Facts) -> None:
         facts.entries[number] = [(k, d) for k, d in _boxes(_entry(entry)[78:]) if k not in _CODING]
 
 
-def _with_track_facts(data: bytes, facts: Mp4Facts, source: int) -> bytes:
+def _with_track_facts(data: bytes, facts: Mp4Facts, source: int | None, language: str) -> bytes:
+    """The content of `trak` with facts of the source's track, if it has one, and a language if it has none."""
+    entry, tag = facts.entries.get(source or 0), facts.languages.get(source or 0)
     parts = []
     for kind, inner in _parts(data):
         if kind == b"mdia":
-            media = [
-                (k, _with_entry(d, facts.entries[source]) if k == b"minf" and source in facts.entries else d)
-                for k, d in _parts(inner)
-                if k != b"elng" or source not in facts.languages
-            ]
-            if source in facts.languages:  # after the header of the track, before its handler
-                media.insert(1, (b"elng", facts.languages[source]))
+            media = []
+            for k, d in _parts(inner):
+                if k == b"minf" and entry is not None:
+                    d = _with_entry(d, entry)
+                elif k == b"mdhd":
+                    d = _with_language(d, language)
+                if k != b"elng" or tag is None:
+                    media.append((k, d))
+            if tag is not None:  # after the header of the track, before its handler
+                media.insert(1, (b"elng", tag))
             inner = _join(media)
         parts.append((kind, inner))
     return _join(parts)
+
+
+def _with_language(header: bytes, code: str) -> bytes:
+    """The content of `mdhd` with a code of three letters, unless it names a language."""
+    at = 32 if header[:1] == b"\1" else 20
+    there = struct.unpack(">H", header[at : at + 2])[0]
+    if there not in _UNDETERMINED or not re.fullmatch("[a-z]{3}", code):
+        return header
+    packed = sum((ord(letter) - 0x60) << shift for letter, shift in zip(code, (10, 5, 0), strict=True))
+    return header[:at] + struct.pack(">H", packed) + header[at + 2 :]
 
 
 def _with_entry(data: bytes, more: Boxes, path: tuple[bytes, ...] = (b"stbl", b"stsd")) -> bytes:

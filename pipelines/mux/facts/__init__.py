@@ -1,0 +1,1 @@
+"""Facts of a film and its tracks: one list, one reader, and what a copy has lost of them."""
