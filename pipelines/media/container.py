@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import av
+from av.codec.context import Flags
 from av.container import InputContainer
 from av.stream import Disposition
 
@@ -82,6 +83,9 @@ def open_whitelisted(
         if (context := stream.codec_context) is not None:
             # The list above is for what FFmpeg decodes while it opens the file; these decoders are opened later.
             context.options = {"codec_whitelist": DECODERS, "max_pixels": str(MAX_PIXELS)}
+            if stream.type == "video":
+                # Otherwise a cropped left edge (H.264, H.265) is shown as far as it keeps rows of pixels aligned.
+                context.flags |= Flags.unaligned
     return container
 
 

@@ -15,6 +15,7 @@ import av
 from av.stream import Discard, Disposition
 
 from pipelines.media import container as media_container
+from pipelines.media.cropping import Crop
 from pipelines.mux import subtitles
 from pipelines.mux.containers import ENCODER_OPTIONS, Container
 from pipelines.mux.files import Sink
@@ -95,12 +96,13 @@ class Output:
 
     def __init__(
         self, film: Any, sink: Sink, kind: Container, track: Track, pictures: dict[int, Cover],
-        timescale: int = 0, chapters: Any = None,
+        crops: dict[int, Crop], timescale: int = 0, chapters: Any = None,
     ) -> None:  # fmt: skip
-        """pictures: covers, by stream, that become attachments. timescale: ticks in a second of the film's clock in
-        mp4; 0 for the usual one. chapters: those of the copy, if `film` does not have their times."""
+        """pictures: covers, by stream, that become attachments. crops: what the film's container leaves out of its
+        pictures, by stream. timescale: ticks in a second of the film's clock in mp4; 0 for the usual one. chapters:
+        those of the copy, if `film` does not have their times."""
         self.kind, self._film, self._sink, self._spec = kind, film, sink, track
-        self._pictures, self._timescale = pictures, timescale
+        self._pictures, self._timescale, self._crops = pictures, timescale, crops
         self._chapters = film.chapters() if chapters is None else chapters
         # Players distinguish hvc1 from hev1 and XVID from FMP4 by the codec tag, so it is kept with the container. If
         # the muxer refuses it, try without.
@@ -244,7 +246,8 @@ class Output:
                 header = self.headers.get(
                     stream.index, matroska.TrackHeader(stream.metadata.get("title", ""))
                 )
-                shown = matroska.display(context.width, context.height, Fraction(aspect))
+                size = self._crops.get(stream.index, Crop()).shown_size(context.width, context.height)
+                shown = matroska.display(*size, Fraction(aspect))
                 self.headers[stream.index] = replace(header, display=shown)
         # For uncompressed pictures the tag is the layout of their bytes; Matroska holds none without it.
         if keep_codec_tag or context.name == "rawvideo":

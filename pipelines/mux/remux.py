@@ -23,6 +23,7 @@ import numpy as np
 
 from pipelines import storage
 from pipelines.media import container as media_container
+from pipelines.media.cropping import read_crops
 from pipelines.mux import packet_hashes, presented, subtitles
 from pipelines.mux.audio_encoder import BLOCK, Encoder
 from pipelines.mux.containers import Container, container_of, output_name
@@ -158,7 +159,8 @@ def _copy(
         with source.open(edit_lists=edits is None) as film:
             shift = shift_of(film, kind)
             clock = 0 if edits is None else movie_timescale(edits.lists, track.sample_rate)
-            out = Output(film, sink, kind, track, pictures, clock, chapters)
+            crops = read_crops(cast(BinaryIO, source), film)
+            out = Output(film, sink, kind, track, pictures, crops, clock, chapters)
             hidden = HiddenPackets(out.copies, kind) if edits is None else None
             late: set[str] = set()
             if track.strict:
