@@ -191,13 +191,14 @@ def packets(
     """
     wanted = list(streams)
     video = next((s for s in container.streams.video if not is_attached(s)), None)
-    if container.format.name not in clock.DISCONTINUOUS or video is None:
+    forth_s = clock.LEAPS_FORTH_S.get(container.format.name)
+    if forth_s is None or video is None:
         yield from _demuxed(container, wanted, with_empty, unannounced)
         return
     # The pictures put the parts one after another, so they are read even if only the sound is wanted.
     indexes = {stream.index for stream in wanted}
     read = wanted if video.index in indexes else [*wanted, video]
-    running = clock.ContinuousClock(video.index, frame_step(video), leaps)
+    running = clock.ContinuousClock(video.index, frame_step(video), leaps, forth_s)
     for packet in running.corrected(_demuxed(container, read, with_empty, unannounced)):
         if packet.stream_index in indexes:
             yield packet

@@ -31,10 +31,11 @@ from pipelines.mux.files import Sink, Source, TooLarge, disk_error
 from pipelines.mux.headers import matroska, mp4
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.packets import Output, repair_times, shift_of
-from pipelines.mux.streams import covers, left_out
+from pipelines.mux.streams import configurations, covers, left_out
 from pipelines.mux.times.edit_lists import BrokenIndex, EditListCopy, movie_timescale, read_edit_lists
 from pipelines.mux.times.hidden_packets import HiddenPackets
 from pipelines.mux.times.squeezed import SqueezedPictures
+from pipelines.mux.times.unstamped import ShownOrder, lacks_times
 from pipelines.mux.track import TITLE, MuxFailed, MuxResult, Track
 
 __all__ = ["TITLE", "MuxFailed", "MuxResult", "Track", "mux", "output_name", "video_digest"]
@@ -156,6 +157,7 @@ def _copy(
     try:
         pictures = covers.read_covers(source) if kind.muxer == "matroska" else {}
         edits, chapters = _edits_to_copy(source, kind)
+        unstamped = lacks_times(source)
         with source.open(edit_lists=edits is None) as film:
             shift = shift_of(film, kind)
             clock = 0 if edits is None else movie_timescale(edits.lists, track.sample_rate)
@@ -187,9 +189,12 @@ def _copy(
                         hasher.update(made, stream)
                         out.container.mux(made)
 
-                for packet in media_container.packets(
+                packets = media_container.packets(
                     film, out.copies, with_empty=True, unannounced=lambda: late.add(left_out.LATE)
-                ):
+                )
+                if unstamped:
+                    packets = ShownOrder(media_container.video_stream(film, "mux")).stamped(packets)
+                for packet in packets:
                     stream = packet.stream
                     if hidden is not None and hidden.leaves_out(packet):
                         continue
@@ -209,10 +214,12 @@ def _copy(
                     if stream in out.converted:
                         write_converted(stream, packet)
                     else:
+                        packet = configurations.settled(packet, kind.muxer)
                         hasher.update(packet, stream)
                         packet.stream = out.copies[stream]
                         out.container.mux(packet)
                     beat()
+                squeezed.finish()
                 for stream in out.converted:
                     write_converted(stream, None)
                 for block in blocks:
