@@ -1,7 +1,7 @@
 """Configurations of sound that come again in the middle of a film, on their way into Matroska.
 
-A recorder of FLV repeats the decoder's configuration when its sender starts again. FFmpeg's Matroska muxer writes one of
-AAC over what follows it in the header, and the copy cannot be read.
+A recorder of FLV repeats the decoder's configuration when its sender starts again. FFmpeg's Matroska muxer writes one
+of AAC over what follows it in the header, and the copy cannot be read.
 """
 
 from __future__ import annotations

@@ -209,7 +209,8 @@ def test_a_live_stream_that_started_again(tmp_path: Path, start_s: float, bframe
     """A recorder of FLV goes on writing tags when its sender starts again."""
     parts = [
         media_files.write_video(
-            tmp_path / f"part{k}.flv", duration_s=1.2, bframes=bframes, start_s=begin, sound="audible", sound_start_s=begin,
+            tmp_path / f"part{k}.flv", duration_s=1.2, bframes=bframes, start_s=begin,
+            sound="audible", sound_start_s=begin,
             picture=lambda n, w, h, k=k: media_files.numbered(n + 30 * k, w, h),  # type: ignore[misc]
         ).read_bytes()
         for k, begin in enumerate((5.0, start_s or 0.08))
