@@ -198,7 +198,7 @@ class _Index:
         at = header[2] + (20 if self.data[header[2]] == 1 else 12)
         edits: list[Edit] = []
         for found in self.inside(box, b"edts", b"elst"):
-            edits += self._edits(found)
+            edits = list(self._edits(found))  # of several, FFmpeg follows the last
         timescale, duration = self._clock(media)
         return struct.unpack(">I", self.data[at : at + 4])[0], TrackEdits(
             max(1, timescale), duration, tuple(edits)
