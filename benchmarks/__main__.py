@@ -32,6 +32,7 @@ COMMANDS = (
     "longform workers",
     "longform memory",
     "longform mux",
+    "mux_speed",
 )
 
 

@@ -1,4 +1,4 @@
-"""One clock for films whose own starts again or jumps: joined transport streams, and program streams of discs.
+"""One clock for films whose own starts again or jumps: joined transport and program streams, recorded live streams.
 
 Players go on after such a place, so that what follows plays after what was before. Each packet belongs to a part of the
 film with one clock; the parts are put one after another by the pictures, and sound follows the pictures of its part.
@@ -18,6 +18,10 @@ DISCONTINUOUS = ("mpegts", "mpeg", "dhav", JOINED)
 
 LEAP_S = 10.0
 """Seconds from which on time without packets is a leap of the clock; FFmpeg and its player take the same."""
+
+LEAPS_FORTH_S = {**dict.fromkeys(DISCONTINUOUS, LEAP_S), "flv": 86_400.0, "live_flv": 86_400.0}
+"""Seconds from which on a step forward is a leap, by FFmpeg's demuxer. The clock of a live stream (FLV) starts again
+with its sender, and some count milliseconds in 31 bits, but nothing is sent while the picture stands."""
 
 BACK_S, UNSTAMPED_BACK_S = 0.1, 1.0
 """Seconds by which decoding times may go back, and presentation times where those are missing."""
@@ -68,11 +72,14 @@ class _Stream:
 class ContinuousClock:
     """Running correction of the times of packets, in the order of the file.
 
-    pictures: index of the stream that puts the parts one after another. step_s: seconds per picture.
+    pictures: index of the stream that puts the parts one after another. step_s: seconds per picture. forth_s: a longer
+    time without packets is a leap.
     """
 
-    def __init__(self, pictures: int, step_s: float, leaps: list[float] | None = None) -> None:
-        self._pictures, self._step_s = pictures, step_s
+    def __init__(
+        self, pictures: int, step_s: float, leaps: list[float] | None = None, forth_s: float = LEAP_S
+    ) -> None:
+        self._pictures, self._step_s, self._forth_s = pictures, step_s, forth_s
         self._streams: dict[int, _Stream] = {}
         self._newest: _Part | None = None
         self.leaps: list[float] = [] if leaps is None else leaps
@@ -116,7 +123,7 @@ class ContinuousClock:
             stream.last = stream.part.last
         assert stream.last is not None
         back = BACK_S if packet.dts is not None else UNSTAMPED_BACK_S
-        forth = LEAP_S + 3 * self._step_s
+        forth = self._forth_s + 3 * self._step_s
         passed = time - stream.last
         if -back <= passed <= forth or (passed > 0 and time <= stream.part.last + forth):
             return True

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, cast
 
 import av
+from av.codec.context import Flags
 from av.container import InputContainer
 from av.stream import Disposition
 
@@ -82,6 +83,9 @@ def _open(file: Any, metadata_errors: str, edit_lists: bool) -> InputContainer:
         if (context := stream.codec_context) is not None:
             # The list above is for what FFmpeg decodes while it opens the file; these decoders are opened later.
             context.options = {"codec_whitelist": DECODERS, "max_pixels": str(MAX_PIXELS)}
+            if stream.type == "video":
+                # Otherwise a cropped left edge (H.264, H.265) is shown as far as it keeps rows of pixels aligned.
+                context.flags |= Flags.unaligned
     return container
 
 
@@ -187,14 +191,15 @@ def packets(
     """
     wanted = list(streams)
     video = next((s for s in container.streams.video if not is_attached(s)), None)
-    if container.format.name not in clock.DISCONTINUOUS or video is None:
+    forth_s = clock.LEAPS_FORTH_S.get(container.format.name)
+    if forth_s is None or video is None:
         demuxed = _demuxed(container, wanted, with_empty, unannounced)
         yield from demuxed if video is None else raw_streams.counted(demuxed, container, video)
         return
     # The pictures put the parts one after another, so they are read even if only the sound is wanted.
     indexes = {stream.index for stream in wanted}
     read = wanted if video.index in indexes else [*wanted, video]
-    running = clock.ContinuousClock(video.index, frame_step(video), leaps)
+    running = clock.ContinuousClock(video.index, frame_step(video), leaps, forth_s)
     for packet in running.corrected(_demuxed(container, read, with_empty, unannounced)):
         if packet.stream_index in indexes:
             yield packet

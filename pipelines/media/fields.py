@@ -18,14 +18,22 @@ def first_field(frame: Any) -> Any:
     if not frame.interlaced_frame or frame.height % 2 or frame.height < 4:
         return frame
     # FFmpeg's filter knows from each picture which field is the earlier one, and copies no pixels. It keeps the later
-    # one for the next picture, hence a new filter for each.
+    # one for the next picture.
+    return filtered(frame, "separatefields")
+
+
+def filtered(frame: Any, name: str, arguments: str | None = None) -> Any:
+    """The first picture that FFmpeg's filter `name` makes of one picture; a new filter each time, which knows no other.
+
+    The result is valid as long as `frame`.
+    """
     graph = Graph()
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format.name, time_base=Fraction(1, 1000)
     )
-    separate, sink = graph.add("separatefields"), graph.add("buffersink")
-    source.link_to(separate)
-    separate.link_to(sink)
+    changed, sink = graph.add(name, arguments), graph.add("buffersink")
+    source.link_to(changed)
+    changed.link_to(sink)
     graph.configure()
     graph.push(frame)
     return graph.pull()

@@ -15,6 +15,7 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from pipelines.media import geometry
+from pipelines.media.cropping import Crop, cropped
 from pipelines.media.fields import first_field
 from pipelines.media.tone_mapping import is_hdr, to_standard
 from v2a_models.recipe import View
@@ -125,16 +126,18 @@ class Scaler:
     """Makes decoded pictures RGB, upright and of a view's size: of interlaced ones the earlier field, of HDR ones what
     a standard screen shows.
 
-    turns: quarter turns and mirroring, from `geometry.orientation`. aspect: width of a pixel over its height.
+    turns: quarter turns and mirroring, from `geometry.orientation`. aspect: width of a pixel over its height. crop:
+    what the container leaves out of every picture.
     """
 
-    def __init__(self, turns: tuple[int, bool], aspect: float) -> None:
+    def __init__(self, turns: tuple[int, bool], aspect: float, crop: Crop = Crop()) -> None:
         self.quarter_turns, self.mirrored = turns
-        self.aspect = aspect
+        self.aspect, self.crop = aspect, crop
         self.scalers: dict[tuple[int, int, str], tuple[VideoReformatter, VideoReformatter]] = {}
 
     def picture(self, frame: Any, width: int, height: int, fit: str) -> np.ndarray:
         """The picture as uint8 [height, width, 3], valid as long as the frame and this object."""
+        frame = cropped(frame, self.crop)
         scalers = self.scalers.setdefault((width, height, fit), (VideoReformatter(), VideoReformatter()))
         if fit == "squeeze":
             return self._scale(frame, width, height, *scalers)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, TypeVar
 import av
 import numpy as np
 
-from pipelines.media import clock, geometry, raw_streams, recorded
+from pipelines.media import clock, cropping, geometry, raw_streams, recorded
 from pipelines.media import container as media_container
 from pipelines.media.audio import Level, audio_state, decode_sound
 from pipelines.media.container import Tick
@@ -43,7 +43,7 @@ Frame = TypeVar("Frame")
 
 @dataclass(frozen=True)
 class Probe:
-    """Facts about a file. Sizes are as displayed, after rotation and pixel aspect."""
+    """Facts about a file. Sizes are as displayed, after cropping, pixel aspect and rotation."""
 
     duration_s: float
     fps: float
@@ -127,9 +127,9 @@ def probe(file: BinaryIO, tick: Tick | None = None) -> Probe:
         frame = first.frame()
         start_s = media_container.time_of(frame, video) or 0.0
         quarter_turns, _ = geometry.orientation(geometry.display_matrix(frame))
-        width, height = geometry.display_size(
-            frame.width, frame.height, geometry.pixel_aspect(video), quarter_turns
-        )
+        crop = cropping.read_crops(file, container).get(video.index, cropping.Crop())
+        size = crop.shown_size(frame.width, frame.height)
+        width, height = geometry.display_size(*size, geometry.pixel_aspect(video), quarter_turns)
         for level in levels.values():
             level.flush()
         duration_s = times.duration_s(start_s, max((level.seconds for level in levels.values()), default=0.0))
@@ -291,6 +291,7 @@ def _attempt(plan: _Plan, file: BinaryIO, read_ahead_s: float) -> Iterator[list[
         scaler = Scaler(
             geometry.orientation(geometry.display_matrix(first)),
             geometry.pixel_aspect(video),
+            cropping.read_crops(file, container).get(video.index, cropping.Crop()),
         )
         tolerance_s = media_container.tolerance_s(video)
         if container.format.name in _SPARSELY_STAMPED:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 from pipelines.media import container
 
@@ -27,6 +27,11 @@ class Digests:
     """The generated sound track."""
     alternatives: tuple[str, ...] = ()
     """Further generated sound tracks."""
+
+    @property
+    def new(self) -> tuple[str, ...]:
+        """The generated sound tracks, alternatives last."""
+        return (self.generated, *self.alternatives)
 
     def to_json(self) -> dict[str, Any]:
         values = asdict(self)
@@ -47,7 +52,7 @@ class Hasher:
     """Running hashes of a film's streams, packet by packet. Cover art is left out."""
 
     def __init__(self, streams: Any) -> None:
-        self._streams = [s for s in streams if s.type in ("video", "audio") and not _is_cover(s)]
+        self._streams = [s for s in streams if s.type in ("video", "audio") and not is_cover(s)]
         self._hashes = {stream.index: hashlib.sha256() for stream in self._streams}
 
     def update(self, packet: Any, stream: Any) -> None:
@@ -55,29 +60,17 @@ class Hasher:
         if (running := self._hashes.get(stream.index)) is not None:
             running.update(content(packet, stream))
 
+    def digest(self, index: int) -> str:
+        """The digest of the stream with that index."""
+        return self._hashes[index].hexdigest()
+
     def of(self, kind: str) -> tuple[str, ...]:
         """The digests of the `video` or `audio` streams."""
         return tuple(self._hashes[s.index].hexdigest() for s in self._streams if s.type == kind)
 
 
-def digests_of(file: BinaryIO, new_tracks: Sequence[int], tick: Callable[[], None]) -> Digests:
-    """Digests of a finished copy as its readers find them. Raises DecodeFailed.
-
-    new_tracks: indexes of the generated sound tracks among the streams.
-    """
-    file.seek(0)
-    with container.opened(file) as film:
-        streams = [s for s in film.streams if s.type in ("video", "audio")]
-        hasher = Hasher(streams)
-        for packet in container.packets(film, streams, with_empty=True):
-            hasher.update(packet, packet.stream)
-            tick()
-        sound = dict(zip((s.index for s in film.streams.audio), hasher.of("audio"), strict=True))
-        generated = [sound.pop(index) for index in new_tracks]
-        return Digests(hasher.of("video"), tuple(sound.values()), generated[0], tuple(generated[1:]))
-
-
-def _is_cover(stream: Any) -> bool:
+def is_cover(stream: Any) -> bool:
+    """True for a cover picture, which is a stream of video to FFmpeg."""
     return stream.type == "video" and container.is_attached(stream)
 
 

@@ -15,6 +15,7 @@ import av
 from av.stream import Discard, Disposition
 
 from pipelines.media import container as media_container
+from pipelines.media.cropping import Crop
 from pipelines.mux import stream_facts, subtitles
 from pipelines.mux.containers import ENCODER_OPTIONS, Container
 from pipelines.mux.files import Sink
@@ -97,12 +98,13 @@ class Output:
 
     def __init__(
         self, film: Any, sink: Sink, kind: Container, track: Track, headers: SourceHeaders,
-        timescale: int = 0, chapters: Any = None,
+        crops: dict[int, Crop], timescale: int = 0, chapters: Any = None,
     ) -> None:  # fmt: skip
-        """headers: facts that FFmpeg does not tell. timescale: ticks in a second of the film's clock in mp4; 0 for the
-        usual one. chapters: those of the copy, if `film` does not have their times."""
+        """headers: facts that FFmpeg does not tell. crops: what the film's container leaves out of its pictures, by
+        stream. timescale: ticks in a second of the film's clock in mp4; 0 for the usual one. chapters: those of the
+        copy, if `film` does not have their times."""
         self.kind, self._film, self._sink, self._spec = kind, film, sink, track
-        self._headers, self._timescale = headers, timescale
+        self._headers, self._timescale, self._crops = headers, timescale, crops
         self._chapters = film.chapters() if chapters is None else chapters
         # Players distinguish hvc1 from hev1 and XVID from FMP4 by the codec tag, so it is kept with the container. If
         # the muxer refuses it, try without.
@@ -271,9 +273,8 @@ class Output:
         aspect = stream.sample_aspect_ratio if stream.type == "video" else None
         if aspect and aspect != 1:
             context = stream.codec_context
-            header = replace(
-                header, display=matroska.display(context.width, context.height, Fraction(aspect))
-            )
+            size = self._crops.get(stream.index, Crop()).shown_size(context.width, context.height)
+            header = replace(header, display=matroska.display(*size, Fraction(aspect)))
         header = replace(header, language=self._headers.languages.get(stream.index, ""))
         name = stream.metadata.get("title") or stream.metadata.get("handler_name", "")
         name = "" if stream_facts.is_usual_name(name) else name

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 
-from pipelines.media import container
-from pipelines.mux import access_units, boxes, stream_facts
+from pipelines.media import boxes, container
+from pipelines.mux import access_units, stream_facts
 from pipelines.mux.headers import mxf
 
 TRACK_KINDS = ("video", "sound", "subtitles", "cover", "attachment", "data")

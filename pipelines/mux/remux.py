@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -24,7 +24,8 @@ import numpy as np
 from pipelines import storage
 from pipelines.media import container as media_container
 from pipelines.media.clock import JOINED
-from pipelines.mux import packet_hashes, presented, subtitles
+from pipelines.media.cropping import read_crops
+from pipelines.mux import packet_hashes, read_back, subtitles
 from pipelines.mux.audio_encoder import BLOCK, Encoder
 from pipelines.mux.containers import Container, container_of, output_name
 from pipelines.mux.facts import comparison
@@ -33,10 +34,12 @@ from pipelines.mux.headers import chapters, matroska, mp4
 from pipelines.mux.headers.source import read_source
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.packets import Output, repair_times, shift_of
-from pipelines.mux.streams import left_out
+from pipelines.mux.read_back import Place, Reading, Shown
+from pipelines.mux.streams import configurations, left_out
 from pipelines.mux.times.edit_lists import BrokenIndex, EditListCopy, movie_timescale, read_edit_lists
 from pipelines.mux.times.hidden_packets import HiddenPackets
 from pipelines.mux.times.squeezed import SqueezedPictures
+from pipelines.mux.times.unstamped import ShownOrder, lacks_times
 from pipelines.mux.track import TITLE, MuxFailed, MuxResult, Track
 
 __all__ = ["TITLE", "MuxFailed", "MuxResult", "Track", "mux", "output_name", "video_digest"]
@@ -98,11 +101,30 @@ def mux_files(
     facts = kind.muxer, kind.codec, track.n_samples, size, tuple(dropped), film.sha256(beat)
     converted = tuple(made.told for made in copied.out.converted.values())
     with open(output.fileno(), "rb", closefd=False) as written:
-        digests = copied.digests
-        if copied.edits is not None:
-            # A reader follows the edit lists: it finds some packets twice and others not at all.
-            digests = packet_hashes.digests_of(written, copied.new_tracks, beat)
-        return MuxResult(*facts, digests, presented.describe(written, tick=beat), converted)
+        found_digests, found, described = read_back.read_copy(written, copied.new_tracks, beat)
+    wanted, digests = copied.wanted, copied.digests
+    if copied.edits is not None:
+        # A reader follows the edit lists: it finds some packets twice and others not at all.
+        wanted, digests = _shown(film, copied.places, beat), found_digests
+    read_back.compare({copied.places[index]: fact for index, fact in wanted.facts.items()}, found)
+    end_s = copied.sound_start_s - wanted.start_s + track.n_samples / track.sample_rate
+    for place, digest in zip(copied.new_tracks, copied.digests.new, strict=True):
+        read_back.check_sound(found[place], digest, end_s)
+    return MuxResult(*facts, digests, described, converted)
+
+
+def _shown(film: Source, streams: Mapping[int, Place], beat: Callable[[], None]) -> Shown:
+    """Facts about what a film shows that follows its edit lists, for the streams that are copied."""
+    try:
+        with film.open() as source:
+            copied = [stream for stream in source.streams if stream.index in streams]
+            reading = Reading(copied)
+            for packet in media_container.packets(source, copied, with_empty=True):
+                reading.update(packet, packet.stream)
+                beat()
+            return reading.shown()
+    except (av.FFmpegError, OSError) as error:
+        raise film.error or MuxFailed(type(error).__name__, media_container.error_text(error)) from error
 
 
 @dataclass(frozen=True)
@@ -112,12 +134,18 @@ class _Copied:
     out: Output
     """The output, which is closed."""
     digests: Digests
-    new_tracks: tuple[int, ...]
-    """Indexes of the new tracks among the streams of the copy."""
+    new_tracks: tuple[Place, ...]
+    """Places of the new tracks in the copy."""
     edits: EditListCopy | None
     """Edit lists that are still to be put into the copy, if it has the times of the media."""
     chapters: bytes
     """Chapters of Matroska that are still to be put into the copy; empty for none."""
+    places: dict[int, Place]
+    """Places of the copied streams in the copy, by their index in the source."""
+    wanted: Shown
+    """Facts about the packets that were written, by the index of their stream in the source."""
+    sound_start_s: float
+    """Start of the new sound on the clock of the copy."""
 
 
 def _finish_headers(film: Source, output: BinaryIO, kind: Container, copied: _Copied) -> None:
@@ -183,10 +211,12 @@ def _copy(
     try:
         headers = read_source(source, kind.muxer)
         edits, marks = _edits_to_copy(source, kind)
+        unstamped = lacks_times(source)
         with source.open(edit_lists=edits is None) as film:
             shift = shift_of(film, kind)
             clock = 0 if edits is None else movie_timescale(edits.lists, track.sample_rate)
-            out = Output(film, sink, kind, track, headers, clock, marks)
+            crops = read_crops(cast(BinaryIO, source), film)
+            out = Output(film, sink, kind, track, headers, crops, clock, marks)
             hidden = (
                 HiddenPackets(() if film.format.name == JOINED else out.copies, kind)
                 if edits is None
@@ -204,7 +234,7 @@ def _copy(
                     track.captions if out.captions else (),
                     start_s,
                 )
-                hasher = packet_hashes.Hasher(out.copies)
+                written = Reading(out.copies)
                 last_dts: dict[int, int] = {}
                 squeezed = SqueezedPictures()
                 # Fractions cost more than the copying: convert once per stream, compare once per block.
@@ -214,12 +244,15 @@ def _copy(
 
                 def write_converted(stream: Any, packet: Any) -> None:
                     for made in out.converted[stream].packets(packet):
-                        hasher.update(made, stream)
+                        written.update(made, stream)
                         out.container.mux(made)
 
-                for packet in media_container.packets(
+                packets = media_container.packets(
                     film, out.copies, with_empty=True, unannounced=lambda: late.add(left_out.LATE)
-                ):
+                )
+                if unstamped:
+                    packets = ShownOrder(media_container.video_stream(film, "mux")).stamped(packets)
+                for packet in packets:
                     stream = packet.stream
                     if hidden is not None and hidden.leaves_out(packet):
                         continue
@@ -239,10 +272,12 @@ def _copy(
                     if stream in out.converted:
                         write_converted(stream, packet)
                     else:
-                        hasher.update(packet, stream)
+                        packet = configurations.settled(packet, kind.muxer)
+                        written.update(packet, stream)
                         packet.stream = out.copies[stream]
                         out.container.mux(packet)
                     beat()
+                squeezed.finish()
                 for stream in out.converted:
                     write_converted(stream, None)
                 for block in blocks:
@@ -250,14 +285,16 @@ def _copy(
                     beat()
                 encoder.finish()
                 captions.finish()
-                new_tracks = tuple(stream.index for stream in out.tracks)
+                places, new_tracks = _places(out, written)
                 out.container.close()
             if track.strict:
                 left_out.check_strict(sorted(late), kind.muxer)
             first, *others = encoder.digests
             out.dropped += sorted(late)
-            digests = Digests(hasher.of("video"), hasher.of("audio"), first, tuple(others))
-            return _Copied(out, digests, new_tracks, edits, headers.chapters)
+            digests = Digests(written.hasher.of("video"), written.hasher.of("audio"), first, tuple(others))
+            return _Copied(
+                out, digests, new_tracks, edits, headers.chapters, places, written.shown(), start_s
+            )
     except (av.FFmpegError, OSError, TooLarge) as error:
         if source.error is not None:
             raise source.error from error
@@ -271,6 +308,14 @@ def _copy(
         if isinstance(error, av.FFmpegError):
             raise MuxFailed(type(error).__name__, media_container.error_text(error)) from error
         raise
+
+
+def _places(out: Output, written: Reading) -> tuple[dict[int, Place], tuple[Place, ...]]:
+    """Places in the copy of the streams of the source, by index, and of the new tracks."""
+    copies = {copy.index: s for s, copy in out.copies.items() if s.index in written.indexes}
+    kinds = {number: str(s.type) for number, s in copies.items()} | {t.index: "audio" for t in out.tracks}
+    at = read_back.places(kinds)
+    return {s.index: at[number] for number, s in copies.items()}, tuple(at[t.index] for t in out.tracks)
 
 
 def _edits_to_copy(source: Source, kind: Container) -> tuple[EditListCopy | None, Any]:

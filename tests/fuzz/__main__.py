@@ -1,6 +1,7 @@
 """Damaged and hostile files through a whole dub, as many as one likes: `python -m tests.fuzz --inputs 5000`.
 
-Every input is a function of the seed and its number (`tests.fuzz.corpus`). It must end as one row of the report:
+Every input is a function of the seed and its number (`tests.fuzz.corpus`); half of the films are damaged anywhere, half
+in their structure (`tests.fuzz.structured`). It must end as one row of the report:
 dubbed, skipped or failed, with a reason; nothing may come out of the stages, the original must stay as it is, and no
 temporary file and no process may be left (`tests.fuzz.line`). Anything else is a violation, whose file is kept in
 --keep. An HTTP server and a file that playlists name watch whether anything is read through them.
@@ -101,7 +102,9 @@ class Watch(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/stolen.ts"
 
 
-def campaign(inputs: int, seed: int, keep: Path, first: int = 0, minutes: float = 0.0) -> Tally:
+def campaign(
+    inputs: int, seed: int, keep: Path, first: int = 0, minutes: float = 0.0, structured: float = 0.5
+) -> Tally:
     """Runs the inputs numbered from `first` on, for at most so many minutes; 0 for as long as it takes."""
     tally, started = Tally(seed, first), time.monotonic()
     early_mb = 0.0
@@ -115,7 +118,7 @@ def campaign(inputs: int, seed: int, keep: Path, first: int = 0, minutes: float 
             for number in range(first, first + inputs):
                 if minutes and time.monotonic() - started > 60 * minutes:
                     break
-                name, data = made(number, seeds, seed)
+                name, data = made(number, seeds, seed, structured)
                 begun = time.monotonic()
                 try:
                     # So that every kind of file goes every way.
@@ -154,8 +157,11 @@ def main() -> int:
     parser.add_argument(
         "--keep", type=Path, default=Path("out/fuzz"), help="folder for the files of violations"
     )
+    parser.add_argument(
+        "--structured", type=float, default=0.5, help="fraction of the films whose structure is edited"
+    )
     given = parser.parse_args()
-    tally = campaign(given.inputs, given.seed, given.keep, given.first, given.minutes)
+    tally = campaign(given.inputs, given.seed, given.keep, given.first, given.minutes, given.structured)
     print("\n".join(tally.lines()))
     if tally.inputs < given.inputs:
         rest = given.inputs - tally.inputs

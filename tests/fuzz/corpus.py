@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from tests.fuzz.structured import EDITS, edited
 from tests.support import media_files
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -116,8 +117,11 @@ def mutated(data: bytes, others: list[bytes], rng: random.Random) -> bytes:
     return bytes(made[: 1 << 20])
 
 
-def made(number: int, seeds: dict[str, bytes], seed: int) -> tuple[str, bytes]:
-    """Name and bytes of one input. The first of each seed is left as it is."""
+def made(number: int, seeds: dict[str, bytes], seed: int, structured: float = 0.5) -> tuple[str, bytes]:
+    """Name and bytes of one input. The first of each seed is left as it is.
+
+    structured: fraction of the films that get edits of their structure, instead of damage anywhere.
+    """
     names = sorted(seeds)
     name = names[number % len(names)]
     if number < len(names):
@@ -125,4 +129,7 @@ def made(number: int, seeds: dict[str, bytes], seed: int) -> tuple[str, bytes]:
     rng = random.Random(f"{seed} {number}")
     if rng.random() < 0.9:  # most are films that can be read on for a while
         name = rng.choice([*sorted(KINDS), "j.y4m"])
+    suffix = Path(name).suffix
+    if name in KINDS and suffix in EDITS and rng.random() < structured:
+        return name, edited(seeds[name], suffix, rng)
     return name, mutated(seeds[name], list(seeds.values()), rng)

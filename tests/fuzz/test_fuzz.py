@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from pipelines.dub import finish
 from pipelines.sandbox.decoder import Sandbox
-from tests.fuzz import __main__, corpus, line
+from tests.fuzz import __main__, corpus, line, structured
 from tests.support import REPOSITORY, media_files
 
 
@@ -39,6 +40,19 @@ def test_an_input_is_a_function_of_seed_and_number(tmp_path: Path) -> None:
     assert again[50:] != [corpus.made(number, seeds, 4) for number in range(50, 200)]
     names = {name for name, _ in again}
     assert names == set(seeds)
+
+
+def test_edits_of_the_structure_leave_most_of_a_film(tmp_path: Path) -> None:
+    seeds = corpus.corpus(tmp_path, "http://127.0.0.1:9/x", "/nowhere")
+    for name in corpus.KINDS:
+        if (suffix := Path(name).suffix) not in structured.EDITS:
+            continue
+        made = [structured.edited(seeds[name], suffix, random.Random(f"{k}")) for k in range(40)]
+        assert made == [structured.edited(seeds[name], suffix, random.Random(f"{k}")) for k in range(40)]
+        changed = [data for data in made if data != seeds[name]]
+        assert len(set(changed)) > 20, name
+        assert sum(data[:4] == seeds[name][:4] for data in changed) > 10, name
+    assert corpus.made(900, seeds, 3, structured=1.0) != corpus.made(900, seeds, 3, structured=0.0)
 
 
 def test_a_violation_is_counted_and_kept(

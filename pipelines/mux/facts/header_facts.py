@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from pipelines.mux import boxes
+from pipelines.media import boxes
 from pipelines.mux.facts.catalogue import digest
 from pipelines.mux.headers import chapters, matroska, mp4
 from pipelines.mux.headers.matroska import HeaderDamaged, elements

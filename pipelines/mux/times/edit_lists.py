@@ -134,10 +134,10 @@ def _movie(file: Any) -> tuple[int, bytes]:
     """Place and bytes of the first `moov` box. Raises BrokenIndex without one."""
     at, size = 0, file.seek(0, os.SEEK_END)
     for _ in range(_MOST_BOXES):
+        if at + 8 > size:
+            break
         file.seek(at)
         head = file.read(16)
-        if len(head) < 8:
-            break
         length, kind = struct.unpack(">I4s", head[:8])
         if length == 1 and len(head) == 16:
             length = struct.unpack(">Q", head[8:])[0]
@@ -198,7 +198,7 @@ class _Index:
         at = header[2] + (20 if self.data[header[2]] == 1 else 12)
         edits: list[Edit] = []
         for found in self.inside(box, b"edts", b"elst"):
-            edits += self._edits(found)
+            edits = list(self._edits(found))  # of several, FFmpeg follows the last
         timescale, duration = self._clock(media)
         return struct.unpack(">I", self.data[at : at + 4])[0], TrackEdits(
             max(1, timescale), duration, tuple(edits)

@@ -201,3 +201,41 @@ def test_words_about_leaps() -> None:
     assert has_leaps(f"ends early; {note([2.0, 5.0], 1.0)}")
     assert note([2.0, 5.0], 1.0) == "its clock leaps at 1.0, 4.0 s"
     assert note([float(k) for k in range(9)], 0.0).endswith("4.0 s ...")
+
+
+@pytest.mark.parametrize("start_s", [0.0, 3.0])
+@pytest.mark.parametrize("bframes", [0, 2])
+def test_a_live_stream_that_started_again(tmp_path: Path, start_s: float, bframes: int) -> None:
+    """A recorder of FLV goes on writing tags when its sender starts again."""
+    parts = [
+        media_files.write_video(
+            tmp_path / f"part{k}.flv", duration_s=1.2, bframes=bframes, start_s=begin,
+            sound="audible", sound_start_s=begin,
+            picture=lambda n, w, h, k=k: media_files.numbered(n + 30 * k, w, h),  # type: ignore[misc]
+        ).read_bytes()
+        for k, begin in enumerate((5.0, start_s or 0.08))
+    ]  # fmt: skip
+    film = tmp_path / "joined.flv"
+    film.write_bytes(parts[0] + parts[1][13:])
+    with film.open("rb") as file:
+        probe = media_video.probe(file)
+    assert probe.n_frames == 60 and probe.note == "its clock leaps at 1.2 s"
+    copy, _ = dub(film, tmp_path / "out", default=False)
+    pictures = shown(copy)
+    assert [number for _, number in pictures] == list(range(60))
+    assert [time_s for time_s, _ in pictures] == pytest.approx([k / 25 for k in range(60)], abs=0.0021)
+
+
+def test_a_still_of_a_live_stream_is_no_leap(tmp_path: Path) -> None:
+    film = media_files.write_video(tmp_path / "a.flv", times_s=[0, 0.04, 60.0, 60.04, 4000.0])
+    with film.open("rb") as file:
+        probe = media_video.probe(file)
+    assert probe.note == "" and probe.duration_s == pytest.approx(4000.04, abs=0.01)
+
+
+def test_milliseconds_of_31_bits_wrap(tmp_path: Path) -> None:
+    """FFmpeg's own muxer counts so; its demuxer expects 32 bits."""
+    film = media_files.write_video(tmp_path / "a.flv", duration_s=1, start_s=-0.4, codec="flv")
+    with film.open("rb") as file:
+        probe = media_video.probe(file)
+    assert probe.duration_s == pytest.approx(1.0, abs=0.01) and has_leaps(probe.note)

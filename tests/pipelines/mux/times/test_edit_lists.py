@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import struct
 import tempfile
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +28,7 @@ from pipelines.mux.times.edit_lists import (
 )
 from pipelines.mux.track import MuxFailed, Track
 from tests.support import media_files
+from tests.support.mp4_boxes import box, edited
 from tests.support.mp4_edits import boxes, edits_of, set_edits, shown
 from tests.support.muxing import dub, read
 
@@ -148,3 +150,12 @@ def test_damaged_indexes_are_no_edit_lists(tmp_path: Path) -> None:
     copy.note(0, 1, Fraction(0))
     with pytest.raises(BrokenIndex, match="not at its end"):
         copy.write(io.BytesIO(data + b"\0\0\0\x08free"))
+
+
+def test_of_several_lists_the_last_counts(tmp_path: Path) -> None:
+    """A second list in a track, as damage makes it, replaces the first one for FFmpeg."""
+    film = set_edits(media_files.write_video(tmp_path / "a.mp4", duration_s=1.2, gop=5), [(0.4, 0.2)])
+    entries = struct.pack(">IIIiIIiI", 0, 2, 200, 0, 1 << 16, 300, 36_000, 1 << 16)
+    film.write_bytes(edited(film.read_bytes(), (), box(b"edts", box(b"elst", entries))))
+    copy, _ = dub(film, tmp_path / "out")
+    assert shown(copy) == shown(film) and len(shown(film)) > 2

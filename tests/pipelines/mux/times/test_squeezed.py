@@ -33,6 +33,7 @@ def copy(packets: list[Packet]) -> list[int | None]:
         wanted = packet.pts
         repair_times(packet, last_dts, 0)
         squeezed.note(packet, wanted)
+    squeezed.finish()
     return [packet.pts for packet in packets]
 
 
@@ -41,6 +42,11 @@ def test_a_clock_that_starts_again_is_a_failure() -> None:
     with pytest.raises(MuxFailed, match=r"ClockGoesBack: .*go back by \d\.\d s") as caught:
         copy([Packet(t, t) for t in [*part, *part]])
     assert caught.value.stage == "mux"
+
+
+def test_half_of_a_short_film_is_a_failure_too() -> None:
+    with pytest.raises(MuxFailed, match="ClockGoesBack"):
+        copy([Packet(t, t) for t in [*range(0, 480, 40), *range(0, 480, 40)]])
 
 
 def test_single_damaged_times_are_none() -> None:

@@ -42,17 +42,21 @@ class HeaderFacts:
     """Unusual facts about the file as a whole, in words."""
 
 
-def read_headers(file: BinaryIO, format_name: str) -> HeaderFacts:
-    """Facts in the headers of an open file, which may be damaged. format_name: FFmpeg's demuxer."""
+def read_headers(file: BinaryIO, format_name: str, *, tracks_only: bool = False) -> HeaderFacts:
+    """Facts in the headers of an open file, which may be damaged; it moves the file's position.
+
+    format_name: FFmpeg's demuxer. tracks_only: look no further than the description of the tracks, instead of over the
+    whole file.
+    """
     facts = HeaderFacts()
     size = file.seek(0, os.SEEK_END)
     names = format_name.split(",")
     facts.read = "mov" in names or "matroska" in names
     try:
         if "mov" in names:
-            _Mp4(file, facts).film(size)
+            _Mp4(file, facts, tracks_only).film(size)
         elif "matroska" in names:
-            _Matroska(file, facts).film(size)
+            _Matroska(file, facts, tracks_only).film(size)
     except (struct.error, IndexError, ValueError, OverflowError):
         facts.odd.append("a damaged header")
     facts.odd = sorted(set(facts.odd))[:20]
@@ -62,8 +66,9 @@ def read_headers(file: BinaryIO, format_name: str) -> HeaderFacts:
 class _Mp4:
     """Reader of the boxes of an mp4 or mov file (ISO/IEC 14496-12)."""
 
-    def __init__(self, file: BinaryIO, facts: HeaderFacts) -> None:
+    def __init__(self, file: BinaryIO, facts: HeaderFacts, tracks_only: bool) -> None:
         self._file, self._facts, self._left = file, facts, _MOST
+        self._tracks_only = tracks_only
         self._track: dict[str, str] = {}
 
     def film(self, size: int) -> None:
@@ -75,6 +80,8 @@ class _Mp4:
                 indexes += 1
                 if indexes == 1:
                     self._movie(start, stop)
+                if self._tracks_only:
+                    return
         if indexes > 1:
             self._facts.odd.append(f"{indexes} indexes (moov)")
 
@@ -203,8 +210,9 @@ class _Matroska:
     """Tracks, Chapters, EditionEntry, Video."""
     _CROP: ClassVar = {0x54CC: "left", 0x54BB: "top", 0x54DD: "right", 0x54AA: "bottom"}
 
-    def __init__(self, file: BinaryIO, facts: HeaderFacts) -> None:
+    def __init__(self, file: BinaryIO, facts: HeaderFacts, tracks_only: bool) -> None:
         self._file, self._facts, self._left = file, facts, _MOST
+        self._tracks_only = tracks_only
         self._now: dict[str, int] = {}
 
     def film(self, size: int) -> None:
@@ -214,6 +222,8 @@ class _Matroska:
                 segments += 1
                 if segments == 1:
                     self._inside(start, stop)
+                if self._tracks_only:
+                    return
         if segments > 1:
             self._facts.odd.append(f"{segments} segments")
 
@@ -253,6 +263,8 @@ class _Matroska:
 
     def _inside(self, start: int, stop: int) -> None:
         for name, a, b in self._elements(start, stop):
+            if name == self._CLUSTER and self._tracks_only and self._facts.tracks:
+                return
             if name == 0xAE:  # TrackEntry
                 self._now = {}
                 self._inside(a, b)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.mux.boxes import read_headers
+from pipelines.media.boxes import read_headers
 from tests.support import media_files
 
 
@@ -60,6 +60,27 @@ def test_damaged_headers_cost_little_and_raise_nothing(films: dict[str, bytes], 
         read_headers(io.BytesIO(data[:at]), demuxer)
     endless = struct.pack(">I4s", 8, b"free") * 300_000
     assert read_headers(io.BytesIO(endless), "mov").tracks == {}
+
+
+class Counting(io.BytesIO):
+    """A file that counts how often it is read."""
+
+    reads = 0
+
+    def read(self, n: int | None = -1) -> bytes:
+        self.reads += 1
+        return super().read(n)
+
+
+def test_tracks_alone_cost_the_same_however_long_the_film_is(films: dict[str, bytes]) -> None:
+    crop, clusters = element(0x54CC, b"\x08"), [element(0x1F43B675, b"")] * 5000
+    for film, demuxer in (
+        (matroska(*clusters, video=crop).getvalue(), "matroska"),
+        (films["a.mp4"] + struct.pack(">I4s", 8, b"moof") * 5000, "mov"),
+    ):
+        file, whole = Counting(film), read_headers(io.BytesIO(film), demuxer)
+        assert read_headers(file, demuxer, tracks_only=True).tracks == whole.tracks
+        assert file.reads < 200
 
 
 def test_other_containers(tmp_path: Path) -> None:
