@@ -108,7 +108,7 @@ class DubJob:
     def policy(self, video: dict[str, Any]) -> MixPolicy:
         """The policy for a film (its scan row): of a sequence of pictures only the sound is written, as no film holds
         it."""
-        if self.treatment.sidecar == "none" and storage.is_sequence(str(video["uri"])):
+        if self.treatment.sidecar == "none" and storage.is_sequence(str(video.get("uri", ""))):
             return replace(self.treatment, sidecar="wav", audio_codec="auto")
         return self.treatment
 

@@ -126,7 +126,9 @@ def _stream(out: Any, kind: str, frame: Any, video: Any) -> Any:
         # FFV1 of floating point is of a version that is not finished.
         formats = [each for each in av.Codec("ffv1", "w").video_formats or [] if not _FLOAT.search(each.name)]
         stream.width, stream.height = frame.width, frame.height
-        stream.pix_fmt = find_best_pix_fmt_of_list(formats, frame.format, True)[0].name
+        best, _ = find_best_pix_fmt_of_list(formats, frame.format, True)
+        assert best is not None  # FFV1 has some
+        stream.pix_fmt = best.name
         stream.options = {"level": "3", "slicecrc": "1", "threads": "2"}
         stream.gop_size = 1
     return stream
