@@ -57,7 +57,7 @@ def _dated(
     year: str, _: str, month: str, day: str, hour: str, __: str, minute: str, second: str, zone: str
 ) -> str:
     try:
-        time = datetime(*map(int, (year, month, day, hour, minute, second)), tzinfo=UTC)  # type: ignore[misc]
+        time = datetime(*map(int, (year, month, day, hour, minute, second)), tzinfo=UTC)  # type: ignore[misc, arg-type]
     except ValueError:
         return ""
     return text_of(time, zone=bool(zone))

@@ -123,7 +123,7 @@ def plan_track(task: DubTask, job: DubJob, name: str) -> TrackPlan:
             original = silence.format_of(shared_sandbox(), video["uri"], duration_s)
         channels = policy.channels or original.channels
         own = AudioFormat(original.rate, channels, original.n_samples)
-        fmt = own if rate in (None, own.rate) else _format(rate, channels, duration_s)
+        fmt = own if rate is None or rate == own.rate else _format(rate, channels, duration_s)
     return TrackPlan(
         fmt=fmt,
         policy=policy,
