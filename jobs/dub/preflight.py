@@ -204,6 +204,7 @@ def make_job(config: DubConfig, requests: dict[str, ManifestRow] | None = None) 
         keep_top=config.keep_top,
         max_hours=config.max_hours_per_file,
         keep_sound=config.sound.keep_sound,
+        keep_left_out=config.left_out == "keep",
         strict=config.strict,
         version=version(),
         run_id=uuid.uuid4().hex[:12],

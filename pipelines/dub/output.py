@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import storage
+from pipelines import scratch, storage
 from pipelines.archive.scan import SILENT_STATES
 from pipelines.dub import segments, track_plan
 from pipelines.dub.job import DubJob, DubTask
-from pipelines.dub.output_names import SRT_SUFFIX, has_srt_file, subtitles_at
+from pipelines.dub.output_names import SRT_SUFFIX, has_srt_file, left_out_at, subtitles_at
 from pipelines.dub.part_reader import PartReader
 from pipelines.dub.state import State
 from pipelines.dub.track_plan import TrackPlan
@@ -48,6 +48,8 @@ class Target:
     track: Track
     sidecar: str = "none"
     """"wav" or "flac" for a sound file per track instead of a film."""
+    left_out: str = ""
+    """Path of a file for streams that the copy cannot hold, relative to `out`; empty to leave them out."""
     samples_uri: str = ""
     """FLAC file that keeps the samples of the film's first track; empty for none."""
 
@@ -82,7 +84,12 @@ def _write_copy(target: Target, sound: Iterable[np.ndarray], seal: Seal) -> MuxR
                 samples[0].commit()
             seal(path, number, result)
 
-        result = child.mux_in_child(target.source, sound, local, target.track, seal=finished)
+        beside = other = storage.join(target.out, target.left_out) if target.left_out else None
+        if beside is not None and storage.is_remote(beside):
+            other = str(Path(stack.enter_context(scratch.folder())) / beside.rpartition("/")[2])
+        result = child.mux_in_child(target.source, sound, local, target.track, seal=finished, beside=other)
+        if beside is not None and other != beside and result.beside:
+            storage.put_atomic(str(other), beside)
         if storage.is_remote(destination):
             storage.put_atomic(local, destination)
     return result
@@ -209,6 +216,7 @@ class _FilmWriter:
                 strict=job.strict,
             ),
             sidecar=plan.policy.sidecar,
+            left_out=left_out_at(self.name, job, video["container"]),
             samples_uri=State(job.out).sound_uri(self.task.video_id) if keeps else "",
         )
 

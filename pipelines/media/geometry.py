@@ -48,10 +48,18 @@ def turn(pictures: np.ndarray, quarter_turns: int, mirrored: bool) -> np.ndarray
 
 def display_matrix(frame: Any) -> list[int] | None:
     """The display matrix of a picture, nine numbers for `orientation`, or None."""
-    for data in frame.side_data:
+    for data in side_data(frame):
         if data.type == SideDataType.DISPLAYMATRIX:
             return [int(value) for value in np.frombuffer(data, np.int32)]
     return None
+
+
+def side_data(frame: Any) -> tuple[Any, ...]:
+    """Additions of a decoder to a picture; nothing where PyAV does not know one of its kinds (such as EXIF)."""
+    try:
+        return tuple(frame.side_data)
+    except ValueError:
+        return ()
 
 
 def pixel_aspect(video: Any) -> float:

@@ -33,6 +33,7 @@ from pipelines.mux.headers.source import read_source
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.packets import Output, repair_times, shift_of
 from pipelines.mux.streams import left_out
+from pipelines.mux.streams.beside import write_streams
 from pipelines.mux.times.edit_lists import BrokenIndex, EditListCopy, movie_timescale, read_edit_lists
 from pipelines.mux.times.hidden_packets import HiddenPackets
 from pipelines.mux.times.squeezed import SqueezedPictures
@@ -81,16 +82,20 @@ def mux_files(
     kind: Container,
     track: Track,
     beat: Callable[[], None] = lambda: None,
+    beside: BinaryIO | None = None,
 ) -> MuxResult:
     """`mux` from one open file to another, for reading and writing and unbuffered; a failure leaves a part of it there.
+
+    beside: an empty file for streams that the copy does not hold (`streams.beside`); None to leave them out.
 
     Calls `beat` as it advances. Raises OSError for `output`, SourceLost for `source`.
     """
     film = Source(source)
     sink = Sink(output, size_limit(film.size, track))
-    copied = _copy(film, sink, kind, _blocks(sound, track), track, beat)
+    copied = _copy(film, sink, kind, _blocks(sound, track), track, beat, early=beside is None)
     _finish_headers(film, output, kind, copied)
     size = sink.finish()
+    n_beside = 0 if beside is None else _keep_beside(film, beside, copied.out, beat)
     dropped = copied.out.dropped + _lost_facts(film, output, copied.out, track, beat)
     if track.strict:
         left_out.check_strict(dropped, kind.muxer)
@@ -101,7 +106,7 @@ def mux_files(
         if copied.edits is not None:
             # A reader follows the edit lists: it finds some packets twice and others not at all.
             digests = packet_hashes.digests_of(written, copied.new_tracks, beat)
-        return MuxResult(*facts, digests, presented.describe(written, tick=beat), converted)
+        return MuxResult(*facts, digests, presented.describe(written, tick=beat), n_beside, converted)
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,18 @@ def _finish_headers(film: Source, output: BinaryIO, kind: Container, copied: _Co
             raise film.error or error from error
 
 
+def _keep_beside(source: Source, beside: BinaryIO, out: Output, beat: Callable[[], None]) -> int:
+    """Write the streams that are left out into a file of their own, and say so in their entries; its bytes."""
+    film = cast(BinaryIO, source)
+    try:
+        written = write_streams(film, beside, out.source_format, out.left, beat)
+    except OSError as error:
+        raise source.error or error from error
+    for place in out.left.values() if written else ():
+        out.dropped[place] += f"; {left_out.KEPT}"
+    return written
+
+
 def _lost_facts(
     source: Source, output: BinaryIO, out: Output, track: Track, beat: Callable[[], None]
 ) -> list[str]:
@@ -177,8 +194,9 @@ def _copy(
     blocks: Iterator[np.ndarray],
     track: Track,
     beat: Callable[[], None],
+    early: bool,
 ) -> _Copied:
-    """Write the film with its new track."""
+    """Write the film with its new track. early: with `strict`, fail before it is written, not after."""
     try:
         headers = read_source(source, kind.muxer)
         edits, marks = _edits_to_copy(source, kind)
@@ -188,7 +206,7 @@ def _copy(
             out = Output(film, sink, kind, track, headers, clock, marks)
             hidden = HiddenPackets(out.copies, kind) if edits is None else None
             late: set[str] = set()
-            if track.strict:
+            if track.strict and early:
                 left_out.check_strict(out.dropped, kind.muxer)
             with Encoder(out, track, float(shift)) as encoder:
                 start_s = track.video_start_s + float(shift)
@@ -206,6 +224,11 @@ def _copy(
                 ticks = {stream: round(shift / stream.time_base) for stream in out.copies}
                 tick_s = {stream: float(stream.time_base) for stream in out.copies}
                 fed_s = float(encoder.position)
+                steps: dict[Any, int] = {}
+                if kind.muxer in ("mp4", "mov"):
+                    # There a last picture without a length is not shown.
+                    pictures = [stream for stream in out.copies if stream.type == "video"]
+                    steps = {s: round(media_container.frame_step(s) / float(s.time_base)) for s in pictures}
 
                 def write_converted(stream: Any, packet: Any) -> None:
                     for made in out.converted[stream].packets(packet):
@@ -223,6 +246,7 @@ def _copy(
                         edits.note(out.copies[stream].index, stream.id, first_s)
                     wanted = None if packet.pts is None else packet.pts + ticks[stream]
                     repair_times(packet, last_dts, ticks[stream])
+                    packet.duration = packet.duration or steps.get(stream, 0)
                     if stream.type == "video":
                         squeezed.note(packet, wanted)
                     time_s = packet.dts * tick_s[stream]
@@ -247,7 +271,7 @@ def _copy(
                 captions.finish()
                 new_tracks = tuple(stream.index for stream in out.tracks)
                 out.container.close()
-            if track.strict:
+            if track.strict and early:
                 left_out.check_strict(sorted(late), kind.muxer)
             first, *others = encoder.digests
             out.dropped += sorted(late)

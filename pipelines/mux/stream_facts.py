@@ -11,7 +11,7 @@ from typing import Any
 
 from av.stream import Discard, Disposition
 
-from pipelines.media import container
+from pipelines.media import container, geometry
 
 SIDE_DATA = ("new_extradata", "param_change", "palette", "webvtt_settings", "matroska_block_additional")
 """Side data of packets that changes what is presented; the last one is transparency, and colour of wide range."""
@@ -234,7 +234,7 @@ class FirstLook:
         if self.frame() is None:
             return {}
         found = {}
-        for data in self._frame.side_data:
+        for data in geometry.side_data(self._frame):
             name, raw = data.type.name, bytes(data)
             if name == "DISPLAYMATRIX" and len(raw) >= 36:
                 found["matrix"] = turn(raw)
