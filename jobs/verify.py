@@ -129,6 +129,7 @@ def check(name: str, config: VerifyConfig, trust: str | None = None) -> Checked:
     from pipelines import storage
     from pipelines.media.errors import DecodeFailed
     from pipelines.mux.presented import clocks_of
+    from pipelines.mux.streams.beside import SUFFIXES
     from pipelines.provenance import inspection, signing
     from pipelines.provenance.records import read_manifest_file
     from pipelines.provenance.verdict import Answer, Demands, judge, verdict
@@ -137,6 +138,8 @@ def check(name: str, config: VerifyConfig, trust: str | None = None) -> Checked:
     demands = Demands(config.trust is not None, config.require_signature, config.strict)
     if name.endswith(signing.BESIDE):
         return _check_manifest(name, config, trust)
+    if beside := next((suffix for suffix in SUFFIXES.values() if name.endswith(suffix)), ""):
+        return _check_left_out(name, name.removesuffix(beside), config, trust)
     try:
         records = _records(name, config)
         source = _source(config, records)
@@ -176,6 +179,27 @@ def _check_manifest(name: str, config: VerifyConfig, trust: str) -> Checked:
         return Checked(name, verdict([Answer("film", "manifest", "good", text)]))
     found = check(film, config, trust)
     return Checked(name, found.verdict, found.inspected)
+
+
+def _check_left_out(name: str, film: str, config: VerifyConfig, trust: str) -> Checked:
+    """Check a file of streams that a film's copy does not hold: its hash, which the film's records state, and those."""
+    from pipelines import storage
+    from pipelines.mux.streams import left_out
+    from pipelines.provenance.verdict import Answer, verdict
+    from pipelines.storage import hashing
+
+    if not storage.exists(film):
+        text = f"streams without their film ({film} was not found)"
+        return Checked(name, verdict([Answer("film", "streams-alone", "bad", text)]))
+    with storage.open_read(name) as file:
+        sha256 = hashing.sha256(file)
+    entries = (_records(film, config).side or {}).get("leftOut") or []
+    if sha256 not in {left_out.sha256_in(str(entry)) for entry in entries}:
+        text = f"these are not the streams that the records of {film} name"
+        return Checked(name, verdict([Answer("film", "changed", "bad", text)]))
+    answer = Answer("film", "streams", "good", f"the streams that {film} does not hold")
+    found = check(film, config, trust)
+    return Checked(name, verdict([answer, *found.verdict.answers]), found.inspected)
 
 
 def _records(name: str, config: VerifyConfig) -> Records:

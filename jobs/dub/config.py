@@ -144,6 +144,9 @@ class DubConfig:
     sign_cert: str | None = None
     """Certificate chain of that key (PEM file); default $V2A_SIGN_CERT. `v2a verify --make-test-certificate FOLDER`
     makes a pair to try out."""
+    left_out: Literal["name", "keep"] = "name"
+    """Streams that a copy cannot hold, such as teletext or telemetry: `name` them in the report, or also `keep` them in
+    a file beside the film, FILM.left_out.ts or .mp4. Films that are dubbed already stay as they are."""
     strict: bool = False
     """Fail a film whose copy would leave out a stream or a fact of it, such as teletext or telemetry. By default, the
     copy is made, and the report and the last lines name them (left_out)."""

@@ -205,6 +205,7 @@ def make_job(config: DubConfig, requests: dict[str, ManifestRow] | None = None) 
         keep_top=config.keep_top,
         max_hours=config.max_hours_per_file,
         keep_sound=config.sound.keep_sound,
+        keep_left_out=config.left_out == "keep",
         strict=config.strict,
         proxy=config.proxy,
         version=version(),

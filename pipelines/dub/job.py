@@ -97,6 +97,8 @@ class DubJob:
     """Hours of the longest film that is dubbed; 0 for any length. Has no effect on the sound."""
     keep_sound: bool = True
     """True if the samples of lossy tracks are kept for `v2a redub`."""
+    keep_left_out: bool = False
+    """True if streams that a copy cannot hold go into a file beside it. Has no effect on the sound."""
     strict: bool = False
     """True if a film fails whose copy would leave out a stream or a fact. Has no effect on the sound."""
 

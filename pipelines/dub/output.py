@@ -14,7 +14,7 @@ from pipelines import scratch, storage
 from pipelines.archive.scan import SILENT_STATES
 from pipelines.dub import segments, track_plan
 from pipelines.dub.job import DubJob, DubTask
-from pipelines.dub.output_names import SRT_SUFFIX, has_srt_file, proxy_name, subtitles_at
+from pipelines.dub.output_names import SRT_SUFFIX, has_srt_file, left_out_at, proxy_name, subtitles_at
 from pipelines.dub.part_reader import PartReader
 from pipelines.dub.state import State
 from pipelines.dub.track_plan import TrackPlan
@@ -145,6 +145,7 @@ class _FilmWriter:
                 broadcast=track_plan.broadcast(plan, self.task.video, job),
             ),
             sidecar=plan.policy.sidecar,
+            left_out=left_out_at(self.name, job, video["container"]),
             samples_uri=State(job.out).sound_uri(self.task.video_id) if keeps else "",
         )
 

@@ -11,10 +11,14 @@ from pipelines import storage
 from pipelines.dub.job import DubJob
 from pipelines.mux import audio_file, containers
 from pipelines.mux.streams import proxy
+from pipelines.mux.streams.beside import SUFFIXES, suffix_of
 from pipelines.provenance import signing
 
 SRT_SUFFIX = ".srt"
 """Added to the name of a dubbed film whose container holds no subtitles."""
+
+LEFT_OUT_SUFFIXES = tuple(sorted(set(SUFFIXES.values())))
+"""Added to the name of a dubbed film for the file of streams that it cannot hold."""
 
 _APART = "-films"
 """Added to the name of a user's folder that is called like v2a's own."""
@@ -115,6 +119,8 @@ def files_of(job: DubJob, output: str) -> list[str]:
     names = [audio_file.numbered(output, k) for k in range(1, job.keep_top + 1)] if is_sound else [output]
     names += [proxy_name(output, job)] if job.proxy != "none" and is_sound else []
     beside = [name + signing.BESIDE for name in names if job.sign_key and not signing.embeds(name)]
+    if job.keep_left_out and not is_sound:
+        beside += [output + suffix for suffix in LEFT_OUT_SUFFIXES]
     return names + beside + ([output + SRT_SUFFIX] if job.subtitles and has_srt_file(output, job) else [])
 
 
@@ -167,6 +173,8 @@ def most_bytes(job: DubJob, path: str, output: str) -> int | None:
         added.append(len(signing.BESIDE))
     if job.subtitles and has_srt_file(output, job):
         added.append(len(SRT_SUFFIX))
+    if job.keep_left_out and not is_sound:
+        added += map(len, LEFT_OUT_SUFFIXES)
     return limit - number - max(added)
 
 
@@ -198,6 +206,15 @@ def unique_output(
 def has_srt_file(output: str, job: DubJob) -> bool:
     """True if captions become a file beside `output`, since it holds no subtitles."""
     return audio_file.is_sound_file(output) or not containers.container_of(output).subtitles
+
+
+def left_out_at(output: str, job: DubJob, container: str) -> str:
+    """Place, relative to OUT, of the streams that a copy cannot hold; empty if they are not kept.
+
+    container: FFmpeg's demuxer of the film.
+    """
+    suffix = suffix_of(container) if job.keep_left_out and not audio_file.is_sound_file(output) else ""
+    return output + suffix if suffix else ""
 
 
 def subtitles_at(output: str, job: DubJob) -> str:

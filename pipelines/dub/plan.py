@@ -17,6 +17,7 @@ from pipelines.dub.manifest import BEYOND_S, ManifestRow
 from pipelines.dub.output_names import UsedNames, output_names, used_names
 from pipelines.dub.state import State, concerns_one_film
 from pipelines.media.errors import Failure
+from pipelines.mux.streams import left_out
 from pipelines.reports import dub_rows
 from pipelines.soundtrack import mixing
 from pipelines.soundtrack.mixing import Seconds
@@ -171,7 +172,8 @@ def _add(
         state.drop_parts(video_id)
         state.write_request(video_id, requested)
     row = None if restart or state.read_request(video_id) != requested else state.read_row(video_id)
-    complete = row is not None and not (job.strict and row.get("left_out"))
+    lost = [] if row is None else [text for text in row.get("left_out") or [] if not left_out.is_kept(text)]
+    complete = row is not None and not (job.strict and lost)
     if row is not None and complete and row.get("status") == "dubbed" and _still_there(job.out, row):
         plan.rows[video_id] = row
         plan.kept += 1

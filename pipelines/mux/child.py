@@ -19,9 +19,11 @@ from pipelines.mux import presented, remux
 from pipelines.mux.containers import container_of
 from pipelines.mux.files import check_disk, disk_error
 from pipelines.mux.packet_hashes import Digests
+from pipelines.mux.streams import left_out
 from pipelines.mux.track import MuxResult, Seal, Track
 from pipelines.sandbox.child import Beat, ChildFailed, converse, load_decoders, serve
 from pipelines.sandbox.lent_files import LentFile, borrowed, lend
+from pipelines.storage import hashing
 
 _READ = 1 << 16
 """Bytes of sound that the child reads at a time, at most."""
@@ -39,6 +41,7 @@ def mux_in_child(
     memory_mb: int = 2048,
     stall_s: float = 120.0,
     seal: Seal | None = None,
+    beside: str | os.PathLike[str] | None = None,
 ) -> MuxResult:
     """`remux.mux` in a process of its own, for untrusted files.
 
@@ -46,11 +49,14 @@ def mux_in_child(
     (time spent waiting for `sound` does not count). A crash, a hang or too much memory is MuxFailed
     (`MuxerCrashed`, `MuxerTimeout`, `MuxerOutOfMemory`); whatever `sound` raises comes through as it is.
 
+    beside: path of a file for streams that the copy cannot hold; there is none if all are in it.
+
     If `seal` raises, nothing is left.
     """
     target = Path(destination)
     container_of(target).coded(track.codec)  # a wrong suffix is the caller's mistake: found before any start
     temporary = Path(storage.temporary_name(str(target.absolute())))
+    other = None if beside is None else Path(storage.temporary_name(os.path.abspath(beside)))
     data = (np.ascontiguousarray(block.T).tobytes() for block in sound)
     try:
         with contextlib.ExitStack() as stack:
@@ -63,23 +69,40 @@ def mux_in_child(
                 "name": f"film{target.suffix}",
                 "track": dataclasses.asdict(track),
             }
-            fds, limit = (source.fd, output.fileno()), remux.size_limit(source.size, track)
+            fds, limit = [source.fd, output.fileno()], remux.size_limit(source.size, track)
+            if other is not None:
+                order["beside"] = stack.enter_context(other.open("xb+", buffering=0)).fileno()
+                fds.append(order["beside"])
             answer = converse(
                 "pipelines.mux.child", order, memory_mb, stall_s, data, fds=fds, writes=limit + _SLACK
             )
             result = _result(answer, source, output.fileno())
+        if other is not None:
+            result = _with_beside(result, other, Path(str(beside)))
         if seal is not None:
             seal(temporary, 1, result)
             result = dataclasses.replace(result, size=temporary.stat().st_size)
+        if other is not None and result.beside:
+            storage.rename(other, Path(str(beside)))
         storage.rename(temporary, target)
     except ChildFailed as error:
         raise remux.MuxFailed(f"Muxer{error.reason}", error.message) from error
     except OSError as error:
         raise disk_error(target, error) from error
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        for path in filter(None, (temporary, other)):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
     return result
+
+
+def _with_beside(result: MuxResult, written: Path, name: Path) -> MuxResult:
+    """The result with the name, the hash and the size of the file beside the film, as the parent finds it."""
+    with written.open("rb") as file:
+        sha256 = hashing.sha256(file)
+    size = written.stat().st_size if result.beside else 0
+    dropped = left_out.named(result.dropped, name.name, sha256) if size else result.dropped
+    return dataclasses.replace(result, beside=size, dropped=dropped)
 
 
 def _result(answer: dict[str, Any], source: LentFile, output: int) -> MuxResult:
@@ -119,9 +142,12 @@ def _mux(order: dict[str, Any], data: IO[bytes]) -> dict[str, Any]:
     track = Track(**order["track"])
     sound = _read_blocks(data, track.tracks * track.channels)
     kind = container_of(order["name"]).coded(track.codec)
-    with borrowed(order["source"]) as source, open(order["output"], "wb", buffering=0) as output:
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(borrowed(order["source"]))
+        output = stack.enter_context(open(order["output"], "wb", buffering=0))
+        beside = stack.enter_context(open(order["beside"], "wb", buffering=0)) if "beside" in order else None
         try:
-            return dataclasses.asdict(remux.mux_files(source, output, sound, kind, track, Beat()))
+            return dataclasses.asdict(remux.mux_files(source, output, sound, kind, track, Beat(), beside))
         except remux.MuxFailed as error:
             return _failure("file", error.error_class, error.message, error.stage)
         except storage.SourceLost as error:

@@ -89,9 +89,7 @@ class Sink:
         try:
             if self._file.tell() + len(data) > self._limit:
                 raise TooLarge(f"the copy would be larger than {self._limit} bytes")
-            view = memoryview(data)
-            while view:
-                view = view[self._file.write(view) :]
+            write_all(self._file, data)
         except (OSError, TooLarge) as error:
             self.error = self.error or error
             raise
@@ -114,6 +112,14 @@ class Sink:
             raise self.error
         os.fsync(self._file.fileno())
         return self._file.seek(0, os.SEEK_END)
+
+
+def write_all(file: BinaryIO, data: bytes | bytearray) -> int:
+    """Write all of `data` to an unbuffered file; its length. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+    return len(data)
 
 
 def check_disk(output: int) -> None:

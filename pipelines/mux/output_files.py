@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines import storage
+from pipelines import scratch, storage
 from pipelines.mux import audio_file, child, presented
 from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.track import MuxResult, Seal, Track
@@ -28,6 +28,8 @@ class Target:
     track: Track
     sidecar: str = "none"
     """"wav" or "flac" for a sound file per track instead of a film."""
+    left_out: str = ""
+    """Path of a file for streams that the copy cannot hold, relative to `out`; empty to leave them out."""
     samples_uri: str = ""
     """FLAC file that keeps the samples of the film's first track; empty for none."""
 
@@ -62,7 +64,12 @@ def _write_copy(target: Target, sound: Iterable[np.ndarray], seal: Seal) -> MuxR
                 samples[0].commit()
             seal(path, number, result)
 
-        result = child.mux_in_child(target.source, sound, local, target.track, seal=finished)
+        beside = other = storage.join(target.out, target.left_out) if target.left_out else None
+        if beside is not None and storage.is_remote(beside):
+            other = str(Path(stack.enter_context(scratch.folder())) / beside.rpartition("/")[2])
+        result = child.mux_in_child(target.source, sound, local, target.track, seal=finished, beside=other)
+        if beside is not None and other != beside and result.beside:
+            storage.put_atomic(str(other), beside)
         if storage.is_remote(destination):
             storage.put_atomic(local, destination)
     return result

@@ -81,6 +81,8 @@ class Output:
     """The subtitle stream, or None."""
     dropped: list[str]
     """Streams and facts of the film that are not in the container, in words."""
+    left: dict[int, int]
+    """Places in `dropped` of the streams that are left out, by their identifiers."""
     headers: dict[int, matroska.TrackHeader]
     """Headers to write into the finished file (`matroska.write_headers`)."""
     comment: str
@@ -136,7 +138,7 @@ class Output:
             buffer_size=1 << 18,
         )
         self.container.flags |= av.container.Flags.bitexact.value
-        self.copies, self.dropped, self.tracks = {}, [], []
+        self.copies, self.dropped, self.tracks, self.left = {}, [], [], {}
         self.headers.clear()
         self.without_time_code = False
         self.converted.clear()
@@ -152,6 +154,7 @@ class Output:
             elif keep_data and _is_data(stream):
                 self.copies[stream] = self.container.add_stream_from_template(stream)
             elif why := self._add_copy(stream, keep_codec_tags):
+                self.left[stream.id] = len(self.dropped)
                 self.dropped.append(f"{left_out.title(stream)}: {why}")
         if not self.tracks:
             self._add_tracks()

@@ -36,6 +36,7 @@ from pipelines.mux.packet_hashes import Digests
 from pipelines.mux.packets import Output, repair_times, shift_of
 from pipelines.mux.read_back import Place, Reading, Shown
 from pipelines.mux.streams import configurations, left_out
+from pipelines.mux.streams.beside import write_streams
 from pipelines.mux.times.edit_lists import BrokenIndex, EditListCopy, movie_timescale, read_edit_lists
 from pipelines.mux.times.hidden_packets import HiddenPackets
 from pipelines.mux.times.squeezed import SqueezedPictures
@@ -85,16 +86,20 @@ def mux_files(
     kind: Container,
     track: Track,
     beat: Callable[[], None] = lambda: None,
+    beside: BinaryIO | None = None,
 ) -> MuxResult:
     """`mux` from one open file to another, for reading and writing and unbuffered; a failure leaves a part of it there.
+
+    beside: an empty file for streams that the copy does not hold (`streams.beside`); None to leave them out.
 
     Calls `beat` as it advances. Raises OSError for `output`, SourceLost for `source`.
     """
     film = Source(source)
     sink = Sink(output, size_limit(film.size, track))
-    copied = _copy(film, sink, kind, _blocks(sound, track), track, beat)
+    copied = _copy(film, sink, kind, _blocks(sound, track), track, beat, early=beside is None)
     _finish_headers(film, output, kind, copied)
     size = sink.finish()
+    n_beside = 0 if beside is None else _keep_beside(film, beside, copied.out, beat)
     dropped = copied.out.dropped + _lost_facts(film, output, copied.out, track, beat)
     if track.strict:
         left_out.check_strict(dropped, kind.muxer)
@@ -110,7 +115,7 @@ def mux_files(
     end_s = copied.sound_start_s - wanted.start_s + track.n_samples / track.sample_rate
     for place, digest in zip(copied.new_tracks, copied.digests.new, strict=True):
         read_back.check_sound(found[place], digest, end_s)
-    return MuxResult(*facts, digests, described, converted)
+    return MuxResult(*facts, digests, described, n_beside, converted)
 
 
 def _shown(film: Source, streams: Mapping[int, Place], beat: Callable[[], None]) -> Shown:
@@ -173,6 +178,18 @@ def _finish_headers(film: Source, output: BinaryIO, kind: Container, copied: _Co
             raise film.error or error from error
 
 
+def _keep_beside(source: Source, beside: BinaryIO, out: Output, beat: Callable[[], None]) -> int:
+    """Write the streams that are left out into a file of their own, and say so in their entries; its bytes."""
+    film = cast(BinaryIO, source)
+    try:
+        written = write_streams(film, beside, out.source_format, out.left, beat)
+    except OSError as error:
+        raise source.error or error from error
+    for place in out.left.values() if written else ():
+        out.dropped[place] += f"; {left_out.KEPT}"
+    return written
+
+
 def _lost_facts(
     source: Source, output: BinaryIO, out: Output, track: Track, beat: Callable[[], None]
 ) -> list[str]:
@@ -206,8 +223,9 @@ def _copy(
     blocks: Iterator[np.ndarray],
     track: Track,
     beat: Callable[[], None],
+    early: bool,
 ) -> _Copied:
-    """Write the film with its new track."""
+    """Write the film with its new track. early: with `strict`, fail before it is written, not after."""
     try:
         headers = read_source(source, kind.muxer)
         edits, marks = _edits_to_copy(source, kind)
@@ -223,7 +241,7 @@ def _copy(
                 else None
             )
             late: set[str] = set()
-            if track.strict:
+            if track.strict and early:
                 left_out.check_strict(out.dropped, kind.muxer)
             with Encoder(out, track, float(shift)) as encoder:
                 start_s = track.video_start_s + float(shift)
@@ -241,6 +259,11 @@ def _copy(
                 ticks = {stream: round(shift / stream.time_base) for stream in out.copies}
                 tick_s = {stream: float(stream.time_base) for stream in out.copies}
                 fed_s = float(encoder.position)
+                steps: dict[Any, int] = {}
+                if kind.muxer in ("mp4", "mov"):
+                    # There a last picture without a length is not shown.
+                    pictures = [stream for stream in out.copies if stream.type == "video"]
+                    steps = {s: round(media_container.frame_step(s) / float(s.time_base)) for s in pictures}
 
                 def write_converted(stream: Any, packet: Any) -> None:
                     for made in out.converted[stream].packets(packet):
@@ -261,6 +284,7 @@ def _copy(
                         edits.note(out.copies[stream].index, stream.id, first_s)
                     wanted = None if packet.pts is None else packet.pts + ticks[stream]
                     repair_times(packet, last_dts, ticks[stream])
+                    packet.duration = packet.duration or steps.get(stream, 0)
                     if stream.type == "video":
                         squeezed.note(packet, wanted)
                     time_s = packet.dts * tick_s[stream]
@@ -287,7 +311,7 @@ def _copy(
                 captions.finish()
                 places, new_tracks = _places(out, written)
                 out.container.close()
-            if track.strict:
+            if track.strict and early:
                 left_out.check_strict(sorted(late), kind.muxer)
             first, *others = encoder.digests
             out.dropped += sorted(late)

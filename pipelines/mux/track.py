@@ -39,6 +39,8 @@ class MuxResult:
     """Hashes of the packets that were written."""
     presented: dict[str, Any] = field(default_factory=dict)
     """Description of what the file presents (`pipelines.mux.presented`)."""
+    beside: int = 0
+    """Bytes of the file beside the film, which holds streams that the copy does not; 0 for none."""
     converted: tuple[str, ...] = ()
     """Sound tracks of the source that are decoded in the copy, in words."""
 

@@ -114,6 +114,7 @@ class MuxAnswer(Answer):
     n_samples: int = Field(ge=0, le=_MAX_BYTES)
     size: int = Field(ge=0, le=_MAX_BYTES)
     dropped: list[Text] = Field(max_length=MAX_TRACKS)
+    beside: int = Field(0, ge=0, le=_MAX_BYTES)
     source_sha256: Sha256
     digests: DigestsAnswer
     presented: dict[str, Any]

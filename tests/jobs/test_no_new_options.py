@@ -62,6 +62,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--sign-key": None,
         "--sign-cert": None,
         "--sandbox": "auto",
+        "--left-out": "name",
         "--files": None,
         "--include": (),
         "--exclude": (),

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.media import geometry
 from pipelines.mux import stream_facts
 
 
@@ -59,7 +60,7 @@ def _fields(view: View) -> str:
 
 def _side_data(name: str, text: Callable[[bytes], str]) -> Callable[[View], str]:
     def value(view: View) -> str:
-        found = [bytes(data) for data in view.frame.side_data if data.type.name == name]
+        found = [bytes(data) for data in geometry.side_data(view.frame) or () if data.type.name == name]
         return text(found[0]) if found else ""
 
     return value

@@ -52,12 +52,12 @@ def read_facts(file: BinaryIO) -> Mp4Facts:
     facts = Mp4Facts()
     try:
         _, content = _index(file)
-        for kind, data in _boxes(content):
+        for kind, data in boxes_in(content):
             if kind == b"trak":
                 _read_track(data, facts)
             elif kind == b"udta":
-                facts.user = [(k, d) for k, d in _boxes(data) if k not in _OWN]
-                facts.tags = _itunes(dict(_boxes(data)).get(b"meta", b""))
+                facts.user = [(k, d) for k, d in boxes_in(data) if k not in _OWN]
+                facts.tags = _itunes(dict(boxes_in(data)).get(b"meta", b""))
     except (struct.error, ValueError, IndexError):
         return Mp4Facts()
     return facts
@@ -88,25 +88,25 @@ def add_facts(
     movie: Boxes = []
     for kind, data in _parts(content):
         if kind == b"trak":
-            number = _identifier(data)
+            number = track_number(data)
             data = _with_track_facts(data, facts, sources.get(number), (languages or {}).get(number, ""))
         movie.append((kind, data))
-    new = _join(_with_tags(movie, facts, comment))
+    new = joined(_with_tags(movie, facts, comment))
     if new != content:
         file.seek(start)
-        view = memoryview(_box(b"moov", new))
+        view = memoryview(box(b"moov", new))
         while view:
             view = view[file.write(view) :]
 
 
 def _read_track(data: bytes, facts: Mp4Facts) -> None:
-    media = dict(_boxes(dict(_boxes(data)).get(b"mdia", b"")))
-    number = _identifier(data)
+    media = dict(boxes_in(dict(boxes_in(data)).get(b"mdia", b"")))
+    number = track_number(data)
     if b"elng" in media:
         facts.languages[number] = media[b"elng"]
     if media.get(b"hdlr", b"")[8:12] == b"vide":
-        entry = _path(media.get(b"minf", b""), b"stbl", b"stsd")
-        facts.entries[number] = [(k, d) for k, d in _boxes(_entry(entry)[78:]) if k not in _CODING]
+        entry = content_at(media.get(b"minf", b""), b"stbl", b"stsd")
+        facts.entries[number] = [(k, d) for k, d in boxes_in(_entry(entry)[78:]) if k not in _CODING]
 
 
 def _with_track_facts(data: bytes, facts: Mp4Facts, source: int | None, language: str) -> bytes:
@@ -125,9 +125,9 @@ def _with_track_facts(data: bytes, facts: Mp4Facts, source: int | None, language
                     media.append((k, d))
             if tag is not None:  # after the header of the track, before its handler
                 media.insert(1, (b"elng", tag))
-            inner = _join(media)
+            inner = joined(media)
         parts.append((kind, inner))
-    return _join(parts)
+    return joined(parts)
 
 
 def _with_language(header: bytes, code: str) -> bytes:
@@ -151,8 +151,8 @@ def _with_entry(data: bytes, more: Boxes, path: tuple[bytes, ...] = (b"stbl", b"
             there = [pair for pair in there if pair[0] != b"vexu"]
         # It is the same picture: what the source says of it is right, and more exact.
         there = [pair for pair in there if pair[0] not in wanted] + more
-        return data[:8] + _box(kind, entry[:78] + _join(there)) + data[8 + size :]
-    return _join([(k, _with_entry(d, more, path[1:]) if k == path[0] else d) for k, d in _parts(data)])
+        return data[:8] + box(kind, entry[:78] + joined(there)) + data[8 + size :]
+    return joined([(k, _with_entry(d, more, path[1:]) if k == path[0] else d) for k, d in _parts(data)])
 
 
 def _with_tags(movie: Boxes, facts: Mp4Facts, comment: str) -> Boxes:
@@ -171,51 +171,59 @@ def _with_tags(movie: Boxes, facts: Mp4Facts, comment: str) -> Boxes:
         items = [pair for pair in facts.tags if pair[0] not in (_COMMENT, _ENCODER)]
         if comment:
             items.append(
-                (_COMMENT, _box(b"data", struct.pack(">II", 1, 0) + comment.encode(errors="replace")))
+                (_COMMENT, box(b"data", struct.pack(">II", 1, 0) + comment.encode(errors="replace")))
             )
-        handler = _box(b"hdlr", bytes(8) + b"mdirappl" + bytes(9))
-        user.append((b"meta", bytes(4) + handler + _box(b"ilst", _join(items))))
+        handler = box(b"hdlr", bytes(8) + b"mdirappl" + bytes(9))
+        user.append((b"meta", bytes(4) + handler + box(b"ilst", joined(items))))
     there = {kind for kind, _ in user}
     user += [pair for pair in facts.user if pair[0] not in there]
-    return [*rest, (b"udta", _join(user))]
+    return [*rest, (b"udta", joined(user))]
 
 
 def _itunes(meta: bytes) -> Boxes:
     """Items of the list of tags in a `meta` box, if it is one of iTunes."""
-    return list(_boxes(dict(_boxes(meta[4:])).get(b"ilst", b""))) if _handler(meta) == b"mdir" else []
+    return list(boxes_in(dict(boxes_in(meta[4:])).get(b"ilst", b""))) if _handler(meta) == b"mdir" else []
 
 
 def _handler(meta: bytes) -> bytes:
-    return dict(_boxes(meta[4:])).get(b"hdlr", b"")[8:12]
+    return dict(boxes_in(meta[4:])).get(b"hdlr", b"")[8:12]
 
 
-def _identifier(track: bytes) -> int:
+def track_number(track: bytes) -> int:
     """Number of a track, from the content of `trak`."""
-    header = dict(_boxes(track)).get(b"tkhd", b"")
+    header = dict(boxes_in(track)).get(b"tkhd", b"")
     at = 20 if header[:1] == b"\1" else 12
     return int(struct.unpack(">I", header[at : at + 4])[0])
 
 
 def _entry(data: bytes) -> bytes:
     """Content of the first entry of an `stsd` box."""
-    return next((content for _, content in _boxes(data[8:])), b"")
+    return next((content for _, content in boxes_in(data[8:])), b"")
 
 
-def _path(data: bytes, *kinds: bytes) -> bytes:
+def content_at(data: bytes, *kinds: bytes) -> bytes:
+    """Content of the box at a path of types; empty without it."""
     for kind in kinds:
-        data = dict(_boxes(data)).get(kind, b"")
+        data = dict(boxes_in(data)).get(kind, b"")
     return data
 
 
-def _box(kind: bytes, content: bytes) -> bytes:
+def index_of(file: BinaryIO) -> Boxes:
+    """Boxes of the index (`moov`) of an untrusted file. Raises ValueError without one."""
+    return list(boxes_in(_index(file)[1]))
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    """A box with its content."""
     return struct.pack(">I4s", 8 + len(content), kind) + content
 
 
-def _join(boxes: Boxes) -> bytes:
-    return b"".join(_box(*pair) for pair in boxes)
+def joined(boxes: Boxes) -> bytes:
+    """Boxes one after another."""
+    return b"".join(box(*pair) for pair in boxes)
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def boxes_in(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(type, content) of the boxes in `data`, as far as they are whole."""
     at = 0
     for _ in range(_MOST_BOXES):
@@ -230,7 +238,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _parts(data: bytes) -> Boxes:
     """The boxes in `data`, which may end with zeros. Raises ValueError if there is anything else."""
-    found = list(_boxes(data))
+    found = list(boxes_in(data))
     if any(data[sum(8 + len(content) for _, content in found) :]):
         raise ValueError("a header with a damaged box")
     return found

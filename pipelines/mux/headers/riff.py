@@ -8,6 +8,8 @@ from typing import Any
 
 import av
 
+_SMALLEST_BLOCK = 8
+
 _LARGEST = 1 << 20
 """Bytes of a header that is kept; a real one has at most some thousand."""
 
@@ -27,7 +29,12 @@ def header_of(stream: Any) -> bytes:
             head = file.getvalue()
     except (av.FFmpegError, ValueError):
         return b""
-    return _strf(head)
+    header = _strf(head)
+    if stream.codec_context.name.startswith("adpcm_") and len(header) >= 14:
+        # Without the size of a block, which some containers do not hold, nobody can decode it.
+        block = struct.unpack("<H", header[12:14])[0]
+        return header if block >= _SMALLEST_BLOCK else b""
+    return header
 
 
 def _is_riff_tag(stream: Any) -> bool:

@@ -246,6 +246,13 @@ def test_subtitles_chapters_attachments_and_metadata_stay(tmp_path: Path, name: 
     assert tags["v2a"] == "mini"
 
 
+def test_a_last_picture_without_a_length_is_shown_in_mov(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"codec": "cinepak", "pix_fmt": "rgb24", "container_format": "wtv"}
+    source = media_files.write_video(tmp_path / "a.wtv", duration_s=0.2, **options)
+    copy, _ = dub(source, tmp_path / "out", at_s=0.1)
+    assert copy.suffix == ".mov" and read(copy).n_pictures == 5
+
+
 def test_a_cover_picture_stays(tmp_path: Path) -> None:
     source = tmp_path / "a.mp4"
     film = media_files.write_video(tmp_path / "film.mp4")

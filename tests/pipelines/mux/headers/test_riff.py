@@ -70,6 +70,15 @@ def test_sound_of_a_quicktime_film_gets_the_tag_of_riff(tmp_path: Path) -> None:
         assert (track.codec_context.name, track.codec_context.sample_rate) == ("pcm_alaw", 8000)
 
 
+def test_blocks_of_unknown_size_are_decoded(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"codec": "mpeg4", "container_format": "nut", "rate": 48_000, "channels": 2}
+    source = media_files.write_video(tmp_path / "a.nut", sound="audible", audio_codec="adpcm_ms", **options)
+    copy, result = copied(source, "a.mkv")
+    assert len(result.converted) == 1 and "adpcm_ms" in result.converted[0]
+    before, after = decode_track(source, own_sound(source)), decode_track(copy, own_sound(copy))
+    np.testing.assert_array_equal(before[0], after[0])
+
+
 def test_codecs_without_a_tag_have_no_header(tmp_path: Path) -> None:
     source = media_files.write_video(
         tmp_path / "a.flv", codec="flv", sound="audible", audio_codec="nellymoser"
