@@ -63,7 +63,7 @@ def mux_in_child(
             with storage.reading_source():
                 source = stack.enter_context(lend(source_uri))
             output = stack.enter_context(temporary.open("xb+", buffering=0))
-            order = {
+            order: dict[str, Any] = {
                 "source": source.to_json(),
                 "output": output.fileno(),
                 "name": f"film{target.suffix}",

@@ -62,7 +62,7 @@ def test_every_fact_that_is_gone_is_named_once(film: FilmFacts, data: st.DataObj
     for number, track in film.tracks.items():
         bare = TrackFacts(track.title, {}, "", 0, {}, False)
         told = comparison.lost(
-            film, dataclasses.replace(after, tracks=after.tracks | {number + 1: bare}), copies
+            film, dataclasses.replace(after, tracks={**after.tracks, number + 1: bare}), copies
         )
         names = [f"{name} ({value})" for name, value in track.values.items()]
         names += [f"name {track.name!r}", "flag 'forced'", *(f"tag {name!r}" for name in track.tags)]

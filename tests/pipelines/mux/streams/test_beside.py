@@ -20,13 +20,13 @@ from tests.support.odd_streams import payloads, write_film
 SILENCE = np.zeros((1, RATE), np.int16)
 
 
-def kept(source: Path, name: str, **more: bool) -> tuple[Path, remux.MuxResult]:
+def kept(source: Path, name: str, strict: bool = False) -> tuple[Path, remux.MuxResult]:
     """The file beside a copy of that name, and the result."""
     out = source.parent / "out"
     out.mkdir(exist_ok=True)
     other = out / (name + source.suffix)
     return other, child.mux_in_child(
-        str(source), [SILENCE], out / name, Track(RATE, 0.0, **more), beside=other
+        str(source), [SILENCE], out / name, Track(RATE, 0.0, strict=strict), beside=other
     )
 
 
