@@ -329,11 +329,11 @@ def mux(work: Path, hours: float) -> None:
 
 def _coding(codec: str, block: np.ndarray, hours: float) -> float:
     """Processor seconds of coding hours of a block alone, int16 [1, n] at 44.1 kHz."""
-    from pipelines.mux import containers, packets
+    from pipelines.mux import containers
 
     kind = containers.container_of("x.mp4").coded(codec)
     coder: Any = av.CodecContext.create(kind.codec, "w")
-    packets.set_up(coder, kind, 1)
+    containers.set_up(coder, kind, 1)
     coder.sample_rate, coder.format = 44_100, (av.Codec(kind.codec, "w").audio_formats or [])[0]
     coder.time_base, divisor = Fraction(1, 44_100), 10
     started = time.process_time()

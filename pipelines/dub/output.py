@@ -105,7 +105,7 @@ class _FilmWriter:
             self.sealer.seal(path, name, made)
 
         with scratch.folder() as folder:
-            pictures = folder / f"pictures{proxy.SUFFIXES[self.job.proxy]}"
+            pictures = folder / f"pictures{proxy.PROXY_SUFFIXES[self.job.proxy]}"
             proxy.encode_in_child(self.task.video["uri"], pictures, self.job.proxy)
             target = self._target()
             track = replace(target.track, video_start_s=0.0, broadcast={})

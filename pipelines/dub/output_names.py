@@ -126,7 +126,7 @@ def files_of(job: DubJob, output: str) -> list[str]:
 
 def proxy_name(output: str, job: DubJob) -> str:
     """Path of the film to listen with, beside the sound file of a sequence of pictures."""
-    return output.rpartition(".")[0] + proxy.SUFFIXES[job.proxy]
+    return output.rpartition(".")[0] + proxy.PROXY_SUFFIXES[job.proxy]
 
 
 def path_in_out(path: str) -> str:

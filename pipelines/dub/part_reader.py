@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.dub.job import DubJob, DubTask, file_segments, part_shapes
 from pipelines.dub.segment_facts import SegmentFacts
 from pipelines.dub.state import State
-from pipelines.media.video import damage_within
+from pipelines.media.errors import damage_within
 from pipelines.mux import subtitles
 from pipelines.reports import contact_sheet
 from pipelines.reports.film_card import CARD_S, THUMBS

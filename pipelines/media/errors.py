@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -53,3 +54,19 @@ def first_line(error: object) -> str:
     """The first line of a message, cut where it gets long; the error's class if it has no message."""
     line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     return line if len(line) <= 200 else line[:199] + "…"
+
+
+def damage_within(
+    damage: Sequence[tuple[float, float]], start_s: float, end_s: float, join_s: float = 0.5
+) -> list[tuple[float, float]]:
+    """Damaged stretches between `start_s` and `end_s`, in seconds; those less than `join_s` apart are joined."""
+    joined: list[tuple[float, float]] = []
+    for first, last in sorted(damage):
+        first, last = max(first, start_s), min(last, end_s)
+        if first >= last:
+            continue
+        if joined and first - joined[-1][1] < join_s:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        else:
+            joined.append((first, last))
+    return joined

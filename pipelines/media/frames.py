@@ -15,9 +15,9 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from pipelines.media import geometry
-from pipelines.media.cropping import Crop, cropped
-from pipelines.media.fields import first_field
-from pipelines.media.tone_mapping import is_hdr, to_standard
+from pipelines.media.pictures.cropping import Crop, cropped
+from pipelines.media.pictures.fields import first_field
+from pipelines.media.pictures.tone_mapping import is_hdr, to_standard
 from v2a_models.recipe import View
 
 _LONGEST = 16

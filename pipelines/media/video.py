@@ -16,13 +16,15 @@ from typing import Any, BinaryIO, TypeVar
 import av
 import numpy as np
 
-from pipelines.media import clock, cropping, geometry, raw_streams, recorded
+from pipelines.media import clock, geometry, raw_streams, recorded
 from pipelines.media import container as media_container
 from pipelines.media.audio import Level, audio_state, decode_sound
 from pipelines.media.container import Tick
-from pipelines.media.errors import DecodeFailed
+from pipelines.media.errors import DecodeFailed, damage_within
 from pipelines.media.frames import Allocate, Painter, Scaler
 from pipelines.media.length import PictureTimes
+from pipelines.media.pictures import cropping
+from pipelines.media.pictures.first_picture import FirstPicture
 from v2a_models import grid
 from v2a_models.recipe import View
 
@@ -110,7 +112,7 @@ def probe(file: BinaryIO, tick: Tick | None = None) -> Probe:
         video = media_container.video_stream(container, "probe")
         audio = list(container.streams.audio)
         levels = {stream.index: Level() for stream in audio}
-        first = media_container.FirstPicture(video)
+        first = FirstPicture(video)
         times = PictureTimes(media_container.frame_step(video), container.format.name == "avi")
         leaps: list[float] = []
         for number, packet in enumerate(media_container.packets(container, [video, *audio], leaps=leaps)):
@@ -315,22 +317,6 @@ def _attempt(plan: _Plan, file: BinaryIO, read_ahead_s: float) -> Iterator[list[
         plan.damage[:] = damage_within(
             [(a - origin_s, b - origin_s) for a, b in damage], start_s, plan.times_s[-1]
         )
-
-
-def damage_within(
-    damage: Sequence[tuple[float, float]], start_s: float, end_s: float, join_s: float = 0.5
-) -> list[tuple[float, float]]:
-    """Damaged stretches between `start_s` and `end_s`, in seconds; those less than `join_s` apart are joined."""
-    joined: list[tuple[float, float]] = []
-    for first, last in sorted(damage):
-        first, last = max(first, start_s), min(last, end_s)
-        if first >= last:
-            continue
-        if joined and first - joined[-1][1] < join_s:
-            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
-        else:
-            joined.append((first, last))
-    return joined
 
 
 def _note(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,7 +19,8 @@ from typing import Any, Self
 import av
 import numpy as np
 
-from pipelines.mux.packets import Output, layout, set_up
+from pipelines.mux.containers import layout, set_up
+from pipelines.mux.packets import Output
 from pipelines.mux.track import Track
 
 BLOCK = 8192
@@ -176,3 +178,21 @@ class Encoder:
     def _rest(self, n_samples: int) -> None:
         for at in range(0, n_samples, BLOCK):
             self.feed(np.zeros((self._width, min(BLOCK, n_samples - at)), np.int16))
+
+
+def checked_blocks(sound: Iterable[np.ndarray], track: Track) -> Iterator[np.ndarray]:
+    """The sound in blocks of at most `BLOCK` samples: int16 [tracks * channels, n].
+
+    Raises ValueError for sound that is not as `track` announces.
+    """
+    n_samples, channels = 0, track.tracks * track.channels
+    for chunk in sound:
+        if chunk.dtype != np.int16 or chunk.ndim != 2 or chunk.shape[0] != channels:
+            raise ValueError(f"sound must be int16 [{channels}, n], not {chunk.dtype} {list(chunk.shape)}")
+        n_samples += chunk.shape[1]
+        if n_samples > track.n_samples:
+            raise ValueError(f"the sound has more than the {track.n_samples} samples that were announced")
+        for at in range(0, chunk.shape[1], BLOCK):
+            yield chunk[:, at : at + BLOCK]
+    if n_samples < track.n_samples:
+        raise ValueError(f"the sound ends after {n_samples} of {track.n_samples} samples")

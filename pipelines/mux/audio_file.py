@@ -20,7 +20,7 @@ import av
 import numpy as np
 
 from pipelines.mux.files import disk_error
-from pipelines.mux.packets import layout
+from pipelines.mux.containers import layout
 
 KINDS = {"wav": "pcm_s16le", "flac": "flac"}
 """Codec by format."""

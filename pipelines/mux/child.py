@@ -71,8 +71,8 @@ def mux_in_child(
             }
             fds, limit = [source.fd, output.fileno()], remux.size_limit(source.size, track)
             if other is not None:
-                order["beside"] = stack.enter_context(other.open("xb+", buffering=0)).fileno()
-                fds.append(order["beside"])
+                fds.append(stack.enter_context(other.open("xb+", buffering=0)).fileno())
+                order["beside"] = fds[-1]
             answer = converse(
                 "pipelines.mux.child", order, memory_mb, stall_s, data, fds=fds, writes=limit + _SLACK
             )

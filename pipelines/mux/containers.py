@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+import av
 
 from pipelines.mux.headers import mxf
 
@@ -215,3 +218,24 @@ def container_of(path: str | os.PathLike[str]) -> Container:
     raise ValueError(
         f"cannot write a dubbed film as {suffix or 'a name without suffix'!r}; one of: {choices}"
     )
+
+
+def set_up(context: Any, kind: Container, channels: int) -> None:
+    """Set layout, options and bit rate of an encoder of the generated sound."""
+    context.layout = layout(channels)
+    context.options = dict(ENCODER_OPTIONS.get(kind.codec, {}))
+    if kind.bit_rate:
+        context.bit_rate = kind.bit_rate
+
+
+def coded_rate(kind: Container, rate: int) -> int:
+    """Rate of the coded track for sound at `rate`: the same, or the next higher one that the encoder supports."""
+    rates = sorted(av.Codec(kind.codec, "w").audio_rates or [])
+    return next((r for r in rates if r >= rate), rates[-1]) if rates else rate
+
+
+def layout(channels: int) -> str:
+    """FFmpeg's name of the layout of a generated track. Raises ValueError unless it has 1 or 2 channels."""
+    if channels not in (1, 2):
+        raise ValueError(f"a generated track has 1 or 2 channels, not {channels}")
+    return "mono" if channels == 1 else "stereo"

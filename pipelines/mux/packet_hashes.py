@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipelines import storage
 from pipelines.media import container
+from pipelines.mux.files import Source
 
 
 @dataclass(frozen=True)
@@ -95,3 +97,17 @@ def nal_units(payload: bytes, context: Any) -> Iterator[bytes]:
         size = int.from_bytes(payload[at : at + width], "big")
         yield payload[at + width : at + width + size].rstrip(b"\0")
         at += width + size
+
+
+def video_digest(uri: str, *, nal_units: bool = False) -> str:
+    """SHA-256 over the payloads of the video packets, stream after stream: equal before and after `mux`.
+
+    nal_units: hash H.264 and HEVC as sequences of NAL units, whatever separates them. Needed for a copy from a
+    transport stream (start codes) to Matroska (lengths); the units themselves are the same bits.
+    """
+    with storage.open_read(uri) as file, Source(file).open() as film:
+        streams = [stream for stream in film.streams.video if not container.is_attached(stream)]
+        hashes = {stream.index: hashlib.sha256() for stream in streams}
+        for packet in container.packets(film, streams) if streams else ():
+            hashes[packet.stream_index].update(content(packet, packet.stream) if nal_units else bytes(packet))
+    return hashlib.sha256(b"".join(h.digest() for h in hashes.values())).hexdigest()

@@ -15,9 +15,9 @@ import av
 from av.stream import Discard, Disposition
 
 from pipelines.media import container as media_container
-from pipelines.media.cropping import Crop
+from pipelines.media.pictures.cropping import Crop
 from pipelines.mux import stream_facts, subtitles
-from pipelines.mux.containers import ENCODER_OPTIONS, Container
+from pipelines.mux.containers import Container, coded_rate, set_up
 from pipelines.mux.files import Sink
 from pipelines.mux.headers import chapters as matroska_chapters
 from pipelines.mux.headers import matroska, mxf, riff
@@ -317,20 +317,6 @@ def _is_data(stream: Any) -> bool:
     return stream.type == "data" and stream.discard != Discard.all and "timecode" not in stream.metadata
 
 
-def set_up(context: Any, kind: Container, channels: int) -> None:
-    """Set layout, options and bit rate of an encoder of the generated sound."""
-    context.layout = layout(channels)
-    context.options = dict(ENCODER_OPTIONS.get(kind.codec, {}))
-    if kind.bit_rate:
-        context.bit_rate = kind.bit_rate
-
-
-def coded_rate(kind: Container, rate: int) -> int:
-    """Rate of the coded track for sound at `rate`: the same, or the next higher one that the encoder supports."""
-    rates = sorted(av.Codec(kind.codec, "w").audio_rates or [])
-    return next((r for r in rates if r >= rate), rates[-1]) if rates else rate
-
-
 def metadata(source: dict[str, str], tags: dict[str, str], without: str = "") -> dict[str, str]:
     """Container metadata of the copy: the source's, without the text `without` in its comment, and `tags`."""
     # Written by the muxer; not facts about the film.
@@ -346,10 +332,3 @@ def metadata(source: dict[str, str], tags: dict[str, str], without: str = "") ->
         name = names.get(key.lower(), key)
         kept[name] = f"{kept[name]}\n{value}" if key == "comment" and kept.get(name) else value
     return kept
-
-
-def layout(channels: int) -> str:
-    """FFmpeg's name of the layout of a generated track. Raises ValueError unless it has 1 or 2 channels."""
-    if channels not in (1, 2):
-        raise ValueError(f"a generated track has 1 or 2 channels, not {channels}")
-    return "mono" if channels == 1 else "stereo"

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+import av
 import numpy as np
 
 from pipelines.media import container
 from pipelines.media.errors import DecodeFailed
 from pipelines.mux import access_units, presented
+from pipelines.mux.files import Source
 from pipelines.mux.packet_hashes import Digests, Hasher, is_cover
 from pipelines.mux.track import MuxFailed
 
@@ -126,6 +128,28 @@ def places(kinds: Mapping[int, str]) -> dict[int, Place]:
         found[index] = (kind, seen.get(kind, 0))
         seen[kind] = seen.get(kind, 0) + 1
     return found
+
+
+def places_in(out: Any, written: Reading) -> tuple[dict[int, Place], tuple[Place, ...]]:
+    """Places in a copy (`packets.Output`) of the streams of the source, by index, and of the new tracks."""
+    copies = {copy.index: s for s, copy in out.copies.items() if s.index in written.indexes}
+    kinds = {number: str(s.type) for number, s in copies.items()} | {t.index: "audio" for t in out.tracks}
+    at = places(kinds)
+    return {s.index: at[number] for number, s in copies.items()}, tuple(at[t.index] for t in out.tracks)
+
+
+def shown_by(film: Source, streams: Mapping[int, Place], beat: Callable[[], None]) -> Shown:
+    """Facts about what a film shows that follows its edit lists, for the streams that are copied."""
+    try:
+        with film.open() as source:
+            copied = [stream for stream in source.streams if stream.index in streams]
+            reading = Reading(copied)
+            for packet in container.packets(source, copied, with_empty=True):
+                reading.update(packet, packet.stream)
+                beat()
+            return reading.shown()
+    except (av.FFmpegError, OSError) as error:
+        raise film.error or MuxFailed(type(error).__name__, container.error_text(error)) from error
 
 
 def read_copy(

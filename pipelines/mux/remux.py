@@ -10,10 +10,9 @@ The same source and sound give the same bytes: no dates, no random identifiers.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -24,9 +23,9 @@ import numpy as np
 from pipelines import storage
 from pipelines.media import container as media_container
 from pipelines.media.clock import JOINED
-from pipelines.media.cropping import read_crops
-from pipelines.mux import packet_hashes, read_back, subtitles
-from pipelines.mux.audio_encoder import BLOCK, Encoder
+from pipelines.media.pictures.cropping import read_crops
+from pipelines.mux import read_back, subtitles
+from pipelines.mux.audio_encoder import Encoder, checked_blocks
 from pipelines.mux.containers import Container, container_of, output_name
 from pipelines.mux.facts import comparison
 from pipelines.mux.files import Sink, Source, TooLarge, disk_error
@@ -43,7 +42,7 @@ from pipelines.mux.times.squeezed import SqueezedPictures
 from pipelines.mux.times.unstamped import ShownOrder, lacks_times
 from pipelines.mux.track import TITLE, MuxFailed, MuxResult, Track
 
-__all__ = ["TITLE", "MuxFailed", "MuxResult", "Track", "mux", "output_name", "video_digest"]
+__all__ = ["TITLE", "MuxFailed", "MuxResult", "Track", "mux", "output_name"]
 
 
 _DECODED_BYTES_S = 48_000 * 4 * 2
@@ -96,7 +95,7 @@ def mux_files(
     """
     film = Source(source)
     sink = Sink(output, size_limit(film.size, track))
-    copied = _copy(film, sink, kind, _blocks(sound, track), track, beat, early=beside is None)
+    copied = _copy(film, sink, kind, checked_blocks(sound, track), track, beat, early=beside is None)
     _finish_headers(film, output, kind, copied)
     size = sink.finish()
     n_beside = 0 if beside is None else _keep_beside(film, beside, copied.out, beat)
@@ -110,26 +109,12 @@ def mux_files(
     wanted, digests = copied.wanted, copied.digests
     if copied.edits is not None:
         # A reader follows the edit lists: it finds some packets twice and others not at all.
-        wanted, digests = _shown(film, copied.places, beat), found_digests
+        wanted, digests = read_back.shown_by(film, copied.places, beat), found_digests
     read_back.compare({copied.places[index]: fact for index, fact in wanted.facts.items()}, found)
     end_s = copied.sound_start_s - wanted.start_s + track.n_samples / track.sample_rate
     for place, digest in zip(copied.new_tracks, copied.digests.new, strict=True):
         read_back.check_sound(found[place], digest, end_s)
     return MuxResult(*facts, digests, described, n_beside, converted)
-
-
-def _shown(film: Source, streams: Mapping[int, Place], beat: Callable[[], None]) -> Shown:
-    """Facts about what a film shows that follows its edit lists, for the streams that are copied."""
-    try:
-        with film.open() as source:
-            copied = [stream for stream in source.streams if stream.index in streams]
-            reading = Reading(copied)
-            for packet in media_container.packets(source, copied, with_empty=True):
-                reading.update(packet, packet.stream)
-                beat()
-            return reading.shown()
-    except (av.FFmpegError, OSError) as error:
-        raise film.error or MuxFailed(type(error).__name__, media_container.error_text(error)) from error
 
 
 @dataclass(frozen=True)
@@ -309,7 +294,7 @@ def _copy(
                     beat()
                 encoder.finish()
                 captions.finish()
-                places, new_tracks = _places(out, written)
+                places, new_tracks = read_back.places_in(out, written)
                 out.container.close()
             if track.strict and early:
                 left_out.check_strict(sorted(late), kind.muxer)
@@ -334,14 +319,6 @@ def _copy(
         raise
 
 
-def _places(out: Output, written: Reading) -> tuple[dict[int, Place], tuple[Place, ...]]:
-    """Places in the copy of the streams of the source, by index, and of the new tracks."""
-    copies = {copy.index: s for s, copy in out.copies.items() if s.index in written.indexes}
-    kinds = {number: str(s.type) for number, s in copies.items()} | {t.index: "audio" for t in out.tracks}
-    at = read_back.places(kinds)
-    return {s.index: at[number] for number, s in copies.items()}, tuple(at[t.index] for t in out.tracks)
-
-
 def _edits_to_copy(source: Source, kind: Container) -> tuple[EditListCopy | None, Any]:
     """Edit lists that FFmpeg cannot write and the container can hold, and the chapters at the times that they give.
 
@@ -354,34 +331,3 @@ def _edits_to_copy(source: Source, kind: Container) -> tuple[EditListCopy | None
         if "mov" not in film.format.name.split(","):
             return None, None
         return EditListCopy(lists), film.chapters()
-
-
-def _blocks(sound: Iterable[np.ndarray], track: Track) -> Iterator[np.ndarray]:
-    """The sound in blocks of at most `BLOCK` samples, checked: int16 [tracks * channels, n]."""
-    n_samples, channels = 0, track.tracks * track.channels
-    for chunk in sound:
-        if chunk.dtype != np.int16 or chunk.ndim != 2 or chunk.shape[0] != channels:
-            raise ValueError(f"sound must be int16 [{channels}, n], not {chunk.dtype} {list(chunk.shape)}")
-        n_samples += chunk.shape[1]
-        if n_samples > track.n_samples:
-            raise ValueError(f"the sound has more than the {track.n_samples} samples that were announced")
-        for at in range(0, chunk.shape[1], BLOCK):
-            yield chunk[:, at : at + BLOCK]
-    if n_samples < track.n_samples:
-        raise ValueError(f"the sound ends after {n_samples} of {track.n_samples} samples")
-
-
-def video_digest(uri: str, *, nal_units: bool = False) -> str:
-    """SHA-256 over the payloads of the video packets, stream after stream: equal before and after `mux`.
-
-    nal_units: hash H.264 and HEVC as sequences of NAL units, whatever separates them. Needed for a copy from a
-    transport stream (start codes) to Matroska (lengths); the units themselves are the same bits.
-    """
-    with storage.open_read(uri) as file, Source(file).open() as film:
-        streams = [stream for stream in film.streams.video if not media_container.is_attached(stream)]
-        hashes = {stream.index: hashlib.sha256() for stream in streams}
-        for packet in media_container.packets(film, streams) if streams else ():
-            hashes[packet.stream_index].update(
-                packet_hashes.content(packet, packet.stream) if nal_units else bytes(packet)
-            )
-    return hashlib.sha256(b"".join(h.digest() for h in hashes.values())).hexdigest()

@@ -24,7 +24,7 @@ from pipelines.mux.track import MuxFailed
 from pipelines.sandbox.child import Beat, ChildFailed, converse, load_decoders, serve
 from pipelines.sandbox.lent_files import borrowed, lend
 
-SUFFIXES = {"mp4": ".mp4", "ffv1": ".mkv"}
+PROXY_SUFFIXES = {"mp4": ".mp4", "ffv1": ".mkv"}
 """Suffix of a proxy by its kind."""
 
 MOST_LINES = 1080

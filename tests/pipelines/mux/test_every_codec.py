@@ -15,7 +15,7 @@ from av.codec.codec import Codec
 
 from pipelines.media import video as media_video
 from pipelines.media.errors import DecodeFailed
-from pipelines.mux import remux
+from pipelines.mux import packet_hashes, remux
 from pipelines.mux.track import Track
 from tests.support import media_files
 from tests.support.muxing import RATE, decode_track, title_of
@@ -214,7 +214,7 @@ def test_pictures(tmp_path: Path, codec: str, everywhere: bool) -> None:
             continue
         copy, facts = result
         assert n_pictures(copy) == n_pictures(source), suffix
-        same = [remux.video_digest(str(path), nal_units=True) for path in (source, copy)]
+        same = [packet_hashes.video_digest(str(path), nal_units=True) for path in (source, copy)]
         assert same[0] == same[1], suffix
         assert not [told for told in facts.dropped if "umid" not in told and "colour" not in told], suffix
         done += 1

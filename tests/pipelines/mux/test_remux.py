@@ -14,7 +14,7 @@ from av.stream import Disposition
 from pipelines.media import container as media_container
 from pipelines.media import video as media_video
 from pipelines.media.errors import DecodeFailed
-from pipelines.mux import child, containers, remux
+from pipelines.mux import child, containers, packet_hashes, remux
 from pipelines.mux.track import Track
 from tests.support import SHARED, media_files
 from tests.support.muxing import RATE, check, decode_track, dub, read, title_of
@@ -132,7 +132,7 @@ def test_old_codecs_stay_where_only_their_container_takes_them(tmp_path: Path, n
     source = media_files.write_video(tmp_path / name, codec=codec, fps=25, duration_s=2)
     copy, n_samples = dub(source, tmp_path / "out", tags={"comment": "Synthetic sound"})
     assert copy.name == name
-    assert remux.video_digest(str(copy)) == remux.video_digest(str(source))
+    assert packet_hashes.video_digest(str(copy)) == packet_hashes.video_digest(str(source))
     with av.open(str(copy)) as film:
         assert film.metadata["comment"] == "Synthetic sound"
         pictures = [frame.time for frame in film.decode(video=0)]
@@ -298,7 +298,7 @@ def test_real_footage(tmp_path: Path, source: Path) -> None:
         pytest.skip(f"not a film: {error}")
     at_s = min(0.5, probe.duration_s / 2)
     copy, _ = dub(source, tmp_path / "out", at_s=at_s)
-    assert remux.video_digest(str(copy)) == remux.video_digest(str(source))
+    assert packet_hashes.video_digest(str(copy)) == packet_hashes.video_digest(str(source))
     facts = read(copy, most=1)  # the rest of the pictures are the same packets
     assert facts.click_s == pytest.approx(at_s, abs=0.003)
     assert facts.titles.count(remux.TITLE) == 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, BinaryIO, NamedTuple
 
 from pipelines.media import boxes
-from pipelines.media.fields import filtered
+from pipelines.media.pictures.fields import filtered
 
 
 class Crop(NamedTuple):

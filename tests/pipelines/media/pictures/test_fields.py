@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from av.filter import Graph
 
-from pipelines.media.fields import first_field
+from pipelines.media.pictures.fields import first_field
 from pipelines.media.video import View
 from pipelines.sandbox.decoder import Sandbox
 from tests.support.decoding import views

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.media.tone_mapping import HLG, PQ, to_standard
+from pipelines.media.pictures.tone_mapping import HLG, PQ, to_standard
 from pipelines.media.video import View
 from pipelines.sandbox.decoder import Sandbox
 from tests.support.decoding import views

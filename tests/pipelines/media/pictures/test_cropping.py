@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.media.cropping import Crop, cropped, read_crops
+from pipelines.media.pictures.cropping import Crop, cropped, read_crops
 from pipelines.media.video import View
 from pipelines.mux import remux
 from pipelines.mux.track import Track

@@ -1,0 +1,1 @@
+"""Decoded pictures on their way to the models: fields, cropping, tone mapping."""
