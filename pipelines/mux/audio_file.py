@@ -19,8 +19,8 @@ from typing import Any
 import av
 import numpy as np
 
-from pipelines.mux.files import disk_error
 from pipelines.mux.containers import layout
+from pipelines.mux.files import disk_error
 
 KINDS = {"wav": "pcm_s16le", "flac": "flac"}
 """Codec by format."""
