@@ -6,20 +6,28 @@ group of outputs. `--only` names parts by a regular expression; full sizes take 
 writes the outputs that the tests compare.
 
     python -m benchmarks.mmaudio_reference FOLDER --only tiny
+
+`--film FILE` shows instead how far the pictures of `v2a dub` lie from the original's, in steps of 255.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 from collections import defaultdict
 from pathlib import Path
 
+import av
 import numpy as np
 import torch
 
+from pipelines.media.frames import Scaler
 from tests.support.mmaudio_reference import difference, part, tolerance
+from v2a_models.mmaudio import pictures
+from v2a_models.mmaudio.config import SIZES
+from v2a_models.mmaudio.generator import recipe_for
 
 KEPT = (
     r"transformer_tiny_v\d:(time_frequencies|time_embedding|a/(given|empty)/.*|a/(flow|cfg|euler5).*"
@@ -32,10 +40,13 @@ KEPT = (
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    options.add_argument("folder", type=Path)
+    options.add_argument("folder", type=Path, nargs="?", default=Path())
     options.add_argument("--only", default="")
     options.add_argument("--keep", type=Path)
+    options.add_argument("--film", type=Path)
     given = options.parse_args()
+    if given.film is not None:
+        return pictures_of(given.film)
     if given.keep is not None:
         return keep(given.folder, given.keep)
     torch.set_num_threads(1)  # waiting threads would take the cores from others
@@ -67,6 +78,25 @@ def compare(file: Path) -> int:
     if skipped:
         print(f"  {file.stem}: {skipped} outputs inside the network are not compared")
     return sum(gap > limit for found in groups.values() for gap, _, limit in found)
+
+
+def pictures_of(film: Path, most: int = 40) -> int:
+    """Print how far the pictures of both views lie from the original's, over one frame in ten of a film."""
+    recipe = recipe_for(SIZES["small_16k"])
+    ways = {"semantic": pictures.clip_pictures, "sync": pictures.sync_pictures}
+    gaps: dict[str, list[float]] = defaultdict(list)
+    scaler = Scaler((0, False), 1.0)
+    with av.open(str(film)) as opened:
+        for frame in itertools.islice(opened.decode(video=0), 0, 10 * most, 10):
+            source = torch.from_numpy(frame.to_ndarray(format="rgb24")).movedim(-1, 0)
+            for name, theirs in ways.items():
+                view = recipe.view(name)
+                ours = torch.from_numpy(scaler.picture(frame, view.width, view.height, view.fit).copy())
+                gap = (ours.movedim(-1, 0).int() - theirs(source).int()).abs().float()
+                gaps[name].append(float(gap.mean()))
+    for name, means in gaps.items():
+        print(f"| {film.name} | {name} | mean of {len(means)} pictures {np.mean(means):.2f} steps |")
+    return 0
 
 
 def keep(folder: Path, into: Path) -> int:

@@ -24,6 +24,7 @@ from v2a_models.mmaudio.config import (
     SIZES,
     SOUND_16K,
     SOUND_44K,
+    ClipConfig,
     FlowConfig,
     Lengths,
     SoundConfig,
@@ -42,12 +43,7 @@ Outputs = Callable[[str], Tensor]
 
 RATES = {"16k": SOUND_16K, "44k": SOUND_44K}
 
-CLIP_TINY: dict[str, Any] = dict(
-    embed_dim=48,
-    quick_gelu=True,
-    vision_cfg=dict(image_size=378, layers=2, width=64, head_width=16, patch_size=14),
-    text_cfg=dict(context_length=77, vocab_size=49408, width=48, heads=4, layers=2),
-)
+CLIP_TINY = ClipConfig(384, 378, 48, 64, 2, 16, text_width=48, text_layers=2, text_heads=4)
 PROMPTS = ("", "a dog barks", "Rain & thunder,  far away!", " ".join(["music"] * 100))
 
 TOLERANCES = (

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2a_models.mmaudio.config import TEXT_LENGTH
+from v2a_models.mmaudio.config import TEXT_LENGTH, ClipConfig
 
-PUBLISHED = "ViT-H-14-378-quickgelu"
-"""Name of the network in open_clip; the weights are apple/DFN5B-CLIP-ViT-H-14-378."""
-SIDE = 384
-"""Pixels of a picture on a side. The last six rows and columns fill no patch and are not looked at."""
+PATCH = 14
+"""Pixels of a patch on a side."""
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -25,19 +23,27 @@ class PromptTooLong(ValueError):
 
 
 class PictureTextEncoder(nn.Module):
-    """CLIP of both kinds of condition: one vector per picture, and all hidden states of a text.
-
-    config: arguments of `open_clip.CLIP`; empty for the published one.
-    """
+    """CLIP of both kinds of condition: one vector per picture, and all hidden states of a text."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         import open_clip
 
-        self.clip = open_clip.CLIP(**dict(config or published_config()))
+        self.clip = open_clip.CLIP(
+            config.dim,
+            open_clip.CLIPVisionCfg(
+                layers=config.image_layers, width=config.image_width, head_width=config.head_width,
+                patch_size=PATCH, image_size=config.image_size,
+            ),
+            open_clip.CLIPTextCfg(
+                context_length=TEXT_LENGTH, width=config.text_width, heads=config.text_heads,
+                layers=config.text_layers,
+            ),
+            quick_gelu=True,
+        )  # fmt: skip
         self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
 
@@ -54,15 +60,6 @@ class PictureTextEncoder(nn.Module):
         x = clip.token_embedding(tokens) + clip.positional_embedding
         x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask))
         return F.normalize(x.float(), dim=-1)
-
-
-def published_config() -> dict[str, Any]:
-    """Arguments of `open_clip.CLIP` for the published network."""
-    import open_clip
-
-    config = dict(open_clip.get_model_config(PUBLISHED) or {})
-    known = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")
-    return {name: config[name] for name in known}
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 CLIP_FPS, SYNC_FPS = 8, 25
@@ -48,6 +48,23 @@ class SyncConfig:
 
 
 @dataclass(frozen=True)
+class ClipConfig:
+    """Sizes of CLIP: both towers of open_clip with quick GELU, the image tower with patches of 14 pixels."""
+
+    picture: int = 384
+    """Pixels of a picture on a side; those that fill no patch are not looked at."""
+    image_size: int = 378
+    dim: int = 1024
+    """Width of the vectors of pictures."""
+    image_width: int = 1280
+    image_layers: int = 32
+    head_width: int = 80
+    text_width: int = 1024
+    text_layers: int = 24
+    text_heads: int = 16
+
+
+@dataclass(frozen=True)
 class SoundConfig:
     """Rate of the sound, its mel spectrogram, and the networks from latents to samples."""
 
@@ -82,14 +99,15 @@ class MMAudioConfig:
     flow: FlowConfig
     sound: SoundConfig
     sync: SyncConfig = SyncConfig()
-    clip: dict[str, Any] = field(default_factory=dict)
-    """Arguments of `open_clip.CLIP`; empty for the published ViT-H/14 of 378 pixels."""
+    clip: ClipConfig = ClipConfig()
     steps: int = 25
     guidance: float = 4.5
 
     def __post_init__(self) -> None:
-        if not self.sound.spreads or self.flow.latent_dim != self.sound.latent_dim:
-            raise ValueError("the transformer, the VAE and the vocoder do not fit each other")
+        widths = (self.flow.latent_dim, self.flow.sync_dim, self.flow.clip_dim, self.flow.text_dim)
+        given = (self.sound.latent_dim, self.sync.dim, self.clip.dim, self.clip.text_width)
+        if not self.sound.spreads or widths != given:
+            raise ValueError("the networks do not fit each other")
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, not {self.steps}")
 
@@ -102,7 +120,10 @@ class MMAudioConfig:
         """Inverse of `to_dict`. Raises KeyError, TypeError or ValueError for other values."""
         sound = {key: tuple(v) if isinstance(v, list) else v for key, v in values["sound"].items()}
         parts = dict(
-            flow=FlowConfig(**values["flow"]), sound=SoundConfig(**sound), sync=SyncConfig(**values["sync"])
+            flow=FlowConfig(**values["flow"]),
+            sound=SoundConfig(**sound),
+            sync=SyncConfig(**values["sync"]),
+            clip=ClipConfig(**values["clip"]),
         )
         return cls(**{**values, **parts})
 
@@ -128,14 +149,11 @@ SIZES = {
 
 def tiny(sound: SoundConfig = SOUND_16K) -> MMAudioConfig:
     """A model with every part of the published ones, small enough for tests."""
-    sizes = dict(embed_dim=24, quick_gelu=True)
-    vision = dict(image_size=56, layers=1, width=32, head_width=16, patch_size=14)
-    text = dict(context_length=TEXT_LENGTH, vocab_size=49408, width=24, heads=2, layers=1)
     return MMAudioConfig(
         FlowConfig(sound.latent_dim, 64, 2, 2, 1, clip_dim=24, sync_dim=32, text_dim=24),
         replace(sound, vae_width=16, vocoder_width=64),
         SyncConfig(32, 1, 2),
-        dict(sizes, vision_cfg=vision, text_cfg=text),
+        ClipConfig(60, 56, 24, 32, 1, 16, text_width=24, text_layers=1, text_heads=2),
         steps=2,
     )
 

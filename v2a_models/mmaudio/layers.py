@@ -61,7 +61,7 @@ class HeadProjection(nn.Module):
     def forward(self, x: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Each (B, heads, T, size). rotation: of `rotation_table` for T positions; None for no positions."""
         q, k, v = self.qkv(x).unflatten(-1, (self.heads, -1, 3)).transpose(1, 2).unbind(-1)
-        q, k = self.q_norm(q), self.k_norm(k)
+        q, k = self.q_norm(q.float()), self.k_norm(k.float())
         if rotation is not None:
             q, k = rotated(q, rotation), rotated(k, rotation)
         return q, k, v

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from v2a_models.mmaudio.clip import SIDE as CLIP_SIDE
-from v2a_models.mmaudio.config import CLIP_FPS, SYNC_FPS
+from v2a_models.mmaudio.config import CLIP_FPS, SYNC_FPS, ClipConfig
 from v2a_models.mmaudio.synchformer import SIDE as SYNC_SIDE
+
+CLIP_SIDE = ClipConfig().picture
 
 
 def picked(times: Iterable[float], duration_s: float, rate: float) -> list[int]:

@@ -5,6 +5,7 @@ import torch
 
 from tests.support.mmaudio_reference import difference, kept, part, shapes_of, tolerance
 from v2a_models.mmaudio.clip import PictureTextEncoder, PromptTooLong, check_length, text_tokens
+from v2a_models.mmaudio.config import ClipConfig
 
 
 @pytest.mark.parametrize("key", ["tokens", "text_features", "image_features"])
@@ -14,7 +15,7 @@ def test_every_output_is_the_original_s(key: str) -> None:
 
 def test_the_full_size_has_the_published_parameters() -> None:
     with torch.device("meta"):
-        encoder = PictureTextEncoder({})
+        encoder = PictureTextEncoder(ClipConfig())
     ours = {f"{name} {'x'.join(map(str, shape))}".strip() for name, shape in shapes_of(encoder.clip).items()}
     theirs = {row.strip() for row in kept("keys_clip_dfn5b_h14_378")["shapes"].tolist()}
     assert ours == theirs
