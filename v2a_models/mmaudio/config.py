@@ -75,7 +75,7 @@ class SoundConfig:
     bands: int
     top_hz: float
     """Highest frequency of the mel bands."""
-    decibel_base: float
+    log_base: float
     """Base of the logarithm in the mel spectrogram."""
     latent_dim: int
     vae_width: int

@@ -25,7 +25,7 @@ def mel_spectrogram(sound: Tensor, config: SoundConfig) -> Tensor:
     pairs = torch.view_as_real(spectrum)
     magnitude = (pairs.square().sum(-1) + MAGNITUDE_EPSILON).sqrt()
     bands = mel_bands(config).to(sound.device) @ magnitude
-    return bands.clamp_min(FLOOR).log() / math.log(config.decibel_base)
+    return bands.clamp_min(FLOOR).log() / math.log(config.log_base)
 
 
 @functools.cache
