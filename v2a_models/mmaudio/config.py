@@ -118,8 +118,10 @@ class MMAudioConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> MMAudioConfig:
         """Inverse of `to_dict`. Raises KeyError, TypeError or ValueError for other values."""
-        sound = {key: tuple(v) if isinstance(v, list) else v for key, v in values["sound"].items()}
-        parts = dict(
+        sound: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in values["sound"].items()
+        }
+        parts: dict[str, Any] = dict(
             flow=FlowConfig(**values["flow"]),
             sound=SoundConfig(**sound),
             sync=SyncConfig(**values["sync"]),

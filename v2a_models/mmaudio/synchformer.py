@@ -41,9 +41,8 @@ class DividedAttention(nn.Module):
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).movedim(2, 0)
         q, k, v = qkv.transpose(2, 3)  # (B, heads, 1 + 1568, size)
         first = F.scaled_dot_product_attention(q[:, :, :1], k, v)
-        rest = F.scaled_dot_product_attention(
-            self._groups(q[:, :, 1:]), *(self._with_first(part) for part in (k, v))
-        )
+        keys, values = self._with_first(k), self._with_first(v)
+        rest = F.scaled_dot_product_attention(self._groups(q[:, :, 1:]), keys, values)
         if self.over_time:
             rest = rest.transpose(2, 3)
         joined = torch.cat([first, rest.flatten(2, 3)], 2)
