@@ -11,6 +11,7 @@ from v2a_models.checkpoint_files import find_checkpoint, read_config
 from v2a_models.encoders.published import checked_files
 from v2a_models.generator import Generator
 from v2a_models.maskvat import build as maskvat
+from v2a_models.mmaudio import generator as mmaudio
 from v2a_models.raw import generator as raw
 from v2a_models.recipe import Recipe
 from v2a_models.systems import check_system, recipe_difference
@@ -39,6 +40,8 @@ def new_generator(
     unusable weights.
     """
     check_system(system)
+    if system in mmaudio.GENERATORS:
+        raise ValueError(mmaudio.NOT_TRAINED)
     if start:
         return _started(system, recipe, start, options)
     if system in raw.GENERATORS:
@@ -62,6 +65,8 @@ def option_names(system: str) -> list[str]:
     check_system(system)
     if system in raw.GENERATORS:
         return raw.option_names(raw.GENERATORS[system])
+    if system in mmaudio.GENERATORS:
+        return list(mmaudio.CHANGEABLE)
     if system in vatt.GENERATORS:
         return vatt.option_names(system)
     return maskvat.option_names()

@@ -77,6 +77,7 @@ def save_generator(
         context_frames=generator.context_frames,
         makes_sound=generator.makes_sound,
         follows_text=generator.follows_text,
+        writes_captions=generator.writes_captions,
         paints=generator.inpaints,
         classes=list(classes),
         model=generator.config(),

@@ -137,6 +137,13 @@ def inpaints(config: dict[str, Any]) -> bool:
     return bool(config.get("paints", str(config.get("system", "")).startswith(("maskvat", "vatt"))))
 
 
+def writes_captions(config: dict[str, Any]) -> bool:
+    """`Generator.writes_captions` of a checkpoint, read from its config."""
+    # Older checkpoints lack the key; all that followed text wrote captions.
+    usual = config.get("follows_text", False) or config.get("system") == "vatt-converter"
+    return bool(config.get("writes_captions", usual))
+
+
 def checked_sha256(folder: Path, config: dict[str, Any]) -> str:
     """SHA-256 of model.safetensors. Raises CheckpointError if it differs from the one in config.json."""
     digest = sha256(folder / "model.safetensors")

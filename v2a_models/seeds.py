@@ -29,6 +29,10 @@ class RowNoise:
         rows = [torch.rand(shape, generator=g) for g in self._generators]
         return torch.stack(rows).clamp_(1e-7, 1 - 1e-7).to(device)
 
+    def normal(self, *shape: int, device: torch.device | str = "cpu") -> torch.Tensor:
+        """Standard normal numbers: float32 [rows, *shape]."""
+        return torch.stack([torch.randn(shape, generator=g) for g in self._generators]).to(device)
+
     def gumbel(self, *shape: int, device: torch.device | str = "cpu") -> torch.Tensor:
         """Standard Gumbel noise: float32 [rows, *shape]."""
         return -torch.log(-torch.log(self.uniform(*shape, device=device)))

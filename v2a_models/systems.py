@@ -6,6 +6,7 @@ from v2a_models.generator import Generator
 from v2a_models.maskvat.generator import MaskVATGenerator
 from v2a_models.maskvat.model import SIZES as MASKVAT_SIZES
 from v2a_models.maskvat.model import VARIANTS
+from v2a_models.mmaudio import generator as mmaudio
 from v2a_models.raw import generator as raw
 from v2a_models.recipe import Recipe
 from v2a_models.vatt import generator as vatt
@@ -14,6 +15,7 @@ SYSTEMS: dict[str, type[Generator]] = {
     **{f"maskvat-{variant}": MaskVATGenerator for variant in VARIANTS},
     **raw.GENERATORS,
     **vatt.GENERATORS,
+    **mmaudio.GENERATORS,
 }
 """Generator classes by the system name used in commands and config.json."""
 

@@ -22,6 +22,7 @@ class ModelInfo:
     streams: bool
     context_frames: int
     follows_text: bool = False
+    writes_captions: bool = False
     inpaints: bool = False
     negative: str = ""
     """Negative prompt by default."""
@@ -41,7 +42,13 @@ def model_info(model: str) -> ModelInfo:
 def _generator_info(generator: Generator) -> ModelInfo:
     facts = generator.recipe, generator.name, generator.sha256, generator.streams, generator.context_frames
     level = "" if generator.level == type(generator.level)() else str(generator.level)
-    return ModelInfo(*facts, follows_text=generator.follows_text, inpaints=generator.inpaints, level=level)
+    return ModelInfo(
+        *facts,
+        follows_text=generator.follows_text,
+        writes_captions=generator.writes_captions,
+        inpaints=generator.inpaints,
+        level=level,
+    )
 
 
 def checkpoint_info(model: str) -> ModelInfo:
@@ -57,6 +64,7 @@ def checkpoint_info(model: str) -> ModelInfo:
         read_config,
         read_level,
         read_recipe,
+        writes_captions,
     )
     from v2a_models.vatt.language import check_adapter, usual_negative
 
@@ -75,6 +83,7 @@ def checkpoint_info(model: str) -> ModelInfo:
         streams=bool(config.get("streams", False)),
         context_frames=_context(folder, config),
         follows_text=bool(config.get("follows_text", False)),
+        writes_captions=writes_captions(config),
         inpaints=inpaints(config),
         negative=usual_negative(config),
         level=str(read_level(folder, config)) if "level" in config else "",
@@ -179,13 +188,13 @@ def model_place(model: str) -> str:
 
 def check_captioner(model: str, recipe: Any = None) -> None:
     """Raises ValueError for a model that writes no captions, or takes other features than those of `recipe`."""
-    from v2a_models.checkpoint_files import find_checkpoint, read_config, read_recipe
+    from v2a_models.checkpoint_files import find_checkpoint, read_config, read_recipe, writes_captions
     from v2a_models.vatt.language import check_adapter
 
     folder = find_checkpoint(model)
     config = read_config(folder)
     check_adapter(config)
-    if config.get("system") != "vatt-converter" and not config.get("follows_text"):
+    if not writes_captions(config):
         raise ValueError(f"the model {model!r} writes no captions; use a vatt or a vatt-converter")
     if recipe is None:
         return

@@ -193,7 +193,7 @@ def make_job(config: DubConfig, requests: dict[str, ManifestRow] | None = None) 
         scav_sha256=ranker,
         prompt=config.prompt.strip(),
         negative=(model.negative if config.negative is None else config.negative).strip(),
-        captions=model.follows_text,
+        captions=model.writes_captions,
         subtitles=config.captions,
         scenes=config.film.scenes == "on",
         static=config.film.static,
@@ -215,7 +215,7 @@ def make_job(config: DubConfig, requests: dict[str, ManifestRow] | None = None) 
 
 def check_texts(config: DubConfig, model: ModelInfo, requests: dict[str, ManifestRow]) -> None:
     """Raises ValueError for prompts that the model does not support or cannot tokenise."""
-    if config.captions and not model.follows_text:
+    if config.captions and not model.writes_captions:
         raise ValueError(
             "it writes no captions: drop --captions, or use a model that does, such as --model vatt-mini"
         )

@@ -169,7 +169,7 @@ class ClipMaker:
             batch = self.generator.features(tensors)
         else:
             batch = Batch(**{name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
-        captions = self.generator.captions(batch) if self.generator.follows_text else []
+        captions = self.generator.captions(batch) if self.generator.writes_captions else []
         seeds = [window_seed(self.job.seed, rows[k].clip_id, 0) for k in fill]
         # The first call allocates and compiles, so it is not timed. For a streaming model that cost is negligible.
         if not self.warm and not self.generator.streams:

@@ -23,7 +23,7 @@ from v2a_models.checkpoint_files import WeightsError
 
 State = dict[str, Tensor]
 
-_NESTS = ("state_dict", "model")
+_NESTS = ("state_dict", "model", "generator")
 _SHOWN = 4
 """Maximum number of keys listed in a message."""
 
@@ -58,9 +58,9 @@ def read_state(
 ) -> tuple[State, dict]:
     """Weights of a file by key, on the CPU, and the file's metadata.
 
-    Reads safetensors and `torch.save`, recognised by content. Unwraps `state_dict` and `model`, and strips `module.`
-    if all keys begin with it. The metadata are the file's `metadata`, with its `cfg` under that name. instead: the file
-    to recommend when this one is refused.
+    Reads safetensors and `torch.save`, recognised by content. Unwraps `state_dict`, `model` and `generator`, and strips
+    `module.` if all keys begin with it. The metadata are the file's `metadata`, with its `cfg` under that name.
+    instead: the file to recommend when this one is refused.
 
     Raises WeightsError for a missing or damaged file, TorchScript, and a pickle of more than tensors and plain values.
     """
