@@ -62,13 +62,12 @@ def test_any_film(suffix: str, steps: list[int], start: int, bframes: int, fine:
     """Variable steps, late and negative starts, a day and more from zero, pictures out of order."""
     fine = 0 if suffix in COUNTED else fine
     bframes = bframes if CODECS[suffix] in ("libx264", "mpeg2video") else 0
-    if start < 3 * bframes and suffix in WITHOUT_NEGATIVE:
-        start = 3 * bframes * 20
+    if suffix in WITHOUT_NEGATIVE:
+        start = max(start, 60 * bframes)  # pictures are decoded up to three steps before they are shown
     times_s = [sum(steps[:k]) * (0.04 + fine / 1000) for k in range(len(steps))]
-    mp2 = "mp2" if suffix in (".ts", ".mpg", ".vob") else None
-    sound: dict[str, Any] = {} if silent else {"sound": "silent", "audio_codec": mp2}
-    if suffix == ".ogg" and sound:
-        sound["audio_codec"] = "libopus"
+    # NUT takes no times before zero, at which other coders begin.
+    coders = dict.fromkeys((".ts", ".mpg", ".vob"), "mp2") | {".ogg": "libopus", ".nut": "pcm_s16le"}
+    sound: dict[str, Any] = {} if silent else {"sound": "silent", "audio_codec": coders.get(suffix)}
     with tempfile.TemporaryDirectory() as folder:
         film = media_files.write_video(
             Path(folder, f"a{suffix}"), codec=CODECS[suffix], bframes=bframes, times_s=times_s, start_s=start / 25,
