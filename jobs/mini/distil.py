@@ -1,7 +1,8 @@
 """Distillation of `mini` into `vatt-mini`: MaskVAT's weights to begin with, and its logits as soft targets.
 
 MaskVAT hears from a classifier of pictures what sounds; VATT Audio has to learn it from text. For the sound that a
-caption names, the teacher gets the answer that a clear picture of it would give, and the same motion.
+caption names, the teacher gets the answer that a clear picture of it would give, and the same motion. At the end, its
+summary of text and picture is fitted once more (`clear_summary`), so that the text alone decides.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ CLEAR = Confusion(clear=1.0, companion=0.0)
 """A caption names one sound, and no doubt."""
 CERTAIN = 0.5
 """Probability moved to the class of the caption: pictures of some sounds (a bell) are mostly taken for others."""
-FITTING_RATE = 3e-3
-"""Learning rate of the fit of the summary."""
+CLEARER = 0.85
+"""The same for the last fit of the summary, whose result is as certain as a picture that leaves no doubt."""
+FITTING_RATE, CLEARING_RATE = 3e-3, 1e-3
+"""Learning rates of the first fit of the summary, and of the last."""
 GUIDANCE = 2.0
 """Guidance of the teacher: what is seen counts for more than in the sounds themselves."""
 _TIMING = 0.25
@@ -46,16 +49,17 @@ def clear_answers(expectation: SoundExpectation) -> Answers:
 
 
 def answers_to(
-    sampler: Answers, crops: Iterable[Crop], text: Iterable[str], own: Tensor, rng: np.random.Generator
-) -> Tensor:
+    sampler: Answers, crops: Iterable[Crop], text: Iterable[str], own: Tensor, rng: np.random.Generator,
+    certain: float = CERTAIN,
+) -> Tensor:  # fmt: skip
     """Semantic features float32 (B, T, D) for the teacher: clear ones of the captions' sounds, and the pictures' `own`
-    (B, T, D) where a crop has no caption."""
+    (B, T, D) where a crop has no caption. certain: probability moved to the class of the caption."""
     rows = []
     for crop, words, row in zip(crops, text, own.cpu(), strict=True):
         if words:
             scene = replace(crop.scene, seen=True)
-            shares = (1 - CERTAIN) * torch.from_numpy(sampler.draw(scene, own.shape[1], rng)).square()
-            shares[:, LABELS.index(scene.label)] += CERTAIN
+            shares = (1 - certain) * torch.from_numpy(sampler.draw(scene, own.shape[1], rng)).square()
+            shares[:, LABELS.index(scene.label)] += certain
             row = shares.sqrt()
         rows.append(row.float())
     return torch.stack(rows).to(own.device)
@@ -92,10 +96,37 @@ def begin_from(
     """
     assert audio.summary is not None and audio.fuse is not None and audio.sync is not None
     _carry_over(audio, teacher)
-    error = _fit_summary(audio, teacher, batches, tokens, steps)
+    error = _fit_summary(audio, teacher, batches, tokens, steps, FITTING_RATE)
     log(f"distil: the summary explains {1 - error:.2f} of the variance of the teacher's")
     explained = _fit_modulations(audio, teacher, [batches(10_000 + k) for k in range(24)])
     log(f"distil: the modulation explains {explained:.2f} of the variance of the teacher's video encoder")
+
+
+def clear_summary(
+    audio: VATTAudio,
+    teacher: MaskVAT,
+    batches: Batches,
+    tokens: Tokens,
+    steps: int,
+    log: Callable[[str], None],
+) -> None:
+    """Fit the summary of a trained VATT Audio once more, and nothing else.
+
+    batches: with certain `answers`, and with other pictures than those of the sounds in many rows (`other_pictures`).
+    """
+    for parameter in audio.summary.parameters():  # type: ignore[union-attr]
+        parameter.requires_grad_(True)
+    error = _fit_summary(audio, teacher, batches, tokens, steps, CLEARING_RATE)
+    log(f"distil: the clear summary explains {1 - error:.2f} of the variance of the teacher's")
+
+
+def other_pictures(semantic: Tensor, text: Iterable[str], rng: np.random.Generator) -> Tensor:
+    """Semantic features (B, T, D), in half of the rows with text those of another row: there only the text can tell
+    what sounds."""
+    rows = np.arange(len(semantic))
+    swapped = np.array([bool(words) and rng.random() < 0.5 for words in text])
+    rows[swapped] = rng.permutation(len(rows))[swapped]
+    return semantic[torch.from_numpy(rows).to(semantic.device)]
 
 
 @torch.no_grad()
@@ -117,14 +148,16 @@ def _carry_over(audio: VATTAudio, teacher: MaskVAT) -> None:
                 feed.load_state_dict(block.mlp.state_dict())
 
 
-def _fit_summary(audio: VATTAudio, teacher: MaskVAT, batches: Batches, tokens: Tokens, steps: int) -> float:
+def _fit_summary(
+    audio: VATTAudio, teacher: MaskVAT, batches: Batches, tokens: Tokens, steps: int, rate: float
+) -> float:
     """Fit the summary of text and picture to the teacher's of its answers; returns the unexplained variance."""
     assert audio.summary is not None and teacher.semantic_mlp is not None
-    optimiser = torch.optim.AdamW(audio.summary.parameters(), FITTING_RATE, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(audio.summary.parameters(), rate, weight_decay=0.0)
     errors: list[float] = []
     for step in range(steps):
         batch = batches(step)
-        optimiser.param_groups[0]["lr"] = FITTING_RATE * min(1.0, (step + 1) / 100) * (1 - step / steps)
+        optimiser.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 100) * (1 - step / steps)
         with torch.no_grad():
             wanted = teacher.semantic_mlp(batch["answers"]).mean(1)
             states, valid = tokens(batch["semantic"], batch["text"])

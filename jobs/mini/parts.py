@@ -43,7 +43,7 @@ MINI_SAMPLING = SamplingConfig(guidance=3.0, temperature=0.9, choice_temperature
 """Chosen on recorded clips (`python -m benchmarks.real_sampling`) and held-out scenes. A few improbable codes turn any
 sound into a clap or a door, so they are cut off."""
 
-MINI_LEVEL = OutputLevel(gain_db=-6.0, knee_dbfs=-12.0, ceiling_dbfs=-6.0)
+MINI_LEVEL = OutputLevel(gain_db=-3.0, knee_dbfs=-12.0, ceiling_dbfs=-6.0)
 """Recordings of the training reach full scale. So, an event leaves room for others and for the film's own sound, and
 nothing clips."""
 

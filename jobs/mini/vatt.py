@@ -43,8 +43,8 @@ OWN_SOUND = 0.4
 
 MASKING = Masking("arccos")
 """Arccos masks nearly everything most often, and the kind of sound is decided while nearly everything is masked."""
-SAMPLING = SamplingConfig(steps=5, guidance=6.0, guided=0.2, choice_temperature=4.0, top_k=24)
-"""Label smoothing spreads a tenth of the probability as noise; `top_k` cuts it off, which brings onsets back."""
+SAMPLING = SamplingConfig(steps=8, guidance=2.0, guided=1.0, temperature=0.9, choice_temperature=2.5, top_k=8)
+"""As `mini` is sampled, but less guided: the summary of a text is clearer than what pictures promise."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ class VattMiniConfig:
     converter: FitConfig = FitConfig(steps=1000, learning_rate=2e-3, warmup=50, ema=0.99)
     summary_steps: int = 4000
     """Steps that fit the summary of text and picture to mini's of what it sees, before VATT Audio is trained."""
+    clear_steps: int = 3000
+    """Steps that fit it once more afterwards, to sounds that are certain."""
     audio: FitConfig = FitConfig(steps=2400, learning_rate=6e-4, warmup=100, ema=0.998)
     rows: int = 8
     """Crops of a step."""
@@ -204,6 +206,10 @@ def audio(config: VattMiniConfig, mini: Any, scenes: MiniConfig) -> None:
     generator.audio.summary.requires_grad_(False)  # type: ignore[union-attr]
 
     fit("audio", task, step_loss, config.audio, config.work, log=log)
+    distil.clear_summary(
+        generator.audio, teacher, lambda step: clear_batch(held, np.random.default_rng([7, step]), sampler, config),
+        generator.condition_tokens, config.clear_steps, log,
+    )  # fmt: skip
     torch.save(generator.audio.cpu().state_dict(), config.work / "audio.pt")
 
 
@@ -221,6 +227,18 @@ def steering_batch(
     if sampler is not None:
         columns["answers"] = distil.answers_to(sampler, crops, text, batch["semantic"], rng)
     return columns
+
+
+def clear_batch(
+    held: SteeringCorpus, rng: np.random.Generator, sampler: Answers, config: VattMiniConfig
+) -> dict[str, Any]:
+    """Columns of crops of a second for `distil.clear_summary`, half of them with the scene's own sound."""
+    batch, crops = held.crops(rng, 6 * config.rows, config.crop // 2, 0.5)
+    text = ["" if crop.own and rng.random() < UNCAPTIONED else crop.caption(rng) for crop in crops]
+    answers = distil.answers_to(sampler, crops, text, batch["semantic"], rng, distil.CLEARER)
+    return dict(
+        batch, text=text, answers=answers, semantic=distil.other_pictures(batch["semantic"], text, rng)
+    )
 
 
 def export_vatt(config: VattMiniConfig, mini: Any, scenes: MiniConfig) -> None:

@@ -239,6 +239,7 @@ def _identity(info: FileInfo) -> dict[str, Any]:
         "uri": info.uri,
         "size": info.size,
         "version": info.version,
+        "parts": list(info.parts) or None,
         "error_class": "",
         "error": "",
     }

@@ -177,7 +177,7 @@ def test_on_ray_the_rows_are_the_same(small: Path, ray_session: Any) -> None:
 def names(n: int, asked: list[int], then: Exception | None = None) -> Callable[[str], Iterator[FileInfo]]:
     """A stand-in for `storage.list_tree`, which appends to `asked` whenever a name is taken."""
 
-    def list_tree(root: str, everything: bool = False) -> Iterator[FileInfo]:
+    def list_tree(root: str, everything: bool = False, below: str = "") -> Iterator[FileInfo]:
         for k in range(n):
             asked.append(k)
             yield FileInfo(f"{k:06}.txt", f"{root}/{k:06}.txt", 1, "1", "not to be opened")

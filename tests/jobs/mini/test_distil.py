@@ -99,6 +99,38 @@ def test_a_pupil_begins_with_text_that_matters() -> None:
     assert float((right - target).square().mean()) < 0.8 * float((wrong - target).square().mean())
 
 
+def test_a_clear_summary_follows_the_text_whatever_is_seen() -> None:
+    teacher, pupil = teacher_and_pupil()
+    rng = np.random.default_rng(0)
+
+    def seen(step: int) -> dict[str, Any]:
+        batch = batch_of(step)
+        batch["semantic"] = distil.other_pictures(batch["answers"], batch["text"], rng)
+        return batch
+
+    def with_picture(semantic: torch.Tensor, text: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens, valid = states(semantic, text)
+        tokens[:, :2, -SOUNDS:] = semantic[:, :2]
+        return tokens, valid
+
+    before = {name: weight.clone() for name, weight in pupil.state_dict().items()}
+    distil.clear_summary(pupil, teacher, seen, with_picture, 300, lambda line: None)
+    batch = batch_of(77_777)
+    wanted = teacher.semantic_mlp(batch["answers"]).mean(1)  # type: ignore[misc]
+    summary = pupil.summarised(*with_picture(batch["answers"].roll(3, 0), batch["text"]))
+    assert [batch["text"][row] for row in torch.cdist(summary, wanted).argmin(1)] == batch["text"]
+    # Nothing else has changed.
+    changed = {name for name, weight in pupil.state_dict().items() if not torch.equal(weight, before[name])}
+    assert changed and all(name.startswith("summary.") for name in changed)
+
+
+def test_half_of_the_rows_with_text_have_another_picture() -> None:
+    semantic = torch.arange(2000.0)[:, None, None].expand(-1, 2, 3)
+    text = ["words"] * 1000 + [""] * 1000
+    moved = distil.other_pictures(semantic, text, np.random.default_rng(0))[:, 0, 0] != semantic[:, 0, 0]
+    assert 420 < int(moved[:1000].sum()) < 580 and not moved[1000:].any()
+
+
 def answers_of_teacher(teacher: MaskVAT, batch: Mapping[str, Any], masked: torch.Tensor) -> torch.Tensor:
     return distil.teach(teacher)(batch)(masked, torch.ones(len(masked), dtype=torch.bool))
 
