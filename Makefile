@@ -71,7 +71,7 @@ SOUNDS ?=
 mini: $(STAMP) ## Train a mini for real footage (SOUNDS=folder of recordings; resumable; hours of two cores)
 	$(BIN)/python -P -m jobs.mini $(if $(SOUNDS),--sounds "$(SOUNDS)")
 
-vatt-mini: $(STAMP) ## Train a vatt-mini on the scenes of make mini (resumable; about 40 minutes of two cores)
+vatt-mini: $(STAMP) ## Train a vatt-mini on the scenes of make mini (resumable; about three hours of two cores)
 	$(BIN)/python -P -m jobs.mini.vatt
 
 # `make lock UPGRADE=` keeps the versions that are locked. Hashes of every wheel and source archive; neither addresses nor

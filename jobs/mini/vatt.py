@@ -44,7 +44,7 @@ OWN_SOUND = 0.4
 MASKING = Masking("arccos")
 """Arccos masks nearly everything most often, and the kind of sound is decided while nearly everything is masked."""
 SAMPLING = SamplingConfig(steps=8, guidance=2.0, guided=1.0, temperature=0.9, choice_temperature=2.5, top_k=8)
-"""As `mini` is sampled, but less guided: the summary of a text is clearer than what pictures promise."""
+"""Less guided than `mini`: the summary of a text is clearer than what pictures promise."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class VattMiniConfig:
     """Steps that fit the summary of text and picture to mini's of what it sees, before VATT Audio is trained."""
     clear_steps: int = 3000
     """Steps that fit it once more afterwards, to sounds that are certain."""
-    audio: FitConfig = FitConfig(steps=2400, learning_rate=6e-4, warmup=100, ema=0.998)
+    audio: FitConfig = FitConfig(steps=8000, learning_rate=5e-4, warmup=100, ema=0.998)
     rows: int = 8
     """Crops of a step."""
     crop: int = 172

@@ -87,7 +87,7 @@ def test_a_finished_model_is_trained_on_with_its_parts_as_they_are(trained: Path
 
 
 def test_a_model_of_other_parts_is_refused(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"--go-on-from vatt-mini: its codec is not that of mini"):
+    with pytest.raises(SystemExit, match=r"--go-on-from vatt-mini: its maskvat is not that of mini"):
         run(replace(toy(tmp_path), go_on_from="vatt-mini"))
     with pytest.raises(SystemExit, match=r"--go-on-from nowhere: no model 'nowhere': choose one of .*mini"):
         run(replace(toy(tmp_path), go_on_from="nowhere"))
