@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,9 +39,14 @@ def write(target: Target, sound: Iterable[np.ndarray], seal: Seal) -> MuxResult:
 
     Raises MuxFailed for what the source causes and StorageError; errors of `sound` and `seal` come through.
     """
-    if target.sidecar != "none":
-        return _write_sound_files(target, sound, seal)
-    return _write_copy(target, sound, seal)
+    try:
+        if target.sidecar != "none":
+            return _write_sound_files(target, sound, seal)
+        return _write_copy(target, sound, seal)
+    finally:
+        # Where a mux ends early, the sound may still hold the film's decoder, which the next try needs.
+        if isinstance(sound, Generator):
+            sound.close()
 
 
 def _write_copy(target: Target, sound: Iterable[np.ndarray], seal: Seal) -> MuxResult:

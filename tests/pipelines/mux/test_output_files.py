@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipelines import storage
 from pipelines.mux import audio_file, output_files
 from pipelines.mux.track import MuxResult, Track
 
@@ -47,3 +49,24 @@ def test_a_seal_that_fails_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no seal"):
         output_files.write(sound_files(tmp_path), [BLOCK], seal)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_sound_that_is_not_read_to_its_end_is_let_go(tmp_path: Path) -> None:
+    """It may hold the film's decoder, which the next try needs."""
+    held = ["decoder"]
+
+    def sound() -> Iterator[np.ndarray]:
+        try:
+            yield BLOCK
+            yield BLOCK
+        finally:
+            held.clear()
+
+    blocks = sound()
+    next(blocks)
+    film = output_files.Target(
+        str(tmp_path), "reel.mkv", str(tmp_path / "gone.mkv"), Track(n_samples=6, video_start_s=0.0)
+    )
+    with pytest.raises(storage.StorageError):
+        output_files.write(film, blocks, lambda *_: None)
+    assert not held
