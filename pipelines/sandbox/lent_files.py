@@ -8,7 +8,6 @@ socket (`Service`).
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import socket
 import struct
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
 from pipelines import storage
+from pipelines.storage.virtual_file import VirtualFile
 
 _READ = struct.Struct("<QQ")
 """A request for bytes: offset, number."""
@@ -193,28 +193,12 @@ def ask(service: socket.socket, request: bytes) -> bytes:
     return answer
 
 
-class _ServedFile(io.RawIOBase):
+class _ServedFile(VirtualFile):
     """A file that the parent reads."""
 
     def __init__(self, service: socket.socket, size: int, parts: Sequence[int] = ()) -> None:
-        self._service, self._size, self._at = service, size, 0
-        self.parts = tuple(parts)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        at = offset + (0, self._at, self._size)[whence]
-        if at < 0:
-            raise ValueError("before the start of the file")
-        self._at = at
-        return at
+        super().__init__(size)
+        self._service, self.parts = service, tuple(parts)
 
     def read(self, n: int | None = -1) -> bytes:
         wanted = self._size - self._at if n is None or n < 0 else n

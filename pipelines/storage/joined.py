@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, cast
 
 from pipelines.storage.rates import rate_of, rated, unrated
 from pipelines.storage.uri import FileInfo
+from pipelines.storage.virtual_file import VirtualFile
 
 _PREFIX = "joined:"
 """Begins the URI, before a list in JSON."""
@@ -61,30 +62,14 @@ def open_joined(parts: Sequence[tuple[str, int]], open_part: Callable[[str], Bin
     return cast(BinaryIO, io.BufferedReader(_JoinedFile(parts, open_part), _BUFFER))
 
 
-class _JoinedFile(io.RawIOBase):
+class _JoinedFile(VirtualFile):
     """The parts one after another, of which one at a time is open."""
 
     def __init__(self, parts: Sequence[tuple[str, int]], open_part: Callable[[str], BinaryIO]) -> None:
-        self._parts, self._open_part = parts, open_part
+        self._parts, self._open_part, self._number = parts, open_part, -1
         self._ends = list(accumulate(size for _, size in parts))
-        self._at, self._number = 0, -1
+        super().__init__(self._ends[-1])
         self._part: BinaryIO | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        at = offset + (0, self._at, self._ends[-1])[whence]
-        if at < 0:
-            raise ValueError("before the start of the file")
-        self._at = at
-        return at
 
     def readinto(self, buffer: Any) -> int:
         number = next((k for k, end in enumerate(self._ends) if self._at < end), None)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import bisect
 import functools
 import hashlib
-import io
 import itertools
 import os
 import re
@@ -29,6 +28,7 @@ from pipelines.storage.listing import S3_PAGE, local_info, s3_info
 from pipelines.storage.quicktime import header
 from pipelines.storage.rates import rate_of, rated_version, unrated
 from pipelines.storage.uri import FileInfo, StorageRefused, is_remote, key, local_path, translated
+from pipelines.storage.virtual_file import VirtualFile
 
 _SEQUENCE = "sequence://"
 
@@ -236,14 +236,14 @@ def sequence_info(uri: str, path: str) -> FileInfo:
     return FileInfo(path, uri, sum(run.sizes), rated_version(run.version, rate))
 
 
-class SequenceFile(io.RawIOBase):
+class SequenceFile(VirtualFile):
     """The film that a sequence is, open for reading; pictures are opened one by one.
 
     rate: pictures per second. open_picture: opens the file at a URI.
     """
 
     def __init__(self, run: PictureRun, rate: Fraction, open_picture: Callable[[str], BinaryIO]) -> None:
-        self._run, self._open, self._at = run, open_picture, 0
+        self._run, self._open = run, open_picture
         present = [index for index, size in enumerate(run.sizes) if size]
         numbers = [run.numbers[index] for index in present]
         # The first picture also stands for those before it, which have no byte.
@@ -253,23 +253,8 @@ class SequenceFile(io.RawIOBase):
         self._header = header(FORMATS[run.suffix.lower()], sizes, lasts, rate)
         self._indexes = present
         self._starts = list(itertools.accumulate(sizes, initial=len(self._header)))
+        super().__init__(self._starts[-1])
         self._picture: tuple[int, BinaryIO] | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        at = offset + (0, self._at, self._starts[-1])[whence]
-        if at < 0:
-            raise ValueError("before the start of the file")
-        self._at = at
-        return at
 
     def read(self, n: int | None = -1) -> bytes:
         """The next bytes. Raises StorageError if a picture cannot be read, or is shorter than it was."""
