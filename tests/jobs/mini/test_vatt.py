@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from jobs.mini.parts import MINI_LEVEL
 from jobs.mini.steering_corpus import SteeringConfig
 from jobs.mini.vatt import VattMiniConfig, run
 from pipelines.foley.corpus import LABELS
@@ -44,6 +45,7 @@ def test_every_stage_runs_and_the_result_follows_text(trained: Path, tmp_path: P
     assert not torch.equal(drum, rain)
     assert isinstance(made.captions(batch)[0], str)
     assert load_classifier(str(tmp_path / "toy"))[1] == list(LABELS)
+    assert made.level == load_generator(str(trained / "toy")).level == MINI_LEVEL
     # The toy brings its codec and encoders along, as it is not the bundled one that any vatt-mini shares.
     frames = {
         name: torch.zeros(1, n, view.height, view.width, 3, dtype=torch.uint8)
